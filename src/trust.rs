@@ -5,9 +5,10 @@
 //! answer is [`TrustOutcome::Unknown`], never "unsigned".
 //!
 //! A scheme of signatures is a folder here that implements `SignatureScheme` (`scheme.rs`), and an entry in [`Schemes`].
-//! Files use each other in one direction: `trust` -> `question` -> `gather` -> `consultations`, `discovery` -> `schemes` -> the schemes
+//! Files use each other in one direction: `trust` -> `ahead`, `question` -> `gather` -> `consultations`, `discovery` -> `schemes` -> the schemes
 //! -> `scheme`, `notes`, `large` -> `source`.
 
+mod ahead;
 mod consultations;
 mod cosign;
 mod discovery;
@@ -38,6 +39,8 @@ use crate::policy::{Authority, AuthorityId, Observed, SameSigner, TrustEvidence,
 use crate::runtime::{Clock, FlightReporter, Flights, Tasks};
 use crate::store::{FactStore, Memo, NotaryRole, StoreError};
 use crate::upstream::Upstream;
+use ahead::AheadQuestions;
+pub use ahead::AskedAhead;
 use finding::AuthorityFinding;
 pub use notary::{RememberedRoot, remembered_roots};
 pub use notation::{InvalidRevocationConfig, RevocationChecker, RevocationConfig};
@@ -95,6 +98,7 @@ struct Inner {
     config: Config,
     schemes: Schemes,
     memo: Memo<AuthorityFinding>,
+    ahead: AheadQuestions,
     clock: Clock,
     tasks: Tasks,
     upstreams: UpstreamByHost,
@@ -128,7 +132,8 @@ impl Trust {
         let TrustServices { store, clock, tasks, upstreams, .. } = services;
         let memo = Memo::new("trust", store, clock.clone(), tasks.clone());
         let flights = Flights::new(tasks.clone());
-        Self { inner: Arc::new(Inner { config, schemes, memo, clock, tasks, upstreams }), flights }
+        let ahead = AheadQuestions::default();
+        Self { inner: Arc::new(Inner { config, schemes, memo, ahead, clock, tasks, upstreams }), flights }
     }
 
     /// What is known for each authority about the signatures of a manifest in this repository, which was asked for by

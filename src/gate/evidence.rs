@@ -19,7 +19,7 @@ use crate::policy::{
 };
 use crate::resolve::Resolver;
 use crate::runtime::Clock;
-use crate::trust::{PinError, TagPins, Trust};
+use crate::trust::{AskedAhead, PinError, TagPins, Trust};
 use crate::va::{Va, VaSubject};
 
 /// The maximum number of indexes that are examined as parents of an image.
@@ -121,6 +121,27 @@ impl EvidenceGatherer {
             Some((_, error)) if !enforced.iter().any(admits) => Err(PinError::Unknown(error.clone())),
             _ => Ok(pins),
         }
+    }
+
+    /// Asks what is attached to a manifest while it is fetched, where its digest is known and the manifest is not: by the
+    /// reference or a pin. Only for the entry that is judged first.
+    pub(super) async fn ask_ahead(
+        &self,
+        target: &Target,
+        reference: &Reference,
+        pinned: Option<Digest>,
+        mode: Mode,
+        enforced: &[Selected],
+    ) -> Option<AskedAhead> {
+        let named = if let Reference::Digest(digest) = reference { Some(*digest) } else { None };
+        let first = enforced.first().filter(|_| mode == Mode::Enforce && !target.known_only);
+        let (digest, authorities) = (pinned.or(named)?, first?.rule.as_ref()?.authorities());
+        // Where the database cannot be read, the manifest is fetched nevertheless.
+        if authorities.is_empty() || self.resolver.is_known(&target.name, digest).await.unwrap_or(true) {
+            return None;
+        }
+        let asked = self.trust.ask_ahead(&target.upstream, &target.name, reference, digest, &authorities);
+        Some(Box::pin(asked).await)
     }
 
     /// Gathers the evidence that the selected entry requires, for the manifest of a subject.

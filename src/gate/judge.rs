@@ -105,7 +105,10 @@ impl ManifestJudge {
             Ok(pins) => pins,
             Err(error) => return Ok(self.unmatched(None, Err(unpinned(&subject, &enforced, &error)))),
         };
-        let resolved = self.resolve(target, reference, pin.map(|pin| pin.digest).or(given)).await?;
+        let pinned = pin.map(|pin| pin.digest).or(given);
+        // Its answers are used for as long as this lives.
+        let _asked = self.evidence.ask_ahead(target, reference, pinned, rules.mode(), &enforced).await;
+        let resolved = self.resolve(target, reference, pinned).await?;
         let Resolved { manifest, stale, fresh_until } = resolved;
         let fresh_until = pin.map_or(fresh_until, |pin| Some(pin.until)).into_iter().chain(again_at).min();
         let case = JudgedImage { target, subject: &subject, manifest: &manifest };

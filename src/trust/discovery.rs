@@ -8,38 +8,43 @@
 mod layer;
 mod listing;
 mod place;
+mod places;
 
 use std::collections::{HashSet, VecDeque};
+use std::pin::pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::future::join_all;
-use futures_util::{StreamExt, stream};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::mpsc;
 
 use super::large::{LargeLayers, ReservedMemory};
 use super::notes::{SearchNotes, Trouble, clip};
 use super::scheme::{Attached, LARGEST_SIGNATURE, Origin, SignatureScheme};
 use super::source::{SignatureSource, SourceError, UnparsedManifest};
-use crate::oci::{Content, Digest, Manifest, Page, Reference, Refused, Repository};
+use crate::oci::{Content, Digest, Manifest, Refused};
 use crate::policy::SignatureFinding;
-use listing::{ListedReferrer, MAX_LISTED, ReferrersList};
 use place::{Pointer, SearchPlace};
+use places::ListAnswer;
+pub(super) use places::{AttachmentReader, PlaceAnswer, place_count};
 
-/// The most pages of a referrers list that are requested.
-const MAX_PAGES: usize = 10;
 /// How many requests of one place run at once.
 const CONCURRENCY: usize = 6;
 
 /// A search in progress. Nothing makes it fail: what went wrong is in its notes.
 pub(super) struct Search<'a, S> {
-    source: &'a S,
-    repository: &'a Repository,
-    digest: Digest,
+    reader: AttachmentReader<'a, S>,
     schemes: SearchSchemes,
     large: LargeLayers,
+    /// The answers of the places that were asked.
+    answers: BoxStream<'a, PlaceAnswer>,
+    /// How many places have not answered yet.
+    unanswered: usize,
+    /// What the referrers tag lists, until the API has answered.
+    referrers_tag: Option<ListAnswer>,
+    is_api_listed: bool,
     /// The places that still have something, in turn.
     places: VecDeque<SearchPlace>,
-    next: Step,
     /// Referrers that some place listed: each is opened once.
     seen: HashSet<Digest>,
     pub(super) notes: SearchNotes,
@@ -61,90 +66,117 @@ pub(super) struct FoundLayers {
     pub(super) memory: Option<ReservedMemory>,
 }
 
-/// Which places are asked next.
-enum Step {
-    First,
-    Fallback,
-    Done,
+/// The answers to questions about one image that were asked before its manifest was there.
+pub(super) struct AheadAnswers {
+    /// The suffixes of the tags that were asked about.
+    pub(super) suffixes: Vec<&'static str>,
+    /// The answers.
+    pub(super) answers: mpsc::Receiver<PlaceAnswer>,
 }
 
 impl<'a, S: SignatureSource> Search<'a, S> {
+    /// Asks every place, unless that was done before: `ahead`.
     pub(super) fn new(
-        source: &'a S,
-        (repository, digest): (&'a Repository, Digest),
+        reader: AttachmentReader<'a, S>,
         schemes: SearchSchemes,
         large: LargeLayers,
+        ahead: Option<AheadAnswers>,
     ) -> Self {
+        let suffixes = tag_suffixes(&schemes.reading);
+        let answers = match ahead.filter(|ahead| ahead.suffixes == suffixes) {
+            Some(AheadAnswers { mut answers, .. }) => {
+                stream::poll_fn(move |context| answers.poll_recv(context)).boxed()
+            }
+            None => reader.ask(&suffixes).boxed(),
+        };
         let (places, seen, notes) = Default::default();
-        Self { source, repository, digest, schemes, large, places, next: Step::First, seen, notes }
+        let (unanswered, referrers_tag, is_api_listed) = (place_count(&suffixes), None, false);
+        Self { reader, schemes, large, answers, unanswered, referrers_tag, is_api_listed, places, seen, notes }
     }
 
-    /// The next batch of layers that may hold signatures, whole; `None` at the end. The places take turns.
+    /// The next batch of layers that may hold signatures, whole; `None` at the end. The places take turns, and those that
+    /// have answered do not wait for the others.
     pub(super) async fn next(&mut self) -> Option<FoundLayers> {
         loop {
-            let Some(mut place) = self.places.pop_front() else {
-                self.open_more().await?;
+            while let Some(Some(answer)) = self.answers.next().now_or_never() {
+                self.add(answer);
+            }
+            let Some(place) = self.places.pop_front() else {
+                match self.answers.next().await {
+                    Some(answer) => self.add(answer),
+                    None => return self.end(),
+                }
                 continue;
             };
-            let found = match place.take_large() {
-                Some(pointer) => self.advance_by_large(&mut place, pointer).await,
-                None => FoundLayers { layers: self.advance(&mut place).await, memory: None },
-            };
-            place.check(&mut self.notes);
-            if !place.is_empty() {
-                self.places.push_back(place);
-            }
+            let found = self.advance_place(place).await;
             if !found.layers.is_empty() {
                 return Some(found);
             }
         }
     }
 
-    /// First the schemes' tags and the API. The referrers tag after them, whatever they answered: registries that gained
-    /// the API later do not list what was pushed before.
-    async fn open_more(&mut self) -> Option<()> {
-        match self.next {
-            Step::First => {
-                let suffixes: Vec<_> = self.tag_suffixes();
-                let tags = join_all(suffixes.iter().map(|suffix| self.tagged_layers(suffix)));
-                let (tags, listed) = tokio::join!(tags, self.listed_by_api());
-                self.add_listed("the referrers API", listed);
-                for (suffix, found) in suffixes.iter().zip(tags) {
-                    let pointers = match found {
-                        Ok(Some((place, manifest))) => self.select(&manifest, Origin::Tag(suffix), &place),
-                        Ok(None) => continue,
-                        Err(trouble) => {
-                            self.notes.add(trouble);
-                            continue;
-                        }
-                    };
-                    self.places.extend(SearchPlace::of_pointers(
-                        format!("the {suffix} tag"),
-                        pointers,
-                        &mut self.notes,
-                    ));
+    /// Looks at some of what a place has, while other places answer.
+    async fn advance_place(&mut self, mut place: SearchPlace) -> FoundLayers {
+        let mut answers = std::mem::replace(&mut self.answers, stream::empty().boxed());
+        let mut arrived = Vec::new();
+        let found = {
+            let mut advancing = pin!(async {
+                match place.take_large() {
+                    Some(pointer) => self.advance_by_large(&mut place, pointer).await,
+                    None => FoundLayers { layers: self.advance(&mut place).await, memory: None },
                 }
-                self.next = Step::Fallback;
+            });
+            loop {
+                tokio::select! {
+                    found = &mut advancing => break found,
+                    Some(answer) = answers.next() => arrived.push(answer),
+                }
             }
-            Step::Fallback => {
-                let listed = self.listed_by_tag().await;
-                self.add_listed("the referrers tag", listed);
-                self.next = Step::Done;
-            }
-            Step::Done => return None,
+        };
+        self.answers = answers;
+        place.check(&mut self.notes);
+        arrived.into_iter().for_each(|answer| self.add(answer));
+        if !place.is_empty() {
+            self.places.push_back(place);
         }
-        Some(())
+        found
     }
 
-    fn tag_suffixes(&self) -> Vec<&'static str> {
-        let mut suffixes: Vec<_> =
-            self.schemes.reading.iter().flat_map(|scheme| scheme.tag_suffixes()).copied().collect();
-        suffixes.sort_unstable();
-        suffixes.dedup();
-        suffixes
+    /// Adds what a place has. A referrer that several places list counts for the API: anybody who can push can write the
+    /// referrers tag, which must not use up the budget with which the referrer is opened.
+    fn add(&mut self, answer: PlaceAnswer) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        match answer {
+            PlaceAnswer::Api(listed) => {
+                self.add_listed("the referrers API", listed);
+                self.is_api_listed = true;
+            }
+            PlaceAnswer::ReferrersTag(listed) => self.referrers_tag = Some(listed),
+            PlaceAnswer::Tagged(suffix, Ok(Some((place, manifest)))) => {
+                let pointers = self.select(&manifest, Origin::Tag(suffix), &place);
+                let name = format!("the {suffix} tag");
+                self.places.extend(SearchPlace::of_pointers(name, pointers, &mut self.notes));
+            }
+            PlaceAnswer::Tagged(_, Ok(None)) => {}
+            PlaceAnswer::Tagged(_, Err(trouble)) => self.notes.add(trouble),
+        }
+        if self.is_api_listed
+            && let Some(listed) = self.referrers_tag.take()
+        {
+            self.add_listed("the referrers tag", listed);
+        }
     }
 
-    fn add_listed(&mut self, place: &'static str, (mut listed, trouble): (Vec<ListedReferrer>, Vec<Trouble>)) {
+    /// The end of the search. A question without an answer, such as one that a stop interrupted, is noted.
+    fn end(&mut self) -> Option<FoundLayers> {
+        if std::mem::take(&mut self.unanswered) > 0 {
+            let why = "the questions to the registry were interrupted";
+            self.notes.add(Trouble::Unanswered(SourceError::new(why, true)));
+        }
+        None
+    }
+
+    fn add_listed(&mut self, place: &'static str, (mut listed, trouble): ListAnswer) {
         trouble.into_iter().for_each(|trouble| self.notes.add(trouble));
         listed.retain(|referrer| self.seen.insert(referrer.digest));
         let is_expected = |artifact_type: &str| self.schemes.reading.iter().any(|scheme| scheme.expects(artifact_type));
@@ -154,10 +186,10 @@ impl<'a, S: SignatureSource> Search<'a, S> {
 
     /// Opens some referrers, or fetches some layers.
     async fn advance(&mut self, place: &mut SearchPlace) -> Vec<Attached> {
-        let this = &*self;
+        let reader = self.reader;
         let referrers = place.take_referrers(CONCURRENCY);
         let opened: Vec<_> =
-            stream::iter(referrers).map(|digest| this.referrer(digest)).buffered(CONCURRENCY).collect().await;
+            stream::iter(referrers).map(|digest| reader.referrer(digest)).buffered(CONCURRENCY).collect().await;
         for (bytes, outcome) in opened {
             place.charge(bytes);
             match outcome {
@@ -168,9 +200,9 @@ impl<'a, S: SignatureSource> Search<'a, S> {
                 Err(trouble) => self.notes.add(trouble),
             }
         }
-        let (this, pointers) = (&*self, place.take_pointers(CONCURRENCY));
-        let attached = |pointer: Pointer| this.attached(pointer, LARGEST_SIGNATURE);
-        let fetched: Vec<_> = stream::iter(pointers).map(attached).buffered(CONCURRENCY).collect().await;
+        let attached = |pointer: Pointer| reader.attached(pointer, LARGEST_SIGNATURE);
+        let fetched: Vec<_> =
+            stream::iter(place.take_pointers(CONCURRENCY)).map(attached).buffered(CONCURRENCY).collect().await;
         let mut found = Vec::new();
         for fetched in fetched {
             found.extend(self.take_in(place, fetched));
@@ -178,22 +210,11 @@ impl<'a, S: SignatureSource> Search<'a, S> {
         found
     }
 
-    /// The manifest that a tag with this suffix names, and its place for messages.
-    async fn tagged_layers(&self, suffix: &str) -> Result<Option<(Arc<str>, Manifest)>, Trouble> {
-        let tag = format!("{}-{}{suffix}", self.digest.algorithm().name(), self.digest.hex());
-        let Some(fetched) = self.tagged(&tag).await? else { return Ok(None) };
-        let place: Arc<str> = format!("tag {tag}").into();
-        match parse(fetched) {
-            Ok(manifest) => Ok(Some((place, manifest))),
-            Err(invalid) => Err(trouble(&invalid, &place, place.to_string())),
-        }
-    }
-
     /// The layers of a referrer that some scheme reads. A referrer of another image has none.
     fn referrer_layers(&mut self, manifest: &Manifest) -> Vec<Pointer> {
         let place = referrer_place(manifest.digest);
         let pointers = self.select(manifest, Origin::Referrer, &place);
-        let is_ours = manifest.subject.as_ref().is_some_and(|subject| subject.digest == self.digest);
+        let is_ours = manifest.subject.as_ref().is_some_and(|subject| subject.digest == self.reader.digest);
         if pointers.is_empty() || is_ours {
             return pointers;
         }
@@ -229,92 +250,14 @@ impl<'a, S: SignatureSource> Search<'a, S> {
         let Content::Image { layers, .. } = &manifest.content else { return Vec::new() };
         Pointer::to(chosen.into_iter().filter_map(|layer| layers.get(layer)), place, limit)
     }
+}
 
-    /// What the pages of the API list, including those after a page that cannot be read.
-    async fn listed_by_api(&self) -> (Vec<ListedReferrer>, Vec<Trouble>) {
-        let (mut listed, mut trouble, mut seen) = (Vec::new(), Vec::new(), vec![Page::default()]);
-        while let Some(page) = seen.last() {
-            let (bytes, next) = match self.source.referrers(self.repository, &self.digest, page).await {
-                Ok(Some(answer)) => answer,
-                Ok(None) => break,
-                Err(error) => {
-                    trouble.push(unanswered("the referrers", &error));
-                    break;
-                }
-            };
-            self.read_list("the registry's list of referrers", &bytes, &mut listed, &mut trouble);
-            let Some(next) = next else { break };
-            if seen.contains(&next) || seen.len() == MAX_PAGES || listed.len() > MAX_LISTED {
-                trouble.push(Trouble::Limit("the list of referrers does not end".into()));
-                break;
-            }
-            seen.push(next);
-        }
-        (listed, trouble)
-    }
-
-    /// Distribution-spec, "Referrers Tag Schema": the algorithm, a dash, and at most 64 digits.
-    async fn listed_by_tag(&self) -> (Vec<ListedReferrer>, Vec<Trouble>) {
-        let tag = format!("{}-{}", self.digest.algorithm().name(), &self.digest.hex()[..64]);
-        let (mut listed, mut trouble) = (Vec::new(), Vec::new());
-        match self.tagged(&tag).await {
-            Ok(None) => {}
-            Ok(Some(fetched)) => self.read_list(&format!("tag {tag}"), &fetched.bytes, &mut listed, &mut trouble),
-            Err(error) => trouble.push(error),
-        }
-        (listed, trouble)
-    }
-
-    /// Reads a list. GitLab takes the referrers tag for the digest and answers with the image itself, which is no list.
-    fn read_list(&self, name: &str, bytes: &Bytes, listed: &mut Vec<ListedReferrer>, trouble: &mut Vec<Trouble>) {
-        if Digest::of(self.digest.algorithm(), bytes) == self.digest {
-            return;
-        }
-        match ReferrersList::read(bytes) {
-            Ok(list) => {
-                listed.extend(list.entries);
-                if list.unreadable > 0 {
-                    let why = format!("{name}: {} entries cannot be read", list.unreadable);
-                    trouble.push(Trouble::Unanswered(SourceError::new(why, false)));
-                }
-            }
-            // An answer that is not a list says nothing about signatures.
-            Err(why) => {
-                trouble.push(Trouble::Unanswered(SourceError::new(clip(format!("{name} is unusable: {why}")), false)));
-            }
-        }
-    }
-
-    /// What a tag names. An answer that is not a manifest, such as a maintenance page of a proxy, does not tell what the
-    /// tag names: the question stays open, as in the resolver.
-    async fn tagged(&self, tag: &str) -> Result<Option<UnparsedManifest>, Trouble> {
-        // A sha512 digest with a suffix is too long for a tag: nothing can be there.
-        let Ok(tag) = tag.parse() else { return Ok(None) };
-        let reference = Reference::Tag(tag);
-        let answer = self.source.manifest(self.repository, &reference).await.and_then(|answer| match answer {
-            Some(fetched) => manifest_of(fetched).map(Some),
-            None => Ok(None),
-        });
-        answer.map_err(|error| unanswered(&format!("tag {reference}"), &error))
-    }
-
-    /// A referrer; and how many bytes were received.
-    async fn referrer(&self, digest: Digest) -> (usize, Result<Manifest, Trouble>) {
-        let place = referrer_place(digest);
-        let form = manifest_form(Origin::Referrer, &place, digest);
-        match self.source.manifest(self.repository, &Reference::Digest(digest)).await {
-            Ok(Some(fetched)) => {
-                let bytes = fetched.bytes.len();
-                let manifest = parse(fetched).and_then(|manifest| manifest.named(digest));
-                (bytes, manifest.map_err(|invalid| trouble(&invalid, &place, form)))
-            }
-            Ok(None) => {
-                let why = "is listed as a referrer but is not in the repository";
-                (0, Err(Trouble::Broken(refused(&place, form, why))))
-            }
-            Err(error) => (error.received, Err(unanswered(&format!("referrer {}", digest.short()), &error))),
-        }
-    }
+/// The suffixes of the tags in which these schemes have signatures, each once, in order.
+pub(super) fn tag_suffixes(schemes: &[Arc<dyn SignatureScheme>]) -> Vec<&'static str> {
+    let mut suffixes: Vec<_> = schemes.iter().flat_map(|scheme| scheme.tag_suffixes()).copied().collect();
+    suffixes.sort_unstable();
+    suffixes.dedup();
+    suffixes
 }
 
 /// Where a referrer is, for messages.

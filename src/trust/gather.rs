@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Config;
 use super::consultations::{Consultations, ReportResult};
-use super::discovery::{FoundLayers, Search, SearchSchemes};
+use super::discovery::{AheadAnswers, AttachmentReader, FoundLayers, Search, SearchSchemes};
 use super::notes::{SearchNotes, Trouble};
 use super::scheme::{Attached, AuthorityResult, ImageSubject, SignatureScheme, Sought, Verification};
 use super::schemes::Schemes;
@@ -50,6 +50,8 @@ pub(super) struct GatherRequest {
     pub(super) others: Vec<Signers>,
     /// Which keys of all authorities of the question belong to one signer.
     pub(super) same: SameSigner,
+    /// What the place was asked before the image was there.
+    pub(super) ahead: Option<AheadAnswers>,
     /// When it is found out.
     pub(super) now: Timestamp,
 }
@@ -61,18 +63,19 @@ pub(super) async fn gather(
     source: &impl SignatureSource,
     tasks: &Tasks,
     schemes: &Schemes,
-    request: GatherRequest,
+    mut request: GatherRequest,
     config: &Config,
     report: ReportResult<'_>,
 ) -> Vec<GatheredResult> {
+    let ahead = request.ahead.take();
     let end = Instant::now() + MAX_TIME;
     let mut consulted = Consultations::begin(source, schemes, &request, end, report);
     let (indices, attached) = consulted.others(&request.sought);
     let subject = ImageSubject { name: request.name.clone(), manifest: request.image.clone(), now: request.now };
     let parts = Verifications::begin(schemes, &subject, &attached);
     let readers = SearchSchemes { reading: parts.schemes(), all: schemes.all() };
-    let subject = (&request.place.repository, request.image.digest);
-    let search = Search::new(source, subject, readers, schemes.large_layers.of(&request.place.host));
+    let reader = AttachmentReader { source, repository: &request.place.repository, digest: request.image.digest };
+    let search = Search::new(reader, readers, schemes.large_layers.of(&request.place.host), ahead);
     let (indices, is_confirmed) = (&indices[..], true);
     let attached =
         AttachedSearch { tasks, request: &request, config, end, parts, search, indices, report, is_confirmed };

@@ -159,6 +159,10 @@ impl SignatureScheme for Gpg {
         "gpg"
     }
 
+    fn is_attached(&self) -> bool {
+        false
+    }
+
     fn depends_on_reference(&self, authority: &Authority) -> bool {
         matches!(authority.scheme(), Scheme::Gpg(signer) if signer.identity.depends_on_reference())
     }

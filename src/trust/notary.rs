@@ -122,6 +122,10 @@ impl SignatureScheme for Notary {
         NAME
     }
 
+    fn is_attached(&self) -> bool {
+        false
+    }
+
     fn depends_on_reference(&self, _: &Authority) -> bool {
         true
     }

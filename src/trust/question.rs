@@ -85,6 +85,7 @@ impl Inner {
                 sought: open.iter().map(sought).collect(),
                 others: others.iter().cloned().chain(waiting).collect(),
                 same: same.clone(),
+                ahead: None,
                 now,
             };
             let so_far = Mutex::new(known.clone());
@@ -115,6 +116,7 @@ impl Inner {
     ) -> Vec<GatheredResult> {
         let place = request.sought.first().and_then(|sought| sought.authority.signature_repository()).cloned();
         request.place = place.unwrap_or(request.place);
+        request.ahead = self.ahead.take(&request.place, request.image.digest);
         let host = &request.place.host;
         if *host == request.name.host {
             return gather(source, &self.tasks, &self.schemes, request, &self.config, report).await;

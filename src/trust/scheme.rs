@@ -25,6 +25,11 @@ pub(super) trait SignatureScheme: Send + Sync {
     /// Identifies the scheme in this process.
     fn name(&self) -> &'static str;
 
+    /// Whether its signatures are attached to images: nothing is [consulted](Self::consult).
+    fn is_attached(&self) -> bool {
+        true
+    }
+
     /// The tags that hold its signatures, as what follows `sha256-HEX`: `.sig` for cosign.
     fn tag_suffixes(&self) -> &'static [&'static str] {
         &[]

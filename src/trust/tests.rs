@@ -26,6 +26,7 @@ use crate::policy::{
 use crate::store::Store;
 use crate::upstream::{ServiceAddress, ServiceAnswer};
 
+mod ahead;
 mod attacks;
 mod attestations;
 mod keyless;
@@ -220,6 +221,7 @@ async fn verify(
         sought: authorities.iter().map(sought).collect(),
         others: Vec::new(),
         same: SameSigner::among(authorities),
+        ahead: None,
         now: Timestamp::UNIX_EPOCH,
     };
     let results = gather(source, tasks, schemes, request, &Config::default(), &|_, _| {}).await;

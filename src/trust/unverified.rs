@@ -11,6 +11,10 @@ impl SignatureScheme for Unverified {
         "unverified"
     }
 
+    fn is_attached(&self) -> bool {
+        false
+    }
+
     fn verification(&self, _: &ImageSubject, sought: &[Sought]) -> Box<dyn Verification> {
         Box::new(Unknown(sought.iter().map(|sought| reason(sought.authority.scheme())).collect()))
     }

@@ -16,12 +16,12 @@ fn document(cosign: &str) -> String {
     )
 }
 
-fn keyless() -> String {
+pub(crate) fn keyless() -> String {
     document(&format!("{{keyless: {{issuer: {ISSUER:?}, identity: {IDENTITY:?}}}}}"))
 }
 
 /// The image's signature by this subject, as cosign attaches it.
-fn signature(instance: &Instance, subject: &Subject, image: &Built) -> Built {
+pub(crate) fn signature(instance: &Instance, subject: &Subject, image: &Built) -> Built {
     let statement = json!({
         "_type": "https://in-toto.io/Statement/v1", "subject": [{"digest": {"sha256": image.root.hex()}}],
         "predicateType": "https://sigstore.dev/cosign/sign/v1", "predicate": {}

@@ -43,6 +43,7 @@ mod polyglots;
 mod printed;
 mod pull;
 mod reload;
+mod rounds;
 mod routes;
 mod rules;
 mod scanner;

@@ -17,7 +17,7 @@ const REPOSITORY: &str = "library/app";
 const RELEASES: &str = "targets/releases";
 
 /// The tutorial's policy.
-const TRUST: &str = "\
+pub(crate) const TRUST: &str = "\
 apiVersion: securityenforcement.admission.cloud.ibm.com/v1beta1
 kind: ClusterImagePolicy
 metadata: {name: default}
@@ -38,20 +38,20 @@ spec:
     policy: {trust: {enabled: true}}
 ";
 
-fn notary() -> NotaryRepository {
+pub(crate) fn notary() -> NotaryRepository {
     let mut repository = NotaryRepository::new(&format!("{HOST}/{REPOSITORY}")).expect("keys");
     repository.delegations.push(SampleDelegation::new(RELEASES).expect("a key"));
     repository
 }
 
-fn sign(repository: &mut NotaryRepository, tag: &str, built: &Built) {
+pub(crate) fn sign(repository: &mut NotaryRepository, tag: &str, built: &Built) {
     let root = built.manifests.iter().find(|manifest| manifest.digest == built.root);
     let root = root.expect("the root");
     repository.sign(RELEASES, tag, built.root, root.bytes.len() as u64);
 }
 
 /// A gate whose registry is its notary server, and which trusts the repository's root.
-fn gate(registry: &TestRegistry, repository: &NotaryRepository, policy: &str) -> TestGate {
+pub(crate) fn gate(registry: &TestRegistry, repository: &NotaryRepository, policy: &str) -> TestGate {
     TestGate::new(registry, policy)
         .upstream(&format!("notary = \"{}\"", registry.listening.url()))
         .upstream("tag_ttl = \"1s\"")

@@ -18,14 +18,14 @@ use crate::support::TestRegistry;
 const SIGNATURE: &str = "application/vnd.cncf.notary.signature";
 
 /// A root, and a signer whose certificate it issued.
-struct Notary {
+pub(crate) struct Notary {
     root: Vec<u8>,
     leaf: Vec<u8>,
     key: KeyPair,
 }
 
 impl Notary {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let params = |name: &str| {
             let mut params = CertificateParams::default();
             let name = [
@@ -54,7 +54,7 @@ impl Notary {
     }
 
     /// A signature of an image in JWS, as a referrer.
-    fn sign(&self, image: &Built, expiry: Option<&str>) -> Built {
+    pub(crate) fn sign(&self, image: &Built, expiry: Option<&str>) -> Built {
         referrer(image, SIGNATURE, &[self.envelope(image, expiry)], &[])
     }
 
@@ -92,7 +92,7 @@ impl Notary {
 }
 
 /// A gate whose only authority has these statements, with `notary` in its trust store.
-fn gate(registry: &TestRegistry, notary: &Notary, statements: &Value, trust: &str) -> TestGate {
+pub(crate) fn gate(registry: &TestRegistry, notary: &Notary, statements: &Value, trust: &str) -> TestGate {
     let policy = format!(
         "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {{name: default}}\nspec:\n  authorities:\n  \
          - name: release\n    cosign: {{key: {{file: release.pub}}}}\n  - name: notary-project\n    notation: \
@@ -108,7 +108,7 @@ fn gate(registry: &TestRegistry, notary: &Notary, statements: &Value, trust: &st
     made
 }
 
-fn statement(level: &str) -> Value {
+pub(crate) fn statement(level: &str) -> Value {
     json!([{
         "name": "acme", "registryScopes": ["*"], "signatureVerification": {"level": level},
         "trustStores": ["ca:acme"], "trustedIdentities": ["x509.subject: C=US, ST=WA, O=Acme"]

@@ -1,7 +1,7 @@
 //! Layers that may hold signatures: how they are fetched, and what happens to those that are too large.
 
 use super::place::{Pointer, SearchPlace};
-use super::{FoundLayers, Search, unanswered};
+use super::{AttachmentReader, FoundLayers, Search, unanswered};
 use crate::oci::Digest;
 use crate::policy::SignatureFinding;
 use crate::trust::notes::Trouble;
@@ -23,7 +23,7 @@ impl<S: SignatureSource> Search<'_, S> {
     pub(super) async fn advance_by_large(&mut self, place: &mut SearchPlace, pointer: Pointer) -> FoundLayers {
         let size = pointer.expected_size();
         let memory = self.large.reserve(size).await;
-        let fetched = self.attached(pointer, size).await;
+        let fetched = self.reader.attached(pointer, size).await;
         let layers = self.take_in(place, fetched);
         match memory {
             Some(memory) if !layers.is_empty() => FoundLayers { layers, memory: Some(memory.for_verification().await) },
@@ -65,9 +65,11 @@ impl<S: SignatureSource> Search<'_, S> {
             self.notes.add_broken(scheme.name(), SignatureFinding::not_judged(place, &*form, why));
         }
     }
+}
 
+impl<S: SignatureSource> AttachmentReader<'_, S> {
     /// Fetches a layer that may hold signatures, of at most `limit` bytes; and how many bytes were received.
-    pub(super) async fn attached(&self, pointer: Pointer, limit: usize) -> (usize, Result<FetchedLayer, Trouble>) {
+    pub(super) async fn attached(self, pointer: Pointer, limit: usize) -> (usize, Result<FetchedLayer, Trouble>) {
         let (digest, form) = (pointer.digest, format!("signature {}", pointer.digest.short()));
         let place = pointer.place.clone();
         let broken = |why: &str| Err(Trouble::Broken(SignatureFinding::refused(&*place, &form, why)));

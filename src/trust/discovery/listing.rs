@@ -12,7 +12,7 @@ const SMALL: u64 = 64 * 1024;
 
 /// An entry of a list of referrers. Everything in it is a hint: where to look, and in which order.
 #[derive(Debug)]
-pub(super) struct ListedReferrer {
+pub(in crate::trust) struct ListedReferrer {
     pub(super) digest: Digest,
     artifact_type: Option<String>,
     is_large: bool,

@@ -508,9 +508,8 @@ async fn an_expired_root_is_named_and_not_used() {
 async fn verify_at(registry: &Registry, authorities: &[Arc<Authority>], now: Timestamp) -> TrustOutcome {
     let sought = authorities.iter().map(|one| Sought { authority: one.clone(), known: Vec::new() }).collect();
     let (image, reference) = (Arc::new(image()), Reference::Digest(image().digest));
-    let same = SameSigner::default();
-    let request =
-        GatherRequest { name: name(), reference, image, place: name(), sought, others: Vec::new(), same, now };
+    let (others, same, ahead) = (Vec::new(), SameSigner::default(), None);
+    let request = GatherRequest { name: name(), reference, image, place: name(), sought, others, same, ahead, now };
     let results = gather(registry, &Tasks::new(), &schemes().await, request, &Config::default(), &|_, _| {}).await;
     results.into_iter().next().unwrap().result.outcome
 }

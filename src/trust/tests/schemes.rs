@@ -339,13 +339,16 @@ async fn a_consultation_runs_beside_the_search() {
         registry.documents.insert("/a".into(), "alice".into());
         // The same signer as the first authority's, which may have another one.
         registry.documents.insert("/shared".into(), signer.key().fingerprint().to_string().into());
+        // It is looked at last.
+        let last = registry.bundle(&digest, &Signer::p256().bundle(&statement(&digest)));
+        registry.manifests.insert(format!("sha256-{}", digest.hex()), index_json(std::slice::from_ref(&last)));
+        let last = last["digest"].as_str().unwrap().to_owned();
         let registry = Arc::new(registry);
         let cosign = Arc::new(Authority::new("two", Scheme::cosign_keys(vec![signer.key(), Signer::rsa().key()])));
         let found = ask(&trust, &registry, &tag(), &[&cosign, &shelved(path)]).await;
         assert_verified(&found[0].value, "ECDSA");
         assert_verified(&found[1].value, path);
-        let fallback = format!("sha256-{}", digest.hex());
-        assert_eq!(asked(&registry).contains(&fallback), is_shared, "{:?}", asked(&registry));
+        assert_eq!(asked(&registry).contains(&last), is_shared, "{:?}", asked(&registry));
     }
 }
 
