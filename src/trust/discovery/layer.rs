@@ -22,13 +22,19 @@ impl<S: SignatureSource> Search<'_, S> {
     /// reserved.
     pub(super) async fn advance_by_large(&mut self, place: &mut SearchPlace, pointer: Pointer) -> FoundLayers {
         let size = pointer.expected_size();
-        let memory = self.large.reserve(size).await;
-        let fetched = self.reader.attached(pointer, size).await;
+        let form = format!("attestation {}", pointer.digest.short());
+        let Some(memory) = self.large.reserve(size).await else {
+            self.notes.add(unreceived(&form, "there is no memory for it"));
+            return FoundLayers { layers: Vec::new(), memory: None };
+        };
+        let Some(fetched) = memory.receive(self.reader.attached(pointer, size)).await else {
+            place.charge(size);
+            self.notes.add(unreceived(&form, "its registry sends slowly, and others need the memory"));
+            return FoundLayers { layers: Vec::new(), memory: None };
+        };
         let layers = self.take_in(place, fetched);
-        match memory {
-            Some(memory) if !layers.is_empty() => FoundLayers { layers, memory: Some(memory.for_verification().await) },
-            memory => FoundLayers { layers, memory },
-        }
+        let memory = if layers.is_empty() { None } else { Some(memory.for_verification().await) };
+        FoundLayers { layers, memory }
     }
 
     pub(super) fn take_in(
@@ -87,4 +93,9 @@ impl<S: SignatureSource> AttachmentReader<'_, S> {
             Err(error) => (error.received, Err(unanswered(&form, &error))),
         }
     }
+}
+
+/// A large layer that was not received whole.
+fn unreceived(form: &str, why: &str) -> Trouble {
+    Trouble::Unanswered(SourceError::new(format!("{form} was not received: {why}"), true))
 }
