@@ -395,6 +395,43 @@ async fn with_the_log_entry_of(
     [of_classic(own.as_bytes(), &annotations, keyless(&root)).await, of_bundle(&bundle, keyless(&root)).await]
 }
 
+/// The JSON in the annotations of a classic signature, the entry of the log in it, and a trusted root: two parsers may read
+/// duplicate keys differently, so such a document proves nothing.
+#[tokio::test]
+async fn duplicate_keys_in_log_entries_time_stamps_and_roots() {
+    let (instance, leaf, _) = signed(V1);
+    let (own, root) = (payload(&image().digest).to_string(), instance.trusted_root());
+    let twice = |text: &str, member: &str| {
+        let changed = text.replacen(&format!("\"{member}\":"), &format!("\"{member}\":0,\"{member}\":"), 1);
+        assert_ne!(text, changed, "{member}");
+        changed
+    };
+    let annotations = instance.classic_annotations(&leaf, own.as_bytes(), Witnessed { is_stamped: true, ..V1 });
+    assert_verified(&of_classic(own.as_bytes(), &annotations, keyless(&root)).await, IDENTITY);
+    for (annotation, members) in [
+        ("dev.sigstore.cosign/bundle", &["Payload", "SignedEntryTimestamp", "body", "integratedTime", "logID"][..]),
+        ("dev.sigstore.cosign/rfc3161timestamp", &["SignedRFC3161Timestamp"]),
+    ] {
+        for member in members {
+            let mut changed = annotations.clone();
+            changed[annotation] = twice(annotations[annotation].as_str().unwrap(), member).into();
+            let outcome = of_classic(own.as_bytes(), &changed, keyless(&root)).await;
+            assert_refused(&outcome, "is not a strict JSON object");
+        }
+    }
+    let mut changed = annotations.clone();
+    let entry = annotations["dev.sigstore.cosign/bundle"].as_str().unwrap();
+    let mut entry: Value = serde_json::from_str(entry).unwrap();
+    let body = STANDARD.decode(entry["Payload"]["body"].as_str().unwrap()).unwrap();
+    entry["Payload"]["body"] = STANDARD.encode(twice(std::str::from_utf8(&body).unwrap(), "kind")).into();
+    changed["dev.sigstore.cosign/bundle"] = entry.to_string().into();
+    assert_refused(&of_classic(own.as_bytes(), &changed, keyless(&root)).await, "its log entry is malformed");
+    for member in ["mediaType", "tlogs", "certificateAuthorities", "validFor", "rawBytes"] {
+        let error = TrustedRoot::from_json("root", twice(&root.to_string(), member).as_bytes()).unwrap_err();
+        assert!(error.contains("duplicate key"), "{member}: {error}");
+    }
+}
+
 /// cosign accepted an entry for other content, if its promise was valid.
 #[tokio::test]
 async fn cve_2022_23649_log_entry_for_other_content() {
