@@ -1,5 +1,6 @@
-//! What verifying signatures costs, for each scheme: the first verdict on an image as a multiple of the registry's round
-//! trip, and the CPU time of a verdict; and P-256 verifications a second. Run with `cargo bench --bench trust`.
+//! What verifying signatures costs, for each scheme: the first verdict on an image, pulled by tag and by digest, as a
+//! multiple of the registry's round trip, and the CPU time of a verdict; and P-256 verifications a second. Run with
+//! `cargo bench --bench trust`. How many rounds of requests there are is a test: `tests/gate/rounds.rs`.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark is no library")]
 
@@ -25,7 +26,7 @@ mod sigstore;
 
 use signers::{SCHEMES, Signers, repository, simple_signing};
 
-/// How many images are judged for each scheme to measure times.
+/// How many images are judged for each scheme to measure times by tag, and as many others by digest.
 const TIMED: usize = 100;
 /// How many more are judged to measure CPU time, which the system counts in hundredths of a second.
 const COUNTED: usize = 400;
@@ -64,10 +65,13 @@ async fn verdicts(signers: &Signers) {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
     fs::create_dir(&store).unwrap();
+    let mut digests = Vec::new();
     for scheme in SCHEMES {
-        for number in 0..TIMED + COUNTED {
+        for number in 0..2 * TIMED + COUNTED {
             let layer = Layer::of("application/vnd.oci.image.layer.v1.tar", format!("{scheme} {number}"));
-            signers.push(&registry, scheme, number, &Image::linux_amd64().layer(layer).build(), &store);
+            let image = Image::linux_amd64().layer(layer).build();
+            signers.push(&registry, scheme, number, &image, &store);
+            digests.push(image.root);
         }
     }
     let gate = app::build(configure(folder.path(), &listening.url(), signers, &store)).await.unwrap();
@@ -76,32 +80,44 @@ async fn verdicts(signers: &Signers) {
     let running = Tasks::new().spawn(async move {
         gate.run(async { drop(stopped.await) }).await;
     });
-    tokio::task::spawn_blocking(move || measure(&registry, listening.address(), address)).await.unwrap();
+    tokio::task::spawn_blocking(move || measure(&registry, listening.address(), address, &digests)).await.unwrap();
     let _ = stop.send(());
     running.await.unwrap();
 }
 
-fn measure(registry: &Registry, upstream: SocketAddr, gate: SocketAddr) {
+fn measure(registry: &Registry, upstream: SocketAddr, gate: SocketAddr, digests: &[Digest]) {
     registry.inject(On::any(), Fault::Delay(DELAY));
-    let direct = median(upstream, |number| format!("/v2/classic/manifests/v{number}"));
+    let direct = median(upstream, 0, |number| format!("/v2/classic/manifests/v{number}"));
     println!("the registry's own round trip: {:.1} ms", milliseconds(direct));
-    let path = |scheme: &str, number| format!("/v2/up.test/{}/manifests/v{number}", repository(scheme, number));
+    let path = |scheme: &str, number, reference: &str| {
+        format!("/v2/up.test/{}/manifests/{reference}", repository(scheme, number))
+    };
+    let by_tag = |scheme: &str, number| path(scheme, number, &format!("v{number}"));
+    let by_digest = |scheme: &str, number| {
+        let before = SCHEMES.iter().take_while(|other| **other != scheme).count() * (2 * TIMED + COUNTED);
+        path(scheme, number, &digests[before + number].to_string())
+    };
     let schemes: Vec<_> = SCHEMES.into_iter().filter(|scheme| cfg!(feature = "gpg") || *scheme != "gpg").collect();
-    let times: Vec<_> =
-        schemes.iter().map(|scheme| [(); 2].map(|()| median(gate, |number| path(scheme, number)))).collect();
+    let times = schemes.iter().map(|scheme| {
+        let [cold, warm] = [(); 2].map(|()| median(gate, 0, |number| by_tag(scheme, number)));
+        [cold, median(gate, TIMED, |number| by_digest(scheme, number)), warm]
+    });
+    let times: Vec<_> = times.collect();
     registry.clear_faults();
-    for (scheme, [cold, warm]) in schemes.iter().zip(times) {
-        let multiple = (cold.as_secs_f64() - direct.as_secs_f64()) / direct.as_secs_f64();
+    let multiple = |time: Duration| (time.as_secs_f64() - direct.as_secs_f64()) / direct.as_secs_f64();
+    for (scheme, [cold, cold_by_digest, warm]) in schemes.iter().zip(times) {
         let before = cpu_time();
         let mut stream = connect(gate);
-        for number in TIMED..TIMED + COUNTED {
-            get(&mut stream, gate, &path(scheme, number));
+        for number in 2 * TIMED..2 * TIMED + COUNTED {
+            get(&mut stream, gate, &by_tag(scheme, number));
         }
         let used = (cpu_time() - before) / COUNTED as f64;
         println!(
-            "{scheme:>13}: first response {:.1} ms, of which the verdict takes {multiple:.1} round trips (goal: below 3.0); \
-             repeated {:.2} ms; {:.2} ms of CPU, {:.0} a second on one core, client and registry included",
+            "{scheme:>13}: first response {:.1} ms, of which the verdict takes {:.1} round trips, by digest {:.1} (goal: \
+             below 3.0); repeated {:.2} ms; {:.2} ms of CPU, {:.0} a second on one core, client and registry included",
             milliseconds(cold),
+            multiple(cold),
+            multiple(cold_by_digest),
             milliseconds(warm),
             used * 1000.0,
             1.0 / used,
@@ -142,10 +158,10 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// The median time of one request for each image.
-fn median(address: SocketAddr, path: impl Fn(usize) -> String) -> Duration {
+/// The median time of one request for each image, from this number on.
+fn median(address: SocketAddr, first: usize, path: impl Fn(usize) -> String) -> Duration {
     let mut stream = connect(address);
-    let mut times: Vec<_> = (0..TIMED).map(|number| get(&mut stream, address, &path(number))).collect();
+    let mut times: Vec<_> = (first..first + TIMED).map(|number| get(&mut stream, address, &path(number))).collect();
     times.sort_unstable();
     times[TIMED / 2]
 }
