@@ -198,8 +198,8 @@ impl Resolver {
         tag: &Tag,
         known: Option<(Digest, Timestamp)>,
     ) -> Result<Resolved, ResolveError> {
-        // Another lookup may have ended since the tag was read.
-        let newer = self.inner.facts.tag(name, tag).await?.filter(|newer| known != Some(*newer));
+        // Another lookup may have ended since the tag was read. What it learned is in memory.
+        let newer = self.inner.facts.tag_in_memory(name, tag).filter(|newer| known != Some(*newer));
         if let Some(found) = self.fresh(upstream, name, newer).await {
             return found;
         }

@@ -141,16 +141,12 @@ impl Facts {
 
     /// The digest of a tag in its last lookup, and the time of that lookup.
     pub(super) async fn tag(&self, name: &ImageName, tag: &Tag) -> Result<Option<(Digest, Timestamp)>, StoreError> {
-        let (memory, key) = (self.memory(), (name.clone(), tag.clone()));
-        if let Some(known) = memory.tags.get(&key) {
-            return Ok(Some(known));
-        }
+        // Taken first, because what is learned after memory was searched must not be overwritten.
         let before = self.now(name);
-        let recent = self.recent().tag(name, tag);
-        if let Some(known) = recent {
-            self.insert(&memory.tags, &key, known, &before);
+        if let Some(known) = self.tag_in_memory(name, tag) {
             return Ok(Some(known));
         }
+        let (memory, key) = (self.memory(), (name.clone(), tag.clone()));
         // Also keeps the facts about the manifest, which are requested next.
         let Some(StoredTag { digest, checked_at, media_type }) = Box::pin(self.store.tag(name, tag)).await? else {
             return Ok(None);
@@ -161,6 +157,18 @@ impl Facts {
             self.insert(&memory.manifests, &(name.clone(), digest), known, &before);
         }
         Ok(Some((digest, checked_at)))
+    }
+
+    /// The same without reading the store: `None` for a tag that is only there.
+    pub(super) fn tag_in_memory(&self, name: &ImageName, tag: &Tag) -> Option<(Digest, Timestamp)> {
+        let (memory, key) = (self.memory(), (name.clone(), tag.clone()));
+        if let Some(known) = memory.tags.get(&key) {
+            return Some(known);
+        }
+        let before = self.now(name);
+        let known = self.recent().tag(name, tag)?;
+        self.insert(&memory.tags, &key, known, &before);
+        Some(known)
     }
 
     /// The children of an index that were served here, in the order of the index.
