@@ -6,6 +6,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
 
+/// The length of the longest hash, in bytes.
+const MAX_HASH: usize = 64;
+/// The length of `sha256:` and of `sha512:`.
+const PREFIX: usize = 7;
+
 /// The digest of some content. It is small and `Copy`, because it is the key of most maps in the program.
 ///
 /// Grammar: OCI image-spec, descriptor.md, "Digests". Only registered algorithms are accepted, because a digest of an
@@ -21,7 +26,7 @@ use sha2::Digest as _;
 pub struct Digest {
     algorithm: Algorithm,
     /// The hash, padded with zeros to the length of the longest algorithm.
-    bytes: [u8; 64],
+    bytes: [u8; MAX_HASH],
 }
 
 impl Digest {
@@ -37,6 +42,18 @@ impl Digest {
         hasher.finish()
     }
 
+    /// The digest with a raw hash: 32 bytes of SHA-256, or 64 of SHA-512.
+    ///
+    /// # Errors
+    /// [`InvalidDigest::Form`] if the hash has another length.
+    pub fn from_bytes(hash: &[u8]) -> Result<Self, InvalidDigest> {
+        let is_long = |algorithm: &Algorithm| algorithm.len() == hash.len();
+        let algorithm = Algorithm::ALL.into_iter().find(is_long).ok_or(InvalidDigest::Form)?;
+        let mut bytes = [0; MAX_HASH];
+        bytes[..hash.len()].copy_from_slice(hash);
+        Ok(Self { algorithm, bytes })
+    }
+
     /// The hash algorithm.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
@@ -49,13 +66,19 @@ impl Digest {
 
     /// The hash in lower-case hex, without the algorithm prefix.
     pub fn hex(&self) -> String {
-        let mut out = String::with_capacity(2 * self.algorithm.len());
-        for byte in self.as_bytes() {
-            for nibble in [byte >> 4, byte & 15] {
-                out.push(char::from(b"0123456789abcdef"[usize::from(nibble)]));
-            }
+        self.with_text(|text| text[PREFIX..].to_owned())
+    }
+
+    /// Uses the text of the digest, without an allocation.
+    fn with_text<T>(&self, use_it: impl FnOnce(&str) -> T) -> T {
+        let mut text = [b':'; PREFIX + 2 * MAX_HASH];
+        text[..PREFIX - 1].copy_from_slice(self.algorithm.name().as_bytes());
+        for (pair, byte) in text[PREFIX..].chunks_exact_mut(2).zip(self.as_bytes()) {
+            pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+            pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
         }
-        out
+        // These are ASCII characters.
+        use_it(std::str::from_utf8(&text[..PREFIX + 2 * self.algorithm.len()]).unwrap_or_default())
     }
 
     /// The first twelve hex digits, for display.
@@ -77,7 +100,7 @@ impl FromStr for Digest {
         if hex.len() != 2 * algorithm.len() {
             return Err(InvalidDigest::Form);
         }
-        let mut bytes = [0; 64];
+        let mut bytes = [0; MAX_HASH];
         for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
             *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
         }
@@ -95,7 +118,7 @@ fn nibble(c: u8) -> Result<u8, InvalidDigest> {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm.name(), self.hex())
+        self.with_text(|text| f.write_str(text))
     }
 }
 
@@ -174,7 +197,7 @@ impl Hasher {
 
     /// The digest of all input.
     pub fn finish(self) -> Digest {
-        let mut bytes = [0; 64];
+        let mut bytes = [0; MAX_HASH];
         let algorithm = match self.0 {
             HashState::Sha256(state) => {
                 bytes[..32].copy_from_slice(&state.finalize());
@@ -212,6 +235,16 @@ mod tests {
         let long = Digest::of(Algorithm::Sha512, b"x");
         assert_eq!(long.to_string().parse::<Digest>().unwrap(), long);
         assert_eq!(Digest::sha256(b"").short(), "e3b0c44298fc");
+    }
+
+    #[test]
+    fn raw_hashes_are_told_apart_by_their_lengths() {
+        for digest in [Digest::sha256(b"x"), Digest::of(Algorithm::Sha512, b"x")] {
+            assert_eq!(Digest::from_bytes(digest.as_bytes()), Ok(digest));
+        }
+        for length in [0, 31, 33, 65] {
+            assert_eq!(Digest::from_bytes(&vec![0; length]), Err(InvalidDigest::Form));
+        }
     }
 
     #[test]

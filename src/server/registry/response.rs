@@ -26,6 +26,8 @@ const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The request header with which a client asks for [`SERVER_TIMING`].
 const TIMING: HeaderName = HeaderName::from_static("x-pullgate-timing");
+/// How many headers a response with content has, at most. A map that grows is built anew.
+const HEADERS: usize = 12;
 /// Server Timing, W3C.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
@@ -101,7 +103,8 @@ pub fn manifest_response(
 
 /// 200, 206, 304 or 416 for content with a known digest (RFC 9110 §13, §14).
 fn ranged(headers: &HeaderMap, size: u64, digest: Digest, body: impl FnOnce(u64, u64) -> Body) -> Response<Body> {
-    let etag = format!("\"{digest}\"");
+    let text = digest.to_string();
+    let etag = ["\"", &text, "\""].concat();
     let mut response = if matches_etag(headers, &etag) {
         status(StatusCode::NOT_MODIFIED, Body::Empty)
     } else {
@@ -122,8 +125,9 @@ fn ranged(headers: &HeaderMap, size: u64, digest: Digest, body: impl FnOnce(u64,
         }
     };
     let headers = response.headers_mut();
+    headers.reserve(HEADERS);
     insert(headers, header::ETAG, &etag);
-    insert(headers, CONTENT_DIGEST, &digest.to_string());
+    insert(headers, CONTENT_DIGEST, &text);
     insert(headers, header::ACCEPT_RANGES, "bytes");
     response
 }
