@@ -14,6 +14,7 @@ mod evidence;
 mod exemptions;
 mod facts;
 mod forget;
+mod journal;
 mod memo;
 mod new_facts;
 mod node;
@@ -135,6 +136,11 @@ fn time_of(milliseconds: i64) -> Timestamp {
 fn json<T: Serialize + ?Sized>(rows: &T) -> String {
     // Names, digests, numbers and text: nothing that JSON could refuse.
     serde_json::to_string(rows).unwrap_or_default()
+}
+
+/// Hashes as a JSON array of hexadecimal texts, for statements that read them by `unhex`.
+fn hashes(digests: &[Digest]) -> String {
+    json(&digests.iter().map(Digest::hex).collect::<Vec<_>>())
 }
 
 /// Why durable state cannot be read or written.

@@ -68,6 +68,7 @@ impl RunningParts {
     pub(super) async fn build(config: &Config, state: StateDir, prepared: PreparedParts) -> Result<Self, BuildError> {
         let PreparedParts { metrics, readiness, clock, rulebook, upstreams, epoch, tasks } = prepared;
         let store = Store::open(state.path()).await?.with_epoch(epoch.clone());
+        tasks.spawn(store.clone().copy_journal_until_stop(tasks.clone()));
         let cache = config.cache.clone();
         let cache =
             Cache::new(cache, state.path(), store.clone(), tasks.clone(), clock.clone(), readiness.clone(), &metrics);

@@ -2,7 +2,7 @@
 
 use sqlx::Row;
 
-use super::{FactStore, StoreError, digest_of, json};
+use super::{FactStore, StoreError, digest_of, hashes};
 use crate::oci::{Digest, ImageName};
 
 impl FactStore {
@@ -14,14 +14,16 @@ impl FactStore {
     pub async fn images_within(&self, layers: &[Digest], limit: u32) -> Result<Vec<(ImageName, Digest)>, StoreError> {
         let Some(lowest) = layers.first() else { return Ok(Vec::new()) };
         let rows = sqlx::query(
-            "SELECT members.host, members.repository, members.manifest FROM links JOIN members \
-             ON members.host = links.host AND members.repository = links.repository AND members.member = links.digest \
+            "SELECT members.host, members.repository, members.manifest_digest FROM links JOIN members \
+             ON members.host = links.host AND members.repository = links.repository \
+             AND members.member = unhex(substr(links.digest, 8)) \
              WHERE links.digest = ?1 AND members.is_manifest = 0 AND 1 >= (SELECT COUNT(*) FROM members AS others \
              WHERE others.host = members.host AND others.repository = members.repository \
-             AND others.manifest = members.manifest AND others.member NOT IN (SELECT value FROM json_each(?2))) LIMIT ?3",
+             AND others.manifest = members.manifest AND others.member NOT IN (SELECT unhex(value) FROM json_each(?2))) \
+             LIMIT ?3",
         )
         .bind(lowest.to_string())
-        .bind(json(layers))
+        .bind(hashes(layers))
         .bind(i64::from(limit))
         .fetch_all(self.readers())
         .await?;

@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection, Row, SqlSafeStr};
 
+use super::journal::JournalGrowth;
 use super::{DATABASE, StoreError};
 use crate::runtime::open_private;
 
@@ -17,9 +19,11 @@ const READERS: u32 = 3;
 /// The page cache of the writer in KiB, in the notation of SQLite. It must hold the pages that a transaction with many
 /// rows changes. With a smaller cache, pages are written and read again within the transaction.
 const WRITER_CACHE: &str = "-8000";
-/// The number of pages after which a checkpoint copies the journal into the file and syncs both: 16 MB. A page that
-/// many transactions change is then written to the file only once.
-const CHECKPOINT_PAGES: &str = "4000";
+/// The number of pages of a journal that the writer copies into the file by itself: 64 MB. It is only reached where nothing
+/// copies the journal before (`journal`), or not fast enough.
+const CHECKPOINT_PAGES: &str = "16000";
+/// The page cache of the connection that copies the journal in KiB. It reads no pages through the cache.
+const COPIER_CACHE: &str = "-64";
 
 /// Makes SQLite sync its journal after each transaction of the connection, for rows that nothing can replace.
 pub(super) const DURABLE: &str = "PRAGMA synchronous = FULL";
@@ -33,6 +37,9 @@ pub(super) struct Database {
     pub(super) readers: SqlitePool,
     /// The only connection that writes. SQLite allows one writer, and tasks wait for this connection in order.
     pub(super) writer: SqlitePool,
+    /// A connection that copies the journal.
+    pub(super) copier: SqlitePool,
+    pub(super) journal: Arc<JournalGrowth>,
 }
 
 impl Database {
@@ -68,7 +75,8 @@ impl Database {
             tracing::warn!(%error, "the database file will not shrink when rows are deleted");
         }
         let readers = pool(READERS).connect_with(options(path)).await.map_err(at)?;
-        Ok(Self { readers, writer })
+        let copier = pool(1).connect_lazy_with(options(path).pragma("cache_size", COPIER_CACHE));
+        Ok(Self { readers, writer, copier, journal: Arc::default() })
     }
 
     /// The size of all rows in the file, in bytes. Reads only the header of the file.
@@ -112,6 +120,7 @@ impl Database {
     /// Closes all connections. The last one copies the journal into the file.
     pub(super) async fn close(&self) {
         self.readers.close().await;
+        self.copier.close().await;
         self.writer.close().await;
     }
 }
@@ -182,6 +191,7 @@ pub(super) fn migrations() -> Migrator {
         (8, "verdicts", include_str!("migrations/0008_verdicts.sql")),
         (9, "pins", include_str!("migrations/0009_pins.sql")),
         (10, "admissions", include_str!("migrations/0010_admissions.sql")),
+        (12, "small rows", include_str!("migrations/0012_small_rows.sql")),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)

@@ -85,14 +85,14 @@ impl FactStore {
     /// images for a blob.
     pub async fn naming(&self, name: &ImageName, member: Digest, limit: usize) -> Result<Vec<Digest>, StoreError> {
         let rows = sqlx::query(
-            "SELECT members.manifest FROM members JOIN manifests ON manifests.host = members.host \
-             AND manifests.repository = members.repository AND manifests.digest = members.manifest \
+            "SELECT members.manifest_digest FROM members JOIN manifests ON manifests.host = members.host \
+             AND manifests.repository = members.repository AND manifests.digest = members.manifest_digest \
              WHERE members.host = ?1 AND members.repository = ?2 AND members.member = ?3 \
              ORDER BY manifests.seen_at DESC LIMIT ?4",
         )
         .bind(name.host.as_str())
         .bind(name.repository.as_str())
-        .bind(member.to_string())
+        .bind(member.as_bytes())
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(self.readers())
         .await?;
@@ -102,10 +102,11 @@ impl FactStore {
     /// Children that indexes of the repository list and that were never fetched, newest index first, at most `limit`.
     pub async fn unseen_children(&self, name: &ImageName, limit: u32) -> Result<Vec<(Digest, Digest)>, StoreError> {
         let rows = sqlx::query(
-            "SELECT members.manifest, members.member FROM members JOIN manifests AS parents ON parents.host = members.host \
-             AND parents.repository = members.repository AND parents.digest = members.manifest \
+            "SELECT members.manifest_digest, members.member_digest FROM members \
+             JOIN manifests AS parents ON parents.host = members.host \
+             AND parents.repository = members.repository AND parents.digest = members.manifest_digest \
              WHERE members.host = ?1 AND members.repository = ?2 AND members.is_manifest = 1 AND NOT EXISTS \
-             (SELECT 1 FROM manifests WHERE host = ?1 AND repository = ?2 AND digest = members.member) \
+             (SELECT 1 FROM manifests WHERE host = ?1 AND repository = ?2 AND digest = members.member_digest) \
              ORDER BY parents.seen_at DESC LIMIT ?3",
         )
         .bind(name.host.as_str())

@@ -130,7 +130,8 @@ impl FactStore {
         let rows = json(&facts.iter().map(|fact| fact.row).collect::<Vec<_>>());
         let old = format!("FROM {name} WHERE rowid IN (SELECT value FROM json_each(?1)) AND {age} < ?2");
         let members = format!(
-            "DELETE FROM members WHERE (host, repository, manifest) IN (SELECT host, repository, digest {old})"
+            "DELETE FROM members WHERE (host, repository, manifest) IN \
+             (SELECT host, repository, unhex(substr(digest, 8)) {old})"
         );
         let mut statements = vec![format!("DELETE {old}")];
         if name == "manifests" {

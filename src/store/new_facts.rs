@@ -38,8 +38,8 @@ const INSERT: &str = "INSERT INTO manifests (host, repository, digest, media_typ
     ON CONFLICT (host, repository, digest) DO UPDATE SET seen_at = MAX(seen_at, excluded.seen_at), \
     pulled_at = COALESCE(MAX(pulled_at, excluded.pulled_at), pulled_at, excluded.pulled_at); \
     INSERT INTO members (host, repository, manifest, member, is_manifest) \
-    SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?) WHERE true \
-    ON CONFLICT (host, repository, manifest, member) DO NOTHING; \
+    SELECT value->>0, value->>1, unhex(substr(value->>2, 8)), unhex(substr(value->>3, 8)), value->>4 \
+    FROM json_each(?) WHERE true ON CONFLICT (host, repository, manifest, member) DO NOTHING; \
     INSERT INTO tags (host, repository, tag, digest, checked_at) \
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?) WHERE true \
     ON CONFLICT (host, repository, tag) DO UPDATE SET digest = excluded.digest, checked_at = excluded.checked_at \

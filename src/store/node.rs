@@ -13,7 +13,7 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
 use super::database::Database;
 use super::writer::{NewRows, Writer};
-use super::{StoreError, digest_of, json, time_of};
+use super::{StoreError, hashes, json, time_of};
 use crate::oci::{Content, Digest, Manifest};
 
 /// One piece of content on disk.
@@ -74,18 +74,27 @@ impl NewContent {
         self.content.size
     }
 
-    fn row(&self) -> (Digest, u64, bool, i64) {
-        let StoredContent { digest, size, is_manifest, used_at } = self.content;
-        (digest, size, is_manifest, used_at.as_millisecond())
+    /// The number of rows.
+    pub(super) fn rows(&self) -> u64 {
+        1 + self.parts.len() as u64
     }
 
-    fn part_rows(&self) -> Vec<(Digest, Digest, bool)> {
-        self.parts.iter().map(|(part, is_manifest)| (self.content.digest, *part, *is_manifest)).collect()
+    fn row(&self) -> (String, u64, bool, i64) {
+        let StoredContent { digest, size, is_manifest, used_at } = self.content;
+        (digest.hex(), size, is_manifest, used_at.as_millisecond())
+    }
+
+    fn part_rows(&self) -> impl Iterator<Item = (String, String, bool)> {
+        self.parts.iter().map(|(part, is_manifest)| (self.content.digest.hex(), part.hex(), *is_manifest))
     }
 }
 
-/// Whether another manifest on disk references the content of the outer row `contents`.
-const IS_NAMED: &str = "EXISTS (SELECT 1 FROM content_parts WHERE part = contents.digest AND manifest != ?1)";
+/// Whether a manifest on disk with another digest than `?1` references the content of the outer row `contents`.
+const IS_NAMED: &str = "EXISTS (SELECT 1 FROM content_parts WHERE part = contents.digest \
+    AND manifest IS NOT (SELECT id FROM contents WHERE digest = ?1))";
+
+/// Less than any hash, and the hash of nothing.
+const NO_HASH: &[u8] = &[];
 
 /// Facts that are specific to this node's disk. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -114,33 +123,36 @@ impl NodeStore {
 
     /// Records when contents were used. Returns those that are no longer on disk.
     pub async fn touch_contents(&self, used: &[(Digest, Timestamp)]) -> Result<Vec<Digest>, StoreError> {
-        let times: Vec<_> = used.iter().map(|(digest, at)| (digest, at.as_millisecond())).collect();
+        let times: Vec<_> = used.iter().map(|(digest, at)| (digest.hex(), at.as_millisecond())).collect();
         let times = json(&times);
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query(
             "UPDATE contents SET used_at = used.at FROM \
-             (SELECT value->>0 AS digest, value->>1 AS at FROM json_each(?1)) AS used WHERE contents.digest = used.digest",
+             (SELECT unhex(value->>0) AS digest, value->>1 AS at FROM json_each(?1)) AS used \
+             WHERE contents.digest = used.digest",
         )
         .bind(&times)
         .execute(&mut *transaction)
         .await?;
         let absent = sqlx::query(
-            "SELECT value->>0 FROM json_each(?1) WHERE NOT EXISTS (SELECT 1 FROM contents WHERE digest = value->>0)",
+            "SELECT unhex(value->>0) FROM json_each(?1) \
+             WHERE NOT EXISTS (SELECT 1 FROM contents WHERE digest = unhex(value->>0))",
         )
         .bind(&times)
         .fetch_all(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        absent.iter().map(|row| digest_of(row.try_get(0)?)).collect()
+        absent.iter().map(|row| hash_of(row.try_get(0)?)).collect()
     }
 
     /// Forgets contents whose files are about to be deleted, and their references.
     pub async fn forget_contents(&self, digests: &[Digest]) -> Result<(), StoreError> {
-        let digests = json(digests);
+        let digests = hashes(digests);
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
         for sql in [
-            "DELETE FROM contents WHERE digest IN (SELECT value FROM json_each(?1))",
-            "DELETE FROM content_parts WHERE manifest IN (SELECT value FROM json_each(?1))",
+            "DELETE FROM content_parts WHERE manifest IN (SELECT id FROM contents WHERE digest IN \
+             (SELECT unhex(value) FROM json_each(?1)))",
+            "DELETE FROM contents WHERE digest IN (SELECT unhex(value) FROM json_each(?1))",
         ] {
             sqlx::query(sql).bind(&digests).execute(&mut *transaction).await?;
         }
@@ -169,7 +181,7 @@ impl NodeStore {
             "SELECT digest, size, is_manifest, used_at FROM contents WHERE is_manifest = 0 AND NOT {IS_NAMED} \
              ORDER BY used_at LIMIT ?2"
         );
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind("").bind(i64::from(limit));
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(NO_HASH).bind(i64::from(limit));
         query.fetch_all(self.readers()).await?.iter().map(content_of).collect()
     }
 
@@ -185,7 +197,7 @@ impl NodeStore {
             "SELECT digest, size, is_manifest, used_at FROM contents WHERE is_manifest = 1 AND used_at < ?1 \
              AND NOT EXISTS (SELECT 1 FROM pinned_manifests WHERE manifest = contents.digest) AND NOT EXISTS \
              (SELECT 1 FROM content_parts AS child JOIN contents AS here ON here.digest = child.part AND here.is_manifest = 1 \
-             WHERE child.manifest = contents.digest AND child.is_manifest = 1) ORDER BY used_at LIMIT ?2 OFFSET ?3",
+             WHERE child.manifest = contents.id AND child.is_manifest = 1) ORDER BY used_at LIMIT ?2 OFFSET ?3",
         )
         .bind(unused_since.map_or(i64::MAX, Timestamp::as_millisecond))
         .bind(i64::from(limit))
@@ -200,9 +212,10 @@ impl NodeStore {
     pub async fn parts_of(&self, manifest: Digest) -> Result<Vec<StoredContent>, StoreError> {
         let sql = format!(
             "SELECT digest, size, is_manifest, used_at FROM contents WHERE digest = ?1 OR (is_manifest = 0 AND digest IN \
-             (SELECT part FROM content_parts WHERE manifest = ?1) AND NOT {IS_NAMED})"
+             (SELECT part FROM content_parts WHERE manifest = (SELECT id FROM contents WHERE digest = ?1)) \
+             AND NOT {IS_NAMED})"
         );
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(manifest.to_string());
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(manifest.as_bytes());
         query.fetch_all(self.readers()).await?.iter().map(content_of).collect()
     }
 
@@ -211,7 +224,7 @@ impl NodeStore {
         let rows = sqlx::query(
             "SELECT digest, size, is_manifest, used_at FROM contents WHERE digest > ?1 ORDER BY digest LIMIT ?2",
         )
-        .bind(after.map(|digest| digest.to_string()).unwrap_or_default())
+        .bind(after.as_ref().map_or(NO_HASH, Digest::as_bytes))
         .bind(i64::from(limit))
         .fetch_all(self.readers())
         .await?;
@@ -220,22 +233,23 @@ impl NodeStore {
 
     /// The digests among these whose content is on disk.
     pub async fn present(&self, digests: &[Digest]) -> Result<HashSet<Digest>, StoreError> {
-        let rows = sqlx::query("SELECT digest FROM contents WHERE digest IN (SELECT value FROM json_each(?1))")
-            .bind(json(digests))
+        let rows = sqlx::query("SELECT digest FROM contents WHERE digest IN (SELECT unhex(value) FROM json_each(?1))")
+            .bind(hashes(digests))
             .fetch_all(self.readers())
             .await?;
-        rows.iter().map(|row| digest_of(row.try_get(0)?)).collect()
+        rows.iter().map(|row| hash_of(row.try_get(0)?)).collect()
     }
 }
 
 /// Returns which of these digests are recorded, and inserts contents and the digests that they reference: three JSON
 /// arrays. One text, so that it is sent to the thread of the database once.
-const INSERT: &str = "SELECT digest FROM contents WHERE digest IN (SELECT value FROM json_each(?)); \
+const INSERT: &str = "SELECT digest FROM contents WHERE digest IN (SELECT unhex(value) FROM json_each(?)); \
     INSERT INTO contents (digest, size, is_manifest, used_at) \
-    SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each(?) WHERE true \
+    SELECT unhex(value->>0), value->>1, value->>2, value->>3 FROM json_each(?) WHERE true \
     ON CONFLICT (digest) DO UPDATE SET used_at = excluded.used_at; \
     INSERT INTO content_parts (manifest, part, is_manifest) \
-    SELECT value->>0, value->>1, value->>2 FROM json_each(?) WHERE true ON CONFLICT DO NOTHING";
+    SELECT contents.id, unhex(value->>1), value->>2 FROM json_each(?) JOIN contents ON contents.digest = unhex(value->>0) \
+    WHERE true ON CONFLICT DO NOTHING";
 
 impl NewContent {
     /// Writes the rows of several contents. Returns for each whether it was not recorded before.
@@ -243,23 +257,28 @@ impl NewContent {
         if gathered.is_empty() {
             return Ok(Vec::new());
         }
-        let digests = json(&gathered.iter().map(|new| new.content.digest).collect::<Vec<_>>());
+        let digests: Vec<_> = gathered.iter().map(|new| new.content.digest).collect();
         let contents: Vec<_> = gathered.iter().map(|new| new.row()).collect();
         let parts: Vec<_> = gathered.iter().flat_map(|new| new.part_rows()).collect();
-        let insert = sqlx::query(INSERT).bind(digests).bind(json(&contents)).bind(json(&parts));
+        let insert = sqlx::query(INSERT).bind(hashes(&digests)).bind(json(&contents)).bind(json(&parts));
         let known = insert.fetch_all(connection).await?;
-        let mut known: HashSet<String> = known.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-        Ok(gathered.iter().map(|new| known.insert(new.content.digest.to_string())).collect())
+        let mut known: HashSet<Vec<u8>> = known.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        Ok(digests.iter().map(|digest| known.insert(digest.as_bytes().to_vec())).collect())
     }
 }
 
 fn content_of(row: &SqliteRow) -> Result<StoredContent, StoreError> {
     Ok(StoredContent {
-        digest: digest_of(row.try_get(0)?)?,
+        digest: hash_of(row.try_get(0)?)?,
         size: unsigned(row.try_get(1)?),
         is_manifest: row.try_get::<i64, _>(2)? != 0,
         used_at: time_of(row.try_get(3)?),
     })
+}
+
+/// The digest with a stored hash.
+fn hash_of(hash: &[u8]) -> Result<Digest, StoreError> {
+    Digest::from_bytes(hash).map_err(|_| StoreError::Row("an invalid hash"))
 }
 
 /// Converts a count or a size, which is never negative.

@@ -5,13 +5,14 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row};
 
 use super::database::{DURABLE, USUAL};
-use super::{NodeStore, StoreError, digest_of, json, time_of};
+use super::{NodeStore, StoreError, digest_of, hashes, time_of};
 use crate::oci::Digest;
 
 /// The content that the pins of the outer statement keep; `?1` is the name of one of them, or NULL for all.
 const KEPT: &str = "WITH kept AS (SELECT manifest FROM pinned_manifests WHERE ?1 IS NULL OR image = ?1) \
     SELECT COALESCE(SUM(size), 0) FROM contents WHERE digest IN (SELECT manifest FROM kept) \
-    OR digest IN (SELECT part FROM content_parts WHERE is_manifest = 0 AND manifest IN (SELECT manifest FROM kept))";
+    OR digest IN (SELECT part FROM content_parts WHERE is_manifest = 0 AND manifest IN \
+    (SELECT id FROM contents WHERE digest IN (SELECT manifest FROM kept)))";
 
 /// An image that is never evicted.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -47,11 +48,13 @@ impl NodeStore {
             .bind(pin.created.as_millisecond())
             .execute(&mut *transaction)
             .await?;
-        sqlx::query("INSERT OR IGNORE INTO pinned_manifests (image, manifest) SELECT ?1, value FROM json_each(?2)")
-            .bind(&pin.image)
-            .bind(json(manifests))
-            .execute(&mut *transaction)
-            .await?;
+        sqlx::query(
+            "INSERT OR IGNORE INTO pinned_manifests (image, manifest) SELECT ?1, unhex(value) FROM json_each(?2)",
+        )
+        .bind(&pin.image)
+        .bind(hashes(manifests))
+        .execute(&mut *transaction)
+        .await?;
         transaction.commit().await?;
         sqlx::query(USUAL).execute(&mut *connection).await?;
         Ok(())

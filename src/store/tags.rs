@@ -89,13 +89,14 @@ impl FactStore {
     pub async fn tags_of(&self, name: &ImageName, digest: Digest, since: Timestamp) -> Result<Vec<Tag>, StoreError> {
         let rows = sqlx::query(
             "SELECT tag FROM tag_history WHERE host = ?1 AND repository = ?2 AND seen_at >= ?4 AND (digest = ?3 OR digest IN \
-             (SELECT manifest FROM members WHERE host = ?1 AND repository = ?2 AND member = ?3 AND is_manifest = 1)) \
+             (SELECT manifest_digest FROM members WHERE host = ?1 AND repository = ?2 AND member = ?5 AND is_manifest = 1)) \
              GROUP BY tag ORDER BY MAX(seen_at) DESC LIMIT 100",
         )
         .bind(name.host.as_str())
         .bind(name.repository.as_str())
         .bind(digest.to_string())
         .bind(since.as_millisecond())
+        .bind(digest.as_bytes())
         .fetch_all(self.readers())
         .await?;
         rows.iter().map(|row| tag_of(row.try_get(0)?)).collect()

@@ -207,43 +207,60 @@ impl VerdictStore {
     }
 
     /// Forgets the rows beyond each table's limit: the least recently pulled verdicts with their clients, manifests that no
-    /// verdict needs, the least recently used histories, the oldest events. Returns the number of events that are lost.
+    /// verdict needs, the least recently used histories. Returns how many rows can be added before there can be such rows
+    /// again: counting them reads whole tables.
     ///
     /// # Errors
     /// The database cannot be written.
     pub async fn trim(&self) -> Result<u64, StoreError> {
-        self.trim_to(MAX_VERDICTS, history::MAX_IMAGES, events::MAX_QUEUED).await
+        self.trim_to(MAX_VERDICTS, history::MAX_IMAGES).await
     }
 
-    async fn trim_to(&self, verdicts: i64, images: i64, events: i64) -> Result<u64, StoreError> {
+    /// Forgets the oldest events beyond their limit. Returns the number of events that are lost.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn trim_events(&self) -> Result<u64, StoreError> {
+        self.trim_events_to(events::MAX_QUEUED).await
+    }
+
+    async fn trim_to(&self, verdicts: i64, images: i64) -> Result<u64, StoreError> {
         let limits = [("verdicts", "pulled_at", verdicts), ("image_history", "used_at", images)];
         let limits = limits.into_iter().chain([("checked_admissions", "used_at", images)]);
-        let limits = limits.chain([("issue_history", "used_at", images), ("events", "number", events)]);
-        let (mut forgets_verdicts, mut lost) = (false, 0);
-        for (table, age, limit) in limits {
-            let count = sqlx::query(AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}")));
-            let surplus = count.fetch_one(self.readers()).await?.try_get::<i64, _>(0)? - limit;
-            if surplus <= 0 {
-                continue;
-            }
-            let sql = format!(
-                "DELETE FROM {table} WHERE {age} <= (SELECT {age} FROM {table} ORDER BY {age} LIMIT 1 OFFSET ?1)"
-            );
-            let delete = sqlx::query(AssertSqlSafe(sql)).bind(surplus - 1);
-            let gone = delete.execute(&self.database.writer).await?.rows_affected();
-            forgets_verdicts |= table == "verdicts";
-            lost += if table == "events" { gone } else { 0 };
+        let (mut forgets_verdicts, mut room) = (false, i64::MAX);
+        for (table, age, limit) in limits.chain([("issue_history", "used_at", images)]) {
+            let count = self.trim_table(table, age, limit).await?;
+            forgets_verdicts |= table == "verdicts" && count > limit;
+            room = room.min(limit - count.min(limit));
         }
         for sql in [
             "DELETE FROM verdict_clients WHERE verdict NOT IN (SELECT id FROM verdicts)",
-            "DELETE FROM verdict_manifests WHERE digest NOT IN (SELECT digest FROM verdicts)",
+            "DELETE FROM verdict_manifests WHERE verdict NOT IN (SELECT id FROM verdicts)",
         ]
         .iter()
         .filter(|_| forgets_verdicts)
         {
             sqlx::query(*sql).execute(&self.database.writer).await?;
         }
-        Ok(lost)
+        Ok(u64::try_from(room).unwrap_or_default())
+    }
+
+    async fn trim_events_to(&self, limit: i64) -> Result<u64, StoreError> {
+        let surplus = self.trim_table("events", "number", limit).await? - limit;
+        Ok(u64::try_from(surplus).unwrap_or_default())
+    }
+
+    /// Forgets the oldest rows of a table beyond a limit. Returns how many rows it had before.
+    async fn trim_table(&self, table: &str, age: &str, limit: i64) -> Result<i64, StoreError> {
+        let count = sqlx::query(AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}")));
+        let count: i64 = count.fetch_one(self.readers()).await?.try_get(0)?;
+        if count > limit {
+            let sql = format!(
+                "DELETE FROM {table} WHERE {age} <= (SELECT {age} FROM {table} ORDER BY {age} LIMIT 1 OFFSET ?1)"
+            );
+            sqlx::query(AssertSqlSafe(sql)).bind(count - limit - 1).execute(&self.database.writer).await?;
+        }
+        Ok(count)
     }
 }
 

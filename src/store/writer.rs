@@ -17,13 +17,23 @@ use super::{NewContent, NewFacts, StoreError};
 const MAX_GATHERED: usize = 1000;
 /// How long rows are gathered for a transaction while several requests write at the same time. A transaction costs as much
 /// as the rows of several requests, and each of these has waited for an upstream.
-const GATHER: Duration = Duration::from_millis(3);
+const GATHER: Duration = Duration::from_millis(5);
 
 /// The rows of one request. Both stores share the transactions, because a pull writes rows of both.
 #[derive(Debug)]
 pub(super) enum NewRows {
     Content(NewContent),
     Facts(NewFacts),
+}
+
+impl NewRows {
+    /// The number of rows.
+    fn count(&self) -> u64 {
+        match self {
+            Self::Content(content) => content.rows(),
+            Self::Facts(facts) => facts.rows(),
+        }
+    }
 }
 
 /// Collects rows and writes them. Cheap to clone.
@@ -107,6 +117,7 @@ impl Writer {
         let mut are_new = NewContent::write(&contents, &mut transaction).await?.into_iter();
         NewFacts::write(&facts, &mut transaction).await?;
         transaction.commit().await?;
+        self.database.journal.wrote(requests.iter().map(|request| request.rows.count()).sum());
         let answer = |request: &WriteRequest| match request.rows {
             NewRows::Content(_) => are_new.next().unwrap_or(true),
             NewRows::Facts(_) => true,

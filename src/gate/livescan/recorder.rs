@@ -14,14 +14,14 @@ use crate::gate::{Answer, GateError, GateRequest};
 use crate::oci::{Endpoint, Reference};
 use crate::policy::{Denial, DenialKind, Kind, Permit};
 use crate::runtime::{Epoch, Moment, Tasks};
-use crate::store::{AdmittedPull, StoredDecision, VerdictBasis, VerdictOutcome};
+use crate::store::{AdmittedPull, StoreError, StoredDecision, VerdictBasis, VerdictOutcome, VerdictStore};
 
 /// How long records are gathered for a transaction.
 const GATHER: Duration = Duration::from_millis(200);
 /// The most records that one transaction writes. It keeps the rows of pulls waiting for a few milliseconds.
 const MAX_GATHERED: usize = 64;
-/// After how many recorded pulls the tables are trimmed.
-const TRIM_AFTER: usize = 2000;
+/// After how many recorded pulls the queue of events is trimmed, and the tables are, if they may be full.
+const TRIM_AFTER: u64 = 2000;
 /// The most denials that are reported in a minute.
 const MAX_DENIALS: usize = 60;
 
@@ -134,7 +134,7 @@ impl Gate {
     pub(super) async fn record_pulls(&self, tasks: &Tasks) {
         let taken = self.livescan.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let Some(mut waiting) = taken else { return };
-        let (mut recorded, mut denials) = (TRIM_AFTER, DenialLimit::default());
+        let (mut trimming, mut denials) = (Trimming::default(), DenialLimit::default());
         loop {
             let mut batch = Vec::new();
             tokio::select! {
@@ -148,15 +148,10 @@ impl Gate {
                 _ = waiting.recv_many(&mut batch, MAX_GATHERED) => {}
             }
             gather(&mut waiting, &mut batch, tasks).await;
-            recorded += batch.len();
+            let count = batch.len() as u64;
             self.write(batch, &mut denials).await;
-            if recorded >= TRIM_AFTER {
-                recorded = 0;
-                match self.livescan.store.trim().await {
-                    Ok(0) => {}
-                    Ok(lost) => tracing::error!(lost, "events are lost: too many wait for their delivery"),
-                    Err(error) => tracing::warn!(%error, "old verdicts cannot be removed"),
-                }
+            if let Err(error) = trimming.recorded(count, &self.livescan.store).await {
+                tracing::warn!(%error, "old verdicts cannot be removed");
             }
         }
     }
@@ -211,6 +206,34 @@ async fn gather(waiting: &mut mpsc::Receiver<LiveRecord>, batch: &mut Vec<LiveRe
             () = tasks.stopping() => return,
             count = waiting.recv_many(batch, room) => if count == 0 { return },
         }
+    }
+}
+
+/// When the tables are trimmed.
+#[derive(Default)]
+struct Trimming {
+    /// The number of pulls until the queue of events is trimmed.
+    events: u64,
+    /// The number of pulls after which a table may be full. A pull adds at most one row to each.
+    rows: u64,
+}
+
+impl Trimming {
+    /// Trims what may be full after this number of further pulls.
+    async fn recorded(&mut self, pulls: u64, store: &VerdictStore) -> Result<(), StoreError> {
+        (self.events, self.rows) = (self.events.saturating_sub(pulls), self.rows.saturating_sub(pulls));
+        if self.events > 0 {
+            return Ok(());
+        }
+        self.events = TRIM_AFTER;
+        let lost = store.trim_events().await?;
+        if lost > 0 {
+            tracing::error!(lost, "events are lost: too many wait for their delivery");
+        }
+        if self.rows == 0 {
+            self.rows = store.trim().await?;
+        }
+        Ok(())
     }
 }
 

@@ -119,7 +119,7 @@ impl Gate {
     }
 
     async fn copied_manifest(&self, verdict: &StoredVerdict) -> Option<Arc<Manifest>> {
-        let copy = self.livescan.store.manifest_copy(verdict.digest).await;
+        let copy = self.livescan.store.manifest_copy(verdict.id).await;
         let (bytes, media_type) =
             copy.inspect_err(|error| tracing::warn!(%error, "a manifest cannot be read")).ok()??;
         let parsed =

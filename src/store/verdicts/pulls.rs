@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{AssertSqlSafe, Row};
 
 use super::events::NewEvent;
 use super::{COLUMNS, StoredDecision, StoredVerdict, VerdictOutcome, VerdictStore};
@@ -17,6 +18,9 @@ pub(super) const MAX_CLIENTS: i64 = 64;
 /// The largest manifest of which a copy is kept, in bytes. An image with a larger one is not judged again after its content
 /// was evicted.
 const MAX_COPY: usize = 32 * 1024;
+
+/// How many rows a pull adds.
+const ROWS: u64 = 4;
 
 /// One pull of an admitted image.
 #[derive(Clone, Debug)]
@@ -82,7 +86,8 @@ const VERDICTS: &str = "INSERT INTO verdicts \
     valid_until = IIF(tag = '' OR excluded.tag <> '', excluded.valid_until, valid_until), \
     decided_at = IIF(tag = '' OR excluded.tag <> '', excluded.decided_at, decided_at), \
     doubt = IIF(tag = '' OR excluded.tag <> '', NULL, doubt), \
-    kind = excluded.kind, tag = IIF(excluded.tag <> '', excluded.tag, tag) RETURNING ";
+    kind = excluded.kind, tag = IIF(excluded.tag <> '', excluded.tag, tag) \
+    RETURNING id, changed_at IS NOT NULL AND changed_at = decided_at";
 
 const CLIENTS: &str = "INSERT INTO verdict_clients (verdict, address, name, pulled_at) \
     SELECT verdicts.id, new.value->>4, new.value->>5, new.value->>6 FROM json_each(?1) AS new JOIN verdicts \
@@ -91,8 +96,10 @@ const CLIENTS: &str = "INSERT INTO verdict_clients (verdict, address, name, pull
     ON CONFLICT (verdict, address, name) DO UPDATE SET pulled_at = MAX(pulled_at, excluded.pulled_at)";
 
 /// A manifest is JSON, and therefore text.
-const COPIES: &str = "INSERT INTO verdict_manifests (digest, media_type, bytes) \
-    SELECT value->>0, value->>1, CAST(value->>2 AS BLOB) FROM json_each(?1) WHERE true ON CONFLICT (digest) DO NOTHING";
+const COPIES: &str = "INSERT INTO verdict_manifests (verdict, media_type, bytes) \
+    SELECT verdicts.id, new.value->>4, CAST(new.value->>5 AS BLOB) FROM json_each(?1) AS new JOIN verdicts \
+    ON verdicts.host = new.value->>0 AND verdicts.repository = new.value->>1 AND verdicts.digest = new.value->>2 \
+    AND verdicts.scope = new.value->>3 WHERE true ON CONFLICT (verdict) DO NOTHING";
 
 const TRIM_CLIENTS: &str = "DELETE FROM verdict_clients WHERE (verdict, address, name) IN \
     (SELECT verdict, address, name FROM (SELECT verdict, address, name, \
@@ -119,37 +126,50 @@ impl VerdictStore {
         let checked = json(&pulls.iter().filter_map(checked).collect::<Vec<_>>());
         sqlx::query(CHECKED).bind(checked).execute(&mut *connection).await?;
         let rows = json(&pulls.iter().map(verdict).collect::<Vec<_>>());
-        let sql = sqlx::AssertSqlSafe(format!("{VERDICTS}{COLUMNS}"));
-        let rows = sqlx::query(sql).bind(rows).fetch_all(&mut *connection).await?;
-        let written: Vec<StoredVerdict> = rows.iter().map(StoredVerdict::of_row).collect::<Result<_, _>>()?;
+        let rows = sqlx::query(VERDICTS).bind(rows).fetch_all(&mut *connection).await?;
+        let (mut written, mut changed) = (Vec::new(), Vec::new());
+        for row in &rows {
+            let id: i64 = row.try_get(0)?;
+            written.push(id);
+            changed.extend(row.try_get::<bool, _>(1)?.then_some(id));
+        }
         let clients = json(&pulls.iter().map(client).collect::<Vec<_>>());
         sqlx::query(CLIENTS).bind(clients).execute(&mut *connection).await?;
-        let ids = json(&written.iter().map(|verdict| verdict.id).collect::<Vec<_>>());
-        sqlx::query(TRIM_CLIENTS).bind(ids).bind(MAX_CLIENTS).execute(&mut *connection).await?;
+        sqlx::query(TRIM_CLIENTS).bind(json(&written)).bind(MAX_CLIENTS).execute(&mut *connection).await?;
         let copies = json(&pulls.iter().filter_map(copy).collect::<Vec<_>>());
         sqlx::query(COPIES).bind(copies).execute(&mut *connection).await?;
-        let is_new = |verdict: &StoredVerdict| {
-            verdict.change.as_ref().is_some_and(|(_, at)| *at == verdict.decided_at)
-                && pulls.iter().any(|pull| pull.at.as_millisecond() == verdict.decided_at.as_millisecond())
-        };
-        let mut changed: Vec<StoredVerdict> = written.into_iter().filter(is_new).collect();
-        changed.dedup_by_key(|verdict| verdict.id);
+        let changed = if changed.is_empty() { Vec::new() } else { changed_by(pulls, &changed, connection).await? };
         for event in changed.iter().flat_map(event) {
             event.insert(connection).await?;
         }
         transaction.commit().await?;
+        self.database.journal.wrote(ROWS * pulls.len() as u64);
         Ok(changed)
     }
 }
 
+/// The verdicts among these that pulls have changed, and not an earlier decision.
+async fn changed_by(
+    pulls: &[AdmittedPull],
+    verdicts: &[i64],
+    connection: &mut SqliteConnection,
+) -> Result<Vec<StoredVerdict>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM verdicts WHERE id IN (SELECT value FROM json_each(?1)) ORDER BY id");
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(json(verdicts)).fetch_all(connection).await?;
+    let mut changed: Vec<StoredVerdict> = rows.iter().map(StoredVerdict::of_row).collect::<Result<_, _>>()?;
+    let is_of = |at: Timestamp| pulls.iter().any(|pull| pull.at.as_millisecond() == at.as_millisecond());
+    changed.retain(|verdict| is_of(verdict.decided_at));
+    Ok(changed)
+}
+
 impl VerdictStore {
-    /// The manifest of an image that was admitted, which may not be in the cache any more: its bytes and its media type.
+    /// The manifest of a verdict's image, which may not be in the cache any more: its bytes and its media type.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn manifest_copy(&self, digest: Digest) -> Result<Option<(Vec<u8>, String)>, StoreError> {
-        let row = sqlx::query("SELECT bytes, media_type FROM verdict_manifests WHERE digest = ?1");
-        let row = row.bind(digest.to_string()).fetch_optional(self.readers()).await?;
+    pub async fn manifest_copy(&self, verdict: i64) -> Result<Option<(Vec<u8>, String)>, StoreError> {
+        let row = sqlx::query("SELECT bytes, media_type FROM verdict_manifests WHERE verdict = ?1");
+        let row = row.bind(verdict).fetch_optional(self.readers()).await?;
         row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
     }
 }
@@ -186,9 +206,10 @@ fn verdict(pull: &AdmittedPull) -> VerdictRow<'_> {
     )
 }
 
-fn copy(pull: &AdmittedPull) -> Option<(Digest, &str, &str)> {
-    let manifest = pull.manifest.as_ref()?;
-    Some((manifest.digest, &manifest.media_type, std::str::from_utf8(&manifest.bytes).ok()?))
+fn copy(pull: &AdmittedPull) -> Option<(&str, &str, Digest, String, &str, &str)> {
+    let (manifest, ImageName { host, repository }) = (pull.manifest.as_ref()?, &pull.name);
+    let bytes = std::str::from_utf8(&manifest.bytes).ok()?;
+    Some((host.as_str(), repository.as_str(), pull.digest, pull.scope.to_string(), &manifest.media_type, bytes))
 }
 
 fn client(pull: &AdmittedPull) -> (&str, &str, Digest, String, &str, &str, i64) {

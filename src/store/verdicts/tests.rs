@@ -149,14 +149,17 @@ async fn rows_are_bounded() {
     let (_, of_a) = &listed[2];
     assert_eq!(of_a.len(), pulls::MAX_CLIENTS as usize);
     assert_eq!(of_a[0].address, format!("10.0.0.{}", clients - 1), "those that pulled last are kept");
-    let (bytes, _) = store.manifest_copy(manifest("a").digest).await.unwrap().unwrap();
-    assert_eq!(bytes, manifest("a").bytes);
-    assert_eq!(store.trim_to(3, 3, 3).await.unwrap(), 0);
-    assert_eq!(store.trim_to(2, 2, 1).await.unwrap(), 2, "events are lost");
+    let [c, b, a] = [0, 1, 2].map(|number| listed[number].0.id);
+    assert_eq!(store.manifest_copy(a).await.unwrap().unwrap().0, manifest("a").bytes);
+    assert_eq!(store.manifest_copy(c).await.unwrap().unwrap().0, manifest("c").bytes);
+    assert_eq!((store.trim_to(7, 5).await.unwrap(), store.trim_events_to(3).await.unwrap()), (2, 0));
+    assert_eq!(store.trim_to(3, 3).await.unwrap(), 0, "they are full");
+    assert_eq!(store.trim_to(2, 2).await.unwrap(), 0);
+    assert_eq!(store.trim_events_to(1).await.unwrap(), 2, "events are lost");
     let listed = store.list(VerdictFilter::DeniedPulledSince(at(0))).await.unwrap().verdicts;
     assert_eq!(listed.iter().map(|(verdict, _)| verdict.pulled_at).collect::<Vec<_>>(), [at(2000), at(1000)]);
-    assert!(store.manifest_copy(manifest("a").digest).await.unwrap().is_none());
-    assert!(store.manifest_copy(manifest("b").digest).await.unwrap().is_some());
+    assert!(store.manifest_copy(a).await.unwrap().is_none());
+    assert!(store.manifest_copy(b).await.unwrap().is_some());
     let name = &pull("a", "", "", 0).name;
     let times = store.image_times(name, manifest("a").digest, &Scope::CLUSTER, at(5000)).await.unwrap();
     assert_eq!(
