@@ -50,7 +50,7 @@ pub struct Config {
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
     /// The decision.
-    pub what: &'a DecisionText,
+    pub what: DecisionParts<'a>,
     /// `GET` or `HEAD`.
     pub method: &'a str,
     /// The time of the request.
@@ -69,7 +69,7 @@ impl Record<'_> {
     /// One line: a JSON object of what was decided, and for which request. `None` when it cannot be written as JSON.
     fn line(&self) -> Option<Vec<u8>> {
         let Self { what, method, time, request_id, client, client_name, duration_ms } = *self;
-        let mut line = Vec::with_capacity(what.len() + REQUEST_LENGTH);
+        let mut line = Vec::with_capacity(what.image.len() + what.shape.len() + DIGEST_LENGTH + REQUEST_LENGTH);
         line.extend_from_slice(b"{\"image\":");
         line.extend_from_slice(what.image.as_bytes());
         if let Some(digest) = what.digest {
@@ -99,37 +99,33 @@ struct Request<'a> {
     duration_ms: u64,
 }
 
-/// The decision part of a record, serialized once for all requests with the same response. Cheap to clone.
+/// The decision part of a record, serialized once for all requests with the same response.
 #[derive(Clone, Debug, Default)]
 pub struct DecisionText {
     /// The requested image, as a JSON string.
-    image: Arc<str>,
-    digest: Option<Digest>,
+    pub image: Box<str>,
+    /// The digest that was judged.
+    pub digest: Option<Digest>,
     /// Everything else, as members of a JSON object. Many decisions have the same ones.
-    shape: Arc<str>,
+    pub shape: Arc<str>,
 }
 
 impl DecisionText {
-    /// About how many bytes it has as text.
-    fn len(&self) -> usize {
-        self.image.len() + self.shape.len() + DIGEST_LENGTH
+    /// The text as a record contains it.
+    pub fn parts(&self) -> DecisionParts<'_> {
+        DecisionParts { image: &self.image, digest: self.digest, shape: &self.shape }
     }
+}
 
-    /// The size, in bytes, of the text that is about this image alone.
-    pub fn own_len(&self) -> usize {
-        self.image.len()
-    }
-
-    /// The text that decisions about other images may have in common with this one.
-    pub fn shape(&self) -> &Arc<str> {
-        &self.shape
-    }
-
-    /// The same text, which shares `shape` with other decisions. It must equal its own.
-    #[must_use]
-    pub fn with_shape(self, shape: Arc<str>) -> Self {
-        Self { shape, ..self }
-    }
+/// A [`DecisionText`] that is stored in parts.
+#[derive(Clone, Copy, Debug)]
+pub struct DecisionParts<'a> {
+    /// The requested image, as a JSON string.
+    pub image: &'a str,
+    /// The digest that was judged.
+    pub digest: Option<Digest>,
+    /// Everything else, as members of a JSON object.
+    pub shape: &'a str,
 }
 
 impl From<&Decided> for DecisionText {

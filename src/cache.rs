@@ -8,6 +8,7 @@ mod body;
 mod buffers;
 mod config;
 mod content_file;
+mod copies;
 mod disk;
 mod download;
 mod error;
@@ -37,6 +38,7 @@ use tokio::sync::{Mutex, Notify};
 pub use body::{ContentBody, Transfer};
 pub use config::Config;
 use content_file::FileMemory;
+pub use copies::{CopyPlace, ManifestCopies};
 use disk::{Disk, UNSYNCED};
 use download::{BlobSource, BlobSourceKey, said_size};
 pub use error::CacheError;
@@ -72,6 +74,7 @@ pub struct Cache {
     confirmations: Flights<BlobSourceKey, Result<u64, CacheError>>,
     /// Links known to exist: which repository delivered which blob.
     links: Bounded<(ImageName, Digest), ()>,
+    copies: Arc<ManifestCopies>,
 }
 
 struct CacheInner {
@@ -111,6 +114,7 @@ impl Cache {
     ) -> Result<Self, CacheError> {
         readiness.degraded(TOPIC, None);
         let disk = Disk::open(&state.join("blobs")).map_err(|error| CacheError::Disk(error.to_string()))?;
+        let copies = ManifestCopies::create(&disk.scratch(), config.max_size);
         let totals = store.node.content_totals().await.map_err(CacheError::store)?;
         let usage = Arc::new(Usage::default());
         usage.added(totals.blob_bytes + totals.manifest_bytes);
@@ -136,6 +140,7 @@ impl Cache {
         tasks.spawn(inner.clone().evict_until_stop());
         Ok(Self {
             inner,
+            copies: Arc::new(copies),
             starts: Flights::new(tasks.clone()),
             confirmations: Flights::new(tasks),
             links: Bounded::new(budget::LINKS, |(name, _), ()| {
@@ -147,6 +152,11 @@ impl Cache {
     /// The windows through which content is lent, for connections that send files.
     pub fn windows(&self) -> FileWindows {
         self.inner.file_memory.windows.clone()
+    }
+
+    /// Copies of manifests, for decisions that are repeated.
+    pub fn copies(&self) -> &Arc<ManifestCopies> {
+        &self.copies
     }
 
     /// Opens the content that a permit allows: from memory, from disk, or from a running or new fill.
@@ -276,6 +286,7 @@ impl Cache {
         match inner.disk.write(*digest, bytes.clone()).await {
             Ok(()) => {
                 inner.disk_works();
+                inner.touched.stored(*digest);
                 // Not waited for: a crash leaves a file without a row, which the next start finds. The row then shares a
                 // transaction with the facts about the manifest, which follow.
                 let (inner, content) = (inner.clone(), NewContent::manifest(manifest, inner.clock.now()));

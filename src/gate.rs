@@ -35,7 +35,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use bundle::{BundleImport, BundledImage, BundledManifest, ImportOutcome, ImportedImage};
-use bytes::Bytes;
 pub use error::GateError;
 pub use exemptions::{ExemptionBook, ExemptionError};
 pub use explain::{ExplainedDecision, ExplainedEntry, Explanation};
@@ -209,6 +208,14 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// The manifest, if the answer is one.
+    fn manifest(&self) -> Option<&Arc<Manifest>> {
+        match self {
+            Self::Manifest { manifest, .. } => Some(manifest),
+            _ => None,
+        }
+    }
+
     /// The permit that admitted the content, if the answer has content.
     pub fn permit(&self) -> Option<&Permit> {
         match self {
@@ -248,9 +255,9 @@ impl Gate {
             judge,
             rulebook,
             resolver,
-            cache,
             layers,
-            warm: WarmAnswers::new(epoch.clone(), clock.clone()),
+            warm: WarmAnswers::new(cache.copies().clone(), tasks, epoch.clone(), clock.clone()),
+            cache,
             recent: RecentAdmissions::new(epoch.clone(), clock.clone()),
             livescan,
             audit,
@@ -273,36 +280,6 @@ impl Gate {
         self.router.target_of(image, scope)
     }
 
-    /// The decision on an earlier request with the same key, if nothing has changed since. Send it only after
-    /// [`repeat`] has recorded it.
-    ///
-    /// [`repeat`]: Self::repeat
-    pub fn recall(&self, key: &str) -> Option<Arc<WarmAnswer>> {
-        self.warm.recall(key)
-    }
-
-    /// The manifest of a decision that was [recalled](Self::recall), if it can be had without waiting. It is verified, so
-    /// it is what was judged.
-    pub fn manifest_at_once(&self, permit: &Permit) -> Option<Bytes> {
-        self.cache.manifest_at_once(permit)
-    }
-
-    /// Whether a decision that was [recalled](Self::recall) earlier may still be reused.
-    pub fn still_holds(&self, warm: &WarmAnswer) -> bool {
-        self.warm.holds(warm)
-    }
-
-    /// Records a reused decision for another request. Returns false and does nothing if the record would have to wait;
-    /// the request must then be decided again.
-    pub fn repeat(&self, warm: &WarmAnswer, requester: &Requester, method: &str) -> bool {
-        let record = requester.record(&warm.record, method, self.clock.now(), 0);
-        let is_recorded = self.audit.try_write(&record);
-        if is_recorded {
-            warm.counters.iter().for_each(|counter| _ = counter.inc());
-        }
-        is_recorded
-    }
-
     /// Answers a request and records the decision even if the client disconnects.
     ///
     /// # Errors
@@ -323,8 +300,11 @@ impl Gate {
         let Some(text) = record.finish(&answer).await else { return Err(GateError::Unrecorded) };
         self.livescan.note(request, kind, has_checked_va, &answer, moment);
         let is_repeatable = matches!(request.endpoint, Endpoint::Manifest { .. });
-        if let (Some(key), Some(outcome)) = (request.key.as_ref().filter(|_| is_repeatable), WarmOutcome::of(&answer)) {
-            self.warm.keep(key, WarmAnswer::new(outcome, text, counters, Basis { moment, time }, validity));
+        if let Some(key) = request.key.as_ref().filter(|_| is_repeatable)
+            && let Some(outcome) = WarmOutcome::of(&answer, text.digest)
+        {
+            let warm = WarmAnswer::new(outcome, text, counters, Basis { moment, time }, validity);
+            self.warm.keep(key, warm, answer.as_ref().ok().and_then(Answer::manifest));
         }
         answer
     }

@@ -24,7 +24,7 @@ fn told(image: &str) -> DecisionText {
 
 fn record(what: &DecisionText) -> Record<'_> {
     Record {
-        what,
+        what: what.parts(),
         method: "GET",
         time: Timestamp::from_second(1).unwrap(),
         request_id: "1",

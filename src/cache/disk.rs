@@ -26,6 +26,9 @@ pub(super) const UNSYNCED: usize = 64 * 1024;
 /// The size of a read while hashing, in bytes.
 const PIECE: usize = 256 * 1024;
 
+/// The directory of files in progress.
+const PARTIAL: &str = "partial";
+
 /// The directory that contains all content.
 pub(super) struct Disk {
     root: PathBuf,
@@ -37,7 +40,7 @@ pub(super) struct Disk {
 impl Disk {
     /// Opens the directory, and removes files in `partial` that an earlier process left behind.
     pub(super) fn open(root: &Path) -> io::Result<Self> {
-        let partial = root.join("partial");
+        let partial = root.join(PARTIAL);
         create_private_dir(root)?;
         fs::set_permissions(root, Permissions::from_mode(0o700))?;
         create_private_dir(&partial)?;
@@ -49,6 +52,11 @@ impl Disk {
             }
         }
         Ok(Self { root: root.to_owned(), process: fastrand::u64(..), next: AtomicU64::new(0) })
+    }
+
+    /// The directory for files that no other process needs.
+    pub(super) fn scratch(&self) -> PathBuf {
+        self.root.join(PARTIAL)
     }
 
     /// Whether the content is complete on disk.
@@ -107,12 +115,7 @@ impl Disk {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large to be read at once"));
         }
         let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
-        let read = match preadv2(&file, &mut [IoSliceMut::new(&mut bytes)], 0, ReadWriteFlags::NOWAIT) {
-            // Some file systems cannot say whether it waits, such as tmpfs. Small content is read all the same.
-            Err(Errno::OPNOTSUPP) if bytes.len() <= UNSYNCED => pread(&file, &mut bytes[..], 0),
-            read => read,
-        };
-        let is_complete = read.is_ok_and(|read| read == bytes.len());
+        let is_complete = read_without_waiting(&file, &mut bytes, 0);
         Ok(Some((file, is_complete.then_some(bytes))))
     }
 
@@ -147,7 +150,7 @@ impl Disk {
 
     fn make_partial(&self, digest: Digest) -> io::Result<Partial> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self.root.join("partial").join(format!("{:016x}-{number}.{}", self.process, digest.hex()));
+        let path = self.scratch().join(format!("{:016x}-{number}.{}", self.process, digest.hex()));
         let file = open_private(File::options().read(true).write(true).create_new(true), &path)?;
         Ok(Partial { file: Arc::new(file), path: Some(path) })
     }
@@ -289,6 +292,16 @@ impl Drop for Partial {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// Fills a buffer from an offset in a file, if the system has all of these bytes in memory. Returns false otherwise.
+pub(super) fn read_without_waiting(file: &File, bytes: &mut [u8], offset: u64) -> bool {
+    let read = match preadv2(file, &mut [IoSliceMut::new(bytes)], offset, ReadWriteFlags::NOWAIT) {
+        // Some file systems cannot say whether it waits, such as tmpfs. Small content is read all the same.
+        Err(Errno::OPNOTSUPP) if bytes.len() <= UNSYNCED => pread(file, &mut *bytes, offset),
+        read => read,
+    };
+    read.is_ok_and(|read| read == bytes.len())
 }
 
 /// The content, if it matches its digest.

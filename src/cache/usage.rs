@@ -1,6 +1,6 @@
 //! Tracks how much space the cache uses, and which images were used recently.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -74,16 +74,30 @@ pub(super) struct Touched(Mutex<Uses>);
 #[derive(Default)]
 struct Uses {
     manifests: HashMap<Digest, (Timestamp, Bytes)>,
+    /// Manifests that were stored, and not used since.
+    stored: HashSet<Digest>,
     /// The total size.
     bytes: usize,
 }
 
 impl Touched {
+    /// Records that a manifest is being stored with the current time as its last use, for a request that will use it.
+    pub(super) fn stored(&self, manifest: Digest) {
+        let mut touched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Each one that is forgotten costs a row that says the same again.
+        if touched.stored.len() >= MAX_TOUCHED {
+            touched.stored.clear();
+        }
+        touched.stored.insert(manifest);
+    }
+
     /// Records that a manifest is used now, with its content, so that an image that was evicted in the meantime is
     /// restored with its blobs. Returns true if enough uses are pending that they should be recorded.
     pub(super) fn touch(&self, manifest: Digest, now: Timestamp, bytes: &Bytes) -> bool {
         let mut touched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, _)) = touched.manifests.get_mut(&manifest) {
+        if touched.stored.remove(&manifest) {
+            // The row of its content says so.
+        } else if let Some((at, _)) = touched.manifests.get_mut(&manifest) {
             *at = now;
         } else if touched.manifests.len() < 2 * MAX_TOUCHED && touched.bytes < 2 * MAX_TOUCHED_BYTES {
             touched.bytes += bytes.len();
@@ -122,5 +136,20 @@ mod tests {
         assert_eq!(said.iter().position(|many| *many), Some(3));
         assert_eq!(touched.take().len(), 8);
         assert!(!touched.touch(Digest::sha256(b"x"), Timestamp::UNIX_EPOCH, &large), "counting restarts");
+    }
+
+    #[test]
+    fn use_by_the_request_that_stored_a_manifest_is_not_recorded_twice() {
+        let (touched, digest, bytes) = (Touched::default(), Digest::sha256(b"x"), Bytes::from_static(b"x"));
+        let touch = || touched.touch(digest, Timestamp::UNIX_EPOCH, &bytes);
+        touched.stored(digest);
+        touch();
+        assert!(touched.take().is_empty());
+        touch();
+        assert_eq!(touched.take().len(), 1, "the next request records its use");
+        touched.stored(digest);
+        assert!(touched.take().is_empty());
+        touch();
+        assert_eq!(touched.take().len(), 1, "its request may be another one by now");
     }
 }

@@ -43,6 +43,8 @@ impl OperatorAct {
         };
         let what = DecisionText::from(&decided);
         let (method, request_id, client) = (self.method, "", caller);
-        audit.write(&Record { what: &what, method, time, request_id, client, client_name: None, duration_ms: 0 }).await
+        audit
+            .write(&Record { what: what.parts(), method, time, request_id, client, client_name: None, duration_ms: 0 })
+            .await
     }
 }

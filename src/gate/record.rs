@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::judgement::JudgementOutcome;
 use super::warm::Validity;
 use super::{Answer, GateError, GateRequest, Target};
-use crate::audit::{Audit, Decided, DecisionText, Record, SCHEMA};
+use crate::audit::{Audit, Decided, DecisionParts, DecisionText, Record, SCHEMA};
 use crate::oci::{Endpoint, Reference};
 use crate::policy::{Denial, DenialKind, Kind};
 use crate::runtime::RequestTrace;
@@ -40,7 +40,7 @@ impl Requester {
     /// The record of a decision on a request of this sender.
     pub(super) fn record<'a>(
         &'a self,
-        what: &'a DecisionText,
+        what: DecisionParts<'a>,
         method: &'a str,
         time: Timestamp,
         duration_ms: u64,
@@ -151,7 +151,7 @@ impl RecordDraft {
             tracing::warn!(image = decided.image, "admitted only for now: {warning}");
         }
         let text = DecisionText::from(&decided);
-        let record = self.requester.record(&text, &self.method, self.time, self.duration_ms());
+        let record = self.requester.record(text.parts(), &self.method, self.time, self.duration_ms());
         let is_recorded = self.audit.write(&record).await;
         is_recorded.then_some(text)
     }
@@ -186,7 +186,7 @@ impl Drop for RecordDraft {
     fn drop(&mut self) {
         if let Some(decided) = self.decided.take() {
             let text = DecisionText::from(&decided);
-            self.audit.write_later(&self.requester.record(&text, &self.method, self.time, self.duration_ms()));
+            self.audit.write_later(&self.requester.record(text.parts(), &self.method, self.time, self.duration_ms()));
         }
     }
 }

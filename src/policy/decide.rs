@@ -75,12 +75,14 @@ pub fn decide(opinions: &Opinions<'_>) -> Result<Permit, Denial> {
         name: subject.name.clone(),
         digest,
         size: None,
-        document: by.selected.document.clone(),
-        rule: by.selected.entry.clone(),
-        would_deny: own.into_iter().chain(denial(audited)).cloned().collect(),
-        is_only_reported: own.is_some() || enforced.is_empty(),
-        until: admission.until,
-        warnings: admission.warnings,
+        terms: Arc::new(Terms {
+            document: by.selected.document.clone(),
+            rule: by.selected.entry.clone(),
+            would_deny: own.into_iter().chain(denial(audited)).cloned().collect(),
+            is_only_reported: own.is_some() || enforced.is_empty(),
+            until: admission.until,
+            warnings: admission.warnings,
+        }),
     };
     let admits = |opinion: &&&Opinion| opinion.outcome.is_ok();
     match (enforced.iter().find(admits), denial(enforced), audited.first()) {
@@ -120,17 +122,15 @@ pub fn admit_listing_unmatched(name: &ImageName) -> ListingPermit {
 
 /// The permit of a gate in audit mode for a subject that no document selects. It carries the denial.
 pub fn admit_unmatched(subject: &Subject, digest: Digest, message: String) -> Permit {
-    Permit {
-        name: subject.name.clone(),
-        digest,
-        size: None,
+    let terms = Terms {
         document: "none".into(),
         rule: "".into(),
         would_deny: vec![no_match(subject, message)],
         is_only_reported: true,
         until: None,
         warnings: Vec::new(),
-    }
+    };
+    Permit { name: subject.name.clone(), digest, size: None, terms: Arc::new(terms) }
 }
 
 /// The denial of a subject that no document selects.
@@ -276,6 +276,12 @@ pub struct Permit {
     name: ImageName,
     digest: Digest,
     size: Option<u64>,
+    terms: Arc<Terms>,
+}
+
+/// What a permit says besides the content that it is for. Most images that an entry admits have the same terms.
+#[derive(Debug, PartialEq)]
+struct Terms {
     document: Arc<str>,
     rule: Arc<str>,
     would_deny: Vec<Denial>,
@@ -302,32 +308,42 @@ impl Permit {
 
     /// The document that admitted the manifest.
     pub fn document(&self) -> &str {
-        &self.document
+        &self.terms.document
     }
 
     /// The entry that admitted the manifest.
     pub fn rule(&self) -> &str {
-        &self.rule
+        &self.terms.rule
     }
 
     /// Denials that were not enforced: those of a gate in audit mode and those of audited entries.
     pub fn would_deny(&self) -> &[Denial] {
-        &self.would_deny
+        &self.terms.would_deny
     }
 
     /// Whether no enforced entry admits the manifest because the gate or every applicable entry is in audit mode.
     pub fn is_only_reported(&self) -> bool {
-        self.is_only_reported
+        self.terms.is_only_reported
     }
 
     /// The time until which the decision is valid. `None` if no evidence expires.
     pub fn until(&self) -> Option<Timestamp> {
-        self.until
+        self.terms.until
     }
 
     /// Why the manifest is admitted only for now. Whoever runs the image should know.
     pub fn warnings(&self) -> &[String] {
-        &self.warnings
+        &self.terms.warnings
+    }
+
+    /// Shares with another permit the memory of what both say besides the content that they are for. Returns false if
+    /// they do not say the same.
+    pub fn share_terms(&mut self, other: &Self) -> bool {
+        let are_alike = self.terms == other.terms;
+        if are_alike {
+            self.terms = other.terms.clone();
+        }
+        are_alike
     }
 
     /// The permit for a blob of the admitted manifest. `None` if `manifest` is not the admitted manifest or does not

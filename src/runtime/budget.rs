@@ -53,7 +53,7 @@ pub const PAGES: u64 = MIB;
 
 /// Admissions of manifests whose blobs are requested.
 pub const ADMITTED: u64 = MIB;
-/// Decisions that may be repeated: about 84,000 admissions by tag.
+/// Decisions that may be repeated: about 100,000 admissions by tag.
 pub const REPEATED: u64 = 54 * MIB;
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ use crate::runtime::{BusyCounter, Metrics, Sharded};
 /// Longer targets are not cached, so that invented queries cannot fill the memory.
 const MAX_WARM_KEY: usize = 512;
 /// One of so many repeated responses is kept by its core, if it was not yet.
-const KEPT_EVERY: u32 = 8;
+const KEPT_EVERY: u32 = 32;
 
 /// The registry service of a gate.
 pub struct RegistryService {
@@ -192,12 +192,13 @@ impl RegistryService {
     fn render(&self, request: &Request<Incoming>, warm: &WarmAnswer) -> Option<Response<Bytes>> {
         let response = match warm.outcome() {
             WarmOutcome::Admitted { media_type, permit, .. } => {
-                let manifest = self.gate.manifest_at_once(permit)?;
+                let manifest = self.gate.manifest_at_once(warm)?;
                 manifest_response(&HeaderMap::new(), &manifest, media_type, permit, None)
             }
-            WarmOutcome::Refused(error) => errors::respond_to_manifest(error),
+            WarmOutcome::Refused(refusal) => errors::respond_to_manifest(&refusal.error),
         };
-        let route = Route::parse(request.uri().path(), request.uri().query()).ok();
+        // Only a query names a registry.
+        let route = request.uri().query().and_then(|query| Route::parse(request.uri().path(), Some(query)).ok());
         let mut response = with_namespace(response, route.and_then(|route| route.ns).as_ref());
         // Reserves the place of the identifier, which each request replaces with its own.
         add_common_headers(response.headers_mut(), "");
