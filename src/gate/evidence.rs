@@ -331,7 +331,7 @@ impl EvidenceGatherer {
         let Some(mut subject) = VaSubject::new(target.name.clone(), image.clone()) else { return Ok(None) };
         subject.parents = self.parents(target, image.digest).await?;
         subject.account = account.map(str::to_owned);
-        subject.is_background = target.known_only;
+        (subject.may_ask, subject.is_background) = (!target.known_only, target.known_only);
         subject.blobs = (!target.known_only).then(|| self.layers.reader(target));
         Ok(Some(subject))
     }

@@ -21,6 +21,8 @@ pub struct VaSubject {
     /// Reads the image's layers, following running downloads. `None` if nothing may be read now; then only what is
     /// already known counts.
     pub blobs: Option<BlobReader>,
+    /// Whether services may be asked over the network. Not for lists of what is known.
+    pub may_ask: bool,
     /// Whether this is one of many images that are judged again in the background: no source is asked over the network,
     /// work is done at the lowest priority, and what requests need is not displaced from memory.
     pub is_background: bool,
@@ -31,7 +33,8 @@ impl VaSubject {
     pub fn new(image: ImageName, manifest: Arc<Manifest>) -> Option<Self> {
         let Content::Image { config, .. } = &manifest.content else { return None };
         let config = config.clone();
-        Some(Self { image, manifest, config, parents: Vec::new(), account: None, blobs: None, is_background: false })
+        let (parents, account, blobs) = (Vec::new(), None, None);
+        Some(Self { image, manifest, config, parents, account, blobs, may_ask: true, is_background: false })
     }
 
     /// Registry and repository, with the registry's own host name.

@@ -136,6 +136,24 @@ async fn an_answer_of_ibm_is_bound_to_its_account() {
     }
 }
 
+/// A list of a thousand images must not ask a service a thousand times.
+#[tokio::test]
+async fn what_is_listed_or_judged_again_is_not_asked_for() {
+    let (tasks, state) = (Tasks::new(), tempfile::tempdir().unwrap());
+    let store = Store::open(state.path()).await.unwrap();
+    let config = Config { ibm: Some(ibm()), ..Config::default() };
+    let va = Va::new(config, services(store.facts.clone(), &tasks)).await.unwrap();
+    for (may_ask, is_background, expected) in
+        [(false, false, "Pending"), (false, true, "Unavailable"), (true, false, "Unavailable")]
+    {
+        let mut asked = subject("us.icr.io", 'c');
+        (asked.may_ask, asked.is_background) = (may_ask, is_background);
+        let evidence = &va.evidence(&asked).await.value;
+        assert_eq!(word(evidence), expected);
+        assert_eq!(format!("{evidence:?}").contains("the service was not asked"), !may_ask, "{evidence:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_broken_report_leaves_the_image_unscanned() {
     let root = tempfile::tempdir().unwrap();

@@ -32,14 +32,25 @@ impl IbmSource {
         }
         let account = self.client.account(account.as_deref()).map(str::to_owned);
         let key = format!("{image}@{manifest} {}", account.as_deref().unwrap_or_default());
-        if subject.is_background {
+        if !subject.may_ask {
             let known = self.answers.known(&key.into()).await;
-            return SourceAnswer::Decides(known.unwrap_or_else(|| self.unavailable("the service was not asked again")));
+            return SourceAnswer::Decides(known.unwrap_or_else(|| self.not_asked(subject)));
         }
         let (client, image) = (self.client.clone(), image.clone());
         let gather = || async move { client.fetch(&image, manifest, account.as_deref()).await };
         let answer = self.answers.obtain(key.into(), is_durable, gather).await;
         SourceAnswer::Decides(answer.unwrap_or_else(|| self.unavailable("the request was interrupted")))
+    }
+
+    /// Nothing is known, and nothing may be asked: an image that is judged again keeps its verdict, and in a list it has no
+    /// result yet.
+    fn not_asked(&self, subject: &VaSubject) -> Arc<Observed<VaEvidence>> {
+        let why = "the service was not asked";
+        let value = match subject.is_background {
+            true => VaEvidence::Unavailable { why: why.into() },
+            false => VaEvidence::Pending { why: why.into() },
+        };
+        Arc::new(Observed { value, at: self.clock.now(), until: None })
     }
 
     fn unavailable(&self, why: &str) -> Arc<Observed<VaEvidence>> {
