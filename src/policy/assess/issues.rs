@@ -1,6 +1,8 @@
 //! Which issues count: `severity`, `severitySource`, `fixableOnly`, `ignoreUnfixedFor`, `configuration`, `alwaysBlock`,
 //! `ignore`, `grace`, `admittedGrace`, `exploited`, `epss`, `malicious`, and exemptions.
 
+use std::collections::HashSet;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::AssessmentContext;
@@ -82,7 +84,8 @@ pub(super) fn assess<'a>(
         findings.reasons.push(weighing.reason(same[0].0, &issues));
     }
     // In the order of the report.
-    let counts = |issue: &&Issue| counting.iter().any(|(_, counting)| std::ptr::eq(*counting, *issue));
+    let counting: HashSet<*const Issue> = counting.into_iter().map(|(_, issue)| std::ptr::from_ref(issue)).collect();
+    let counts = |issue: &&Issue| counting.contains(&std::ptr::from_ref(*issue));
     findings.blocking = report.issues.iter().filter(counts).cloned().collect();
     sorted
 }
@@ -149,8 +152,8 @@ impl Weighing<'_> {
             },
         };
         match (from, self.tolerated_until(issue)) {
-            (Some(from), Some(end)) => IssueStanding::CountsFrom(from.max(end)),
-            (Some(from), None) => IssueStanding::CountsFrom(from),
+            // At the end of the other grace the image is judged again, even if it is admitted still: with a warning then.
+            (Some(from), _) => IssueStanding::CountsFrom(from),
             (None, Some(end)) => IssueStanding::Tolerated(end),
             (None, None) => IssueStanding::Counts(cause),
         }
