@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::exemptions::ExemptionBook;
-use super::history::Histories;
+use super::history::{Histories, Unremembered};
 use super::inherited::InheritingImage;
 use super::layers::Layers;
 use super::origin::Origins;
@@ -181,8 +181,9 @@ impl EvidenceGatherer {
             Some(findings) => self.exemptions_of(target, subject, manifest.digest, findings).await?,
             None => VaExemptions::default(),
         };
-        let history =
-            self.histories.of(rule.va.as_ref(), (&target.name, &target.scope), manifest.digest, va.as_ref()).await;
+        let image = (&target.name, &target.scope);
+        let history = self.histories.of(rule.va.as_ref(), image, manifest.digest, va.as_ref(), Unremembered::Remember);
+        let history = history.await;
         Ok(GatheredEvidence { trust, va, exemptions, history })
     }
 
@@ -317,7 +318,8 @@ impl EvidenceGatherer {
         let (digest, platform) = (image.digest, String::new());
         let findings = VaFindings::Children(vec![ChildFinding { digest, platform, evidence: evidence.clone() }]);
         let exemptions = self.exemptions_of(target, subject, top, &findings).await?.for_child(digest);
-        let history = self.histories.of(Some(rule), (&target.name, &target.scope), top, Some(&findings)).await;
+        let image = (&target.name, &target.scope);
+        let history = self.histories.of(Some(rule), image, top, Some(&findings), Unremembered::Suppose).await;
         Ok((evidence, exemptions, history))
     }
 

@@ -1,6 +1,8 @@
 //! What this gate remembers about images, for the rules that need it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
 
 use crate::oci::{Digest, ImageName};
 use crate::policy::{ImageHistory, Observed, VaEvidence, VaFindings, VaRule};
@@ -8,10 +10,19 @@ use crate::runtime::Clock;
 use crate::scope::Scope;
 use crate::store::{ImageTimes, StoreError, VerdictStore};
 
-/// Supplies histories. What is not known yet is known from then on, also after a restart.
+/// Supplies histories.
 pub(super) struct Histories {
     pub(super) store: VerdictStore,
     pub(super) clock: Clock,
+}
+
+/// What becomes of what is not known yet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Unremembered {
+    /// It is known from now on, also after a restart.
+    Remember,
+    /// It counts as known from now on, and nothing is written: a list of images does not change when their time begins.
+    Suppose,
 }
 
 impl Histories {
@@ -23,11 +34,12 @@ impl Histories {
         (name, scope): (&ImageName, &Scope),
         digest: Digest,
         findings: Option<&VaFindings>,
+        unremembered: Unremembered,
     ) -> ImageHistory {
         if !rule.is_some_and(VaRule::needs_history) {
             return ImageHistory::default();
         }
-        let read = self.read(name, scope, digest, findings).await;
+        let read = self.read(name, scope, digest, findings, unremembered).await;
         read.unwrap_or_else(|error| {
             tracing::warn!(%error, image = %format_args!("{name}@{digest}"), "what is remembered about an image cannot be read");
             ImageHistory::default()
@@ -40,21 +52,45 @@ impl Histories {
         scope: &Scope,
         digest: Digest,
         findings: Option<&VaFindings>,
+        unremembered: Unremembered,
     ) -> Result<ImageHistory, StoreError> {
         let now = self.clock.now();
-        let ImageTimes { known_since, admitted_since } = self.store.image_times(name, digest, scope, now).await?;
-        let mut first_seen = BTreeMap::new();
+        let (mut first_seen, mut names) = (BTreeMap::new(), BTreeSet::new());
         for (image, evidence) in images(digest, findings) {
             let VaEvidence::Report(report) = &evidence.value else { continue };
-            let issues = report.issues.iter().map(|issue| &*issue.id);
-            for (issue, at) in self.store.issue_times(image, issues, now).await? {
+            names.extend(report.issues.iter().flat_map(|issue| std::iter::once(&issue.id).chain(&issue.aliases)));
+            let issues: Vec<&str> = report.issues.iter().map(|issue| &*issue.id).collect();
+            let times = match unremembered {
+                Unremembered::Remember => self.store.issue_times(image, issues.into_iter(), now).await?,
+                Unremembered::Suppose => or_now(self.store.known_issues(image).await?, &issues, now),
+            };
+            for (issue, at) in times {
                 // Of several images of an index, the first one counts.
                 let first = first_seen.entry(issue).or_insert(at);
                 *first = at.min(*first);
             }
         }
-        Ok(ImageHistory { known_since: Some(known_since), admitted_since, first_seen })
+        let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
+        let (ImageTimes { known_since, admitted_since }, seen_in_repository) = match unremembered {
+            Unremembered::Remember => (
+                self.store.image_times(name, digest, scope, now).await?,
+                self.store.repository_issue_times(name, &names, now).await?,
+            ),
+            Unremembered::Suppose => (
+                self.store.known_image(name, digest, scope).await?.unwrap_or(ImageTimes::from(now)),
+                or_now(self.store.known_in_repository(name, &names).await?, &names, now),
+            ),
+        };
+        Ok(ImageHistory { known_since: Some(known_since), admitted_since, first_seen, seen_in_repository })
     }
+}
+
+/// These times, and the present one for issues that have none.
+fn or_now(mut known: BTreeMap<String, Timestamp>, issues: &[&str], now: Timestamp) -> BTreeMap<String, Timestamp> {
+    for issue in issues {
+        known.entry((*issue).to_owned()).or_insert(now);
+    }
+    known
 }
 
 fn images(digest: Digest, findings: Option<&VaFindings>) -> Vec<(Digest, &Observed<VaEvidence>)> {

@@ -13,4 +13,6 @@ pub struct ImageHistory {
     pub admitted_since: Option<Timestamp>,
     /// When each issue was first found in the image, by the identifier of the issue.
     pub first_seen: BTreeMap<String, Timestamp>,
+    /// When each issue was first found in any image of the repository, by each of its identifiers and aliases.
+    pub seen_in_repository: BTreeMap<String, Timestamp>,
 }

@@ -191,6 +191,7 @@ pub(super) fn migrations() -> Migrator {
         (8, "verdicts", include_str!("migrations/0008_verdicts.sql")),
         (9, "pins", include_str!("migrations/0009_pins.sql")),
         (10, "admissions", include_str!("migrations/0010_admissions.sql")),
+        (11, "issues of repositories", include_str!("migrations/0011_repository_issues.sql")),
         (12, "small rows", include_str!("migrations/0012_small_rows.sql")),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {

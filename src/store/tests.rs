@@ -454,7 +454,8 @@ fn no_statement_reads_both_facts_and_content_of_this_node() {
         include_str!("verdicts/history.rs"),
         include_str!("verdicts/listing.rs"),
         include_str!("verdicts/pulls.rs"),
-        include_str!("verdicts/rematch.rs")
+        include_str!("verdicts/rematch.rs"),
+        include_str!("verdicts/repository_issues.rs")
     );
     for table in [
         "verdicts",
@@ -463,6 +464,8 @@ fn no_statement_reads_both_facts_and_content_of_this_node() {
         "image_history",
         "checked_admissions",
         "issue_history",
+        "judged_repositories",
+        "repository_issues",
         "events",
     ] {
         assert!(facts.iter().chain([&node]).all(|source| !reads(source, table)), "{table}");

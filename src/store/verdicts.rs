@@ -9,6 +9,7 @@ mod history;
 mod listing;
 mod pulls;
 mod rematch;
+mod repository_issues;
 
 use std::fmt;
 use std::str::FromStr;
@@ -207,8 +208,8 @@ impl VerdictStore {
     }
 
     /// Forgets the rows beyond each table's limit: the least recently pulled verdicts with their clients, manifests that no
-    /// verdict needs, the least recently used histories. Returns how many rows can be added before there can be such rows
-    /// again: counting them reads whole tables.
+    /// verdict needs, the least recently used histories. Returns how many rows can be added
+    /// before there can be such rows again: counting them reads whole tables.
     ///
     /// # Errors
     /// The database cannot be written.

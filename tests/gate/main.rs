@@ -25,6 +25,7 @@ mod content;
 mod exemptions;
 #[cfg(feature = "gpg")]
 mod gpg;
+mod grace;
 mod harness;
 mod hints;
 mod ibm_api;

@@ -212,7 +212,7 @@ async fn gather(waiting: &mut mpsc::Receiver<LiveRecord>, batch: &mut Vec<LiveRe
 /// When the tables are trimmed.
 #[derive(Default)]
 struct Trimming {
-    /// The number of pulls until the queue of events is trimmed.
+    /// The number of pulls until the queue of events and the issues of repositories are trimmed.
     events: u64,
     /// The number of pulls after which a table may be full. A pull adds at most one row to each.
     rows: u64,
@@ -226,6 +226,8 @@ impl Trimming {
             return Ok(());
         }
         self.events = TRIM_AFTER;
+        // A pull can add any number of issues.
+        store.trim_repositories().await?;
         let lost = store.trim_events().await?;
         if lost > 0 {
             tracing::error!(lost, "events are lost: too many wait for their delivery");

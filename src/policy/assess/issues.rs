@@ -186,7 +186,7 @@ impl Weighing<'_> {
     /// Until when an image that was admitted before an issue was found is served although it counts.
     fn tolerated_until(&self, issue: &Issue) -> Option<Timestamp> {
         let admitted = self.past(self.context.history.admitted_since)?;
-        let found = first_seen(issue, self.context).filter(|found| *found > admitted)?;
+        let found = found_in_image(issue, self.context).filter(|found| *found > admitted)?;
         self.end(Some(found), self.rule.admitted_grace).filter(|end| self.context.now < *end)
     }
 
@@ -200,7 +200,7 @@ impl Weighing<'_> {
     }
 
     fn tolerated(&self, issue: &Issue, end: Timestamp) -> String {
-        let found = first_seen(issue, self.context).map(time).unwrap_or_default();
+        let found = found_in_image(issue, self.context).map(time).unwrap_or_default();
         format!(
             "admittedGrace: {} was found at {found}, after the image was admitted; denied from {}",
             text::issue(issue, severity(self.rule, issue)),
@@ -270,9 +270,25 @@ impl Weighing<'_> {
     }
 }
 
-/// When an issue was first found in the image: the earlier of what the gate and what the reports say.
+impl Weighing<'_> {
+    /// The grace of an image that was admitted before the issue was found, which has ended.
+    fn ended_admitted(&self, issue: &Issue) -> Option<(&'static str, SignedDuration, Option<Timestamp>)> {
+        let admitted = self.past(self.context.history.admitted_since)?;
+        let found = found_in_image(issue, self.context).filter(|found| *found > admitted)?;
+        Some(("admittedGrace", self.rule.admitted_grace?, Some(found)))
+    }
+}
+
+/// When an issue was first seen: in the image, or in any other image of its repository, which may be an earlier build.
 pub(super) fn first_seen(issue: &Issue, context: &AssessmentContext<'_>) -> Option<Timestamp> {
     let own = context.history.first_seen.get(&issue.id).copied();
+    let names = std::iter::once(&issue.id).chain(&issue.aliases);
+    let seen = names.filter_map(|name| context.history.seen_in_repository.get(name).copied());
+    seen.filter_map(|seen| past(Some(seen), context)).chain(found_in_image(issue, context)).min()
+}
+
+/// When an issue was first found in the image: the earlier of what the gate and what the reports say.
+fn found_in_image(issue: &Issue, context: &AssessmentContext<'_>) -> Option<Timestamp> {
     [past(own, context), past(issue.first_seen, context)].into_iter().flatten().min()
 }
 

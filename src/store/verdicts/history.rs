@@ -25,6 +25,13 @@ pub struct ImageTimes {
     pub admitted_since: Option<Timestamp>,
 }
 
+impl From<Timestamp> for ImageTimes {
+    /// Those of an image that is known since this time, and was never admitted.
+    fn from(known_since: Timestamp) -> Self {
+        Self { known_since, admitted_since: None }
+    }
+}
+
 /// When this gate first saw each issue of an image, by the issue's identifier.
 pub type IssueTimes = BTreeMap<String, Timestamp>;
 
@@ -56,10 +63,14 @@ impl VerdictStore {
         .await?;
         // Another request may have written an earlier time.
         let known = self.known_image(name, digest, scope).await?;
-        Ok(known.unwrap_or(ImageTimes { known_since: now, admitted_since: None }))
+        Ok(known.unwrap_or(ImageTimes::from(now)))
     }
 
-    async fn known_image(
+    /// The same, if the image is known.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn known_image(
         &self,
         name: &ImageName,
         digest: Digest,
@@ -121,7 +132,11 @@ impl VerdictStore {
         Ok(known)
     }
 
-    async fn known_issues(&self, digest: Digest) -> Result<IssueTimes, StoreError> {
+    /// When this gate first saw the issues of an image.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn known_issues(&self, digest: Digest) -> Result<IssueTimes, StoreError> {
         let row = sqlx::query("SELECT seen FROM issue_history WHERE digest = ?1").bind(digest.to_string());
         let row = row.fetch_optional(self.readers()).await?;
         row.map_or(Ok(IssueTimes::new()), |row| times(row.try_get(0)?))

@@ -221,6 +221,9 @@ async fn the_history_of_an_earlier_version_begins_with_what_it_knew() {
         "DROP TABLE events",
         "DELETE FROM _sqlx_migrations WHERE version = 10",
         "DROP TABLE checked_admissions",
+        "DELETE FROM _sqlx_migrations WHERE version = 11",
+        "DROP TABLE judged_repositories",
+        "DROP TABLE repository_issues",
     ] {
         sqlx::query(sql).execute(&store.database.writer).await.unwrap();
     }
@@ -246,4 +249,58 @@ async fn only_checked_admissions_to_the_same_scope_count() {
         let times = store.image_times(&name, digest, &scope(of), at(50)).await.unwrap();
         assert_eq!(times, ImageTimes { known_since: at(10), admitted_since }, "{of}");
     }
+}
+
+/// Another build of an image does not make its issues new, whoever built it and however it is called.
+#[tokio::test]
+async fn an_issue_is_as_old_in_a_repository_as_in_its_first_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let name = |repository: &str| ImageName { repository: repository.parse().unwrap(), ..pull("a", "", "", 0).name };
+    let times = |store: &VerdictStore, repository: &str, issues: &'static [&'static str], now| {
+        let (store, name) = (store.clone(), name(repository));
+        async move { store.repository_issue_times(&name, issues, at(now)).await.unwrap() }
+    };
+    assert_eq!(times(&store.verdicts, "team/app", &[], 5).await, IssueTimes::new());
+    assert_eq!(times(&store.verdicts, "team/app", &["CVE-1", "CVE-2"], 10).await["CVE-1"], at(10));
+    store.close().await;
+    let store = Store::open(dir.path()).await.unwrap();
+    let seen = times(&store.verdicts, "team/app", &["CVE-2", "CVE-3"], 20).await;
+    assert_eq!((seen.len(), seen["CVE-2"], seen["CVE-3"]), (2, at(10), at(20)));
+    assert_eq!(times(&store.verdicts, "team/other", &["CVE-2"], 30).await["CVE-2"], at(30));
+    // More than are kept: they do not look new.
+    let many: Vec<String> = (0..30_000).map(|n| format!("CVE-9-{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let seen = store.verdicts.repository_issue_times(&name("team/app"), &many, at(40)).await.unwrap();
+    assert_eq!(seen.values().filter(|seen| **seen == at(40)).count(), 20_000 - 3);
+    assert_eq!(seen.values().filter(|seen| **seen == Timestamp::UNIX_EPOCH).count(), 10_003);
+    // The repository that was judged last is kept.
+    let day = 24 * 60 * 60;
+    assert_eq!(times(&store.verdicts, "team/other", &["CVE-2"], 30 + day).await["CVE-2"], at(30));
+    store.verdicts.trim_repositories_to(20_000).await.unwrap();
+    assert_eq!(times(&store.verdicts, "team/other", &["CVE-2"], 40 + day).await["CVE-2"], at(30));
+    assert_eq!(times(&store.verdicts, "team/app", &["CVE-1"], 50 + day).await["CVE-1"], at(50 + day));
+}
+
+#[tokio::test]
+async fn what_an_earlier_version_saw_in_images_is_known_of_their_repositories() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let (one, two) = (pull("a", "1", "c", 30), pull("b", "1", "c", 30));
+    record(&store.verdicts, &[one.clone(), two.clone()]).await;
+    for (image, issues, second) in [(&one, ["CVE-1", "CVE-2"], 50), (&two, ["CVE-2", "CVE-3"], 40)] {
+        store.verdicts.issue_times(image.digest, issues.into_iter(), at(second)).await.unwrap();
+    }
+    for sql in [
+        "DELETE FROM _sqlx_migrations WHERE version = 11",
+        "DROP TABLE judged_repositories",
+        "DROP TABLE repository_issues",
+    ] {
+        sqlx::query(sql).execute(&store.database.writer).await.unwrap();
+    }
+    store.close().await;
+    let store = Store::open(dir.path()).await.unwrap();
+    let issues = ["CVE-1", "CVE-2", "CVE-3", "CVE-4"];
+    let seen = store.verdicts.repository_issue_times(&one.name, &issues, at(90)).await.unwrap();
+    assert_eq!(seen.into_values().collect::<Vec<_>>(), [at(50), at(40), at(40), at(90)]);
 }

@@ -164,7 +164,7 @@ pub(super) struct CaseAffected {
 }
 
 /// What an issue or an affected package says about the package besides its name.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Eq, PartialEq)]
 pub(super) struct CaseVersions {
     #[serde(default)]
     pub(super) purl: Option<String>,
@@ -256,6 +256,8 @@ pub(super) struct CaseHistory {
     pub(super) admitted_since: Option<CaseTime>,
     #[serde(default, alias = "firstSeen")]
     pub(super) first_seen: BTreeMap<String, CaseTime>,
+    #[serde(default, alias = "seenInRepository")]
+    pub(super) seen_in_repository: BTreeMap<String, CaseTime>,
 }
 
 /// The identifier of an issue, or an object.

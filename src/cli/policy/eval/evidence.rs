@@ -1,5 +1,6 @@
 //! The evidence of a case, as the gate would have found it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -211,9 +212,11 @@ fn package(package: &CasePackage) -> Result<ReportPackage, String> {
 
 fn history(history: &CaseHistory) -> ImageHistory {
     ImageHistory {
+    let times = |times: &BTreeMap<String, CaseTime>| times.iter().map(|(id, at)| (id.clone(), at.0)).collect();
         known_since: time(history.known_since),
         admitted_since: time(history.admitted_since),
-        first_seen: history.first_seen.iter().map(|(id, at)| (id.clone(), at.0)).collect(),
+        first_seen: times(&history.first_seen),
+        seen_in_repository: times(&history.seen_in_repository),
     }
 }
 

@@ -38,7 +38,7 @@ const PACKAGE: &[&str] =
 const IMAGE: &[&str] = &["created", "end_of_life", "distribution", "base"];
 const BASE: &[&str] = &["name", "digest"];
 const FEEDS: &[&str] = &["kev", "epss"];
-const HISTORY: &[&str] = &["known_since", "admitted_since", "first_seen"];
+const HISTORY: &[&str] = &["known_since", "admitted_since", "first_seen", "seen_in_repository"];
 const EXEMPTION: &[&str] =
     &["scope", "issue_type", "type", "issue_id", "issue", "id", "package", "expires", "until", "reason", "by"];
 

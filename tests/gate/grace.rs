@@ -1,0 +1,90 @@
+//! Graces: an image with an issue is served for some time, and whoever looks is told.
+
+use std::fs;
+
+use jiff::SignedDuration;
+use pullgate::oci::Digest;
+use pullgate::runtime::Clock;
+use serde_json::{Value, json};
+
+use crate::harness::{Gate, TestGate, policy};
+use crate::pull::simple;
+use crate::support::{Answer, TestRegistry};
+
+/// A report of Trivy on an image, without a date, with these vulnerabilities.
+fn report(made: &TestGate, image: Digest, vulnerabilities: &[Value]) {
+    let report = json!({
+        "SchemaVersion": 2, "ArtifactName": "x", "ArtifactType": "container_image",
+        "Metadata": {"OS": {"Family": "debian", "Name": "12"}, "RepoDigests": [format!("x@{image}")]},
+        "Results": [{"Target": "x", "Class": "os-pkgs", "Type": "debian", "Vulnerabilities": vulnerabilities}]
+    });
+    fs::write(made.path().join(format!("reports/{}.json", image.hex())), report.to_string()).expect("a file");
+}
+
+fn vulnerability(id: &str, fixed: &str) -> Value {
+    json!({"VulnerabilityID": id, "PkgName": "openssl", "InstalledVersion": "1", "FixedVersion": fixed, "Severity": "HIGH"})
+}
+
+fn made(registry: &TestRegistry, rule: &str, clock: &Clock) -> TestGate {
+    let rules = policy(&format!("  - {{name: \"*\", policy: {{va: {rule}}}}}\n"));
+    TestGate::new(registry, &rules).upstream("tag_ttl = \"30d\"").clock(clock)
+}
+
+async fn pull(gate: &Gate, repository: &str, tag: &str) -> Answer {
+    gate.get(&format!("/{repository}/manifests/{tag}")).await
+}
+
+/// Who builds an image anew every week does not get a new grace every week.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grace_from_the_first_sight_is_that_of_the_repository() {
+    let registry = TestRegistry::start().await;
+    let clock = Clock::manual("2026-01-10T00:00:00Z".parse().expect("a time"));
+    let made = made(&registry, "{severity: high, grace: {from: firstSeen, high: 7d}}", &clock);
+    let (first, second, other) = (simple("first"), simple("second"), simple("other"));
+    for (repository, tag, image, id) in [
+        ("team/app", "1", &first, "CVE-2026-1"),
+        ("team/app", "2", &second, "CVE-2026-1"),
+        ("team/other", "1", &other, "CVE-2026-1"),
+    ] {
+        registry.push(repository, Some(tag), image);
+        report(&made, image.root, &[vulnerability(id, "2")]);
+    }
+    let gate = made.start().await;
+    assert_eq!(pull(&gate, "team/app", "1").await.status, 200);
+    clock.advance(SignedDuration::from_hours(6 * 24));
+    assert_eq!(pull(&gate, "team/app", "2").await.status, 200, "a part of the grace is left");
+    let gate = gate.stop().await.start().await;
+    clock.advance(SignedDuration::from_hours(24));
+    for tag in ["1", "2"] {
+        let denied = pull(&gate, "team/app", tag).await;
+        assert!(denied.status == 403 && denied.text().contains("after grace of 7 days"), "{tag}: {}", denied.text());
+    }
+    assert_eq!(pull(&gate, "team/other", "1").await.status, 200, "another repository");
+}
+
+/// An image that is served only because it was admitted before is never served without a warning, whichever grace ended
+/// before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_admitted_grace_warns_from_the_end_of_another_one() {
+    let registry = TestRegistry::start().await;
+    let clock = Clock::manual("2026-01-10T00:00:00Z".parse().expect("a time"));
+    let made = made(&registry, "{severity: high, ignoreUnfixedFor: 10s, admittedGrace: 20s}", &clock);
+    let image = simple("app");
+    registry.push("team/app", Some("1"), &image);
+    report(&made, image.root, &[]);
+    let gate = made.start().await;
+    assert_eq!(pull(&gate, "team/app", "1").await.status, 200);
+    // What was admitted is recorded.
+    let made = gate.stop().await;
+    report(&made, image.root, &[vulnerability("CVE-2026-1", "")]);
+    clock.advance(SignedDuration::from_secs(1));
+    let gate = made.start().await;
+    for (wait, status, is_warned) in [(0, 200, false), (9, 200, false), (1, 200, true), (9, 200, true), (1, 403, false)]
+    {
+        clock.advance(SignedDuration::from_secs(wait));
+        let answer = pull(&gate, "team/app", "1").await;
+        let warning = answer.header("warning").unwrap_or_default();
+        let found = (answer.status, warning.contains("CVE-2026-1"));
+        assert_eq!(found, (status, is_warned), "{}: {warning} {}", clock.now(), answer.text());
+    }
+}
