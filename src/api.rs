@@ -30,6 +30,7 @@ pub use check::{
 };
 pub use exemptions::{ExemptionAnswer, ExemptionRequest, ListedExemption, add_exemption, list_exemptions};
 pub use forget::{ForgetRequest, ForgottenRole, forget};
+pub(crate) use images::PAGE_TIME;
 pub use images::{ImageAnswer, ImageListRequest};
 pub use jobs::{JobState, PrefetchRequest, PrefetchedImage};
 pub use pins::{PinAnswer, PinRequest, pin, pins, unpin};

@@ -3,6 +3,7 @@
 pub(super) mod authority;
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -62,7 +63,9 @@ pub async fn check(gate: &Gate, request: &CheckRequest) -> Result<CheckAnswer, S
         let target = gate.target_of(&reference, &scope)?;
         gate.explain(&target, &reference.reference()).await
     };
-    explained.await.map(CheckAnswer::from).map_err(|error: GateError| error.to_string())
+    let explanation = explained.await.map_err(|error: GateError| error.to_string())?;
+    let answer = gate.answer_aside(move || CheckAnswer::from(explanation)).await;
+    answer.ok_or_else(|| "the assessment ended abnormally; see the log".to_owned())
 }
 
 /// Everything that the gate knows about one image, and what it decides.
@@ -215,8 +218,10 @@ impl AssessmentAnswer {
             _ => (None, Vec::new()),
         };
         issues.sort_by(worst_first);
+        let mut blocking_by_id: HashMap<&str, Vec<&Issue>> = HashMap::new();
+        blocking.iter().for_each(|issue| blocking_by_id.entry(&issue.id).or_default().push(issue));
         let answer = |issue: Issue| {
-            let blocks = blocking.contains(&issue);
+            let blocks = blocking_by_id.get(&*issue.id).is_some_and(|same| same.contains(&&issue));
             let by_rule = rule.ignore.coverage(&issue, context.now);
             let coverage = match by_rule.status {
                 ExemptStatus::Exempt => by_rule,

@@ -7,6 +7,7 @@ use super::query::{encode, parameter};
 use super::security_status::security_status;
 use crate::gate::{ImageQuery, KnownTag};
 use crate::oci::Digest;
+use crate::store::TagPosition;
 
 /// One known tag, in the columns of `ibmcloud cr images`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -30,7 +31,7 @@ pub struct ImageAnswer {
 
 impl ImageAnswer {
     /// The answer for a known tag; `without_va` leaves out its security status.
-    pub fn new(known: KnownTag, without_va: bool) -> Self {
+    pub fn new(known: &KnownTag, without_va: bool) -> Self {
         let namespace = known.name.repository.as_str().split('/').next().unwrap_or_default().to_owned();
         let assessed = AssessmentAnswer::worst_of(&known.assessments);
         let assessed = assessed.map(|(known, answer)| security_status(&known.evidence.value, &answer));
@@ -40,7 +41,7 @@ impl ImageAnswer {
             tag: known.tag.to_string(),
             digest: known.digest,
             namespace,
-            created: known.created,
+            created: known.created.clone(),
             size: known.size,
             security_status: assessed.unwrap_or_else(|| unassessed.into()),
         }
@@ -52,7 +53,7 @@ impl ImageAnswer {
 pub struct ImageListRequest {
     /// Only repositories that start with this text, or that are or are below this namespace or repository.
     pub restrict: Option<String>,
-    /// Only tags after this one, as `REPOSITORY:TAG`. The list is ordered by repository and tag.
+    /// Only tags after this one, as `REPOSITORY:TAG`. The list is ordered by registry, repository and tag.
     pub after: Option<String>,
     /// The most tags. A list with a limit may also end earlier, after a few seconds; it has at least one tag unless no
     /// tag is left.
@@ -92,10 +93,10 @@ impl ImageListRequest {
     }
 
     /// The repository and the tag after which the list starts.
-    fn position(&self) -> Result<Option<(String, String)>, String> {
+    fn position(&self) -> Result<Option<TagPosition>, String> {
         let split = |after: &String| {
             let (repository, tag) = after.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))?;
-            Some((repository.to_owned(), tag.to_owned()))
+            Some(TagPosition { repository: repository.to_owned(), tag: tag.to_owned() })
         };
         self.after
             .as_ref()
@@ -116,5 +117,5 @@ impl From<&ImageListRequest> for ImageQuery {
     }
 }
 
-/// How long one page is gathered.
-const PAGE_TIME: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long one page is gathered, and how long its assessments may take.
+pub(crate) const PAGE_TIME: std::time::Duration = std::time::Duration::from_secs(5);

@@ -100,7 +100,8 @@ pub async fn scan_image(gate: &Gate, image: &ImageReference, scope: &Scope) -> R
     let exemptions = found.unwrap_or_else(|| gate.exemptions().of_image(&exempted));
     let applied = AppliedVaRule { rule, exemptions, history, at: explanation.at };
     let names = ScanNames { repository: target.name.clone(), image: explanation.image };
-    Ok(images.into_iter().map(|image| ImageScan::new(&names, image, &applied)).collect())
+    let assess = move || images.into_iter().map(|image| ImageScan::new(&names, image, &applied)).collect();
+    gate.answer_aside(assess).await.ok_or_else(|| GateError::Pending { subject: target.describe(&asked) })
 }
 
 impl ImageScan {

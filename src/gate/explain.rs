@@ -63,6 +63,12 @@ pub struct ExplainedEntry {
 }
 
 impl Gate {
+    /// Runs assessments for an answer of the admin API away from the threads that serve requests, one answer at a time:
+    /// conditions and many issues may take long. `None` if they ended abnormally.
+    pub async fn answer_aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        self.judge.weigher.answer(work).await
+    }
+
     /// Judges an image for a scope and returns all findings.
     ///
     /// # Errors

@@ -9,11 +9,13 @@ use super::{AppliedVaRule, Gate, GateError, ScannedImage};
 use crate::oci::{Content, Digest, ImageName, Manifest, Tag};
 use crate::policy::{Observed, VaEvidence};
 use crate::scope::Scope;
-use crate::store::KnownImage;
+use crate::store::{KnownImage, TagPosition};
 use crate::va::VaSubject;
 
 /// How many images are looked up at the same time.
 const AT_ONCE: usize = 8;
+/// How many known tags are read from the database at once.
+const READ_AT_ONCE: usize = 1000;
 
 /// One known tag.
 #[derive(Clone, Debug)]
@@ -44,13 +46,13 @@ pub struct KnownAssessment {
     pub applied: AppliedVaRule,
 }
 
-/// Which known tags are listed, in the order of repositories and tags.
+/// Which known tags are listed, in the order of registries, repositories and tags.
 #[derive(Clone, Debug, Default)]
 pub struct ImageQuery {
     /// Only repositories that are [selected](ImageName::is_selected_by) by this.
     pub restrict: Option<String>,
-    /// Only tags after this repository (with its registry) and tag.
-    pub after: Option<(String, String)>,
+    /// Only tags after this one.
+    pub after: Option<TagPosition>,
     /// The most tags; `None` for all.
     pub limit: Option<usize>,
     /// The time after which the list ends early, but not before its first tag; `None` for no limit.
@@ -62,10 +64,27 @@ pub struct ImageQuery {
 /// A part of the list of known tags.
 #[derive(Clone, Debug)]
 pub struct KnownTags {
-    /// The tags, ordered by repository and tag.
+    /// The tags, ordered by registry, repository and tag.
     pub tags: Vec<KnownTag>,
     /// Whether more tags follow.
     pub has_more: bool,
+}
+
+impl KnownTags {
+    /// What `answer` says about each tag, which may take long, until a time, but at least about the first. Then the list
+    /// ends there, and more tags follow.
+    pub fn answered<T>(mut self, until: Option<Instant>, answer: impl Fn(&KnownTag) -> T) -> (Self, Vec<T>) {
+        let mut answers = Vec::with_capacity(self.tags.len());
+        for tag in &self.tags {
+            answers.push(answer(tag));
+            if until.is_some_and(|until| Instant::now() >= until) {
+                break;
+            }
+        }
+        self.has_more |= answers.len() < self.tags.len();
+        self.tags.truncate(answers.len());
+        (self, answers)
+    }
 }
 
 impl Gate {
@@ -74,17 +93,9 @@ impl Gate {
     /// # Errors
     /// If the database cannot be read.
     pub async fn images(&self, query: &ImageQuery) -> Result<KnownTags, GateError> {
-        let is_wanted =
-            |image: &KnownImage| query.restrict.as_ref().is_none_or(|restrict| image.name.is_selected_by(restrict));
-        let mut images = self.resolver.images().await?;
-        if let Some((repository, tag)) = &query.after {
-            let is_listed = |image: &KnownImage| {
-                (image.name.to_string().as_str(), image.tag.as_str()) <= (repository.as_str(), tag.as_str())
-            };
-            images.drain(..images.partition_point(is_listed));
-        }
-        images.retain(is_wanted);
-        let (matching, limit) = (images.len(), query.limit.unwrap_or(usize::MAX));
+        let limit = query.limit.unwrap_or(usize::MAX);
+        let images = self.selected(query, limit.saturating_add(1)).await?;
+        let matching = images.len();
         let look_up = images.into_iter().take(limit).map(|image| self.known_tag(image, query.without_va));
         let (mut look_up, mut tags) = (stream::iter(look_up).buffered(AT_ONCE), Vec::new());
         let end = query.within.map(|within| Instant::now() + within);
@@ -95,6 +106,21 @@ impl Gate {
             }
         }
         Ok(KnownTags { has_more: tags.len() < matching, tags })
+    }
+
+    /// The first known tags that a query selects, at most `most`.
+    async fn selected(&self, query: &ImageQuery, most: usize) -> Result<Vec<KnownImage>, GateError> {
+        let (mut after, mut images) = (query.after.clone(), Vec::new());
+        while images.len() < most {
+            let read = self.resolver.images(after.as_ref(), READ_AT_ONCE.min(most)).await?;
+            let Some(last) = read.last() else { break };
+            after = Some(last.position());
+            let is_wanted =
+                |image: &KnownImage| query.restrict.as_ref().is_none_or(|restrict| image.name.is_selected_by(restrict));
+            images.extend(read.into_iter().filter(is_wanted));
+        }
+        images.truncate(most);
+        Ok(images)
     }
 
     async fn known_tag(&self, image: KnownImage, without_va: bool) -> KnownTag {

@@ -54,7 +54,7 @@ pub(super) struct ManifestJudge {
     pub(super) evidence: EvidenceGatherer,
     /// Hosts that the `urls` of descriptors may name.
     url_hosts: Vec<String>,
-    weigher: OpinionWeigher,
+    pub(super) weigher: OpinionWeigher,
     clock: Clock,
 }
 

@@ -18,12 +18,28 @@ pub(super) struct OpinionWeigher {
     /// How many evaluations run at once that may take long: at most on half of the processor cores. Others wait, and
     /// requests under other entries do not.
     slots: Arc<Semaphore>,
+    /// Assessments for the answers of the admin API: one at a time, so that they take no slot from pulls.
+    answers: Arc<Semaphore>,
 }
 
 impl OpinionWeigher {
     pub(super) fn new(clock: Clock, tasks: Tasks) -> Self {
         let cores = available_parallelism().map_or(1, usize::from);
-        Self { clock, tasks, slots: Arc::new(Semaphore::new((cores / 2).max(1))) }
+        let slots = Arc::new(Semaphore::new((cores / 2).max(1)));
+        Self { clock, tasks, slots, answers: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// Runs assessments for an answer of the admin API, away from the threads that serve requests. `None` if they ended
+    /// abnormally.
+    pub(super) async fn answer<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        // Held until the work ends, even if the caller leaves.
+        let slot = self.answers.clone().acquire_owned().await.ok()?;
+        let work = move || {
+            let answer = work();
+            drop(slot);
+            answer
+        };
+        self.tasks.spawn_blocking(work).await.ok()
     }
 
     /// The outcome of an entry, on this thread.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{ResolveError, Resolver};
 use crate::oci::{Digest, ImageName, Manifest, Tag};
-use crate::store::{AttachedList, KnownImage};
+use crate::store::{AttachedList, KnownImage, TagPosition};
 
 impl Resolver {
     /// A manifest that this repository delivered earlier. Does not contact the upstream.
@@ -72,9 +72,12 @@ impl Resolver {
         Ok(self.inner.facts.pulled_children(name, index).await?)
     }
 
-    /// All known tags with their digests, ordered by name.
-    pub async fn images(&self) -> Result<Vec<KnownImage>, ResolveError> {
-        Ok(self.inner.facts.images().await?)
+    /// Known tags with their digests, ordered by registry, repository and tag: at most `limit` of those after a tag.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn images(&self, after: Option<&TagPosition>, limit: usize) -> Result<Vec<KnownImage>, ResolveError> {
+        Ok(self.inner.facts.images(after, limit).await?)
     }
 
     /// Must be called when a request is admitted to a manifest, before the manifest or the content that it references

@@ -1,5 +1,7 @@
 //! The digests that tags refer to now and referred to before.
 
+use std::cmp::Ordering;
+
 use jiff::Timestamp;
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
@@ -18,6 +20,44 @@ pub struct KnownImage {
     pub tag: Tag,
     /// The digest that the tag refers to.
     pub digest: Digest,
+}
+
+impl KnownImage {
+    /// The place of the tag in the list.
+    pub fn position(&self) -> TagPosition {
+        TagPosition { repository: self.name.to_string(), tag: self.tag.to_string() }
+    }
+}
+
+/// A place in the list of known tags. It need not be that of a tag that is known, or that can exist.
+///
+/// Tags are ordered by registry, repository and tag, byte by byte.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TagPosition {
+    /// Registry and repository.
+    pub repository: String,
+    /// The tag.
+    pub tag: String,
+}
+
+impl TagPosition {
+    /// Registry, repository and tag.
+    fn parts(&self) -> (&str, &str, &str) {
+        let (host, repository) = self.repository.split_once('/').unwrap_or((&self.repository, ""));
+        (host, repository, &self.tag)
+    }
+}
+
+impl Ord for TagPosition {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.parts().cmp(&other.parts())
+    }
+}
+
+impl PartialOrd for TagPosition {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// The result of the last lookup of a tag.
@@ -118,11 +158,13 @@ impl FactStore {
         rows.iter().map(|row| digest_of(row.try_get(0)?)).collect()
     }
 
-    /// All known tags with their digests.
-    pub async fn images(&self) -> Result<Vec<KnownImage>, StoreError> {
-        let rows = sqlx::query("SELECT host, repository, tag, digest FROM tags ORDER BY host, repository, tag")
-            .fetch_all(self.readers())
-            .await?;
+    /// Known tags with their digests, ordered by registry, repository and tag: at most `limit` of those after a tag.
+    pub async fn images(&self, after: Option<&TagPosition>, limit: usize) -> Result<Vec<KnownImage>, StoreError> {
+        let (host, repository, tag) = after.map(TagPosition::parts).unwrap_or_default();
+        let sql = "SELECT host, repository, tag, digest FROM tags WHERE (host, repository, tag) > (?1, ?2, ?3) \
+                   ORDER BY host, repository, tag LIMIT ?4";
+        let query = sqlx::query(sql).bind(host).bind(repository).bind(tag);
+        let rows = query.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(self.readers()).await?;
         let known = |row: &sqlx::sqlite::SqliteRow| {
             let invalid = |_| StoreError::Row("an invalid name");
             Ok(KnownImage {

@@ -115,15 +115,15 @@ async fn facts_about_manifests_that_were_not_admitted_are_known_but_not_written(
     assert_eq!(&*facts.naming(&name, config).await.unwrap(), [image.digest]);
     assert_eq!(&*facts.naming(&name, image.digest).await.unwrap(), [index.digest]);
     assert_eq!(&*facts.known_tags(&name, image.digest).await.unwrap(), std::slice::from_ref(&tag));
-    assert_eq!(facts.images().await.unwrap().len(), 1);
+    assert_eq!(facts.images(None, 9).await.unwrap().len(), 1);
     assert!(store.facts.naming(&name, config, 100).await.unwrap().is_empty());
-    assert!(store.facts.images().await.unwrap().is_empty());
+    assert!(store.facts.images(None, 9).await.unwrap().is_empty());
     facts.admitted(&name, &index, false).await;
     assert_eq!(store.facts.tag(&name, &tag).await.unwrap().unwrap().digest, index.digest);
     assert_eq!(store.facts.naming(&name, image.digest, 100).await.unwrap(), [index.digest]);
     assert!(store.facts.naming(&name, config, 100).await.unwrap().is_empty(), "no request was admitted to the child");
     assert_eq!(&*facts.naming(&name, config).await.unwrap(), [image.digest]);
-    assert_eq!(facts.images().await.unwrap().len(), 1);
+    assert_eq!(facts.images(None, 9).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The admin API under `/api/v1/`, used by the command line. IBM's API is in `ibm.rs`.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{Method, Response, StatusCode};
 use serde::Serialize;
@@ -10,13 +11,13 @@ use tokio::task::JoinHandle;
 use super::bundle::{TransferCall, Transfers};
 use super::ibm::IbmApi;
 use super::jobs::{Job, Jobs};
-use super::{Api, ApiFamily, ApiRequest, ApiResponse, Body};
+use super::{Api, ApiFamily, ApiRequest, ApiResponse, Body, READING};
 use crate::api::{
     self, CheckRequest, ForgetRequest, ImageAnswer, ImageListRequest, ImportRequest, JobState, MissingRequest,
     PlannedImage, PrefetchRequest, PrefetchedImage, Reloaded, VerdictsRequest, path,
 };
 use crate::cache::Cache;
-use crate::gate::{BundleImport, ForgetError, Gate};
+use crate::gate::{BundleImport, ForgetError, Gate, ImageQuery};
 use crate::oci::{ImageReference, Platform};
 use crate::prefetch::{Fetched, Prefetcher, Progress};
 use crate::runtime::Tasks;
@@ -71,23 +72,10 @@ impl AdminApi {
             (&Method::POST, path::RELOAD) => self.reload().await,
             (&Method::POST, path::TRUST_FORGET) => self.forget(&request).await,
             (_, path) if is_about_exemptions(path) => super::exemptions::answer(self.gate.exemptions(), &request).await,
-            (
-                _,
-                path::IMAGES
-                | path::BUNDLE_IMPORT
-                | path::BUNDLE_MISSING
-                | path::BUNDLE_PLAN
-                | path::CHECK
-                | path::SCAN
-                | path::CACHE
-                | path::CACHE_GC
-                | path::CACHE_VERIFY
-                | path::PREFETCH
-                | path::RELOAD
-                | path::TRUST_FORGET
-                | path::VERDICTS,
-            ) => ApiResponse::error(StatusCode::METHOD_NOT_ALLOWED, "this path does not support the method"),
-            _ => ApiResponse::error(StatusCode::NOT_FOUND, "no such API call"),
+            (_, path) => match methods(path) {
+                Some(methods) => ApiResponse::not_allowed(request.family, methods),
+                None => ApiResponse::error(StatusCode::NOT_FOUND, "no such API call"),
+            },
         }
     }
 
@@ -96,9 +84,16 @@ impl AdminApi {
             Ok(list) => list,
             Err(error) => return ApiResponse::error(StatusCode::BAD_REQUEST, &error),
         };
-        let known = self.gate.images(&(&list).into()).await;
-        let answer = |known| ImageAnswer::new(known, list.without_va);
-        respond(known.map(|known| known.tags.into_iter().map(answer).collect::<Vec<_>>()))
+        let query = ImageQuery::from(&list);
+        let known = match self.gate.images(&query).await {
+            Ok(known) => known,
+            Err(error) => return ApiResponse::error(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        };
+        let answers = move || {
+            let until = query.within.map(|within| Instant::now() + within);
+            known.answered(until, |tag| ImageAnswer::new(tag, query.without_va)).1
+        };
+        respond(self.gate.answer_aside(answers).await.ok_or("the assessments ended abnormally; see the log"))
     }
 
     async fn verdicts(&self, request: &ApiRequest) -> ApiResponse {
@@ -230,6 +225,24 @@ impl AdminApi {
             Ok(answer) => ApiResponse::new(StatusCode::OK, &answer),
             Err(error) => ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error),
         }
+    }
+}
+
+/// The methods of a path of the API; `None` if there is no such path. Calls about exemptions and pins say it themselves.
+fn methods(path: &str) -> Option<&'static str> {
+    match path {
+        path::IMAGES | path::CHECK | path::VERDICTS | path::CACHE => Some(READING),
+        path if path.starts_with(path::JOBS) => Some(READING),
+        path::SCAN
+        | path::CACHE_GC
+        | path::CACHE_VERIFY
+        | path::PREFETCH
+        | path::BUNDLE_PLAN
+        | path::BUNDLE_MISSING
+        | path::BUNDLE_IMPORT
+        | path::RELOAD
+        | path::TRUST_FORGET => Some("POST"),
+        _ => None,
     }
 }
 

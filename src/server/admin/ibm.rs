@@ -7,18 +7,18 @@ mod exemptions;
 mod route;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use tokio::time::timeout;
 
 use self::route::IbmCall;
-use super::{ApiRequest, ApiResponse};
+use super::{ApiRequest, ApiResponse, READING};
 use crate::api::ibm::{
     self, IbmError, IbmErrors, IbmImageSummary, IbmReportList, IbmScanReport, IbmSummary, IbmSummaryList,
 };
-use crate::api::{self, AssessmentAnswer, ImageListRequest, ImageScan, ScanNames, parameter};
-use crate::gate::{Gate, GateError, ImageQuery, KnownTag, KnownTags};
+use crate::api::{self, AssessmentAnswer, ImageListRequest, ImageScan, PAGE_TIME, ScanNames, parameter};
+use crate::gate::{AppliedVaRule, Gate, GateError, ImageQuery, KnownTag, KnownTags, ScannedImage};
 use crate::oci::ImageReference;
 use crate::policy::{VaEvidence, VaStatus};
 use crate::resolve::ResolveError;
@@ -53,9 +53,7 @@ impl IbmApi {
             (&Method::GET, Some(IbmCall::ImageReport(image))) => self.image_report(&image).await,
             (&Method::GET, Some(IbmCall::ImageStatus(image))) => self.image_status(&image).await,
             (_, Some(IbmCall::Exemptions(call))) => exemptions::answer(self.gate.exemptions(), call, request).await,
-            (_, Some(_)) => {
-                error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not support the method")
-            }
+            (_, Some(_)) => ApiResponse::not_allowed(request.family, READING),
             (_, None) => error(StatusCode::NOT_FOUND, "not_found", "no such call of the Vulnerability Advisor API"),
         }
     }
@@ -106,29 +104,45 @@ impl IbmApi {
     }
 
     async fn account_report(&self, query: &str) -> ApiResponse {
-        let known = match self.known(query, MAX_REPORTS).await {
-            Ok(known) => known,
+        let worst = |tag: &KnownTag| AssessmentAnswer::worst_of(&tag.assessments).map(|(worst, _)| worst.clone());
+        let (known, worst) = match self.assessed(query, MAX_REPORTS, worst).await {
+            Ok(assessed) => assessed,
             Err(response) => return response,
         };
-        let mut list = IbmReportList { next: next(&known), ..IbmReportList::default() };
-        for tag in known.tags {
-            let Some((worst, _)) = AssessmentAnswer::worst_of(&tag.assessments) else { continue };
-            let scanned = self.gate.known_scan(&tag.name, worst).await;
-            let names = ScanNames { image: name(&tag), repository: tag.name.clone() };
-            let scan = ImageScan::new(&names, scanned, &worst.applied);
-            list.assessments.insert(names.image, IbmScanReport::new(&scan));
+        let mut scanned = Vec::new();
+        for (tag, worst) in known.tags.iter().zip(worst) {
+            let Some(worst) = worst else { continue };
+            let names = ScanNames { image: name(tag), repository: tag.name.clone() };
+            scanned.push((names, self.gate.known_scan(&tag.name, &worst).await, worst.applied));
         }
-        ApiResponse::new(StatusCode::OK, &list)
+        let report = |(names, scanned, applied): (ScanNames, ScannedImage, AppliedVaRule)| {
+            let report = IbmScanReport::new(&ImageScan::new(&names, scanned, &applied));
+            (names.image, report)
+        };
+        let reports = move || scanned.into_iter().map(report).collect();
+        match self.gate.answer_aside(reports).await {
+            Some(assessments) => ApiResponse::new(StatusCode::OK, &IbmReportList { assessments, next: next(&known) }),
+            None => interrupted(),
+        }
     }
 
     async fn account_status(&self, query: &str) -> ApiResponse {
-        match self.known(query, MAX_SUMMARIES).await {
-            Ok(known) => {
-                let images = known.tags.iter().map(summary).collect();
-                ApiResponse::new(StatusCode::OK, &IbmSummaryList { images, next: next(&known) })
-            }
+        match self.assessed(query, MAX_SUMMARIES, summary).await {
+            Ok((known, images)) => ApiResponse::new(StatusCode::OK, &IbmSummaryList { images, next: next(&known) }),
             Err(response) => response,
         }
+    }
+
+    /// One page of known tags with what an assessment says about each. The page ends where that takes too long.
+    async fn assessed<T: Send + 'static>(
+        &self,
+        query: &str,
+        most: usize,
+        assess: impl Fn(&KnownTag) -> T + Send + 'static,
+    ) -> Result<(KnownTags, Vec<T>), ApiResponse> {
+        let known = self.known(query, most).await?;
+        let work = move || known.answered(Some(Instant::now() + PAGE_TIME), assess);
+        self.gate.answer_aside(work).await.ok_or_else(interrupted)
     }
 
     /// One page of known tags. `repository`, `includePrivate` are IBM's parameters; `limit` and `after` select a page.
@@ -145,6 +159,10 @@ impl IbmApi {
         };
         self.gate.images(&ImageQuery::from(&request)).await.map_err(|problem| failure(&problem))
     }
+}
+
+fn interrupted() -> ApiResponse {
+    error(StatusCode::SERVICE_UNAVAILABLE, "service_unavailable", "the assessments ended abnormally; see the log")
 }
 
 /// The summary of a known tag; of an index, that of its worst image.
