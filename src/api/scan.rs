@@ -30,6 +30,9 @@ pub struct ImageScan {
     pub generated_at: Option<Timestamp>,
     /// The distribution, if the image contains one.
     pub distribution: Option<LinuxDistribution>,
+    /// The distribution and its release as the report states them, if the gate has not read the layers: `debian 12`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported_distribution: Option<String>,
     /// When the support of its release ends or has ended, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_of_life: Option<Timestamp>,
@@ -111,8 +114,8 @@ impl ImageScan {
         let exemptions = applied.exemptions.for_child(digest);
         let context = AssessmentContext { exemptions: &exemptions, ..applied.context() };
         let assessment = AssessmentAnswer::new(digest, platform, &applied.rule, &evidence.value, &context);
-        let (generated_at, end_of_life, unjudged) = match &evidence.value {
-            VaEvidence::Report(report) => (report.generated_at, report.image.end_of_life, &report.gaps[..]),
+        let (generated_at, facts, unjudged) = match &evidence.value {
+            VaEvidence::Report(report) => (report.generated_at, Some(&report.image), &report.gaps[..]),
             _ => (None, None, &[][..]),
         };
         let (inventory, unread) = match inventory {
@@ -129,6 +132,7 @@ impl ImageScan {
             package,
         };
         let packages = inventory.packages.into_iter().map(answer).collect();
+        let reported = facts.and_then(|facts| facts.distribution.clone()).filter(|_| distribution.is_none());
         Self {
             id: format!("{}@{digest}", names.repository),
             image: names.image.clone(),
@@ -136,7 +140,8 @@ impl ImageScan {
             assessment,
             generated_at,
             distribution,
-            end_of_life,
+            reported_distribution: reported,
+            end_of_life: facts.and_then(|facts| facts.end_of_life),
             layers: inventory.layers,
             packages,
             gaps,

@@ -6,6 +6,7 @@
 mod access;
 mod api;
 mod bundle;
+mod call;
 mod error;
 mod exemptions;
 mod family;
@@ -15,7 +16,6 @@ mod pins;
 mod ready;
 mod socket;
 
-use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -27,12 +27,12 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
 pub use self::api::AdminApi;
 pub use self::bundle::TransferCall;
+pub use self::call::{ApiRequest, ApiResponse, Caller};
 pub use self::error::AdminError;
 pub use self::family::ApiFamily;
 
@@ -44,7 +44,6 @@ use super::transport::failures::accept_failed;
 use super::transport::limits::{Capacity, Limits};
 use super::transport::stream::WriteStall;
 use super::transport::{Body, connection};
-use crate::api::ErrorAnswer;
 use crate::api::path::BUNDLE_CONTENT;
 use crate::runtime::{Metrics, Readiness, Tasks};
 
@@ -56,6 +55,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_CONNECTIONS: usize = 256;
 /// The delay after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
+/// The methods of paths that only read, as in the header `Allow`.
+const READING: &str = "GET, HEAD";
 const TEXT: &str = "text/plain; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -81,74 +82,6 @@ pub trait Api: Send + Sync + 'static {
 
     /// Answers one authorized call to [`BUNDLE_CONTENT`], whose request or answer is content of any size.
     fn transfer(&self, call: TransferCall) -> impl Future<Output = Response<Body>> + Send;
-}
-
-/// An API call.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ApiRequest {
-    /// Which API is called.
-    pub family: ApiFamily,
-    /// The method. GET and HEAD change nothing.
-    pub method: Method,
-    /// The raw path after that of the API, undecoded.
-    pub path: String,
-    /// The raw query, without the `?`.
-    pub query: Option<String>,
-    /// The complete body, at most 1 MiB.
-    pub body: Bytes,
-    /// The caller.
-    pub caller: Caller,
-}
-
-/// The caller of the API.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Caller {
-    /// A client on the network: may only read, and only on a loopback listener.
-    Network(SocketAddr),
-    /// A process of the same user, or of root, on the Unix socket.
-    Socket {
-        /// Its user id.
-        uid: u32,
-    },
-    /// A client with the token.
-    Token(SocketAddr),
-}
-
-impl fmt::Display for Caller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Network(address) => write!(f, "{address}"),
-            Self::Socket { uid } => write!(f, "admin socket, user {uid}"),
-            Self::Token(address) => write!(f, "{address} with the admin token"),
-        }
-    }
-}
-
-/// The response to an API call.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ApiResponse {
-    /// The HTTP status.
-    pub status: StatusCode,
-    /// The JSON body, or empty for none.
-    pub json: Bytes,
-}
-
-impl ApiResponse {
-    /// A response with a value. If it cannot be serialized, the response is a 500.
-    pub fn new(status: StatusCode, value: &impl Serialize) -> Self {
-        match serde_json::to_vec(value) {
-            Ok(json) => Self { status, json: json.into() },
-            Err(error) => {
-                tracing::error!(%error, "cannot serialize an API response");
-                Self { status: StatusCode::INTERNAL_SERVER_ERROR, json: Bytes::new() }
-            }
-        }
-    }
-
-    /// An error response: `{"error": message}`.
-    pub fn error(status: StatusCode, message: &str) -> Self {
-        Self::new(status, &ErrorAnswer { error: message.to_owned() })
-    }
 }
 
 /// Checks the file of the token.
@@ -307,10 +240,7 @@ impl<A: Api> Admin<A> {
 
     fn health(&self, request: &Request<Incoming>) -> Response<Body> {
         if is_mutating(request.method()) {
-            return json_response(ApiResponse::error(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "only GET and HEAD are supported",
-            ));
+            return json_response(ApiResponse::not_allowed(ApiFamily::Native, READING));
         }
         match request.uri().path() {
             "/livez" => response(StatusCode::OK, TEXT, Bytes::from_static(b"ok\n")),
@@ -352,7 +282,8 @@ impl<A: Api> Admin<A> {
             Err(_) => return family.error(StatusCode::REQUEST_TIMEOUT, "receiving the body timed out"),
         };
         let query = parts.uri.query().map(str::to_owned);
-        self.api.call(ApiRequest { family, method: parts.method, path, query, body, caller }).await
+        let method = if parts.method == Method::HEAD { Method::GET } else { parts.method };
+        self.api.call(ApiRequest { family, method, path, query, body, caller }).await
     }
 }
 
@@ -374,6 +305,9 @@ fn json_response(answer: ApiResponse) -> Response<Body> {
     let mut response = response(answer.status, "application/json", answer.json);
     if answer.status == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(allow) = answer.allow {
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
     }
     response
 }

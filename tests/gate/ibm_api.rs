@@ -386,8 +386,90 @@ async fn exemptions_are_managed_as_by_ibms_sdk() {
     for path in ["exempt/image/issue/cve/DSA-1", "exempt/image/issue/what/x"] {
         assert_eq!(call("POST", path).await.0, 400, "{path}");
     }
+    let (missing, why) = call("DELETE", "exempt/image/ns/issue/cve/CVE-1").await;
+    let message = "there is no exemption for cve CVE-1, scope ns";
+    assert_eq!((missing, &why["errors"][0]["message"]), (404, &json!(message)));
+    // The notice of a vulnerability without notices has its identifier.
+    let notice = call("POST", "exempt/image/ns/issue/sn/CVE-2022-28346").await;
+    assert_eq!((notice.0, &notice.1["issue_type"]), (201, &json!("cve")));
+    assert_eq!(call("GET", "exempt/image/ns/issue/sn/CVE-2022-28346").await.0, 200);
+    assert_eq!(call("DELETE", "exempt/image/ns/issue/sn/CVE-2022-28346").await.0, 200);
     let deleted = call("POST", "exemptions/deleteAll").await;
     assert_eq!(deleted, (200, json!({"number_of_exemptions_deleted": 1})));
     assert_eq!(call("GET", "exemptions/account").await, (200, json!([])));
     assert_eq!(status().await, "FAIL");
+}
+
+/// RFC 9110, sections 9.3.2 and 15.5.6.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn head_is_answered_like_get_and_other_methods_are_named() {
+    let registry = TestRegistry::start().await;
+    let gate = TestGate::new(&registry, ALLOW_ALL).admin_token("0123456789abcdef").start().await;
+    let call = async |method: &str, path: &str| {
+        let token = ("authorization", "Bearer 0123456789abcdef");
+        request(method, &gate.admin_url(path), &[token]).await
+    };
+    for path in ["/va/api/v4/report/account/status", "/va/api/v4/exempt/types", "/api/v1/cache"] {
+        let (got, head) = (call("GET", path).await, call("HEAD", path).await);
+        assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
+        assert_eq!(head.header("content-length"), got.header("content-length"), "{path}");
+    }
+    for (method, path, allow) in [
+        ("POST", "/va/api/v4/report/account", "GET, HEAD"),
+        ("PUT", "/va/api/v4/report/image/status/a%2Fb", "GET, HEAD"),
+        ("DELETE", "/va/api/v4/exemptions/account", "GET, HEAD"),
+        ("GET", "/va/api/v4/exemptions/deleteAll", "POST"),
+        ("HEAD", "/va/api/v4/exemptions/images", "POST"),
+        ("PUT", "/va/api/v4/exempt/image/issue/cve/CVE-1", "GET, HEAD, POST, DELETE"),
+        ("POST", "/api/v1/images", "GET, HEAD"),
+        ("GET", "/api/v1/reload", "POST"),
+        ("PUT", "/api/v1/exemptions", "GET, HEAD, POST"),
+        ("GET", "/api/v1/exemptions/x", "DELETE"),
+        ("POST", "/livez", "GET, HEAD"),
+    ] {
+        let answer = call(method, path).await;
+        assert_eq!((answer.status, answer.header("allow")), (405, Some(allow)), "{method} {path}");
+    }
+}
+
+/// What IBM's API says about images that no source has assessed, and about reports of scanners.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn times_and_distributions_are_those_of_reports() {
+    let registry = TestRegistry::start().await;
+    let (scanned, other) = (image("Django", "2.2.0"), image("Django", "2.2.1"));
+    registry.push("ns/app", Some("1"), &scanned);
+    registry.push("ns/other", Some("1"), &other);
+    let made = TestGate::new(&registry, ALLOW_ALL);
+    let report = json!({
+        "SchemaVersion": 2, "CreatedAt": "2026-01-01T00:00:00Z", "ArtifactName": "x", "ArtifactType": "container_image",
+        "Metadata": {"OS": {"Family": "debian", "Name": "8", "EOSL": true}, "ImageID": scanned.manifest().digest},
+        "Results": [{"Target": "x", "Class": "os-pkgs", "Type": "debian"}]
+    });
+    std::fs::write(made.path().join("reports/app.json"), report.to_string()).expect("a file");
+    let gate = made.start().await;
+    for path in ["ns/app", "ns/other"] {
+        assert_eq!(gate.get(&format!("/{path}/manifests/1")).await.status, 200);
+    }
+    let status = get(&gate, &format!("/va/api/v4/report/image/status/{HOST}/ns/other:1")).await.json();
+    assert_eq!((&status["status"], &status["scan_time"]), (&json!("UNSCANNED"), &json!(0)));
+    let listed = get(&gate, "/va/api/v4/report/account/status").await.json();
+    let times: Vec<_> = listed["images"].as_array().expect("images").iter().map(|image| &image["scan_time"]).collect();
+    assert_eq!(times, [&json!(1_767_225_600), &json!(0)]);
+    let report = get(&gate, &format!("/va/api/v4/report/image/{HOST}/ns/app:1")).await.json();
+    let distribution = json!({"distribution_id": "debian", "version_id": "8", "version_code_name": ""});
+    assert_eq!((&report["scan_time"], &report["os_distribution"]), (&json!(1_767_225_600), &distribution));
+    assert_eq!(report["status"], "INCOMPLETE", "its support has ended: newer issues are not known");
+    // What a rule says about the end of support applies to it.
+    let pull = async |va: &str| {
+        gate.set_policy(&policy(&format!("  - {{name: \"*\", policy: {{va: {va}}}}}\n")));
+        let answer = gate.get("/ns/app/manifests/1").await;
+        (answer.status, answer.text())
+    };
+    for va in ["{}", "{incomplete: allow}"] {
+        let (status, why) = pull(va).await;
+        assert_eq!(status, 403, "{va}");
+        assert!(why.contains("endOfLife: debian 8 is not supported since 2026-01-01"), "{va}: {why}");
+    }
+    let (status, why) = pull("{endOfLife: allow}").await;
+    assert_eq!(status, 200, "{why}");
 }

@@ -21,8 +21,8 @@ impl IbmScanReport {
         Self {
             id: scan.id.clone(),
             status: scan.assessment.status,
-            scan_time: scan_time(scan),
-            os_distribution: scan.distribution.as_ref().map(distribution).unwrap_or_default(),
+            scan_time: scan_time(scan.assessment.status, scan.generated_at.or(scan.observed_at)),
+            os_distribution: os_distribution(scan),
             vulnerabilities: of_kind(IssueKind::Vulnerability).map(vulnerability).collect(),
             configuration_issues: of_kind(IssueKind::Configuration).map(configuration_issue).collect(),
         }
@@ -50,7 +50,7 @@ impl IbmSummary {
             (count(IssueKind::Configuration, false), count(IssueKind::Configuration, true));
         Self {
             status: assessment.status,
-            scan_time: seconds(scan_time),
+            scan_time: self::scan_time(assessment.status, scan_time),
             issue_count: vulnerability_count + configuration_issue_count,
             exempt_issue_count: exempt_vulnerability_count + exempt_configuration_issue_count,
             vulnerability_count,
@@ -89,20 +89,24 @@ impl IbmImageSummary {
     }
 }
 
-fn scan_time(scan: &ImageScan) -> i64 {
-    seconds(scan.generated_at.or(scan.observed_at))
+/// An image that was not scanned has no time.
+fn scan_time(status: VaStatus, made: Option<Timestamp>) -> i64 {
+    seconds(made.filter(|_| status != VaStatus::Unscanned))
 }
 
 fn seconds(time: Option<Timestamp>) -> i64 {
     time.map_or(0, Timestamp::as_second)
 }
 
-fn distribution(distribution: &LinuxDistribution) -> IbmDistribution {
-    IbmDistribution {
-        distribution_id: distribution.id.clone(),
-        version_id: distribution.version.clone(),
-        version_code_name: distribution.codename.clone(),
+/// The distribution that the gate read in the image, or else what the report says: `debian 12`.
+fn os_distribution(scan: &ImageScan) -> IbmDistribution {
+    if let Some(LinuxDistribution { id, version, codename, .. }) = &scan.distribution {
+        let [distribution_id, version_id, version_code_name] = [id, version, codename].map(String::clone);
+        return IbmDistribution { distribution_id, version_id, version_code_name };
     }
+    let reported = scan.reported_distribution.as_deref().unwrap_or_default();
+    let (id, version) = reported.rsplit_once(' ').unwrap_or((reported, ""));
+    IbmDistribution { distribution_id: id.to_owned(), version_id: version.to_owned(), ..IbmDistribution::default() }
 }
 
 fn vulnerability(found: &IssueAnswer) -> IbmVulnerability {
@@ -122,7 +126,7 @@ fn vulnerability(found: &IssueAnswer) -> IbmVulnerability {
     let exempt = security_notices.iter().filter(|notice| notice.notice_exempt).count();
     IbmVulnerability {
         cve_id: issue.id.clone(),
-        cve_exempt: issue.exempt,
+        cve_exempt: issue.exempt && !is_exempt_by_notices(found),
         exempt_status: found.exempt_status,
         security_notice_count: security_notices.len() - exempt,
         exempt_security_notice_count: exempt,
@@ -130,6 +134,15 @@ fn vulnerability(found: &IssueAnswer) -> IbmVulnerability {
         summary,
         security_notices,
     }
+}
+
+/// Whether a vulnerability is exempt only because all its notices are.
+fn is_exempt_by_notices(found: &IssueAnswer) -> bool {
+    let is_of_another = |exemption: &ExemptionAnswer| {
+        let is_it = exemption.issue_id.as_ref().is_some_and(|id| id.eq_ignore_ascii_case(&found.issue.id));
+        exemption.issue_type == IssueType::SecurityNotice && !is_it
+    };
+    !found.exemptions.is_empty() && found.exemptions.iter().all(is_of_another)
 }
 
 /// Whether an exemption applies to a whole notice.

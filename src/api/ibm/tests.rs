@@ -64,6 +64,7 @@ fn scan() -> ImageScan {
     ];
     ImageScan {
         end_of_life: None,
+        reported_distribution: None,
         layers: Vec::new(),
         id: format!("us.icr.io/ns/app@{digest}"),
         image: "us.icr.io/ns/app:1".into(),
@@ -117,6 +118,43 @@ fn reports_have_the_fields_of_ibms() {
     // An image in which nothing was recognised.
     let bare = ImageScan { distribution: None, ..scan() };
     assert_eq!(IbmScanReport::new(&bare).os_distribution, IbmDistribution::default());
+    let reported = ImageScan { reported_distribution: Some("opensuse leap 15.6".into()), ..bare };
+    let named = IbmScanReport::new(&reported).os_distribution;
+    assert_eq!((&*named.distribution_id, &*named.version_id), ("opensuse leap", "15.6"), "as the report states it");
+}
+
+/// IBM's three exemption states, and who is exempt: the CVE, or all its notices.
+#[test]
+fn a_vulnerability_whose_notices_are_exempt_is_not_exempt_itself() {
+    let answer = |kind: IssueType, id: &str| {
+        let record = ExemptionRecord::new("*".parse().unwrap(), kind, Some(id), None).unwrap();
+        let issue = Issue {
+            exempt: true,
+            aliases: vec!["DSA-5000-1".into()],
+            ..Issue::new("CVE-2026-1", IssueKind::Vulnerability, Severity::High)
+        };
+        let exemptions = vec![(&record).into()];
+        let found = IssueAnswer { exemptions, ..IssueAnswer::new(issue, false) };
+        let assessment = AssessmentAnswer { issues: vec![found], ..scan().assessment };
+        IbmScanReport::new(&ImageScan { assessment, ..scan() }).vulnerabilities.remove(0)
+    };
+    for (kind, id, is_exempt) in
+        [(IssueType::Cve, "CVE-2026-1", true), (IssueType::SecurityNotice, "DSA-5000-1", false)]
+    {
+        let found = answer(kind, id);
+        assert_eq!((found.cve_exempt, found.exempt_status), (is_exempt, ExemptStatus::Exempt), "{id}");
+        assert_eq!((found.security_notice_count, found.exempt_security_notice_count), (0, 1), "{id}");
+        assert!(found.security_notices[0].notice_exempt, "{id}");
+    }
+}
+
+/// There is no time at which an image was scanned that was not.
+#[test]
+fn an_image_that_was_not_scanned_has_no_scan_time() {
+    let assessment = AssessmentAnswer { status: VaStatus::Unscanned, issues: Vec::new(), ..scan().assessment };
+    let unscanned = ImageScan { assessment, ..scan() };
+    assert_eq!(IbmSummary::from(&unscanned), IbmSummary::unscanned());
+    assert_eq!(IbmScanReport::new(&unscanned).scan_time, 0);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 use http_body_util::{BodyDataStream, BodyExt, Limited};
 use hyper::body::Incoming;
 
-use super::{ApiResponse, BODY_TIMEOUT, Body, Caller, json_response, response};
+use super::{ApiFamily, ApiResponse, BODY_TIMEOUT, Body, Caller, json_response, response};
 use crate::api::ContentQuery;
 use crate::cache::{Cache, NotReceived, Transfer};
 use crate::gate::{Answer, Gate, GateRequest, Requester};
@@ -60,7 +60,7 @@ impl Transfers {
                 }
                 Err(why) => refuse(StatusCode::CONFLICT, &why),
             },
-            _ => refuse(StatusCode::METHOD_NOT_ALLOWED, "this path does not support the method"),
+            _ => json_response(ApiResponse::not_allowed(ApiFamily::Native, "POST, PUT")),
         }
     }
 

@@ -19,7 +19,8 @@ pub(super) async fn answer(book: &Arc<ExemptionBook>, request: &ApiRequest) -> A
             Err(error) => ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
         },
         (&Method::DELETE, Some(id)) => respond(book.remove(id, &caller).await.map(|record| (&*record).into())),
-        _ => ApiResponse::error(StatusCode::METHOD_NOT_ALLOWED, "this path does not support the method"),
+        (_, None) => ApiResponse::not_allowed(request.family, "GET, HEAD, POST"),
+        (_, Some(_)) => ApiResponse::not_allowed(request.family, "DELETE"),
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) async fn answer(gate: &Gate, request: &ApiRequest) -> ApiResponse {
             },
             None => ApiResponse::error(StatusCode::BAD_REQUEST, "image is missing"),
         },
-        _ => ApiResponse::error(StatusCode::METHOD_NOT_ALLOWED, "this path does not support the method"),
+        _ => ApiResponse::not_allowed(request.family, "GET, HEAD, POST, DELETE"),
     }
 }
 

@@ -11,7 +11,7 @@ use super::route::{ExemptionCall, NamedIssue};
 use crate::api::ibm::{IbmDeletion, IbmExemption, IbmExemptionType};
 use crate::api::{ExemptionRequest, parameter};
 use crate::gate::{ExemptionBook, ExemptionError};
-use crate::policy::{ExemptionRecord, ExemptionScope};
+use crate::policy::{ExemptionRecord, ExemptionScope, is_cve};
 use crate::server::admin::{ApiRequest, ApiResponse};
 
 /// The most images of one call.
@@ -37,7 +37,7 @@ pub(super) async fn answer(book: &Arc<ExemptionBook>, call: ExemptionCall, reque
         (&Method::GET, ExemptionCall::One(issue)) => one(book, &issue),
         (&Method::POST, ExemptionCall::One(issue)) => add(book, &issue, &caller).await,
         (&Method::DELETE, ExemptionCall::One(issue)) => delete(book, &issue, &caller).await,
-        _ => Err(error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not support the method")),
+        (_, call) => Err(ApiResponse::not_allowed(request.family, call.methods())),
     };
     answered.unwrap_or_else(|refused| refused)
 }
@@ -97,8 +97,12 @@ fn one(book: &ExemptionBook, issue: &NamedIssue) -> Result<ApiResponse, ApiRespo
     let listed = book.list(Some(&wanted.scope));
     match listed.iter().find(|record| record.id == wanted.id) {
         Some(record) => ok(&IbmExemption::from(&**record)),
-        None => Err(error(StatusCode::NOT_FOUND, "not_found", &format!("there is no exemption for {wanted}"))),
+        None => Err(unknown(&wanted)),
     }
+}
+
+fn unknown(wanted: &ExemptionRecord) -> ApiResponse {
+    error(StatusCode::NOT_FOUND, "not_found", &format!("there is no exemption for {wanted}"))
 }
 
 async fn add(book: &Arc<ExemptionBook>, issue: &NamedIssue, caller: &str) -> Result<ApiResponse, ApiResponse> {
@@ -108,8 +112,12 @@ async fn add(book: &Arc<ExemptionBook>, issue: &NamedIssue, caller: &str) -> Res
 }
 
 async fn delete(book: &Arc<ExemptionBook>, issue: &NamedIssue, caller: &str) -> Result<ApiResponse, ApiResponse> {
-    book.remove(&record(issue)?.id, caller).await.map_err(|problem| failure(&problem))?;
-    Ok(ApiResponse { status: StatusCode::OK, json: bytes::Bytes::new() })
+    let named = record(issue)?;
+    match book.remove(&named.id, caller).await {
+        Ok(_) => Ok(ApiResponse { status: StatusCode::OK, json: bytes::Bytes::new(), allow: None }),
+        Err(ExemptionError::Unknown { .. }) => Err(unknown(&named)),
+        Err(problem) => Err(failure(&problem)),
+    }
 }
 
 /// Removes all exemptions that are not in documents.
@@ -118,12 +126,14 @@ async fn delete_all(book: &Arc<ExemptionBook>, caller: &str) -> Result<ApiRespon
     ok(&IbmDeletion { number_of_exemptions_deleted: removed })
 }
 
-/// The exemption that a path names.
+/// The exemption that a path names. Reports show a vulnerability without a notice as a notice with its own identifier: to
+/// exempt that notice is to exempt the vulnerability.
 fn record(issue: &NamedIssue) -> Result<ExemptionRecord, ApiResponse> {
     let is_package = issue.kind == "package";
+    let kind = if issue.kind == "sn" && is_cve(&issue.id) { "cve" } else { &*issue.kind };
     let request = ExemptionRequest {
         scope: scope(issue.resource.as_deref())?.to_string(),
-        issue_type: issue.kind.clone(),
+        issue_type: kind.to_owned(),
         issue_id: (!is_package).then(|| issue.id.clone()),
         package: is_package.then(|| issue.id.clone()),
         by: Some(AUTHOR.to_owned()),

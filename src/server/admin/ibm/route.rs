@@ -5,6 +5,8 @@
 
 use percent_encoding::percent_decode_str;
 
+use crate::server::admin::READING;
+
 /// A call of the API.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum IbmCall {
@@ -72,6 +74,15 @@ impl IbmCall {
 }
 
 impl ExemptionCall {
+    /// The methods that the call supports.
+    pub(super) fn methods(&self) -> &'static str {
+        match self {
+            Self::All | Self::Of(_) | Self::OfImage(_) | Self::Types => READING,
+            Self::DeleteAll | Self::OfImages => "POST",
+            Self::One(_) => "GET, HEAD, POST, DELETE",
+        }
+    }
+
     fn parse(path: &str) -> Result<Option<Self>, String> {
         Ok(match path {
             "exempt/image" => Some(Self::Of(None)),
