@@ -18,6 +18,7 @@ use jiff::Timestamp;
 
 use super::exemption::VaExemptions;
 use super::history::ImageHistory;
+use super::rule::Behaviour;
 use super::va_rule::{Unscanned, VaRule};
 use super::vulnerability::{ImageFacts, Issue, Report, VaEvidence, VaStatus};
 use findings::Findings;
@@ -148,7 +149,9 @@ fn of_report(rule: &VaRule, report: &Report, context: &AssessmentContext<'_>, fi
     {
         return without(MissingAssessment::Unscanned, &why, findings);
     }
-    match (&report.incomplete, findings.exempt) {
+    // That newer issues are not known is what the end of support means.
+    let is_accepted = report.is_only_past_support && rule.end_of_life == Behaviour::Allow && !rule.is_ibm();
+    match (report.incomplete.as_ref().filter(|_| !is_accepted), findings.exempt) {
         _ if !findings.reasons.is_empty() => findings.with_status(VaStatus::Fail),
         (Some(why), _) => without(MissingAssessment::Incomplete, why, findings),
         _ if !findings.unknown.is_empty() => findings.with_status(VaStatus::Incomplete),

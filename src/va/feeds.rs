@@ -35,6 +35,7 @@ pub(super) fn add(databases: &Databases, mut report: Report) -> Report {
     report.image.feeds.epss = feeds.epss.or(report.image.feeds.epss);
     if let Some(Gap { place, problem }) = gaps.first() {
         report.incomplete.get_or_insert_with(|| format!("{place}: {problem}"));
+        report.is_only_past_support = false;
     }
     report
 }

@@ -48,7 +48,8 @@ impl ReportLimits {
     pub(super) fn limit(self, report: Report) -> Report {
         let unproven = (self.is_unproven && report.issues.is_empty())
             .then(|| "nothing was found, and the image has no distribution and no package that is recognised".into());
+        let is_only_past_support = report.is_only_past_support && unproven.is_none() && self.gaps.is_none();
         let all: Vec<String> = [report.incomplete, unproven, self.gaps].into_iter().flatten().collect();
-        Report { incomplete: (!all.is_empty()).then(|| all.join("; ")), ..report }
+        Report { incomplete: (!all.is_empty()).then(|| all.join("; ")), is_only_past_support, ..report }
     }
 }

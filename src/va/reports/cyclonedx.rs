@@ -19,7 +19,7 @@ use serde::Deserialize;
 
 use super::details::{Lenient, PackageDetails};
 use super::document::{
-    ImageNames, InvalidReport, ReportFile, ReportFinding, ScannerReport, check_size, read, some, source,
+    ImageNames, InvalidReport, ReportFile, ReportFinding, ScannedSystem, ScannerReport, check_size, read, some, source,
     text_or_nothing, time,
 };
 use super::packages::{self, ListedPackage};
@@ -64,6 +64,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
         data_of: None,
         findings: vulnerabilities.iter().flat_map(|v| reader.findings(v)).collect(),
         packages: reader.packages(bom.components.as_deref().unwrap_or_default(), &vulnerabilities),
+        system: ScannedSystem::default(),
     });
     if assessment.is_none() && statements.is_empty() && notes.is_empty() {
         return Err(InvalidReport::new(

@@ -101,6 +101,26 @@ pub(super) struct ScannerReport {
     pub(super) findings: Vec<ReportFinding>,
     /// All packages in the image, if the scanner lists them.
     pub(super) packages: Option<Arc<[ReportPackage]>>,
+    /// The system in the image.
+    pub(super) system: ScannedSystem,
+}
+
+/// What a report says about the system in an image.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct ScannedSystem {
+    /// The distribution and its release: `debian 12`. `None` if the report does not say.
+    pub(super) distribution: Option<String>,
+    /// Whether the support of the release has ended, so that newer issues are not known, and nothing else is missing.
+    pub(super) is_past_support: bool,
+}
+
+impl ScannedSystem {
+    /// What is missing from a report: what is missing otherwise, or else what was published since the support ended.
+    pub(super) fn missing(&self, otherwise: Option<String>) -> Option<String> {
+        let system = self.distribution.as_deref().unwrap_or("the system");
+        let ended = || format!("{system} is past its end of support, and newer issues are not known");
+        otherwise.or_else(|| self.is_past_support.then(ended))
+    }
 }
 
 /// Checks how many findings a report has, from the numbers of findings and of names in each of its entries, before the

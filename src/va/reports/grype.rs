@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::document::{
-    ImageNames, InvalidReport, ReportFile, ReportFinding, ScannerReport, check_size, read, source, text_or_nothing,
-    time,
+    ImageNames, InvalidReport, ReportFile, ReportFinding, ScannedSystem, ScannerReport, check_size, read, source,
+    text_or_nothing, time,
 };
 use distro::Distro;
 use matched::{GrypeArtifact, GrypeMatch};
@@ -31,7 +31,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     if image.is_empty() {
         return Err(InvalidReport::new("a Grype report that names no digest speaks of no image"));
     }
-    let (incomplete, data_of) = (report.missing(), report.descriptor.built());
+    let (missing, data_of) = (report.missing(), report.descriptor.built());
+    let distribution = report.distro.as_ref().filter(|distro| distro.is_recognised()).map(Distro::text);
+    let system =
+        ScannedSystem { distribution, is_past_support: missing.is_none() && report.alerts().any(is_about_end_of_life) };
+    let incomplete = system.missing(missing);
     let ignored = || report.ignored_matches.iter().flatten().map(|ignored| &ignored.matched);
     check_size(report.matches.iter().chain(ignored()).map(GrypeMatch::size))?;
     let matches = report.matches.into_iter().flat_map(|m| m.findings(false, false));
@@ -43,6 +47,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
         data_of,
         findings: matches.chain(ignored).collect(),
         packages: None,
+        system,
     };
     Ok(ReportFile { image, assessment: Some(assessment), ..ReportFile::default() })
 }
@@ -85,20 +90,24 @@ impl GrypeReport {
         }
     }
 
-    /// Grype's warnings about packages of systems past their end of support, which are separate from the matches
-    /// (`distro-eol`).
+    /// Grype's other warnings about packages of systems, which are separate from the matches.
     fn alert(&self) -> Option<String> {
+        let kind = self.alerts().find(|kind| kind.starts_with("distro") && !is_about_end_of_life(kind))?;
+        let system = self.distro.as_ref().map(Distro::text).unwrap_or_default();
+        Some(format!("the scanner warns of {system}: {kind}"))
+    }
+
+    /// The kinds of Grype's warnings about packages.
+    fn alerts(&self) -> impl Iterator<Item = &str> {
         let packages = self.alerts_by_package.as_array().into_iter().flatten();
         let alerts = packages.filter_map(|package| package.get("alerts")?.as_array()).flatten();
-        let mut kinds = alerts.filter_map(|alert| alert.get("type")?.as_str());
-        let is_of_system = |kind: &&str| kind.starts_with("distro") || kind.contains("eol");
-        let kind = kinds.find(is_of_system)?;
-        let system = self.distro.as_ref().map(Distro::text).unwrap_or_default();
-        Some(match kind.contains("eol") {
-            true => format!("{system} is past its end of support, and newer issues are not known"),
-            false => format!("the scanner warns of {system}: {kind}"),
-        })
+        alerts.filter_map(|alert| alert.get("type")?.as_str())
     }
+}
+
+/// Whether a warning is that the support of the system has ended (`distro-eol`).
+fn is_about_end_of_life(kind: &str) -> bool {
+    kind.contains("eol")
 }
 
 #[derive(Deserialize)]

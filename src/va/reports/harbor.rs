@@ -7,7 +7,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::details::{self, Lenient, PackageDetails};
 use super::document::{
-    InvalidReport, ReportFinding, ScannerReport, check_size, read, severity, some, source, text_or_nothing, time,
+    InvalidReport, ReportFinding, ScannedSystem, ScannerReport, check_size, read, severity, some, source,
+    text_or_nothing, time,
 };
 use crate::oci::Digest;
 use crate::policy::{CvssScore, Issue, IssueKind, Severity};
@@ -33,6 +34,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Digest, ScannerReport), InvalidRepo
         data_of: None,
         findings,
         packages: None,
+        system: ScannedSystem::default(),
     };
     Ok((report.artifact.digest, assessment))
 }

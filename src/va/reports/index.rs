@@ -183,13 +183,20 @@ impl Index {
         });
         let built: Option<Vec<_>> = base.iter().map(|dated| dated.assessment()?.data_of).collect();
         let database_built = built.and_then(|built| built.into_iter().min());
+        let mut systems = base.iter().filter_map(|dated| Some((dated.at, &dated.assessment()?.system)));
+        let distribution = systems.clone().find_map(|(_, system)| system.distribution.clone());
+        // It has ended by the time of the report; the report does not say when.
+        let ended = systems.find(|(_, system)| system.is_past_support).map(|(at, _)| at.unwrap_or(self.read_at));
+        let is_else_complete = |report: &ScannerReport| report.incomplete.is_none() || report.system.is_past_support;
         Some(VaEvidence::Report(Report {
             source: sources.join(", "),
             generated_at: base.iter().map(|dated| dated.knows_until()).min().flatten(),
             issues: issues(findings),
             incomplete: base.iter().find_map(|dated| dated.assessment()?.incomplete.clone()),
             gaps: Vec::new(),
-            image: ImageFacts { database_built, ..ImageFacts::default() },
+            is_only_past_support: ended.is_some()
+                && base.iter().filter_map(|dated| dated.assessment()).all(is_else_complete),
+            image: ImageFacts { database_built, distribution, end_of_life: ended, ..ImageFacts::default() },
             packages: packages(&base),
             checks_configuration: false,
         }))

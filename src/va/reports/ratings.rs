@@ -10,7 +10,7 @@ const MAX_SOURCES: usize = 32;
 const MAX_NAME: usize = 64;
 
 /// Adds the severity that a source gives, if it gives one. Of several by one source, the worst is kept.
-pub(super) fn rate(ratings: &mut BTreeMap<String, Severity>, source: &str, severity: Severity) {
+pub(in crate::va) fn rate(ratings: &mut BTreeMap<String, Severity>, source: &str, severity: Severity) {
     let name = source.trim().to_ascii_lowercase();
     let has_room = ratings.len() < MAX_SOURCES || ratings.contains_key(&name);
     if severity == Severity::Unknown || name.is_empty() || name.len() > MAX_NAME || !has_room {

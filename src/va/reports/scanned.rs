@@ -56,7 +56,7 @@ impl ReportTarget {
     }
 
     fn report(&self, assessment: ScannerReport) -> Report {
-        let ScannerReport { source, generated_at, incomplete, data_of, findings, packages } = assessment;
+        let ScannerReport { source, generated_at, incomplete, data_of, findings, packages, system } = assessment;
         let known = |at: Timestamp| known_time(at, self.now);
         let issue = |ReportFinding { issue, ignored }: ReportFinding| Issue {
             exempt: issue.exempt || (self.honour_ignores && ignored),
@@ -72,7 +72,14 @@ impl ReportTarget {
             generated_at,
             issues: issues(findings.into_iter().map(issue)),
             incomplete,
-            image: ImageFacts { database_built, ..ImageFacts::default() },
+            is_only_past_support: system.is_past_support,
+            image: ImageFacts {
+                database_built,
+                distribution: system.distribution,
+                // It has ended by the time of the report; the report does not say when.
+                end_of_life: system.is_past_support.then(|| made.unwrap_or(self.now)),
+                ..ImageFacts::default()
+            },
             packages,
             ..Report::default()
         }

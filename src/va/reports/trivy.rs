@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::details::Lenient;
 use super::document::{
-    ImageNames, InvalidReport, ReportFile, ReportFinding, ScannerReport, check_size, read, severity, some, source,
-    text_or_nothing, time,
+    ImageNames, InvalidReport, ReportFile, ReportFinding, ScannedSystem, ScannerReport, check_size, read, severity,
+    some, source, text_or_nothing, time,
 };
 use super::packages;
 use crate::policy::{AffectedPackage, Issue, IssueKind, ReportPackage};
@@ -38,7 +38,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
         return Err(InvalidReport::new("a Trivy report with neither ImageID nor RepoDigests speaks of no image"));
     }
     let results = report.results.unwrap_or_default();
-    let incomplete = missing(&metadata.os.unwrap_or_default(), &results);
+    let os = metadata.os.unwrap_or_default();
+    let missing = missing(&os, &results);
+    let system =
+        ScannedSystem { distribution: os.is_found().then(|| os.name()), is_past_support: missing.is_none() && os.eosl };
+    let incomplete = system.missing(missing);
     check_size(results.iter().map(|result| (result.findings(), 1)))?;
     let packages = packages(&results);
     let mut findings = Vec::new();
@@ -47,7 +51,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     }
     let name = source("trivy", report.trivy.and_then(|trivy| trivy.version));
     let generated_at = time(report.created_at.as_deref());
-    let assessment = ScannerReport { source: name, generated_at, incomplete, data_of: None, findings, packages };
+    let assessment =
+        ScannerReport { source: name, generated_at, incomplete, data_of: None, findings, packages, system };
     Ok(ReportFile { image, assessment: Some(assessment), ..ReportFile::default() })
 }
 
@@ -79,7 +84,6 @@ fn missing(os: &Os, results: &[ScanResult]) -> Option<String> {
         (false, false) if !assessed("lang-pkgs") => {
             Some("nothing was assessed: the scanner found neither a system that it knows nor a package".into())
         }
-        _ if os.eosl => Some(format!("{} is past its end of support, and newer issues are not known", os.name())),
         _ => None,
     }
 }

@@ -67,6 +67,7 @@ pub(super) fn evidence(
         issues,
         incomplete,
         gaps,
+        is_only_past_support: false,
         checks_configuration: true,
         image,
         packages,

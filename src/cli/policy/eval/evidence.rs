@@ -168,6 +168,7 @@ fn report(va: &CaseVa, now: Timestamp) -> Result<Report, String> {
         generated_at,
         issues: listed(&va.issues)?,
         incomplete: va.incomplete.clone(),
+        is_only_past_support: false,
         gaps: Vec::new(),
         checks_configuration: true,
         image: ImageFacts { database_built, feeds, ..va.image.as_ref().map(facts).unwrap_or_default() },
