@@ -68,6 +68,8 @@ pub struct MatchedAdvisory {
     pub severity: Severity,
     /// Which source rated it: `debian`, `nvd`, `ghsa`. `None` if that is not known.
     pub severity_source: Option<String>,
+    /// The severities that other sources give, with their names. A source can have several, for several records.
+    pub ratings: Vec<(String, Severity)>,
     /// The source of the advisory: `debian`, `ghsa`, `osv`. If several list the vulnerability, the distribution's own comes
     /// first, then other sources of trivy-db.
     pub source: String,
@@ -98,6 +100,7 @@ impl MatchedAdvisory {
             status: FixStatus::Unknown,
             severity: Severity::Unknown,
             severity_source: None,
+            ratings: Vec::new(),
             source: source.to_owned(),
             title: None,
             published: None,

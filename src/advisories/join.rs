@@ -51,6 +51,8 @@ fn merged(mut first: CandidateMatch, second: CandidateMatch) -> CandidateMatch {
     } else if into.status == FixStatus::Unknown {
         into.status = from.status;
     }
+    into.ratings.extend(from.ratings);
+    into.ratings.extend(from.severity_source.clone().map(|source| (source, from.severity)));
     if into.severity == Severity::Unknown {
         (into.severity, into.severity_source) = (from.severity, from.severity_source);
     }

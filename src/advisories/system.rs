@@ -267,6 +267,8 @@ fn status_of_number(status: u8) -> FixStatus {
 pub(super) fn fill(search: &mut AdvisorySearch<'_>, matched: &mut MatchedAdvisory, source: &str) {
     let Some(detail) = search.detail(&matched.id) else { return };
     (matched.severity, matched.severity_source) = severity_of_detail(&detail, &matched.id, source);
+    let of_source = |(source, level): (&String, &u8)| (source.clone(), severity_of_level(*level));
+    matched.ratings = detail.vendor_severity.iter().map(of_source).collect();
     matched.score = score_of_detail(&detail);
     matched.title = Some(detail.title.clone()).filter(|title| !title.is_empty());
     (matched.published, matched.modified) = (detail.published_date, detail.last_modified_date);

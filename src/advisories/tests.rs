@@ -218,6 +218,7 @@ fn advisories_have_the_details_of_their_vulnerability() {
         (first.status, first.severity, first.severity_source.as_deref()),
         (FixStatus::Fixed, Severity::High, Some("nvd"))
     );
+    assert!(first.ratings.contains(&("nvd".to_owned(), Severity::High)), "{:?}", first.ratings);
     assert_eq!((&*first.source, &first.aliases[..]), ("debian", &["DSA-1-1".to_owned()][..]));
     assert_eq!(
         (first.title.as_deref(), first.score.as_ref().map(CvssScore::value)),
@@ -687,6 +688,9 @@ fn osv_records_are_joined_with_each_other_and_with_trivy_db() {
         (&*first.source, first.severity, &first.aliases[..]),
         ("alma", Severity::Medium, &["ALSA-2024:1".to_owned()][..])
     );
+    let rated = |source: &str, severity| (source.to_owned(), severity);
+    let ratings = [rated("alma", Severity::Medium), rated("osv", Severity::High)];
+    assert!(ratings.iter().all(|rated| first.ratings.contains(rated)), "each keeps its own: {:?}", first.ratings);
 }
 
 /// The names of ecosystems are those of the schema; which package the records name differs.

@@ -45,7 +45,7 @@ mod harbor;
 mod index;
 mod openvex;
 mod packages;
-mod ratings;
+pub(super) mod ratings;
 mod scan;
 mod scanned;
 mod trivy;

@@ -11,6 +11,7 @@ use crate::policy::{
     AffectedPackage, DeclaredLicence, Epss, ImageFacts, Issue, IssueKind, Purl, Report, ReportGap, ReportPackage,
     Severity, VaEvidence,
 };
+use crate::va::reports::ratings;
 use crate::va::{configuration, feeds};
 
 /// The most gaps that a report names in words.
@@ -66,8 +67,8 @@ pub(super) fn evidence(
         generated_at,
         issues,
         incomplete,
-        gaps,
         is_only_past_support: false,
+        gaps,
         checks_configuration: true,
         image,
         packages,
@@ -178,6 +179,10 @@ impl<'a> IssueOfMatches<'a> {
             issue.severity = found.severity;
             issue.severity_source.clone_from(&found.severity_source);
         }
+        let stated = found.severity_source.as_ref().map(|source| (source, found.severity));
+        for (source, severity) in found.ratings.iter().map(|(source, rated)| (source, *rated)).chain(stated) {
+            ratings::rate(&mut issue.ratings, source, severity);
+        }
         issue.exploited |= found.exploited;
         issue.epss = issue.epss.max(found.epss.and_then(Epss::new));
         let aliases = &mut self.aliases;
@@ -229,7 +234,7 @@ fn affected(package: &InstalledPackage, found: &MatchedAdvisory, purl: Option<Pu
 }
 
 /// The approximate memory of evidence, in bytes.
-pub(super) fn weight(evidence: &VaEvidence) -> usize {
+pub(in crate::va) fn weight(evidence: &VaEvidence) -> usize {
     let VaEvidence::Report(report) = evidence else { return 256 };
     let issue = |issue: &Issue| {
         let texts = issue.title.as_ref().map_or(0, String::len)
@@ -263,6 +268,7 @@ mod tests {
             status: FixStatus::Fixed,
             severity: Severity::High,
             severity_source: None,
+            ratings: Vec::new(),
             source: "ghsa".into(),
             title: None,
             published: None,
@@ -272,6 +278,34 @@ mod tests {
             epss: None,
             references: vec![references.clone()],
         }
+    }
+
+    /// Each source keeps its own severity, the worst of several, whichever counts by default.
+    #[test]
+    fn issues_have_the_severities_of_all_sources() {
+        let references: Arc<[String]> = Arc::from([]);
+        let inventory = Inventory {
+            packages: serde_json::from_value(json!([{"ecosystem": "npm", "name": "x", "version": "1"}])).unwrap(),
+            ..Inventory::default()
+        };
+        let rated = |severity, by: &str, ratings: &[(&str, Severity)]| MatchedAdvisory {
+            severity,
+            severity_source: Some(by.to_owned()),
+            ratings: ratings.iter().map(|(source, severity)| ((*source).to_owned(), *severity)).collect(),
+            ..finding("CVE-1", 0, &references)
+        };
+        let findings = ImageFindings {
+            matches: vec![
+                rated(Severity::Low, "debian", &[("nvd", Severity::High), ("redhat", Severity::Unknown)]),
+                rated(Severity::Medium, "debian", &[("nvd", Severity::High), ("osv", Severity::Critical)]),
+            ],
+            ..ImageFindings::default()
+        };
+        let mut purls = PackagePurls { inventory: &inventory, known: HashMap::new() };
+        let issue = issues(&inventory, &findings, &mut purls).remove(0);
+        let expected = [("debian", Severity::Medium), ("nvd", Severity::High), ("osv", Severity::Critical)];
+        assert_eq!(issue.ratings, expected.map(|(source, severity)| (source.to_owned(), severity)).into());
+        assert_eq!((issue.severity, issue.severity_source.as_deref()), (Severity::Medium, Some("debian")));
     }
 
     #[test]
