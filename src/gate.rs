@@ -236,12 +236,12 @@ impl Gate {
         let evidence = EvidenceGatherer {
             resolver: resolver.clone(),
             trust,
+            origins: origin::Origins::new(&resolver, &layers, &cache, &store, va.derived(), &clock),
             va,
             exemptions,
             layers: layers.clone(),
             platforms: Platforms::new(resolver.clone(), platforms),
             histories: Histories { store: verdicts.clone(), clock: clock.clone() },
-            origins: origin::Origins::new(&resolver, &layers, &cache, &store, &clock),
             clock: clock.clone(),
         };
         let livescan = Livescan::new(verdicts, events, clock.clone(), metrics);

@@ -22,6 +22,7 @@ use reports::{BoundReports, Reports};
 mod binding;
 mod configuration;
 mod databases;
+mod derived;
 /// Trivy, Grype and services with the API of Harbor's scanners.
 mod external;
 mod feeds;
@@ -38,6 +39,7 @@ mod subject;
 pub use databases::{
     AdvisoryDatabases, DatabaseConfig, DatabaseLack, DatabaseNews, check_databases, describe_databases,
 };
+pub use derived::DerivedEvidence;
 pub use external::{
     AdapterAuth, AdapterConfig, AdapterRegistry, Confinement, Isolation, ProgramConfig, ScannerConfig, ScannerKind,
     ScannerTool, check_scanner,
@@ -111,6 +113,7 @@ pub struct Va {
     /// The first source, whose VEX statements also apply to what the others find.
     reports: BoundReports,
     scanner: Scanner,
+    derived: DerivedEvidence,
     clock: Clock,
 }
 
@@ -164,12 +167,17 @@ impl Va {
             &config.launcher,
             &services,
         )?);
-        Ok(Self { sources, reports, scanner, clock })
+        Ok(Self { sources, reports, scanner, derived: DerivedEvidence::new(), clock })
     }
 
     /// The gate's own scanner.
     pub fn scanner(&self) -> &Scanner {
         &self.scanner
+    }
+
+    /// What was made from evidence.
+    pub fn derived(&self) -> &DerivedEvidence {
+        &self.derived
     }
 
     /// Identifies the report files in use: other files have another fingerprint, also in another process.
@@ -183,7 +191,7 @@ impl Va {
         for source in &self.sources {
             match source.evidence(subject).await {
                 SourceAnswer::Decides(evidence) => {
-                    let evidence = self.scanner.with_feeds(subject, evidence).await;
+                    let evidence = self.scanner.with_feeds(subject, evidence, &self.derived).await;
                     return self.reports.with_statements(subject, evidence).await;
                 }
                 SourceAnswer::Doubts(evidence) => {

@@ -18,6 +18,7 @@ use crate::policy::{BaseImage, ImageFacts, Observed, Report, VaEvidence};
 use crate::resolve::{ResolveError, Resolver};
 use crate::runtime::Clock;
 use crate::store::FactStore;
+use crate::va::DerivedEvidence;
 
 /// The largest configuration that is read, in bytes.
 const MAX_CONFIG: u64 = 4 * 1024 * 1024;
@@ -52,6 +53,7 @@ pub(super) struct Origins {
     layers: Layers,
     cache: Arc<Cache>,
     store: FactStore,
+    derived: DerivedEvidence,
     clock: Clock,
 }
 
@@ -61,10 +63,11 @@ impl Origins {
         layers: &Layers,
         cache: &Arc<Cache>,
         store: &FactStore,
+        derived: &DerivedEvidence,
         clock: &Clock,
     ) -> Self {
         let (resolver, layers, cache) = (resolver.clone(), layers.clone(), cache.clone());
-        Self { resolver, layers, cache, store: store.clone(), clock: clock.clone() }
+        Self { resolver, layers, cache, store: store.clone(), derived: derived.clone(), clock: clock.clone() }
     }
 
     /// A report with what is known about the origin of its image. Other evidence stays as it is.
@@ -89,6 +92,11 @@ impl Origins {
                 return Arc::new(Observed { value, at: self.clock.now(), until: None });
             }
         };
+        // What the configuration says never changes, so it need not be read again.
+        let basis = basis(manifest.digest, &bases, &names);
+        if let Some(made) = self.derived.get(&evidence, &basis) {
+            return made;
+        }
         let settings = self.configuration(target, config).await;
         let image = ImageFacts {
             created: settings.as_ref().and_then(|settings| settings.created().as_ref()?.parse().ok()),
@@ -101,7 +109,10 @@ impl Origins {
         if let VaEvidence::Report(Report { image: known, .. }) | VaEvidence::Opaque { image: known, .. } = &mut value {
             *known = image;
         }
-        Arc::new(Observed { value, at: evidence.at, until: evidence.until })
+        match settings {
+            Some(_) => self.derived.keep(&evidence, &basis, value),
+            None => Arc::new(Observed { value, at: evidence.at, until: evidence.until }),
+        }
     }
 
     async fn configuration(&self, target: &Target, config: &Descriptor) -> Option<ImageConfiguration> {
@@ -198,6 +209,11 @@ impl Origins {
 fn merge(proven: &mut Vec<ProvenBase>, base: ProvenBase) {
     let known = proven.iter_mut().find(|known| (&known.name, known.digest) == (&base.name, base.digest));
     let Some(known) = known else { return proven.push(base) };
+/// What the facts about an image follow from, besides its configuration: the image, and the names that it and others have.
+fn basis(image: Digest, bases: &[BaseImage], names: &[BaseImage]) -> Arc<str> {
+    serde_json::to_string(&(image, bases, names)).unwrap_or_default().into()
+}
+
     put_first(&mut known.tags, base.tags);
     put_first(&mut known.indexes, base.indexes);
 }

@@ -34,7 +34,9 @@ pub const LINKS: u64 = MIB;
 /// Blobs that were examined and are not manifests.
 pub const LOOKED_INTO: u64 = MIB;
 /// Combined reports of images.
-pub const REPORTS: u64 = 2 * MIB;
+pub const REPORTS: u64 = MIB;
+/// Reports with what feeds and other images say about them.
+pub const DERIVED: u64 = MIB;
 /// What was found in images by the advisory databases in use.
 pub const MATCHED: u64 = MIB;
 /// Authorizations, for each upstream.
@@ -74,6 +76,7 @@ mod tests {
             LINKS,
             LOOKED_INTO,
             REPORTS,
+            DERIVED,
             MATCHED,
             AUTHORIZATIONS,
             NOTARY,

@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 
 use super::databases::AdvisoryDatabases;
+use super::derived::DerivedEvidence;
 use super::layers::{KnownLayer, LayerReadings};
 use super::{SourceAnswer, VaSource, VaSubject, configuration, feeds};
 use crate::advisories::{self, Databases};
@@ -24,6 +25,8 @@ use crate::runtime::{Background, Bounded, Clock, Tasks, budget};
 use crate::store::{FactStore, Memo};
 
 mod report;
+
+pub(super) use report::weight as evidence_weight;
 
 /// The most layers of an image that are read. Runtimes support about 500, the limit of overlay file systems.
 const MAX_LAYERS: usize = 512;
@@ -181,6 +184,7 @@ impl Scanner {
         &self,
         subject: &VaSubject,
         evidence: Arc<Observed<VaEvidence>>,
+        derived: &DerivedEvidence,
     ) -> Arc<Observed<VaEvidence>> {
         let VaEvidence::Report(report) = &evidence.value else { return evidence };
         if !subject.is_background {
@@ -188,12 +192,13 @@ impl Scanner {
         }
         let databases = self.databases.open_ones().filter(|databases| feeds::are_missing(databases, report));
         let Some(databases) = databases else { return evidence };
+        let basis = format!("feeds {}", databases.generation()).into();
+        if let Some(known) = derived.get(&evidence, &basis) {
+            return known;
+        }
         let report = report.clone();
         match self.tasks.spawn_blocking(move || feeds::add(&databases, report)).await {
-            Ok(report) => {
-                let value = VaEvidence::Report(report);
-                Arc::new(Observed { value, at: evidence.at, until: evidence.until })
-            }
+            Ok(report) => derived.keep(&evidence, &basis, VaEvidence::Report(report)),
             Err(_) => self.observed(VaEvidence::Unavailable { why: "the feeds could not be read".into() }),
         }
     }
