@@ -1,7 +1,7 @@
 //! Where an image comes from: when it was created, and which images it was built on.
 //!
-//! An image was built on another one if the layers of that one are its own lowest layers, digest by digest. That is proven
-//! by the two manifests; what an image's author writes into it proves nothing. Only images that this gate has
+//! An image was built on another one if the layers of that one are its own lowest layers, digest by digest, or unpack to the
+//! same content. That is proven by the two manifests, and by this gate if it has unpacked the layers; what an image's author writes into it proves nothing. Only images that this gate has
 //! admitted count, by the names under which their registries delivered them. A proof is kept, with the tags that the base image
 //! had then.
 
@@ -34,7 +34,7 @@ const TOPIC: &str = "base-1";
 const BASE_NAME: &str = "org.opencontainers.image.base.name";
 const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
 
-/// An image whose layers are the lowest layers of another one.
+/// An image whose layers are the lowest layers of another one, or unpack to the same.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 struct ProvenBase {
     name: ImageName,
@@ -172,13 +172,18 @@ impl Origins {
         layers: &[Descriptor],
     ) -> Result<Vec<ProvenBase>, ResolveError> {
         let digests: Vec<Digest> = layers.iter().map(|layer| layer.digest).collect();
+        let Some(first) = digests.first() else { return Ok(Vec::new()) };
+        let unpacked = self.store.unpacked_alike(&digests).await?;
+        let content = |layer: &Digest| *unpacked.get(layer).unwrap_or(layer);
+        let all: Vec<Digest> = digests.iter().chain(unpacked.keys()).copied().collect();
+        let lowest: Vec<Digest> = all.iter().copied().filter(|layer| content(layer) == content(first)).collect();
         let mut found = Vec::new();
-        for (base, base_digest) in self.store.images_within(&digests, MAX_COMPARED).await? {
+        for (base, base_digest) in self.store.images_within(&lowest, &all, MAX_COMPARED).await? {
             let Some(manifest) = self.resolver.known_manifest(&base, base_digest).await else { continue };
             let Content::Image { layers: lowest, .. } = &manifest.content else { continue };
             let is_below = !lowest.is_empty()
                 && lowest.len() <= layers.len()
-                && lowest.iter().zip(&digests).all(|(layer, digest)| layer.digest == *digest);
+                && lowest.iter().zip(&digests).all(|(layer, digest)| content(&layer.digest) == content(digest));
             let is_itself = base == *name && (base_digest == digest || lowest.len() == layers.len());
             if is_below && !is_itself {
                 let (tags, indexes) = self.tags_and_indexes(&base, base_digest).await?;
@@ -204,16 +209,16 @@ impl Origins {
     }
 }
 
-/// Adds a base image, or what is new about one that is known. What was found now comes first, so that the limits never leave
-/// it out.
-fn merge(proven: &mut Vec<ProvenBase>, base: ProvenBase) {
-    let known = proven.iter_mut().find(|known| (&known.name, known.digest) == (&base.name, base.digest));
-    let Some(known) = known else { return proven.push(base) };
 /// What the facts about an image follow from, besides its configuration: the image, and the names that it and others have.
 fn basis(image: Digest, bases: &[BaseImage], names: &[BaseImage]) -> Arc<str> {
     serde_json::to_string(&(image, bases, names)).unwrap_or_default().into()
 }
 
+/// Adds a base image, or what is new about one that is known. What was found now comes first, so that the limits never leave
+/// it out.
+fn merge(proven: &mut Vec<ProvenBase>, base: ProvenBase) {
+    let known = proven.iter_mut().find(|known| (&known.name, known.digest) == (&base.name, base.digest));
+    let Some(known) = known else { return proven.push(base) };
     put_first(&mut known.tags, base.tags);
     put_first(&mut known.indexes, base.indexes);
 }

@@ -1,28 +1,64 @@
 //! Images that other images may have been built on.
 
+use std::collections::HashMap;
+
+use jiff::Timestamp;
 use sqlx::Row;
 
-use super::{FactStore, StoreError, digest_of, hashes};
+use super::{FactStore, StoreError, digest_of, hashes, json};
 use crate::oci::{Digest, ImageName};
+use crate::policy::Observed;
+
+/// The topic of what layers are unpacked to. Statements name it too, so that they use its index.
+const UNPACKED: &str = "unpacked-1";
+/// The most layers that are known to have the same content as one of these.
+const MAX_ALIKE: u32 = 4096;
 
 impl FactStore {
-    /// Images that a request was admitted to and that have the lowest of these layers and, besides their configuration,
-    /// nothing but these layers. In which order, their manifests say. At most `limit`.
+    /// Records the digest of the uncompressed content of a layer (`diff_id`), which this gate has computed.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn record_unpacked(&self, layer: Digest, diff_id: Digest, at: Timestamp) -> Result<(), StoreError> {
+        let row = Observed { value: diff_id.to_string(), at, until: None };
+        self.record_evidence(UNPACKED, &layer.to_string(), row).await
+    }
+
+    /// The digests of the uncompressed content of these layers, and of all other known layers with the same content. Layers
+    /// that were never unpacked here are left out.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn images_within(&self, layers: &[Digest], limit: u32) -> Result<Vec<(ImageName, Digest)>, StoreError> {
-        let Some(lowest) = layers.first() else { return Ok(Vec::new()) };
+    pub async fn unpacked_alike(&self, layers: &[Digest]) -> Result<HashMap<Digest, Digest>, StoreError> {
+        let sql = "SELECT alike.subject, alike.value FROM json_each(?1) AS named \
+                   JOIN evidence AS own ON own.topic = 'unpacked-1' AND own.subject = named.value \
+                   JOIN evidence AS alike ON alike.topic = 'unpacked-1' AND alike.value = own.value LIMIT ?2";
+        let rows = sqlx::query(sql).bind(json(layers)).bind(i64::from(MAX_ALIKE)).fetch_all(self.readers()).await?;
+        rows.iter().map(|row| Ok((digest_of(row.try_get(0)?)?, digest_of(row.try_get(1)?)?))).collect()
+    }
+
+    /// Images that a request was admitted to and that have one of the `lowest` layers and, besides their configuration,
+    /// nothing but `layers`. In which order, their manifests say. At most `limit`.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn images_within(
+        &self,
+        lowest: &[Digest],
+        layers: &[Digest],
+        limit: u32,
+    ) -> Result<Vec<(ImageName, Digest)>, StoreError> {
         let rows = sqlx::query(
-            "SELECT members.host, members.repository, members.manifest_digest FROM links JOIN members \
+            "SELECT DISTINCT members.host, members.repository, members.manifest_digest FROM links JOIN members \
              ON members.host = links.host AND members.repository = links.repository \
              AND members.member = unhex(substr(links.digest, 8)) \
-             WHERE links.digest = ?1 AND members.is_manifest = 0 AND 1 >= (SELECT COUNT(*) FROM members AS others \
+             WHERE links.digest IN (SELECT value FROM json_each(?1)) AND members.is_manifest = 0 \
+             AND 1 >= (SELECT COUNT(*) FROM members AS others \
              WHERE others.host = members.host AND others.repository = members.repository \
              AND others.manifest = members.manifest AND others.member NOT IN (SELECT unhex(value) FROM json_each(?2))) \
              LIMIT ?3",
         )
-        .bind(lowest.to_string())
+        .bind(json(lowest))
         .bind(hashes(layers))
         .bind(i64::from(limit))
         .fetch_all(self.readers())

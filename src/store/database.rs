@@ -193,6 +193,7 @@ pub(super) fn migrations() -> Migrator {
         (10, "admissions", include_str!("migrations/0010_admissions.sql")),
         (11, "issues of repositories", include_str!("migrations/0011_repository_issues.sql")),
         (12, "small rows", include_str!("migrations/0012_small_rows.sql")),
+        (13, "unpacked layers", include_str!("migrations/0013_unpacked_layers.sql")),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)

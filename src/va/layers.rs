@@ -51,6 +51,7 @@ impl KnownLayer {
 #[derive(Clone)]
 pub(super) struct LayerReadings {
     readings: Arc<Memo<BlobFinding<KnownLayer>>>,
+    store: FactStore,
     clock: Clock,
     /// The directory for temporary files.
     scratch: PathBuf,
@@ -60,7 +61,7 @@ impl LayerReadings {
     /// `scratch` is the directory in which large files of a layer are kept while they are examined.
     pub(super) fn new(scratch: PathBuf, store: &FactStore, clock: &Clock, tasks: &Tasks) -> Self {
         let readings = Memo::new("layer-4", store.clone(), clock.clone(), tasks.clone());
-        Self { readings: Arc::new(readings), clock: clock.clone(), scratch }
+        Self { readings: Arc::new(readings), store: store.clone(), clock: clock.clone(), scratch }
     }
 
     /// What a layer says. It is read through the cache, following a download that is under way, so that the pull finds
@@ -75,6 +76,7 @@ impl LayerReadings {
         algorithm: Algorithm,
     ) -> Result<KnownLayer, CacheError> {
         let (reader, blob, clock, scratch) = (reader.clone(), layer.clone(), self.clock.clone(), self.scratch.clone());
+        let store = self.store.clone();
         let gather = || async move {
             let (digest, limits) = (blob.digest, LayerLimits::of(blob.size));
             let again = scratch.clone();
@@ -97,6 +99,11 @@ impl LayerReadings {
             };
             let layer = read.and_then(known);
             let ended_early = layer.as_ref().is_ok_and(|layer| layer.ended_early);
+            if let Ok(KnownLayer { diff_id: Some(diff_id), ended_early: false, .. }) = &layer
+                && let Err(error) = store.record_unpacked(digest, *diff_id, clock.now()).await
+            {
+                tracing::warn!(%error, layer = %digest, "what a layer is unpacked to cannot be stored");
+            }
             KnownLayer::observed(layer, ended_early, &clock)
         };
         BlobFinding::known(self.readings.obtain(key(layer, algorithm), BlobFinding::is_known, gather).await)

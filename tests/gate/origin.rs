@@ -100,6 +100,26 @@ async fn every_image_below_counts_and_claims_can_only_deny() {
     assert!(why.contains("its author says that the image was built on"), "{why}");
 }
 
+/// A builder may compress the layers of its base image again: their content is the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_base_image_is_the_same_however_its_layers_are_compressed() {
+    let registry = TestRegistry::start().await;
+    let system = || python("2.2.28");
+    let runtime = || distribution(Tree::new(), "idna", "3.7");
+    registry.push("base/python", Some("1"), &image([Layer::gzip(&system()), Layer::gzip(&runtime())]));
+    registry.push("team/app", Some("1"), &image([Layer::zstd(&system()), Layer::tar(&runtime()), application()]));
+    registry.push("team/part", Some("1"), &image([Layer::zstd(&system()), application()]));
+    registry.push("team/turned", Some("1"), &image([Layer::tar(&runtime()), Layer::zstd(&system()), application()]));
+    let gate = gate(&registry, &format!("{{severity: critical, baseImages: {{allow: [\"{HOST}/base/*\"]}}}}")).await;
+    assert_eq!(pull(&gate, "base/python").await.0, 200);
+    let (status, why) = pull(&gate, "team/app").await;
+    assert_eq!(status, 200, "{why}");
+    for other in ["team/part", "team/turned"] {
+        let (status, why) = pull(&gate, other).await;
+        assert_eq!(status, 403, "{other}: {why}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_date_of_creation_only_makes_an_image_younger() {
     let registry = TestRegistry::start().await;
