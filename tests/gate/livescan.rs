@@ -252,6 +252,46 @@ async fn a_database_that_cannot_be_used_is_reported_and_changes_no_verdict() {
     assert!(log.of("verdict.changed").is_empty() && log.of("database.updated").is_empty(), "nothing is new");
 }
 
+/// Advisories that are older, cut or of another schema are refused: the ones in use stay, and so do all verdicts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn advisories_that_are_refused_change_nothing() {
+    let (registry, log) = (TestRegistry::start().await, EventLog::start().await);
+    registry.push("team/app", Some("1"), &image([Layer::gzip(&python("2.2.0"))]));
+    registry.push("team/old", Some("1"), &image([Layer::gzip(&distribution(Tree::new(), "other", "1.0"))]));
+    let gate = scanning(&registry, &log).await;
+    assert_eq!(gate.get("/team/app/manifests/1").await.status, 200);
+    assert_eq!(gate.get("/team/old/manifests/1").await.status, 403, "PYSEC-1");
+    let refused = async |name: &str, hint: &str| {
+        let (config, source) = (gate.file("pullgate.toml"), gate.file(name));
+        let command = move || {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pullgate"));
+            command.args(["db", "import", "--config"]).arg(config).arg(source).output().expect("it runs")
+        };
+        let output = soon(tokio::task::spawn_blocking(command)).await.expect("it ends");
+        assert!(!output.status.success() && text(&output).contains(hint), "{name}: {}", text(&output));
+    };
+    // Rolled back: without the record that is in use, and with one about the image that is served.
+    let older = gate.file("older");
+    add_record(&older, &record("PYSEC-0", "django", "2023-01-01T00:00:00Z"));
+    refused("older/records", "before the one in use").await;
+    // Half: the second record ends in the middle.
+    let half = gate.file("half");
+    add_record(&half, &record("PYSEC-3", "django", "2024-01-03T00:00:00Z"));
+    let whole = record("PYSEC-4", "django", "2024-01-03T00:00:00Z").to_string();
+    fs::write(half.join("records/PYSEC-4.json"), &whole[..whole.len() / 2]).expect("a file");
+    refused("half/records", "PYSEC-4").await;
+    // Another schema of trivy-db.
+    fs::create_dir(gate.file("schema")).expect("a folder");
+    let metadata = json!({"Version": 3, "UpdatedAt": "2024-01-03T00:00:00Z", "NextUpdate": "2024-01-04T00:00:00Z"});
+    fs::write(gate.file("schema/metadata.json"), metadata.to_string()).expect("a file");
+    fs::write(gate.file("schema/trivy.db"), [0; 8192]).expect("a file");
+    refused("schema", "schema").await;
+    would_deny(&gate, 0).await;
+    assert_eq!(gate.get("/team/app/manifests/1").await.status, 200);
+    assert_eq!(gate.get("/team/old/manifests/1").await.status, 403, "the old ones are in force");
+    assert!(log.of("verdict.changed").is_empty() && log.of("database.updated").is_empty());
+}
+
 /// What an image's author states does not matter: it is this gate that must know the image for so long.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_cools_down_from_when_this_gate_saw_it_first_also_across_a_restart() {

@@ -13,9 +13,9 @@ use crate::runtime::Tasks;
 use crate::store::{Rejudged, StoreError, StoredDecision, StoredVerdict, VerdictBasis, VerdictOutcome, VerdictPage};
 
 /// How many verdicts are read, judged and stored together. Small, so that the first changes are reported soon.
-const PAGE: u32 = 32;
-/// How many verdicts are judged concurrently.
-const AT_ONCE: usize = 2;
+const PAGE: u32 = 64;
+/// How many verdicts are judged concurrently: some wait for the database while others are matched.
+const AT_ONCE: usize = 8;
 /// How often outdated verdicts are looked for without a notification.
 const LOOK: Duration = Duration::from_secs(60);
 /// The wait after the database failed, and the shortest one before verdicts that end by themselves are judged again.
