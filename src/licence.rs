@@ -34,7 +34,7 @@ pub(crate) fn expression(written: &str) -> Option<String> {
     // A comma before a version separates no licences.
     static VERSION: LazyLock<Regex> =
         LazyLock::new(|| pattern(r"(?i),\s*((?:version|ver\.?|v\.?)[\s-]*\d|\d[\d.]*(?:[\s)]|$))"));
-    let written = written.trim();
+    let written = classified(written.trim());
     if written.len() > MAX_TEXT {
         return None;
     }
@@ -53,6 +53,12 @@ pub(crate) fn expression(written: &str) -> Option<String> {
         _ => false,
     };
     tokens.iter().any(is_known).then(|| grammar::expression(&tokens))
+}
+
+/// The name in a classifier of PyPI: `GPL` in `License :: OSI Approved :: GPL`.
+fn classified(written: &str) -> &str {
+    let rest = written.strip_prefix("License :: ");
+    rest.map_or(written, |rest| rest.strip_prefix("OSI Approved :: ").unwrap_or(rest))
 }
 
 /// A licence as an SPDX expression, or as it is written if a part of it is not clear.

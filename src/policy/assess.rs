@@ -65,6 +65,8 @@ enum MissingAssessment {
     Incomplete,
     Opaque,
     Pending,
+    /// There is a report, and the rule does not accept its age.
+    Stale,
     Unavailable,
     Unscanned,
     Unsupported,
@@ -100,9 +102,10 @@ fn without(missing: MissingAssessment, why: &str, findings: Findings) -> VaAsses
     let status = match missing {
         MissingAssessment::Incomplete | MissingAssessment::Opaque => VaStatus::Incomplete,
         MissingAssessment::Unsupported => VaStatus::Unsupported,
-        MissingAssessment::Pending | MissingAssessment::Unavailable | MissingAssessment::Unscanned => {
-            VaStatus::Unscanned
-        }
+        MissingAssessment::Pending
+        | MissingAssessment::Stale
+        | MissingAssessment::Unavailable
+        | MissingAssessment::Unscanned => VaStatus::Unscanned,
     };
     VaAssessment { why: Some(why.to_owned()), missing: Some(missing), ..findings.with_status(status) }
 }
@@ -147,7 +150,7 @@ fn of_report(rule: &VaRule, report: &Report, context: &AssessmentContext<'_>, fi
         && findings.reasons.is_empty()
         && rule.unscanned != Unscanned::Allow
     {
-        return without(MissingAssessment::Unscanned, &why, findings);
+        return without(MissingAssessment::Stale, &why, findings);
     }
     // That newer issues are not known is what the end of support means.
     let is_accepted = report.is_only_past_support && rule.end_of_life == Behaviour::Allow && !rule.is_ibm();

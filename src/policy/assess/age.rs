@@ -71,7 +71,8 @@ pub(super) fn of_feeds(rule: &VaRule, report: &Report, context: &AssessmentConte
         let Some(limit) = rule.max_database_age else { continue };
         match end(Some(published), limit, context.now) {
             Ok(end) if context.now < end => findings.changes_at(end),
-            _ => findings.unknown.push(format!(
+            Err(_) => findings.unknown.push(format!("{key}: {name} is of {}, which is in the future", time(published))),
+            Ok(_) => findings.unknown.push(format!(
                 "{key}: {name} is of {}, older than the policy allows (maxDatabaseAge); update the feed",
                 time(published)
             )),

@@ -260,7 +260,8 @@ impl Weighing<'_> {
             let unfixed = self.rule.ignore_unfixed_for.filter(|_| !issue.is_fixable());
             let unfixed = unfixed.map(|length| ("ignoreUnfixedFor", length, self.known_since(issue)));
             let grace = self.rule.grace.length(severity(self.rule, issue));
-            unfixed.or(grace.map(|length| ("grace", length, self.grace_start(issue))))
+            let grace = grace.map(|length| ("grace", length, self.grace_start(issue)));
+            self.ended_admitted(issue).or(unfixed).or(grace)
         });
         match ended {
             None => String::new(),
@@ -281,7 +282,6 @@ impl Weighing<'_> {
 
 /// When an issue was first seen: in the image, or in any other image of its repository, which may be an earlier build.
 pub(super) fn first_seen(issue: &Issue, context: &AssessmentContext<'_>) -> Option<Timestamp> {
-    let own = context.history.first_seen.get(&issue.id).copied();
     let names = std::iter::once(&issue.id).chain(&issue.aliases);
     let seen = names.filter_map(|name| context.history.seen_in_repository.get(name).copied());
     seen.filter_map(|seen| past(Some(seen), context)).chain(found_in_image(issue, context)).min()
@@ -289,6 +289,7 @@ pub(super) fn first_seen(issue: &Issue, context: &AssessmentContext<'_>) -> Opti
 
 /// When an issue was first found in the image: the earlier of what the gate and what the reports say.
 fn found_in_image(issue: &Issue, context: &AssessmentContext<'_>) -> Option<Timestamp> {
+    let own = context.history.first_seen.get(&issue.id).copied();
     [past(own, context), past(issue.first_seen, context)].into_iter().flatten().min()
 }
 
@@ -299,7 +300,8 @@ fn past(at: Option<Timestamp>, context: &AssessmentContext<'_>) -> Option<Timest
 
 /// The severity of an issue under a rule: by the first of the rule's sources that has rated it.
 pub(super) fn severity(rule: &VaRule, issue: &Issue) -> Severity {
-    if rule.severity_sources.is_empty() {
+    // Nobody else rates what the gate itself finds in a configuration.
+    if rule.severity_sources.is_empty() || issue.is_own_check() {
         return issue.severity;
     }
     let by = |source: &String| {

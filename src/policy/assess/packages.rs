@@ -23,10 +23,15 @@ pub(super) fn licences(rule: &VaRule, report: &Report, findings: &mut Findings) 
         let (problem, licence) = rule.judge(&package.licences).err()?;
         let package = named(package);
         Some(match problem {
-            LicenceProblem::Denied => format!("{package} is licensed {licence}, which the policy denies"),
+            LicenceProblem::Denied => {
+                let by = rule.denying(licence).map(|pattern| format!(" ({pattern:?})")).unwrap_or_default();
+                format!("{package} is licensed {licence}, which the policy denies{by}")
+            }
             LicenceProblem::NotAllowed => format!("{package} is licensed {licence}, which the policy does not allow"),
-            LicenceProblem::Missing => format!("{package} states no licence"),
-            LicenceProblem::Unreadable => format!("{package} has the licence {licence:?}, which is no SPDX expression"),
+            LicenceProblem::Missing => format!("{package} states no licence (unknown: deny)"),
+            LicenceProblem::Unreadable => {
+                format!("{package} has the licence {licence:?}, which is no SPDX expression (unknown: deny)")
+            }
         })
     };
     let problems: Vec<String> = packages.iter().filter_map(problem).collect();

@@ -55,15 +55,21 @@ fn of_missing(rule: &VaRule, missing: MissingAssessment, assessment: &VaAssessme
             Unscanned::Allow => ("unscanned", Behaviour::Allow, ""),
             Unscanned::Deny | Unscanned::Wait => ("unscanned", Behaviour::Deny, "once a report covers it"),
         },
+        MissingAssessment::Stale => {
+            ("unscanned", Behaviour::Deny, "by a newer report that is made with current databases")
+        }
     };
     if behaviour == Behaviour::Allow {
         return None;
     }
     let why = assessment.why.as_deref().filter(|why| !why.is_empty());
     let said = |word: &str| why.map_or_else(|| word.to_owned(), |why| format!("{word}: {why}"));
-    let is_waited_for = missing == MissingAssessment::Unscanned && rule.unscanned == Unscanned::Wait;
+    let is_unscanned = matches!(missing, MissingAssessment::Stale | MissingAssessment::Unscanned);
+    let is_waited_for = is_unscanned && rule.unscanned == Unscanned::Wait;
     if matches!(missing, MissingAssessment::Pending | MissingAssessment::Unavailable) || is_waited_for {
-        let reasons = vec![said("no assessment yet")];
+        let text = said("no assessment yet");
+        let word = if is_waited_for { "wait" } else { "deny" };
+        let reasons = vec![if rule.is_ibm() { text } else { format!("{text} ({key}: {word})") }];
         let is_pending = is_waited_for || missing == MissingAssessment::Pending;
         let verdict = Verdict::Unknown { reasons, temporary: true };
         return Some(VaVerdict { verdict, is_pending, warnings: Vec::new() });

@@ -123,7 +123,7 @@ fn share_a_signer<'a>(
 
 /// A host that ends in `*` reaches hosts of others: `test.com*` matches `test.com.evil.io/a`. So does one that begins
 /// with a `*` that no dot follows: `*icr.io` matches `evilicr.io`.
-fn open_host(name: &str, at: Place, problems: &Problems, severity: ProblemSeverity) {
+pub(super) fn open_host(name: &str, at: Place, problems: &Problems, severity: ProblemSeverity) {
     let host = name.split('/').next().unwrap_or_default();
     let bare = host.trim_matches('*');
     if bare.is_empty() {

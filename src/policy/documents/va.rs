@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::lint;
 use super::native::age;
 use crate::markup::{Fields, Node, ProblemSeverity, Value, text_of};
 use crate::policy::assess::when_condition;
@@ -292,6 +293,10 @@ fn base_images(fields: &Fields<'_>) -> BaseImageRule {
     let (allow, deny) = (patterns(fields, "allow"), patterns(fields, "deny"));
     if allow.is_empty() && deny.is_empty() {
         fields.error("baseImages needs allow or deny");
+    }
+    for pattern in &allow {
+        let at = fields.get("allow").map_or(fields.at, |node| node.at);
+        lint::open_host(pattern, at, fields.problems, ProblemSeverity::Error);
     }
     BaseImageRule::new(&allow, &deny)
 }

@@ -212,8 +212,8 @@ fn package(package: &CasePackage) -> Result<ReportPackage, String> {
 }
 
 fn history(history: &CaseHistory) -> ImageHistory {
-    ImageHistory {
     let times = |times: &BTreeMap<String, CaseTime>| times.iter().map(|(id, at)| (id.clone(), at.0)).collect();
+    ImageHistory {
         known_since: time(history.known_since),
         admitted_since: time(history.admitted_since),
         first_seen: times(&history.first_seen),
@@ -274,6 +274,9 @@ fn issue(full: &FullIssue) -> Result<Issue, String> {
         Some(other) => return Err(format!("kind {other:?} is neither \"vulnerability\" nor \"configuration\"")),
     };
     let named = |package: &CaseAffected| affected(package.name.as_deref(), &package.versions);
+    if !full.packages.is_empty() && (full.package.is_some() || full.versions != CaseVersions::default()) {
+        return Err("an issue has either \"packages\" or the fields of one package".to_owned());
+    }
     let packages = match full.packages.is_empty() {
         true => vec![affected(full.package.as_deref(), &full.versions)?],
         false => full.packages.iter().map(named).collect::<Result<_, _>>()?,

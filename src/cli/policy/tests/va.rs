@@ -80,6 +80,14 @@ fn fixes() {
     check_all(&[
         (line!(), "{fixableOnly: true}", unfixed, "", Admit),
         (line!(), "{fixableOnly: true}", fixed, "", Deny("severity: 1 issue")),
+        // A fix is published, in a version that the report does not state.
+        (
+            line!(),
+            "{fixableOnly: true}",
+            r#"{"issues":[{"id":"CVE-1","severity":"high","status":"fixed"}]}"#,
+            "",
+            Deny("severity: 1 issue"),
+        ),
         (line!(), "{ignoreUnfixedFor: 14d}", unfixed, "", AdmitUntil("2026-12-04T00:00:00Z")),
         (line!(), "{ignoreUnfixedFor: 6d}", unfixed, "", Deny("after ignoreUnfixedFor of 6 days")),
         (line!(), "{ignoreUnfixedFor: 14d}", unfixed, seen, Deny("after ignoreUnfixedFor of 14 days")),
@@ -94,12 +102,18 @@ fn grace() {
     let issue = r#"{"issues":[{"id":"CVE-1","severity":"high","published":"2026-11-20","first_seen":"2026-11-25"}]}"#;
     let unseen = r#"{"issues":[{"id":"CVE-1","severity":"high","published":"2026-11-20"}]}"#;
     let seen = r#""history":{"first_seen":{"CVE-1":"2026-11-24"}}"#;
+    let rebuilt = r#""history":{"seen_in_repository":{"CVE-1":"2026-11-20"}}"#;
+    let renamed = r#"{"issues":[{"id":"GHSA-1","aliases":["CVE-1"],"severity":"high","first_seen":"2026-11-25"}]}"#;
     check_all(&[
         (line!(), "{grace: 7d}", issue, "", AdmitUntil("2026-11-27T00:00:00Z")),
         (line!(), "{grace: 6d}", issue, "", Deny("after grace of 6 days")),
         (line!(), "{grace: {from: firstSeen, high: 7d}}", issue, "", AdmitUntil("2026-12-02T00:00:00Z")),
         (line!(), "{grace: {from: firstSeen, high: 7d}}", issue, seen, AdmitUntil("2026-12-01T00:00:00Z")),
         (line!(), "{grace: {from: firstSeen, high: 7d}}", unseen, "", Deny("severity: 1 issue")),
+        // Another build in the repository had the issue before.
+        (line!(), "{grace: {from: firstSeen, high: 7d}}", issue, rebuilt, AdmitUntil("2026-11-27T00:00:00Z")),
+        (line!(), "{grace: {from: firstSeen, high: 6d}}", issue, rebuilt, Deny("after grace of 6 days")),
+        (line!(), "{grace: {from: firstSeen, high: 6d}}", renamed, rebuilt, Deny("after grace of 6 days")),
         (line!(), "{grace: {from: published, high: 7d}}", unseen, "", AdmitUntil("2026-11-27T00:00:00Z")),
         (line!(), "{grace: {critical: 30d, medium: 30d}}", issue, "", Deny("severity: 1 issue")),
         (line!(), "{grace: 30d, alwaysBlock: [CVE-1]}", issue, "", Deny("alwaysBlock: 1 issue that the policy always")),
@@ -118,11 +132,14 @@ fn admitted_grace() {
     let earlier = r#""history":{"admitted_since":"2026-11-01","first_seen":{"CVE-1":"2026-10-25"}}"#;
     let never = r#""history":{"first_seen":{"CVE-1":"2026-11-25"}}"#;
     let unseen = r#""history":{"admitted_since":"2026-11-01"}"#;
+    // New in this image, though an earlier build had it.
+    let rebuilt = r#""history":{"admitted_since":"2026-11-01","first_seen":{"CVE-1":"2026-11-25"},"seen_in_repository":{"CVE-1":"2026-10-01"}}"#;
     let rule = "{severity: high, admittedGrace: 7d}";
     check_all(&[
         (line!(), rule, new, history, AdmitUntil("2026-12-02T00:00:00Z")),
-        (line!(), "{severity: high, admittedGrace: 1d}", new, history, Deny("severity: 1 issue")),
+        (line!(), "{severity: high, admittedGrace: 1d}", new, history, Deny("from high after admittedGrace of 1 day;")),
         (line!(), "{severity: high}", new, history, Deny("severity: 1 issue")),
+        (line!(), rule, new, rebuilt, AdmitUntil("2026-12-02T00:00:00Z")),
         (line!(), rule, new, earlier, Deny("severity: 1 issue")),
         (line!(), rule, new, never, Deny("severity: 1 issue")),
         (line!(), rule, new, unseen, Deny("severity: 1 issue")),
@@ -130,7 +147,14 @@ fn admitted_grace() {
         (line!(), rule, exploited, history, AdmitUntil("2026-12-02T00:00:00Z")),
         (line!(), rule, malware, history, Deny("malicious: MAL-1")),
         (line!(), "{admittedGrace: 7d, alwaysBlock: [CVE-1]}", new, history, Deny("alwaysBlock: ")),
+        // Another grace ends first: the image is judged again at its end, so that it is not served without a warning.
+        (line!(), "{admittedGrace: 7d, ignoreUnfixedFor: 2d}", new, history, AdmitUntil("2026-11-27T00:00:00Z")),
+        (line!(), "{admittedGrace: 7d, ignoreUnfixedFor: 9d}", new, history, AdmitUntil("2026-12-04T00:00:00Z")),
+        (line!(), "{admittedGrace: 7d, ignoreUnfixedFor: 1d}", new, history, AdmitUntil("2026-12-02T00:00:00Z")),
     ]);
+    assert_eq!(answer("{admittedGrace: 7d, ignoreUnfixedFor: 2d}", new, history)["warnings"], Value::Null);
+    let warned = answer("{admittedGrace: 7d, ignoreUnfixedFor: 1d}", new, history);
+    assert!(warned["warnings"][0].as_str().unwrap().starts_with("admittedGrace: CVE-1 critical ssl was found"));
     let warnings = answer(rule, new, history)["warnings"].clone();
     let expected = "admittedGrace: CVE-1 critical ssl was found at 2026-11-25T00:00:00Z, after the image was admitted; \
                     denied from 2026-12-02T00:00:00Z";
@@ -221,6 +245,13 @@ fn exploited_and_likely_to_be_exploited() {
         ),
         (line!(), "{epss: 0.5, maxDatabaseAge: 7d}", old, "", AdmitUntil("2026-11-27T00:00:00Z")),
         (line!(), "{exploited: deny, maxDatabaseAge: 3d}", old, "", Deny("exploited: CISA's catalogue")),
+        (
+            line!(),
+            "{epss: 0.5, maxDatabaseAge: 3d}",
+            r#"{"issues":[],"feeds":{"epss":"2027-01-01"}}"#,
+            "",
+            Deny("is of 2027-01-01T00:00:00Z, which is in the future"),
+        ),
     ]);
 }
 
@@ -285,7 +316,7 @@ fn licences() {
             "{licences: {deny: ['AGPL-*']}}",
             of(r#"["AGPL-3.0-only"]"#),
             "",
-            Deny("licences: x 1 is licensed AGPL-3.0-only, which the policy denies"),
+            Deny("licences: x 1 is licensed AGPL-3.0-only, which the policy denies (\"AGPL-*\")"),
         ),
         (line!(), "{licences: {deny: ['AGPL-*']}}", of(r#""MIT OR AGPL-3.0-only""#), "", Admit),
         (line!(), "{licences: {deny: ['AGPL-*']}}", of("[]"), "", Admit),
@@ -294,7 +325,7 @@ fn licences() {
             "{licences: {deny: ['AGPL-*'], unknown: deny}}",
             of("[]"),
             "",
-            Deny("licences: x 1 states no licence"),
+            Deny("licences: x 1 states no licence (unknown: deny)"),
         ),
         (line!(), "{licences: {allow: [MIT]}}", of("[]"), "", Deny("licences: x 1 states no licence")),
         (line!(), "{licences: {allow: [MIT], unknown: allow}}", of("[]"), "", Admit),
@@ -492,6 +523,10 @@ fn images_without_a_complete_report() {
         ),
         (line!(), "{}", r#"{"status":"UNSUPPORTED"}"#, "", Deny("unsupported: deny")),
         (line!(), "{unsupported: allow}", r#"{"status":"UNSUPPORTED"}"#, "", Admit),
+        (line!(), "{}", r#"{"status":"PENDING"}"#, "", Deny("no assessment yet (unavailable: deny)")),
+        (line!(), "{}", r#"{"status":"UNAVAILABLE","why":"x"}"#, "", Deny("no assessment yet: x (unavailable: deny)")),
+        (line!(), "{unscanned: wait}", "null", "", Deny("(unscanned: wait)")),
+        (line!(), "{unavailable: allow}", r#"{"status":"UNAVAILABLE"}"#, "", Admit),
     ]);
     assert_eq!(answer("{unscanned: wait}", "null", "")["retry"], true);
     assert_eq!(answer("{unscanned: deny}", "null", "")["retry"], Value::Null);
@@ -516,6 +551,7 @@ fn ages() {
         (line!(), "{maxReportAge: 7d}", undated, "", Deny("has no date, and the policy limits its age (maxReportAge)")),
         (line!(), "{maxDatabaseAge: 3d}", report, "", AdmitUntil("2026-11-28T00:00:00Z")),
         (line!(), "{maxDatabaseAge: 12h}", report, "", Deny("(maxDatabaseAge of 12 hours")),
+        (line!(), "{maxDatabaseAge: 12h}", report, "", Deny("released by a newer report that is made with current")),
         (
             line!(),
             "{maxDatabaseAge: 3d}",
@@ -567,6 +603,9 @@ fn configuration_issues_count_from_a_severity() {
         (line!(), "{configuration: medium}", medium, "", denied()),
         (line!(), "{configuration: critical}", high, "", Admit),
         (line!(), "{configuration: deny, severity: high}", medium, "", Admit),
+        // Nobody else rates what the gate itself finds.
+        (line!(), "{configuration: deny, severity: high, severitySource: nvd}", medium, "", Admit),
+        (line!(), "{configuration: deny, severitySource: nvd}", medium, "", denied()),
         (line!(), "{configuration: allow, alwaysBlock: [c]}", medium, "", Deny("alwaysBlock: 1 issue")),
         (line!(), "{opaque: allow}", opaque, "", denied()),
         (line!(), "{opaque: allow, configuration: allow}", opaque, "", Admit),
@@ -724,6 +763,10 @@ fn mistakes_in_conditions_are_errors() {
         ("{bannedPackages: [event-stream]}", "is not a package URL"),
         ("{bannedPackages: ['pkg:npm/x@>=1 <<2']}", "is not a range"),
         ("{ignore: [{until: 2026-12-01T00:00:00Z}]}", "needs an id or a package"),
+        (
+            "{baseImages: {allow: ['registry.acme.com*']}}",
+            "it matches hosts that others can own: registry.acme.com.evil.io",
+        ),
         ("{ignore: ['CVE-2026-*']}", "one word of at most 256 bytes and no pattern"),
         ("{alwaysBlock: ['CVE-2026-1 ']}", "is no identifier of an issue, so it blocks nothing"),
         ("{alwaysBlock: ['CVE-2026-*']}", "is no identifier of an issue, so it blocks nothing"),
@@ -759,6 +802,7 @@ fn malformed_evidence_is_an_error() {
         (r#""va":{"issues":[{"severity":"high"}]}"#, "missing field `id`"),
         (r#""va":{"issues":[{"id":"CVE-1","epss":2}]}"#, "not a probability"),
         (r#""va":{"issues":[{"id":"CVE-1","kind":"x"}]}"#, "neither"),
+        (r#""va":{"issues":[{"id":"CVE-1","package":"a","packages":[{"name":"b"}]}]}"#, "either \"packages\" or"),
         (r#""va":{"issues":[],"packages":[{"purl":"x"}]}"#, "is not a package URL"),
         (r#""now":"yesterday""#, "is not a time"),
         (r#""exemptions":[{}]"#, "needs an id or a package"),

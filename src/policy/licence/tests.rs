@@ -1,0 +1,172 @@
+//! Licences as they are stated, and the rules that judge them.
+
+use super::*;
+
+fn rule(allow: &[&str], deny: &[&str]) -> LicenceRule {
+    let patterns = |texts: &[&str]| texts.iter().map(|text| LicencePattern::new(text)).collect();
+    let unknown = if allow.is_empty() { Behaviour::Allow } else { Behaviour::Deny };
+    LicenceRule { allow: patterns(allow), deny: patterns(deny), unknown }
+}
+
+#[test]
+fn expressions_are_evaluated_as_spdx_defines_them() {
+    use LicenceProblem::{Denied, Missing, NotAllowed, Unreadable};
+    for (allow, deny, licences, expected) in [
+        (&[][..], &["AGPL-*"][..], &["MIT"][..], None),
+        (&[], &["AGPL-*"], &["AGPL-3.0-only"], Some(Denied)),
+        (&[], &["agpl-*"], &["agpl-3.0-or-later"], Some(Denied)),
+        (&[], &["AGPL-3.0"], &["AGPL-3.0-or-later"], Some(Denied)),
+        (&[], &["AGPL-3.0-only"], &["AGPL-3.0"], Some(Denied)),
+        (&[], &["AGPL-3.0-only"], &["AGPL-3.0-or-later"], None),
+        (&[], &["AGPL-*"], &["MIT OR AGPL-3.0-only"], None),
+        (&[], &["AGPL-*"], &["MIT AND AGPL-3.0-only"], Some(Denied)),
+        (&[], &["AGPL-*"], &["MIT OR Apache-2.0 AND AGPL-3.0-only"], None),
+        (&[], &["AGPL-*"], &["(MIT OR Apache-2.0) AND AGPL-3.0-only"], Some(Denied)),
+        (&[], &["AGPL-*"], &["MIT", "AGPL-3.0-only"], Some(Denied)),
+        (&[], &["GPL-*"], &["GPL-2.0-only WITH Classpath-exception-2.0"], Some(Denied)),
+        (&[], &["GPL-*"], &["GPLv2+"], Some(Denied)),
+        (&[], &["AGPL-*"], &[], None),
+        (&[], &["AGPL-*"], &["see the file COPYING"], None),
+        (&[], &["*affero*"], &["GNU Affero General Public License v3"], Some(Denied)),
+        (&["MIT", "Apache-2.0"], &[], &["MIT/Apache-2.0"], None),
+        (&["MIT"], &[], &["Apache-2.0"], Some(NotAllowed)),
+        (&["MIT"], &[], &["MIT OR GPL-3.0-only"], None),
+        (&["MIT"], &[], &["MIT AND GPL-3.0-only"], Some(NotAllowed)),
+        (&["Apache-2.0"], &[], &["Apache-2.0 WITH LLVM-exception"], None),
+        (&["GPL-2.0-only WITH Classpath-exception-2.0"], &[], &["GPL-2.0-only"], Some(NotAllowed)),
+        (&["*"], &["GPL-*"], &["MIT AND GPL-2.0-only"], Some(Denied)),
+        (&["GPL-*", "MIT"], &["GPL-3.0*"], &["MIT OR GPL-3.0-only"], None),
+        (&["LicenseRef-acme"], &[], &["LicenseRef-acme"], None),
+        (&["MIT"], &[], &[], Some(Missing)),
+        (&["MIT"], &[], &[" "], Some(Missing)),
+        (&["MIT"], &[], &["NOASSERTION"], Some(Unreadable)),
+        (&["*"], &[], &["MIT AND NOASSERTION"], Some(Unreadable)),
+        (&["MIT"], &[], &["MIT OR NOASSERTION"], None),
+        (&["MIT"], &[], &["NONE"], Some(Unreadable)),
+        (&["MIT"], &[], &["MIT with restrictions"], Some(Unreadable)),
+        (&["MIT"], &[], &["MIT AND"], Some(Unreadable)),
+    ] {
+        let licences: Vec<_> = licences.iter().map(|text| DeclaredLicence::new((*text).to_owned())).collect();
+        let found = rule(allow, deny).judge(&licences).err().map(|(problem, _)| problem);
+        assert_eq!(found, expected, "{allow:?} {deny:?} {licences:?}");
+    }
+    let long = [DeclaredLicence::new(format!("MIT{}", " OR MIT".repeat(MAX_EXPRESSION)))];
+    assert_eq!(rule(&["MIT"], &[]).judge(&long).unwrap_err().0, Unreadable);
+}
+
+#[test]
+fn licences_are_judged_as_package_managers_write_them() {
+    use LicenceProblem::{Denied, NotAllowed, Unreadable};
+    for (allow, deny, written, expected) in [
+        (&[][..], &["GPL-2.0-only"][..], "GPL-2", Some(Denied)),
+        (&[], &["GPL-2.0-only"], "GPLv2", Some(Denied)),
+        (&[], &["GPL-2.0-only"], "GNU GPL v2", Some(Denied)),
+        (&[], &["GPL-2.0*"], "GPL-2+ with OpenSSL exception", Some(Denied)),
+        (&[], &["GPL-3.0*"], "MIT or GPL-3", None),
+        (&[], &["GPL-3.0*"], "MIT, GPL-3", Some(Denied)),
+        (&[], &["GPL-3.0*"], "MIT or Expat, and GPL-3", Some(Denied)),
+        (&[], &["GPL-3.0*"], "Public Domain and GPL-3", Some(Denied)),
+        (&[], &["GPL-3.0*"], "GPL-3 or something else", Some(Denied)),
+        (&[], &["GPL-3.0*"], "(GPL-3 or MIT) and something else", None),
+        (&[], &["GPL-3.0*"], "MIT (GPL-3)", Some(Denied)),
+        (&[], &["GPL-3.0*"], "MIT BSD GPL3+", Some(Denied)),
+        (&[], &["GPL-3.0*"], "GPL-3 (see COPYING", Some(Denied)),
+        // A name without a version may mean any.
+        (&[], &["GPL-3.0-only"], "GPL", Some(Denied)),
+        (&[], &["BSD-4-Clause"], "BSD License", Some(Denied)),
+        (&[], &["BSD-4-Clause"], "MIT AND BSD", Some(Denied)),
+        (&[], &["GPL-3.0-only"], "BSD", None),
+        (&["GPL-*"], &[], "GPL", None),
+        (&["BSD-*"], &[], "BSD-style", None),
+        (&["BSD-3-Clause"], &[], "BSD", Some(NotAllowed)),
+        (&["MIT"], &[], "MIT/X11", None),
+        (&["Apache-2.0"], &[], "Apache 2", None),
+        (&["MIT"], &[], "MIT and something else", Some(Unreadable)),
+        (&["MIT", "*"], &[], "something else", Some(Unreadable)),
+        (&["*"], &[], "MIT AND something else", Some(Unreadable)),
+        (&["*"], &[], "LicenseRef-unknown-x", Some(Unreadable)),
+        // As it is written.
+        (&[], &["Expat"], "Expat", Some(Denied)),
+        (&[], &["*affero*"], "MIT and GNU Affero thing", Some(Denied)),
+        (&[], &["*gpl*"], "MIT or GPL-3", None),
+    ] {
+        let found = rule(allow, deny).judge(&[DeclaredLicence::new(written.to_owned())]).err().map(|error| error.0);
+        assert_eq!(found, expected, "{allow:?} {deny:?} {written:?}");
+    }
+}
+
+/// A pattern is read as what is installed.
+#[test]
+fn patterns_may_be_written_as_package_managers_write_licences() {
+    let long = &format!("{}AGPL-3.0-only", "MIT AND ".repeat(MAX_EXPRESSION));
+    for (pattern, written, is_denied) in [
+        ("GPL-3.0+", "GPL-3.0+", true),
+        ("GPL-3.0+", "GPL-3.0-or-later", true),
+        ("GPL-3.0+", "GPL-3.0-only", false),
+        ("GPLv3+", "GPL-3.0-or-later", true),
+        ("GPLv3", "GPL-3.0-only", true),
+        ("GPLv3", "GPL-3+", true),
+        ("AGPLv3", "AGPL-3.0-only", true),
+        ("agpl-3.0-only", "AGPL-3.0", true),
+        ("AGPL-3.0-only", "agpl-3.0-only", true),
+        ("AGPL-3.0-only", "AGPL-3.0-or-later", false),
+        ("AGPL", "AGPL-1.0-only", true),
+        ("AGPL", "GPL-3.0-only", false),
+        ("LGPL-2.1+", "LGPL-2.1-or-later", true),
+        ("Apache 2.0", "Apache-2.0", true),
+        ("Apache-2", "Apache License, Version 2.0", true),
+        (" MIT ", "Expat", true),
+        ("NOASSERTION", "NOASSERTION", true),
+        ("Proprietary", "PROPRIETARY", true),
+        // The parts of an expression, in any case and beside unknown ones.
+        ("AGPL-*", "MIT AND agpl-3.0-only", true),
+        ("AGPL-*", "mit and AGPL-3.0", true),
+        ("AGPL-*", "MIT AND custom AND AGPL-3.0-only", true),
+        ("AGPL-*", "MIT AND AGPL-3.0-only WITH Foo-exception", true),
+        ("AGPL-*", "MIT; AGPL-3.0-only", true),
+        ("AGPL-*", "(AGPL-3.0-only", true),
+        ("AGPL-*", "GNU Affero General Public License v3", true),
+        ("AGPL-*", "AGPL-3.0-only OR NOASSERTION", true),
+        ("GPL-*", "GPL-2.0-or-later AND 0BSD AND Public-Domain AND LGPL-2.1-or-later", true),
+        ("LGPL-*", "GPL-3.0-only", false),
+        // A word of free text, and of an expression that is too long to be read.
+        ("AGPL-*", "MIT+AGPL-3.0-only", true),
+        ("AGPL-*", "see AGPL-3.0-only.", true),
+        ("AGPL-*", "see COPYING (AGPL-3.0-only)", true),
+        ("AGPL-*", "License :: OSI Approved :: GNU Affero General Public License v3", true),
+        ("AGPL-*", long, true),
+    ] {
+        let declared = [DeclaredLicence::new(written.to_owned())];
+        let found = rule(&[], &[pattern]).judge(&declared).is_err();
+        assert_eq!(found, is_denied, "{pattern:?} {written:?}");
+    }
+    let allowing = LicenceRule { unknown: Behaviour::Allow, ..rule(&["MIT", "Apache-2"], &[]) };
+    for (written, is_allowed) in
+        [("apache-2.0", true), ("GPL-3.0-only AND custom", false), ("MIT AND custom", true), ("custom", true)]
+    {
+        let declared = [DeclaredLicence::new(written.to_owned())];
+        assert_eq!(allowing.judge(&declared).is_ok(), is_allowed, "{written:?}");
+    }
+}
+
+#[test]
+fn patterns_that_match_no_licence_are_recognised() {
+    for (text, is_known) in [
+        ("gpl-3.0-only", true),
+        ("GPLv3+", true),
+        ("AGPL", true),
+        ("*affero*", true),
+        ("LicenseRef-*", true),
+        ("AGPLv3*", false),
+        ("MIT", true),
+        ("AGPL-*", true),
+        ("GPL-2.0", true),
+        ("Apache-2.0 WITH LLVM-exception", true),
+        ("LicenseRef-acme", true),
+        ("MTI", false),
+        ("MIT OR Apache-2.0", false),
+        ("", false),
+    ] {
+        assert_eq!(LicencePattern::new(text).is_known(), is_known, "{text}");
+    }
+}
