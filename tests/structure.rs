@@ -1,4 +1,4 @@
-//! Rules about the source itself: which module may use which, and which files may build a permit.
+//! Rules about the source itself: which module may use which, and which files may build a permit. Links between the papers.
 
 #![allow(clippy::unwrap_used, reason = "a failure of the test itself may panic")]
 
@@ -144,6 +144,63 @@ fn types(text: &str) -> Vec<String> {
 /// Whether the text occurs in the code, and not only as the end of a longer word.
 fn has_word(code: &str, text: &str) -> bool {
     code.match_indices(text).any(|(at, _)| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+}
+
+/// Every link between the papers leads to a file, and to a heading of it.
+#[test]
+fn links_in_the_papers_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders: Vec<PathBuf> = ["docs", "deploy", "certs", "benches"].map(|folder| root.join(folder)).into();
+    let mut pages: Vec<PathBuf> = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]
+        .map(|page| root.join(page))
+        .into();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.extension() {
+                _ if path.is_dir() => folders.push(path),
+                Some(extension) if extension == "md" => pages.push(path),
+                _ => (),
+            }
+        }
+    }
+    let (mut count, mut dead) = (0, Vec::new());
+    for page in &pages {
+        let text = without_blocks(&fs::read_to_string(page).unwrap());
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            if link.contains("://") {
+                continue;
+            }
+            count += 1;
+            let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            let is_there = match heading {
+                "" => target.exists(),
+                _ => fs::read_to_string(&target).is_ok_and(|text| headings(&text).any(|known| known == heading)),
+            };
+            if !is_there {
+                dead.push(format!("{}: {link}", page.display()));
+            }
+        }
+    }
+    assert!(count > 100, "only {count} links were found");
+    assert!(dead.is_empty(), "{}", dead.join("\n"));
+}
+
+/// A page without its fenced blocks, in which a line may look like a heading or a link.
+fn without_blocks(page: &str) -> String {
+    page.split("```").step_by(2).collect::<Vec<_>>().join("\n")
+}
+
+/// The names under which links find the headings of a page, as GitHub makes them.
+fn headings(page: &str) -> impl Iterator<Item = String> {
+    let page = without_blocks(page);
+    let lines: Vec<String> = page.lines().filter(|line| line.starts_with('#')).map(str::to_owned).collect();
+    lines.into_iter().map(|line| {
+        let kept = |c: &char| c.is_alphanumeric() || ['-', '_', ' '].contains(c);
+        let text = line.trim_start_matches('#').trim().to_lowercase();
+        text.chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect()
+    })
 }
 
 /// The product's source files: no `tests.rs` and no `tests` folder.
