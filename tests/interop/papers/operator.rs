@@ -197,3 +197,30 @@ fn find_out_why_a_pull_is_slow() {
     walk.machine.sh("pullgate config check --config gate/pullgate.toml").bytes();
     walk.finish();
 }
+
+#[test]
+fn move_policies_of_an_admission_controller() {
+    let mut shop = Shop::new();
+    shop.require_signatures();
+    let mut walk = shop.machine.walk("docs/migrating.md");
+    walk.take_with("toml", "path = \"hub-proxy\"");
+    walk.take_with("toml", "default_upstream");
+    walk.finish();
+}
+
+#[test]
+fn find_out_what_does_not_work() {
+    let mut shop = Shop::open();
+    shop.require_signatures();
+    let file = shop.machine.dir().join(CONFIGURATION);
+    let mut walk = shop.machine.walk("docs/troubleshooting.md");
+    let mistake = walk.take_with("console", "gate/pullgate.toml:18:1: error: upstream[0].tag_tll");
+    walk.machine.stop(CONFIGURATION);
+    let configuration = fs::read_to_string(&file).expect("a file");
+    let blank = "\n".repeat(18 - configuration.lines().count());
+    fs::write(&file, format!("{configuration}{blank}tag_tll = \"5m\"\n")).expect("a file");
+    walk.run(&mistake);
+    fs::write(&file, configuration).expect("a file");
+    walk.machine.serve(CONFIGURATION);
+    walk.finish();
+}
