@@ -85,7 +85,7 @@ impl LargeLayers {
         let all = match self.shared.all.clone().try_acquire_many_owned(kib) {
             Ok(all) => all,
             Err(_) => {
-                let _waiting = Waiting::new(&self.shared.waiting);
+                let _waiting = WaitingSearch::new(&self.shared.waiting);
                 self.shared.all.clone().acquire_many_owned(kib).await.ok()?
             }
         };
@@ -117,16 +117,16 @@ impl ReservedMemory {
 }
 
 /// Counts a search as waiting while it lives.
-struct Waiting<'a>(&'a watch::Sender<usize>);
+struct WaitingSearch<'a>(&'a watch::Sender<usize>);
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingSearch<'a> {
     fn new(count: &'a watch::Sender<usize>) -> Self {
         count.send_modify(|count| *count += 1);
         Self(count)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingSearch<'_> {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count -= 1);
     }
