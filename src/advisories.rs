@@ -36,6 +36,7 @@ pub use find::{ImageFindings, find, rate};
 pub use generations::{AdvisoryStore, DatabaseKind, GenerationManifest, InstalledGeneration};
 pub use import::{
     DatabaseTransport, FetchedFile, ImportOptions, WebAnswer, WebSource, export, fetch_file, fetch_trivy_db, import,
+    import_if,
 };
 pub use meter::{DatabaseLimits, DatabaseProgress};
 pub use rows::{

@@ -22,7 +22,8 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::cache::{Collected, Status as CacheStatus, Verified};
 pub use bundle::{
-    BundledImage, ContentQuery, ImportOutcome, ImportRequest, ImportedImage, MissingRequest, PlannedImage,
+    AdvisoriesRequest, BundledDatabase, BundledImage, ContentQuery, HoldAnswer, HoldRequest, ImportOutcome,
+    ImportRequest, ImportedImage, MissingRequest, PlannedImage, ReleaseAnswer, ReleaseRequest,
 };
 pub use check::{
     AssessmentAnswer, AuthorityAnswer, CheckAnswer, CheckRequest, Decision, IssueAnswer, RuleAnswer, SignatureAnswer,
@@ -45,9 +46,15 @@ pub use verdicts::{
 pub mod path {
     /// The beginning of every path.
     pub const PREFIX: &str = "/api/v1/";
+    /// `POST` of an [`AdvisoriesRequest`](super::AdvisoriesRequest): records that advisory databases of a bundle are about to
+    /// be put into use.
+    pub const BUNDLE_ADVISORIES: &str = "bundle/advisories";
     /// With the query of a [`ContentQuery`](super::ContentQuery). `PUT`: stores the body, which is verified. `POST`: the
     /// content, if a client could pull it.
     pub const BUNDLE_CONTENT: &str = "bundle/content";
+    /// `POST` of a [`HoldRequest`](super::HoldRequest): begins an import, whose content is not evicted until it ends;
+    /// [`HoldAnswer`](super::HoldAnswer).
+    pub const BUNDLE_HOLD: &str = "bundle/hold";
     /// `POST` of an [`ImportRequest`](super::ImportRequest): begins a job whose result is an
     /// [`ImportedImage`](super::ImportedImage).
     pub const BUNDLE_IMPORT: &str = "bundle/import";
@@ -56,6 +63,8 @@ pub mod path {
     /// `POST` of a [`PrefetchRequest`](super::PrefetchRequest): begins a job whose result is a list of
     /// [`PlannedImage`](super::PlannedImage).
     pub const BUNDLE_PLAN: &str = "bundle/plan";
+    /// `POST` of a [`ReleaseRequest`](super::ReleaseRequest): ends an import; [`ReleaseAnswer`](super::ReleaseAnswer).
+    pub const BUNDLE_RELEASE: &str = "bundle/release";
     /// `GET`: a [`CacheStatus`](super::CacheStatus).
     pub const CACHE: &str = "cache";
     /// `POST`: collects garbage; [`Collected`](super::Collected).

@@ -16,6 +16,7 @@ mod evict;
 mod facts;
 mod fill;
 mod fills;
+mod holds;
 mod judging;
 mod links;
 mod metrics;
@@ -44,6 +45,8 @@ use download::{BlobSource, BlobSourceKey, said_size};
 pub use error::CacheError;
 pub use fill::Follower;
 use fills::Fills;
+use holds::Holds;
+pub use holds::ImportHold;
 pub use judging::{BlobFinding, BlobReader, BlobReaders};
 use metrics::CacheMetrics;
 pub use opened::Opened;
@@ -84,6 +87,7 @@ struct CacheInner {
     file_memory: FileMemory,
     readings: Readings,
     fills: Fills,
+    holds: Holds,
     usage: Arc<Usage>,
     touched: Touched,
     /// Ensures that only one eviction runs at a time.
@@ -122,6 +126,7 @@ impl Cache {
         let inner = Arc::new(CacheInner {
             memory: Bounded::new(config.memory, |_, bytes| bytes.len() + ALLOCATION),
             fills: Fills::new(config.max_fills, config.orphan_fill_limit),
+            holds: Holds::default(),
             readings: Readings::new(file_memory.clone()),
             file_memory,
             usage,

@@ -34,7 +34,10 @@ mod weighing;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use bundle::{BundleImport, BundledImage, BundledManifest, ImportOutcome, ImportedImage};
+pub use bundle::{
+    BundleImport, BundledDatabase, BundledImage, BundledManifest, ImportOutcome, ImportedImage, MAX_BUNDLED_IMAGE,
+    MAX_BUNDLED_MANIFESTS,
+};
 pub use error::GateError;
 pub use exemptions::{ExemptionBook, ExemptionError};
 pub use explain::{ExplainedDecision, ExplainedEntry, Explanation};

@@ -35,6 +35,9 @@ pub enum DatabaseError {
         /// The error of the operating system.
         error: io::Error,
     },
+    /// Whoever imports it did not approve of it.
+    #[error("{0}")]
+    NotApproved(String),
     /// It is older than the one in use.
     #[error(
         "it was built at {offered}, before the one in use (built at {current}); to go back to it on purpose, use --force"

@@ -68,10 +68,27 @@ pub fn import(
     options: &ImportOptions,
     progress: &mut OnProgress<'_>,
 ) -> Result<Vec<InstalledGeneration>, DatabaseError> {
+    import_if(store, path, options, progress, &mut |_| Ok(()))
+}
+
+/// Decides whether databases that were read and verified are put into use, or says why not.
+pub type ApproveDatabases<'a> = dyn FnMut(&[&GenerationManifest]) -> Result<(), String> + 'a;
+
+/// The same as [`import`], if `approve` allows it. It is called once, with all databases, before any of them is in use.
+///
+/// # Errors
+/// The same, or [`DatabaseError::NotApproved`].
+pub fn import_if(
+    store: &AdvisoryStore,
+    path: &Path,
+    options: &ImportOptions,
+    progress: &mut OnProgress<'_>,
+    approve: &mut ApproveDatabases<'_>,
+) -> Result<Vec<InstalledGeneration>, DatabaseError> {
     let mut meter = Meter::new(options.limits, progress);
     let job = Job { store, options, from: path.display().to_string() };
     let staged = if path.is_dir() { job.directory(path, &mut meter)? } else { job.file(path, &mut meter)? };
-    job.install(staged)
+    job.install(staged, approve)
 }
 
 /// One import or fetch.
@@ -84,12 +101,18 @@ struct Job<'a> {
 
 impl Job<'_> {
     /// Puts complete databases into use, after all of them have been found to be new enough.
-    fn install(&self, staged: Vec<Staged>) -> Result<Vec<InstalledGeneration>, DatabaseError> {
+    fn install(
+        &self,
+        staged: Vec<Staged>,
+        approve: &mut ApproveDatabases<'_>,
+    ) -> Result<Vec<InstalledGeneration>, DatabaseError> {
         let (force, now) = (self.options.force, self.options.now);
         for Staged { manifest, .. } in &staged {
             let current = self.store.current(&manifest.source).unwrap_or_default();
             self.store.check_age(manifest, current.as_ref(), force, now)?;
         }
+        let offered: Vec<_> = staged.iter().map(|staged| &staged.manifest).collect();
+        approve(&offered).map_err(DatabaseError::NotApproved)?;
         staged.into_iter().map(|staged| self.store.install(staged, force, now)).collect()
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::parameter;
 use super::query::encode;
-pub use crate::gate::{BundledImage, ImportOutcome, ImportedImage};
+pub use crate::gate::{BundledDatabase, BundledImage, ImportOutcome, ImportedImage};
 use crate::oci::{Digest, ImageName};
 
 /// The result for one image of a [`PrefetchRequest`](super::PrefetchRequest) that asks for a bundle.
@@ -37,6 +37,8 @@ pub struct ImportRequest {
     /// Advisory databases that must be in use when it is judged, with the times when they were built.
     #[serde(default)]
     pub advisories: Vec<(String, Timestamp)>,
+    /// The import to which it belongs.
+    pub hold: u64,
 }
 
 /// Content that a gate may have already.
@@ -45,6 +47,48 @@ pub struct ImportRequest {
 pub struct MissingRequest {
     /// The digests, at most 5,000.
     pub digests: Vec<Digest>,
+    /// The import that needs them: they are not evicted until it ends.
+    #[serde(default)]
+    pub hold: Option<u64>,
+}
+
+/// The beginning of an import.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldRequest {
+    /// Whether images of offline upstreams may be evicted to make room.
+    #[serde(default)]
+    pub evict: bool,
+}
+
+/// The number of an import that has begun.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct HoldAnswer {
+    /// The number.
+    pub hold: u64,
+}
+
+/// The end of an import.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseRequest {
+    /// Its number.
+    pub hold: u64,
+}
+
+/// What an import that has ended left behind.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ReleaseAnswer {
+    /// The contents of the import that are not in the cache.
+    pub lost: Vec<Digest>,
+}
+
+/// Advisory databases of a bundle that are about to be put into use, for the audit record.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdvisoriesRequest {
+    /// The databases.
+    pub databases: Vec<BundledDatabase>,
 }
 
 /// One manifest or blob, as the query of a transfer.
@@ -60,16 +104,19 @@ pub struct ContentQuery {
     pub media_type: Option<String>,
     /// The namespace whose rules apply.
     pub namespace: String,
+    /// The import to which content that is sent belongs.
+    pub hold: Option<u64>,
 }
 
 impl ContentQuery {
     /// As a query.
     pub fn to_query(&self) -> String {
-        let Self { name, digest, size, media_type, namespace } = self;
+        let Self { name, digest, size, media_type, namespace, hold } = self;
         let kind = media_type.as_ref().map(|kind| format!("&media_type={}", encode(kind))).unwrap_or_default();
         let (host, repository) = (encode(name.host.as_str()), encode(name.repository.as_str()));
         let namespace = encode(namespace);
-        format!("host={host}&repository={repository}&digest={digest}&size={size}&namespace={namespace}{kind}")
+        let hold = hold.map(|hold| format!("&hold={hold}")).unwrap_or_default();
+        format!("host={host}&repository={repository}&digest={digest}&size={size}&namespace={namespace}{kind}{hold}")
     }
 
     /// From a query; `None` if a part is missing or invalid.
@@ -84,6 +131,7 @@ impl ContentQuery {
             size: parameter(query, "size")?.parse().ok()?,
             media_type: parameter(query, "media_type"),
             namespace: parameter(query, "namespace").unwrap_or_default(),
+            hold: parameter(query, "hold").map(|hold| hold.parse().ok()).unwrap_or_default(),
         })
     }
 }
@@ -100,9 +148,10 @@ mod tests {
             size: 1,
             media_type: Some("application/vnd.oci.image.manifest.v1+json".into()),
             namespace: "team".into(),
+            hold: Some(7),
         };
         assert_eq!(ContentQuery::from_query(&query.to_query()), Some(query.clone()));
-        let blob = ContentQuery { media_type: None, ..query };
+        let blob = ContentQuery { media_type: None, hold: None, ..query };
         assert_eq!(ContentQuery::from_query(&blob.to_query()), Some(blob));
         for wrong in ["", "host=a.test&repository=b&digest=sha256:1&size=1", "repository=b&size=1"] {
             assert_eq!(ContentQuery::from_query(wrong), None, "{wrong}");

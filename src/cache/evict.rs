@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::disk::Space;
 use super::usage::Reservation;
 use super::{CacheError, CacheInner};
-use crate::oci::{Digest, MAX_MANIFEST, Manifest};
+use crate::oci::{Digest, Host, MAX_MANIFEST, Manifest};
 use crate::store::{NewContent, StoreError, StoredContent};
 
 /// The number of candidates examined at a time.
@@ -61,12 +61,12 @@ impl CacheInner {
         if let Some(max_age) = self.config.max_age {
             let age = SignedDuration::try_from(max_age).unwrap_or(SignedDuration::MAX);
             let before = self.clock.now().saturating_sub(age).unwrap_or(Timestamp::MIN);
-            self.evict(u64::MAX, Some(before), &mut freed).await.map_err(CacheError::store)?;
+            self.evict(u64::MAX, Some(before), &[], &mut freed).await.map_err(CacheError::store)?;
         }
         let excess = self.excess(0);
         if excess > 0 {
             let below = excess + self.slack();
-            self.evict(below, None, &mut freed).await.map_err(CacheError::store)?;
+            self.evict(below, None, &[], &mut freed).await.map_err(CacheError::store)?;
         }
         self.bound_facts(&mut freed).await.map_err(CacheError::store)?;
         self.report(&freed);
@@ -83,7 +83,7 @@ impl CacheInner {
         let above = self.usage.stored().saturating_sub(percent(self.config.max_size, self.config.low_watermark));
         let already = freed.bytes;
         if above > 0 {
-            self.evict(above + already, None, &mut freed).await.map_err(CacheError::store)?;
+            self.evict(above + already, None, &[], &mut freed).await.map_err(CacheError::store)?;
         }
         self.report(&freed);
         Ok(freed)
@@ -99,26 +99,43 @@ impl CacheInner {
         {
             return Ok(reservation);
         }
-        self.free(self.excess(bytes).max(1)).await;
-        match self.disk.space() {
-            Ok(space) if space.free < bytes.saturating_add(self.kept_free(space)) => {
-                let kept = self.kept_free(space);
-                Err(NoRoom::Disk(format!(
-                    "{} bytes are free, of which {kept} must stay free (cache.min_free)",
-                    space.free
-                )))
-            }
-            _ => self.usage.reserve(bytes, self.config.max_size).ok_or(NoRoom::InUse),
+        self.free(self.excess(bytes).max(1), &[]).await;
+        match self.full_disk(bytes) {
+            Some(full) => Err(full),
+            None => self.usage.reserve(bytes, self.config.max_size).ok_or(NoRoom::InUse),
         }
     }
 
-    /// Frees at least this many bytes, if that is possible.
-    pub(super) async fn free(&self, bytes: u64) {
+    /// Reserves space for content that is imported, which nobody can fetch again. It must fit below the high watermark, so that
+    /// it is not evicted when the import has ended. Images of `spared` registries are not evicted for it.
+    pub(super) async fn reserve_for_import(&self, bytes: u64, spared: &[Host]) -> Result<Reservation, NoRoom> {
+        let limit = percent(self.config.max_size, self.config.high_watermark);
+        if bytes > limit {
+            return Err(NoRoom::TooLarge);
+        }
+        let reserve = || (self.excess(bytes) == 0).then(|| self.usage.reserve(bytes, limit)).flatten();
+        if let Some(reservation) = reserve() {
+            return Ok(reservation);
+        }
+        self.free(self.excess(bytes).max(1), spared).await;
+        reserve().ok_or_else(|| self.full_disk(bytes).unwrap_or(NoRoom::Kept))
+    }
+
+    /// Why the disk has no room for this many bytes, if it has none.
+    fn full_disk(&self, bytes: u64) -> Option<NoRoom> {
+        let space = self.disk.space().ok()?;
+        let kept = self.kept_free(space);
+        let message = || format!("{} bytes are free, of which {kept} must stay free (cache.min_free)", space.free);
+        (space.free < bytes.saturating_add(kept)).then(|| NoRoom::Disk(message()))
+    }
+
+    /// Frees at least this many bytes, if that is possible without images of `spared` registries.
+    pub(super) async fn free(&self, bytes: u64, spared: &[Host]) {
         let _turn = self.evicting.lock().await;
         let mut freed = Freed::default();
         let evicted = async {
             self.write_down_use().await?;
-            self.evict(bytes.saturating_add(self.slack()), None, &mut freed).await
+            self.evict(bytes.saturating_add(self.slack()), None, spared, &mut freed).await
         };
         if let Err(error) = evicted.await {
             tracing::warn!(%error, "cannot free space in the cache");
@@ -163,11 +180,12 @@ impl CacheInner {
     }
 
     /// Evicts until this many bytes are freed or nothing more can be evicted; with `unused_since`, only content older
-    /// than that.
+    /// than that; with `spared`, no image of these registries.
     pub(super) async fn evict(
         &self,
         bytes: u64,
         unused_since: Option<Timestamp>,
+        spared: &[Host],
         freed: &mut Freed,
     ) -> Result<(), StoreError> {
         let is_old = |content: &StoredContent| unused_since.is_none_or(|since| content.used_at < since);
@@ -180,7 +198,7 @@ impl CacheInner {
         }
         let mut kept = 0;
         loop {
-            let candidates = self.store.node.oldest_manifests(unused_since, kept, BATCH).await?;
+            let candidates = self.store.node.oldest_manifests(unused_since, spared, (kept, BATCH)).await?;
             if candidates.is_empty() {
                 return Ok(());
             }
@@ -198,7 +216,9 @@ impl CacheInner {
 
     /// Removes all of these files or, if one is in use, none. Returns false if they stay.
     async fn remove_together(&self, parts: &[StoredContent], freed: &mut Freed) -> Result<bool, StoreError> {
-        let in_use = |digest| self.readings.is_read(digest) || self.fills.is_filled(digest);
+        let now = self.clock.now();
+        let in_use =
+            |digest| self.readings.is_read(digest) || self.fills.is_filled(digest) || self.holds.is_held(digest, now);
         if parts.is_empty() || parts.iter().any(|part| in_use(part.digest)) {
             return Ok(false);
         }
@@ -324,6 +344,11 @@ pub(super) enum NoRoom {
     Disk(String),
     #[error("everything else in the cache is in use")]
     InUse,
+    #[error(
+        "what could be evicted for it is pinned, in use, part of this import, or of an offline upstream, which an import does \
+         not evict; raise cache.max_size, or import with --evict"
+    )]
+    Kept,
     #[error("it is larger than the maximum size of the cache (cache.max_size)")]
     TooLarge,
 }

@@ -28,7 +28,7 @@ impl CacheInner {
             let before = freed.files;
             if self.store.live_bytes().await? > low {
                 let part = self.usage.stored() / PART + 1;
-                self.evict(freed.bytes.saturating_add(part), None, freed).await?;
+                self.evict(freed.bytes.saturating_add(part), None, &[], freed).await?;
             }
             if freed.files == before {
                 break;

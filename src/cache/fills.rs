@@ -120,7 +120,7 @@ impl CacheInner {
         let reservation = self.reserve(size).await?;
         let mut made = self.disk.partial(digest, size).await;
         if made.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::StorageFull) {
-            self.free(size).await;
+            self.free(size, &[]).await;
             made = self.disk.partial(digest, size).await;
         }
         match made {

@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::disk::Partial;
-use super::{Cache, CacheError};
-use crate::oci::{Digest, Hasher, ImageName, Manifest};
+use super::{Cache, CacheError, ImportHold};
+use crate::oci::{Digest, Hasher, ImageName, MAX_MANIFEST, Manifest};
 use crate::store::{NewContent, NewFacts};
 
 /// The number of chunks queued between the network and the disk.
@@ -57,12 +57,18 @@ impl Cache {
     ///
     /// # Errors
     /// See [`NotReceived`].
-    pub async fn receive<S>(&self, digest: Digest, size: u64, mut pieces: S) -> Result<(), NotReceived>
+    pub async fn receive<S>(
+        &self,
+        hold: &ImportHold,
+        (digest, size): (Digest, u64),
+        mut pieces: S,
+    ) -> Result<(), NotReceived>
     where
         S: Stream<Item = io::Result<Bytes>> + Send + Unpin,
     {
         let inner = self.inner.clone();
-        let reserved = inner.reserve(size).await.map_err(|error| NotReceived::NoRoom(error.to_string()))?;
+        let reserved = inner.reserve_for_import(size, &hold.spared).await;
+        let reserved = reserved.map_err(|error| NotReceived::NoRoom(error.to_string()))?;
         let partial = inner.disk.partial(digest, size).await.map_err(NotReceived::Disk)?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         // A task of its own: the file gets its name and its row, or neither, whatever happens to the request.
@@ -100,6 +106,22 @@ impl Cache {
         let link = |facts: NewFacts, blob: &crate::oci::Descriptor| facts.link(name, blob.digest, blob.size, now);
         let links = manifest.descriptors().fold(NewFacts::new(now), link);
         self.inner.store.facts.record(links).await.map_err(CacheError::store)
+    }
+
+    /// Stores a manifest that was read and verified completely, for a running import.
+    ///
+    /// # Errors
+    /// [`NotReceived::NoRoom`] and [`NotReceived::Disk`].
+    pub async fn receive_manifest(&self, hold: &ImportHold, manifest: &Manifest) -> Result<(), NotReceived> {
+        let (inner, Manifest { digest, bytes, .. }) = (&self.inner, manifest);
+        if inner.disk.has(*digest) && self.peek(*digest, MAX_MANIFEST).await.is_some() {
+            return Ok(());
+        }
+        let reserved = inner.reserve_for_import(bytes.len() as u64, &hold.spared).await;
+        let reserved = reserved.map_err(|error| NotReceived::NoRoom(error.to_string()))?;
+        inner.disk.write(*digest, bytes.clone()).await.map_err(NotReceived::Disk)?;
+        inner.stored(NewContent::manifest(manifest, inner.clock.now()), Some(reserved)).await;
+        Ok(())
     }
 
     /// The size of content on disk in bytes; `None` if it is not there.

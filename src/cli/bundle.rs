@@ -14,7 +14,7 @@ const EXPORT_EXAMPLES: &str = "Examples:
   pullgate bundle export --config pullgate.toml -f shop.tar --platform linux/arm64 --with-advisories nginx:1.27";
 const IMPORT_EXAMPLES: &str = "Examples:
   pullgate bundle import --config pullgate.toml --dry-run shop.tar
-  pullgate bundle import --config pullgate.toml shop.tar";
+  pullgate bundle import --config pullgate.toml --with-advisories shop.tar";
 
 /// The bundle commands.
 #[derive(Debug, clap::Subcommand)]

@@ -2,13 +2,16 @@
 //! other direction, see `import`.
 
 mod import;
+mod received;
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use import::{BundleImport, ImportOutcome, ImportedImage};
+pub use received::MAX_MANIFESTS as MAX_BUNDLED_MANIFESTS;
 
 use super::{Gate, GateError, Target};
 use crate::oci::{
@@ -25,6 +28,9 @@ const SUFFIXES: [&str; 3] = [".sig", ".att", ".sbom"];
 const MAX_PAGES: usize = 10;
 /// The largest list of referrers that is carried, in bytes.
 const MAX_LIST: usize = 64 * 1024;
+
+/// The largest description of an image in a bundle, as JSON, in bytes.
+pub const MAX_BUNDLED_IMAGE: usize = 16 * 1024 * 1024;
 
 /// An image in a bundle.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -76,6 +82,27 @@ pub struct BundledList {
     pub subject: Digest,
     /// The list.
     pub list: AttachedList,
+}
+
+/// An advisory database in a bundle.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct BundledDatabase {
+    /// The source: `trivy-db`, `osv-pypi`.
+    pub source: String,
+    /// When the source built it, as it states.
+    pub built: Timestamp,
+    /// The digests of its files.
+    pub digests: Vec<Digest>,
+    /// The number of its advisories.
+    pub rows: u64,
+}
+
+impl fmt::Display for BundledDatabase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: built {}, {} advisories", self.source, self.built, self.rows)?;
+        self.digests.iter().try_for_each(|digest| write!(f, ", {digest}"))
+    }
 }
 
 impl Gate {

@@ -132,6 +132,11 @@ impl ManifestJudge {
         Ok(Judgement { judged, enforced, audited, decision, at: self.clock.now() })
     }
 
+    /// Whether the media types of a manifest say that it is no image. Nothing is proven.
+    pub(super) fn claims_no_image(&self, manifest: &Manifest) -> bool {
+        self.kinds.claim(manifest).is_some()
+    }
+
     /// Judges a manifest again, as if it was pulled by this reference, with what is known: no registry and no service is
     /// asked, and no layers are read. Where signatures are not known any more, the vulnerabilities alone may still deny it.
     ///

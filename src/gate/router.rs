@@ -44,6 +44,11 @@ impl Router {
         Self { upstreams }
     }
 
+    /// The hosts of the upstreams that are offline.
+    pub(super) fn offline_hosts(&self) -> Vec<Host> {
+        self.upstreams.offline_hosts()
+    }
+
     /// Checks the health of the upstreams until shutdown.
     pub(super) fn watch(&self, tasks: &Tasks) {
         self.upstreams.watch(tasks);

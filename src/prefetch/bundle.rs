@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{FetchError, Prefetcher, chosen};
-use crate::gate::{BundledImage, BundledManifest};
+use crate::gate::{BundledImage, BundledManifest, MAX_BUNDLED_IMAGE, MAX_BUNDLED_MANIFESTS};
 use crate::oci::{Content, Digest, ImageReference, Manifest, Platform, Reference};
 use crate::scope::Scope;
 
@@ -22,7 +22,15 @@ impl Prefetcher {
         platforms: &[Platform],
         scope: &Scope,
     ) -> Result<BundledImage, String> {
-        self.plan(image, platforms, scope).await.map_err(|error| format!("{image}: {error}"))
+        let planned = self.plan(image, platforms, scope).await.map_err(|error| format!("{image}: {error}"))?;
+        // Noticed here, not on the other side, where nothing can be exported again.
+        match serde_json::to_vec(&planned) {
+            Ok(text) if text.len() <= MAX_BUNDLED_IMAGE => Ok(planned),
+            Ok(_) => {
+                Err(format!("{image}: its lists of attached manifests are too long to import; export fewer platforms"))
+            }
+            Err(error) => Err(format!("{image}: {error}")),
+        }
     }
 
     async fn plan(
@@ -51,14 +59,11 @@ impl Prefetcher {
             let (list, more) = self.gate.list_attached(image, subject.digest, scope).await?;
             notes.extend(more);
             let digests: Vec<_> = list.list.digests().into_iter().filter(|digest| known.insert(*digest)).collect();
-            if digests.len() > MAX_ATTACHED {
-                notes.push(format!(
-                    "only {MAX_ATTACHED} of {} attached manifests of {}",
-                    digests.len(),
-                    subject.digest
-                ));
+            let most = most_attached(own.len(), manifests.len());
+            if digests.len() > most {
+                notes.push(format!("only {most} of {} attached manifests of {}", digests.len(), subject.digest));
             }
-            for digest in digests.into_iter().take(MAX_ATTACHED) {
+            for digest in digests.into_iter().take(most) {
                 match self.manifest(&name, Reference::Digest(digest), scope).await {
                     Ok(manifest) => manifests.push(described(&manifest, true)),
                     Err(error) => notes.push(format!("attached manifest {digest}: {error}")),
@@ -70,11 +75,30 @@ impl Prefetcher {
     }
 }
 
+/// How many manifests can be attached to one more manifest, so that an import accepts the image: `own` are part of it, and
+/// `so_far` are in the bundle already.
+fn most_attached(own: usize, so_far: usize) -> usize {
+    MAX_BUNDLED_MANIFESTS.saturating_sub(so_far.max(own)).min(MAX_ATTACHED)
+}
+
 fn described(manifest: &Manifest, is_attached: bool) -> BundledManifest {
     BundledManifest {
         digest: manifest.digest,
         size: manifest.bytes.len() as u64,
         media_type: manifest.media_type.clone(),
         is_attached,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_has_no_more_manifests_than_an_import_accepts() {
+        let own = 13;
+        let total = (0..own).fold(own, |so_far, _| so_far + most_attached(own, so_far));
+        assert_eq!((most_attached(1, 1), total), (MAX_ATTACHED, MAX_BUNDLED_MANIFESTS));
+        assert_eq!(most_attached(own, MAX_BUNDLED_MANIFESTS), 0);
     }
 }

@@ -18,12 +18,17 @@ pub enum TagImport {
 }
 
 impl Resolver {
-    /// Makes a manifest known as if the repository had delivered it. Nothing is stored about it until a request is
-    /// [admitted](Self::admitted) to it.
-    pub async fn deliver(&self, name: &ImageName, manifest: &Arc<Manifest>) {
-        self.inner.cache.keep(manifest).await;
+    /// Makes a manifest in the cache known as if the repository had delivered it. Nothing is stored about it until a request
+    /// is [admitted](Self::admitted) to it.
+    pub fn deliver(&self, name: &ImageName, manifest: &Arc<Manifest>) {
         self.inner.facts.learn_manifest(name, manifest);
         self.inner.manifests.insert((name.clone(), manifest.digest), manifest.clone());
+    }
+
+    /// Forgets that a manifest was [delivered](Self::deliver), unless it is stored that the repository has it.
+    pub fn withdraw(&self, name: &ImageName, digest: Digest) {
+        self.inner.manifests.remove(&(name.clone(), digest));
+        self.inner.facts.withdraw(name, digest);
     }
 
     /// Records what a repository listed as attached to a manifest, unless a newer list is recorded.

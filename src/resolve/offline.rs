@@ -26,12 +26,13 @@ impl OfflineContent for Resolver {
 
     fn blob<'a>(&'a self, name: &'a ImageName, digest: Digest, limit: usize) -> BoxFuture<'a, OfflineAnswer<Bytes>> {
         Box::pin(async move {
-            match self.inner.facts.has_blob(name, digest).await {
-                Ok(true) => match self.inner.cache.peek(digest, limit).await {
-                    Some(bytes) => OfflineAnswer::Here(bytes),
-                    None => OfflineAnswer::Unknown,
-                },
-                Ok(false) | Err(_) => OfflineAnswer::Unknown,
+            // For evidence, it is enough that a manifest of the repository names the blob. Clients need more: the repository
+            // must have delivered it.
+            let is_linked = self.inner.facts.has_blob(name, digest).await.unwrap_or_default();
+            let is_named = async || self.inner.facts.naming(name, digest).await.is_ok_and(|named| !named.is_empty());
+            match is_linked || is_named().await {
+                true => self.inner.cache.peek(digest, limit).await.map_or(OfflineAnswer::Unknown, OfflineAnswer::Here),
+                false => OfflineAnswer::Unknown,
             }
         })
     }

@@ -147,6 +147,14 @@ impl Recent {
         }
     }
 
+    /// Removes what is known about a manifest, unless it must be written. Returns the manifest.
+    pub(super) fn withdraw(&mut self, name: &ImageName, digest: Digest) -> Option<Arc<Manifest>> {
+        let at = self.entries.iter().position(|entry| entry.is(name, digest) && !entry.is_due)?;
+        let gone = self.entries.remove(at)?;
+        self.bytes -= gone.weight();
+        Some(gone.manifest)
+    }
+
     /// The known facts about a manifest.
     pub(super) fn get(&self, name: &ImageName, digest: Digest) -> Option<&RecentManifest> {
         self.entries.iter().find(|entry| entry.is(name, digest))

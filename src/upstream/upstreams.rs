@@ -121,6 +121,12 @@ impl Upstreams {
         join_all(reachable.map(|upstream| upstream.check())).await;
     }
 
+    /// The hosts of those that are offline.
+    pub fn offline_hosts(&self) -> Vec<Host> {
+        let table = self.current.load();
+        table.all.iter().filter(|upstream| upstream.config().offline).map(|upstream| upstream.host().clone()).collect()
+    }
+
     /// Sets who answers in place of the upstreams that are offline. The first call counts.
     pub fn set_offline_content(&self, content: &Arc<dyn OfflineContent>) {
         self.current.load().set_offline_content(self.offline.get_or_init(|| content.clone()));
@@ -165,7 +171,8 @@ impl UpstreamTable {
     fn name(&mut self, config: &Config) -> Result<(), ConfigError> {
         let index = self.all.len();
         for host in [&config.host].into_iter().chain(&config.aliases) {
-            if self.by_host.insert(host.clone(), index).is_some() {
+            // An alias may repeat the name of its own upstream.
+            if self.by_host.insert(host.clone(), index).is_some_and(|other| other != index) {
                 return Err(ConfigError::Twice(host.to_string()));
             }
         }

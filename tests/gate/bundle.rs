@@ -15,6 +15,7 @@ use crate::commands::{pullgate, text};
 use crate::harness::{ALLOW_ALL, Gate, HOST, TestGate, policy};
 use crate::pull::{multi, simple};
 use crate::scanner;
+use crate::sigstore::Instance;
 use crate::support::{TestRegistry, temp_dir};
 
 const SIGNED: &str = "  - {name: \"*\", policy: {trust: release}}\n";
@@ -338,10 +339,196 @@ async fn advisory_databases_travel_with_the_images() {
     let done = export(&gate, &file, &words).await;
     assert!(done.status.success(), "{}", text(&done));
     let gate = offline(&nowhere, &gate, &policy(scanner::SCANNED)).await;
+    // A bundle's databases decide for the whole gate: nothing of them is used unless the operator asks for it.
+    let done = import(&gate, &file, &["--config", &config(&gate), "--dry-run", "--with-advisories"]).await;
+    assert!(text(&done).contains("not used in a dry run"), "{}", text(&done));
     let done = import(&gate, &file, &["--config", &config(&gate)]).await;
+    assert!(text(&done).contains("--with-advisories puts them into use"), "{}", text(&done));
+    assert!(!done.status.success() && !text(&done).contains(": imported"), "{}", text(&done));
+    assert_eq!(sources(&gate), Vec::<String>::new());
+    let done = import(&gate, &file, &["--config", &config(&gate), "--with-advisories"]).await;
     assert_eq!(done.status.code(), Some(2), "{}", text(&done));
+    let used = sources(&gate);
+    assert_eq!(used.len(), 1, "{used:?}");
     assert!(text(&done).contains(&format!("{}: imported", images[0])), "{}", text(&done));
     assert!(text(&done).contains("CVE-2022-28346"), "{}", text(&done));
     assert_eq!(gate.get("/library/good/manifests/1").await.status, 200);
     assert_eq!(gate.get("/library/bad/manifests/1").await.status, 404);
+    let (_, records) = gate.stop_and_read_audit().await;
+    let recorded: Vec<_> = records.iter().filter(|record| record["decision"] == "import-advisories").collect();
+    let [record] = recorded[..] else { panic!("one record: {recorded:?}") };
+    let reasons = record["reasons"].to_string();
+    assert!(reasons.contains(&used[0]) && reasons.contains("sha256:") && reasons.contains("built 20"), "{record}");
+    assert!(record["client"] != "", "{record}");
+}
+
+/// The sources of advisory databases that a gate has.
+fn sources(gate: &Gate) -> Vec<String> {
+    let folder = std::fs::read_dir(gate.file("state/advisories")).into_iter().flatten().flatten();
+    folder.filter(|entry| entry.path().is_dir()).map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Adds a file to the bundle's own manifest.
+fn with_layer(files: &Files, media_type: &str, title: &str, bytes: &[u8]) -> Files {
+    let mut files = files.clone();
+    let mut index: Value = serde_json::from_slice(&files["index.json"]).expect("JSON");
+    let own = blob(&index["manifests"][0]["digest"]);
+    let mut manifest: Value = serde_json::from_slice(&files[&own]).expect("a manifest");
+    let digest = json!(Digest::sha256(bytes));
+    files.insert(blob(&digest), bytes.to_vec());
+    manifest["layers"].as_array_mut().expect("layers").push(json!({
+        "mediaType": media_type, "digest": digest, "size": bytes.len(),
+        "annotations": {"org.opencontainers.image.title": title}
+    }));
+    let bytes = manifest.to_string().into_bytes();
+    index["manifests"][0]["digest"] = json!(Digest::sha256(&bytes));
+    index["manifests"][0]["size"] = json!(bytes.len());
+    files.insert(blob(&index["manifests"][0]["digest"]), bytes);
+    files.insert("index.json".into(), index.to_string().into_bytes());
+    files
+}
+
+const ROOT: &str = "application/vnd.dev.sigstore.trustedroot+json";
+
+/// The sender of a bundle chooses neither the names of the files nor content that is no trusted root, and replaces nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trusted_roots_of_a_bundle_replace_no_file() {
+    let (registry, nowhere, folder) = (TestRegistry::start().await, TestRegistry::start().await, temp_dir());
+    registry.push("library/app", Some("1"), &simple("app"));
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let (file, changed) = (folder.path().join("app.tar"), folder.path().join("changed.tar"));
+    let done = export(&gate, &file, &[&name("library/app", "1")]).await;
+    assert!(done.status.success(), "{}", text(&done));
+    let good = files(&file);
+    let deny = policy("  - {name: \"*/nothing\", policy: {}}\n");
+    let gate = offline(&nowhere, &gate, &deny).await;
+    let policies = gate.file("policies").display().to_string();
+    let before = std::fs::read(gate.file("policies/default.yaml")).expect("a policy");
+    // A policy as a trusted root: nothing at all happens.
+    write(&changed, &with_layer(&good, ROOT, "default.yaml", ALLOW_ALL.as_bytes()));
+    let done = import(&gate, &changed, &["--trusted-roots", &policies]).await;
+    assert_eq!(done.status.code(), Some(1), "{}", text(&done));
+    assert!(text(&done).contains("nothing is imported"), "{}", text(&done));
+    // A real root under the name of the policy, and of a root that is in use.
+    let root = Instance::new().trusted_root().to_string();
+    let in_use = gate.file("policies/trusted_root-1.json");
+    std::fs::write(&in_use, "mine").expect("a file");
+    let one = with_layer(&good, ROOT, "default.yaml", root.as_bytes());
+    let other = Instance::new().trusted_root().to_string();
+    write(&changed, &with_layer(&one, ROOT, "trusted_root-1.json", other.as_bytes()));
+    let done = import(&gate, &changed, &["--trusted-roots", &policies]).await;
+    assert_eq!(done.status.code(), Some(2), "the policy denies the image: {}", text(&done));
+    assert_eq!(std::fs::read(gate.file("policies/default.yaml")).expect("a policy"), before);
+    assert_eq!(std::fs::read(&in_use).expect("a file"), b"mine");
+    for root in [&root, &other] {
+        let digest = Digest::sha256(root.as_bytes());
+        assert!(text(&done).contains(&digest.to_string()), "the digest to compare: {}", text(&done));
+        let written = std::fs::read(gate.file(&format!("policies/trusted_root-{}.json", digest.hex())));
+        assert_eq!(written.expect("a root"), root.as_bytes());
+    }
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 404);
+}
+
+/// What is only listed as attached, or is an image, is left out. A dry run leaves nothing that a client can get.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_that_is_listed_as_attached_does_not_become_available() {
+    let (registry, nowhere, folder) = (TestRegistry::start().await, TestRegistry::start().await, temp_dir());
+    let (app, other) = (simple("app"), simple("other"));
+    registry.push("library/app", Some("1"), &app);
+    registry.push("library/app", Some("2"), &other);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let (file, changed) = (folder.path().join("app.tar"), folder.path().join("changed.tar"));
+    let done = export(&gate, &file, &[&name("library/app", "1"), &name("library/app", "2")]).await;
+    assert!(done.status.success(), "{}", text(&done));
+    let hidden = with_document(&files(&file), |document| {
+        let mut manifest = document["images"][1]["manifests"][0].clone();
+        manifest["is_attached"] = json!(true);
+        let list = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [
+            {"mediaType": manifest["media_type"], "digest": manifest["digest"], "size": manifest["size"]}
+        ]});
+        let images = document["images"].as_array_mut().expect("images");
+        images.truncate(1);
+        images[0]["manifests"].as_array_mut().expect("manifests").push(manifest);
+        images[0]["attached"][0]["list"]["referrers"] = json!(list.to_string());
+    });
+    write(&changed, &hidden);
+    let gate = offline(&nowhere, &gate, ALLOW_ALL).await;
+    let is_absent = async |digest: Digest, layer: Digest| {
+        let manifest = gate.get(&format!("/library/app/manifests/{digest}")).await;
+        assert_eq!(manifest.status, 404, "{}", manifest.text());
+        assert_eq!(gate.get(&format!("/library/app/blobs/{layer}")).await.status, 404);
+    };
+    let done = import(&gate, &changed, &["--dry-run"]).await;
+    assert!(done.status.success() && text(&done).contains("it is left out"), "{}", text(&done));
+    is_absent(app.root, app.layers[0]).await;
+    is_absent(other.root, other.layers[0]).await;
+    let done = import(&gate, &changed, &[]).await;
+    assert!(done.status.success() && text(&done).contains("it is left out"), "{}", text(&done));
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    is_absent(other.root, other.layers[0]).await;
+    // A list that no client could read is no evidence.
+    let garbage = with_document(&files(&file), |document| {
+        document["images"][0]["attached"][0]["list"]["referrers"] = json!("{\"manifests\": 1}");
+    });
+    write(&changed, &garbage);
+    let done = import(&gate, &changed, &[]).await;
+    assert!(!done.status.success() && text(&done).contains("is unacceptable"), "{}", text(&done));
+    // Nothing to import is no success.
+    let empty = with_document(&files(&file), |document| document["images"] = json!([]));
+    write(&changed, &empty);
+    let done = import(&gate, &changed, &[]).await;
+    assert_eq!(done.status.code(), Some(1), "{}", text(&done));
+    assert!(text(&done).contains("it has no images"), "{}", text(&done));
+}
+
+/// Layers that cannot be compressed.
+fn noise(seed: u64, size: usize) -> Built {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(size).collect();
+    Image::linux_amd64().layer(Layer::gzip(&Tree::new().file("noise", bytes))).build()
+}
+
+/// An import that says that an image is imported has it complete, whatever the size of the cache; and what was imported
+/// before stays, unless the operator gives it up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_evicts_nothing_that_only_an_import_can_bring() {
+    let (registry, nowhere, folder) = (TestRegistry::start().await, TestRegistry::start().await, temp_dir());
+    let images: Vec<Built> = (0..6).map(|number| noise(number, 700_000)).collect();
+    for (number, image) in images.iter().enumerate() {
+        registry.push("library/app", Some(&number.to_string()), image);
+    }
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let (all, last) = (folder.path().join("all.tar"), folder.path().join("last.tar"));
+    let names: Vec<String> = (0..6).map(|number| name("library/app", &number.to_string())).collect();
+    let words: Vec<&str> = names.iter().map(String::as_str).collect();
+    let done = export(&gate, &all, &words).await;
+    assert!(done.status.success(), "{}", text(&done));
+    assert!(export(&gate, &last, &words[5..]).await.status.success());
+    let made = TestGate::new(&nowhere, ALLOW_ALL).upstream("offline = true").with("[cache]\nmax_size = \"3MiB\"");
+    let gate = made.start().await;
+    let is_complete = async |number: usize| {
+        let image = &images[number];
+        let manifest = gate.get(&format!("/library/app/manifests/{number}")).await.status;
+        let layer = gate.get(&format!("/library/app/blobs/{}", image.layers[0])).await.status;
+        (manifest, layer)
+    };
+    let done = import(&gate, &all, &[]).await;
+    assert_eq!(done.status.code(), Some(1), "{}", text(&done));
+    assert!(text(&done).contains("no room in the cache"), "{}", text(&done));
+    let said: Vec<bool> = names.iter().map(|name| text(&done).contains(&format!("{name}: imported"))).collect();
+    let count = said.iter().filter(|said| **said).count();
+    assert!(count > 0 && count < 6, "{}", text(&done));
+    for (number, said) in said.iter().enumerate() {
+        let expected = if *said { (200, 200) } else { (404, 404) };
+        assert_eq!(is_complete(number).await, expected, "image {number}: {}", text(&done));
+    }
+    let done = import(&gate, &last, &[]).await;
+    assert_eq!(done.status.code(), Some(1), "{}", text(&done));
+    assert!(text(&done).contains("import with --evict"), "{}", text(&done));
+    for number in (0..6).filter(|number| said[*number]) {
+        assert_eq!(is_complete(number).await, (200, 200), "image {number}");
+    }
+    let done = import(&gate, &last, &["--evict"]).await;
+    assert!(done.status.success(), "{}", text(&done));
+    assert_eq!(is_complete(5).await, (200, 200));
 }

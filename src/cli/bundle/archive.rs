@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use tar::{Archive, EntryType, Header};
 
 use crate::oci::{Algorithm, Digest, Hasher};
@@ -88,7 +90,8 @@ impl BundleArchive {
         Ok(BufReader::with_capacity(256 * 1024, file).take(place.size))
     }
 
-    fn wrong(&self, what: impl std::fmt::Display) -> String {
+    /// A message about this archive.
+    pub(super) fn wrong(&self, what: impl std::fmt::Display) -> String {
         format!("{}: {what}", self.path.display())
     }
 }
@@ -157,7 +160,7 @@ impl BundleWriter {
     /// cut off.
     ///
     /// # Errors
-    /// The file cannot be written, or the archive exists.
+    /// The file cannot be written, or is a link or something else than a partial bundle; or the archive exists.
     pub(super) fn open(target: &Path) -> Result<Self, String> {
         if target.exists() {
             return Err(format!("{} exists already", target.display()));
@@ -166,9 +169,20 @@ impl BundleWriter {
         path.push(".partial");
         let path = PathBuf::from(path);
         let failed = |error: io::Error| format!("{}: {error}", path.display());
-        let mut file =
-            File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        // In a shared directory, another user could have put a link or a pipe there.
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+        let mut options = File::options();
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .custom_flags(i32::try_from(flags).unwrap_or_default());
+        let mut file = options.open(&path).map_err(failed)?;
         let (files, end) = whole_files(&file).map_err(failed)?;
+        if !is_partial(&file, &files).map_err(failed)? {
+            return Err(format!("{}: this is no partial bundle; remove it, or choose another name", path.display()));
+        }
         file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end))).map_err(failed)?;
         Ok(Self { file, path, target: target.to_owned(), files })
     }
@@ -320,6 +334,20 @@ fn whole_files(mut file: &File) -> io::Result<(BTreeMap<String, FilePlace>, u64)
         end = next;
     }
     Ok((files, end))
+}
+
+/// Whether a file with these whole files was begun by an export: it is empty, or begins with the first file of a bundle.
+fn is_partial(mut file: &File, files: &BTreeMap<String, FilePlace>) -> io::Result<bool> {
+    let metadata = file.metadata()?;
+    let mut start = vec![0; OTHER_FILES[0].len().min(usize::try_from(metadata.len()).unwrap_or(usize::MAX))];
+    if !metadata.is_file() {
+        return Ok(false);
+    }
+    file.seek(SeekFrom::Start(0))?;
+    file.read_exact(&mut start)?;
+    // The first header may be all that an interrupted export wrote.
+    let is_begun = OTHER_FILES[0].as_bytes().starts_with(&start) && metadata.len() < 2 * BLOCK;
+    Ok(files.contains_key(OTHER_FILES[0]) || is_begun)
 }
 
 /// Whether a blob has the digest of its name. Other files are verified by those who read them.

@@ -181,6 +181,7 @@ fn carry(
         size,
         media_type,
         namespace: namespace.to_owned(),
+        hold: None,
     };
     let mut blobs = BTreeSet::new();
     for manifest in &image.manifests {

@@ -1,25 +1,25 @@
 //! `pullgate bundle import`.
 
+mod databases;
+mod roots;
+mod session;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use indicatif::ProgressBar;
 use jiff::Timestamp;
 
+use self::roots::CarriedRoots;
+use self::session::ImportSession;
 use super::archive::BundleArchive;
-use super::layout::MAX_ROOT;
 use super::reading::OpenedBundle;
-use crate::advisories::{self, AdvisoryStore, ImportOptions};
-use crate::api::{BundledImage, ContentQuery, ImportOutcome, ImportRequest, ImportedImage, MissingRequest, path};
-use crate::cli::remote::{ContentClient, post, progress_bar, run_job};
+use crate::api::{BundledImage, ContentQuery, ImportOutcome, ImportRequest, ImportedImage, path};
+use crate::cli::remote::{ContentClient, progress_bar, run_job};
 use crate::cli::{CommandError, Exit, GateArgs, Output, fail};
-use crate::oci::{Descriptor, Digest, MAX_MANIFEST, Manifest};
-use crate::runtime::{Clock, create_private_dir, printable};
-
-/// The most digests that are asked for at once.
-const AT_ONCE: usize = 1000;
+use crate::oci::{Digest, MAX_MANIFEST, Manifest};
+use crate::runtime::printable;
 
 /// The source of an advisory database, and when it built the database.
 type BuiltDatabase = (String, Timestamp);
@@ -29,16 +29,23 @@ type BuiltDatabase = (String, Timestamp);
 pub(in crate::cli) struct ImportArgs {
     /// The archive that `bundle export` wrote.
     file: PathBuf,
-    /// Only judge the images: they do not become available, and advisory databases are not imported. What is attached to
-    /// them, such as signatures, is, because it is needed to judge.
+    /// Only judge the images: they do not become available, and advisory databases are not imported. Signatures and other
+    /// evidence about them are stored, because they are needed to judge.
     #[arg(long)]
     dry_run: bool,
     /// Let tags refer to the images of the bundle even if they were seen later to refer to others; also use older advisory
     /// databases.
     #[arg(long)]
     force: bool,
-    /// Write the trusted roots of Sigstore in the bundle to this directory. They are used only if `trust.trusted_roots` names
-    /// them.
+    /// Put the advisory databases of the bundle into use. They decide which vulnerabilities this gate knows, for all images.
+    #[arg(long)]
+    with_advisories: bool,
+    /// Make room by evicting images of offline upstreams, which can only be imported again. Otherwise they stay, and an
+    /// import for which there is no room fails.
+    #[arg(long)]
+    evict: bool,
+    /// Write the trusted roots of Sigstore in the bundle to this directory, as trusted_root-SHA256.json. Nothing that exists
+    /// is replaced. They are used only if `trust.trusted_roots` names them; compare their digests before.
     #[arg(long, value_name = "DIR")]
     trusted_roots: Option<PathBuf>,
     /// The Kubernetes namespace, or other scope, whose rules apply.
@@ -53,29 +60,90 @@ pub(in crate::cli) struct ImportArgs {
 
 pub(super) fn import(args: &ImportArgs) -> Result<Exit, CommandError> {
     let archive = BundleArchive::open(&args.file)?;
-    let wrong = |error: String| format!("{}: {error}", args.file.display());
-    let bundle = OpenedBundle::read(&archive).map_err(wrong)?;
-    let mut advisories = if args.dry_run { Vec::new() } else { import_files(args, &archive, &bundle)? };
+    let bundle = OpenedBundle::read(&archive)?;
+    if bundle.document.images.is_empty() {
+        return Err(archive.wrong("it has no images").into());
+    }
+    let roots = match args.trusted_roots {
+        Some(_) => CarriedRoots::read(&archive, &bundle.roots)?,
+        None => CarriedRoots::default(),
+    };
+    let session = ImportSession::begin(&args.gate, args.evict)?;
+    let imported = import_images(args, &archive, &bundle, &session);
+    // Also after a failure: the gate keeps what the import brought until it ends.
+    let ended = session.end();
+    let (mut results, mut exit) = imported?;
+    let lost = ended.unwrap_or_else(|error| {
+        exit = fail(format!("it is not known whether everything is still in the cache: {error}"));
+        BTreeSet::new()
+    });
+    for (result, digests) in results.iter_mut().filter(|(result, digests)| is_lost(result, digests, &lost)) {
+        let count = digests.intersection(&lost).count();
+        result.outcome = ImportOutcome::Evicted;
+        result.reasons.push(format!("{count} pieces of its content are not in the cache any more; repeat the import"));
+        exit = Exit::Failure;
+    }
+    match args.output {
+        Output::Json => {
+            let results: Vec<_> = results.iter().map(|(result, _)| result).collect();
+            println!("{}", serde_json::to_string_pretty(&results).unwrap_or_default());
+        }
+        Output::Table => results.iter().for_each(|(result, _)| print(result)),
+    }
+    write_roots(args, &bundle, &roots)?;
+    Ok(exit)
+}
+
+/// The result for an image, and the digests of its content.
+type ImageResult = (ImportedImage, BTreeSet<Digest>);
+
+fn import_images(
+    args: &ImportArgs,
+    archive: &BundleArchive,
+    bundle: &OpenedBundle,
+    session: &ImportSession<'_>,
+) -> Result<(Vec<ImageResult>, Exit), CommandError> {
+    let mut advisories = databases::import_or_name(args, archive, bundle.advisories.as_ref())?;
     let client = ContentClient::new(&args.gate)?;
     let bar = progress_bar();
     let (mut results, mut exit) = (Vec::new(), Exit::Ok);
     for image in &bundle.document.images {
         bar.set_message(printable(&image.reference().to_string()).into_owned());
         // The gate waits for the databases before it judges the first image. Later ones need not wait again.
-        match import_image(args, &client, &archive, (image, std::mem::take(&mut advisories)), &bar) {
-            Ok(result) => {
+        let import = ImageImport { args, client: &client, archive, session, bar: &bar };
+        match import.run(image, std::mem::take(&mut advisories)) {
+            Ok((result, digests)) => {
                 exit = worse(exit, exit_of(&result));
-                results.push(result);
+                results.push((result, digests));
             }
             Err(error) => exit = worse(exit, fail(format!("{}: {error}", image.reference()))),
         }
     }
     bar.finish_and_clear();
-    match args.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&results).unwrap_or_default()),
-        Output::Table => results.iter().for_each(print),
+    Ok((results, exit))
+}
+
+/// Whether an image was imported, and some of its content is gone.
+fn is_lost(result: &ImportedImage, digests: &BTreeSet<Digest>, lost: &BTreeSet<Digest>) -> bool {
+    matches!(result.outcome, ImportOutcome::Imported | ImportOutcome::TagKept) && !digests.is_disjoint(lost)
+}
+
+/// Writes the trusted roots, or says that there are some.
+fn write_roots(args: &ImportArgs, bundle: &OpenedBundle, roots: &CarriedRoots) -> Result<(), String> {
+    let Some(folder) = args.trusted_roots.as_ref().filter(|_| !args.dry_run) else {
+        if !bundle.roots.is_empty() {
+            let count = bundle.roots.len();
+            eprintln!(
+                "the bundle has {count} trusted roots, which are not used; --trusted-roots DIR writes them to files"
+            );
+        }
+        return Ok(());
+    };
+    for (path, digest) in roots.write(folder)? {
+        eprintln!("wrote {} ({digest})", path.display());
+        eprintln!("  compare this digest with the one from the operators of that Sigstore before you use the file");
     }
-    Ok(exit)
+    Ok(())
 }
 
 /// A failure is worse than a denial: it is not known what the policy says.
@@ -91,7 +159,7 @@ fn exit_of(result: &ImportedImage) -> Exit {
     match result.outcome {
         ImportOutcome::Admitted | ImportOutcome::Imported | ImportOutcome::TagKept => Exit::Ok,
         ImportOutcome::Denied => Exit::Denied,
-        ImportOutcome::Undecided => Exit::Failure,
+        ImportOutcome::Evicted | ImportOutcome::Undecided => Exit::Failure,
     }
 }
 
@@ -99,6 +167,7 @@ fn print(result: &ImportedImage) {
     let outcome = match result.outcome {
         ImportOutcome::Admitted => "would be imported",
         ImportOutcome::Denied => "denied",
+        ImportOutcome::Evicted => "imported, but evicted since",
         ImportOutcome::Imported => "imported",
         ImportOutcome::TagKept => "imported by digest only",
         ImportOutcome::Undecided => "cannot be judged now",
@@ -108,120 +177,59 @@ fn print(result: &ImportedImage) {
     result.notes.iter().for_each(|note| println!("  note: {}", printable(note)));
 }
 
-/// Sends the content that the gate does not have, and has the image judged.
-fn import_image(
-    args: &ImportArgs,
-    client: &ContentClient,
-    archive: &BundleArchive,
-    (image, advisories): (&BundledImage, Vec<BuiltDatabase>),
-    bar: &ProgressBar,
-) -> Result<ImportedImage, CommandError> {
-    let query = |digest, size, media_type| ContentQuery {
-        name: image.name.clone(),
-        digest,
-        size,
-        media_type,
-        namespace: args.namespace.clone(),
-    };
-    let mut blobs = BTreeMap::new();
-    for manifest in &image.manifests {
-        let bytes = archive.small_blob(manifest.digest, MAX_MANIFEST as u64)?;
-        let size = bytes.len() as u64;
-        let parsed = Manifest::parse(bytes.clone().into(), Some(&manifest.media_type));
-        let parsed = parsed.map_err(|error| format!("manifest {}: {error}", manifest.digest))?;
-        if parsed.children().is_empty() {
-            blobs.extend(parsed.descriptors().map(|blob| (blob.digest, blob.size)));
-        }
-        let query = query(manifest.digest, size, Some(manifest.media_type.clone()));
-        client.send(&query, io::Cursor::new(bytes), |_| {})?;
-    }
-    bar.inc_length(blobs.values().sum());
-    let missing = missing(args, &blobs.keys().copied().collect::<Vec<_>>())?;
-    for (digest, size) in blobs {
-        if missing.contains(&digest) {
-            let shown = bar.clone();
-            client.send(&query(digest, size, None), archive.blob(digest, size)?, move |sent| shown.inc(sent))?;
-        } else {
-            bar.inc(size);
-        }
-    }
-    let request = ImportRequest {
-        image: image.clone(),
-        dry_run: args.dry_run,
-        force: args.force,
-        namespace: args.namespace.clone(),
-        advisories,
-    };
-    run_job(&args.gate, path::BUNDLE_IMPORT, &request)
+/// What the import of one image needs.
+struct ImageImport<'a> {
+    args: &'a ImportArgs,
+    client: &'a ContentClient,
+    archive: &'a BundleArchive,
+    session: &'a ImportSession<'a>,
+    bar: &'a ProgressBar,
 }
 
-fn missing(args: &ImportArgs, digests: &[Digest]) -> Result<BTreeSet<Digest>, CommandError> {
-    let mut missing = BTreeSet::new();
-    for some in digests.chunks(AT_ONCE) {
-        let request = MissingRequest { digests: some.to_vec() };
-        missing.extend(post::<Vec<Digest>>(&args.gate, path::BUNDLE_MISSING, &request)?);
-    }
-    Ok(missing)
-}
-
-/// Imports the advisory databases first, because the images are judged by them; and writes the trusted roots.
-fn import_files(
-    args: &ImportArgs,
-    archive: &BundleArchive,
-    bundle: &OpenedBundle,
-) -> Result<Vec<BuiltDatabase>, CommandError> {
-    let advisories = match &bundle.advisories {
-        Some(described) => import_advisories(args, archive, described)?,
-        None => Vec::new(),
-    };
-    match &args.trusted_roots {
-        Some(folder) => {
-            std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-            for (name, described) in &bundle.roots {
-                write_root(archive, described, &folder.join(name))?;
+impl ImageImport<'_> {
+    /// Sends the content that the gate does not have, and has the image judged.
+    fn run(&self, image: &BundledImage, advisories: Vec<BuiltDatabase>) -> Result<ImageResult, CommandError> {
+        let Self { args, client, archive, session, bar } = self;
+        let query = |digest, size, media_type| ContentQuery {
+            name: image.name.clone(),
+            digest,
+            size,
+            media_type,
+            namespace: args.namespace.clone(),
+            hold: Some(session.number()),
+        };
+        let mut blobs = BTreeMap::new();
+        for manifest in &image.manifests {
+            let bytes = archive.small_blob(manifest.digest, MAX_MANIFEST as u64)?;
+            let size = bytes.len() as u64;
+            let parsed = Manifest::parse(bytes.clone().into(), Some(&manifest.media_type));
+            let parsed = parsed.map_err(|error| format!("manifest {}: {error}", manifest.digest))?;
+            if parsed.children().is_empty() {
+                blobs.extend(parsed.descriptors().map(|blob| (blob.digest, blob.size)));
+            }
+            let query = query(manifest.digest, size, Some(manifest.media_type.clone()));
+            client.send(&query, io::Cursor::new(bytes), |_| {})?;
+        }
+        bar.inc_length(blobs.values().sum());
+        let missing = session.missing(&blobs.keys().copied().collect::<Vec<_>>())?;
+        for (digest, size) in &blobs {
+            if missing.contains(digest) {
+                let shown = (*bar).clone();
+                client
+                    .send(&query(*digest, *size, None), archive.blob(*digest, *size)?, move |sent| shown.inc(sent))?;
+            } else {
+                bar.inc(*size);
             }
         }
-        None if !bundle.roots.is_empty() => {
-            eprintln!("the bundle has {} trusted roots; --trusted-roots DIR writes them", bundle.roots.len());
-        }
-        None => {}
+        let digests = image.manifests.iter().map(|manifest| manifest.digest).chain(blobs.into_keys()).collect();
+        let request = ImportRequest {
+            image: image.clone(),
+            dry_run: args.dry_run,
+            force: args.force,
+            namespace: args.namespace.clone(),
+            advisories,
+            hold: session.number(),
+        };
+        Ok((run_job(&args.gate, path::BUNDLE_IMPORT, &request)?, digests))
     }
-    Ok(advisories)
-}
-
-fn write_root(archive: &BundleArchive, described: &Descriptor, path: &Path) -> Result<(), String> {
-    let bytes = archive.small_blob(described.digest, MAX_ROOT)?;
-    let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let folder = path.parent().unwrap_or(Path::new("."));
-    // Appears under its name at once, because a gate may be reading it.
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| failed(&error))?;
-    io::Write::write_all(&mut file, &bytes).map_err(|error| failed(&error))?;
-    file.persist(path).map_err(|error| failed(&error))?;
-    eprintln!("wrote {}", path.display());
-    Ok(())
-}
-
-fn import_advisories(
-    args: &ImportArgs,
-    archive: &BundleArchive,
-    described: &Descriptor,
-) -> Result<Vec<BuiltDatabase>, CommandError> {
-    let config = crate::cli::config::load_or_error(args.gate.config.as_deref())?;
-    let state = &config.state_dir;
-    create_private_dir(state).map_err(|error| format!("{}: {error}", state.display()))?;
-    let store = AdvisoryStore::open(state).map_err(|error| error.to_string())?;
-    let scratch = tempfile::tempdir_in(state).map_err(|error| format!("{}: {error}", state.display()))?;
-    let path = scratch.path().join("advisories.tar");
-    let failed = |error: io::Error| format!("{}: {error}", path.display());
-    let mut file = std::fs::File::create_new(&path).map_err(failed)?;
-    io::copy(&mut archive.blob(described.digest, described.size)?, &mut file).map_err(failed)?;
-    let limits = config.va.databases.map(|databases| databases.sources.limits).unwrap_or_default();
-    let options = ImportOptions { force: args.force, limits, ..ImportOptions::at(Clock::system().now()) };
-    let mut progress = |_| ControlFlow::Continue(());
-    let installed = advisories::import(&store, &path, &options, &mut progress);
-    let installed = installed.map_err(|error| format!("advisory databases: {error}"))?;
-    for installed in &installed {
-        eprintln!("{}: built {}, imported", installed.manifest.source, installed.manifest.built);
-    }
-    Ok(installed.into_iter().map(|one| (one.manifest.source, one.manifest.built)).collect())
 }

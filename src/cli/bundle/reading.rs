@@ -1,7 +1,5 @@
 //! Reads what a bundle says about itself.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 
 use super::archive::BundleArchive;
@@ -19,8 +17,8 @@ pub(super) struct OpenedBundle {
     pub(super) document: BundleDocument,
     /// The archive of advisory databases.
     pub(super) advisories: Option<Descriptor>,
-    /// Trusted roots of Sigstore, by their file names.
-    pub(super) roots: BTreeMap<String, Descriptor>,
+    /// Trusted roots of Sigstore. Their names are the sender's choice and are not used.
+    pub(super) roots: Vec<Descriptor>,
 }
 
 #[derive(Deserialize)]
@@ -36,36 +34,28 @@ struct LayoutEntry {
 }
 
 impl OpenedBundle {
-    /// Reads the bundle's own manifest and its document.
+    /// Reads the bundle's own manifest and its document. Errors begin with the path of the archive.
     pub(super) fn read(archive: &BundleArchive) -> Result<Self, String> {
         archive.small("oci-layout", 4096)?;
         let index = archive.small("index.json", MAX_INDEX)?;
-        let index: LayoutIndex =
-            serde_json::from_slice(&index).map_err(|error| format!("index.json cannot be read: {error}"))?;
+        let index: LayoutIndex = serde_json::from_slice(&index)
+            .map_err(|error| archive.wrong(format!("index.json cannot be read: {error}")))?;
         let is_bundle = |entry: &&LayoutEntry| entry.artifact_type.as_deref() == Some(BUNDLE_TYPE);
         let found: Vec<_> = index.manifests.iter().filter(is_bundle).collect();
         let [own] = found[..] else {
-            return Err("it is not a bundle of pullgate: `pullgate bundle export` writes them".into());
+            return Err(archive.wrong("it is not a bundle of pullgate: `pullgate bundle export` writes them"));
         };
         let bytes = archive.small_blob(own.digest, MAX_MANIFEST as u64)?;
-        let manifest = Manifest::parse(bytes.into(), None).map_err(|error| format!("its own manifest: {error}"))?;
+        let manifest = Manifest::parse(bytes.into(), None);
+        let manifest = manifest.map_err(|error| archive.wrong(format!("its own manifest: {error}")))?;
         let Content::Image { layers, .. } = manifest.content else {
-            return Err("its own manifest is an index".into());
+            return Err(archive.wrong("its own manifest is an index"));
         };
         let of_type = |wanted: &'static str| layers.iter().filter(move |layer| layer.media_type == wanted);
-        let document = of_type(DOCUMENT_TYPE).next().ok_or("it has no document")?;
-        let document = BundleDocument::parse(&archive.small_blob(document.digest, MAX_DOCUMENT)?)?;
-        let named = |layer: &Descriptor| {
-            let title = layer.annotation("org.opencontainers.image.title")?;
-            is_plain(title).then(|| (title.to_owned(), layer.clone()))
-        };
-        let roots = of_type(ROOT_TYPE).filter_map(named).collect();
-        Ok(Self { document, advisories: of_type(ADVISORIES_TYPE).next().cloned(), roots })
+        let document = of_type(DOCUMENT_TYPE).next().ok_or_else(|| archive.wrong("it has no document"))?;
+        let document = archive.small_blob(document.digest, MAX_DOCUMENT)?;
+        let document = BundleDocument::parse(&document).map_err(|error| archive.wrong(error))?;
+        let advisories = of_type(ADVISORIES_TYPE).next().cloned();
+        Ok(Self { document, advisories, roots: of_type(ROOT_TYPE).cloned().collect() })
     }
-}
-
-/// Whether a text is the name of a file, and no path.
-fn is_plain(name: &str) -> bool {
-    let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    name.chars().all(is_good) && !name.starts_with('.') && !name.is_empty() && name.len() <= 100
 }

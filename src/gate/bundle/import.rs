@@ -1,25 +1,23 @@
 //! Imports an image that was carried here: the same judgement as for a pull, and facts as if the repository had delivered
 //! it. Its content was received and verified before.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{BundledImage, BundledManifest};
+use super::received::{MAX_MANIFESTS, Manifests};
+use super::{BundledDatabase, BundledImage};
 use crate::gate::judgement::Judgement;
 use crate::gate::operator::OperatorAct;
 use crate::gate::{Gate, GateError, Target};
-use crate::oci::{Digest, MAX_MANIFEST, Manifest, Reference, Refused};
-use crate::policy::{Denial, DenialKind};
+use crate::oci::{Digest, Host, Manifest, Reference, Refused};
+use crate::policy::{Denial, DenialKind, Kind};
 use crate::resolve::TagImport;
 use crate::scope::Scope;
 use crate::va::DatabaseNews;
 
-/// The most manifests of one image.
-const MAX_MANIFESTS: usize = 2000;
 /// How often a judgement that is pending is repeated, and how often one that lacks evidence is.
 const PENDING_TRIES: u32 = 150;
 const UNAVAILABLE_TRIES: u32 = 1;
@@ -28,8 +26,6 @@ const PAUSE: Duration = Duration::from_millis(2200);
 
 /// How long an import waits for advisory databases that were imported with it.
 const ADVISORIES_WAIT: Duration = Duration::from_secs(60);
-
-type Manifests = BTreeMap<Digest, Arc<Manifest>>;
 
 /// How to import.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +50,8 @@ pub enum ImportOutcome {
     Imported,
     /// It is available by digest. The tag refers to another digest, which was seen later.
     TagKept,
+    /// It was imported, and some of its content is not in the cache any more.
+    Evicted,
     /// It cannot be judged now: nothing was made available.
     Undecided,
 }
@@ -93,6 +91,14 @@ pub enum ImportFailure {
         /// Why.
         why: Refused,
     },
+    /// A list of what is attached cannot be read.
+    #[error("the list of what is attached to {subject} is unacceptable: {why}")]
+    List {
+        /// The manifest.
+        subject: Digest,
+        /// Why.
+        why: Refused,
+    },
     /// There are too many manifests.
     #[error("more than {MAX_MANIFESTS} manifests")]
     TooMany,
@@ -105,7 +111,8 @@ impl Gate {
     /// Imports an image whose content was received. Nothing about a denied image is stored. `caller` is for the audit
     /// record.
     ///
-    /// What is attached to it, and the lists of that, are imported in any case: they are needed to judge.
+    /// The lists of what is attached to it, and facts about that, are stored in any case: they are needed to judge. It becomes
+    /// available only together with the image. The caller keeps the content from being evicted (`Cache::hold`).
     ///
     /// # Errors
     /// See [`ImportFailure`].
@@ -116,37 +123,97 @@ impl Gate {
         caller: &str,
     ) -> Result<ImportedImage, ImportFailure> {
         let target = Target { scope: how.scope.clone(), ..self.router.operator_target(&image.reference())? };
-        let (own, attached) = self.received(image).await?;
+        let (own, mut attached) = self.received(image).await?;
+        let left_out = self.leave_foreign(image, &mut attached);
+        let received = (own, attached);
+        let (own, attached) = &received;
+        for manifest in own.values().chain(attached.values()) {
+            self.resolver.deliver(&target.name, manifest);
+        }
+        let mut imported = self.import_delivered(&target, (image, &received), how, caller).await;
+        imported.iter_mut().for_each(|result| result.notes.extend_from_slice(&left_out));
+        let is_available =
+            |result: &ImportedImage| matches!(result.outcome, ImportOutcome::Imported | ImportOutcome::TagKept);
+        if !imported.as_ref().is_ok_and(is_available) {
+            own.keys().for_each(|digest| self.resolver.withdraw(&target.name, *digest));
+        }
+        imported
+    }
+
+    async fn import_delivered(
+        &self,
+        target: &Target,
+        (image, (own, attached)): (&BundledImage, &(Manifests, Manifests)),
+        how: &BundleImport,
+        caller: &str,
+    ) -> Result<ImportedImage, ImportFailure> {
         let at = image.seen.min(self.clock.now());
         let reference = image.tag.clone().map_or(Reference::Digest(image.digest), Reference::Tag);
         let name = target.describe(&reference);
+        self.import_evidence(target, image, attached, at).await?;
+        let judged = self.judge_patiently(target, &reference, image.digest).await;
+        let (outcome, reasons) = conclude(&judged, image.digest);
+        let (outcome, kept) = self.foresee(target, image, (outcome, how), at).await?;
         let mut notes = image.notes.clone();
-        notes.extend(self.import_attached(&target, image, &attached, at).await?);
-        for manifest in own.values() {
-            self.resolver.deliver(&target.name, manifest).await;
-        }
-        let judged = self.judge_patiently(&target, &reference, image.digest).await;
-        let (mut outcome, reasons) = conclude(&judged, image.digest);
+        notes.extend(kept);
         self.record_import(&name, image, (outcome, how.dry_run), &reasons, caller).await?;
-        if outcome == ImportOutcome::Imported && how.dry_run {
-            outcome = ImportOutcome::Admitted;
-            if let Some(tag) = &image.tag {
-                let tag = self.resolver.would_import_tag(&target.name, tag, (image.digest, at)).await;
-                notes.extend(kept_note(tag.map_err(GateError::from)?).filter(|_| !how.force));
-            }
-        } else if outcome == ImportOutcome::Imported {
+        if matches!(outcome, ImportOutcome::Imported | ImportOutcome::TagKept) {
             let root = &own[&image.digest];
-            self.make_available(&target, root).await?;
-            if let Some(tag) = &image.tag {
-                let tag = self.resolver.import_tag(&target.name, tag, root, (at, how.force)).await;
-                let tag = tag.map_err(GateError::from)?;
-                outcome = if tag == TagImport::Set { outcome } else { ImportOutcome::TagKept };
-                notes.extend(kept_note(tag));
+            self.make_available(target, root).await?;
+            if outcome == ImportOutcome::Imported
+                && let Some(tag) = &image.tag
+            {
+                let set = self.resolver.import_tag(&target.name, tag, root, (at, how.force)).await;
+                set.map_err(GateError::from)?;
             }
-            notes.extend(self.import_parts(&target, image.digest, &own).await?);
+            notes.extend(self.import_parts(target, image.digest, own).await?);
+            notes.extend(self.import_attached(target, attached, caller).await?);
         }
         tracing::info!(image = name, digest = %image.digest, ?outcome, caller, "import");
         Ok(ImportedImage { image: name, digest: image.digest, outcome, reasons, notes })
+    }
+
+    /// What becomes of an image with this conclusion, with a note if its tag keeps another digest.
+    async fn foresee(
+        &self,
+        target: &Target,
+        image: &BundledImage,
+        (outcome, how): (ImportOutcome, &BundleImport),
+        at: Timestamp,
+    ) -> Result<(ImportOutcome, Option<String>), ImportFailure> {
+        if outcome != ImportOutcome::Imported {
+            return Ok((outcome, None));
+        }
+        let kept = match &image.tag {
+            Some(tag) if !how.force => {
+                let tag = self.resolver.would_import_tag(&target.name, tag, (image.digest, at)).await;
+                kept_note(tag.map_err(GateError::from)?)
+            }
+            _ => None,
+        };
+        let outcome = match (how.dry_run, &kept) {
+            (true, _) => ImportOutcome::Admitted,
+            (false, Some(_)) => ImportOutcome::TagKept,
+            (false, None) => ImportOutcome::Imported,
+        };
+        Ok((outcome, kept))
+    }
+
+    /// Records that advisory databases of a bundle are about to be put into use. `false` if they must not be.
+    pub async fn record_advisories(&self, databases: &[BundledDatabase], caller: &str) -> bool {
+        let act = OperatorAct {
+            endpoint: "bundle/advisories",
+            method: "POST",
+            decision: "import-advisories",
+            image: String::new(),
+            reasons: databases.iter().map(ToString::to_string).collect(),
+        };
+        act.record(&self.audit, caller, self.clock.now()).await
+    }
+
+    /// The registries of upstreams that are offline: what is evicted of them can only be imported again.
+    pub fn offline_hosts(&self) -> Vec<Host> {
+        self.router.offline_hosts()
     }
 
     /// Waits for a limited time until advisory databases are in use that sources built at these times, or newer ones, so that
@@ -161,69 +228,56 @@ impl Gate {
         let _ = tokio::time::timeout(ADVISORIES_WAIT, all).await;
     }
 
-    /// The manifests of the image, and those that are attached to it, if all of their content is here.
-    async fn received(&self, image: &BundledImage) -> Result<(Manifests, Manifests), ImportFailure> {
-        if image.manifests.len() > MAX_MANIFESTS {
-            return Err(ImportFailure::TooMany);
-        }
-        let (mut own, mut attached) = (Manifests::new(), Manifests::new());
-        for described in &image.manifests {
-            let manifest = Arc::new(self.received_manifest(described).await?);
-            for blob in manifest.descriptors().filter(|_| manifest.children().is_empty()) {
-                if self.cache.size_on_disk(blob.digest) != Some(blob.size) {
-                    return Err(ImportFailure::Content(blob.digest));
-                }
-            }
-            let group = if described.is_attached { &mut attached } else { &mut own };
-            group.insert(described.digest, manifest);
-        }
-        let reached = reached(image.digest, &own);
-        if let Some(digest) = own.keys().find(|digest| !reached.contains(digest)) {
-            return Err(ImportFailure::Unrelated(*digest));
-        }
-        if !own.contains_key(&image.digest) {
-            return Err(ImportFailure::Content(image.digest));
-        }
-        if let Some(list) = image.attached.iter().find(|list| !own.contains_key(&list.subject)) {
-            return Err(ImportFailure::Unrelated(list.subject));
-        }
-        let listed: BTreeSet<Digest> = image.attached.iter().flat_map(|one| one.list.digests()).collect();
-        match attached.keys().find(|digest| !listed.contains(digest)) {
-            Some(digest) => Err(ImportFailure::Unrelated(*digest)),
-            None => Ok((own, attached)),
-        }
-    }
-
-    async fn received_manifest(&self, described: &BundledManifest) -> Result<Manifest, ImportFailure> {
-        let digest = described.digest;
-        let bytes = self.cache.peek(digest, MAX_MANIFEST).await.ok_or(ImportFailure::Content(digest))?;
-        if bytes.len() as u64 != described.size {
-            return Err(ImportFailure::Content(digest));
-        }
-        let manifest = Manifest::parse(bytes, Some(&described.media_type));
-        manifest.and_then(|manifest| manifest.named(digest)).map_err(|why| ImportFailure::Manifest { digest, why })
-    }
-
-    /// Imports what is attached to an image, and then the lists of it. Each attached manifest is judged as if it was pulled.
-    async fn import_attached(
+    /// Stores what is needed to judge an image: which manifests are attached to it, and the facts about those that were
+    /// carried. No client can get their blobs through that.
+    async fn import_evidence(
         &self,
         target: &Target,
         image: &BundledImage,
         attached: &Manifests,
         at: Timestamp,
-    ) -> Result<Vec<String>, ImportFailure> {
-        let mut notes = Vec::new();
-        for (digest, manifest) in attached {
-            self.resolver.deliver(&target.name, manifest).await;
-            let judged = self.judge_patiently(target, &Reference::Digest(*digest), *digest).await;
-            match conclude(&judged, *digest) {
-                (ImportOutcome::Imported, _) => self.make_available(target, manifest).await?,
-                (_, reasons) => notes.push(format!("attached manifest {digest}: {}", reasons.join("; "))),
-            }
+    ) -> Result<(), ImportFailure> {
+        for manifest in attached.values() {
+            self.resolver.admitted(&target.name, manifest, false).await;
         }
         for one in &image.attached {
             let imported = self.resolver.import_attached(&target.name, one.subject, &one.list, at).await;
             imported.map_err(GateError::from)?;
+        }
+        Ok(())
+    }
+
+    /// Makes what is attached to an imported image available, if it is an attachment or an artifact and is admitted itself.
+    async fn import_attached(
+        &self,
+        target: &Target,
+        attached: &Manifests,
+        caller: &str,
+    ) -> Result<Vec<String>, ImportFailure> {
+        let mut notes = Vec::new();
+        for (digest, manifest) in attached {
+            let reference = Reference::Digest(*digest);
+            let judged = self.judge_patiently(target, &reference, *digest).await;
+            let is_image = judged.as_ref().is_ok_and(|judged| !may_be_attached(judged));
+            match conclude(&judged, *digest) {
+                (ImportOutcome::Imported, _) if is_image => {
+                    notes.push(format!("attached manifest {digest} is not available: it is an image"));
+                }
+                (ImportOutcome::Imported, _) => {
+                    let act = OperatorAct {
+                        endpoint: "bundle/import",
+                        method: "POST",
+                        decision: "import-attached",
+                        image: target.describe(&reference),
+                        reasons: Vec::new(),
+                    };
+                    if !act.record(&self.audit, caller, self.clock.now()).await {
+                        return Err(ImportFailure::Audit);
+                    }
+                    self.make_available(target, manifest).await?;
+                }
+                (_, reasons) => notes.push(format!("attached manifest {digest}: {}", reasons.join("; "))),
+            }
         }
         Ok(notes)
     }
@@ -283,6 +337,7 @@ impl Gate {
         let decision = match (outcome, is_dry_run) {
             (_, true) => "import-dry-run",
             (ImportOutcome::Imported, false) => "import",
+            (ImportOutcome::TagKept, false) => "import-by-digest",
             (_, false) => "import-denied",
         };
         let seen = format!("{} as of {}", image.digest, image.seen);
@@ -309,6 +364,12 @@ fn conclude(judged: &Result<Judgement, GateError>, digest: Digest) -> (ImportOut
     }
 }
 
+/// Whether the bytes of a manifest prove that it is no image.
+fn may_be_attached(judged: &Judgement) -> bool {
+    let kind = judged.judged.as_ref().map(|judged| judged.kind.kind);
+    matches!(kind, Some(Kind::Attachment | Kind::Artifact))
+}
+
 fn kept_note(tag: TagImport) -> Option<String> {
     match tag {
         TagImport::Set => None,
@@ -316,17 +377,4 @@ fn kept_note(tag: TagImport) -> Option<String> {
             Some(format!("the tag was seen later than in the bundle to refer to {digest}; --force replaces that"))
         }
     }
-}
-
-/// The manifests that lead from this one to others, directly or through indexes.
-fn reached(root: Digest, manifests: &Manifests) -> BTreeSet<Digest> {
-    let (mut reached, mut open) = (BTreeSet::new(), vec![root]);
-    while let Some(digest) = open.pop() {
-        if reached.insert(digest)
-            && let Some(manifest) = manifests.get(&digest)
-        {
-            open.extend(manifest.children().iter().map(|child| child.digest));
-        }
-    }
-    reached
 }

@@ -24,6 +24,14 @@ impl Facts {
         self.epoch.advance_part(name);
     }
 
+    /// Forgets a manifest of which only memory knows.
+    pub(in crate::resolve) fn withdraw(&self, name: &ImageName, digest: Digest) {
+        let gone = self.recent().withdraw(name, digest);
+        if let Some(manifest) = gone {
+            self.learnt(name, &manifest);
+        }
+    }
+
     pub(in crate::resolve) async fn import_attached(
         &self,
         name: &ImageName,

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use http::{Method, Response, StatusCode};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
@@ -13,8 +14,8 @@ use super::ibm::IbmApi;
 use super::jobs::{Job, Jobs};
 use super::{Api, ApiFamily, ApiRequest, ApiResponse, Body, READING};
 use crate::api::{
-    self, CheckRequest, ForgetRequest, ImageAnswer, ImageListRequest, ImportRequest, JobState, MissingRequest,
-    PlannedImage, PrefetchRequest, PrefetchedImage, Reloaded, VerdictsRequest, path,
+    self, CheckRequest, ForgetRequest, ImageAnswer, ImageListRequest, ImportRequest, JobState, PlannedImage,
+    PrefetchRequest, PrefetchedImage, Reloaded, VerdictsRequest, path,
 };
 use crate::cache::Cache;
 use crate::gate::{BundleImport, ForgetError, Gate, ImageQuery};
@@ -26,8 +27,8 @@ use crate::scope::Scope;
 /// How often the progress of a running fetch is read.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(100);
 
-/// The most digests in one call.
-const MAX_DIGESTS: usize = 5000;
+/// The beginning of the paths of all calls about bundles.
+const BUNDLE: &str = "bundle/";
 
 /// The API of a gate.
 pub struct AdminApi {
@@ -65,18 +66,32 @@ impl AdminApi {
             (&Method::POST, path::CACHE_VERIFY) => self.verify(),
             (_, path::CACHE_PINS) => super::pins::answer(&self.gate, &request).await,
             (&Method::POST, path::PREFETCH) => self.prefetch(&request),
-            (&Method::POST, path::BUNDLE_PLAN) => self.plan_bundle(&request),
-            (&Method::POST, path::BUNDLE_MISSING) => self.missing(&request),
-            (&Method::POST, path::BUNDLE_IMPORT) => self.import(&request),
+            (_, path) if path.starts_with(BUNDLE) => self.bundle(&request).await,
             (&Method::GET, path) if path.starts_with(path::JOBS) => self.job(path),
             (&Method::POST, path::RELOAD) => self.reload().await,
             (&Method::POST, path::TRUST_FORGET) => self.forget(&request).await,
             (_, path) if is_about_exemptions(path) => super::exemptions::answer(self.gate.exemptions(), &request).await,
-            (_, path) => match methods(path) {
-                Some(methods) => ApiResponse::not_allowed(request.family, methods),
-                None => ApiResponse::error(StatusCode::NOT_FOUND, "no such API call"),
-            },
+            _ => unsupported(&request),
         }
+    }
+
+    async fn bundle(&self, request: &ApiRequest) -> ApiResponse {
+        let answered = match (&request.method, request.path.as_str()) {
+            (&Method::POST, path::BUNDLE_PLAN) => Ok(self.plan_bundle(request)),
+            (&Method::POST, path::BUNDLE_IMPORT) => Ok(self.import(request)),
+            (&Method::POST, path::BUNDLE_HOLD) => body(request).map(|wanted| self.transfers.begin(&wanted)),
+            (&Method::POST, path::BUNDLE_RELEASE) => body(request).map(|wanted| self.transfers.end(&wanted)),
+            (&Method::POST, path::BUNDLE_MISSING) => match body(request) {
+                Ok(wanted) => Ok(self.transfers.missing(&wanted).await),
+                Err(refused) => Err(refused),
+            },
+            (&Method::POST, path::BUNDLE_ADVISORIES) => match body(request) {
+                Ok(about) => Ok(self.transfers.advisories(&about, request.caller).await),
+                Err(refused) => Err(refused),
+            },
+            _ => Err(unsupported(request)),
+        };
+        answered.unwrap_or_else(|refused| refused)
     }
 
     async fn images(&self, request: &ApiRequest) -> ApiResponse {
@@ -177,29 +192,21 @@ impl AdminApi {
         }))
     }
 
-    fn missing(&self, request: &ApiRequest) -> ApiResponse {
-        match serde_json::from_slice::<MissingRequest>(&request.body) {
-            Ok(wanted) if wanted.digests.len() <= MAX_DIGESTS => {
-                ApiResponse::new(StatusCode::OK, &self.cache.missing(&wanted.digests))
-            }
-            Ok(_) => ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, "more than 5000 digests"),
-            Err(error) => ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
-        }
-    }
-
     fn import(&self, request: &ApiRequest) -> ApiResponse {
         let wanted = serde_json::from_slice::<ImportRequest>(&request.body).map_err(|error| error.to_string());
         let wanted = wanted.and_then(|wanted| match wanted.namespace.parse() {
             Ok(scope) => Ok((BundleImport { dry_run: wanted.dry_run, force: wanted.force, scope }, wanted)),
             Err(error) => Err(format!("{:?}: {error}", wanted.namespace)),
         });
-        let (how, ImportRequest { image, advisories, .. }) = match wanted {
+        let (how, ImportRequest { image, advisories, hold, .. }) = match wanted {
             Ok(wanted) => wanted,
             Err(error) => return ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error),
         };
-        let (gate, caller) = (self.gate.clone(), request.caller.to_string());
+        let (gate, cache, caller) = (self.gate.clone(), self.cache.clone(), request.caller.to_string());
         begun(self.jobs.start(|job| async move {
             job.at(&image.reference().to_string());
+            let manifests = image.manifests.iter().map(|manifest| manifest.digest);
+            let _hold = cache.hold(hold, manifests).await.map_err(|error| error.to_string())?;
             gate.await_advisories(&advisories).await;
             value(&gate.import(&image, &how, &caller).await.map_err(|error| error.to_string())?)
         }))
@@ -228,6 +235,14 @@ impl AdminApi {
     }
 }
 
+/// The response to a call that does not exist: its path supports other methods, or nothing has that path.
+fn unsupported(request: &ApiRequest) -> ApiResponse {
+    match methods(&request.path) {
+        Some(methods) => ApiResponse::not_allowed(request.family, methods),
+        None => ApiResponse::error(StatusCode::NOT_FOUND, "no such API call"),
+    }
+}
+
 /// The methods of a path of the API; `None` if there is no such path. Calls about exemptions and pins say it themselves.
 fn methods(path: &str) -> Option<&'static str> {
     match path {
@@ -237,9 +252,12 @@ fn methods(path: &str) -> Option<&'static str> {
         | path::CACHE_GC
         | path::CACHE_VERIFY
         | path::PREFETCH
-        | path::BUNDLE_PLAN
-        | path::BUNDLE_MISSING
+        | path::BUNDLE_ADVISORIES
+        | path::BUNDLE_HOLD
         | path::BUNDLE_IMPORT
+        | path::BUNDLE_MISSING
+        | path::BUNDLE_PLAN
+        | path::BUNDLE_RELEASE
         | path::RELOAD
         | path::TRUST_FORGET => Some("POST"),
         _ => None,
@@ -281,6 +299,15 @@ fn parse(request: &PrefetchRequest) -> Result<(Vec<ImageReference>, Vec<Platform
     let platforms = request.platforms.iter().map(|platform| platform.parse().map_err(|error| wrong(platform, &error)));
     let scope = request.namespace.parse().map_err(|error| wrong(&request.namespace, &error))?;
     Ok((images.collect::<Result<_, _>>()?, platforms.collect::<Result<_, _>>()?, scope))
+}
+
+/// The JSON body of a call.
+///
+/// # Errors
+/// The response, if it cannot be read.
+fn body<T: DeserializeOwned>(request: &ApiRequest) -> Result<T, ApiResponse> {
+    serde_json::from_slice(&request.body)
+        .map_err(|error| ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()))
 }
 
 fn respond<T: Serialize>(outcome: Result<T, impl std::fmt::Display>) -> ApiResponse {

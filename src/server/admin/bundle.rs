@@ -11,10 +11,15 @@ use http_body_util::{BodyDataStream, BodyExt, Limited};
 use hyper::body::Incoming;
 
 use super::{ApiFamily, ApiResponse, BODY_TIMEOUT, Body, Caller, json_response, response};
-use crate::api::ContentQuery;
-use crate::cache::{Cache, NotReceived, Transfer};
+use crate::api::{
+    AdvisoriesRequest, ContentQuery, HoldAnswer, HoldRequest, MissingRequest, ReleaseAnswer, ReleaseRequest,
+};
+use crate::cache::{Cache, ImportHold, NotReceived, Transfer};
 use crate::gate::{Answer, Gate, GateRequest, Requester};
 use crate::oci::{Digest, Endpoint, MAX_MANIFEST, Manifest, Reference};
+
+/// The most digests in one call.
+const MAX_DIGESTS: usize = 5000;
 
 /// A call with content in the request or in the answer.
 pub struct TransferCall {
@@ -65,25 +70,27 @@ impl Transfers {
     }
 
     async fn receive(&self, query: &ContentQuery, body: Incoming) -> Result<(), (StatusCode, String)> {
-        match &query.media_type {
-            Some(media_type) => self.receive_manifest(query.digest, media_type, body).await,
-            None => {
-                let pieces = Box::pin(pieces(body));
-                self.cache.receive(query.digest, query.size, pieces).await.map_err(|error| {
-                    let status = match error {
-                        NotReceived::Disk(_) | NotReceived::NoRoom(_) => StatusCode::SERVICE_UNAVAILABLE,
-                        NotReceived::Digest(_) | NotReceived::Sender(_) | NotReceived::Size { .. } => {
-                            StatusCode::UNPROCESSABLE_ENTITY
-                        }
-                    };
-                    (status, error.to_string())
-                })
-            }
+        let Some(number) = query.hold else {
+            return Err((StatusCode::BAD_REQUEST, "the query names no import".into()));
+        };
+        let hold = self.cache.hold(number, [query.digest]).await;
+        let hold = hold.map_err(|error| (StatusCode::CONFLICT, error.to_string()))?;
+        if let Some(media_type) = &query.media_type {
+            return self.receive_manifest(&hold, query.digest, media_type, body).await;
         }
+        let mut pieces = Box::pin(pieces(body));
+        let received = self.cache.receive(&hold, (query.digest, query.size), &mut pieces).await;
+        if received.is_err() {
+            // A client that is still sending would lose the answer with the connection.
+            let rest = async { while let Some(Ok(_)) = pieces.next().await {} };
+            let _ = tokio::time::timeout(BODY_TIMEOUT, rest).await;
+        }
+        received.map_err(|error| refusal(&error))
     }
 
     async fn receive_manifest(
         &self,
+        hold: &ImportHold,
         digest: Digest,
         media_type: &str,
         body: Incoming,
@@ -94,8 +101,46 @@ impl Transfers {
             tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_MANIFEST).collect()).await.map_err(late)?;
         let bytes = read.map_err(|error| wrong(&error))?.to_bytes();
         let manifest = Manifest::parse(bytes, Some(media_type)).and_then(|manifest| manifest.named(digest));
-        self.cache.keep(&manifest.map_err(|error| wrong(&error))?).await;
-        Ok(())
+        let manifest = manifest.map_err(|error| wrong(&error))?;
+        self.cache.receive_manifest(hold, &manifest).await.map_err(|error| refusal(&error))
+    }
+
+    /// Begins an import.
+    pub(super) fn begin(&self, request: &HoldRequest) -> ApiResponse {
+        let spared = if request.evict { Vec::new() } else { self.gate.offline_hosts() };
+        match self.cache.begin_import(spared) {
+            Ok(hold) => ApiResponse::new(StatusCode::OK, &HoldAnswer { hold }),
+            Err(error) => ApiResponse::error(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        }
+    }
+
+    /// Ends an import.
+    pub(super) fn end(&self, request: &ReleaseRequest) -> ApiResponse {
+        match self.cache.end_import(request.hold) {
+            Ok(lost) => ApiResponse::new(StatusCode::OK, &ReleaseAnswer { lost }),
+            Err(error) => ApiResponse::error(StatusCode::CONFLICT, &error.to_string()),
+        }
+    }
+
+    /// The digests that are not in the cache. Those that are stay while the import runs.
+    pub(super) async fn missing(&self, request: &MissingRequest) -> ApiResponse {
+        if request.digests.len() > MAX_DIGESTS {
+            return ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, "more than 5000 digests");
+        }
+        if let Some(hold) = request.hold
+            && let Err(error) = self.cache.hold(hold, request.digests.iter().copied()).await
+        {
+            return ApiResponse::error(StatusCode::CONFLICT, &error.to_string());
+        }
+        ApiResponse::new(StatusCode::OK, &self.cache.missing(&request.digests))
+    }
+
+    /// Records that advisory databases are about to be put into use.
+    pub(super) async fn advisories(&self, request: &AdvisoriesRequest, caller: Caller) -> ApiResponse {
+        if self.gate.record_advisories(&request.databases, &caller.to_string()).await {
+            return ApiResponse { status: StatusCode::OK, json: Bytes::from_static(b"{}") };
+        }
+        ApiResponse::error(StatusCode::SERVICE_UNAVAILABLE, "the request cannot be recorded in the audit file")
     }
 
     /// Content as a client would get it: it is judged and recorded.
@@ -124,6 +169,14 @@ impl Transfers {
             _ => Err(format!("{digest} has another size than its manifest states")),
         }
     }
+}
+
+fn refusal(error: &NotReceived) -> (StatusCode, String) {
+    let status = match error {
+        NotReceived::Disk(_) | NotReceived::NoRoom(_) => StatusCode::SERVICE_UNAVAILABLE,
+        NotReceived::Digest(_) | NotReceived::Sender(_) | NotReceived::Size { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    (status, error.to_string())
 }
 
 /// The pieces of a body.

@@ -197,3 +197,29 @@ fn content_that_breaks_off_or_is_wrong_leaves_no_trace() {
     writer.finish().unwrap();
     assert!(BundleWriter::open(&target).is_err_and(|why| why.contains("exists already")));
 }
+
+#[test]
+fn an_export_overwrites_neither_a_link_nor_a_file_of_something_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (target, victim) = (dir.path().join("x.tar"), dir.path().join("victim"));
+    let partial = dir.path().join("x.tar.partial");
+    std::fs::write(&victim, "").unwrap();
+    std::os::unix::fs::symlink(&victim, &partial).unwrap();
+    assert!(BundleWriter::open(&target).is_err(), "a link");
+    std::fs::remove_file(&partial).unwrap();
+    for other in ["notes", &"x".repeat(3000)] {
+        std::fs::write(&partial, other).unwrap();
+        let why = BundleWriter::open(&target).err().expect("it is refused");
+        assert!(why.contains("this is no partial bundle"), "{why}");
+        assert_eq!(std::fs::read_to_string(&partial).unwrap(), other);
+    }
+    std::fs::remove_file(&partial).unwrap();
+    let mut writer = BundleWriter::open(&target).unwrap();
+    writer.put("oci-layout", b"{}").unwrap();
+    drop(writer);
+    for length in [1024, 700, 512, 100, 5, 0] {
+        File::options().write(true).open(&partial).unwrap().set_len(length).unwrap();
+        BundleWriter::open(&target).expect("an export that was interrupted anywhere goes on");
+        std::fs::write(&partial, archive(&[(EntryType::Regular, "oci-layout", b"{}")])).unwrap();
+    }
+}
