@@ -7,6 +7,7 @@ mod access;
 mod api;
 mod bundle;
 mod call;
+mod connections;
 mod error;
 mod exemptions;
 mod family;
@@ -37,24 +38,22 @@ pub use self::error::AdminError;
 pub use self::family::ApiFamily;
 
 use self::access::AdminAccess;
+use self::connections::{AdminConnections, ConnectionPlace, pause};
 use self::ready::ReadyFormat;
 pub use self::socket::{OwnerSocket, SocketFile};
 use super::sockets::{ADMIN, InheritedSockets, PassedSocket, admin_label};
-use super::transport::failures::accept_failed;
-use super::transport::limits::{Capacity, Limits};
 use super::transport::stream::WriteStall;
 use super::transport::{Body, connection};
-use crate::api::path::BUNDLE_CONTENT;
+use crate::api::path::{BUNDLE_CONTENT, BUNDLE_IMPORT};
+use crate::gate::MAX_BUNDLED_IMAGE;
 use crate::runtime::{Metrics, Readiness, Tasks};
 
 /// The maximum size of a request body, in bytes.
 const MAX_BODY: usize = 1024 * 1024;
+/// The same for a call that imports an image: its description, and what JSON adds.
+const MAX_IMPORT: usize = 2 * MAX_BUNDLED_IMAGE;
 /// The time limit for receiving a request body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Few clients are expected: operators, probes and dashboards.
-const MAX_CONNECTIONS: usize = 256;
-/// The delay after a failed accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 /// The methods of paths that only read, as in the header `Allow`.
 const READING: &str = "GET, HEAD";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -171,20 +170,26 @@ struct Admin<A> {
 
 impl<A: Api> Admin<A> {
     async fn accept_network(self: Arc<Self>, listener: TcpListener) {
-        let capacity = capacity();
+        let connections = AdminConnections::of_network();
         while let Some(accepted) = self.unless_stopping(listener.accept()).await {
             match accepted {
-                Ok((stream, peer)) => self.serve(stream, Caller::Network(peer), &capacity).await,
+                Ok((stream, peer)) => match self.unless_stopping(connections.place(Some(peer.ip()))).await {
+                    Some(place) => self.serve(stream, Caller::Network(peer), place),
+                    None => return,
+                },
                 Err(error) => pause(&error).await,
             }
         }
     }
 
     async fn accept_socket(self: Arc<Self>, socket: OwnerSocket) {
-        let capacity = capacity();
+        let connections = AdminConnections::of_socket();
         while let Some(accepted) = self.unless_stopping(socket.accept()).await {
             match accepted {
-                Ok((stream, uid)) => self.serve(stream, Caller::Socket { uid }, &capacity).await,
+                Ok((stream, uid)) => match self.unless_stopping(connections.place(None)).await {
+                    Some(place) => self.serve(stream, Caller::Socket { uid }, place),
+                    None => return,
+                },
                 Err(error) => pause(&error).await,
             }
         }
@@ -198,25 +203,25 @@ impl<A: Api> Admin<A> {
         }
     }
 
-    async fn serve<IO>(self: &Arc<Self>, stream: IO, caller: Caller, capacity: &Capacity)
+    fn serve<IO>(self: &Arc<Self>, stream: IO, caller: Caller, place: ConnectionPlace)
     where
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let permit = tokio::select! {
-            permit = capacity.connections.clone().acquire_owned() => permit,
-            () = self.tasks.stopping() => return,
-        };
-        let stream = WriteStall::new(stream, capacity.limits.write_stall_timeout);
-        let (admin, capacity) = (self.clone(), capacity.clone());
+        let stream = WriteStall::new(stream, place.capacity.limits.write_stall_timeout);
+        let (admin, place) = (self.clone(), Arc::new(place));
         self.tasks.spawn(async move {
-            let _permit = permit;
-            let handler = admin.clone();
-            let handle = move |request| {
-                let admin = handler.clone();
-                async move { admin.answer(request, caller).await }
+            let (handler, at) = (admin.clone(), place.clone());
+            let handle = move |request: Request<Incoming>| {
+                let (admin, refusal) = (handler.clone(), at.refusal(request.uri().path()));
+                async move {
+                    match refusal {
+                        None => admin.answer(request, caller).await,
+                        Some(refusal) => json_response(refusal),
+                    }
+                }
             };
             let request = admin.tasks.request();
-            connection::serve(stream, false, &capacity, &admin.tasks, request, handle).await;
+            connection::serve(stream, false, &place.capacity, &admin.tasks, request, handle).await;
         });
     }
 
@@ -273,10 +278,13 @@ impl<A: Api> Admin<A> {
         caller: Caller,
     ) -> ApiResponse {
         let (parts, body) = request.into_parts();
-        let body = match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
+        let is_import = family == ApiFamily::Native && path == BUNDLE_IMPORT;
+        let limit = if is_import { MAX_IMPORT } else { MAX_BODY };
+        let body = match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                return family.error(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB");
+                let message = format!("the body is larger than {} MiB", limit >> 20);
+                return family.error(StatusCode::PAYLOAD_TOO_LARGE, &message);
             }
             Ok(Err(_)) => return family.error(StatusCode::BAD_REQUEST, "cannot read the body"),
             Err(_) => return family.error(StatusCode::REQUEST_TIMEOUT, "receiving the body timed out"),
@@ -287,18 +295,8 @@ impl<A: Api> Admin<A> {
     }
 }
 
-/// The socket has its own limit, so that clients on the listener cannot lock out the operator.
-fn capacity() -> Capacity {
-    Capacity::new(Limits { max_connections: MAX_CONNECTIONS, ..Limits::default() })
-}
-
 fn is_mutating(method: &Method) -> bool {
     method != Method::GET && method != Method::HEAD
-}
-
-async fn pause(error: &io::Error) {
-    accept_failed(&"admin", error);
-    tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
 fn json_response(answer: ApiResponse) -> Response<Body> {

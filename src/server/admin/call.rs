@@ -21,7 +21,7 @@ pub struct ApiRequest {
     pub path: String,
     /// The raw query, without the `?`.
     pub query: Option<String>,
-    /// The complete body, at most 1 MiB.
+    /// The complete body, at most 1 MiB; more for a call that imports an image.
     pub body: Bytes,
     /// The caller.
     pub caller: Caller,
