@@ -13,8 +13,7 @@ mod show;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ use reader::{Reader, RootFiles};
 use crate::markup::{MAX_FILE, Node, Place, Problem, ProblemSeverity, Problems, Value, read_toml, read_yaml};
 use crate::oci::Host;
 use crate::policy::Settings;
-use crate::runtime::LogFormat;
+use crate::runtime::{LogFormat, read_plain_file};
 use crate::{audit, cache, events, gate, otlp, prefetch, server, trust, upstream, va};
 
 /// Where a configuration is searched for if none is named.
@@ -248,12 +247,7 @@ fn is_yaml(text: &str) -> bool {
 
 /// A file of at most [`MAX_FILE`] bytes, whole.
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    File::open(path)?.take(MAX_FILE as u64 + 1).read_to_end(&mut content)?;
-    if content.len() > MAX_FILE {
-        return Err(io::Error::other(format!("larger than {MAX_FILE} bytes")));
-    }
-    Ok(content)
+    read_plain_file(path, MAX_FILE as u64)
 }
 
 fn error_of(file: &str, message: impl Into<String>, hint: Option<&str>) -> Problem {

@@ -99,6 +99,10 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
     if let Some(folder) = path.parent() {
         create_private_dir(folder)?;
     }
+    // Opening a pipe would wait for its reader, and a device cannot be rotated.
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(io::Error::other("not a regular file"));
+    }
     let file = open_private(File::options().create(true).append(true), path)?;
     let size = file.metadata()?.len();
     Ok((file, size))

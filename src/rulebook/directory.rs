@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::source::{DocumentSource, DocumentSourceError, Snapshot};
 use crate::markup::{Problem, ProblemSeverity};
 use crate::policy::{Document, Materials, NoMaterials, RuleSet, Settings};
-use crate::runtime::{DirectoryWatch, Tasks, folder_names};
+use crate::runtime::{DirectoryWatch, Tasks, folder_names, read_plain_file};
 
 /// The largest file, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -225,17 +225,10 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, DirectoryError> {
 
 /// A regular file, whole. Anything else is refused: opening a pipe would wait for its writer.
 fn read_bounded(path: &Path) -> Result<Vec<u8>, DirectoryError> {
-    let status = fs::metadata(path).map_err(|source| io_error(path, source))?;
-    if !status.is_file() {
-        return Err(io_error(path, io::Error::other("not a regular file")));
-    }
-    let mut content = Vec::new();
-    let file = File::open(path).map_err(|source| io_error(path, source))?;
-    file.take(MAX_FILE + 1).read_to_end(&mut content).map_err(|source| io_error(path, source))?;
-    if content.len() as u64 > MAX_FILE {
-        return Err(DirectoryError::TooMuch { path: path.to_owned(), what: "larger than 1 MiB" });
-    }
-    Ok(content)
+    read_plain_file(path, MAX_FILE).map_err(|source| match source.kind() {
+        io::ErrorKind::FileTooLarge => DirectoryError::TooMuch { path: path.to_owned(), what: "larger than 1 MiB" },
+        _ => io_error(path, source),
+    })
 }
 
 fn io_error(path: &Path, source: io::Error) -> DirectoryError {

@@ -1,8 +1,7 @@
 //! The configuration of an upstream.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use url::Url;
 use super::auth::credentials::check_docker_config;
 use super::notary::known_notary;
 use crate::oci::Host;
+use crate::runtime::read_plain_text;
 use crate::scope::Scope;
 
 /// The maximum size of a secret, in bytes.
@@ -194,13 +194,12 @@ impl Secret {
             Self::Env(name) => std::env::var(name).map_err(|_| format!("the environment variable {name} is not set")),
             Self::File(path) => {
                 let wrong = |what: &dyn fmt::Display| format!("{}: {what}", path.display());
-                let mut text = String::new();
-                File::open(path)
-                    .and_then(|file| file.take(MAX_SECRET + 1).read_to_string(&mut text))
-                    .map_err(|error| wrong(&error))?;
+                let text = read_plain_text(path, MAX_SECRET).map_err(|error| match error.kind() {
+                    ErrorKind::FileTooLarge => wrong(&"the file is too large for a secret"),
+                    _ => wrong(&error),
+                })?;
                 match text.trim_end_matches(['\n', '\r']) {
                     "" => Err(wrong(&"the file is empty")),
-                    _ if text.len() as u64 > MAX_SECRET => Err(wrong(&"the file is too large for a secret")),
                     secret => Ok(secret.to_owned()),
                 }
             }

@@ -8,6 +8,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use crate::policy::TrustedRoot;
+use crate::runtime::open_plain_file;
 
 /// The largest trusted root, in bytes. Real ones have a few thousand.
 pub(super) const MAX_ROOT: usize = 256 * 1024;
@@ -76,7 +77,7 @@ fn parse(name: &str, bytes: &[u8]) -> Result<TrustedRoot, String> {
 pub(super) fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
     let error = |error: io::Error| format!("{}: {error}", path.display());
     let mut content = Vec::new();
-    File::open(path).map_err(error)?.take(MAX_ROOT as u64 + 1).read_to_end(&mut content).map_err(error)?;
+    open_plain_file(path).map_err(error)?.take(MAX_ROOT as u64 + 1).read_to_end(&mut content).map_err(error)?;
     if content.len() > MAX_ROOT {
         return Err(format!("{}: larger than {MAX_ROOT} bytes", path.display()));
     }

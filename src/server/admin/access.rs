@@ -11,9 +11,12 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::{AdminError, ApiFamily, Caller, Config, is_mutating};
+use crate::runtime::{load_plain_file, read_plain_text};
 
 /// Shorter tokens could be guessed.
 const MIN_TOKEN: usize = 16;
+/// The largest file of a token, in bytes.
+const MAX_TOKEN: u64 = 64 * 1024;
 
 /// Why a call is not answered.
 #[derive(Clone, Copy, Debug)]
@@ -136,7 +139,7 @@ struct AdminToken {
 impl AdminToken {
     fn new(path: PathBuf) -> Result<Self, AdminError> {
         let error = |what| AdminError::Token { path: path.clone(), what };
-        let text = std::fs::read_to_string(&path).map_err(|source| error(source.to_string()))?;
+        let text = read_plain_text(&path, MAX_TOKEN).map_err(|source| error(source.to_string()))?;
         if text.trim().len() < MIN_TOKEN {
             return Err(error(format!("the token must have at least {MIN_TOKEN} characters")));
         }
@@ -145,7 +148,7 @@ impl AdminToken {
 
     /// Compares digests, so that neither timing nor length reveals anything.
     async fn matches(&self, presented: &[u8]) -> bool {
-        let Ok(token) = tokio::fs::read(&self.path).await else {
+        let Ok(token) = load_plain_file(&self.path, MAX_TOKEN).await else {
             tracing::error!(path = %self.path.display(), "admin: cannot read the token file; calls are rejected");
             return false;
         };

@@ -2,7 +2,6 @@
 //! in use.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +16,7 @@ use rustls::{RootCertStore, ServerConfig};
 use sha2::{Digest as _, Sha256};
 use x509_cert::der::Decode as _;
 
+use crate::runtime::read_plain_file;
 use crate::scope::Scope;
 
 /// The maximum size of a certificate file, in bytes.
@@ -287,11 +287,7 @@ impl TlsFiles {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    let error = |source| TlsError::Read { path: path.to_owned(), source };
-    if fs::metadata(path).map_err(error)?.len() > MAX_FILE {
-        return Err(error(io::Error::new(io::ErrorKind::FileTooLarge, "larger than any certificate file")));
-    }
-    fs::read(path).map_err(error)
+    read_plain_file(path, MAX_FILE).map_err(|source| TlsError::Read { path: path.to_owned(), source })
 }
 
 fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -1,7 +1,6 @@
 //! Signatures in a lookaside store: a folder or a web server with one file for each signature (containers/image,
 //! `docs/signature-protocols.md`, "separate storage").
 
-use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::time::Duration;
@@ -23,7 +22,7 @@ use crate::http_client::{
 };
 use crate::oci::{Digest, Repository};
 use crate::policy::{SignatureStore, StoreCredentials};
-use crate::runtime::Tasks;
+use crate::runtime::{Tasks, open_plain_file};
 use crate::trust::source::SourceError;
 
 /// The limit for a connection without TLS, and for the TLS handshake.
@@ -186,7 +185,7 @@ fn read_file(base: &Url, url: &Url) -> Result<Option<StoredFile>, SourceError> {
         Err(error) => return Err(failed(&path, error.to_string())),
     }
     let mut bytes = Vec::new();
-    let read = File::open(&path).and_then(|file| file.take(MAX_MESSAGE as u64 + 1).read_to_end(&mut bytes));
+    let read = open_plain_file(&path).and_then(|file| file.take(MAX_MESSAGE as u64 + 1).read_to_end(&mut bytes));
     read.map_err(|error| failed(&path, error.to_string()))?;
     Ok(Some(if bytes.len() > MAX_MESSAGE { Err(too_large()) } else { Ok(bytes.into()) }))
 }

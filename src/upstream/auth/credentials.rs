@@ -1,6 +1,6 @@
 //! Reads credentials from their source, again for each token.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -16,6 +16,7 @@ use tokio::process::Command;
 
 use super::docker_config::{DockerAuth, DockerConfig, server};
 use crate::oci::{Host, Repository};
+use crate::runtime::{load_plain_file, read_plain_file};
 use crate::upstream::config::{Auth, Config};
 
 /// The time limit for a credential helper.
@@ -83,9 +84,7 @@ async fn read_docker_config(file: &Path) -> Result<DockerConfig, String> {
 /// One line that names the file and the problem, but never the content.
 pub(in crate::upstream) fn check_docker_config(file: &Path, upstream: &Config) -> Result<(), String> {
     let wrong = |what: String| format!("{}: {what}", file.display());
-    let mut text = Vec::new();
-    let read = std::fs::File::open(file).and_then(|opened| io::Read::take(opened, MAX_ANSWER).read_to_end(&mut text));
-    read.map_err(|error| wrong(error.to_string()))?;
+    let text = read_plain_file(file, MAX_ANSWER).map_err(|error| wrong(error.to_string()))?;
     let config = parse(&text).map_err(wrong)?;
     if config.has_any(upstream) { Ok(()) } else { Err(wrong(format!("has no entry for {}", upstream.host))) }
 }
@@ -138,9 +137,7 @@ async fn docker_config(file: &Path, upstream: &Config, repository: &Repository) 
 }
 
 async fn read_file(file: &Path) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    tokio::fs::File::open(file).await?.take(MAX_ANSWER).read_to_end(&mut text).await?;
-    Ok(text)
+    load_plain_file(file, MAX_ANSWER).await
 }
 
 fn entry_credentials(entry: &Value) -> Result<Option<RegistryCredentials>, String> {

@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use super::ApiKey;
 use crate::http_client::{HttpClient, HttpError, Reach};
-use crate::runtime::Clock;
+use crate::runtime::{Clock, load_plain_text};
 
 /// A bearer token. Never printed.
 #[derive(Clone)]
@@ -54,6 +54,8 @@ pub(super) struct Tokens {
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 const MAX_ANSWER: usize = 64 << 10;
 const MAX_KEY: usize = 4 << 10;
+/// The largest file of an API key, in bytes.
+const MAX_KEY_FILE: u64 = 64 * 1024;
 /// The time limit for one exchange.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -125,7 +127,7 @@ impl Tokens {
             ApiKey::File(path) => path,
         };
         let failed = |why: String| format!("the API key in {}: {why}", path.display());
-        let text = tokio::fs::read_to_string(path).await.map_err(|e| failed(e.to_string()))?;
+        let text = load_plain_text(path, MAX_KEY_FILE).await.map_err(|e| failed(e.to_string()))?;
         match text.lines().next().map(str::trim) {
             Some(key) if !key.is_empty() && key.len() <= MAX_KEY => Ok(key.to_owned()),
             _ => Err(failed("is empty or too long".into())),

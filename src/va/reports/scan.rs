@@ -53,7 +53,7 @@ fn read(path: &Path, seen: Fingerprint) -> File {
 }
 
 fn content(path: &Path) -> std::io::Result<(Fingerprint, Vec<u8>)> {
-    let file = fs::File::open(path)?;
+    let file = crate::runtime::open_plain_file(path)?;
     let metadata = file.metadata()?;
     if metadata.len() > MAX_FILE {
         return Err(std::io::Error::other(format!("larger than {} MiB", MAX_FILE >> 20)));
