@@ -1,6 +1,6 @@
 //! The state directory, which only one process can use at a time.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::DATABASE;
 use crate::runtime::{create_private_dir, open_private};
 
 /// How often it is tried to lock the directory. The operating system has no lock with a time limit.
@@ -25,11 +26,13 @@ impl StateDir {
     /// Creates the directory if it does not exist, removes the access of other users, and locks it.
     ///
     /// # Errors
-    /// The directory cannot be written, belongs to another user and is writable by everybody, or is locked by another
-    /// process.
+    /// The directory cannot be written, has files of something else, belongs to another user and is writable by everybody, or
+    /// is locked by another process.
     pub fn open(path: &Path) -> Result<Self, StateDirError> {
         let unusable = |error| StateDirError::Unusable { path: path.to_owned(), error };
         create_private_dir(path).map_err(unusable)?;
+        // Before its mode is changed: that would take it away from its other users.
+        check_content(path)?;
         close_to_others(path)?;
         let mut options = File::options();
         let options = options.create(true).truncate(false).write(true);
@@ -55,15 +58,20 @@ impl StateDir {
         }
     }
 
-    /// Checks a directory without changing it: whether it can be closed to other users.
+    /// Checks a directory without changing it: whether it is a state directory, and can be closed to other users. Returns
+    /// whether its mode will be changed.
     ///
     /// # Errors
-    /// [`StateDirError::Open`].
-    pub fn check(path: &Path) -> Result<(), StateDirError> {
+    /// [`StateDirError::Open`] and [`StateDirError::Foreign`].
+    pub fn check(path: &Path) -> Result<bool, StateDirError> {
         match std::fs::metadata(path) {
             Ok(metadata) if is_open(&metadata) => Err(StateDirError::Open(path.to_owned())),
+            Ok(metadata) if metadata.is_dir() => {
+                check_content(path)?;
+                Ok(is_own(&metadata) && mode(&metadata) != 0o700)
+            }
             // Whether it can be created is another question.
-            Ok(_) | Err(_) => Ok(()),
+            Ok(_) | Err(_) => Ok(false),
         }
     }
 
@@ -73,13 +81,41 @@ impl StateDir {
     }
 }
 
+/// What pullgate writes at the top of a state directory, and what a new file system has there.
+const OWN: [&str; 6] = ["admin.sock", "advisories", "blobs", "lock", "lost+found", "scans"];
+/// How the names of other files begin: of the audit file and the database, and of temporary directories.
+const OWN_PREFIXES: [&str; 3] = ["audit.jsonl", DATABASE, ".tmp"];
+
+/// Refuses a directory that has files of something else, unless it has been a state directory before.
+fn check_content(path: &Path) -> Result<(), StateDirError> {
+    if std::fs::symlink_metadata(path.join(DATABASE)).is_ok_and(|metadata| metadata.is_file()) {
+        return Ok(());
+    }
+    let unusable = |error| StateDirError::Unusable { path: path.to_owned(), error };
+    for entry in std::fs::read_dir(path).map_err(unusable)? {
+        let name = entry.map_err(unusable)?.file_name().to_string_lossy().into_owned();
+        if !OWN.contains(&&*name) && !OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+            return Err(StateDirError::Foreign { path: path.to_owned(), name });
+        }
+    }
+    Ok(())
+}
+
+fn is_own(metadata: &Metadata) -> bool {
+    metadata.uid() == rustix::process::geteuid().as_raw()
+}
+
+fn mode(metadata: &Metadata) -> u32 {
+    metadata.permissions().mode() & 0o777
+}
+
 /// Restricts a directory that belongs to this user to this user. A directory of another user, such as a mounted volume,
 /// is used as it is, unless anybody could replace the files in it.
 fn close_to_others(path: &Path) -> Result<(), StateDirError> {
     let unusable = |error| StateDirError::Unusable { path: path.to_owned(), error };
     let metadata = std::fs::metadata(path).map_err(unusable)?;
-    let mode = metadata.permissions().mode() & 0o777;
-    if metadata.uid() == rustix::process::geteuid().as_raw() {
+    let mode = mode(&metadata);
+    if is_own(&metadata) {
         if mode != 0o700 {
             tracing::warn!(
                 path = %path.display(),
@@ -94,13 +130,23 @@ fn close_to_others(path: &Path) -> Result<(), StateDirError> {
 }
 
 /// Whether anybody could replace files in a directory of another user.
-fn is_open(metadata: &std::fs::Metadata) -> bool {
-    metadata.uid() != rustix::process::geteuid().as_raw() && metadata.permissions().mode() & 0o002 != 0
+fn is_open(metadata: &Metadata) -> bool {
+    !is_own(metadata) && mode(metadata) & 0o002 != 0
 }
 
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateDirError {
+    /// The directory has files of something else.
+    #[error(
+        "{}: this is no state directory: it has {name:?}; let `state_dir` name an empty directory, or one that does not exist, such as {}, because pullgate takes the access of other users away", path.display(), path.join("pullgate").display()
+    )]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// One of the files.
+        name: String,
+    },
     /// Another process uses the directory.
     #[error("{0}: another pullgate is running on this state directory; stop it, or give this one its own `state_dir`")]
     Locked(PathBuf),
@@ -119,4 +165,43 @@ pub enum StateDirError {
         /// The error of the operating system.
         error: io::Error,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+
+    use super::*;
+
+    fn folder(mode: u32, files: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        files.iter().for_each(|name| fs::write(dir.path().join(name), "").unwrap());
+        fs::set_permissions(dir.path(), Permissions::from_mode(mode)).unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_directory_with_files_of_something_else_is_left_as_it_is() {
+        for (files, is_good) in [
+            (&[][..], true),
+            (&["lost+found"], true),
+            (&["lock", "blobs", "audit.jsonl.1", "pullgate.db-wal", ".tmpAbC"], true),
+            (&["pullgate.db", "anything"], true),
+            (&["passwd"], false),
+            (&["lock", "dpkg"], false),
+            (&["pullgate.toml"], false),
+        ] {
+            let dir = folder(0o755, files);
+            let checked = StateDir::check(dir.path());
+            let opened = StateDir::open(dir.path());
+            assert_eq!((checked.is_ok(), opened.is_ok()), (is_good, is_good), "{files:?}: {checked:?} {opened:?}");
+            let expected = if is_good { 0o700 } else { 0o755 };
+            assert_eq!(mode(&fs::metadata(dir.path()).unwrap()), expected, "{files:?}");
+            match checked {
+                Ok(changes) => assert!(changes, "{files:?}: the change is announced"),
+                Err(error) => assert!(error.to_string().contains("let `state_dir` name an empty directory"), "{error}"),
+            }
+        }
+        assert!(!StateDir::check(folder(0o700, &[]).path()).unwrap(), "nothing will be changed");
+    }
 }
