@@ -34,8 +34,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::markup::Problem;
-use crate::runtime::printable_lines;
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use crate::runtime::{printable_lines, read_plain_text};
+use clap::builder::Resettable;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use image_args::ImageArgs;
 
 /// The exit code of a command.
@@ -174,10 +176,34 @@ fn command() -> clap::Command {
     examples::with_examples(Arguments::command())
 }
 
+/// Parses the process arguments. What they say wins over the environment: with `--config`, a gate that only the variable
+/// `PULLGATE_SERVER` names is not the one that is meant.
+fn parse() -> Result<Arguments, clap::Error> {
+    let mut matches = command().try_get_matches()?;
+    let has = |name, source| has_source(&matches, name, source);
+    if has("config", ValueSource::CommandLine) && has("server", ValueSource::EnvVariable) {
+        matches = without_server_variable(command()).try_get_matches()?;
+    }
+    Arguments::from_arg_matches(&matches)
+}
+
+/// Whether an argument of the command or of one of its subcommands has its value from this source.
+fn has_source(matches: &ArgMatches, name: &str, wanted: ValueSource) -> bool {
+    let is_here = matches.try_contains_id(name).is_ok() && matches.value_source(name) == Some(wanted);
+    is_here || matches.subcommand().is_some_and(|(_, inner)| has_source(inner, name, wanted))
+}
+
+fn without_server_variable(command: clap::Command) -> clap::Command {
+    let has_server = command.get_arguments().any(|argument| argument.get_id() == "server");
+    let command =
+        if has_server { command.mut_arg("server", |argument| argument.env(Resettable::Reset)) } else { command };
+    let names: Vec<String> = command.get_subcommands().map(|inner| inner.get_name().to_owned()).collect();
+    names.into_iter().fold(command, |command, name| command.mut_subcommand(name, without_server_variable))
+}
+
 /// Runs the command given by the process arguments.
 pub fn run() -> Exit {
-    let parsed = command().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
-    let arguments = match parsed {
+    let arguments = match parse() {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version are printed to standard output and are not failures.
@@ -212,11 +238,14 @@ fn execute(command: Command) -> Exit {
     }
 }
 
+/// The largest file of an admin token, in bytes.
+const MAX_TOKEN: u64 = 64 * 1024;
+
 /// How a command reaches a running gate.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct GateArgs {
     /// The admin API of the gate, as http://HOST:PORT or unix:PATH. Default: the socket in the state directory of the
-    /// configuration.
+    /// configuration. `--config` on the command line wins over the variable.
     #[arg(long, env = "PULLGATE_SERVER", value_name = "URL")]
     server: Option<String>,
     /// The configuration file.
@@ -231,7 +260,7 @@ impl GateArgs {
     /// Reads the admin token, if a file is given.
     fn token(&self) -> Result<Option<String>, String> {
         let read = |path: &PathBuf| {
-            std::fs::read_to_string(path)
+            read_plain_text(path, MAX_TOKEN)
                 .map(|token| token.trim().to_owned())
                 .map_err(|error| format!("{}: cannot read the token: {error}", path.display()))
         };

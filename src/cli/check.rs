@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::{CommandError, Exit, GateArgs, ImageArgs, remote};
 use crate::api::{CheckAnswer, CheckRequest, Decision, path};
 use crate::config::Config;
+use crate::oci::ImageReference;
 
 /// Shown below the help text.
 pub(super) const EXAMPLES: &str =
@@ -87,8 +88,11 @@ pub(super) fn run(args: &CheckArgs) -> Exit {
     let checked: Vec<CheckedImage> = images.into_iter().map(check).collect();
     match args.output {
         CheckOutput::Json => print_json(&checked, &judge),
-        CheckOutput::Junit => print!("{}", junit::suite(&checked)),
-        CheckOutput::Sarif => println!("{}", serde_json::to_string_pretty(&sarif::log(&checked)).unwrap_or_default()),
+        CheckOutput::Junit => print!("{}", junit::suite(&checked, &judge.to_string())),
+        CheckOutput::Sarif => {
+            let log = sarif::log(&checked, &judge.to_string());
+            println!("{}", serde_json::to_string_pretty(&log).unwrap_or_default());
+        }
         CheckOutput::Table => {}
     }
     exit(&checked)
@@ -149,7 +153,13 @@ impl ImageJudge {
         match self {
             Self::Running(_) => {
                 let answer = remote::get(gate, &format!("{}?{}", path::CHECK, request.to_query()));
-                answer.map_err(|error| error.to_string())
+                let answer: CheckAnswer = answer.map_err(|error| error.to_string())?;
+                match is_about(&answer, request) {
+                    true => Ok(answer),
+                    false => {
+                        Err(format!("the gate's answer is about {}, in namespace {:?}", answer.image, answer.namespace))
+                    }
+                }
             }
             Self::ThisProcess(config, _) => {
                 let runtime = super::runtime().map_err(|error| error.to_string())?;
@@ -157,6 +167,22 @@ impl ImageJudge {
             }
         }
     }
+}
+
+/// Whether an answer is about the image of a request. The host may be another name of the registry, and the gate adds what
+/// short names of Docker Hub leave out.
+fn is_about(answer: &CheckAnswer, request: &CheckRequest) -> bool {
+    let (Ok(asked), Ok(answered)) = (request.image.parse::<ImageReference>(), answer.image.parse::<ImageReference>())
+    else {
+        return false;
+    };
+    let path = |image: &ImageReference| {
+        let repository = image.name.repository.as_str();
+        repository.strip_prefix("library/").unwrap_or(repository).to_owned()
+    };
+    answer.namespace == request.namespace
+        && asked.reference() == answered.reference()
+        && path(&asked) == path(&answered)
 }
 
 impl std::fmt::Display for ImageJudge {

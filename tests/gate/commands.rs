@@ -113,3 +113,31 @@ async fn cache_commands_show_verify_and_collect() {
     })
     .await;
 }
+
+/// A variable that names another gate does not judge in place of the one that the command line names.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_wins_over_the_environment() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/app", Some("1"), &simple("app"));
+    let lax = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let strict = TestGate::new(&registry, &policy("  - {name: \"*/nothing\", policy: {}}\n")).start().await;
+    let image = format!("{HOST}/library/app:1");
+    let run = async |words: Vec<String>| {
+        let variable = format!("unix:{}", lax.file("state/admin.sock").display());
+        let run = move || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_pullgate"));
+            command.args(words).env("PULLGATE_SERVER", variable).output().expect("it runs")
+        };
+        soon(tokio::task::spawn_blocking(run)).await.expect("it ends")
+    };
+    let config = strict.file("pullgate.toml").display().to_string();
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>();
+    for (given, expected) in [
+        (words(&["check", &image]), Some(0)),
+        (words(&["check", "--config", &config, &image]), Some(2)),
+        (words(&["--config", &config, "check", &image]), Some(2)),
+    ] {
+        let output = run(given.clone()).await;
+        assert_eq!(output.status.code(), expected, "{given:?}: {}", text(&output));
+    }
+}

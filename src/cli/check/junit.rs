@@ -6,13 +6,15 @@
 use super::CheckedImage;
 use crate::api::{CheckAnswer, Decision};
 
-/// The document of these images.
-pub(super) fn suite(checked: &[CheckedImage]) -> String {
+/// The document of these images, with the gate that judged them.
+pub(super) fn suite(checked: &[CheckedImage], judged_by: &str) -> String {
     let count = |wanted: &str| checked.iter().filter(|one| element(one) == Some(wanted)).count();
     let counts = format!("tests=\"{}\" failures=\"{}\" errors=\"{}\"", checked.len(), count("failure"), count("error"));
     let mut text = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"pullgate check\" {counts}>\n\
-         <testsuite name=\"pullgate check\" {counts}>\n"
+         <testsuite name=\"pullgate check\" {counts}>\n\
+         <properties><property name=\"judged_by\" value=\"{}\"/></properties>\n",
+        escaped(judged_by)
     );
     for one in checked {
         text.push_str(&format!("<testcase classname=\"pullgate.check\" name=\"{}\">", escaped(&one.image)));

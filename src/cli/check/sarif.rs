@@ -15,13 +15,14 @@ const RULES: [(&str, &str); 4] = [
 ];
 
 /// The log of these images.
-pub(super) fn log(checked: &[CheckedImage]) -> Value {
+pub(super) fn log(checked: &[CheckedImage], judged_by: &str) -> Value {
     let rules = RULES.map(|(id, text)| json!({"id": id, "shortDescription": {"text": text}}));
     json!({
         "$schema": SCHEMA,
         "version": "2.1.0",
         "runs": [{
             "tool": {"driver": {"name": "pullgate", "version": env!("CARGO_PKG_VERSION"), "rules": rules}},
+            "properties": {"judgedBy": judged_by},
             "columnKind": "unicodeCodePoints",
             "results": checked.iter().flat_map(results).collect::<Vec<_>>(),
         }],

@@ -34,13 +34,17 @@ fn exit_code_tells_what_happened() {
 #[test]
 fn junit_has_a_case_for_each_image() {
     let hostile = "a<&\"\u{1b}]\u{0}]]>";
-    let suite = junit::suite(&[
-        answered("ok", "admit", ""),
-        answered(hostile, "deny", hostile),
-        answered("later", "pending", "wait"),
-        answered("audit", "would-deny", "unsigned"),
-        failed("gone"),
-    ]);
+    let suite = junit::suite(
+        &[
+            answered("ok", "admit", ""),
+            answered(hostile, "deny", hostile),
+            answered("later", "pending", "wait"),
+            answered("audit", "would-deny", "unsigned"),
+            failed("gone"),
+        ],
+        "the gate at \"x\"",
+    );
+    assert!(suite.contains("<property name=\"judged_by\" value=\"the gate at &quot;x&quot;\"/>"), "{suite}");
     assert!(suite.contains("<testsuite name=\"pullgate check\" tests=\"5\" failures=\"1\" errors=\"2\">"), "{suite}");
     let text = "a&lt;&amp;&quot;\\u{1b}]\\u{0}]]&gt;";
     let case = format!("name=\"{text}\"><failure type=\"deny\" message=\"{text}\">{text}</failure></testcase>");
@@ -54,13 +58,17 @@ fn junit_has_a_case_for_each_image() {
 
 #[test]
 fn sarif_has_a_result_for_each_reason() {
-    let log = sarif::log(&[
-        answered("ok", "admit", ""),
-        answered("registry.test/a b@sha256:1", "deny", "unsigned"),
-        answered("audit", "would-deny", "unsigned"),
-        answered("later", "unavailable", "down"),
-        failed("gone"),
-    ]);
+    let log = sarif::log(
+        &[
+            answered("ok", "admit", ""),
+            answered("registry.test/a b@sha256:1", "deny", "unsigned"),
+            answered("audit", "would-deny", "unsigned"),
+            answered("later", "unavailable", "down"),
+            failed("gone"),
+        ],
+        "the gate at x",
+    );
+    assert_eq!(log["runs"][0]["properties"]["judgedBy"], "the gate at x");
     let results = log["runs"][0]["results"].as_array().unwrap();
     let found: Vec<_> =
         results.iter().map(|one| (one["ruleId"].as_str().unwrap(), one["level"].as_str().unwrap())).collect();
@@ -73,4 +81,26 @@ fn sarif_has_a_result_for_each_reason() {
     }
     let place = &results[0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"];
     assert_eq!(place, "registry.test/a%20b");
+}
+
+#[test]
+fn an_answer_about_another_image_is_none() {
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let pinned = format!("a.test/b@{digest}");
+    for (asked, about, expected) in [
+        ("nginx:1", "docker.io/library/nginx:1", true),
+        ("mirror.test/nginx:1", "docker.io/library/nginx:1", true),
+        ("a.test/b", "a.test/b:latest", true),
+        (&*pinned, &*pinned, true),
+        (&*format!("a.test/b:1@{digest}"), &*pinned, true),
+        ("a.test/b:1", "a.test/b:2", false),
+        ("a.test/b:1", "a.test/c:1", false),
+        ("a.test/b:1", &*pinned, false),
+        ("a.test/b:1", "", false),
+    ] {
+        let CheckedImage { answer: Ok(answer), .. } = answered(about, "admit", "") else { panic!() };
+        let request = |namespace: &str| CheckRequest { image: asked.to_owned(), namespace: namespace.to_owned() };
+        assert_eq!(is_about(&answer, &request("")), expected, "{asked} {about}");
+        assert!(!is_about(&answer, &request("team")), "another namespace");
+    }
 }
