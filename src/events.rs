@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::Notify;
 
-pub use courier::{EventCourier, InvalidReceiver};
+pub use courier::{EventCourier, InvalidReceiver, check_secret};
 
 use crate::oci::Digest;
 use crate::store::NewEvent;

@@ -79,6 +79,16 @@ impl TraceCounts {
     }
 }
 
+/// Checks the configuration and the variables of the environment. Returns a warning, if they ask for a protocol that
+/// pullgate does not have.
+///
+/// # Errors
+/// They cannot be used.
+pub fn check(config: &Config) -> Result<Option<String>, InvalidTracing> {
+    let variable = |name: &str| std::env::var(name).ok();
+    Ok(settings::read(config, variable)?.and_then(|_| settings::other_protocol(variable)))
+}
+
 impl TraceExporter {
     /// Starts the export; `None` if no endpoint is configured, neither in the file nor in the environment.
     ///

@@ -3,12 +3,15 @@
 //! `pullgate config check`, `pullgate serve` and a reload of the configuration share these checks. They use the functions with
 //! which each part opens its files. When a gate starts, each part opens them again and has the last word.
 
+mod collisions;
 mod files;
 mod machine;
 mod online;
 mod policies;
 
 use std::path::Path;
+
+use jiff::Timestamp;
 
 use crate::config::Config;
 use crate::http_client;
@@ -78,7 +81,8 @@ pub async fn open(
 pub async fn check(config: &Config, depth: PreflightDepth, clock: &Clock) -> PreflightReport {
     let (opened, now) = (config.clone(), clock.now());
     let open = move || {
-        let mut found = PreflightFindings::new(&opened, depth);
+        let mut found = PreflightFindings::new(&opened, depth, now);
+        collisions::check(&mut found);
         files::check(&mut found, now);
         policies::check(&mut found, now);
         machine::socket(&mut found);
@@ -95,7 +99,7 @@ pub async fn check(config: &Config, depth: PreflightDepth, clock: &Clock) -> Pre
             PreflightReport { configuration: vec![problem], machine: Vec::new() }
         }
     };
-    let mut found = PreflightFindings::new(config, depth);
+    let mut found = PreflightFindings::new(config, depth, now);
     if depth != PreflightDepth::Reload {
         machine::check_schema(&mut found).await;
     }
@@ -111,12 +115,13 @@ pub async fn check(config: &Config, depth: PreflightDepth, clock: &Clock) -> Pre
 struct PreflightFindings<'a> {
     config: &'a Config,
     depth: PreflightDepth,
+    now: Timestamp,
     report: PreflightReport,
 }
 
 impl<'a> PreflightFindings<'a> {
-    fn new(config: &'a Config, depth: PreflightDepth) -> Self {
-        Self { config, depth, report: PreflightReport::default() }
+    fn new(config: &'a Config, depth: PreflightDepth, now: Timestamp) -> Self {
+        Self { config, depth, now, report: PreflightReport::default() }
     }
 
     fn error(&mut self, key: &str, message: &str, hint: Option<&str>) {
@@ -141,9 +146,18 @@ impl<'a> PreflightFindings<'a> {
         if let Err(error) = http_client::check_proxy(proxy) {
             self.error(&format!("{table}.proxy"), &error.to_string(), Some("such as http://proxy.acme.com:3128"));
         }
-        if let Some(Err(error)) = ca.map(http_client::check_ca) {
-            let hint = "it must be a file with certificates in PEM that pullgate can read";
-            self.error(&format!("{table}.ca"), &error.to_string(), Some(hint));
+        let Some(path) = ca else { return };
+        let key = format!("{table}.ca");
+        match http_client::check_ca(path, self.now) {
+            Ok(false) => {}
+            Ok(true) => {
+                let message = format!("{}: all certificates in it have expired", path.display());
+                self.warn(&key, &message, Some("get the current certificates of the authority"));
+            }
+            Err(error) => {
+                let hint = "it must be a file with certificates in PEM that pullgate can read";
+                self.error(&key, &error.to_string(), Some(hint));
+            }
         }
     }
 

@@ -76,7 +76,7 @@ impl RunningParts {
         let audit = Audit::new(&config.audit, &metrics, &readiness)?;
         let events = Events::new(&config.events);
         let (queue, receivers) = (store.verdicts.clone(), &config.events);
-        let courier = EventCourier::new(receivers, events.clone(), queue, clock.clone(), &metrics)?;
+        let courier = EventCourier::new(receivers, events.clone(), queue, clock.clone(), (&metrics, &readiness))?;
         let upstreams = Arc::new(upstreams);
         let signature_upstreams = upstreams.clone();
         let va_services = VaServices {

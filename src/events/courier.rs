@@ -1,6 +1,6 @@
 //! Sends queued events to their receivers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,9 +15,11 @@ use url::Url;
 use super::signature::EventSecret;
 use super::{Config, Events, receiver_id};
 use crate::http_client::{HttpClient, HttpSettings, Network, Reach};
-use crate::runtime::{Clock, Metrics, Tasks};
+use crate::runtime::{Clock, Metrics, Readiness, Tasks, load_plain_text, read_plain_text};
 use crate::store::{QueuedEvent, VerdictStore};
 
+/// The topic of events in `/readyz`.
+const TOPIC: &str = "events";
 /// The wait after the first failure. It doubles with each further one.
 const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(1);
 /// The longest wait between two attempts.
@@ -30,6 +32,8 @@ const MAX_REJECTED: u32 = 10;
 const LOOK: Duration = Duration::from_secs(30);
 /// The most bytes of an answer that are read.
 const MAX_ANSWER: usize = 64 * 1024;
+/// The largest file of a secret, in bytes.
+const MAX_SECRET: u64 = 64 * 1024;
 
 /// Delivers events.
 pub struct EventCourier {
@@ -51,6 +55,7 @@ struct Receiver {
     secret_file: Option<PathBuf>,
     token_file: Option<PathBuf>,
     timeout: Duration,
+    readiness: Readiness,
 }
 
 #[derive(Clone)]
@@ -76,9 +81,10 @@ impl EventCourier {
         events: Events,
         store: VerdictStore,
         clock: Clock,
-        metrics: &Metrics,
+        (metrics, readiness): (&Metrics, &Readiness),
     ) -> Result<Self, InvalidReceiver> {
-        let receivers = config.urls.iter().map(|url| Receiver::new(url, config)).collect::<Result<_, _>>()?;
+        let receivers =
+            config.urls.iter().map(|url| Receiver::new(url, config, readiness)).collect::<Result<_, _>>()?;
         let metrics = EventMetrics {
             sent: metrics.register(
                 "events",
@@ -122,6 +128,10 @@ struct DeliveryRoute {
 impl DeliveryRoute {
     /// Delivers events in their order, for ever. While the first one cannot be delivered, the others wait.
     async fn run(self) {
+        // Before the first event, so that a mistake is seen when it is made.
+        if let Err(why) = self.receiver.secrets().await {
+            tracing::warn!(receiver = self.receiver.host, why, "no event can be delivered");
+        }
         loop {
             // Before the queue is read, so that no event is missed.
             let queued = self.events.0.queued.notified();
@@ -188,7 +198,7 @@ fn next_attempt(now: Timestamp, attempts: u32) -> Timestamp {
 }
 
 impl Receiver {
-    fn new(url: &str, config: &Config) -> Result<Self, InvalidReceiver> {
+    fn new(url: &str, config: &Config, readiness: &Readiness) -> Result<Self, InvalidReceiver> {
         let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         let parsed = parsed.ok_or(InvalidReceiver::Url)?;
         let settings = HttpSettings {
@@ -209,6 +219,7 @@ impl Receiver {
             secret_file: config.secret_file.clone(),
             token_file: config.token_file.clone(),
             timeout: config.timeout,
+            readiness: readiness.clone(),
         })
     }
 
@@ -229,19 +240,53 @@ impl Receiver {
             .header(header::CONTENT_TYPE, "application/cloudevents+json; charset=utf-8")
             .header("webhook-id", &event.id)
             .header("webhook-timestamp", now.as_second());
-        if let Some(path) = &self.secret_file {
-            let secret = EventSecret::parse(&read(path).await?).map_err(|why| format!("{}: {why}", path.display()))?;
+        let (secret, token) = self.secrets().await?;
+        if let Some(secret) = secret {
             request = request.header("webhook-signature", secret.sign(&event.id, now.as_second(), &event.body));
         }
-        if let Some(path) = &self.token_file {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {}", read(path).await?.trim()));
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.trim()));
         }
         request.body(Full::new(Bytes::from(event.body.clone()))).map_err(|error| error.to_string())
     }
 }
 
+impl Receiver {
+    /// The secret and the token for a delivery. While they cannot be used, the gate is degraded, because no event arrives.
+    async fn secrets(&self) -> Result<(Option<EventSecret>, Option<String>), String> {
+        let read = self.read_secrets().await;
+        self.readiness.degraded(TOPIC, read.as_ref().err().cloned());
+        read
+    }
+
+    async fn read_secrets(&self) -> Result<(Option<EventSecret>, Option<String>), String> {
+        let secret = match &self.secret_file {
+            Some(path) => {
+                let secret = EventSecret::parse(&read(path).await?);
+                Some(secret.map_err(|why| format!("{}: {why}", path.display()))?)
+            }
+            None => None,
+        };
+        let token = match &self.token_file {
+            Some(path) => Some(read(path).await?),
+            None => None,
+        };
+        Ok((secret, token))
+    }
+}
+
 async fn read(path: &PathBuf) -> Result<String, String> {
-    tokio::fs::read_to_string(path).await.map_err(|error| format!("{}: {error}", path.display()))
+    load_plain_text(path, MAX_SECRET).await.map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Checks the file of the secret that signs events.
+///
+/// # Errors
+/// It cannot be read, or is no secret that can sign.
+pub fn check_secret(path: &Path) -> Result<(), String> {
+    let wrong = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
+    let text = read_plain_text(path, MAX_SECRET).map_err(|error| wrong(&error))?;
+    EventSecret::parse(&text).map(drop).map_err(|error| wrong(&error))
 }
 
 /// Why a receiver cannot be used as configured.

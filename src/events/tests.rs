@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::runtime::{Clock, Metrics, Tasks};
+use crate::runtime::{Clock, Metrics, Readiness, Tasks};
 use crate::store::Store;
 
 /// What a receiver got: the head and the body of each request.
@@ -58,7 +58,9 @@ async fn until(received: &Received, count: usize) -> Vec<(String, String)> {
 async fn deliver(config: &Config, dir: &std::path::Path, tasks: &Tasks) -> (Events, Store) {
     let (events, store) = (Events::new(config), Store::open(dir).await.unwrap());
     let queue = store.verdicts.clone();
-    let courier = EventCourier::new(config, events.clone(), queue, Clock::system(), &Metrics::default()).unwrap();
+    let courier =
+        EventCourier::new(config, events.clone(), queue, Clock::system(), (&Metrics::default(), &Readiness::new()))
+            .unwrap();
     courier.start(tasks).await;
     (events, store)
 }
@@ -161,7 +163,8 @@ async fn receivers_that_cannot_be_used_are_errors() {
     ] {
         let config = Config { urls: vec![url.into()], proxy: Some(proxy.into()), ..Config::default() };
         let (queue, metrics) = (store.verdicts.clone(), Metrics::default());
-        let courier = EventCourier::new(&config, Events::new(&config), queue, Clock::system(), &metrics);
+        let courier =
+            EventCourier::new(&config, Events::new(&config), queue, Clock::system(), (&metrics, &Readiness::new()));
         assert_eq!(courier.is_ok(), is_usable, "{url} {proxy}");
     }
     let shown = format!("{:?}", Config { urls: vec!["https://a.test/secret".into()], ..Config::default() });
@@ -174,4 +177,32 @@ fn names_of_events_are_read_back() {
         assert_eq!(kind.parse::<EventKind>().unwrap().to_string(), kind);
     }
     assert!("verdict".parse::<EventKind>().is_err());
+}
+
+/// A secret that cannot sign is reported at the start, not when events are given up after a week.
+#[tokio::test]
+async fn a_secret_that_cannot_sign_makes_the_gate_degraded() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret_file = dir.path().join("secret");
+    std::fs::write(&secret_file, "short").unwrap();
+    let urls = vec!["http://127.0.0.1:9/".to_owned()];
+    let config = Config { urls, secret_file: Some(secret_file.clone()), ..Config::default() };
+    let (readiness, tasks, store) = (Readiness::new(), Tasks::new(), Store::open(dir.path()).await.unwrap());
+    let (queue, metrics) = (store.verdicts.clone(), Metrics::default());
+    let courier =
+        EventCourier::new(&config, Events::new(&config), queue, Clock::system(), (&metrics, &readiness)).unwrap();
+    courier.start(&tasks).await;
+    let degraded = async {
+        while readiness.report().degraded.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), degraded).await.unwrap();
+    let report = serde_json::to_string(&readiness.report()).unwrap();
+    assert!(report.contains("events") && report.contains("fewer than 16 bytes"), "{report}");
+    assert_eq!(
+        check_secret(&secret_file).unwrap_err(),
+        format!("{}: the secret has fewer than 16 bytes", secret_file.display())
+    );
+    tasks.stop();
 }

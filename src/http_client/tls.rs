@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use jiff::Timestamp;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -16,6 +17,10 @@ use rustls_native_certs::CertificateResult;
 use x509_cert::der::Decode;
 
 use super::{HttpSettings, InvalidSettings};
+use crate::runtime::read_plain_file;
+
+/// The largest file of certificate authorities, in bytes. Bundles of whole systems have less than 1 MiB.
+const MAX_AUTHORITIES: u64 = 16 * 1024 * 1024;
 
 /// For configured hosts: certificates are verified as for any other host, unless the settings say `insecure`.
 pub(super) fn configured_hosts(settings: &HttpSettings) -> Result<ClientConfig, InvalidSettings> {
@@ -47,19 +52,26 @@ pub(super) fn named_hosts(settings: &HttpSettings) -> Result<ClientConfig, Inval
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
 
-/// Checks that a file contains certificate authorities.
+/// Checks that a file contains certificate authorities. Returns whether all of them had ended at this time.
 ///
 /// # Errors
 /// [`InvalidSettings::Ca`].
-pub(crate) fn check_ca(path: &Path) -> Result<(), InvalidSettings> {
-    add_authorities(path, &mut RootCertStore::empty()).map(drop)
+pub(crate) fn check_ca(path: &Path, now: Timestamp) -> Result<bool, InvalidSettings> {
+    let added = add_authorities(path, &mut RootCertStore::empty())?;
+    let second = u64::try_from(now.as_second()).unwrap_or_default();
+    let has_ended = |der: &CertificateDer<'_>| {
+        let parsed = x509_cert::Certificate::from_der(der);
+        parsed.is_ok_and(|it| it.tbs_certificate.validity.not_after.to_unix_duration().as_secs() < second)
+    };
+    Ok(added.iter().all(has_ended))
 }
 
 /// Adds the certificates of a file, and returns them.
 fn add_authorities(path: &Path, roots: &mut RootCertStore) -> Result<Vec<CertificateDer<'static>>, InvalidSettings> {
     let failed = |error: String| InvalidSettings::Ca { path: path.to_owned(), error };
     let mut added = Vec::new();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))? {
+    let pem = read_plain_file(path, MAX_AUTHORITIES).map_err(|error| failed(error.to_string()))?;
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|error| failed(error.to_string()))?;
         roots.add(certificate.clone()).map_err(|error| failed(error.to_string()))?;
         added.push(certificate);

@@ -95,6 +95,16 @@ pub(super) fn read(
     Ok(Some((TraceCollector { url, headers, timeout: Duration::from_millis(timeout), resource }, sampler)))
 }
 
+/// Says that a variable asks for another protocol than OTLP over HTTP in JSON.
+pub(super) fn other_protocol(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let names = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
+    let (name, value) = names.into_iter().find_map(|name| Some((name, variable(name).filter(|v| !v.is_empty())?)))?;
+    let message = || {
+        format!("{name} is {value:?}, and traces are sent as http/json; name an endpoint for that, usually port 4318")
+    };
+    (!value.starts_with("http/")).then(message)
+}
+
 /// The samplers that do not follow the client's choice are treated as those that do.
 fn sampler(name: Option<&str>, argument: Option<&str>) -> Result<Sampler, InvalidTracing> {
     let ratio = match name {
@@ -120,7 +130,11 @@ fn traces_path(base: &str, source: &str) -> Result<Url, InvalidTracing> {
 /// The URL is not repeated: it may contain a password.
 fn parse(text: &str, source: &str) -> Result<Url, InvalidTracing> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    url.ok_or_else(|| InvalidTracing::new(format!("{source} is not an http:// or https:// URL with a host")))
+    url.ok_or_else(|| {
+        InvalidTracing::new(format!(
+            "{source} is not an http:// or https:// URL with a host, such as http://127.0.0.1:4318"
+        ))
+    })
 }
 
 /// Headers as in a variable. Errors name the number of an entry alone: what was meant as a name may be a secret.

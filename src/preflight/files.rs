@@ -11,6 +11,7 @@ use crate::server::{self, TlsError, admin};
 use crate::upstream::{self, Auth, Secret};
 use crate::va::ibm::ApiKey;
 use crate::va::{AdapterAuth, AdapterConfig, ScannerKind};
+use crate::{events, otlp};
 
 /// How long before its end a certificate is reported, unless it is issued for a short time: then in its last third.
 const EXPIRES_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
@@ -45,12 +46,18 @@ pub(super) fn check(found: &mut PreflightFindings<'_>, now: Timestamp) {
         }
     }
     found.connection("tracing", None, config.tracing.ca.as_deref());
+    match otlp::check(&config.tracing) {
+        Ok(None) => {}
+        Ok(Some(warning)) => found.warn("tracing", &warning, Some("or unset the variable")),
+        Err(error) => found.error("tracing", &error.to_string(), Some("set the variable or the key to a usable value")),
+    }
     let events = &config.events;
     found.connection("events", events.proxy.as_deref(), events.ca.as_deref());
-    for (key, file) in [("events.secret_file", &events.secret_file), ("events.token_file", &events.token_file)] {
-        if let Some(path) = file {
-            found.secret(key, Secret::File(path.clone()).read().map(drop));
-        }
+    if let Some(path) = &events.secret_file {
+        found.secret("events.secret_file", events::check_secret(path));
+    }
+    if let Some(path) = &events.token_file {
+        found.secret("events.token_file", Secret::File(path.clone()).read().map(drop));
     }
 }
 

@@ -2,18 +2,22 @@
 
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use rustix::fs::Access;
 
 use super::PreflightFindings;
+use super::collisions::resolved;
 use crate::markup::ProblemSeverity::{Error, Note};
 use crate::server;
 use crate::store::{self, StateDir};
 
 /// The longest path of a Unix socket, in bytes: `sun_path` of unix(7) without its end.
 const MAX_SOCKET: usize = 107;
+/// The magic number of sysfs in statfs(2).
+const SYSFS: rustix::fs::FsWord = 0x6265_6572;
 
 pub(super) fn check(found: &mut PreflightFindings<'_>) {
     let config = found.config;
@@ -22,40 +26,95 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
         let message = format!("{}: a gate is running on this state directory", config.state_dir.display());
         found.machine(Note, "state_dir", &message, None);
     }
-    let state =
-        directory(&config.state_dir).and_then(|()| StateDir::check(&config.state_dir).map_err(|e| e.to_string()));
-    if let Err(why) = &state {
-        found.machine(Error, "state_dir", why, Some("give it a directory of its own that pullgate can write"));
+    let state = directory(&config.state_dir).and_then(|()| state_files(&config.state_dir));
+    let state = state.and_then(|()| StateDir::check(&config.state_dir).map_err(|error| error.to_string()));
+    match &state {
+        Ok(true) => {
+            let message = format!("{}: its mode will be changed to 0700", config.state_dir.display());
+            found.machine(Note, "state_dir", &message, None);
+        }
+        Ok(false) => {}
+        Err(why) => {
+            found.machine(Error, "state_dir", why, Some("give it a directory of its own that pullgate can write"));
+        }
     }
-    // A name without a folder has an empty parent.
-    let audit = config.audit.file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let is_elsewhere = !config.audit.file.starts_with(&config.state_dir);
-    if config.audit.file.is_dir() {
-        let message = format!("{} is a directory", config.audit.file.display());
-        found.machine(Error, "audit.file", &message, Some("name a file"));
-    } else if let Err(why) = directory(audit).and_then(|()| writable_file(&config.audit.file))
-        && (is_elsewhere || state.is_ok())
-    {
-        found.machine(Error, "audit.file", &why, Some("pullgate must be able to write there"));
-    }
+    audit(found, state.is_ok());
+    let mut ports = TestedPorts { is_running, open: Vec::new() };
     for (index, listener) in config.listeners.iter().enumerate() {
-        port(found, &format!("listener[{index}].address"), &listener.address, is_running);
+        ports.test(found, &format!("listener[{index}].address"), &listener.address);
     }
-    port(found, "admin.address", &config.admin.address, is_running);
+    ports.test(found, "admin.address", &config.admin.address);
 }
 
-/// The length of the path of the admin socket.
+fn audit(found: &mut PreflightFindings<'_>, state_is_usable: bool) {
+    let config = found.config;
+    let file = &config.audit.file;
+    // A name without a folder has an empty parent.
+    let folder = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let is_elsewhere = !file.starts_with(&config.state_dir);
+    // The state directory, where a relative path begins, may not exist yet.
+    let there = resolved(file);
+    match there.metadata() {
+        Ok(metadata) if metadata.is_dir() => {
+            found.machine(Error, "audit.file", &format!("{} is a directory", file.display()), Some("name a file"));
+        }
+        Ok(metadata) if !metadata.is_file() => {
+            let message = format!("{} is not a regular file", there.display());
+            found.error("audit.file", &message, Some("name a file that pullgate can append to and rotate"));
+        }
+        _ => {
+            let writable = directory(folder).and_then(|()| writable_file(file));
+            if let Err(why) = writable
+                && (is_elsewhere || state_is_usable)
+            {
+                found.machine(Error, "audit.file", &why, Some("pullgate must be able to write there"));
+            }
+        }
+    }
+}
+
+/// The path of the admin socket.
 pub(super) fn socket(found: &mut PreflightFindings<'_>) {
     let path = &found.config.admin.socket;
     let length = path.as_os_str().len();
+    let is_default = *path == found.config.state_dir.join("admin.sock");
+    let key = if is_default { "state_dir" } else { "admin.socket" };
     if length > MAX_SOCKET {
-        let key = if *path == found.config.state_dir.join("admin.sock") { "state_dir" } else { "admin.socket" };
         let message = format!(
             "{}: the path of the admin socket has {length} bytes, and {MAX_SOCKET} are possible",
             path.display()
         );
-        found.error(key, &message, Some("choose a shorter path, or set admin.socket"));
+        return found.error(key, &message, Some("choose a shorter path, or set admin.socket"));
     }
+    if path.symlink_metadata().is_ok_and(|metadata| !metadata.file_type().is_socket()) {
+        let message = format!("{}: a file that is not a socket is where the admin socket must be", path.display());
+        return found.machine(Error, key, &message, Some("remove it, or set admin.socket to another path"));
+    }
+    // The state directory is created. Others are not.
+    let folder = path.parent().filter(|folder| !is_default && **folder != found.config.state_dir);
+    let Some(folder) = folder else { return };
+    let usable = match folder.metadata() {
+        Ok(_) => directory(folder),
+        Err(error) => Err(format!("{}: {error}", folder.display())),
+    };
+    if let Err(why) = usable {
+        found.machine(Error, key, &why, Some("create the directory of the socket, writable for pullgate"));
+    }
+}
+
+/// Whether what the state directory has under the names of pullgate's own files is of the right kind.
+fn state_files(state: &Path) -> Result<(), String> {
+    for (name, is_folder) in [("blobs", true), ("advisories", true), ("lock", false), ("pullgate.db", false)] {
+        let path = state.join(name);
+        let Ok(metadata) = path.metadata() else { continue };
+        if is_folder && !metadata.is_dir() {
+            return Err(format!("{}: this must be a directory", path.display()));
+        }
+        if !is_folder && !metadata.is_file() {
+            return Err(format!("{}: this must be a regular file", path.display()));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a directory can be written, or created.
@@ -64,11 +123,16 @@ fn directory(path: &Path) -> Result<(), String> {
     for ancestor in path.ancestors() {
         let problem: io::Error = match ancestor.metadata() {
             Ok(metadata) if !metadata.is_dir() => io::ErrorKind::NotADirectory.into(),
-            Ok(_) => match rustix::fs::access(ancestor, Access::WRITE_OK | Access::EXEC_OK) {
+            Ok(_) => match can_write(ancestor) {
                 Ok(()) => return Ok(()),
-                Err(error) => error.into(),
+                Err(error) => error,
             },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match ancestor.symlink_metadata() {
+                Ok(_) => {
+                    io::Error::other("it is a symbolic link to something that does not exist; is a disk not mounted?")
+                }
+                Err(_) => continue,
+            },
             Err(error) => error,
         };
         let what = if ancestor == path { "cannot be written" } else { "cannot be created" };
@@ -78,6 +142,16 @@ fn directory(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether files can be created in a directory.
+fn can_write(folder: &Path) -> io::Result<()> {
+    rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK)?;
+    // Root may write everywhere, says access(2), also where no file can be created.
+    match rustix::fs::statfs(folder)?.f_type {
+        rustix::fs::PROC_SUPER_MAGIC | SYSFS => Err(io::ErrorKind::PermissionDenied.into()),
+        _ => Ok(()),
+    }
+}
+
 fn writable_file(path: &Path) -> Result<(), String> {
     match rustix::fs::access(path, Access::WRITE_OK) {
         Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
@@ -85,36 +159,54 @@ fn writable_file(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Tries a port. If the gate of this state directory is running, it has the port.
-fn port(found: &mut PreflightFindings<'_>, key: &str, address: &str, is_running: bool) {
-    if address.ends_with(":0") {
-        return;
+/// Ports that were found free. They stay open until all were tested, so that two listeners of the configuration cannot have
+/// the same one.
+struct TestedPorts {
+    /// Whether the gate of this state directory is running: then it has the ports.
+    is_running: bool,
+    /// The key of each listener, its address as text, and its socket.
+    open: Vec<(String, String, TcpListener)>,
+}
+
+impl TestedPorts {
+    fn test(&mut self, found: &mut PreflightFindings<'_>, key: &str, address: &str) {
+        // The same text twice is a mistake that was reported.
+        if address.ends_with(":0") || self.open.iter().any(|(_, other, _)| other == address) {
+            return;
+        }
+        let addresses = match address.to_socket_addrs() {
+            Ok(addresses) => addresses.collect::<Vec<_>>(),
+            // An address without a port is a mistake that was reported.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
+            Err(error) => {
+                let hint = "the host name does not resolve on this machine: write an IP address, or 0.0.0.0 for all";
+                return found.machine(Error, key, &format!("{address}: {error}"), Some(hint));
+            }
+        };
+        match TcpListener::bind(&*addresses) {
+            Ok(listener) => self.open.push((key.to_owned(), address.to_owned(), listener)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => self.in_use(found, key, address, &error),
+            Err(error) => found.machine(Error, key, &format!("cannot listen on {address}: {error}"), hint(&error)),
+        }
     }
-    let addresses = match address.to_socket_addrs() {
-        Ok(addresses) => addresses.collect::<Vec<_>>(),
-        // An address without a port is a mistake that was reported.
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
-        Err(error) => {
-            let hint = "the host name does not resolve on this machine: write an IP address, or 0.0.0.0 for all";
-            return found.machine(Error, key, &format!("{address}: {error}"), Some(hint));
-        }
-    };
-    match TcpListener::bind(&*addresses) {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_running => {
-            found.machine(
-                Note,
-                key,
-                &format!("{address} is in use, and the gate of this state directory is running"),
-                None,
-            );
-        }
-        Err(error) => {
-            let hint = server::bind_hint(&error).trim_start_matches("; ");
-            let hint = (!hint.is_empty()).then_some(hint);
-            found.machine(Error, key, &format!("cannot listen on {address}: {error}"), hint);
+
+    fn in_use(&self, found: &mut PreflightFindings<'_>, key: &str, address: &str, error: &io::Error) {
+        let port = |address: &str| address.rsplit_once(':').map(|(_, port)| port.to_owned());
+        let own = self.open.iter().find(|(_, other, _)| port(other) == port(address));
+        if let Some((other, at, _)) = own {
+            let message = format!("cannot listen on {address}: {other} = {at:?} has this port already");
+            found.machine(Error, key, &message, Some("give each listener its own port or IP address"));
+        } else if self.is_running {
+            let message = format!("{address} is in use, and the gate of this state directory is running");
+            found.machine(Note, key, &message, None);
+        } else {
+            found.machine(Error, key, &format!("cannot listen on {address}: {error}"), hint(error));
         }
     }
+}
+
+fn hint(error: &io::Error) -> Option<&'static str> {
+    Some(server::bind_hint(error).trim_start_matches("; ")).filter(|hint| !hint.is_empty())
 }
 
 /// Whether the database is of this version or of an older one.

@@ -128,6 +128,7 @@ fn each_mistake_gives_one_problem() {
         // Upstreams.
         ("", "ca = \"absent.crt\"", String::new(), "upstream[0].ca: FOLDER/absent.crt: "),
         ("", "ca = \"junk\"", String::new(), "upstream[0].ca: FOLDER/junk: "),
+        ("", "ca = \"old.crt\"", String::new(), "warning: upstream[0].ca: FOLDER/old.crt: all certificates in it have expired"),
         ("", "proxy = \"socks5://a.test\"", String::new(), "upstream[0].proxy: the egress proxy must be"),
         ("", "url = \"https://user:hush@registry.test\"", String::new(), "upstream[0].url: the url of registry.test must be"),
         (
@@ -221,7 +222,41 @@ fn each_mistake_gives_one_problem() {
         ("", "", "[[listener]]\naddress = \"no-such-host.invalid:5000\"".to_owned(), "listener[0].address: no-such-host.invalid:5000: "),
         ("", "", "[[listener]]\naddress = \"192.0.2.1:5000\"".to_owned(), "listener[0].address: cannot listen on 192.0.2.1:5000: "),
         ("", "", "[admin]\naddress = \"127.0.0.1:0\"\ntoken_file = \"junk\"".to_owned(), "admin.token_file: admin: token_file FOLDER/junk: "),
+        ("state_dir = \"reports\"", "", String::new(), "state_dir: FOLDER/reports: this is no state directory: it has \"broken.json\""),
+        ("state_dir = \"dangling\"", "", String::new(), "state_dir: FOLDER/dangling: the directory cannot be written: it is a symbolic link"),
+        ("state_dir = \"/proc/self/state\"", "", String::new(), "state_dir: /proc/self/state: the directory cannot be created: /proc/self: "),
+        ("state_dir = \"odd\"", "", String::new(), "state_dir: FOLDER/odd/blobs: this must be a directory"),
+        ("", "", "[audit]\nfile = \"../pipe\"".to_owned(), "audit.file: FOLDER/pipe is not a regular file"),
+        ("", "", "[audit]\nfile = \"pullgate.db\"".to_owned(), "audit.file: FOLDER/state/pullgate.db: this is pullgate's own pullgate.db"),
+        ("", "", "[audit]\nfile = \"../pullgate.toml\"".to_owned(), "audit.file: FOLDER/pullgate.toml: this is the configuration"),
+        ("", "", "[audit]\nfile = \"../policies/x.jsonl\"".to_owned(), "audit.file: FOLDER/policies/x.jsonl: this is in policy.dir"),
+        ("", "", "[audit]\nfile = \"admin.sock\"".to_owned(), "audit.file: FOLDER/state/admin.sock: this is also admin.socket"),
+        (
+            "",
+            "",
+            "[admin]\naddress = \"127.0.0.1:0\"\nsocket = \"absent/a.sock\"".to_owned(),
+            "admin.socket: FOLDER/absent: No such file",
+        ),
+        (
+            "",
+            "",
+            "[admin]\naddress = \"127.0.0.1:0\"\nsocket = \"junk\"".to_owned(),
+            "admin.socket: FOLDER/junk: a file that is not a socket",
+        ),
+        // Pipes would wait for ever.
+        ("", "", tls("certificate = \"pipe\", key = \"good.key\""), "tls.certificate: FOLDER/pipe: not a regular file"),
+        ("", "", "[admin]\naddress = \"127.0.0.1:0\"\ntoken_file = \"pipe\"".to_owned(), "FOLDER/pipe: not a regular file"),
+        ("", "", "[events]\ntoken_file = \"pipe\"".to_owned(), "events.token_file: FOLDER/pipe: not a regular file"),
+        ("", "", "[events]\nca = \"pipe\"".to_owned(), "FOLDER/pipe: not a regular file"),
+        ("", "", "[trust]\ntrusted_roots = [\"pipe\"]".to_owned(), "FOLDER/pipe: not a regular file"),
+        (
+            "",
+            "serve_to = \"everyone\"\nauth = { type = \"basic\", username = \"u\", password_file = \"pipe\" }",
+            String::new(),
+            "FOLDER/pipe: not a regular file",
+        ),
         // Events.
+        ("", "", "[events]\nsecret_file = \"short\"".to_owned(), "events.secret_file: FOLDER/short: the secret has fewer than 16 bytes"),
         ("", "", "[events]\nsecret_file = \"absent\"".to_owned(), "events.secret_file: FOLDER/absent: "),
         ("", "", "[events]\ntoken_file = \"empty\"".to_owned(), "events.token_file: FOLDER/empty: "),
         ("", "", "[events]\nca = \"junk\"".to_owned(), "events.ca: FOLDER/junk: "),
@@ -263,10 +298,15 @@ fn prepared(upstream: &str) -> Checked {
     made.file("junk", "junk");
     close(&made.path().join("junk"));
     made.file("empty", "");
+    made.file("short", "short");
+    std::os::unix::fs::symlink(made.path().join("nowhere"), made.path().join("dangling")).unwrap();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mkfifoat(rustix::fs::CWD, made.path().join("pipe"), mode).unwrap();
     made.file("other.json", "{\"auths\": {\"elsewhere.test\": {\"auth\": \"dTpw\"}}}");
-    for folder in ["empty-folder", "reports", "newer"] {
+    for folder in ["empty-folder", "reports", "newer", "odd"] {
         fs::create_dir(made.path().join(folder)).unwrap();
     }
+    made.file("odd/blobs", "");
     made.file("reports/broken.json", "{");
     made.file("newer/pullgate.db", "");
     newer_schema(&made.path().join("newer/pullgate.db"));
@@ -285,6 +325,44 @@ fn newer_schema(path: &Path) {
         connection.close().await.unwrap();
     };
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(run);
+}
+
+/// An alias that repeats a name of its own upstream is harmless, for the check and for the gate.
+#[test]
+fn an_alias_may_repeat_a_name_of_its_upstream() {
+    let made = Checked { upstream: "aliases = [\"registry.test\", \"b.test\", \"b.test\"]\n".into(), ..Checked::new() };
+    made.write("", "");
+    assert_eq!(made.problems(&["--strict"], &[]), (Some(0), vec![]));
+    let made = Checked { upstream: "aliases = [\"b.test\"]\n".into(), ..Checked::new() };
+    made.write("", "[[upstream]]\nhost = \"c.test\"\naliases = [\"b.test\"]");
+    let (code, problems) = made.problems(&[], &[]);
+    assert_eq!((code, problems.len()), (Some(78), 1), "{problems:?}");
+    assert!(line(&problems[0]).contains("upstream[1].aliases: another upstream is called \"b.test\""), "{problems:?}");
+}
+
+/// What `serve` would find out about ports and variables only when it starts.
+#[test]
+fn listeners_of_one_port_and_variables_of_collectors_are_checked() {
+    let made = Checked::new();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listener = |host: &str| format!("[[listener]]\naddress = \"{host}:{free}\"\n");
+    made.write("", &(listener("localhost") + &listener("0.0.0.0")));
+    let (_, problems) = made.problems(&[], &[]);
+    let lines: Vec<String> = problems.iter().map(line).collect();
+    assert!(lines.iter().any(|line| line.contains("listener[0].address = \"localhost:")), "{lines:?}");
+    made.write("", "");
+    for (variables, severity, wanted) in [
+        (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4317")][..], "error", "is not an http:// or https:// URL"),
+        (
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a.test:4317"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")],
+            "warning",
+            "OTEL_EXPORTER_OTLP_PROTOCOL is \"grpc\"",
+        ),
+    ] {
+        let (_, problems) = made.problems(&[], variables);
+        let lines: Vec<String> = problems.iter().map(line).collect();
+        assert!(lines.len() == 1 && lines[0].contains(severity) && lines[0].contains(wanted), "{lines:?}");
+    }
 }
 
 /// Every problem of every policy document has its own place.

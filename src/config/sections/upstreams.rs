@@ -1,6 +1,6 @@
 //! `[[upstream]]`: names, address, credentials, limits.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::count;
 use crate::config::reader::Table;
@@ -93,9 +93,8 @@ fn upstream_limits(table: &mut Table<'_>, config: &mut upstream::Config) {
 
 /// Hosts, aliases and paths share one space: the first component of a request's path.
 fn names(table: &Table<'_>, config: &upstream::Config, seen: &mut BTreeSet<String>) {
-    let mut own = BTreeSet::new();
-    own.insert(config.host.to_string());
-    own.extend(config.aliases.iter().map(ToString::to_string));
+    let mut own = BTreeMap::from([(config.host.to_string(), "host")]);
+    config.aliases.iter().for_each(|alias| _ = own.entry(alias.to_string()).or_insert("aliases"));
     let names = config.aliases.iter().chain([&config.host]).map(Host::as_str);
     if config.path.is_none() && names.into_iter().all(|name| name.contains(':')) {
         let hint = "set `path` to a name without a port";
@@ -105,11 +104,11 @@ fn names(table: &Table<'_>, config: &upstream::Config, seen: &mut BTreeSet<Strin
         if path.parse::<Repository>().is_err() || path.contains('/') {
             table.problem("path", format!("{path:?} cannot be a component of a path"), None);
         }
-        own.insert(path.clone());
+        own.entry(path.clone()).or_insert("path");
     }
-    for name in own {
+    for (name, key) in own {
         if !seen.insert(name.clone()) {
-            table.problem("host", format!("another upstream is called {name:?} too"), None);
+            table.problem(key, format!("another upstream is called {name:?} too"), None);
         }
     }
 }
