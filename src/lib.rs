@@ -24,6 +24,7 @@
 //! * `http_client`: sends every request to another service; [`pki`]: certificates for development.
 //! * `hardening`: what is unsafe in files and configurations of images.
 //! * `licence`: licences as SPDX expressions.
+//! * `sqlite`: reads SQLite databases that are not trusted.
 //! * `otlp`: traces of requests for a collector.
 //! * `tuf`: the documents of Docker Content Trust.
 //! * [`oci`], [`scope`], [`runtime`], [`x509`]: basic values and services used by all modules.
@@ -64,6 +65,7 @@ pub mod runtime;
 pub mod sample;
 pub mod scope;
 pub(crate) mod server;
+pub(crate) mod sqlite;
 pub mod store;
 pub(crate) mod trust;
 pub(crate) mod tuf;
