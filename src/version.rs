@@ -52,11 +52,13 @@ pub enum VersionScheme {
     Maven,
     /// Node.js (node-semver with `includePrerelease`).
     Npm,
+    /// .NET: semantic versions whose prereleases are compared without regard to case.
+    NuGet,
     /// Python (PEP 440, and the order that setuptools gave to other versions before).
     Python,
     /// RPM (`rpmvercmp`).
     Rpm,
-    /// Semantic versions with any count of numbers and an optional `v`: Go, Rust, .NET.
+    /// Semantic versions with any count of numbers and an optional `v`: Go, Rust.
     Semver,
 }
 
@@ -133,6 +135,9 @@ impl<'a> PackageVersion<'a> {
             VersionScheme::Gem => ParsedVersion::Gem(GemVersion::parse(version).ok_or_else(error)?),
             VersionScheme::Maven => ParsedVersion::Maven(MavenVersion::parse(version)),
             VersionScheme::Npm => ParsedVersion::Npm(SemverVersion::parse(version).ok_or_else(error)?),
+            VersionScheme::NuGet => {
+                ParsedVersion::Semver(SemverVersion::parse(version).ok_or_else(error)?.ignoring_case())
+            }
             VersionScheme::Python => ParsedVersion::Python(PythonVersion::parse(version)),
             VersionScheme::Rpm => ParsedVersion::Rpm(RpmVersion::parse(version)),
             VersionScheme::Semver => ParsedVersion::Semver(SemverVersion::parse(version).ok_or_else(error)?),

@@ -255,7 +255,8 @@ pub(super) fn scheme(ecosystem: Ecosystem) -> VersionScheme {
         // Bitnami appends a revision, as Debian does: `7.2.4-0`.
         Ecosystem::Bitnami | Ecosystem::Deb => VersionScheme::Deb,
         Ecosystem::Gem => VersionScheme::Gem,
-        Ecosystem::Cargo | Ecosystem::Go | Ecosystem::NuGet => VersionScheme::Semver,
+        Ecosystem::Cargo | Ecosystem::Go => VersionScheme::Semver,
+        Ecosystem::NuGet => VersionScheme::NuGet,
         Ecosystem::Maven => VersionScheme::Maven,
         Ecosystem::Npm => VersionScheme::Npm,
         Ecosystem::PyPi => VersionScheme::Python,

@@ -150,7 +150,7 @@ fn intervals(text: &str) -> Result<Vec<Vec<Comparison<'_>>>, UnreadableVersion> 
 
 impl Operator {
     fn parse(scheme: VersionScheme, text: &str) -> Option<Self> {
-        use VersionScheme::{Gem, Npm, Python, Semver};
+        use VersionScheme::{Gem, Npm, NuGet, Python, Semver};
         match (text, scheme) {
             ("" | "=" | "==", _) => Some(Self::Equal),
             ("!=", _) => Some(Self::NotEqual),
@@ -158,9 +158,9 @@ impl Operator {
             (">=" | "=>", _) => Some(Self::GreaterOrEqual),
             ("<", _) => Some(Self::Less),
             ("<=" | "=<", _) => Some(Self::LessOrEqual),
-            ("~>", Gem | Semver) => Some(Self::Pessimistic),
-            ("~", Npm | Semver) | ("~>", Npm) => Some(Self::Tilde),
-            ("^", Npm | Semver) => Some(Self::Caret),
+            ("~>", Gem | NuGet | Semver) => Some(Self::Pessimistic),
+            ("~", Npm | NuGet | Semver) | ("~>", Npm) => Some(Self::Tilde),
+            ("^", Npm | NuGet | Semver) => Some(Self::Caret),
             ("~=", Python) => Some(Self::Compatible),
             ("===", Python) => Some(Self::Identical),
             _ => None,

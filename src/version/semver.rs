@@ -10,6 +10,8 @@ use super::range::Operator;
 pub(super) struct SemverVersion<'a> {
     numbers: &'a str,
     prerelease: &'a str,
+    /// Whether the letters of prereleases are compared without regard to case.
+    ignores_case: bool,
 }
 
 impl<'a> SemverVersion<'a> {
@@ -22,12 +24,23 @@ impl<'a> SemverVersion<'a> {
         let is_word = |word: &str| !word.is_empty() && word.bytes().all(is_prerelease_byte);
         let is_list = |list: &str| list.split('.').all(is_word);
         let readable = numbers.split('.').all(is_number) && (rest.is_empty() || is_list(prerelease)) && is_list(build);
-        readable.then_some(Self { numbers, prerelease })
+        readable.then_some(Self { numbers, prerelease, ignores_case: false })
+    }
+
+    /// The same version, whose prerelease is compared without regard to case (NuGet).
+    pub(super) fn ignoring_case(self) -> Self {
+        Self { ignores_case: true, ..self }
     }
 
     pub(super) fn compare(&self, other: &Self) -> Ordering {
-        compare_numbers(self.numbers, other.numbers)
-            .then_with(|| compare_prereleases(self.prerelease, other.prerelease))
+        compare_numbers(self.numbers, other.numbers).then_with(|| {
+            if self.ignores_case {
+                let [own, other] = [self.prerelease, other.prerelease].map(str::to_ascii_lowercase);
+                compare_prereleases(&own, &other)
+            } else {
+                compare_prereleases(self.prerelease, other.prerelease)
+            }
+        })
     }
 
     /// The numbers, of which there is at least one.
@@ -60,7 +73,7 @@ impl<'a> SemverVersion<'a> {
 
     /// Whether the version is before the one with these numbers and no prerelease.
     pub(super) fn is_before(&self, numbers: &str) -> bool {
-        self.compare(&SemverVersion { numbers, prerelease: "" }).is_lt()
+        self.compare(&SemverVersion { numbers, prerelease: "", ignores_case: false }).is_lt()
     }
 }
 

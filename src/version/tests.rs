@@ -61,7 +61,7 @@ fn orders_agree_with_the_vectors_of_osv_scalibr() {
 
 #[test]
 fn versions_are_ordered_by_the_rules_of_their_ecosystem() {
-    use VersionScheme::{Apk, Composer, Deb, Gem, Maven, Npm, Python, Rpm, Semver};
+    use VersionScheme::{Apk, Composer, Deb, Gem, Maven, Npm, NuGet, Python, Rpm, Semver};
     for (scheme, ascending) in [
         (
             Apk,
@@ -92,6 +92,7 @@ fn versions_are_ordered_by_the_rules_of_their_ecosystem() {
         (Gem, &["1.0.a", "1.0.b1", "1", "1.0.1", "1.1.0.rc1", "1.1", "1.10"]),
         (Maven, &["1-alpha-1", "1-beta", "1-SNAPSHOT", "1.0", "1-sp", "1-foo", "1-1", "1.1"]),
         (Npm, &["1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-beta", "1.0.0", "1.2.0", "1.10.0"]),
+        (NuGet, &["1.0.0-Alpha", "1.0.0-alpha.2", "1.0.0-BETA", "1.0.0-beta.1", "1.0.0", "1.0.0.1", "1.1"]),
         (Python, &["nonsense", "1.0.dev1", "1.0a1", "1.0rc1", "1.0", "1.0+local", "1.0.post1", "1.1", "1!0.1"]),
         (Rpm, &["1.0~rc1-1", "1.0", "1.0-1.el9", "1.0-2.el9", "1.0^git1-1", "1.0.1-1", "1.10-1", "1:0.1-1"]),
         (Semver, &["v1.0.0-rc.1", "v1.0.0", "1.0.1", "v1.2.3.4", "2", "99999999999999999999999"]),
@@ -101,6 +102,19 @@ fn versions_are_ordered_by_the_rules_of_their_ecosystem() {
                 assert_eq!(order(scheme, a, b), index.cmp(&other), "{scheme:?}: {a} {b}");
             }
         }
+    }
+}
+
+#[test]
+fn prereleases_of_nuget_have_no_case() {
+    assert_eq!(order(VersionScheme::NuGet, "2.0.0-Preview.1", "2.0.0-preview.1"), Ordering::Equal);
+    assert_eq!(order(VersionScheme::Semver, "2.0.0-Preview.1", "2.0.0-preview.1"), Ordering::Less);
+    for range in ["= 2.0.0-RC1", "< 2.0.0-RC2", ">= 2.0.0-rc1, < 2.0.0"] {
+        assert_eq!(
+            VersionRange::parse(VersionScheme::NuGet, range).unwrap().contains("2.0.0-rc1"),
+            Ok(true),
+            "{range}"
+        );
     }
 }
 

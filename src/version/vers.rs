@@ -97,7 +97,8 @@ impl VersRange {
 pub fn scheme_of(name: &str) -> Option<VersionScheme> {
     Some(match name {
         "alpine" | "apk" => VersionScheme::Apk,
-        "cargo" | "golang" | "nuget" | "semver" => VersionScheme::Semver,
+        "cargo" | "golang" | "semver" => VersionScheme::Semver,
+        "nuget" => VersionScheme::NuGet,
         "composer" => VersionScheme::Composer,
         "deb" => VersionScheme::Deb,
         "gem" => VersionScheme::Gem,
