@@ -183,14 +183,21 @@ impl AdvisoryStore {
         Ok(databases)
     }
 
-    /// What is known about all sources, without opening their databases: a damaged file is not noticed.
+    /// What is known about all sources, without reading their databases: a damaged file is not noticed, but an index that
+    /// another version of this program made is.
     ///
     /// # Errors
     /// The directory cannot be read.
     pub fn status(&self) -> Result<Vec<SourceStatus>, DatabaseError> {
         let _lock = self.lock(FlockOperation::LockShared)?;
         let status = |source: String| {
-            let read = |generation: &str| self.manifest(&source, generation);
+            let read = |generation: &str| {
+                let manifest = self.manifest(&source, generation)?;
+                if manifest.kind == DatabaseKind::Osv {
+                    OsvIndex::open(&self.folder(&source, generation).join(INDEX))?;
+                }
+                Ok(manifest)
+            };
             self.choose(&source, read, GenerationManifest::clone).0
         };
         Ok(self.sources()?.into_iter().map(status).collect())

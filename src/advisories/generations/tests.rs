@@ -1,6 +1,7 @@
 use std::ops::ControlFlow;
 
 use super::super::bolt::sample::SampleTree;
+use super::super::osv::INDEX;
 use super::super::trivy_db::{DATABASE, sample};
 use super::super::{Databases, ImportOptions, SourceState, import};
 use super::*;
@@ -138,6 +139,42 @@ fn a_damaged_generation_is_replaced_by_the_one_before_and_that_is_seen() {
     // The same database again repairs it.
     assert!(state.import(3, false).unwrap().was_current);
     assert_eq!((day(&state.load()).unwrap(), state.load().unusable().count()), ("CVE-2026-3".to_owned(), 0));
+}
+
+/// As after an upgrade of the program. Nothing is clean meanwhile, and everything that shows the source says what to do.
+#[test]
+fn an_index_of_an_earlier_version_is_not_used_until_the_records_are_imported_again() {
+    let state = State::new();
+    let records = state.folder.path().join("records");
+    fs::create_dir(&records).unwrap();
+    let record = r#"{"id": "A-1", "modified": "2026-05-01T00:00:00Z", "affected": [{"package": {"ecosystem": "PyPI", "name": "x"},
+        "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}]}]}]}"#;
+    fs::write(records.join("a.json"), record).unwrap();
+    let options = ImportOptions::at(NOW.parse().unwrap());
+    let import = || import(&state.store, &records, &options, &mut |_| ControlFlow::Continue(())).unwrap();
+    let manifest = import().remove(0).manifest;
+    // The same with the number of the version before, as the only generation.
+    let index = state.store.folder("osv-pypi", &manifest.id()).join(INDEX);
+    let mut bytes = fs::read(index).unwrap();
+    assert_eq!(bytes[8], 2, "the version follows the magic number");
+    bytes[8] = 1;
+    let staging = state.store.stage().unwrap();
+    let file = staging.write(INDEX, &mut &bytes[..], &mut |_| Ok(())).unwrap();
+    let old = staging.complete(GenerationManifest { files: vec![file], ..manifest }).unwrap();
+    let id = old.manifest.id();
+    state.store.install(old, true, options.now).unwrap();
+    let current = state.folder.path().join("advisories/osv-pypi").join(CURRENT);
+    fs::write(current, format!("{{\"current\": \"{id}\", \"previous\": null}}")).unwrap();
+
+    let databases = state.load();
+    assert_eq!((databases.unusable().count(), databases.osv().count()), (1, 0));
+    for status in [databases.status().to_vec(), state.store.status().unwrap()] {
+        let SourceState::Unusable { problem } = &status[0].state else { panic!("{status:?}") };
+        assert!(problem.contains("import the records again"), "{problem}");
+    }
+    assert!(!import()[0].was_current);
+    let databases = state.load();
+    assert_eq!((databases.unusable().count(), databases.osv().count()), (0, 1));
 }
 
 #[test]

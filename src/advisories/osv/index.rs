@@ -22,7 +22,8 @@ use super::record::normalised;
 use crate::oci::{Algorithm, Hasher};
 
 const MAGIC: [u8; 8] = *b"pgosvidx";
-const VERSION: u32 = 1;
+/// Version 1 had the names of NuGet and Composer as records write them, so that packages could be missed.
+const VERSION: u32 = 2;
 /// The maximum size of the fan in bytes, which is kept in memory: 16 bits of eight bytes.
 const MAX_FAN: u64 = 8 * ((1 << 16) + 1);
 /// The maximum size of what one look-up reads at a time, in bytes.
@@ -56,7 +57,8 @@ impl IndexHeader {
         let version = u32::from_le_bytes(from.take());
         if version != VERSION {
             return Err(DamagedDatabase(format!(
-                "its format is version {version}, and version {VERSION} is supported"
+                "its format is version {version}, and this pullgate reads version {VERSION}: import the records again, or \
+                 run `pullgate db update`"
             )));
         }
         if u32::from_le_bytes(from.take()) != crc32fast::hash(from.0) {
@@ -293,13 +295,7 @@ impl OsvRows for OsvIndex {
         if ecosystem.is_empty() {
             return Ok(Vec::new());
         }
-        let name = normalised(ecosystem, package);
-        let mut rows = self.find(ecosystem, &name, |row| Decoder(row).row())?;
-        if name != package && matches!(ecosystem, "NuGet" | "Packagist") {
-            // Older indexes have their names as records write them.
-            rows.extend(self.find(ecosystem, package, |row| Decoder(row).row())?);
-        }
-        Ok(rows)
+        self.find(ecosystem, &normalised(ecosystem, package), |row| Decoder(row).row())
     }
 
     fn detail(&self, id: &str) -> Result<Option<Arc<OsvDetail>>, DamagedDatabase> {
