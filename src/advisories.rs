@@ -14,6 +14,8 @@ mod feed;
 mod find;
 mod generations;
 mod import;
+mod java_archives;
+mod java_db;
 mod join;
 mod library;
 mod meter;
@@ -35,9 +37,10 @@ pub use error::DatabaseError;
 pub use find::{ImageFindings, find, rate};
 pub use generations::{AdvisoryStore, DatabaseKind, GenerationManifest, InstalledGeneration};
 pub use import::{
-    DatabaseTransport, FetchedFile, ImportOptions, WebAnswer, WebSource, export, fetch_file, fetch_trivy_db, import,
+    DatabaseTransport, FetchedFile, ImportOptions, WebAnswer, WebSource, export, fetch_file, fetch_image, import,
     import_if,
 };
+pub use java_archives::name_archives;
 pub use meter::{DatabaseLimits, DatabaseProgress};
 pub use rows::{
     DamagedDatabase, OsvAffected, OsvDetail, OsvEvent, OsvRange, OsvRow, OsvRows, OsvSeverity, TrivyCvss, TrivyDetail,

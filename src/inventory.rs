@@ -31,17 +31,20 @@ mod rpm;
 #[cfg(test)]
 mod sample;
 mod spool;
+mod symlink;
 mod system_file;
 mod tar;
 mod tar_header;
 mod tar_pax;
 mod text;
 mod third_party;
+mod unnamed;
 
 pub use export::cyclonedx;
 pub use layer::{LayerInventory, LayerLimits, LayerReading, read_layer, read_layer_again};
 pub use merge::merge;
 pub use read_seek::ReadSeek;
+pub use unnamed::{ArchiveChecksum, UnnamedArchive};
 
 /// What is installed in an image.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -59,6 +62,10 @@ pub struct Inventory {
     pub layers: Vec<InventoryLayer>,
     /// What could not be read, and may hide packages.
     pub gaps: Vec<Gap>,
+    /// Java archives that do not state which artifact they are, in the order of their paths. Until they are named, each may
+    /// hide a package: it is a gap that depends on what is known about published archives.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unnamed: Vec<UnnamedArchive>,
     /// How Red Hat built the layers that contain its packages, by the packages' `layer`. It decides which advisories of
     /// Red Hat apply; a package of another layer is judged by the default repositories of its release.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -100,6 +107,16 @@ impl Inventory {
     /// not the same as being free of vulnerabilities.
     pub fn is_opaque(&self) -> bool {
         self.distribution.is_none() && self.packages.is_empty()
+    }
+
+    /// Orders the packages, and removes those that are listed twice.
+    pub fn sort_packages(&mut self) {
+        let order = |package: &InstalledPackage| {
+            let InstalledPackage { ecosystem, name, version, path, architecture, .. } = package.clone();
+            (ecosystem, name, version, path, architecture)
+        };
+        self.packages.sort_by_cached_key(order);
+        self.packages.dedup_by(|one, other| order(one) == order(other));
     }
 }
 
@@ -196,7 +213,7 @@ pub struct InstalledPackage {
 
 impl InstalledPackage {
     /// A package of which only the name and the version are known.
-    fn new(ecosystem: Ecosystem, name: String, version: String) -> Self {
+    pub fn new(ecosystem: Ecosystem, name: String, version: String) -> Self {
         Self {
             ecosystem,
             name,

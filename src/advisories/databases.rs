@@ -10,6 +10,7 @@ use super::cve_table::CveTable;
 use super::details::DetailCache;
 use super::generations::{AdvisoryStore, DatabaseKind, GenerationManifest};
 use super::import::source_of;
+use super::java_db::JavaDb;
 use super::osv::{INDEX, OsvIndex};
 use super::trivy_db::TrivyDb;
 use super::{DatabaseError, OsvRows, TrivyRows};
@@ -22,6 +23,7 @@ use crate::oci::Digest;
 pub struct Databases {
     trivy: Option<Arc<TrivyDb>>,
     osv: Vec<Arc<OsvIndex>>,
+    java: Option<Arc<JavaDb>>,
     kev: Option<Arc<CveTable>>,
     epss: Option<Arc<CveTable>>,
     details: Arc<DetailCache>,
@@ -32,7 +34,7 @@ pub struct Databases {
 /// A source of advisories.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SourceStatus {
-    /// `trivy-db`, `osv-pypi`, `kev`, `epss`.
+    /// `trivy-db`, `osv-pypi`, `trivy-java-db`, `kev`, `epss`.
     pub source: String,
     /// Whether its database is in use.
     pub state: SourceState,
@@ -60,9 +62,12 @@ pub enum SourceState {
 }
 
 impl SourceStatus {
-    /// Whether the source lists vulnerabilities of packages, and not only something about vulnerabilities (KEV, EPSS).
+    /// Whether the source lists vulnerabilities of packages, and not only something about vulnerabilities (KEV, EPSS) or
+    /// about packages (Java archives).
     pub fn has_advisories(&self) -> bool {
-        ![DatabaseKind::Epss, DatabaseKind::Kev].iter().any(|feed| feed.is_name(&self.source))
+        let all =
+            [DatabaseKind::Epss, DatabaseKind::JavaDb, DatabaseKind::Kev, DatabaseKind::Osv, DatabaseKind::TrivyDb];
+        all.iter().any(|kind| kind.has_advisories() && kind.is_name(&self.source))
     }
 
     /// How long ago the source built the database that is in use.
@@ -80,6 +85,11 @@ impl Databases {
     /// The indexes of OSV records.
     pub fn osv(&self) -> impl Iterator<Item = &dyn OsvRows> {
         self.osv.iter().map(|index| &**index as &dyn OsvRows)
+    }
+
+    /// The published Java archives, if there is such a database.
+    pub(super) fn java(&self) -> Option<&JavaDb> {
+        self.java.as_deref()
     }
 
     /// The known exploited vulnerabilities, and the probabilities of exploitation.
@@ -149,6 +159,7 @@ pub fn is_fetched(known: &[SourceStatus], kind: DatabaseKind, from: &str) -> boo
 pub(super) enum Open {
     Trivy(TrivyDb),
     Osv(OsvIndex),
+    Java(JavaDb),
     Kev(CveTable),
     Epss(CveTable),
 }
@@ -171,6 +182,7 @@ impl AdvisoryStore {
             match open {
                 Some(Open::Trivy(database)) => databases.trivy = Some(Arc::new(database)),
                 Some(Open::Osv(index)) => databases.osv.push(Arc::new(index)),
+                Some(Open::Java(database)) => databases.java = Some(Arc::new(database)),
                 Some(Open::Kev(table)) => databases.kev = Some(Arc::new(table)),
                 Some(Open::Epss(table)) => databases.epss = Some(Arc::new(table)),
                 None => {}
@@ -283,6 +295,7 @@ pub(super) fn open(folder: &Path, kind: DatabaseKind) -> Result<Open, DatabaseEr
     Ok(match kind {
         DatabaseKind::TrivyDb => Open::Trivy(TrivyDb::open(folder)?),
         DatabaseKind::Epss => Open::Epss(CveTable::open(folder)?),
+        DatabaseKind::JavaDb => Open::Java(JavaDb::open(folder)?),
         DatabaseKind::Kev => Open::Kev(CveTable::open(folder)?),
         DatabaseKind::Osv => Open::Osv(OsvIndex::open(&folder.join(INDEX))?),
     })

@@ -25,6 +25,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 pub use self::manifest::{DatabaseKind, GenerationFile, GenerationManifest};
+pub(super) use self::manifest::{JAVA_DB, TRIVY_DB};
 pub(super) use self::staging::{Staged, Staging, are_files_of};
 use super::DatabaseError;
 use super::meter::copy;

@@ -18,16 +18,14 @@ use jiff::Timestamp;
 
 pub use self::export::export;
 use self::fetch::WebOrigin;
-pub use self::fetch::{DatabaseTransport, FetchedFile, WebAnswer, WebSource, fetch_file, fetch_trivy_db};
+pub use self::fetch::{DatabaseTransport, FetchedFile, WebAnswer, WebSource, fetch_file, fetch_image};
 use super::feed::EPSS_START;
 use super::generations::{DatabaseKind, GenerationManifest, Staged, Staging};
 use super::meter::{DatabaseLimits, Meter, OnProgress};
-use super::{AdvisoryStore, DatabaseError, InstalledGeneration, osv, trivy_db};
+use super::{AdvisoryStore, DatabaseError, InstalledGeneration, java_db, osv, trivy_db};
 
 /// The most bytes of headers and unused files in an archive.
 const SLACK: u64 = 64 << 20;
-/// The source name of trivy-db.
-pub(super) const TRIVY: &str = "trivy-db";
 
 /// How databases are fetched and imported.
 #[derive(Clone, Debug)]
@@ -50,9 +48,10 @@ impl ImportOptions {
 }
 
 /// Imports databases from a file or directory, and puts them into use. These are recognised by their content:
-/// - a directory with `trivy.db` and `metadata.json` (`~/.cache/trivy/db`), or its path with `trivy.db` at the end;
-/// - an archive of these two files (`db.tar.gz`, as in the registry);
-/// - an OCI image layout of trivy-db, as a directory or a tar archive (`oras copy --to-oci-layout`, `skopeo copy`);
+/// - a directory with `trivy.db` and `metadata.json` (`~/.cache/trivy/db`), or its path with `trivy.db` at the end; the same
+///   with `trivy-java.db` (`~/.cache/trivy/java-db`);
+/// - an archive of these two files (`db.tar.gz` and `javadb.tar.gz`, as in the registry);
+/// - an OCI image layout of trivy-db or trivy-java-db, as a directory or a tar archive (`oras copy --to-oci-layout`, `skopeo copy`);
 /// - a zip archive or a directory of OSV records (`all.zip` of an ecosystem);
 /// - the catalog of known exploited vulnerabilities (KEV), as JSON;
 /// - EPSS scores, as CSV, compressed with gzip or not;
@@ -117,8 +116,8 @@ impl Job<'_> {
     }
 
     fn directory(&self, path: &Path, meter: &mut Meter<'_>) -> Result<Vec<Staged>, DatabaseError> {
-        if path.join(trivy_db::DATABASE).exists() {
-            return Ok(vec![self.trivy_folder(path, meter)?]);
+        if let Some(kind) = trivy::KINDS.into_iter().find(|kind| path.join(kind.files()[0]).exists()) {
+            return Ok(vec![self.trivy_folder(kind, path, meter)?]);
         }
         if path.join("index.json").exists() && path.join("blobs").is_dir() {
             return Ok(vec![self.layout(&layout::Folder(path), meter)?]);
@@ -153,12 +152,15 @@ impl Job<'_> {
                 self.archive(&mut BufReader::new(file), Some(random), meter)
             }
             _ if start.get(16..20) == Some(&0xED0C_DAEDu32.to_le_bytes()) => {
-                Ok(vec![self.trivy_folder(parent, meter)?])
+                Ok(vec![self.trivy_folder(DatabaseKind::TrivyDb, parent, meter)?])
+            }
+            _ if start.starts_with(b"SQLite format 3\0") => {
+                Ok(vec![self.trivy_folder(DatabaseKind::JavaDb, parent, meter)?])
             }
             _ => Err(DatabaseError::unrecognised(
                 path.display().to_string(),
-                "it is not an advisory database; expected are trivy.db with metadata.json beside it, db.tar.gz, an OCI \
-                 layout of trivy-db, a zip archive of OSV records, the KEV catalog, EPSS scores, or what \
+                "it is not an advisory database; expected are trivy.db or trivy-java.db with metadata.json beside it, \
+                 db.tar.gz, an OCI layout of trivy-db or trivy-java-db, a zip archive of OSV records, the KEV catalog, EPSS scores, or what \
                  `pullgate db export` wrote",
             )),
         }
@@ -181,13 +183,15 @@ impl Job<'_> {
                 continue;
             }
             return match &*layout::name_of(&entry) {
-                trivy_db::DATABASE | trivy_db::METADATA => Ok(vec![self.trivy_entries(entry, entries, meter)?]),
+                trivy_db::DATABASE | java_db::DATABASE | trivy_db::METADATA => {
+                    Ok(vec![self.trivy_entries(entry, entries, meter)?])
+                }
                 export::LISTING => self.exported(entry, entries, meter),
                 _ => match random {
                     Some(file) => Ok(vec![self.layout(&layout::LayoutArchive::open(file, &self.from)?, meter)?]),
                     None => Err(DatabaseError::unrecognised(
                         self.from.clone(),
-                        "a compressed archive must contain trivy.db and metadata.json, or be what `pullgate db export` \
+                        "a compressed archive must contain trivy.db or trivy-java.db with metadata.json, or be what `pullgate db export` \
                          wrote; decompress an OCI layout first",
                     )),
                 },

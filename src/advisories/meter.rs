@@ -20,9 +20,9 @@ pub struct DatabaseLimits {
 }
 
 impl Default for DatabaseLimits {
-    /// 512 MiB, and 4 GiB unpacked. trivy-db has about 70 MiB and 1 GiB.
+    /// 2 GiB, and 8 GiB unpacked. trivy-db has about 70 MiB and 1 GiB, and trivy-java-db about 1 GiB and 2 GiB.
     fn default() -> Self {
-        Self { compressed: 512 << 20, unpacked: 4 << 30 }
+        Self { compressed: 2 << 30, unpacked: 8 << 30 }
     }
 }
 

@@ -28,9 +28,9 @@ pub(super) const DATABASE: &str = "trivy.db";
 /// The name of the file that says what the database is.
 pub(super) const METADATA: &str = "metadata.json";
 /// The schema that is understood.
-const SCHEMA: u64 = 2;
+pub(super) const SCHEMA: u64 = 2;
 /// The maximum size of `metadata.json` in bytes. It has about 150.
-pub(super) const MAX_METADATA: u64 = 64 * 1024;
+const MAX_METADATA: u64 = 64 * 1024;
 /// The most root buckets. There are about 200.
 const MAX_BUCKETS: usize = 100_000;
 
@@ -38,7 +38,7 @@ const DETAILS: &str = "vulnerability";
 const SOURCES: &str = "data-source";
 const RED_HAT_CPE: &str = "Red Hat CPE";
 
-/// What `metadata.json` says.
+/// What `metadata.json` says, which is beside trivy-db and the database of Java archives.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct TrivyMetadata {
@@ -49,15 +49,19 @@ pub(super) struct TrivyMetadata {
 }
 
 impl TrivyMetadata {
-    /// Parses the file.
+    /// Reads the file in a directory.
     ///
     /// # Errors
-    /// It is not what trivy-db writes, or it is of another schema.
-    pub(super) fn parse(text: &[u8]) -> Result<Self, DamagedDatabase> {
-        let metadata: Self = parse(text, METADATA)?;
-        if metadata.version != SCHEMA {
+    /// It cannot be read, it is not what trivy-db writes, or it is of another schema than `schema`.
+    pub(super) fn read(directory: &Path, schema: u64) -> Result<Self, DamagedDatabase> {
+        let mut text = Vec::new();
+        let metadata = File::open(directory.join(METADATA));
+        let read = metadata.and_then(|file| file.take(MAX_METADATA).read_to_end(&mut text));
+        read.map_err(|error| DamagedDatabase(format!("{METADATA}: {error}")))?;
+        let metadata: Self = parse(&text, METADATA)?;
+        if metadata.version != schema {
             return Err(DamagedDatabase(format!(
-                "it has schema {}, and pullgate reads schema {SCHEMA}: fetch the tag `{SCHEMA}` of the repository",
+                "it has schema {}, and pullgate reads schema {schema}: fetch the tag `{schema}` of the repository",
                 metadata.version
             )));
         }
@@ -93,13 +97,9 @@ impl TrivyDb {
     /// # Errors
     /// A file is missing or damaged, or it is of another schema.
     pub(super) fn open(directory: &Path) -> Result<Self, DamagedDatabase> {
-        let unreadable = |name: &str, error: &std::io::Error| DamagedDatabase(format!("{name}: {error}"));
-        let mut text = Vec::new();
-        let metadata = File::open(directory.join(METADATA));
-        let read = metadata.and_then(|file| file.take(MAX_METADATA).read_to_end(&mut text));
-        read.map_err(|error| unreadable(METADATA, &error))?;
-        TrivyMetadata::parse(&text)?;
-        let file = File::open(directory.join(DATABASE)).map_err(|error| unreadable(DATABASE, &error))?;
+        TrivyMetadata::read(directory, SCHEMA)?;
+        let file = File::open(directory.join(DATABASE));
+        let file = file.map_err(|error| DamagedDatabase(format!("{DATABASE}: {error}")))?;
         Self::of(BoltFile::open(file)?)
     }
 

@@ -39,8 +39,8 @@ pub(super) enum DbCommand {
         #[arg(long)]
         force: bool,
     },
-    /// Put a database from a file or directory into use: an archive that `db export` wrote; trivy-db as `db.tar.gz`, as
-    /// a directory or as an OCI layout; OSV records as a zip archive or a directory; the KEV catalog as JSON; EPSS scores
+    /// Put a database from a file or directory into use: an archive that `db export` wrote; trivy-db or
+    /// trivy-java-db as `db.tar.gz`, as a directory or as an OCI layout; OSV records as a zip archive or a directory; the KEV catalog as JSON; EPSS scores
     /// as CSV.
     Import {
         /// The file or directory.
@@ -111,7 +111,7 @@ fn status(args: &DbArgs) -> Result<Exit, CommandError> {
             println!("There are no advisory databases. Run `pullgate db update` or `pullgate db import`.");
         }
         Output::Table => {
-            let header = ["SOURCE", "STATE", "BUILT", "AGE", "FETCHED", "ADVISORIES", "SIZE", "FROM"];
+            let header = ["SOURCE", "STATE", "BUILT", "AGE", "FETCHED", "ROWS", "SIZE", "FROM"];
             print!("{}", super::table::table(header, sources.iter().map(|status| row(status, now))));
         }
     }
@@ -132,7 +132,7 @@ fn row(status: &SourceStatus, now: Timestamp) -> [String; 8] {
         of(&|generation| generation.built.to_string()),
         status.age(now).map_or_else(|| "-".into(), age),
         of(&|generation| generation.fetched.to_string()),
-        of(&|generation| generation.rows.to_string()),
+        of(&|generation| format!("{} {}", generation.rows, generation.kind.rows())),
         of(&|generation| format_size(generation.size())),
         of(&|generation| generation.from.clone()),
     ]
@@ -162,7 +162,8 @@ fn update(args: &DbArgs, force: bool) -> Result<Exit, CommandError> {
     let sources = config.va.databases.map(|databases| databases.sources).unwrap_or_default();
     if sources.names().is_empty() {
         let why = "[va.database] names no source: set `trivy` to an image such as \
-                   ghcr.io/aquasecurity/trivy-db:2 or `osv`, `kev` or `epss` to URLs, or run `pullgate db import`";
+                   ghcr.io/aquasecurity/trivy-db:2, `java` to one such as ghcr.io/aquasecurity/trivy-java-db:1, or \
+                   `osv`, `kev` or `epss` to URLs, or run `pullgate db import`";
         return Err(why.into());
     }
     let options = ImportOptions { force, limits: sources.limits, ..options() };
@@ -237,7 +238,7 @@ fn print_installed(args: &DbArgs, installed: &[InstalledGeneration]) {
 fn describe(installed: &InstalledGeneration) -> String {
     let InstalledGeneration { manifest, was_current } = installed;
     let verb = if *was_current { "was already in use" } else { "is in use now" };
-    format!("{}: built {}, {} advisories, {verb}", manifest.source, manifest.built, manifest.rows)
+    format!("{}: built {}, {} {}, {verb}", manifest.source, manifest.built, manifest.rows, manifest.kind.rows())
 }
 
 fn show(bar: &ProgressBar, done: DatabaseProgress) -> ControlFlow<()> {

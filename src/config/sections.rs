@@ -265,6 +265,7 @@ fn database_sources(mut table: Table<'_>) -> va::DatabaseSources {
     let epss = feed("epss", "such as https://epss.empiricalsecurity.com/epss_scores-current.csv.gz");
     let sources = va::DatabaseSources {
         trivy: table.value("trivy"),
+        java: table.value("java"),
         osv,
         kev,
         epss,
@@ -277,7 +278,7 @@ fn database_sources(mut table: Table<'_>) -> va::DatabaseSources {
         ca: table.file("ca"),
     };
     if sources.update.is_some() && sources.names().is_empty() {
-        table.problem("update", "needs a source", Some("set `trivy`, `osv`, `kev` or `epss`"));
+        table.problem("update", "needs a source", Some("set `trivy`, `osv`, `java`, `kev` or `epss`"));
     }
     table.finish();
     sources

@@ -344,10 +344,12 @@ fn without_password(url: &str) -> String {
 }
 
 fn database_sources(out: &mut Text, sources: &va::DatabaseSources) {
-    let va::DatabaseSources { trivy, osv, kev, epss, update, limits, proxy, ca } = sources;
+    let va::DatabaseSources { trivy, java, osv, kev, epss, update, limits, proxy, ca } = sources;
     out.section("[va.database]");
-    if let Some(trivy) = trivy {
-        out.line("trivy", quoted(&trivy.to_string()));
+    for (key, image) in [("trivy", trivy), ("java", java)] {
+        if let Some(image) = image {
+            out.line(key, quoted(&image.to_string()));
+        }
     }
     out.line("osv", list(osv));
     for (key, url) in [("kev", kev), ("epss", epss)] {

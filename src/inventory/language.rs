@@ -19,7 +19,7 @@
 //! name. A file that a runtime may load and that cannot be read completely is reported as a problem.
 
 use crate::inventory::spool::Spool;
-use crate::inventory::{Ecosystem, InstalledPackage, ReadSeek};
+use crate::inventory::{ArchiveChecksum, Ecosystem, InstalledPackage, ReadSeek, UnnamedArchive};
 
 mod archive;
 mod bitnami;
@@ -139,7 +139,7 @@ impl LanguageFile {
         limits: PackageLimits,
         spool: &Spool<'_>,
     ) -> LanguagePackages {
-        let mut found = LanguagePackages { limits, packages: Vec::new(), problems: Vec::new() };
+        let mut found = LanguagePackages { limits, ..LanguagePackages::default() };
         if size > self.max_bytes() {
             found.problem(format!("the file has more than {} bytes", self.max_bytes()));
             return found;
@@ -163,18 +163,20 @@ impl LanguageFile {
 }
 
 /// How many packages of a file are kept, and the bytes of their texts. A file that states more has a problem.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PackageLimits {
     pub(super) packages: usize,
     pub(super) bytes: usize,
 }
 
 /// What was read from a file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct LanguagePackages {
     limits: PackageLimits,
     /// The packages, without their layer.
     pub(super) packages: Vec<InstalledPackage>,
+    /// Java archives that do not state what they are, with their paths alone.
+    pub(super) unnamed: Vec<UnnamedArchive>,
     /// Why the file may state more packages, once for each reason. Each is a gap.
     pub(super) problems: Vec<String>,
 }
@@ -195,13 +197,30 @@ impl LanguagePackages {
             path: Some(path.to_owned()),
             ..InstalledPackage::new(ecosystem, name.to_owned(), version.to_owned())
         };
-        let left = self.limits.bytes.checked_sub(package.text_bytes());
-        match (self.limits.packages.checked_sub(1), left) {
+        if self.has_room_for(package.text_bytes()) {
+            self.packages.push(package);
+        }
+    }
+
+    /// Adds a Java archive that does not state what it is.
+    fn add_unnamed(&mut self, path: &str, sha1: ArchiveChecksum) {
+        let archive = UnnamedArchive { path: path.to_owned(), file: String::new(), layer: None, sha1 };
+        if self.has_room_for(archive.text_bytes()) {
+            self.unnamed.push(archive);
+        }
+    }
+
+    /// Counts something with texts of this length. Without room for it, there is a problem.
+    fn has_room_for(&mut self, bytes: usize) -> bool {
+        match (self.limits.packages.checked_sub(1), self.limits.bytes.checked_sub(bytes)) {
             (Some(packages), Some(bytes)) => {
                 self.limits = PackageLimits { packages, bytes };
-                self.packages.push(package);
+                true
             }
-            _ => self.problem("the file states too many packages".to_owned()),
+            _ => {
+                self.problem("the file states too many packages".to_owned());
+                false
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::paths::PathSet;
 use super::spool::{ReadingTime, Spool};
 use super::tar::Archive;
-use super::{InstalledPackage, RedHatBuild};
+use super::{InstalledPackage, RedHatBuild, UnnamedArchive};
 use crate::hardening::FileObservation;
 use crate::oci::unpack::{self, UnpackedLayer};
 use crate::oci::{Algorithm, Digest};
@@ -118,9 +118,12 @@ pub struct LayerInventory {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum FileFacts {
-    /// Packages, and why there may be more.
+    /// Packages, Java archives that do not state what they are, and why there may be more.
     Packages {
         packages: Vec<InstalledPackage>,
+        /// The path is empty for the file itself.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unnamed: Vec<UnnamedArchive>,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         problems: Vec<String>,
     },
@@ -134,6 +137,9 @@ pub(super) enum FileFacts {
     Licenses(Vec<String>),
     /// Changes that are not in the database yet.
     Journal,
+    /// A symbolic link to this path in the directory of alternatives, where other links decide which file it is: a link
+    /// there may be of another layer.
+    Alternative(String),
     /// The file may state something but could not be read.
     Unreadable(String),
 }
@@ -143,10 +149,11 @@ impl FileFacts {
     fn text_bytes(&self) -> usize {
         let total = |texts: &[String]| texts.iter().map(String::len).sum::<usize>();
         match self {
-            Self::Packages { packages, problems } => {
-                packages.iter().map(InstalledPackage::text_bytes).sum::<usize>() + total(problems)
+            Self::Packages { packages, unnamed, problems } => {
+                let unnamed = unnamed.iter().map(UnnamedArchive::text_bytes).sum::<usize>();
+                packages.iter().map(InstalledPackage::text_bytes).sum::<usize>() + unnamed + total(problems)
             }
-            Self::Release(text) | Self::Unreadable(text) => text.len(),
+            Self::Release(text) | Self::Alternative(text) | Self::Unreadable(text) => text.len(),
             Self::Build(build) => total(&build.content_sets) + build.nvr.len() + build.architecture.len(),
             Self::Licenses(licenses) => total(licenses),
             Self::UbuntuPro | Self::Journal => 0,

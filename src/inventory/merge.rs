@@ -10,10 +10,11 @@ use super::distribution::distribution;
 use super::language::language_file;
 use super::layer::FileFacts;
 use super::paths::{PathSet, follow_links, parent, self_and_ancestors};
+use super::symlink::{is_alternative, is_read_alike};
 use super::system_file::{
     ANY_STATUS, DATABASES, DOCUMENTATION, RELEASES, SystemFile, database_of_journal, leads_to_system_file,
 };
-use super::{Ecosystem, Gap, InstalledPackage, Inventory, LayerInventory, RedHatBuild};
+use super::{Ecosystem, Gap, InstalledPackage, Inventory, LayerInventory, RedHatBuild, UnnamedArchive};
 use crate::hardening::{self, FileObservation, HardeningFinding, ObservedFile, Superusers};
 use crate::licence;
 use crate::oci::Digest;
@@ -45,7 +46,7 @@ struct MergedImage<'a> {
     layers: &'a [(Digest, Arc<LayerInventory>)],
     /// The layer and the file, by path.
     names: BTreeMap<&'a str, (usize, u32)>,
-    /// The targets of links that decide which release file or database is read, by path.
+    /// The targets of links that decide which release file, database or alternative is read, by path.
     links: BTreeMap<&'a str, &'a str>,
     /// The targets of all links of the layers so far, also of deleted ones.
     all_links: BTreeMap<&'a str, &'a str>,
@@ -87,7 +88,7 @@ impl<'a> MergedImage<'a> {
         let elsewhere: Vec<Gap> = layer.undeclared.iter().filter_map(|path| self.elsewhere(path)).collect();
         self.gaps.extend(elsewhere);
         self.all_links.extend(layer.links.iter().map(|(path, target)| (&**path, &**target)));
-        let links = || layer.links.iter().filter(|(path, _)| leads_to_system_file(path));
+        let links = || layer.links.iter().filter(|(path, _)| leads_to_system_file(path) || is_alternative(path));
         let hashes = &self.hashes;
         let is_gone = |path: &str| {
             let is_deleted = |path| layer.whiteouts.contains(path);
@@ -141,10 +142,12 @@ impl<'a> MergedImage<'a> {
         for (path, at) in &self.names {
             match self.facts(*at) {
                 // A file with several names states its packages once.
-                Some(FileFacts::Packages { packages, problems }) if read.insert(*at) => {
+                Some(FileFacts::Packages { packages, unnamed, problems }) if read.insert(*at) => {
                     inventory.packages.extend(packages.iter().map(|package| self.placed(path, at.0, package)));
+                    inventory.unnamed.extend(unnamed.iter().map(|archive| self.placed_archive(path, at.0, archive)));
                     gaps.extend(problems.iter().map(|problem| gap(path, problem.clone())));
                 }
+                Some(FileFacts::Alternative(target)) => gaps.extend(self.unread_alternative(path, target)),
                 Some(FileFacts::Unreadable(problem)) => drop(gaps.insert(gap(path, problem.clone()))),
                 Some(FileFacts::Journal)
                     if database_of_journal(path).is_some_and(|path| self.names.contains_key(path)) =>
@@ -166,12 +169,8 @@ impl<'a> MergedImage<'a> {
             inventory.gaps.sort_unstable();
             BTreeMap::new()
         });
-        let order = |package: &InstalledPackage| {
-            let InstalledPackage { ecosystem, name, version, path, architecture, .. } = package.clone();
-            (ecosystem, name, version, path, architecture)
-        };
-        inventory.packages.sort_by_cached_key(order);
-        inventory.packages.dedup_by(|one, other| order(one) == order(other));
+        inventory.sort_packages();
+        inventory.unnamed.sort_unstable();
         inventory.red_hat_builds = self.red_hat_builds(&inventory.packages);
         (inventory.findings, inventory.superusers) = self.findings();
         inventory
@@ -206,6 +205,14 @@ impl<'a> MergedImage<'a> {
             package.path.get_or_insert_with(|| path.to_owned());
         }
         package
+    }
+
+    /// An archive with its place.
+    fn placed_archive(&self, file: &str, layer: usize, archive: &UnnamedArchive) -> UnnamedArchive {
+        let UnnamedArchive { path, sha1, .. } = archive;
+        let path = if path.is_empty() { file } else { path };
+        let layer = self.layers.get(layer).map(|(digest, _)| *digest);
+        UnnamedArchive { path: path.to_owned(), file: file.to_owned(), layer, sha1: *sha1 }
     }
 
     /// Sets the layer of each package of the distribution to the lowest layer that states it in this version: databases
@@ -250,6 +257,13 @@ impl<'a> MergedImage<'a> {
         // Only directories are followed, so the path becomes one.
         let followed = follow_links(&format!("{path}/."), |above| self.links.get(above).copied());
         followed.map_or_else(|_| path.to_owned(), |path| path.trim_end_matches("/.").to_owned())
+    }
+
+    /// The gap of a link to an alternative, unless the links there lead to a file that is read under its own name for the same.
+    fn unread_alternative(&self, path: &str, target: &str) -> Option<Gap> {
+        let chosen = self.resolve(target);
+        let is_read = chosen != target && is_read_alike(path, &chosen);
+        (!is_read).then(|| gap(path, format!("it is a link to {chosen}, which is not read under this name")))
     }
 
     /// Databases and release files that are links to files that were not read. A release file matters only if nothing

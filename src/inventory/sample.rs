@@ -56,6 +56,21 @@ pub(super) fn dpkg_status(packages: &[(&str, &str)]) -> SampleEntry {
     file("var/lib/dpkg/status", packages.iter().map(entry).collect::<String>())
 }
 
+/// A zip archive with one entry, which is not compressed.
+pub(super) fn zip(name: &str, content: &[u8]) -> Vec<u8> {
+    let mut checksum = flate2::Crc::new();
+    checksum.update(content);
+    let short = |number: usize| u16::try_from(number).unwrap().to_le_bytes().to_vec();
+    let long = |number: usize| u32::try_from(number).unwrap().to_le_bytes().to_vec();
+    let sizes = [checksum.sum().to_le_bytes().to_vec(), long(content.len()), long(content.len())].concat();
+    // Version, flags, method, time and date, then what both headers have.
+    let common = [short(20), short(0), short(0), long(0), sizes, short(name.len()), short(0)].concat();
+    let local = [b"PK\x03\x04", &common[..], name.as_bytes(), content].concat();
+    let directory = [b"PK\x01\x02", &short(20)[..], &common, &[0; 14], name.as_bytes()].concat();
+    let end = [short(0), short(0), short(1), short(1), long(directory.len()), long(local.len()), short(0)].concat();
+    [&local[..], &directory, b"PK\x05\x06", &end].concat()
+}
+
 /// The entries as a tar.
 pub(super) fn archive(entries: &[SampleEntry]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());

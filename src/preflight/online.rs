@@ -70,9 +70,9 @@ fn questions(config: &Config) -> Vec<ServiceQuestion<'_>> {
     }
     if let Some(databases) = &config.va.databases {
         let sources = &databases.sources;
-        if let Some(image) = &sources.trivy {
-            let answer = Box::pin(trivy_db(config, image));
-            questions.push(ServiceQuestion { key: "va.database.trivy".into(), answer });
+        for (key, image) in sources.images() {
+            let answer = Box::pin(database_image(config, image));
+            questions.push(ServiceQuestion { key: format!("va.database.{key}"), answer });
         }
         let feeds = [("kev", &sources.kev), ("epss", &sources.epss)];
         let feeds = feeds.into_iter().filter_map(|(key, url)| Some((key, url.as_deref()?)));
@@ -151,7 +151,7 @@ async fn notary(config: &upstream::Config) -> ServiceOutcome {
     }
 }
 
-async fn trivy_db(config: &Config, image: &ImageReference) -> ServiceOutcome {
+async fn database_image(config: &Config, image: &ImageReference) -> ServiceOutcome {
     let host = &image.name.host;
     let is_it = |upstream: &&upstream::Config| upstream.host == *host || upstream.aliases.contains(host);
     let upstream = config.upstreams.iter().find(is_it).ok_or_else(|| format!("{host} is not an upstream"))?;

@@ -60,12 +60,13 @@ fn names(found: &mut PreflightFindings<'_>) {
     let is_served = |host: &crate::oci::Host| {
         config.upstreams.iter().any(|upstream| upstream.host == *host || upstream.aliases.contains(host))
     };
-    let trivy = config.va.databases.as_ref().and_then(|databases| databases.sources.trivy.as_ref());
-    let named = config.prefetch.images.iter().map(|image| ("prefetch.images", image));
-    for (key, image) in named.chain(trivy.map(|image| ("va.database.trivy", image))) {
+    let databases = config.va.databases.iter().flat_map(|databases| databases.sources.images());
+    let databases = databases.map(|(key, image)| (format!("va.database.{key}"), image));
+    let named = config.prefetch.images.iter().map(|image| ("prefetch.images".to_owned(), image));
+    for (key, image) in named.chain(databases) {
         if !is_served(&image.name.host) {
             let message = format!("{} is not the host of an [[upstream]], so it cannot be fetched", image.name.host);
-            found.warn(key, &message, Some("add an [[upstream]] with this host"));
+            found.warn(&key, &message, Some("add an [[upstream]] with this host"));
         }
     }
 }

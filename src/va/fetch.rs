@@ -18,7 +18,7 @@ use url::Url;
 use super::databases::{AdvisoryDatabases, DatabaseConfig};
 use crate::advisories::{
     AdvisoryStore, DatabaseError, DatabaseKind, DatabaseLimits, DatabaseProgress, DatabaseTransport, FetchedFile,
-    ImportOptions, InstalledGeneration, WebAnswer, WebSource, fetch_file, fetch_trivy_db,
+    ImportOptions, InstalledGeneration, WebAnswer, WebSource, fetch_file, fetch_image,
 };
 use crate::http_client::{
     HttpClient, HttpSettings, MAX_REDIRECTS, Network, PieceSource, Reach, ReceivedBody, check_url, is_redirect,
@@ -40,11 +40,17 @@ const MIN_RATE: u64 = 32 * 1024;
 /// The longest entity tag that is kept, in bytes.
 const MAX_ETAG: usize = 256;
 
+/// The keys of the sources in registries.
+const TRIVY_KEY: &str = "trivy";
+const JAVA_KEY: &str = "java";
+
 /// Where advisory databases come from.
 #[derive(Clone, Debug, Default)]
 pub struct DatabaseSources {
     /// trivy-db as an image reference, whose registry is an upstream: `ghcr.io/aquasecurity/trivy-db:2`.
     pub trivy: Option<ImageReference>,
+    /// The names of published Java archives, in the same way: `ghcr.io/aquasecurity/trivy-java-db:1`.
+    pub java: Option<ImageReference>,
     /// Zip archives with OSV records: `https://osv-vulnerabilities.storage.googleapis.com/PyPI/all.zip`.
     pub osv: Vec<String>,
     /// The catalog of known exploited vulnerabilities (KEV), as JSON.
@@ -64,13 +70,19 @@ pub struct DatabaseSources {
 impl DatabaseSources {
     /// The names of all sources, in the order in which they are fetched.
     pub fn names(&self) -> Vec<String> {
-        self.trivy.iter().map(ToString::to_string).chain(self.urls().map(|(_, url)| url.to_owned())).collect()
+        self.images().map(|(_, image)| image.to_string()).chain(self.urls().map(|(_, url)| url.to_owned())).collect()
     }
 
     /// The sources of advisories, whose databases must be there before anything is clean.
     pub(super) fn advisories(&self) -> Vec<(DatabaseKind, String)> {
         let trivy = self.trivy.iter().map(|trivy| (DatabaseKind::TrivyDb, trivy.to_string()));
         trivy.chain(self.osv.iter().map(|url| (DatabaseKind::Osv, url.clone()))).collect()
+    }
+
+    /// The sources in registries, whose hosts are upstreams, each with its key in `[va.database]`.
+    pub fn images(&self) -> impl Iterator<Item = (&'static str, &ImageReference)> {
+        let images = [(TRIVY_KEY, &self.trivy), (JAVA_KEY, &self.java)];
+        images.into_iter().filter_map(|(key, image)| Some((key, image.as_ref()?)))
     }
 
     /// The sources on web servers.
@@ -106,9 +118,10 @@ pub fn fetch_databases(
 ) -> Result<Vec<FetchedDatabase>, String> {
     let transport = Transport::new(sources, upstreams.clone())?;
     let mut fetched = Vec::new();
-    if let Some(trivy) = &sources.trivy {
-        let source = trivy.to_string();
-        let outcome = fetch_trivy_db(store, &transport, &source, options, &mut |done| progress(&source, done));
+    for (key, image) in sources.images() {
+        let kind = if key == JAVA_KEY { DatabaseKind::JavaDb } else { DatabaseKind::TrivyDb };
+        let source = image.to_string();
+        let outcome = fetch_image(store, &transport, (kind, &source), options, &mut |done| progress(&source, done));
         fetched.push(FetchedDatabase { source, outcome });
     }
     for (kind, url) in sources.urls() {

@@ -37,6 +37,8 @@ const AT_ONCE: usize = 4;
 #[derive(Clone)]
 pub struct Scanner {
     layers: LayerReadings,
+    /// By the digest of the image. They could be merged again from the readings of their layers, which have everything that
+    /// merging needs and are many times larger.
     inventories: Arc<Memo<BlobFinding<Arc<Inventory>>>>,
     databases: AdvisoryDatabases,
     matched: Arc<Bounded<Digest, Matched>>,
@@ -63,7 +65,7 @@ impl Scanner {
         let weigh = |_: &Digest, matched: &Matched| report::weight(&matched.evidence.value);
         Self {
             layers,
-            inventories: Arc::new(Memo::new("inventory-4", store.clone(), clock.clone(), tasks.clone())),
+            inventories: Arc::new(Memo::new("inventory-5", store.clone(), clock.clone(), tasks.clone())),
             databases,
             matched: Arc::new(Bounded::new(budget::MATCHED, weigh)),
             background: Background::new(),
@@ -78,6 +80,17 @@ impl Scanner {
     /// # Errors
     /// If a layer cannot be read completely.
     pub async fn inventory(&self, subject: &VaSubject) -> Result<Option<Arc<Inventory>>, CacheError> {
+        let Some(inventory) = self.facts(subject).await? else { return Ok(None) };
+        if inventory.unnamed.is_empty() {
+            return Ok(Some(inventory));
+        }
+        let databases = self.databases.open_ones();
+        let work = move || advisories::name_archives(databases.as_deref(), inventory);
+        self.tasks.spawn_blocking(work).await.map(Some).map_err(|_| CacheError::Busy)
+    }
+
+    /// What the layers of an image state.
+    async fn facts(&self, subject: &VaSubject) -> Result<Option<Arc<Inventory>>, CacheError> {
         let key: Arc<str> = subject.manifest().digest.to_string().into();
         let Some(reader) = subject.blobs.clone() else {
             let known = self.inventories.known(&key).await;
@@ -149,7 +162,7 @@ impl Scanner {
         {
             return SourceAnswer::Decides(matched.evidence);
         }
-        match self.inventory(subject).await {
+        match self.facts(subject).await {
             Ok(Some(inventory)) => SourceAnswer::Decides(self.matched(digest, databases, inventory).await),
             Ok(None) => SourceAnswer::Silent,
             Err(error) if error.is_temporary() => {
@@ -171,6 +184,7 @@ impl Scanner {
             let BlobFinding::Known(inventory) = Memo::<BlobFinding<Arc<Inventory>>>::parse(&stored?.value)? else {
                 return None;
             };
+            let inventory = advisories::name_archives(Some(&databases), inventory);
             let findings = advisories::find(&databases, &inventory, now);
             Some(report::evidence(&databases, &inventory, findings, now))
         };
@@ -240,6 +254,7 @@ impl Scanner {
         let (generation, until): (Arc<str>, _) = (databases.generation().into(), self.databases.until(&databases));
         let now = self.clock.now();
         let work = self.tasks.spawn_blocking(move || {
+            let inventory = advisories::name_archives(Some(&databases), inventory);
             let findings = advisories::find(&databases, &inventory, now);
             report::evidence(&databases, &inventory, findings, now)
         });

@@ -8,12 +8,18 @@ use crate::oci::{Algorithm, Digest, Hasher};
 /// The name of the file.
 pub(super) const NAME: &str = "manifest.json";
 
+/// The names of the sources that Trivy's databases are.
+pub(in super::super) const TRIVY_DB: &str = "trivy-db";
+pub(in super::super) const JAVA_DB: &str = "trivy-java-db";
+
 /// The format of a database.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DatabaseKind {
     /// Probabilities of exploitation (EPSS), as a table.
     Epss,
+    /// Published Java archives by checksum: trivy-java-db, schema 1.
+    JavaDb,
     /// Known exploited vulnerabilities (KEV), as a table.
     Kev,
     /// OSV records, compiled to an index.
@@ -25,12 +31,30 @@ pub enum DatabaseKind {
 impl DatabaseKind {
     /// Whether this can be the name of a source of this kind.
     pub(in super::super) fn is_name(self, source: &str) -> bool {
-        let feeds = [Self::Epss, Self::Kev];
         match self {
             Self::Epss => source == "epss",
+            Self::JavaDb => source == JAVA_DB,
             Self::Kev => source == "kev",
-            Self::Osv => source != "trivy-db" && !feeds.iter().any(|feed| feed.is_name(source)),
-            Self::TrivyDb => source == "trivy-db",
+            Self::Osv => {
+                let others = [Self::Epss, Self::JavaDb, Self::Kev, Self::TrivyDb];
+                !others.iter().any(|other| other.is_name(source))
+            }
+            Self::TrivyDb => source == TRIVY_DB,
+        }
+    }
+
+    /// Whether its databases list vulnerabilities of packages, and not only something about vulnerabilities (KEV, EPSS) or
+    /// about packages.
+    pub(in super::super) fn has_advisories(self) -> bool {
+        matches!(self, Self::Osv | Self::TrivyDb)
+    }
+
+    /// What its rows are, in words.
+    pub fn rows(self) -> &'static str {
+        match self {
+            Self::Epss | Self::Kev => "vulnerabilities",
+            Self::JavaDb => "archives",
+            Self::Osv | Self::TrivyDb => "advisories",
         }
     }
 
@@ -38,6 +62,7 @@ impl DatabaseKind {
     pub(in super::super) fn files(self) -> &'static [&'static str] {
         match self {
             Self::Epss | Self::Kev => &[super::super::cve_table::TABLE],
+            Self::JavaDb => &[super::super::java_db::DATABASE, super::super::trivy_db::METADATA],
             Self::Osv => &[super::super::osv::INDEX],
             Self::TrivyDb => &[super::super::trivy_db::DATABASE, super::super::trivy_db::METADATA],
         }
@@ -47,7 +72,7 @@ impl DatabaseKind {
 /// A generation of a database.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct GenerationManifest {
-    /// The source: `trivy-db`, `osv-pypi`, `kev`, `epss`.
+    /// The source: `trivy-db`, `osv-pypi`, `trivy-java-db`, `kev`, `epss`.
     pub source: String,
     /// The format.
     pub kind: DatabaseKind,
@@ -60,7 +85,7 @@ pub struct GenerationManifest {
     /// The entity tag that the web server stated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
-    /// Advisories, each for one package; the number of CVEs in a feed.
+    /// Advisories, each for one package; the number of CVEs in a feed, or of Java archives.
     pub rows: u64,
     /// Its files, the database first.
     pub files: Vec<GenerationFile>,

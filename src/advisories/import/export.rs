@@ -17,6 +17,7 @@ use super::super::cve_table::CveTable;
 use super::super::generations::{
     AdvisoryStore, DatabaseKind, GenerationManifest, Staged, are_files_of, check_digest, is_source,
 };
+use super::super::java_db::JavaDb;
 use super::super::meter::{DatabaseLimits, Meter, OnProgress};
 use super::super::osv::{INDEX, OsvIndex};
 use super::super::trivy_db::TrivyDb;
@@ -157,11 +158,12 @@ impl Job<'_> {
             }
             manifest.rows = match manifest.kind {
                 DatabaseKind::Epss | DatabaseKind::Kev => CveTable::open(staging.path())?.len() as u64,
+                DatabaseKind::JavaDb => JavaDb::open(staging.path())?.check()?,
                 DatabaseKind::TrivyDb => TrivyDb::open(staging.path())?.check()?.rows,
                 DatabaseKind::Osv => OsvIndex::open(&staging.path().join(INDEX))?.check()?,
             };
             if manifest.rows == 0 {
-                return Err(DamagedDatabase(format!("{} has no advisories", manifest.source)).into());
+                return Err(DamagedDatabase(format!("{} is empty", manifest.source)).into());
             }
             manifest.fetched = self.options.now;
             staged.push(staging.complete(manifest)?);

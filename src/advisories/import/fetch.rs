@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use super::super::generations::{DatabaseKind, GenerationManifest, check_digest};
 use super::super::meter::{Meter, OnProgress};
 use super::super::{AdvisoryStore, DatabaseError, InstalledGeneration};
-use super::{ImportOptions, Job, TRIVY};
+use super::trivy::source_of;
+use super::{ImportOptions, Job};
 use crate::oci::{Digest, MAX_MANIFEST};
 
 /// How databases are fetched. It is called on a thread that may block.
@@ -56,17 +57,17 @@ pub struct FetchedFile<'a> {
     pub modified: Option<Timestamp>,
 }
 
-/// Fetches trivy-db from a registry and puts it into use: a manifest, whose digest is recorded, and one layer. If the
+/// Fetches trivy-db, or the database of Java archives, from a registry and puts it into use: a manifest, whose digest is recorded, and one layer. If the
 /// reference ends with a digest, the manifest must have it. If that generation is in use already, only the manifest is
 /// fetched.
 ///
 /// # Errors
-/// The registry does not deliver, the manifest is not that of a trivy-db, a digest or size is wrong, the database is
+/// The registry does not deliver, the manifest is not that of such a database, a digest or size is wrong, the database is
 /// damaged, of another schema, too large, or older than the one in use. Nothing is changed then.
-pub fn fetch_trivy_db(
+pub fn fetch_image(
     store: &AdvisoryStore,
     transport: &dyn DatabaseTransport,
-    reference: &str,
+    (kind, reference): (DatabaseKind, &str),
     options: &ImportOptions,
     progress: &mut OnProgress<'_>,
 ) -> Result<InstalledGeneration, DatabaseError> {
@@ -88,13 +89,13 @@ pub fn fetch_trivy_db(
     }
     let job = Job { store, options, from: format!("{name}@{digest}") };
     if let Some(manifest) =
-        in_use(store, TRIVY, |manifest| manifest.kind == DatabaseKind::TrivyDb && manifest.from == job.from)?
+        in_use(store, source_of(kind), |manifest| manifest.kind == kind && manifest.from == job.from)?
     {
         return Ok(InstalledGeneration { manifest, was_current: true });
     }
-    let layer = job.database_layer(&job.manifest(bytes, content_type.as_deref())?)?;
+    let layer = job.database_layer(kind, &job.manifest(bytes, content_type.as_deref())?)?;
     let mut blob = transport.blob(reference, layer.digest, layer.size)?;
-    let staged = job.database(&mut blob, &layer, &mut meter)?;
+    let staged = job.database(kind, &mut blob, &layer, &mut meter)?;
     store.install(staged, options.force, options.now)
 }
 

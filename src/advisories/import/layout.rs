@@ -15,10 +15,12 @@ use super::super::generations::{DatabaseKind, Staged, check_digest};
 use super::super::meter::Meter;
 use super::super::section::FileSection;
 use super::Job;
+use super::trivy::{KINDS, source_of};
 use crate::oci::{Content, Descriptor, Digest, Hasher, MAX_MANIFEST, Manifest};
 
-/// The media type of the layer with the database.
+/// The media types of the layer with the database: of trivy-db, and of the database of Java archives.
 pub(super) const LAYER: &str = "application/vnd.aquasec.trivy.db.layer.v1.tar+gzip";
+pub(super) const JAVA_LAYER: &str = "application/vnd.aquasec.trivy.javadb.layer.v1.tar+gzip";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// The most files in an archive of a layout.
 const MAX_FILES: usize = 10_000;
@@ -79,7 +81,7 @@ pub(super) fn name_of<R: Read>(entry: &tar::Entry<'_, R>) -> String {
 }
 
 impl Job<'_> {
-    /// Reads trivy-db from a layout.
+    /// Reads one of Trivy's databases from a layout.
     pub(super) fn layout(&self, layout: &dyn Layout, meter: &mut Meter<'_>) -> Result<Staged, DatabaseError> {
         let index = self.small(layout, "index.json")?;
         let index = self.manifest(index, Some(INDEX))?;
@@ -91,13 +93,16 @@ impl Job<'_> {
             let bytes = self.small(layout, &name)?;
             check_digest(&name, descriptor.digest, Digest::of(descriptor.digest.algorithm(), &bytes))?;
             let manifest = self.manifest(bytes, None)?;
-            if let Ok(layer) = self.database_layer(&manifest) {
+            for kind in KINDS {
+                let Ok(layer) = self.database_layer(kind, &manifest) else { continue };
                 let blob = layout.open(&blob_name(layer.digest));
                 let mut blob = blob.map_err(|error| self.wrong(&format!("the database's blob: {error}")))?;
-                return self.database(&mut blob, &layer, meter);
+                return self.database(kind, &mut blob, &layer, meter);
             }
         }
-        Err(self.wrong(&format!("no manifest in it has a layer of type {LAYER}: it is not a trivy-db")))
+        Err(self.wrong(&format!(
+            "no manifest in it has a layer of type {LAYER} or {JAVA_LAYER}: it is not a trivy-db or trivy-java-db"
+        )))
     }
 
     /// Parses a manifest of a layout or a registry.
@@ -105,20 +110,22 @@ impl Job<'_> {
         Manifest::parse(bytes, media_type).map_err(|refused| self.wrong(&refused.to_string()))
     }
 
-    /// The only layer of a manifest, which must be a trivy-db.
-    pub(super) fn database_layer(&self, manifest: &Manifest) -> Result<Descriptor, DatabaseError> {
+    /// The only layer of a manifest, which must be a database of this kind.
+    pub(super) fn database_layer(&self, kind: DatabaseKind, manifest: &Manifest) -> Result<Descriptor, DatabaseError> {
+        let expected = if kind == DatabaseKind::JavaDb { JAVA_LAYER } else { LAYER };
         match &manifest.content {
-            Content::Image { layers, .. } if layers.len() == 1 && layers[0].media_type == LAYER => {
+            Content::Image { layers, .. } if layers.len() == 1 && layers[0].media_type == expected => {
                 Ok(layers[0].clone())
             }
-            Content::Image { .. } => Err(self.wrong(&format!("it has no single layer of type {LAYER}"))),
-            Content::Index(_) => Err(self.wrong("it is an index; name the manifest of trivy-db itself")),
+            Content::Image { .. } => Err(self.wrong(&format!("it has no single layer of type {expected}"))),
+            Content::Index(_) => Err(self.wrong("it is an index; name the manifest of the database itself")),
         }
     }
 
     /// Unpacks the blob with the database, and verifies the blob's size and digest.
     pub(super) fn database(
         &self,
+        kind: DatabaseKind,
         blob: &mut dyn Read,
         layer: &Descriptor,
         meter: &mut Meter<'_>,
@@ -149,8 +156,8 @@ impl Job<'_> {
         check_digest(&what, layer.digest, verified.hasher.finish())?;
         let mut staged = unpacked?;
         match (staged.pop(), staged.is_empty()) {
-            (Some(one), true) if one.manifest.kind == DatabaseKind::TrivyDb => Ok(one),
-            _ => Err(self.wrong("its layer is not a trivy-db")),
+            (Some(one), true) if one.manifest.kind == kind => Ok(one),
+            _ => Err(self.wrong(&format!("its layer is not a {}", source_of(kind)))),
         }
     }
 

@@ -103,7 +103,10 @@ fn manifest_of(blob: &[u8]) -> String {
 
 /// The files of an OCI layout with this blob as the database.
 fn layout_of(blob: &[u8]) -> Vec<(String, Vec<u8>)> {
-    let manifest = manifest_of(blob);
+    layout_with(blob, manifest_of(blob))
+}
+
+fn layout_with(blob: &[u8], manifest: String) -> Vec<(String, Vec<u8>)> {
     let digest = Digest::sha256(manifest.as_bytes());
     let index = json!({"schemaVersion": 2, "manifests": [
         {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": manifest.len()}]});
@@ -282,7 +285,11 @@ impl Server {
     }
 
     fn fetch(&self, place: &Place, reference: &str) -> Result<InstalledGeneration, DatabaseError> {
-        fetch_trivy_db(&place.store, self, reference, &options(), &mut |_| ControlFlow::Continue(()))
+        self.fetch_kind(place, (DatabaseKind::TrivyDb, reference))
+    }
+
+    fn fetch_kind(&self, place: &Place, image: (DatabaseKind, &str)) -> Result<InstalledGeneration, DatabaseError> {
+        fetch_image(&place.store, self, image, &options(), &mut |_| ControlFlow::Continue(()))
     }
 }
 
@@ -327,6 +334,42 @@ fn trivy_db_is_fetched_once_for_each_manifest() {
     for pinned in [Digest::sha256(b"other").to_string(), "sha256:abc".to_owned()] {
         assert!(server.fetch(&place, &format!("{reference}@{pinned}")).is_err());
     }
+}
+
+/// As a directory, as an archive with its metadata first, as a layout, from a registry, and from an export.
+#[test]
+fn names_of_java_archives_come_from_every_source() {
+    let place = Place::new();
+    let folder = place.path("java-db");
+    java_db::sample::write(&folder, BUILT, &[("g", "a", "1", "x"), ("g", "b", "2", "y")]);
+    let files = ["metadata.json", "trivy-java.db"].map(|name| (name, fs::read(folder.join(name)).unwrap()));
+    let files = files.each_ref().map(|(name, content)| (*name, &content[..]));
+    let blob = gzip(&archive(&files));
+    let manifest = manifest_of(&blob).replace(layout::LAYER, layout::JAVA_LAYER);
+    for (name, content) in layout_with(&blob, manifest.clone()) {
+        place.write(&format!("layout/{name}"), &content);
+    }
+    place.write("javadb.tar.gz", &blob);
+    for from in ["java-db", "java-db/trivy-java.db", "javadb.tar.gz", "layout"] {
+        let other = Place::new();
+        let imported = other.imported(&place.path(from));
+        let [one] = &imported[..] else { panic!("{from}: {imported:?}") };
+        assert_eq!((&*one.source, one.kind, one.rows), ("trivy-java-db", DatabaseKind::JavaDb, 2), "{from}");
+        assert_eq!(one.built.to_string(), BUILT, "{from}");
+        let databases = other.load();
+        assert!(databases.java().is_some() && !databases.has_advisories() && databases.oldest().is_none(), "{from}");
+        assert!(!databases.generation().is_empty(), "images are matched again with it");
+    }
+    let server = Server { manifest, ..Server::new(blob) };
+    let image = (DatabaseKind::JavaDb, "ghcr.io/aquasecurity/trivy-java-db:1");
+    assert!(!server.fetch_kind(&place, image).unwrap().was_current);
+    assert!(server.fetch_kind(&place, image).unwrap().was_current);
+    assert!(server.fetch(&place, image.1).is_err(), "it is no trivy-db");
+    let exported = place.path("all.tar.gz");
+    export(&place.store, &exported, &mut |_| ControlFlow::Continue(())).unwrap();
+    let other = Place::new();
+    assert_eq!(other.imported(&exported)[0].rows, 2);
+    assert!(other.load().java().is_some());
 }
 
 #[test]

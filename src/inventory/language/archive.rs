@@ -3,14 +3,14 @@
 //!
 //! What an archive of Java contains is stated by files `pom.properties` and `pom.xml`, which Maven writes: one for each
 //! artifact, also for those that were merged into it. Where they are missing, the manifest or the file name
-//! (`NAME-VERSION.jar`) suggest an artifact, whose advisories are found, but an archive of classes is a gap: nothing says
-//! what it is. Trivy asks its database of published artifacts by checksum instead; pullgate has no such database.
+//! (`NAME-VERSION.jar`) suggest an artifact, whose advisories are found, but they prove nothing: such an archive of classes
+//! has no name, and is kept by its checksum, by which published archives are known.
 //! Distributions of Python count in any archive: Jython loads them from jars.
 
 use std::cell::Cell;
 
-use crate::inventory::ReadSeek;
 use crate::inventory::spool::Spool;
+use crate::inventory::{ArchiveChecksum, ReadSeek};
 
 use super::text::decode;
 use super::zip::{self, ZipBudget, ZippedFile};
@@ -107,7 +107,12 @@ fn read_archive(
             found.problem(within(path, &problem));
         }
     }
-    artifacts.add(path, found);
+    if artifacts.add(path, found) {
+        match ArchiveChecksum::of(content, || budget.spool.must_end()) {
+            Some(sha1) => found.add_unnamed(path, sha1),
+            None => found.problem(within(path, zip::ENDED)),
+        }
+    }
 }
 
 /// Whether the entry is a class of the archive itself. Those of a web application or of Spring Boot are the application's

@@ -25,7 +25,7 @@ const MAX_NAMES: usize = 16 << 20;
 const IN_MEMORY: u64 = 16 << 20;
 
 /// Why an archive was not read to its end, if nothing is wrong with it.
-const ENDED: &str = "the archive was not read to its end";
+pub(super) const ENDED: &str = "the archive was not read to its end";
 
 /// The work that one file may cause, with all archives in it.
 pub(super) struct ZipBudget<'a> {

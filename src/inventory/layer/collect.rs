@@ -294,8 +294,8 @@ impl<'a> Collector<'a> {
     }
 
     fn add(&mut self, facts: FileFacts) -> Named {
-        if let FileFacts::Packages { packages, .. } = &facts {
-            self.packages += packages.len();
+        if let FileFacts::Packages { packages, unnamed, .. } = &facts {
+            self.packages += packages.len() + unnamed.len();
         }
         self.facts += facts.text_bytes();
         self.files.push(facts);
@@ -315,7 +315,7 @@ impl<'a> Collector<'a> {
         for (path, index) in layer.names.iter().filter(|(path, _)| SystemFile::at(path).is_none()) {
             let Some(facts) = files.get_mut(*index as usize) else { continue };
             if owned.contains(path) {
-                *facts = FileFacts::Packages { packages: Vec::new(), problems: Vec::new() };
+                *facts = FileFacts::Packages { packages: Vec::new(), unnamed: Vec::new(), problems: Vec::new() };
             } else if let FileFacts::Packages { packages, .. } = facts {
                 packages.retain(|package| package.path.as_deref().is_none_or(|path| !owned.contains(path)));
             }

@@ -192,11 +192,11 @@ fn a_damaged_header_of_rpm_does_not_hide_the_other_packages() {
     let line = |name: &str, version: &str| format!("{name}\t{version}\t1\t1\tx\t(none)\t1\tnoarch\t0\tx-1-1.src.rpm\n");
     let text = line("one", "1-1") + &line("two", "1") + &line("three", "1-1");
     let layer = contents(&[file("var/lib/rpmmanifest/container-manifest-2", text)]);
-    let FileFacts::Packages { packages, problems } = &layer.files[0] else { panic!("{layer:?}") };
+    let FileFacts::Packages { packages, problems, .. } = &layer.files[0] else { panic!("{layer:?}") };
     assert_eq!((packages.len(), problems.len()), (2, 1));
     let database = crate::inventory::rpm::half_damaged();
     let layer = contents(&[file("var/lib/rpm/Packages.db", database)]);
-    let FileFacts::Packages { packages, problems } = &layer.files[0] else { panic!("{layer:?}") };
+    let FileFacts::Packages { packages, problems, .. } = &layer.files[0] else { panic!("{layer:?}") };
     assert_eq!((packages.len(), problems.len()), (1, 1));
 }
 

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::hardening::HardeningCheck;
 use crate::inventory::sample::{
-    SampleEntry, device, directory, dpkg_status, file, hard_link, layer, node_package, program, symlink,
+    SampleEntry, device, directory, dpkg_status, file, hard_link, layer, node_package, program, symlink, zip,
 };
 
 /// The inventory of an image with these layers.
@@ -162,6 +162,69 @@ fn databases_that_were_not_read_are_gaps() {
     assert_eq!(gaps(&[&[log("frames")]]), [""; 0]);
     let damaged = image(&[&[file("a/.wh.", "")]]);
     assert!(damaged.gaps[0].place.starts_with("sha256:"), "a problem of a layer");
+}
+
+/// Fedora and SUSE keep the database of RPM in `usr/lib/sysimage` and link to it.
+#[test]
+fn a_database_behind_the_link_of_another_layer_is_read_once_and_where_it_is() {
+    let database = || file("usr/lib/sysimage/rpm/Packages.db", crate::inventory::rpm::half_damaged());
+    let link = symlink("var/lib/rpm", "../../usr/lib/sysimage/rpm");
+    let listed = |layers: &[&[SampleEntry]]| {
+        let inventory = image(layers);
+        let gaps: Vec<_> = inventory.gaps.iter().map(|gap| gap.place.clone()).collect();
+        (packages(&inventory), gaps)
+    };
+    let place = "usr/lib/sysimage/rpm/Packages.db".to_owned();
+    let expected = (vec!["one 1-1".to_owned()], vec![place.clone()]);
+    assert_eq!(listed(&[&[link.clone(), database()]]), expected);
+    assert_eq!(listed(&[&[link.clone()], &[database()]]), expected);
+    assert_eq!(listed(&[&[link.clone(), file(&place, "")], &[database()]]), expected);
+    // What a later layer adds below the link is there for some runtimes, and where the link leads for others.
+    let through = file("var/lib/rpm/Packages.db", crate::inventory::rpm::half_damaged());
+    assert!(listed(&[&[link.clone()], &[through]]).1.contains(&"var/lib/rpm/Packages.db".to_owned()));
+    let replaced: &[_] =
+        &[directory("var"), directory("var/lib"), directory("var/lib/rpm"), file("var/lib/rpm/Packages.db", "")];
+    assert_eq!(listed(&[&[link, database()], replaced]), expected, "a directory in place of the link");
+}
+
+#[test]
+fn links_through_the_directory_of_alternatives_lead_on_in_all_layers() {
+    let gaps = |layers: &[&[SampleEntry]]| image(layers).gaps.iter().map(|gap| gap.place.clone()).collect::<Vec<_>>();
+    let jar = "usr/share/java/servlet-api.jar";
+    let link = || symlink(jar, "/etc/alternatives/servlet");
+    let chosen = |target: &str| symlink("etc/alternatives/servlet", target);
+    let good = "/usr/share/java/servlet-api-3.1.jar";
+    assert_eq!(gaps(&[&[link(), chosen(good)]]), [""; 0]);
+    assert_eq!(gaps(&[&[chosen(good)], &[link()]]), [""; 0], "the choice of a lower layer");
+    assert_eq!(gaps(&[&[link(), chosen("/opt/x.bin")], &[chosen(good)]]), [""; 0], "another choice");
+    assert_eq!(gaps(&[&[link(), chosen(good)], &[chosen("/opt/x.bin")]]), [jar], "a file with another name");
+    assert_eq!(gaps(&[&[link(), chosen(good)], &[file("etc/alternatives/.wh.servlet", "")]]), [jar]);
+    assert_eq!(gaps(&[&[link()]]), [jar], "nothing says what it is");
+    assert_eq!(gaps(&[&[link(), file("etc/alternatives/servlet", "")]]), [jar], "a file in place of the choice");
+    let twice = symlink("etc/alternatives/servlet", "other");
+    assert_eq!(gaps(&[&[link(), twice, symlink("etc/alternatives/other", good)]]), [""; 0], "two links");
+    assert_eq!(
+        gaps(&[&[symlink("usr/bin/java", "/etc/alternatives/java")]]),
+        [""; 0],
+        "a program is read by its content"
+    );
+    assert_eq!(gaps(&[&[symlink("opt/x.jar", "/opt/hidden")]]), ["opt/x.jar"]);
+}
+
+#[test]
+fn archives_without_a_name_have_the_place_of_their_file() {
+    let jar = zip("org/A.class", b"");
+    let war = zip("WEB-INF/lib/b.jar", &jar);
+    let layers = [layer(&[file("srv/app.war", &war), file("opt/a.jar", &jar)])];
+    let inventory = merge(&layers);
+    let found: Vec<_> = inventory.unnamed.iter().map(|archive| (&*archive.path, &*archive.file)).collect();
+    assert_eq!(found, [("opt/a.jar", "opt/a.jar"), ("srv/app.war/WEB-INF/lib/b.jar", "srv/app.war")]);
+    assert!(inventory.unnamed.iter().all(|archive| archive.layer == Some(layers[0].0)));
+    assert_eq!(inventory.unnamed[0].sha1, inventory.unnamed[1].sha1, "the same bytes");
+    assert!(inventory.gaps.is_empty(), "naming decides whether they are gaps: {:?}", inventory.gaps);
+    let owned = [file("var/lib/dpkg/info/a.md5sums", "00  opt/a.jar\n"), dpkg_status(&[("a", "1")])];
+    let owned = merge(&[layer(&[&owned[..], &[file("opt/a.jar", &jar)]].concat())]);
+    assert!(owned.unnamed.is_empty(), "a file of the distribution");
 }
 
 #[test]

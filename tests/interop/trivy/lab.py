@@ -20,6 +20,8 @@ import tarfile
 import tempfile
 import threading
 
+import programs
+
 BLOBS, TAGS = {}, {}
 
 
@@ -168,16 +170,22 @@ max_db_age = "36500d"
 host = "registry.test"
 url = "http://{self.address}"
 ''')
-        self.run(pullgate, 'db', 'import', database, *self.config())
+        for imported in (database, self.directory / 'cache/java-db'):
+            self.run(pullgate, 'db', 'import', imported, *self.config())
 
     def java_database(self, dates):
-        """Without checksums of archives, so that Trivy knows only those that state what they are."""
+        """With the checksum of one archive, so that Trivy knows only that one and those that state what they are."""
         directory = self.directory / 'cache/java-db'
         directory.mkdir()
         database = sqlite3.connect(directory / 'trivy-java.db')
         database.executescript('''
 CREATE TABLE artifacts (id INTEGER PRIMARY KEY, group_id TEXT, artifact_id TEXT);
-CREATE TABLE indices (artifact_id INTEGER, version TEXT, sha1 BLOB, archive_type TEXT);''')
+CREATE TABLE indices (artifact_id INTEGER, version TEXT, sha1 BLOB, archive_type TEXT);
+CREATE UNIQUE INDEX indices_sha1_idx ON indices(sha1);
+INSERT INTO artifacts VALUES (1, 'org.published', 'tool');''')
+        checksum = hashlib.sha1(programs.PUBLISHED).digest()
+        database.execute('INSERT INTO indices VALUES (1, ?, ?, ?)', ('3.1', checksum, 'jar'))
+        database.commit()
         database.close()
         (directory / 'metadata.json').write_text(json.dumps({'Version': 1, **dates}))
 

@@ -76,3 +76,7 @@ def pom(group, artifact, version):
 def manifest(**lines):
     text = ''.join(f'{name.replace("_", "-")}: {value}\n' for name, value in lines.items())
     return 'META-INF/MANIFEST.MF', f'Manifest-Version: 1.0\n{text}'
+
+
+# A published archive that does not state what it is: org.published:tool 3.1. The database of archives has its checksum.
+PUBLISHED = zipped([manifest(), ('org/published/Tool.class', 'x')])

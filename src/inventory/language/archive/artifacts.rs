@@ -85,8 +85,8 @@ impl Artifacts {
         Ok(())
     }
 
-    /// Adds the artifacts, and the problem of an archive of classes that does not state which artifact it is.
-    pub(super) fn add(mut self, path: &str, found: &mut LanguagePackages) {
+    /// Adds the artifacts. Returns whether this is an archive of classes that does not state which artifact it is.
+    pub(super) fn add(mut self, path: &str, found: &mut LanguagePackages) -> bool {
         let from_name = from_file_name(split_path(path).1);
         let mut all = std::mem::take(&mut self.from_maven);
         let mut is_stated = !all.is_empty();
@@ -114,11 +114,8 @@ impl Artifacts {
                 _ => {}
             }
         }
-        if !is_stated && !self.is_runtime {
-            let problem = "the archive contains classes and does not state which artifact it is";
-            self.problem(within(path, problem), found);
-        }
         self.add_all(all, path, found);
+        self.has_classes && !is_stated && !self.is_runtime
     }
 
     /// Reports what hides which artifact the archive is, if it contains code.

@@ -142,8 +142,8 @@ fn artifacts_without_maven_files_are_read_from_the_manifest_or_the_file_name() {
     let free =
         "Implementation-Vendor: The Foundation\nImplementation-Title: Commons Text\nImplementation-Version: 1.9\n";
     let free = zip(&[item("META-INF/MANIFEST.MF", free), item("A.class", "")]);
-    assert_eq!(names(&read("commons-text-1.9.jar", &free)), ["commons-text 1.9", "!"]);
-    assert_eq!(names(&read("text.jar", &free)), ["!"]);
+    assert_eq!(names(&read("commons-text-1.9.jar", &free)), ["commons-text 1.9", "?"]);
+    assert_eq!(names(&read("text.jar", &free)), ["?"]);
     let with_pom = zip(&[item("META-INF/maven/org.apache.commons/commons-text/pom.xml", "<project/>"), own[0].clone()]);
     assert_eq!(names(&read("commons-text-1.9.jar", &with_pom)), ["org.apache.commons:commons-text 1.9"]);
     // What was merged in does not hide the archive's own artifact, and its own pom.properties counts before the manifest.
@@ -164,9 +164,9 @@ fn archives_of_classes_that_do_not_state_their_artifact_are_problems() {
     let runtime =
         "Specification-Title: Java Platform API Specification\nImplementation-Title: Java Runtime Environment\n";
     for (what, name, items, expected) in [
-        ("nothing", "evil.jar", vec![class.clone()], &["!"][..]),
-        ("a file name", "evil-1.0.jar", vec![class.clone()], &["evil 1.0", "!"]),
-        ("a manifest", "evil.jar", vec![class.clone(), guess.clone()], &["g:a 1", "!"]),
+        ("nothing", "evil.jar", vec![class.clone()], &["?"][..]),
+        ("a file name", "evil-1.0.jar", vec![class.clone()], &["evil 1.0", "?"]),
+        ("a manifest", "evil.jar", vec![class.clone(), guess.clone()], &["g:a 1", "?"]),
         ("pom.properties", "evil.jar", vec![class.clone(), maven("g", "b", "2")], &["g:b 2"]),
         ("pom.xml", "evil.jar", vec![class.clone(), pom(stated)], &["org.evil:evil 3"]),
         ("pom.xml and a file name", "evil-2.jar", vec![class.clone(), pom("<project/>")], &["org.evil:evil 2"]),
@@ -179,7 +179,7 @@ fn archives_of_classes_that_do_not_state_their_artifact_are_problems() {
             &["org.evil:evil 4"],
         ),
         ("both", "x.jar", vec![class.clone(), pom(stated), maven("org.evil", "evil", "4")], &["org.evil:evil 4"]),
-        ("an archive in it", "x.war", vec![item("lib/evil.jar", zip(std::slice::from_ref(&class)))], &["!"]),
+        ("an archive in it", "x.war", vec![item("lib/evil.jar", zip(std::slice::from_ref(&class)))], &["?"]),
         ("the Java runtime", "jrt-fs.jar", vec![class.clone(), manifest(runtime)], &[]),
         ("sources", "evil-1.0-sources.jar", vec![item("org/evil/A.java", "")], &[]),
         ("no code", "evil-1.0.jar", vec![item("module-info.class", ""), item("a.properties", "")], &[]),

@@ -25,7 +25,7 @@ fn read_file(path: &Path) -> Option<LanguagePackages> {
 
 /// Reads all files below a folder, with the number of files that were recognised.
 fn read_folder(folder: &Path) -> (usize, LanguagePackages) {
-    let mut all = LanguagePackages { limits: LIMITS, packages: Vec::new(), problems: Vec::new() };
+    let mut all = LanguagePackages { limits: LIMITS, ..LanguagePackages::default() };
     let mut count = 0;
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {

@@ -26,11 +26,12 @@ impl Collector<'_> {
                 let packages = self.packages_left().saturating_add(1);
                 let limits = PackageLimits { packages, bytes };
                 let found = file.read(path, content, size, limits, self.spool);
-                let (mut packages, problems) = (found.packages, found.problems);
+                let (mut packages, mut unnamed, problems) = (found.packages, found.unnamed, found.problems);
                 // The file may be known by another name in the end.
                 packages.iter_mut().for_each(|package| package.path = package.path.take().filter(|own| own != path));
-                let is_empty = packages.is_empty() && problems.is_empty();
-                return (!is_empty).then_some(FileFacts::Packages { packages, problems });
+                unnamed.iter_mut().filter(|archive| archive.path == path).for_each(|archive| archive.path.clear());
+                let is_empty = packages.is_empty() && unnamed.is_empty() && problems.is_empty();
+                return (!is_empty).then_some(FileFacts::Packages { packages, unnamed, problems });
             }
             ReadAs::System(system) => system,
         };
@@ -44,7 +45,8 @@ impl Collector<'_> {
         };
         match found {
             Ok(SmallFile::Packages(packages, problems)) => {
-                Some(FileFacts::Packages { packages, problems: problems.into_iter().collect() })
+                let problems = problems.into_iter().collect();
+                Some(FileFacts::Packages { packages, unnamed: Vec::new(), problems })
             }
             Ok(SmallFile::Other(facts)) => facts,
             Err(problem) => Some(FileFacts::Unreadable(problem)),

@@ -7,8 +7,8 @@ use super::super::names::Named;
 use super::super::read_as::ReadAs;
 use super::Collector;
 use crate::hardening::enabled_file;
-use crate::inventory::language::kind_of_link;
 use crate::inventory::paths::{CleanPath, beneath, target_of};
+use crate::inventory::symlink::{is_alternative, is_no_name, is_read_alike};
 use crate::inventory::system_file::{SystemFile, is_directory_of_databases, leads_to_system_file};
 use crate::inventory::tar::{Archive, ArchiveEntry};
 
@@ -92,13 +92,12 @@ impl Collector<'_> {
     pub(super) fn symlink(&mut self, path: &str, target: String) -> Named {
         let leads_to = target_of(path, &target);
         self.observations.add(path, enabled_file(path, &leads_to).into_iter().collect());
-        let kinds = |path: &str| {
-            let system = SystemFile::at(path).filter(|kind| kind.is_essential());
-            (system, kind_of_link(path))
-        };
-        let is_read = leads_to_system_file(path) || kinds(path) == (None, None) || kinds(path) == kinds(&leads_to);
+        let is_read = leads_to_system_file(path) || is_no_name(path) || is_read_alike(path, &leads_to);
         if is_read && (!is_directory_of_databases(&leads_to) || leads_to_system_file(path)) {
             return Named::Link(target);
+        }
+        if is_alternative(&leads_to) {
+            return self.add(FileFacts::Alternative(leads_to));
         }
         self.add(FileFacts::Unreadable(format!("it is a link to {leads_to}, which is not read under this name")))
     }
