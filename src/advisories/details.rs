@@ -1,19 +1,25 @@
-//! Details of vulnerabilities that were read from the databases in use: images share most of them.
+//! What was read from the databases in use, and what was found for packages in them: images share most of it.
 
 use std::sync::Arc;
 
-use super::{OsvDetail, OsvSeverity, TrivyDetail};
+use super::find::CandidateMatch;
+use super::package_key::PackageKey;
+use super::{MatchedAdvisory, OsvDetail, OsvSeverity, TrivyDetail};
 use crate::runtime::{ALLOCATION, Bounded, budget};
 
 /// The approximate size of the severities and scores of a detail of trivy-db, in bytes.
 const RATINGS: usize = 512;
 
-/// Details by identifier, as one generation of the databases states them.
+/// Details by identifier, and findings by package, as one generation of the databases states them.
 #[derive(Debug)]
 pub(super) struct DetailCache {
     trivy: Bounded<Arc<str>, Option<Arc<TrivyDetail>>>,
     osv: Bounded<Arc<str>, Arc<OsvDetail>>,
+    found: Bounded<FoundKey, Arc<[CandidateMatch]>>,
 }
+
+/// A package, and where it was looked up.
+pub(super) type FoundKey = (PackageKey, PackageKey);
 
 impl Default for DetailCache {
     fn default() -> Self {
@@ -24,8 +30,20 @@ impl Default for DetailCache {
             osv: Bounded::new(budget::DETAILS / 2, |id: &Arc<str>, detail: &Arc<OsvDetail>| {
                 id.len() + ALLOCATION + size_of_osv(detail)
             }),
+            found: Bounded::new(budget::FOUND, |_: &FoundKey, found: &Arc<[CandidateMatch]>| {
+                if found.is_empty() { 0 } else { ALLOCATION + found.iter().map(size_of_candidate).sum::<usize>() }
+            }),
         }
     }
+}
+
+fn size_of_candidate(candidate: &CandidateMatch) -> usize {
+    let CandidateMatch { matched, advisories } = candidate;
+    let MatchedAdvisory { id, aliases, fixed, source, severity_source, title, score, references, .. } = matched;
+    let optional = [fixed, severity_source, title].into_iter().flatten().map(|text| text.len() + ALLOCATION);
+    let vector = score.as_ref().map_or(0, |score| score.source().len() + score.vector().map_or(0, str::len));
+    let lists = size_of_texts(aliases) + size_of_texts(advisories) + references.len() * 2 * size_of::<usize>();
+    size_of::<CandidateMatch>() + id.len() + source.len() + optional.sum::<usize>() + vector + lists + 7 * ALLOCATION
 }
 
 fn size_of_trivy(detail: &TrivyDetail) -> usize {
@@ -60,6 +78,16 @@ impl DetailCache {
         let detail = read()?;
         self.trivy.insert(id.into(), detail.clone());
         Ok(detail)
+    }
+
+    /// What was found for a package.
+    pub(super) fn found(&self, key: &FoundKey) -> Option<Arc<[CandidateMatch]>> {
+        self.found.get(key)
+    }
+
+    /// Keeps what was found for a package.
+    pub(super) fn keep(&self, key: FoundKey, found: &[CandidateMatch]) {
+        self.found.insert(key, found.into());
     }
 
     /// The rest of an OSV record; `read` reads it.

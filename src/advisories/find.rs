@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::cve_table::{CveKey, CveTable};
 use super::details::DetailCache;
+use super::package_key::PackageKey;
 use super::release::Release;
 use super::{
     DamagedDatabase, Databases, MatchedAdvisory, OsvDetail, OsvRows, SourceState, TrivyDetail, TrivyRows, join,
@@ -110,11 +111,12 @@ pub(super) struct Lookups<'a> {
 
 /// Finds the advisories of these databases.
 pub(super) fn find_in(databases: &Lookups<'_>, inventory: &Inventory, now: Timestamp) -> ImageFindings {
-    let (different, copies) = different_packages(inventory);
+    let (different, keys, copies) = different_packages(inventory);
     let mut search = AdvisorySearch {
         databases,
         inventory,
         different,
+        keys,
         candidates: Vec::new(),
         gaps: BTreeSet::new(),
         details: HashMap::new(),
@@ -129,16 +131,14 @@ pub(super) fn find_in(databases: &Lookups<'_>, inventory: &Inventory, now: Times
     ImageFindings { matches, copies, gaps: search.gaps.into_iter().collect(), end_of_life }
 }
 
-/// The indexes of packages that differ in what advisories are found by, and those of their copies in other places.
-fn different_packages(inventory: &Inventory) -> (Vec<usize>, HashMap<usize, Vec<usize>>) {
-    let mut first: HashMap<_, usize> = HashMap::with_capacity(inventory.packages.len());
+/// The indexes of packages that differ in what advisories are found by, the key of every package, and the indexes of copies
+/// in other places.
+fn different_packages(inventory: &Inventory) -> (Vec<usize>, Vec<PackageKey>, HashMap<usize, Vec<usize>>) {
+    let mut first: HashMap<PackageKey, usize> = HashMap::with_capacity(inventory.packages.len());
     let (mut different, mut copies) = (Vec::new(), HashMap::<usize, Vec<usize>>::new());
-    for (index, package) in inventory.packages.iter().enumerate() {
-        let InstalledPackage { ecosystem, name, version, source, architecture, module, vendor, layer, .. } = package;
-        let source = source.as_ref().map(|source| (&source.name, &source.version));
-        // The products of Red Hat are those of a layer.
-        let layer = layer.filter(|_| *ecosystem == Ecosystem::Rpm);
-        match first.entry((ecosystem, name, version, source, architecture, module, vendor, layer)) {
+    let keys: Vec<PackageKey> = inventory.packages.iter().map(PackageKey::of).collect();
+    for (index, key) in keys.iter().enumerate() {
+        match first.entry(*key) {
             Entry::Occupied(first) => copies.entry(*first.get()).or_default().push(index),
             Entry::Vacant(place) => {
                 place.insert(index);
@@ -146,7 +146,7 @@ fn different_packages(inventory: &Inventory) -> (Vec<usize>, HashMap<usize, Vec<
             }
         }
     }
-    (different, copies)
+    (different, keys, copies)
 }
 
 /// A search under way.
@@ -155,6 +155,8 @@ pub(super) struct AdvisorySearch<'a> {
     pub(super) inventory: &'a Inventory,
     /// The packages, without copies of one in other places.
     different: Vec<usize>,
+    /// The key of each package.
+    keys: Vec<PackageKey>,
     candidates: Vec<CandidateMatch>,
     gaps: BTreeSet<Gap>,
     /// Details of trivy-db by vulnerability: an image has many packages of one source.
@@ -177,6 +179,27 @@ impl<'a> AdvisorySearch<'a> {
     pub(super) fn packages(&self) -> impl Iterator<Item = (usize, &'a InstalledPackage)> + use<'a> {
         let packages = &self.inventory.packages;
         self.different.clone().into_iter().map(move |index| (index, &packages[index]))
+    }
+
+    /// Adds what is found for a package: as it was found before for any image, or else by `find`. `place` names what `find`
+    /// depends on besides the package. What has a gap is not remembered, because gaps name places, and neither is what did
+    /// not fit.
+    pub(super) fn known_or(&mut self, place: PackageKey, package: usize, find: impl FnOnce(&mut Self)) {
+        let known = self.databases.details.zip(self.keys.get(package).map(|key| (*key, place)));
+        let Some((details, key)) = known else { return find(self) };
+        if let Some(found) = details.found(&key) {
+            for candidate in &*found {
+                let CandidateMatch { matched, advisories } = candidate.clone();
+                self.push(CandidateMatch { matched: MatchedAdvisory { package, ..matched }, advisories });
+            }
+            return;
+        }
+        let (candidates, gaps) = (self.candidates.len(), std::mem::take(&mut self.gaps));
+        find(self);
+        if self.gaps.is_empty() && !self.is_full() {
+            details.keep(key, &self.candidates[candidates..]);
+        }
+        self.gaps.extend(gaps);
     }
 
     pub(super) fn gap(&mut self, place: &str, problem: String) {

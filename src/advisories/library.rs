@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::find::{AdvisorySearch, CandidateMatch, TRIVY, scheme};
 use super::osv_match::osv_ecosystem;
+use super::package_key::PackageKey;
 use super::system::fill;
 use super::{FixStatus, MatchedAdvisory, TrivyRow, TrivyRows, TrivySource, osv_match};
 use crate::inventory::{Ecosystem, InstalledPackage};
@@ -39,15 +40,18 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>) {
         search.gap(place, format!("{} states no group, by which advisories name it", package.name));
     }
     let Some(trivy) = search.databases.trivy else { return };
+    let place = PackageKey::of_place(&[TRIVY]);
     for (index, package) in search.packages() {
         if search.is_full() {
             break;
         }
         let Some(buckets) = by_ecosystem.get(&package.ecosystem) else { continue };
-        for name in &names(package) {
-            let rows = rows_of(search, trivy, buckets, name);
-            add(search, index, &rows);
-        }
+        search.known_or(place, index, |search| {
+            for name in &names(package) {
+                let rows = rows_of(search, trivy, buckets, name);
+                add(search, index, &rows);
+            }
+        });
     }
 }
 

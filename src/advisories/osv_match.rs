@@ -2,6 +2,7 @@
 
 use super::find::{AdvisorySearch, CandidateMatch, OSV, is_of_system, scheme, source_of};
 use super::osv_range::{OsvFix, affects};
+use super::package_key::PackageKey;
 use super::rating::osv_rating;
 use super::release::{major, minor};
 use super::system::fill;
@@ -13,16 +14,23 @@ use crate::version::compare;
 /// Adds the OSV records that affect packages.
 pub(super) fn find(search: &mut AdvisorySearch<'_>) {
     let system = search.inventory.distribution.as_ref().and_then(|distribution| system_ecosystem(search, distribution));
+    let language = PackageKey::of_place(&[OSV]);
+    let names = system.iter().flat_map(|system| &system.names).map(String::as_str);
+    let of_system = PackageKey::of_place(&[OSV].into_iter().chain(names).collect::<Vec<_>>());
     for (index, package) in search.packages() {
         if search.is_full() {
             break;
         }
         match (&system, osv_ecosystem(package.ecosystem)) {
-            (_, Some(ecosystem)) => look_up(search, index, ecosystem, (&package.name, &package.version)),
+            (_, Some(ecosystem)) => search.known_or(language, index, |search| {
+                look_up(search, index, ecosystem, (&package.name, &package.version));
+            }),
             (Some(system), None) if system.package == package.ecosystem && !package.is_third_party() => {
-                for ecosystem in &system.names {
-                    system.by.each(package, |name, version| look_up(search, index, ecosystem, (name, version)));
-                }
+                search.known_or(of_system, index, |search| {
+                    for ecosystem in &system.names {
+                        system.by.each(package, |name, version| look_up(search, index, ecosystem, (name, version)));
+                    }
+                });
             }
             _ => {}
         }

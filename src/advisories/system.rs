@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::find::{AdvisorySearch, CandidateMatch, TRIVY, is_of_system, scheme, source_of};
+use super::package_key::PackageKey;
 use super::rating::{score_of_detail, severity_of_detail, severity_of_level};
 use super::release::{AdvisoryName, AdvisoryVersion, Release, RowShape};
-use super::rows::TrivyEntry;
+use super::rows::{TrivyEntry, TrivyRows};
 use super::{FixStatus, MatchedAdvisory, TrivyRow, TrivySource, osv_match, red_hat};
 use crate::inventory::{Ecosystem, InstalledPackage, LinuxDistribution};
 use crate::version::{compare, is_valid};
@@ -92,6 +93,7 @@ fn find_in(search: &mut AdvisorySearch<'_>, release: &Release) {
     let unnamed = || Arc::new(TrivySource { id: release.bucket.clone(), ..TrivySource::default() });
     let source = search.readable(TRIVY, source).flatten().unwrap_or_else(unnamed);
     let mut products = red_hat::Products::default();
+    let place = PackageKey::of_place(&[TRIVY, &release.bucket]);
     for (index, package) in search.packages().filter(|(_, package)| is_of_system(package)) {
         if is_key(package) {
             continue;
@@ -108,18 +110,34 @@ fn find_in(search: &mut AdvisorySearch<'_>, release: &Release) {
             search.gap(&package.name, "the module stream of the package is not stated".to_owned());
             continue;
         }
-        let name = advisory_name(package, release.name);
-        let rows = trivy.rows(&release.bucket, &name);
-        let Some(rows) = search.readable(TRIVY, rows).filter(|rows| !rows.is_empty()) else { continue };
-        let cpes = (release.rows == RowShape::RedHat).then(|| products.cpes_of(search, trivy, package));
-        let advisories = match (&cpes, release.rows) {
-            (Some(cpes), _) => red_hat::advisories(&rows, cpes, &package.architecture),
-            (None, RowShape::Architectures) => by_architecture(&rows, package, false),
-            (None, RowShape::Flavours) => by_architecture(&rows, package, true),
-            (None, _) => rows.iter().map(|(id, row)| plain(id, row, release.rater)).collect(),
-        };
-        add(search, index, release, &source, &advisories);
+        if release.rows == RowShape::RedHat {
+            // Which products an image has depends on more than the package.
+            find_package(search, trivy, index, (release, &*source), Some(&mut products));
+        } else {
+            search.known_or(place, index, |search| find_package(search, trivy, index, (release, &*source), None));
+        }
     }
+}
+
+/// Adds the advisories for one package. `products` are those of Red Hat.
+fn find_package(
+    search: &mut AdvisorySearch<'_>,
+    trivy: &dyn TrivyRows,
+    index: usize,
+    (release, source): (&Release, &TrivySource),
+    products: Option<&mut red_hat::Products>,
+) {
+    let package = &search.inventory.packages[index];
+    let rows = trivy.rows(&release.bucket, &advisory_name(package, release.name));
+    let Some(rows) = search.readable(TRIVY, rows).filter(|rows| !rows.is_empty()) else { return };
+    let cpes = products.map(|products| products.cpes_of(search, trivy, package));
+    let advisories = match (&cpes, release.rows) {
+        (Some(cpes), _) => red_hat::advisories(&rows, cpes, &package.architecture),
+        (None, RowShape::Architectures) => by_architecture(&rows, package, false),
+        (None, RowShape::Flavours) => by_architecture(&rows, package, true),
+        (None, _) => rows.iter().map(|(id, row)| plain(id, row, release.rater)).collect(),
+    };
+    add(search, index, release, source, &advisories);
 }
 
 /// The name under which the advisories of a package are stored: `nodejs:18::npm` for a package of a module stream.

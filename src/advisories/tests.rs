@@ -2,9 +2,11 @@ mod records;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
+use super::details::DetailCache;
 use super::find::{Lookups, find_in};
 use super::*;
 use crate::inventory::{Inventory, LinuxDistribution};
@@ -17,6 +19,8 @@ struct Rows {
     details: BTreeMap<&'static str, Value>,
     cpes: BTreeMap<&'static str, Vec<u64>>,
     is_damaged: bool,
+    /// How often the rows of a package were read.
+    reads: AtomicUsize,
 }
 
 impl Rows {
@@ -56,6 +60,7 @@ impl TrivyRows for Rows {
     }
 
     fn rows(&self, bucket: &str, package: &str) -> Result<Vec<(String, TrivyRow)>, DamagedDatabase> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
         let rows = self.buckets.get(bucket).and_then(|bucket| bucket.get(package));
         self.checked(rows.into_iter().flatten().map(|(id, value)| (id.clone(), typed(value))).collect())
     }
@@ -207,6 +212,69 @@ fn debian_compares_source_packages_and_keeps_what_is_not_fixed() {
             "libssl3 CVE-2024-4 Affected",
         ],
     );
+}
+
+#[test]
+fn what_was_found_for_a_package_counts_for_all_images() {
+    let (rows, image) = debian();
+    let details = DetailCache::default();
+    let find = |image: &Inventory| {
+        find_in(&Lookups { trivy: Some(&rows), osv: Vec::new(), details: Some(&details) }, image, now())
+    };
+    let sorted = |found: &ImageFindings, image: &Inventory| {
+        let mut lines = listed(found, image);
+        lines.sort();
+        lines
+    };
+    let first = find(&image);
+    let read = rows.reads.load(Ordering::Relaxed);
+    assert_eq!((listed(&first, &image).len(), read), (4, 2), "the two packages of Debian");
+    let mut other = image.clone();
+    other.packages.reverse();
+    assert_eq!(sorted(&find(&other), &other), sorted(&first, &image));
+    assert_eq!(rows.reads.load(Ordering::Relaxed), read, "they are known");
+    assert_eq!(find(&other), findings(&rows, &other), "as without memory");
+    let read = rows.reads.load(Ordering::Relaxed);
+    for change in [
+        |image: &mut Inventory| image.packages[0].source.as_mut().unwrap().version = "3.0.13-2".to_owned(),
+        |image: &mut Inventory| image.distribution.as_mut().unwrap().version = "13.1".to_owned(),
+        |image: &mut Inventory| image.packages[1].vendor = None,
+    ] {
+        let mut other = image.clone();
+        change(&mut other);
+        assert_eq!(find(&other), findings(&rows, &other), "another package or release");
+    }
+    assert!(rows.reads.load(Ordering::Relaxed) > read);
+}
+
+#[test]
+fn what_did_not_fit_in_one_image_is_found_in_the_next() {
+    let mut rows = Rows::default().row("debian 12", "small", "CVE-2024-0", json!({}));
+    for number in 0..1000 {
+        rows = rows.row("debian 12", "linux", &format!("CVE-2025-{number:04}"), json!({}));
+    }
+    let small = json!({"ecosystem": "deb", "name": "small", "version": "1"});
+    let module = |number: usize| json!({"ecosystem": "deb", "name": format!("module-{number}"), "version": "1", "source": {"name": "linux", "version": "1"}});
+    let all: Vec<Value> = (0..101).map(module).chain([small.clone()]).collect();
+    let details = DetailCache::default();
+    let lookups = || Lookups { trivy: Some(&rows), osv: Vec::new(), details: Some(&details) };
+    let full = find_in(&lookups(), &inventory("debian", "12", &all), now());
+    assert_eq!((full.matches.len(), full.gaps.len()), (100_000, 1), "it is too much");
+    let image = inventory("debian", "12", &[small]);
+    assert_eq!(listed(&find_in(&lookups(), &image, now()), &image), ["small CVE-2024-0 Affected"]);
+}
+
+/// A gap names the place in the image, so it is found again for each.
+#[test]
+fn gaps_are_those_of_each_image() {
+    let rows = Rows::default().row("npm::GitHub", "x", "CVE-2024-1", json!({"VulnerableVersions": ["<2"]}));
+    let details = DetailCache::default();
+    let lookups = || Lookups { trivy: Some(&rows), osv: Vec::new(), details: Some(&details) };
+    for place in ["a/package.json", "b/package.json"] {
+        let package = json!({"ecosystem": "npm", "name": "x", "version": "latest", "path": place});
+        let found = find_in(&lookups(), &inventory("", "", &[package]), now());
+        assert_eq!(found.gaps.iter().map(|gap| &*gap.place).collect::<Vec<_>>(), [place]);
+    }
 }
 
 #[test]

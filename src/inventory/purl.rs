@@ -9,6 +9,11 @@ impl InstalledPackage {
     /// `pkg:npm/%40babel/core@7.24.0`, `pkg:maven/org.apache.commons/commons-text@1.9`. `distribution` is that of the
     /// image. `None` for a Go module in a local folder, whose name says nothing.
     pub fn purl(&self, distribution: Option<&LinuxDistribution>) -> Option<String> {
+        self.package_url(distribution).map(|purl| purl.to_string())
+    }
+
+    /// The same in its parts. They are as the package states them; a parser may refuse or change them.
+    pub fn package_url(&self, distribution: Option<&LinuxDistribution>) -> Option<PackageUrl<'static>> {
         let (epoch, version) = self.epoch_and_version();
         let family = distribution.map(LinuxDistribution::family);
         let lower = self.name.to_lowercase();
@@ -27,12 +32,12 @@ impl InstalledPackage {
             Ecosystem::PyPi => ("pypi", None, lower.as_str()),
             Ecosystem::Rpm => ("rpm", distribution.map(LinuxDistribution::vendor), self.name.as_str()),
         };
-        let mut purl = PackageUrl::new(kind, name).ok()?;
+        let mut purl = PackageUrl::new(kind, name.to_owned()).ok()?;
         if let Some(namespace) = namespace.filter(|namespace| !namespace.is_empty()) {
-            purl.with_namespace(namespace).ok()?;
+            purl.with_namespace(namespace.to_owned()).ok()?;
         }
         if !version.is_empty() {
-            purl.with_version(version).ok()?;
+            purl.with_version(version.to_owned()).ok()?;
         }
         let distro = distribution.filter(|_| self.ecosystem.is_of_distribution()).map(|distribution| {
             let version = distribution.version.as_str();
@@ -47,9 +52,9 @@ impl InstalledPackage {
             ("modularitylabel", self.module.as_deref().unwrap_or_default()),
         ];
         for (key, value) in qualifiers.into_iter().filter(|(_, value)| !value.is_empty()) {
-            purl.add_qualifier(key, value).ok()?;
+            purl.add_qualifier(key, value.to_owned()).ok()?;
         }
-        Some(purl.to_string())
+        Some(purl)
     }
 
     /// The epoch, empty if it is 0, and the version without it. Only Debian and RPM have epochs.

@@ -1,6 +1,7 @@
 //! Package URLs (github.com/package-url/purl-spec), parsed with the `packageurl` crate.
 
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use packageurl::PackageUrl;
 use serde::{Deserialize, Serialize};
@@ -18,8 +19,8 @@ const MAX_LENGTH: usize = 4096;
 #[serde(try_from = "String", into = "String")]
 pub struct Purl {
     /// The text that is used to compare two URLs.
-    canonical: String,
-    url: PackageUrl<'static>,
+    canonical: Arc<str>,
+    url: Arc<PackageUrl<'static>>,
 }
 
 impl Purl {
@@ -45,10 +46,22 @@ impl Purl {
         Self::canonical(url)
     }
 
+    /// A URL that was built from its parts. `None` if [`parse`](Self::parse) refuses it.
+    pub fn of(url: &PackageUrl<'_>) -> Option<Self> {
+        let text = url.to_string();
+        match text.parse::<PackageUrl<'static>>() {
+            // Then it is canonical: an equal URL has the same text.
+            Ok(parsed) if parsed == *url && text.len() <= MAX_LENGTH => {
+                Some(Self { canonical: text.into(), url: Arc::new(parsed) })
+            }
+            _ => Self::parse(&text),
+        }
+    }
+
     fn canonical(url: PackageUrl<'static>) -> Option<Self> {
         let canonical = url.to_string();
         let is_same = canonical.parse::<PackageUrl<'static>>().is_ok_and(|again| again == url);
-        is_same.then_some(Self { canonical, url })
+        is_same.then(|| Self { canonical: canonical.into(), url: Arc::new(url) })
     }
 
     /// The URL in canonical form.
@@ -110,7 +123,7 @@ impl Purl {
         if self.version().is_some_and(|own| own != version) {
             return None;
         }
-        let mut url = self.url.clone();
+        let mut url = (*self.url).clone();
         url.with_version(version.to_owned()).ok()?;
         Self::canonical(url)
     }
@@ -149,7 +162,7 @@ impl Hash for Purl {
 
 impl From<Purl> for String {
     fn from(purl: Purl) -> Self {
-        purl.canonical
+        purl.canonical.to_string()
     }
 }
 
@@ -187,6 +200,27 @@ mod tests {
         ] {
             let covers = Purl::parse(statement).zip(Purl::parse(package)).is_some_and(|(s, p)| s.covers(&p));
             assert_eq!(covers, covered, "{statement} {package}");
+        }
+    }
+
+    #[test]
+    fn urls_of_parts_are_those_of_their_text() {
+        for (kind, namespace, name, version) in [
+            ("deb", Some("debian"), "libssl3", "3.0.11-1~deb12u2"),
+            ("deb", Some("debian"), "libstdc++6", "12.2.0-14+deb12u1"),
+            ("pypi", None, "ruamel_yaml.X", "1.0+local"),
+            ("npm", Some("@babel"), "core", "7.24.0"),
+            ("npm", Some("%40babel"), "a%2fb", "1"),
+            ("golang", Some("github.com/acme"), "x", "v1.0.0+incompatible"),
+            ("maven", Some(".."), "x", "1"),
+            ("maven", Some("a/../b"), "x y", "1 2"),
+            ("rpm", Some("redhat"), "bash", ""),
+            ("swift", None, "x", "1"),
+        ] {
+            let mut url = PackageUrl::new(kind, name.to_owned()).unwrap();
+            namespace.map(|namespace| url.with_namespace(namespace.to_owned()).map(|_| ()));
+            let _ = url.with_version(version.to_owned());
+            assert_eq!(Purl::of(&url), Purl::parse(&url.to_string()), "{url}");
         }
     }
 

@@ -49,7 +49,9 @@ pub const EVIDENCE: u64 = MIB;
 pub const EVIDENCE_TOPICS: u64 = 7;
 
 /// Details of vulnerabilities in the databases in use.
-pub const DETAILS: u64 = 8 * MIB;
+pub const DETAILS: u64 = 4 * MIB;
+/// What was found for packages in the databases in use.
+pub const FOUND: u64 = 4 * MIB;
 /// Pages of trivy-db that lead to others.
 pub const PAGES: u64 = MIB;
 
@@ -82,6 +84,7 @@ mod tests {
             NOTARY,
             EVIDENCE * EVIDENCE_TOPICS,
             DETAILS,
+            FOUND,
             PAGES,
             ADMITTED,
             REPEATED,

@@ -85,9 +85,8 @@ where
         if let Some(known) = self.recall(subject) {
             return Some(known);
         }
-        let evidence = Arc::new(load(&self.store, self.topic, subject, &self.clock, &self.tasks).await?);
-        keep(&self.memory, subject, &evidence, &self.tasks).await;
-        Some(evidence)
+        let loaded = load(&self.store, self.topic, subject, &self.clock, &self.tasks).await?;
+        Some(loaded.keep_in(&self.memory, subject))
     }
 
     /// The stored evidence about a subject as JSON, which [`parse`](Self::parse) reads, without keeping it in memory: for
@@ -131,19 +130,31 @@ where
         let (store, clock, tasks) = (self.store.clone(), self.clock.clone(), self.tasks.clone());
         let key = subject.clone();
         let work = move || async move {
-            let stored = load(&store, topic, &key, &clock, &tasks).await;
-            let is_new = stored.is_none();
-            let evidence = Arc::new(match stored {
-                Some(stored) => stored,
-                None => with_end(gather.await),
-            });
+            if let Some(loaded) = load(&store, topic, &key, &clock, &tasks).await {
+                return loaded.keep_in(&memory, &key);
+            }
+            let evidence = Arc::new(with_end(gather.await));
             let text = keep(&memory, &key, &evidence, &tasks).await;
-            if let Some(text) = text.filter(|_| is_new && is_durable(&evidence.value)) {
+            if let Some(text) = text.filter(|_| is_durable(&evidence.value)) {
                 save(&store, topic, &key, row(&evidence, text)).await;
             }
             evidence
         };
         self.flights.join(subject, work).await
+    }
+}
+
+/// Evidence from the store, and its length there as JSON.
+struct Loaded<V> {
+    evidence: Observed<V>,
+    length: usize,
+}
+
+impl<V: Clone> Loaded<V> {
+    fn keep_in(self, memory: &Bounded<Arc<str>, Kept<V>>, subject: &Arc<str>) -> Arc<Observed<V>> {
+        let (evidence, weight) = (Arc::new(self.evidence), ENTRY_WEIGHT + self.length);
+        memory.insert(subject.clone(), Kept { evidence: evidence.clone(), weight, since: Instant::now() });
+        evidence
     }
 }
 
@@ -184,10 +195,11 @@ async fn load<V: DeserializeOwned + Send + 'static>(
     subject: &str,
     clock: &Clock,
     tasks: &Tasks,
-) -> Option<Observed<V>> {
+) -> Option<Loaded<V>> {
     let Observed { value, at, until } = stored(store, topic, subject, clock).await?;
+    let length = value.len();
     let value = tasks.spawn_blocking(move || serde_json::from_str(&value).ok()).await.ok()??;
-    Some(Observed { value, at, until })
+    Some(Loaded { evidence: Observed { value, at, until }, length })
 }
 
 async fn stored(store: &FactStore, topic: &str, subject: &str, clock: &Clock) -> Option<Observed<String>> {

@@ -145,8 +145,8 @@ impl PackagePurls<'_> {
     fn of(&mut self, index: usize) -> Option<Purl> {
         let inventory = self.inventory;
         let compute = || {
-            let purl = inventory.packages.get(index)?.purl(inventory.distribution.as_ref())?;
-            Purl::parse(&purl)
+            let package = inventory.packages.get(index)?;
+            Purl::of(&package.package_url(inventory.distribution.as_ref())?)
         };
         self.known.entry(index).or_insert_with(compute).clone()
     }
