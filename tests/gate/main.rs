@@ -28,6 +28,7 @@ mod gpg;
 mod grace;
 mod harness;
 mod hints;
+mod hostile;
 mod ibm_api;
 mod keyless;
 mod kinds;
