@@ -22,6 +22,7 @@ mod meter;
 mod osv;
 mod osv_match;
 mod osv_range;
+mod package_key;
 mod rating;
 mod red_hat;
 mod release;

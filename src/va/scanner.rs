@@ -74,8 +74,8 @@ impl Scanner {
         }
     }
 
-    /// What is installed in an image. Layers are read if the subject allows it; `None` if nothing is known and nothing
-    /// may be read.
+    /// What is installed in an image, with archives named by the databases that are open. Layers are read if the subject
+    /// allows it; `None` if nothing is known and nothing may be read.
     ///
     /// # Errors
     /// If a layer cannot be read completely.
