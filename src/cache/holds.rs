@@ -31,9 +31,9 @@ pub enum NotHeld {
 
 /// The content of all running imports.
 #[derive(Default)]
-pub(super) struct Holds(Mutex<BTreeMap<u64, HeldContent>>);
+pub(super) struct Holds(Mutex<BTreeMap<u64, HeldDigests>>);
 
-struct HeldContent {
+struct HeldDigests {
     digests: HashSet<Digest>,
     /// The registries whose images are not evicted to make room for the import.
     spared: Arc<[Host]>,
@@ -43,14 +43,14 @@ struct HeldContent {
     users: usize,
 }
 
-impl HeldContent {
+impl HeldDigests {
     fn is_alive(&self, now: Timestamp) -> bool {
         self.users > 0 || now.duration_since(self.used) < LEASE
     }
 }
 
 impl Holds {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, HeldContent>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, HeldDigests>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -62,7 +62,7 @@ impl Holds {
         }
         // Random, so that an import does not go on with the number of another one after a restart.
         let number = fastrand::u64(..);
-        all.insert(number, HeldContent { digests: HashSet::new(), spared, used: now, users: 0 });
+        all.insert(number, HeldDigests { digests: HashSet::new(), spared, used: now, users: 0 });
         Ok(number)
     }
 

@@ -247,7 +247,7 @@ fn each_mistake_gives_one_problem() {
         ("", "", tls("certificate = \"pipe\", key = \"good.key\""), "tls.certificate: FOLDER/pipe: not a regular file"),
         ("", "", "[admin]\naddress = \"127.0.0.1:0\"\ntoken_file = \"pipe\"".to_owned(), "FOLDER/pipe: not a regular file"),
         ("", "", "[events]\ntoken_file = \"pipe\"".to_owned(), "events.token_file: FOLDER/pipe: not a regular file"),
-        ("", "", "[events]\nca = \"pipe\"".to_owned(), "FOLDER/pipe: not a regular file"),
+        ("", "", "[events]\nca = \"pipe\"".to_owned(), "FOLDER/pipe: no certificate authorities can be read: not a regular file"),
         ("", "", "[trust]\ntrusted_roots = [\"pipe\"]".to_owned(), "FOLDER/pipe: not a regular file"),
         (
             "",

@@ -138,7 +138,7 @@ impl Transfers {
     /// Records that advisory databases are about to be put into use.
     pub(super) async fn advisories(&self, request: &AdvisoriesRequest, caller: Caller) -> ApiResponse {
         if self.gate.record_advisories(&request.databases, &caller.to_string()).await {
-            return ApiResponse { status: StatusCode::OK, json: Bytes::from_static(b"{}") };
+            return ApiResponse { status: StatusCode::OK, json: Bytes::from_static(b"{}"), allow: None };
         }
         ApiResponse::error(StatusCode::SERVICE_UNAVAILABLE, "the request cannot be recorded in the audit file")
     }
