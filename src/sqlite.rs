@@ -33,6 +33,7 @@ pub enum SqliteValue<'a> {
 }
 
 /// Receives the values of a row.
+type EachCell<'a> = &'a mut dyn FnMut(&[u8], &RefCell<HashSet<u32>>, usize) -> Result<(), String>;
 type EachRow<'a> = &'a mut dyn FnMut(&[SqliteValue<'_>]) -> Result<(), String>;
 
 /// A database. `R` reads a number of bytes at an offset, and fails if they are not within the file.
@@ -194,12 +195,7 @@ impl<R: Fn(u64, usize) -> Result<Vec<u8>, String>> SqliteFile<R> {
     }
 
     /// Calls `each` with each page and the places of its cells. Each page is used once: a damaged database may form a cycle.
-    fn walk(
-        &self,
-        root: u32,
-        kinds: (u8, u8),
-        each: &mut dyn FnMut(&[u8], &RefCell<HashSet<u32>>, usize) -> Result<(), String>,
-    ) -> Result<(), String> {
+    fn walk(&self, root: u32, kinds: (u8, u8), each: EachCell<'_>) -> Result<(), String> {
         let seen = RefCell::new(HashSet::new());
         let mut pending = vec![(root, 0)];
         while let Some((number, depth)) = pending.pop() {

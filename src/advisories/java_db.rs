@@ -143,8 +143,9 @@ fn text(bytes: &[u8]) -> Result<&str, String> {
     std::str::from_utf8(bytes).map_err(|_| "a text is not UTF-8".to_owned())
 }
 
-fn damaged(problem: String) -> DamagedDatabase {
-    DamagedDatabase(format!("{DATABASE}: {problem}"))
+fn damaged(mut problem: String) -> DamagedDatabase {
+    problem.insert_str(0, &format!("{DATABASE}: "));
+    DamagedDatabase(problem)
 }
 
 #[cfg(test)]

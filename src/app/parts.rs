@@ -78,7 +78,6 @@ impl RunningParts {
         let (queue, receivers) = (store.verdicts.clone(), &config.events);
         let courier = EventCourier::new(receivers, events.clone(), queue, clock.clone(), (&metrics, &readiness))?;
         let upstreams = Arc::new(upstreams);
-        let signature_upstreams = upstreams.clone();
         let va_services = VaServices {
             store: store.facts.clone(),
             upstreams: Some(upstreams.clone()),
@@ -96,16 +95,7 @@ impl RunningParts {
             upstreams: upstreams.clone(),
             rulebook: rulebook.clone(),
             resolver,
-            trust: Trust::new(
-                config.trust,
-                TrustServices {
-                    store: store.facts.clone(),
-                    clock: clock.clone(),
-                    tasks: tasks.clone(),
-                    upstreams: Arc::new(move |host| signature_upstreams.by_host(host)),
-                    revocation: RevocationChecker::new(&config.revocation, clock.clone(), &tasks)?,
-                },
-            ),
+            trust: trust(config, &store, &upstreams, &clock, &tasks)?,
             va: Va::new(config.va.clone(), va_services).await?,
             exemptions,
             cache: cache.clone(),
@@ -172,6 +162,25 @@ fn rulebook(
 ) -> Result<Arc<Rulebook>, BuildError> {
     let (inputs, readiness, epoch, clock) = (rule_inputs(config), readiness.clone(), epoch.clone(), clock.clone());
     Ok(Arc::new(Rulebook::load(inputs, Some(tasks), readiness, epoch, clock, metrics)?))
+}
+
+/// What verifies signatures.
+fn trust(
+    config: &Config,
+    store: &Store,
+    upstreams: &Arc<Upstreams>,
+    clock: &Clock,
+    tasks: &Tasks,
+) -> Result<Trust, BuildError> {
+    let upstreams = upstreams.clone();
+    let services = TrustServices {
+        store: store.facts.clone(),
+        clock: clock.clone(),
+        tasks: tasks.clone(),
+        upstreams: Arc::new(move |host| upstreams.by_host(host)),
+        revocation: RevocationChecker::new(&config.revocation, clock.clone(), tasks)?,
+    };
+    Ok(Trust::new(config.trust, services))
 }
 
 fn resolver(

@@ -275,7 +275,7 @@ impl Receiver {
     }
 }
 
-async fn read(path: &PathBuf) -> Result<String, String> {
+async fn read(path: &Path) -> Result<String, String> {
     load_plain_text(path, MAX_SECRET).await.map_err(|error| format!("{}: {error}", path.display()))
 }
 

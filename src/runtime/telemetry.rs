@@ -14,8 +14,11 @@ const DELAY: Duration = Duration::from_millis(20);
 /// When the buffer reaches this size, in bytes, the logging thread writes it, so that the log cannot exhaust memory.
 const MAX_BUFFERED: usize = 256 * 1024;
 
+/// Replaces the filter.
+type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
+
 /// Replaces the filter, once logging is initialised.
-static SET_FILTER: OnceLock<Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>> = OnceLock::new();
+static SET_FILTER: OnceLock<SetFilter> = OnceLock::new();
 
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -33,7 +33,10 @@ fn key(number: u32) -> [u8; 20] {
     key
 }
 
-fn open(bytes: &[u8]) -> Result<SqliteFile<impl Fn(u64, usize) -> Result<Vec<u8>, String> + '_>, String> {
+trait ReadPart: Fn(u64, usize) -> Result<Vec<u8>, String> {}
+impl<F: Fn(u64, usize) -> Result<Vec<u8>, String>> ReadPart for F {}
+
+fn open(bytes: &[u8]) -> Result<SqliteFile<impl ReadPart + '_>, String> {
     SqliteFile::open(bytes.len() as u64, |at, length| {
         let at = usize::try_from(at).unwrap();
         Ok(bytes.get(at..at + length).ok_or("outside")?.to_vec())

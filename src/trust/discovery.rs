@@ -152,13 +152,15 @@ impl<'a, S: SignatureSource> Search<'a, S> {
                 self.is_api_listed = true;
             }
             PlaceAnswer::ReferrersTag(listed) => self.referrers_tag = Some(listed),
-            PlaceAnswer::Tagged(suffix, Ok(Some((place, manifest)))) => {
-                let pointers = self.select(&manifest, Origin::Tag(suffix), &place);
-                let name = format!("the {suffix} tag");
-                self.places.extend(SearchPlace::of_pointers(name, pointers, &mut self.notes));
-            }
-            PlaceAnswer::Tagged(_, Ok(None)) => {}
-            PlaceAnswer::Tagged(_, Err(trouble)) => self.notes.add(trouble),
+            PlaceAnswer::Tagged(suffix, tagged) => match *tagged {
+                Ok(Some((place, manifest))) => {
+                    let pointers = self.select(&manifest, Origin::Tag(suffix), &place);
+                    let name = format!("the {suffix} tag");
+                    self.places.extend(SearchPlace::of_pointers(name, pointers, &mut self.notes));
+                }
+                Ok(None) => {}
+                Err(trouble) => self.notes.add(trouble),
+            },
         }
         if self.is_api_listed
             && let Some(listed) = self.referrers_tag.take()

@@ -177,11 +177,11 @@ fn a_database_behind_the_link_of_another_layer_is_read_once_and_where_it_is() {
     let place = "usr/lib/sysimage/rpm/Packages.db".to_owned();
     let expected = (vec!["one 1-1".to_owned()], vec![place.clone()]);
     assert_eq!(listed(&[&[link.clone(), database()]]), expected);
-    assert_eq!(listed(&[&[link.clone()], &[database()]]), expected);
+    assert_eq!(listed(&[std::slice::from_ref(&link), &[database()]]), expected);
     assert_eq!(listed(&[&[link.clone(), file(&place, "")], &[database()]]), expected);
     // What a later layer adds below the link is there for some runtimes, and where the link leads for others.
     let through = file("var/lib/rpm/Packages.db", crate::inventory::rpm::half_damaged());
-    assert!(listed(&[&[link.clone()], &[through]]).1.contains(&"var/lib/rpm/Packages.db".to_owned()));
+    assert!(listed(&[std::slice::from_ref(&link), &[through]]).1.contains(&"var/lib/rpm/Packages.db".to_owned()));
     let replaced: &[_] =
         &[directory("var"), directory("var/lib"), directory("var/lib/rpm"), file("var/lib/rpm/Packages.db", "")];
     assert_eq!(listed(&[&[link, database()], replaced]), expected, "a directory in place of the link");

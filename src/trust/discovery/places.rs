@@ -26,13 +26,16 @@ pub(in crate::trust) struct AttachmentReader<'a, S> {
 
 /// What one place has, as the registry answered.
 pub(in crate::trust) enum PlaceAnswer {
-    /// What a tag with this suffix names, and its place for messages; `None` if there is no such tag.
-    Tagged(&'static str, Result<Option<(Arc<str>, Manifest)>, Trouble>),
+    /// What a tag with this suffix names.
+    Tagged(&'static str, Box<TaggedManifest>),
     /// What the referrers API lists.
     Api(ListAnswer),
     /// What the referrers tag lists.
     ReferrersTag(ListAnswer),
 }
+
+/// The manifest that a tag names, and its place for messages; `None` if there is no such tag.
+pub(in crate::trust) type TaggedManifest = Result<Option<(Arc<str>, Manifest)>, Trouble>;
 
 /// The entries of a list, and what could not be read.
 pub(in crate::trust) type ListAnswer = (Vec<ListedReferrer>, Vec<Trouble>);
@@ -60,7 +63,8 @@ impl<'a, S: SignatureSource> AttachmentReader<'a, S> {
         let answers: PlaceAnswers<'a> = FuturesUnordered::new();
         answers.push(Box::pin(async move { PlaceAnswer::Api(self.listed_by_api().await) }));
         for suffix in suffixes.iter().copied() {
-            answers.push(Box::pin(async move { PlaceAnswer::Tagged(suffix, self.tagged_manifest(suffix).await) }));
+            answers
+                .push(Box::pin(async move { PlaceAnswer::Tagged(suffix, self.tagged_manifest(suffix).await.into()) }));
         }
         answers.push(Box::pin(async move { PlaceAnswer::ReferrersTag(self.listed_by_tag().await) }));
         answers
