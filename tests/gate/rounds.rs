@@ -31,8 +31,8 @@ async fn assert_rounds(registry: &TestRegistry, gate: &Gate, reference: &str, na
     let mut pull = std::pin::pin!(gate.get(&path));
     let mut before = 0;
     for (number, round) in rounds.iter().enumerate() {
-        let arrived = async { registry.wait_for(|log| log.len() >= before + round.len()).await };
-        let arrived = tokio::time::timeout(Duration::from_secs(10), arrived);
+        // A request is held as soon as it counts as a hit, which is after it was logged.
+        let arrived = tokio::time::timeout(Duration::from_secs(10), held.wait_for_hits(round.len() as u64));
         tokio::select! {
             answer = &mut pull => panic!("answered before round {number}: {} {}", answer.status, answer.text()),
             arrived = arrived => assert!(arrived.is_ok(), "round {number}: {:?}", requests(registry, names, before)),
