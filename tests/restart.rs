@@ -4,6 +4,8 @@
 //!
 //! `PULLGATE_RESTARTS` sets the number of take-overs under load.
 
+#![allow(clippy::unwrap_used, reason = "a failure of the test itself may panic")]
+
 #[path = "gate/harness.rs"]
 mod harness;
 #[path = "support/program.rs"]
