@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::runtime::{create_private_dir, open_private};
@@ -17,6 +18,8 @@ pub(super) struct RotatingFile {
 impl RotatingFile {
     pub(super) fn open(path: PathBuf, max_size: u64, keep: u32) -> io::Result<Self> {
         let (file, size) = open(&path)?;
+        // A device is not rotated: it would be renamed for everybody.
+        let max_size = if file.metadata()?.is_file() { max_size } else { u64::MAX };
         for n in 1..=keep {
             close_to_others(&numbered(&path, n))?;
         }
@@ -99,9 +102,9 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
     if let Some(folder) = path.parent() {
         create_private_dir(folder)?;
     }
-    // Opening a pipe would wait for its reader, and a device cannot be rotated.
-    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-        return Err(io::Error::other("not a regular file"));
+    // Opening a pipe would wait for its reader.
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.file_type().is_char_device()) {
+        return Err(io::Error::other("neither a regular file nor a character device"));
     }
     let file = open_private(File::options().create(true).append(true), path)?;
     let size = file.metadata()?.len();
@@ -112,5 +115,22 @@ fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
     match fs::rename(from, to) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_not_rotated() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit");
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        let mut file = RotatingFile::open(path.clone(), 4, 1).unwrap();
+        for _ in 0..3 {
+            file.write(b"12345\n").unwrap();
+        }
+        assert!(path.is_symlink() && !numbered(&path, 1).exists());
     }
 }

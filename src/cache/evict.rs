@@ -4,6 +4,7 @@
 //! whole. Blobs that no manifest names are evicted first. Pinned images stay (`pins`). Content that is being read or filled stays, and so does the
 //! image that it belongs to.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -198,13 +199,22 @@ impl CacheInner {
         }
         let mut kept = 0;
         loop {
-            let candidates = self.store.node.oldest_manifests(unused_since, spared, (kept, BATCH)).await?;
+            let candidates = self.store.node.oldest_manifests(unused_since, kept, BATCH).await?;
             if candidates.is_empty() {
                 return Ok(());
             }
+            let digests: Vec<Digest> = candidates.iter().map(|manifest| manifest.digest).collect();
+            let stay = match spared {
+                [] => HashSet::new(),
+                _ => self.store.facts.of_registries(&digests, spared).await?,
+            };
             for manifest in candidates {
                 if freed.bytes >= bytes {
                     return Ok(());
+                }
+                if stay.contains(&manifest.digest) {
+                    kept += 1;
+                    continue;
                 }
                 let parts = self.store.node.parts_of(manifest.digest).await?;
                 if !self.remove_together(&parts, freed).await? {

@@ -51,7 +51,7 @@ impl Purl {
         let text = url.to_string();
         match text.parse::<PackageUrl<'static>>() {
             // Then it is canonical: an equal URL has the same text.
-            Ok(parsed) if parsed == *url && text.len() <= MAX_LENGTH => {
+            Ok(parsed) if parsed == *url && url.version() != Some("") && text.len() <= MAX_LENGTH => {
                 Some(Self { canonical: text.into(), url: Arc::new(parsed) })
             }
             _ => Self::parse(&text),

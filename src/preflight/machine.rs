@@ -58,8 +58,8 @@ fn audit(found: &mut PreflightFindings<'_>, state_is_usable: bool) {
         Ok(metadata) if metadata.is_dir() => {
             found.machine(Error, "audit.file", &format!("{} is a directory", file.display()), Some("name a file"));
         }
-        Ok(metadata) if !metadata.is_file() => {
-            let message = format!("{} is not a regular file", there.display());
+        Ok(metadata) if !metadata.is_file() && !metadata.file_type().is_char_device() => {
+            let message = format!("{} is neither a regular file nor a character device", there.display());
             found.error("audit.file", &message, Some("name a file that pullgate can append to and rotate"));
         }
         _ => {

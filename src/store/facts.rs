@@ -4,6 +4,7 @@
 //! newest observation wins in any order of arrival. A row with a time more than five minutes in the future loses to any
 //! other row.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -14,7 +15,7 @@ use super::database::Database;
 use super::forget::Growth;
 use super::new_facts::NewFacts;
 use super::writer::{NewRows, Writer};
-use super::{StoreError, digest_of};
+use super::{StoreError, digest_of, json};
 use crate::oci::{Digest, Host, ImageName};
 use crate::runtime::Epoch;
 
@@ -75,7 +76,7 @@ impl FactStore {
         )
         .bind(name.host.as_str())
         .bind(name.repository.as_str())
-        .bind(super::json(digests))
+        .bind(json(digests))
         .fetch_all(self.readers())
         .await?;
         rows.iter().map(|row| Ok((digest_of(row.try_get(0)?)?, row.try_get(1)?))).collect()
@@ -136,6 +137,20 @@ impl FactStore {
             .fetch_optional(self.readers())
             .await?;
         Ok(row.is_some())
+    }
+
+    /// Those of these manifests that one of the registries delivered.
+    pub async fn of_registries(&self, digests: &[Digest], hosts: &[Host]) -> Result<HashSet<Digest>, StoreError> {
+        let hosts: Vec<&str> = hosts.iter().map(Host::as_str).collect();
+        let rows = sqlx::query(
+            "SELECT DISTINCT digest FROM manifests WHERE digest IN (SELECT value FROM json_each(?1)) \
+             AND host IN (SELECT value FROM json_each(?2))",
+        )
+        .bind(json(digests))
+        .bind(json(&hosts))
+        .fetch_all(self.readers())
+        .await?;
+        rows.iter().map(|row| digest_of(row.try_get(0)?)).collect()
     }
 
     /// Whether any repository delivered a manifest with this digest.

@@ -14,7 +14,7 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use super::database::Database;
 use super::writer::{NewRows, Writer};
 use super::{StoreError, hashes, json, time_of};
-use crate::oci::{Content, Digest, Host, Manifest};
+use crate::oci::{Content, Digest, Manifest};
 
 /// One piece of content on disk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -185,27 +185,23 @@ impl NodeStore {
         query.fetch_all(self.readers()).await?.iter().map(content_of).collect()
     }
 
-    /// Manifests that list no manifest on disk and are not pinned, least recently used first.
-    /// They can be deleted in this order. If `unused_since` is given, only manifests that were not used since then. Manifests that one of the `spared` registries
-    /// delivered are left out. `page` is how many are skipped, and the most that are returned.
+    /// Manifests that list no manifest on disk and are not pinned, least recently used first. They can be deleted in this
+    /// order. If `unused_since` is given, only manifests that were not used since then.
     pub async fn oldest_manifests(
         &self,
         unused_since: Option<Timestamp>,
-        spared: &[Host],
-        (skip, limit): (u32, u32),
+        skip: u32,
+        limit: u32,
     ) -> Result<Vec<StoredContent>, StoreError> {
         let rows = sqlx::query(
             "SELECT digest, size, is_manifest, used_at FROM contents WHERE is_manifest = 1 AND used_at < ?1 \
              AND NOT EXISTS (SELECT 1 FROM pinned_manifests WHERE manifest = contents.digest) AND NOT EXISTS \
              (SELECT 1 FROM content_parts AS child JOIN contents AS here ON here.digest = child.part AND here.is_manifest = 1 \
-             WHERE child.manifest = contents.id AND child.is_manifest = 1) AND NOT EXISTS (SELECT 1 FROM manifests \
-             WHERE manifests.digest = iif(length(contents.digest) = 32, 'sha256:', 'sha512:') || lower(hex(contents.digest)) \
-             AND host IN (SELECT value FROM json_each(?4))) ORDER BY used_at LIMIT ?2 OFFSET ?3",
+             WHERE child.manifest = contents.id AND child.is_manifest = 1) ORDER BY used_at LIMIT ?2 OFFSET ?3",
         )
         .bind(unused_since.map_or(i64::MAX, Timestamp::as_millisecond))
         .bind(i64::from(limit))
         .bind(i64::from(skip))
-        .bind(json(&spared.iter().map(Host::as_str).collect::<Vec<_>>()))
         .fetch_all(self.readers())
         .await?;
         rows.iter().map(content_of).collect()

@@ -418,7 +418,7 @@ async fn content_is_new_once_and_is_deleted_with_its_references() {
         store.node.touch_contents(&[(image.digest, at(5)), (again.digest, at(5))]).await.unwrap(),
         [again.digest]
     );
-    assert_eq!(store.node.oldest_manifests(Some(at(5)), &[], (0, 10)).await.unwrap(), []);
+    assert_eq!(store.node.oldest_manifests(Some(at(5)), 0, 10).await.unwrap(), []);
     store.node.forget_contents(&[image.digest]).await.unwrap();
     assert_eq!(
         store.node.unnamed_blobs(10).await.unwrap().len(),

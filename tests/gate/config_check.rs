@@ -226,7 +226,7 @@ fn each_mistake_gives_one_problem() {
         ("state_dir = \"dangling\"", "", String::new(), "state_dir: FOLDER/dangling: the directory cannot be written: it is a symbolic link"),
         ("state_dir = \"/proc/self/state\"", "", String::new(), "state_dir: /proc/self/state: the directory cannot be created: /proc/self: "),
         ("state_dir = \"odd\"", "", String::new(), "state_dir: FOLDER/odd/blobs: this must be a directory"),
-        ("", "", "[audit]\nfile = \"../pipe\"".to_owned(), "audit.file: FOLDER/pipe is not a regular file"),
+        ("", "", "[audit]\nfile = \"../pipe\"".to_owned(), "audit.file: FOLDER/pipe is neither a regular file nor a character device"),
         ("", "", "[audit]\nfile = \"pullgate.db\"".to_owned(), "audit.file: FOLDER/state/pullgate.db: this is pullgate's own pullgate.db"),
         ("", "", "[audit]\nfile = \"../pullgate.toml\"".to_owned(), "audit.file: FOLDER/pullgate.toml: this is the configuration"),
         ("", "", "[audit]\nfile = \"../policies/x.jsonl\"".to_owned(), "audit.file: FOLDER/policies/x.jsonl: this is in policy.dir"),

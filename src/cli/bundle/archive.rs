@@ -336,18 +336,16 @@ fn whole_files(mut file: &File) -> io::Result<(BTreeMap<String, FilePlace>, u64)
     Ok((files, end))
 }
 
-/// Whether a file with these whole files was begun by an export: it is empty, or begins with the first file of a bundle.
+/// Whether a file with these whole files was begun by an export: it is empty, or begins with the first file of a bundle, of
+/// which the header may be all that was written.
 fn is_partial(mut file: &File, files: &BTreeMap<String, FilePlace>) -> io::Result<bool> {
-    let metadata = file.metadata()?;
-    let mut start = vec![0; OTHER_FILES[0].len().min(usize::try_from(metadata.len()).unwrap_or(usize::MAX))];
-    if !metadata.is_file() {
+    if !file.metadata()?.is_file() {
         return Ok(false);
     }
+    let (name, mut start) = (format!("{}\0", OTHER_FILES[0]), Vec::new());
     file.seek(SeekFrom::Start(0))?;
-    file.read_exact(&mut start)?;
-    // The first header may be all that an interrupted export wrote.
-    let is_begun = OTHER_FILES[0].as_bytes().starts_with(&start) && metadata.len() < 2 * BLOCK;
-    Ok(files.contains_key(OTHER_FILES[0]) || is_begun)
+    file.take(name.len() as u64).read_to_end(&mut start)?;
+    Ok(files.contains_key(OTHER_FILES[0]) || name.as_bytes().starts_with(&start))
 }
 
 /// Whether a blob has the digest of its name. Other files are verified by those who read them.
