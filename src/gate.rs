@@ -1,6 +1,6 @@
 //! The request pipeline: a request is routed and judged and, if a permit is issued, its content is opened.
 //!
-//! Start with `Gate::answer`; everything else here is a step of it. The gate decides nothing itself: rules come from
+//! Start with `Gate::handle`; everything else here is a step of it. The gate decides nothing itself: rules come from
 //! the rulebook, evidence from `trust` and `va`, and the decision from `policy`. `judge.rs` combines them.
 
 mod blob;
