@@ -359,7 +359,7 @@ pub(super) enum NoRoom {
          not evict; raise cache.max_size, or import with --evict"
     )]
     Kept,
-    #[error("it is larger than the maximum size of the cache (cache.max_size)")]
+    #[error("it is larger than the cache may become (cache.max_size, and for an import cache.high_watermark of it)")]
     TooLarge,
 }
 

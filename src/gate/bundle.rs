@@ -94,13 +94,13 @@ pub struct BundledDatabase {
     pub built: Timestamp,
     /// The digests of its files.
     pub digests: Vec<Digest>,
-    /// The number of its advisories.
+    /// The number of its rows: advisories, vulnerabilities or archives.
     pub rows: u64,
 }
 
 impl fmt::Display for BundledDatabase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: built {}, {} advisories", self.source, self.built, self.rows)?;
+        write!(f, "{}: built {}, {} rows", self.source, self.built, self.rows)?;
         self.digests.iter().try_for_each(|digest| write!(f, ", {digest}"))
     }
 }

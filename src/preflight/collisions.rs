@@ -5,8 +5,17 @@ use std::path::{Component, Path, PathBuf};
 use super::PreflightFindings;
 
 /// What pullgate writes in a state directory besides the audit file and the socket. Files below are its own, too.
-const STATE_FILES: [&str; 7] =
-    ["advisories", "blobs", "lock", "pullgate.db", "pullgate.db-journal", "pullgate.db-shm", "pullgate.db-wal"];
+const STATE_FILES: [&str; 9] = [
+    "advisories",
+    "blobs",
+    "lock",
+    "next.sock",
+    "pullgate.db",
+    "pullgate.db-journal",
+    "pullgate.db-shm",
+    "pullgate.db-wal",
+    "scans",
+];
 
 pub(super) fn check(found: &mut PreflightFindings<'_>) {
     let config = found.config;

@@ -82,7 +82,7 @@ impl StateDir {
 }
 
 /// What pullgate writes at the top of a state directory, and what a new file system has there.
-const OWN: [&str; 6] = ["admin.sock", "advisories", "blobs", "lock", "lost+found", "scans"];
+const OWN: [&str; 7] = ["admin.sock", "advisories", "blobs", "lock", "lost+found", "next.sock", "scans"];
 /// How the names of other files begin: of the audit file and the database, and of temporary directories.
 const OWN_PREFIXES: [&str; 3] = ["audit.jsonl", DATABASE, ".tmp"];
 
@@ -185,7 +185,7 @@ mod tests {
         for (files, is_good) in [
             (&[][..], true),
             (&["lost+found"], true),
-            (&["lock", "blobs", "audit.jsonl.1", "pullgate.db-wal", ".tmpAbC"], true),
+            (&["lock", "next.sock", "blobs", "audit.jsonl.1", "pullgate.db-wal", ".tmpAbC"], true),
             (&["pullgate.db", "anything"], true),
             (&["passwd"], false),
             (&["lock", "dpkg"], false),

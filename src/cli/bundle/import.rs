@@ -16,6 +16,7 @@ use self::session::ImportSession;
 use super::archive::BundleArchive;
 use super::reading::OpenedBundle;
 use crate::api::{BundledImage, ContentQuery, ImportOutcome, ImportRequest, ImportedImage, path};
+use crate::cli::output::counted;
 use crate::cli::remote::{ContentClient, progress_bar, run_job};
 use crate::cli::{CommandError, Exit, GateArgs, Output, fail};
 use crate::oci::{Digest, MAX_MANIFEST, Manifest};
@@ -68,8 +69,10 @@ pub(super) fn import(args: &ImportArgs) -> Result<Exit, CommandError> {
         Some(_) => CarriedRoots::read(&archive, &bundle.roots)?,
         None => CarriedRoots::default(),
     };
+    // Before the session, which ends if it is idle for long.
+    let advisories = databases::import_or_name(args, &archive, bundle.advisories.as_ref())?;
     let session = ImportSession::begin(&args.gate, args.evict)?;
-    let imported = import_images(args, &archive, &bundle, &session);
+    let imported = import_images(args, &archive, &bundle, &session, advisories);
     // Also after a failure: the gate keeps what the import brought until it ends.
     let ended = session.end();
     let (mut results, mut exit) = imported?;
@@ -80,7 +83,8 @@ pub(super) fn import(args: &ImportArgs) -> Result<Exit, CommandError> {
     for (result, digests) in results.iter_mut().filter(|(result, digests)| is_lost(result, digests, &lost)) {
         let count = digests.intersection(&lost).count();
         result.outcome = ImportOutcome::Evicted;
-        result.reasons.push(format!("{count} pieces of its content are not in the cache any more; repeat the import"));
+        let pieces = counted(count, "piece of its content is", "pieces of its content are");
+        result.reasons.push(format!("{pieces} not in the cache any more; repeat the import"));
         exit = Exit::Failure;
     }
     match args.output {
@@ -102,8 +106,8 @@ fn import_images(
     archive: &BundleArchive,
     bundle: &OpenedBundle,
     session: &ImportSession<'_>,
+    mut advisories: Vec<BuiltDatabase>,
 ) -> Result<(Vec<ImageResult>, Exit), CommandError> {
-    let mut advisories = databases::import_or_name(args, archive, bundle.advisories.as_ref())?;
     let client = ContentClient::new(&args.gate)?;
     let bar = progress_bar();
     let (mut results, mut exit) = (Vec::new(), Exit::Ok);
@@ -111,8 +115,9 @@ fn import_images(
         bar.set_message(printable(&image.reference().to_string()).into_owned());
         // The gate waits for the databases before it judges the first image. Later ones need not wait again.
         let import = ImageImport { args, client: &client, archive, session, bar: &bar };
-        match import.run(image, std::mem::take(&mut advisories)) {
+        match import.run(image, advisories.clone()) {
             Ok((result, digests)) => {
+                advisories.clear();
                 exit = worse(exit, exit_of(&result));
                 results.push((result, digests));
             }
@@ -132,10 +137,8 @@ fn is_lost(result: &ImportedImage, digests: &BTreeSet<Digest>, lost: &BTreeSet<D
 fn write_roots(args: &ImportArgs, bundle: &OpenedBundle, roots: &CarriedRoots) -> Result<(), String> {
     let Some(folder) = args.trusted_roots.as_ref().filter(|_| !args.dry_run) else {
         if !bundle.roots.is_empty() {
-            let count = bundle.roots.len();
-            eprintln!(
-                "the bundle has {count} trusted roots, which are not used; --trusted-roots DIR writes them to files"
-            );
+            let roots = counted(bundle.roots.len(), "trusted root", "trusted roots");
+            eprintln!("the bundle has {roots} that this import does not use; --trusted-roots DIR writes them to files");
         }
         return Ok(());
     };

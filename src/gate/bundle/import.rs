@@ -218,14 +218,21 @@ impl Gate {
 
     /// Waits for a limited time until advisory databases are in use that sources built at these times, or newer ones, so that
     /// images are judged by databases that were imported with them.
-    pub async fn await_advisories(&self, wanted: &[(String, Timestamp)]) {
+    ///
+    /// # Errors
+    /// They are not in use, and nothing says why.
+    pub async fn await_advisories(&self, wanted: &[(String, Timestamp)]) -> Result<(), String> {
         let mut news = self.judge.evidence.va.scanner().databases().news();
         let is_used = |(source, built): &(String, Timestamp), news: &DatabaseNews| {
             news.sources.iter().any(|(known, at)| known == source && at >= built)
         };
         let all = news.wait_for(|news| wanted.iter().all(|one| is_used(one, news)));
-        // Images are judged again when they are in use.
-        let _ = tokio::time::timeout(ADVISORIES_WAIT, all).await;
+        let waited = tokio::time::timeout(ADVISORIES_WAIT, all).await.is_err();
+        // Where databases have a problem, the judgement says so itself: nothing is clean.
+        if waited && news.borrow().problem.is_none() {
+            return Err("the advisory databases of the bundle are not in use yet; repeat the import".to_owned());
+        }
+        Ok(())
     }
 
     /// Stores what is needed to judge an image: which manifests are attached to it, and the facts about those that were

@@ -207,7 +207,7 @@ impl AdminApi {
             job.at(&image.reference().to_string());
             let manifests = image.manifests.iter().map(|manifest| manifest.digest);
             let _hold = cache.hold(hold, manifests).await.map_err(|error| error.to_string())?;
-            gate.await_advisories(&advisories).await;
+            gate.await_advisories(&advisories).await?;
             value(&gate.import(&image, &how, &caller).await.map_err(|error| error.to_string())?)
         }))
     }

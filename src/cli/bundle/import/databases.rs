@@ -64,8 +64,8 @@ fn import(
     let installed = advisories::import_if(&store, &path, &options, &mut progress, &mut record);
     let installed = installed.map_err(|error| format!("advisory databases: {error}"))?;
     for installed in &installed {
-        let GenerationManifest { source, built, rows, .. } = &installed.manifest;
-        eprintln!("{source}: built {built}, {rows} advisories, {}, imported", installed.manifest.id());
+        let GenerationManifest { source, built, rows, kind, .. } = &installed.manifest;
+        eprintln!("{source}: built {built}, {rows} {}, {}, imported", kind.rows(), installed.manifest.id());
     }
     Ok(installed.into_iter().map(|one| (one.manifest.source, one.manifest.built)).collect())
 }
@@ -79,11 +79,12 @@ fn described_as(manifest: &GenerationManifest) -> BundledDatabase {
     }
 }
 
-/// A warning, if a database has far fewer advisories than the one in use.
+/// A warning, if a database has far fewer rows than the one in use.
 fn shrinks(in_use: &[SourceStatus], new: &GenerationManifest) -> Option<String> {
     let known = in_use.iter().find(|status| status.source == new.source)?.generation.as_ref()?;
     let message = || {
-        format!("{}: {} advisories instead of the {} of the database in use so far", new.source, new.rows, known.rows)
+        let (source, rows) = (&new.source, new.kind.rows());
+        format!("{source}: {} {rows} instead of the {} of the database in use so far", new.rows, known.rows)
     };
     (new.rows < known.rows / 2).then(message)
 }
