@@ -270,13 +270,12 @@ impl Audit {
         Ok(Self { queue: sender, required: config.required, lost })
     }
 
-    /// Writes a record. Returns false if it could not be written and the configuration requires it. If requests arrive
+    /// Writes a record. Returns false if the writer has stopped, or if it could not be written and the configuration requires it. If requests arrive
     /// faster than the disk can record them, they wait: load never causes a decision to go unrecorded.
     pub async fn write(&self, record: &Record<'_>) -> bool {
         if !self.required {
             self.queue.wait_for_room().await;
-            self.write_later(record);
-            return true;
+            return self.write_later(record);
         }
         let (done, written) = oneshot::channel();
         let is_added = record.line().is_some_and(|line| self.queue.add(&line, Some(done)));
@@ -288,12 +287,14 @@ impl Audit {
         !self.required && record.line().is_some_and(|line| self.queue.try_add(&line))
     }
 
-    /// Queues a record without waiting, for use in a destructor.
-    pub fn write_later(&self, record: &Record<'_>) {
-        if !record.line().is_some_and(|line| self.queue.add(&line, None)) {
+    /// Queues a record without waiting, for use in a destructor. Returns false if the writer has stopped.
+    pub fn write_later(&self, record: &Record<'_>) -> bool {
+        let is_queued = record.line().is_some_and(|line| self.queue.add(&line, None));
+        if !is_queued {
             self.lost.inc();
             tracing::error!("cannot record a decision: the audit writer has stopped");
         }
+        is_queued
     }
 
     /// Writes all queued records and stops the writer. Later records are lost, and counted.

@@ -291,12 +291,15 @@ impl Gate {
     pub async fn handle(&self, request: &GateRequest) -> Result<Answer, GateError> {
         let time = self.clock.now();
         let mut record = RecordDraft::new(request, &self.audit, time);
-        let target = self.router.target(request);
         // Taken before anything that may change is read.
+        let before = self.epoch.moment(());
+        let target = self.router.target(request);
         let moment = match &target {
-            Ok(target) => self.epoch.moment(&target.name),
-            Err(_) => self.epoch.moment(()),
+            // Upstreams may have changed in between.
+            Ok(target) => Some(self.epoch.moment(&target.name)).filter(|now| Epoch::are_alike(&before, now)),
+            Err(_) => None,
         };
+        let moment = moment.unwrap_or(before);
         let answer = self.answer(request, target, &mut record).await;
         let counters = self.metrics.observe(&record, &answer);
         let (kind, has_checked_va, validity) = (record.kind(), record.has_checked_va(), record.validity());

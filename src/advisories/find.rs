@@ -244,7 +244,8 @@ impl<'a> AdvisorySearch<'a> {
             Some(known) => known.trivy(id, || trivy.detail(id)),
             None => trivy.detail(id),
         };
-        let detail = self.readable(TRIVY, detail).flatten();
+        // An error is not remembered: each package that needs the details has the gap.
+        let detail = self.readable(TRIVY, detail)?;
         self.details.insert(id.to_owned(), detail.clone());
         detail
     }
@@ -259,7 +260,8 @@ impl<'a> AdvisorySearch<'a> {
             None => osv.detail(id),
         };
         let unknown = || Arc::new(OsvDetail { id: id.to_owned(), ..OsvDetail::default() });
-        let detail = self.readable(OSV, detail).flatten().unwrap_or_else(unknown);
+        let Some(detail) = self.readable(OSV, detail) else { return unknown() };
+        let detail = detail.unwrap_or_else(unknown);
         self.records.insert(id.to_owned(), detail.clone());
         detail
     }

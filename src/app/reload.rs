@@ -129,7 +129,8 @@ impl Reload {
 
     /// Reloads when the file of the configuration has changed, until shutdown.
     pub(super) async fn watch(self) {
-        let mut known = self.0.content().await;
+        // What was read at the start may be older than the file: policies, a migration, another process came between.
+        let mut known = None;
         loop {
             tokio::select! {
                 () = self.0.parts.tasks.stopping() => return,

@@ -114,7 +114,12 @@ impl GateService {
         let config = running.reload.used().await;
         let transfers = shared.get().release(running, &mut stops).await;
         successor.released().await;
-        if successor.serves().await {
+        let serves = tokio::select! {
+            serves = successor.serves() => serves,
+            // The other process may hang.
+            () = shutdown::next(&mut stops) => return ServiceEnd::Ended(Ended::Cut),
+        };
+        if serves {
             drop(succession);
             tracing::info!(transfers = transfers.running(), "the other process serves; running transfers may finish");
             return ServiceEnd::Ended(shared.get().finish(&transfers, &mut stops).await);

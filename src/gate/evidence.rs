@@ -137,6 +137,10 @@ impl EvidenceGatherer {
         let first = enforced.first().filter(|_| mode == Mode::Enforce && !target.known_only);
         let (digest, authorities) = (pinned.or(named)?, first?.rule.as_ref()?.authorities());
         // Where the database cannot be read, the manifest is fetched nevertheless.
+        // Questions about digests that do not exist would use up a limit on requests.
+        if target.upstream.config().pull_limit.is_some() {
+            return None;
+        }
         if authorities.is_empty() || self.resolver.is_known(&target.name, digest).await.unwrap_or(true) {
             return None;
         }

@@ -99,7 +99,9 @@ impl LayerReadings {
             };
             let layer = read.and_then(known);
             let ended_early = layer.as_ref().is_ok_and(|layer| layer.ended_early);
-            if let Ok(KnownLayer { diff_id: Some(diff_id), ended_early: false, .. }) = &layer
+            // The author of an image chooses the algorithm of its own `diff_ids`; layers are compared by one.
+            if algorithm == Algorithm::Sha256
+                && let Ok(KnownLayer { diff_id: Some(diff_id), ended_early: false, .. }) = &layer
                 && let Err(error) = store.record_unpacked(digest, *diff_id, clock.now()).await
             {
                 tracing::warn!(%error, layer = %digest, "what a layer is unpacked to cannot be stored");

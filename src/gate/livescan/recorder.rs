@@ -22,6 +22,8 @@ const GATHER: Duration = Duration::from_millis(200);
 const MAX_GATHERED: usize = 64;
 /// After how many recorded pulls the queue of events is trimmed, and the tables are, if they may be full.
 const TRIM_AFTER: u64 = 2000;
+/// After how many pulls the tables are trimmed at the latest.
+const MAX_ROOM: u64 = 5 * TRIM_AFTER;
 /// The most denials that are reported in a minute.
 const MAX_DENIALS: usize = 60;
 
@@ -214,7 +216,7 @@ async fn gather(waiting: &mut mpsc::Receiver<LiveRecord>, batch: &mut Vec<LiveRe
 struct Trimming {
     /// The number of pulls until the queue of events and the issues of repositories are trimmed.
     events: u64,
-    /// The number of pulls after which a table may be full. A pull adds at most one row to each.
+    /// The number of pulls after which a table may be full. A pull adds a row to each; judging its image can add others.
     rows: u64,
 }
 
@@ -233,7 +235,7 @@ impl Trimming {
             tracing::error!(lost, "events are lost: too many wait for their delivery");
         }
         if self.rows == 0 {
-            self.rows = store.trim().await?;
+            self.rows = store.trim().await?.min(MAX_ROOM);
         }
         Ok(())
     }

@@ -8,6 +8,7 @@
 //! Distributions of Python count in any archive: Jython loads them from jars.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 
 use crate::inventory::spool::Spool;
 use crate::inventory::{ArchiveChecksum, ReadSeek};
@@ -64,7 +65,7 @@ fn has_extension(path: &str, known: &[&str]) -> bool {
 pub(super) fn read(path: &str, content: &mut dyn ReadSeek, size: u64, spool: &Spool<'_>, found: &mut LanguagePackages) {
     let bytes = MAX_BYTES.min(size.saturating_mul(MAX_RATIO).saturating_add(FREE_BYTES));
     let mut budget = ZipBudget { spool, archives: MAX_ARCHIVES, entries: MAX_ENTRIES, bytes };
-    read_archive(path, content, size, &mut budget, 0, found);
+    read_archive(path, content, size, &mut budget, 0, found, &mut HashSet::new());
 }
 
 /// Reads one archive. A problem in one entry does not hide the others.
@@ -75,6 +76,7 @@ fn read_archive(
     budget: &mut ZipBudget<'_>,
     depth: usize,
     found: &mut LanguagePackages,
+    paths: &mut HashSet<String>,
 ) {
     let has_classes = Cell::new(false);
     let is_wanted = |name: &str| {
@@ -89,7 +91,7 @@ fn read_archive(
     for entry in &entries {
         let result = match ArchiveKind::of(&entry.name) {
             Some(ArchiveKind::Archive) if depth + 1 >= MAX_DEPTH => Err("archives are nested too deeply".to_owned()),
-            Some(ArchiveKind::Archive) => read_inner(path, entry, (&mut *content, size), budget, depth, found),
+            Some(ArchiveKind::Archive) => read_inner(path, entry, (&mut *content, size), budget, depth, found, paths),
             Some(ArchiveKind::Pom) => {
                 // A project file that cannot be read hides no package.
                 let text = entry.read(content, budget, MAX_TEXT).unwrap_or_default();
@@ -131,14 +133,19 @@ fn read_inner(
     budget: &mut ZipBudget<'_>,
     depth: usize,
     found: &mut LanguagePackages,
+    paths: &mut HashSet<String>,
 ) -> Result<(), String> {
     let parts = entry.name.split(['/', '\\']).filter(|part| !part.is_empty() && *part != ".");
-    let inner_path = parts.fold(path.to_owned(), |path, part| format!("{path}/{part}"));
+    let mut inner_path = parts.fold(path.to_owned(), |path, part| format!("{path}/{part}"));
     if inner_path.len() > MAX_PATH {
         return Err("the path of an archive in the archive is too long".to_owned());
     }
+    // What names one archive by its checksum must not count for another one at the same path.
+    while !paths.insert(inner_path.clone()) {
+        inner_path = format!("{inner_path} ({})", paths.len());
+    }
     let (mut inner, inner_size) = entry.open(content, size, budget)?;
-    read_archive(&inner_path, &mut *inner, inner_size, budget, depth + 1, found);
+    read_archive(&inner_path, &mut *inner, inner_size, budget, depth + 1, found, paths);
     Ok(())
 }
 

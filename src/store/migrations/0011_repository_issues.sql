@@ -22,6 +22,6 @@ INSERT INTO judged_repositories (host, repository, used_at)
     FROM image_history JOIN issue_history USING (digest) GROUP BY host, repository;
 INSERT INTO repository_issues
     SELECT judged_repositories.id, issues.value, MIN(CAST(seen.key AS INTEGER))
-    FROM image_history JOIN issue_history USING (digest)
+    FROM image_history JOIN (SELECT digest, seen FROM issue_history WHERE json_valid(seen)) AS issue_history USING (digest)
         JOIN judged_repositories USING (host, repository), json_each(issue_history.seen) AS seen, json_each(seen.value) AS issues
     GROUP BY judged_repositories.id, issues.value;

@@ -99,7 +99,8 @@ const CLIENTS: &str = "INSERT INTO verdict_clients (verdict, address, name, pull
 const COPIES: &str = "INSERT INTO verdict_manifests (verdict, media_type, bytes) \
     SELECT verdicts.id, new.value->>4, CAST(new.value->>5 AS BLOB) FROM json_each(?1) AS new JOIN verdicts \
     ON verdicts.host = new.value->>0 AND verdicts.repository = new.value->>1 AND verdicts.digest = new.value->>2 \
-    AND verdicts.scope = new.value->>3 WHERE true ON CONFLICT (verdict) DO NOTHING";
+    AND verdicts.scope = new.value->>3 WHERE true \
+    ON CONFLICT (verdict) DO UPDATE SET media_type = excluded.media_type, bytes = excluded.bytes";
 
 const TRIM_CLIENTS: &str = "DELETE FROM verdict_clients WHERE (verdict, address, name) IN \
     (SELECT verdict, address, name FROM (SELECT verdict, address, name, \

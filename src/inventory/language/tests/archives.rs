@@ -196,6 +196,11 @@ fn the_same_entry_twice_states_both_artifacts() {
     let library = |version| zip(&[maven("b", "b", version)]);
     let twice = zip(&[item("lib/b.jar", library("1.1")), item("lib/b.jar", library("1.2"))]);
     assert_eq!(names(&read("x.jar", &twice)), ["b:b 1.1", "b:b 1.2"]);
+    // One of them is named by its checksum, which says nothing about the other.
+    let unnamed = zip(&[item("org/A.class", "x")]);
+    let found = read("x.jar", &zip(&[item("lib/b.jar", library("1")), item("lib/./b.jar", unnamed)]));
+    assert_eq!(names(&found), ["b:b 1", "?"]);
+    assert_ne!(found.packages[0].path.as_deref(), Some(&*found.unnamed[0].path));
 }
 
 #[test]
