@@ -54,11 +54,6 @@ impl Disk {
         Ok(Self { root: root.to_owned(), process: fastrand::u64(..), next: AtomicU64::new(0) })
     }
 
-    /// The directory for files that no other process needs.
-    pub(super) fn scratch(&self) -> PathBuf {
-        self.root.join(PARTIAL)
-    }
-
     /// Whether the content is complete on disk.
     pub(super) fn has(&self, digest: Digest) -> bool {
         self.path(digest).exists()
@@ -150,7 +145,7 @@ impl Disk {
 
     fn make_partial(&self, digest: Digest) -> io::Result<Partial> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self.scratch().join(format!("{:016x}-{number}.{}", self.process, digest.hex()));
+        let path = self.root.join(PARTIAL).join(format!("{:016x}-{number}.{}", self.process, digest.hex()));
         let file = open_private(File::options().read(true).write(true).create_new(true), &path)?;
         Ok(Partial { file: Arc::new(file), path: Some(path) })
     }
