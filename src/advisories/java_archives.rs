@@ -25,7 +25,7 @@ pub fn name_archives(databases: Option<&Databases>, inventory: Arc<Inventory>) -
             Some(Ok(None)) => gaps.push(unknown(&archive, java)),
             Some(Err(error)) => {
                 gaps.push(Gap { place: DATABASE.to_owned(), problem: error.to_string() });
-                gaps.push(unknown(&archive, java));
+                gaps.push(unknown(&archive, None));
             }
             None => gaps.push(unknown(&archive, None)),
         }
@@ -123,5 +123,6 @@ mod tests {
         let named = name_archives(Some(&databases), inventory());
         let (_, gaps) = listed(&named);
         assert!(gaps.len() == 3 && gaps[2].0 == DATABASE, "{gaps:?}");
+        assert!(gaps.iter().all(|gap| !gap.1.contains("no published archive")), "{gaps:?}");
     }
 }

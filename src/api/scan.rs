@@ -104,7 +104,9 @@ pub async fn scan_image(gate: &Gate, image: &ImageReference, scope: &Scope) -> R
     let applied = AppliedVaRule { rule, exemptions, history, at: explanation.at };
     let names = ScanNames { repository: target.name.clone(), image: explanation.image };
     let assess = move || images.into_iter().map(|image| ImageScan::new(&names, image, &applied)).collect();
-    gate.answer_aside(assess).await.ok_or_else(|| GateError::Pending { subject: target.describe(&asked) })
+    let assessed = gate.answer_aside(assess).await;
+    // Not a missing report: nothing is known about the image.
+    assessed.ok_or_else(|| GateError::Store("the assessment ended abnormally; see the log".to_owned()))
 }
 
 impl ImageScan {

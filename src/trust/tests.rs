@@ -261,6 +261,8 @@ enum Api {
     Absent,
     Pages(Vec<Vec<Value>>),
     Endless,
+    /// One page, which names another one that does not exist.
+    CutShort,
     Circular,
     Fails(bool),
     Answers(&'static str),
@@ -418,6 +420,7 @@ impl SignatureSource for Registry {
             _ if *repository != self.repository => Ok(None),
             Api::Absent => Ok(None),
             Api::Pages(pages) => Ok(Some((index_json(&pages[at]), next(at + 1).filter(|_| at + 1 < pages.len())))),
+            Api::CutShort => Ok((at == 0).then(|| (index_json(&[]), next(1)))),
             Api::Endless => Ok(Some((index_json(&[]), next(at + 1)))),
             Api::Circular => Ok(Some((index_json(&[]), Some(Page::default())))),
             Api::Fails(temporary) => Err(SourceError::new("403 Forbidden", *temporary)),
@@ -966,6 +969,8 @@ async fn the_search_goes_on_after_trouble() {
     // A page that cannot be read hides no other.
     registry.api = Api::Pages(vec![vec![json!(null)], vec![descriptor]]);
     assert_verified(&registry.judge_by(&signer).await, "(bundle)");
+    registry.api = Api::CutShort;
+    assert_unknown(&registry.judge_by(&signer).await, "a page of the list of referrers is missing", true);
 }
 
 /// GitLab answers the referrers tag with the image: that is no list, and no trouble.

@@ -34,7 +34,8 @@ pub(super) fn add(databases: &Databases, mut report: Report) -> Report {
     report.image.feeds.kev = feeds.kev.or(report.image.feeds.kev);
     report.image.feeds.epss = feeds.epss.or(report.image.feeds.epss);
     if let Some(Gap { place, problem }) = gaps.first() {
-        report.incomplete.get_or_insert_with(|| format!("{place}: {problem}"));
+        let other = report.incomplete.take().filter(|_| !report.is_only_past_support);
+        report.incomplete = Some(other.unwrap_or_else(|| format!("{place}: {problem}")));
         report.is_only_past_support = false;
     }
     report

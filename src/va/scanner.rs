@@ -84,6 +84,10 @@ impl Scanner {
         if inventory.unnamed.is_empty() {
             return Ok(Some(inventory));
         }
+        // Names that cannot be looked up yet would be gaps.
+        if subject.blobs.is_some() {
+            self.databases.opened().await;
+        }
         let databases = self.databases.open_ones();
         let work = move || advisories::name_archives(databases.as_deref(), inventory);
         self.tasks.spawn_blocking(work).await.map(Some).map_err(|_| CacheError::Busy)

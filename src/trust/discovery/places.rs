@@ -9,7 +9,7 @@ use futures_util::stream::FuturesUnordered;
 
 use super::listing::{ListedReferrer, MAX_LISTED, ReferrersList};
 use super::{Trouble, clip, manifest_form, manifest_of, parse, referrer_place, refused, trouble, unanswered};
-use crate::oci::{Digest, Manifest, Page, Reference, Repository};
+use crate::oci::{Digest, Manifest, Page, Reference, Repository, referrers_tag};
 use crate::trust::scheme::Origin;
 use crate::trust::source::{SignatureSource, SourceError, UnparsedManifest};
 
@@ -87,7 +87,12 @@ impl<'a, S: SignatureSource> AttachmentReader<'a, S> {
         while let Some(page) = seen.last() {
             let (bytes, next) = match self.source.referrers(self.repository, &self.digest, page).await {
                 Ok(Some(answer)) => answer,
-                Ok(None) => break,
+                Ok(None) if seen.len() == 1 => break,
+                Ok(None) => {
+                    let why = "a page of the list of referrers is missing";
+                    trouble.push(Trouble::Unanswered(SourceError::new(why, true)));
+                    break;
+                }
                 Err(error) => {
                     trouble.push(unanswered("the referrers", &error));
                     break;
@@ -104,9 +109,9 @@ impl<'a, S: SignatureSource> AttachmentReader<'a, S> {
         (listed, trouble)
     }
 
-    /// Distribution-spec, "Referrers Tag Schema": the algorithm, a dash, and at most 64 digits.
+    /// What the referrers tag lists.
     async fn listed_by_tag(self) -> ListAnswer {
-        let tag = format!("{}-{}", self.digest.algorithm().name(), &self.digest.hex()[..64]);
+        let tag = referrers_tag(&self.digest);
         let (mut listed, mut trouble) = (Vec::new(), Vec::new());
         match self.tagged(&tag).await {
             Ok(None) => {}

@@ -53,3 +53,17 @@ impl ReportLimits {
         Report { incomplete: (!all.is_empty()).then(|| all.join("; ")), is_only_past_support, ..report }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_on_an_ended_release_lacks_more_if_the_image_was_not_examined() {
+        let gap = Some("x".to_owned());
+        for (gaps, is_unproven, expected) in [(None, false, true), (gap, false, false), (None, true, false)] {
+            let report = Report { incomplete: Some("ended".into()), is_only_past_support: true, ..Report::default() };
+            assert_eq!(ReportLimits { gaps, is_unproven }.limit(report).is_only_past_support, expected);
+        }
+    }
+}

@@ -187,15 +187,20 @@ impl Index {
         let distribution = systems.clone().find_map(|(_, system)| system.distribution.clone());
         // It has ended by the time of the report; the report does not say when.
         let ended = systems.find(|(_, system)| system.is_past_support).map(|(at, _)| at.unwrap_or(self.read_at));
-        let is_else_complete = |report: &ScannerReport| report.incomplete.is_none() || report.system.is_past_support;
+        let missing = |of_support: bool| {
+            let mut reports = base.iter().filter_map(|dated| dated.assessment());
+            reports.find_map(|report| report.incomplete.clone().filter(|_| report.system.is_past_support == of_support))
+        };
+        // What cannot be accepted by `endOfLife` comes first.
+        let otherwise = missing(false);
+        let is_only_past_support = ended.is_some() && otherwise.is_none();
         Some(VaEvidence::Report(Report {
             source: sources.join(", "),
             generated_at: base.iter().map(|dated| dated.knows_until()).min().flatten(),
             issues: issues(findings),
-            incomplete: base.iter().find_map(|dated| dated.assessment()?.incomplete.clone()),
+            incomplete: otherwise.or_else(|| missing(true)),
             gaps: Vec::new(),
-            is_only_past_support: ended.is_some()
-                && base.iter().filter_map(|dated| dated.assessment()).all(is_else_complete),
+            is_only_past_support,
             image: ImageFacts { database_built, distribution, end_of_life: ended, ..ImageFacts::default() },
             packages: packages(&base),
             checks_configuration: false,
