@@ -31,7 +31,7 @@ impl Default for DetailCache {
                 id.len() + ALLOCATION + size_of_osv(detail)
             }),
             found: Bounded::new(budget::FOUND, |_: &FoundKey, found: &Arc<[CandidateMatch]>| {
-                if found.is_empty() { 0 } else { ALLOCATION + found.iter().map(size_of_candidate).sum::<usize>() }
+                ALLOCATION + found.iter().map(size_of_candidate).sum::<usize>()
             }),
         }
     }
@@ -39,11 +39,21 @@ impl Default for DetailCache {
 
 fn size_of_candidate(candidate: &CandidateMatch) -> usize {
     let CandidateMatch { matched, advisories } = candidate;
-    let MatchedAdvisory { id, aliases, fixed, source, severity_source, title, score, references, .. } = matched;
+    let MatchedAdvisory { id, aliases, fixed, source, severity_source, ratings, title, score, references, .. } =
+        matched;
     let optional = [fixed, severity_source, title].into_iter().flatten().map(|text| text.len() + ALLOCATION);
     let vector = score.as_ref().map_or(0, |score| score.source().len() + score.vector().map_or(0, str::len));
+    let rated =
+        size_of_val(ratings.as_slice()) + ratings.iter().map(|(source, _)| source.len() + ALLOCATION).sum::<usize>();
     let lists = size_of_texts(aliases) + size_of_texts(advisories) + references.len() * 2 * size_of::<usize>();
-    size_of::<CandidateMatch>() + id.len() + source.len() + optional.sum::<usize>() + vector + lists + 7 * ALLOCATION
+    size_of::<CandidateMatch>()
+        + id.len()
+        + source.len()
+        + optional.sum::<usize>()
+        + vector
+        + lists
+        + rated
+        + 8 * ALLOCATION
 }
 
 fn size_of_trivy(detail: &TrivyDetail) -> usize {

@@ -6,7 +6,7 @@ use crate::oci::Digest;
 /// A cryptographic hash of what advisories are found by, long enough that no two packages with the same one can be made: the
 /// author of an image must not be able to give one package the findings of another.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(super) struct PackageKey(u128);
+pub(super) struct PackageKey([u8; 32]);
 
 impl PackageKey {
     /// The key of a package: equal for packages that differ only in where they are.
@@ -41,7 +41,7 @@ impl PackageKey {
             bytes.extend_from_slice(part.unwrap_or_default());
         }
         let digest = Digest::sha256(&bytes);
-        Self(digest.as_bytes().first_chunk().map_or(0, |first| u128::from_le_bytes(*first)))
+        Self(digest.as_bytes().first_chunk().copied().unwrap_or_default())
     }
 }
 

@@ -16,7 +16,7 @@ use crate::oci::Digest;
 
 /// The largest size of the file, in bytes.
 const MAX_SIZE: u64 = 256 * 1024 * 1024;
-/// The file takes at most this fraction of the size of the cache.
+/// The size of the cache, divided by this, is the most that the file takes.
 const PART_OF_CACHE: u64 = 100;
 /// The largest content that is copied, in bytes.
 const MAX_COPY: usize = 16 * 1024;

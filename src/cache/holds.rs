@@ -75,10 +75,11 @@ impl Holds {
     ) -> Result<Arc<[Host]>, NotHeld> {
         let mut all = self.lock();
         let held = all.get_mut(&number).filter(|held| held.is_alive(now)).ok_or(NotHeld::Unknown)?;
-        held.digests.extend(digests);
-        if held.digests.len() > MAX_DIGESTS {
+        let new: HashSet<Digest> = digests.into_iter().filter(|digest| !held.digests.contains(digest)).collect();
+        if held.digests.len() + new.len() > MAX_DIGESTS {
             return Err(NotHeld::TooLarge);
         }
+        held.digests.extend(new);
         held.users += 1;
         Ok(held.spared.clone())
     }
@@ -179,6 +180,7 @@ mod tests {
         assert_eq!(holds.begin([].into(), at(0)), Err(NotHeld::TooMany));
         let digests = (0..=MAX_DIGESTS).map(|number| Digest::sha256(&number.to_le_bytes()));
         assert_eq!(holds.enter(numbers[0], digests, at(0)), Err(NotHeld::TooLarge));
+        assert!(!holds.is_held(Digest::sha256(&0_usize.to_le_bytes()), at(0)), "nothing of it is kept");
         holds.begin([].into(), at(600)).expect("those that were idle do not count");
     }
 }

@@ -161,3 +161,15 @@ fn write(
     }
     partial.publish(path, size).map_err(NotReceived::Disk)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sender_that_sends_nothing_has_failed() {
+        let mut pieces = futures_util::stream::pending::<io::Result<Bytes>>();
+        let failed = next(&mut pieces).await;
+        assert!(matches!(failed, Err(NotReceived::Sender(error)) if error.kind() == io::ErrorKind::TimedOut));
+    }
+}

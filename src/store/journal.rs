@@ -104,12 +104,24 @@ mod tests {
     async fn the_journal_is_copied_after_many_rows() {
         let dir = tempfile::tempdir().unwrap();
         let (store, tasks) = (Store::open(dir.path()).await.unwrap(), Tasks::new());
+        let size = || std::fs::metadata(dir.path().join("pullgate.db")).unwrap().len();
+        sqlx::query("INSERT INTO evidence VALUES ('test', 'x', zeroblob(2000000), 0, NULL)")
+            .execute(&store.database.writer)
+            .await
+            .unwrap();
+        assert!(size() < 2_000_000, "only the journal has the row");
         let copying = tasks.spawn(store.clone().copy_journal_until_stop(tasks.clone()));
         let journal = &store.database.journal;
         journal.wrote(COPY_AFTER - 1);
         assert_eq!(journal.rows.load(Ordering::Relaxed), COPY_AFTER - 1);
         journal.wrote(1);
         assert_eq!(journal.rows.load(Ordering::Relaxed), 0);
+        let copied = async {
+            while size() < 2_000_000 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), copied).await.expect("the journal is copied");
         tasks.stop();
         tokio::time::timeout(Duration::from_secs(20), copying).await.unwrap().unwrap();
     }

@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::DATABASE;
 use crate::runtime::{create_private_dir, open_private};
 
-/// How often it is tried to lock the directory. The operating system has no lock with a time limit.
+/// The pause between attempts to lock the directory: the operating system has no lock with a time limit.
 const RETRY: Duration = Duration::from_millis(5);
 
 /// The state directory, locked for this process while the value exists.

@@ -208,8 +208,8 @@ impl VerdictStore {
     }
 
     /// Forgets the rows beyond each table's limit: the least recently pulled verdicts with their clients, manifests that no
-    /// verdict needs, the least recently used histories. Returns how many rows can be added
-    /// before there can be such rows again: counting them reads whole tables.
+    /// verdict needs, the least recently used histories. Returns how many rows can be added before it must run again, because
+    /// counting rows reads whole tables.
     ///
     /// # Errors
     /// The database cannot be written.

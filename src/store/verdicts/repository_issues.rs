@@ -102,19 +102,19 @@ impl VerdictStore {
     }
 
     pub(super) async fn trim_repositories_to(&self, most: i64) -> Result<(), StoreError> {
-        loop {
-            let count = sqlx::query("SELECT COUNT(*) FROM repository_issues").fetch_one(self.readers()).await?;
-            if count.try_get::<i64, _>(0)? <= most {
-                return Ok(());
-            }
+        let count = sqlx::query("SELECT COUNT(*) FROM repository_issues").fetch_one(self.readers()).await?;
+        let mut surplus = count.try_get::<i64, _>(0)? - most;
+        while surplus > 0 {
             let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
             let oldest = "DELETE FROM judged_repositories WHERE id = \
                           (SELECT id FROM judged_repositories ORDER BY used_at, id LIMIT 1) RETURNING id";
             let Some(row) = sqlx::query(oldest).fetch_optional(&mut *transaction).await? else { return Ok(()) };
             let issues =
                 sqlx::query("DELETE FROM repository_issues WHERE repository = ?1").bind(row.try_get::<i64, _>(0)?);
-            issues.execute(&mut *transaction).await?;
+            let gone = issues.execute(&mut *transaction).await?.rows_affected();
             transaction.commit().await?;
+            surplus -= i64::try_from(gone).unwrap_or(i64::MAX);
         }
+        Ok(())
     }
 }

@@ -200,6 +200,15 @@ async fn history_begins_with_the_first_sight_and_survives_a_restart() {
     assert!(seen.values().any(|seen| *seen == Timestamp::UNIX_EPOCH));
 }
 
+/// The store opened again, after statements that make its database one of an earlier version.
+async fn reopened_after(store: Store, dir: &std::path::Path, statements: &[&'static str]) -> Store {
+    for sql in statements {
+        sqlx::query(*sql).execute(&store.database.writer).await.unwrap();
+    }
+    store.close().await;
+    Store::open(dir).await.unwrap()
+}
+
 #[tokio::test]
 async fn the_history_of_an_earlier_version_begins_with_what_it_knew() {
     let dir = tempfile::tempdir().unwrap();
@@ -211,7 +220,7 @@ async fn the_history_of_an_earlier_version_begins_with_what_it_knew() {
         at(7),
     );
     store.facts.record(facts).await.unwrap();
-    for sql in [
+    let earlier = [
         "DELETE FROM _sqlx_migrations WHERE version = 8",
         "DROP TABLE image_history",
         "DROP TABLE issue_history",
@@ -224,11 +233,8 @@ async fn the_history_of_an_earlier_version_begins_with_what_it_knew() {
         "DELETE FROM _sqlx_migrations WHERE version = 11",
         "DROP TABLE judged_repositories",
         "DROP TABLE repository_issues",
-    ] {
-        sqlx::query(sql).execute(&store.database.writer).await.unwrap();
-    }
-    store.close().await;
-    let store = Store::open(dir.path()).await.unwrap();
+    ];
+    let store = reopened_after(store, dir.path(), &earlier).await;
     let times = store.verdicts.image_times(&name, manifest("a").digest, &Scope::CLUSTER, at(100)).await.unwrap();
     // Whether vulnerabilities were checked when it was admitted is not known.
     assert_eq!(times, ImageTimes { known_since: at(5), admitted_since: None });
@@ -291,15 +297,12 @@ async fn what_an_earlier_version_saw_in_images_is_known_of_their_repositories() 
     for (image, issues, second) in [(&one, ["CVE-1", "CVE-2"], 50), (&two, ["CVE-2", "CVE-3"], 40)] {
         store.verdicts.issue_times(image.digest, issues.into_iter(), at(second)).await.unwrap();
     }
-    for sql in [
+    let earlier = [
         "DELETE FROM _sqlx_migrations WHERE version = 11",
         "DROP TABLE judged_repositories",
         "DROP TABLE repository_issues",
-    ] {
-        sqlx::query(sql).execute(&store.database.writer).await.unwrap();
-    }
-    store.close().await;
-    let store = Store::open(dir.path()).await.unwrap();
+    ];
+    let store = reopened_after(store, dir.path(), &earlier).await;
     let issues = ["CVE-1", "CVE-2", "CVE-3", "CVE-4"];
     let seen = store.verdicts.repository_issue_times(&one.name, &issues, at(90)).await.unwrap();
     assert_eq!(seen.into_values().collect::<Vec<_>>(), [at(50), at(40), at(40), at(90)]);
