@@ -151,14 +151,6 @@ impl Config {
         }
     }
 
-    /// The content of a configuration file, at most [`MAX_FILE`] bytes.
-    ///
-    /// # Errors
-    /// The file cannot be read, or is larger.
-    pub(crate) fn content(path: &Path) -> io::Result<Vec<u8>> {
-        read_bounded(path)
-    }
-
     /// The effective configuration, as a configuration file; it contains no secret.
     pub fn show(&self) -> String {
         show::show(self)
@@ -246,7 +238,7 @@ fn is_yaml(text: &str) -> bool {
 }
 
 /// A file of at most [`MAX_FILE`] bytes, whole.
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     read_plain_file(path, MAX_FILE as u64)
 }
 

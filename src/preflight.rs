@@ -83,8 +83,8 @@ pub async fn check(config: &Config, depth: PreflightDepth, clock: &Clock) -> Pre
     let open = move || {
         let mut found = PreflightFindings::new(&opened, depth, now);
         collisions::check(&mut found);
-        files::check(&mut found, now);
-        policies::check(&mut found, now);
+        files::check(&mut found);
+        policies::check(&mut found);
         machine::socket(&mut found);
         if depth != PreflightDepth::Reload {
             machine::check(&mut found);

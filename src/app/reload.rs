@@ -13,7 +13,7 @@ use super::shutdown::SharedShutdown;
 use super::summary::warn_of_audit_mode;
 use crate::api::Reloaded;
 use crate::audit::Audit;
-use crate::config::Config;
+use crate::config::{Config, read_bounded};
 use crate::markup::{Problem, ProblemSeverity};
 use crate::preflight::{self, PreflightDepth};
 use crate::rulebook::{Directory, RuleInputs, Rulebook};
@@ -66,10 +66,14 @@ impl Reload {
         Self(Arc::new(ReloadState { parts, used: Mutex::new(config.clone()), started: config, reloads, failures }))
     }
 
-    /// Starts [`all`](Self::all).
+    /// Starts [`all`](Self::all), and tells the service manager when it has ended.
     pub fn start(&self) -> JoinHandle<Result<Reloaded, String>> {
         let reload = self.clone();
-        self.0.parts.tasks.spawn(async move { reload.all().await })
+        self.0.parts.tasks.spawn(async move {
+            let reloaded = reload.all().await;
+            reload.notify_ready();
+            reloaded
+        })
     }
 
     /// Reloads everything. A component that fails to reload keeps its last good version.
@@ -107,7 +111,6 @@ impl Reload {
                     tracing::info!("SIGHUP: reloading configuration, policies and certificates, reopening the audit file");
                     notify_reloading();
                     let _ = self.start().await;
-                    self.notify_ready();
                 }
                 () = self.0.parts.tasks.stopping() => return,
             }
@@ -138,7 +141,6 @@ impl Reload {
                     known = Some(now);
                     tracing::info!(file = %self.0.file().display(), "the configuration file has changed");
                     let _ = self.start().await;
-                    self.notify_ready();
                 }
             }
         }
@@ -153,7 +155,7 @@ impl ReloadState {
     /// The content of the file; `None` if it cannot be read, for example while it is being replaced.
     async fn content(&self) -> Option<Vec<u8>> {
         let file = self.file();
-        self.parts.tasks.spawn_blocking(move || Config::content(&file)).await.ok()?.ok()
+        self.parts.tasks.spawn_blocking(move || read_bounded(&file)).await.ok()?.ok()
     }
 
     /// Waits until the file differs from what is known, and is not being written any more.

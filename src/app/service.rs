@@ -75,13 +75,12 @@ impl GateService {
         let BoundFronts { registry, admin, .. } = &fronts;
         let succession = Succession::new(&config.state_dir, registry, admin, &mut sockets);
         sockets.finish()?;
-        let state = match (state, predecessor.take()) {
-            (Some(state), _) => state,
-            (None, running) => {
-                let (state, running) = take_over(&config, running).await?;
-                predecessor = running;
-                state
+        let (state, predecessor) = match (state, predecessor) {
+            (Some(state), _) => (state, None),
+            (None, Some(running)) => {
+                take_over(&config, running).await.map(|(state, running)| (state, Some(running)))?
             }
+            (None, None) => (StateDir::open(&config.state_dir)?, None),
         };
         let gate = assemble(config, state, fronts).await?;
         Ok(Self { gate, succession, predecessor })
@@ -141,17 +140,11 @@ async fn requested(succession: Option<&Succession>) -> Successor {
 }
 
 /// Waits until the running gate has released the state directory.
-async fn take_over(
-    config: &Config,
-    running: Option<Predecessor>,
-) -> Result<(StateDir, Option<Predecessor>), BuildError> {
+async fn take_over(config: &Config, running: Predecessor) -> Result<(StateDir, Predecessor), BuildError> {
     // Once the running gate has released its state, it is late to find that this process cannot use it.
     check_schema(&config.state_dir).await?;
     let limit = config.shutdown_grace + MARGIN;
-    let running = match running {
-        Some(running) => Some(blocking(move || running.take_over(limit)).await.map_err(BuildError::TakeOver)?),
-        None => None,
-    };
+    let running = blocking(move || running.take_over(limit)).await.map_err(BuildError::TakeOver)?;
     // A child process that is being started may have the lock for a moment longer.
     let state = StateDir::open_within(&config.state_dir, limit).await?;
     Ok((state, running))

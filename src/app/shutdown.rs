@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_util::{Stream, StreamExt as _, stream};
@@ -121,11 +121,11 @@ impl Shutdown {
             // First: what was accepted before shutdown starts is answered.
             accepting.stop();
             tasks.stop();
-            let limit = self.grace.min(MOST_WAITING);
+            let end = Instant::now() + self.grace.min(MOST_WAITING);
             // Connections that wait for a free place have been accepted.
-            accepting.drain(limit).await;
+            accepting.drain(end.saturating_duration_since(Instant::now())).await;
             front.drain(ADMIN_GRACE).await;
-            tasks.settle(limit, OTHERS).await
+            tasks.settle(end.saturating_duration_since(Instant::now()), OTHERS).await
         };
         let answered = tokio::select! {
             answered = answered => answered,

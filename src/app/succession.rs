@@ -174,7 +174,13 @@ impl Predecessor {
             Err(error) => return Err(error),
         };
         stream.set_read_timeout(Some(ANSWER))?;
-        let passed = InheritedSockets::of_gate(receive(&stream)?)?;
+        let received = receive(&stream).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                io::Error::new(io::ErrorKind::TimedOut, "it does not answer; is another process taking over?")
+            }
+            _ => error,
+        })?;
+        let passed = InheritedSockets::of_gate(received)?;
         Ok(Some((Self(stream), passed)))
     }
 

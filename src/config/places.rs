@@ -70,7 +70,6 @@ impl KeyPlaces {
     }
 
     /// The last component of every key that a configuration may have.
-    /// The last component of every key that a configuration may have.
     #[cfg(test)]
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.keys.keys().filter_map(|path| path.rsplit('.').next())

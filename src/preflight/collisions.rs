@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::PreflightFindings;
+use crate::upstream::{Auth, Secret};
 
 /// What pullgate writes in a state directory besides the audit file and the socket. Files below are its own, too.
 const STATE_FILES: [&str; 9] = [
@@ -50,12 +51,21 @@ fn reserved(found: &PreflightFindings<'_>) -> Vec<(String, PathBuf)> {
     named("admin.token_file", config.admin.token_file.as_ref());
     named("events.secret_file", config.events.secret_file.as_ref());
     named("events.token_file", config.events.token_file.as_ref());
+    named("events.ca", config.events.ca.as_ref());
+    named("tracing.ca", config.tracing.ca.as_ref());
+    config.va.reports.iter().for_each(|reports| named("in va.reports", Some(reports)));
     named("trust.notary_root", config.notary_root.as_ref());
     for root in &config.policy.trusted_roots {
         named("in trust.trusted_roots", Some(&root.into()));
     }
     for upstream in &config.upstreams {
         named("the CA of an upstream", upstream.ca.as_ref());
+        if let Auth::Basic { password: Secret::File(file), .. }
+        | Auth::Iam { api_key: Secret::File(file) }
+        | Auth::DockerConfig { file } = &upstream.auth
+        {
+            named("the credentials of an upstream", Some(file));
+        }
     }
     all.into_iter().map(|(what, path)| (what, resolved(&path))).collect()
 }

@@ -16,7 +16,8 @@ use crate::{events, otlp};
 /// How long before its end a certificate is reported, unless it is issued for a short time: then in its last third.
 const EXPIRES_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 
-pub(super) fn check(found: &mut PreflightFindings<'_>, now: Timestamp) {
+pub(super) fn check(found: &mut PreflightFindings<'_>) {
+    let now = found.now;
     let config = found.config;
     for (index, listener) in config.listeners.iter().enumerate() {
         if let Some(tls) = &listener.tls {

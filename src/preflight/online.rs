@@ -70,7 +70,7 @@ fn questions(config: &Config) -> Vec<ServiceQuestion<'_>> {
     }
     if let Some(databases) = &config.va.databases {
         let sources = &databases.sources;
-        for (key, image) in sources.images() {
+        for (_, key, image) in sources.images() {
             let answer = Box::pin(database_image(config, image));
             questions.push(ServiceQuestion { key: format!("va.database.{key}"), answer });
         }

@@ -9,7 +9,8 @@ use crate::rulebook::{Directory, DocumentSource as _};
 use crate::runtime::format_duration;
 use crate::va::{self, DatabaseConfig, DatabaseLack, ScannerKind};
 
-pub(super) fn check(found: &mut PreflightFindings<'_>, now: Timestamp) {
+pub(super) fn check(found: &mut PreflightFindings<'_>) {
+    let now = found.now;
     // It is a mistake of its own if it is not set.
     let config = found.config;
     if !config.policy_dir.as_os_str().is_empty() {
@@ -61,7 +62,7 @@ fn names(found: &mut PreflightFindings<'_>) {
         config.upstreams.iter().any(|upstream| upstream.host == *host || upstream.aliases.contains(host))
     };
     let databases = config.va.databases.iter().flat_map(|databases| databases.sources.images());
-    let databases = databases.map(|(key, image)| (format!("va.database.{key}"), image));
+    let databases = databases.map(|(_, key, image)| (format!("va.database.{key}"), image));
     let named = config.prefetch.images.iter().map(|image| ("prefetch.images".to_owned(), image));
     for (key, image) in named.chain(databases) {
         if !is_served(&image.name.host) {

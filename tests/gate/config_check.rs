@@ -229,6 +229,7 @@ fn each_mistake_gives_one_problem() {
         ("", "", "[audit]\nfile = \"../pipe\"".to_owned(), "audit.file: FOLDER/pipe is neither a regular file nor a character device"),
         ("", "", "[audit]\nfile = \"pullgate.db\"".to_owned(), "audit.file: FOLDER/state/pullgate.db: this is pullgate's own pullgate.db"),
         ("", "", "[audit]\nfile = \"../pullgate.toml\"".to_owned(), "audit.file: FOLDER/pullgate.toml: this is the configuration"),
+        ("", "", "[events]\nurls = [\"https://events.acme.com\"]\nca = \"good.crt\"\n[audit]\nfile = \"../good.crt\"".to_owned(), "audit.file: FOLDER/good.crt: this is events.ca"),
         ("", "", "[audit]\nfile = \"../policies/x.jsonl\"".to_owned(), "audit.file: FOLDER/policies/x.jsonl: this is in policy.dir"),
         ("", "", "[audit]\nfile = \"admin.sock\"".to_owned(), "audit.file: FOLDER/state/admin.sock: this is also admin.socket"),
         (
