@@ -26,7 +26,7 @@ use queue::{Queue, Work};
 const TOPIC: &str = "audit";
 
 /// The version of the record schema.
-pub const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 1;
 
 /// About how many bytes a record has besides its decision.
 const REQUEST_LENGTH: usize = 256;
@@ -195,6 +195,31 @@ pub struct Decided {
     pub va_age_seconds: Option<i64>,
 }
 
+impl Decided {
+    /// A decision about an image, cluster-wide and without anything else yet.
+    pub fn new(endpoint: &'static str, image: String, decision: &'static str) -> Self {
+        Self {
+            schema: SCHEMA,
+            scope: String::new(),
+            endpoint,
+            image,
+            digest: None,
+            kind: None,
+            skipped: Vec::new(),
+            decision,
+            document: None,
+            rule: None,
+            stage: None,
+            reasons: Vec::new(),
+            exemptions: Vec::new(),
+            would_deny: Vec::new(),
+            warnings: Vec::new(),
+            trust_age_seconds: None,
+            va_age_seconds: None,
+        }
+    }
+}
+
 /// An exemption that a decision relied on.
 #[derive(Clone, Debug, Serialize)]
 pub struct UsedExemption {
@@ -270,8 +295,9 @@ impl Audit {
         Ok(Self { queue: sender, required: config.required, lost })
     }
 
-    /// Writes a record. Returns false if the writer has stopped, or if it could not be written and the configuration requires it. If requests arrive
-    /// faster than the disk can record them, they wait: load never causes a decision to go unrecorded.
+    /// Writes a record. Returns false if the writer has stopped, or if the record could not be written and
+    /// `audit.required` is set. If requests arrive faster than the disk can record them, they wait: load never causes a
+    /// decision to go unrecorded.
     pub async fn write(&self, record: &Record<'_>) -> bool {
         if !self.required {
             self.queue.wait_for_room().await;

@@ -111,11 +111,11 @@ impl Inventory {
 
     /// Orders the packages, and removes those that are listed twice.
     pub fn sort_packages(&mut self) {
-        let order = |package: &InstalledPackage| {
-            let InstalledPackage { ecosystem, name, version, path, architecture, .. } = package.clone();
-            (ecosystem, name, version, path, architecture)
-        };
-        self.packages.sort_by_cached_key(order);
+        fn order(package: &InstalledPackage) -> (Ecosystem, &str, &str, Option<&str>, &str) {
+            let InstalledPackage { ecosystem, name, version, path, architecture, .. } = package;
+            (*ecosystem, name, version, path.as_deref(), architecture)
+        }
+        self.packages.sort_by(|one, other| order(one).cmp(&order(other)));
         self.packages.dedup_by(|one, other| order(one) == order(other));
     }
 }

@@ -107,7 +107,7 @@ impl Upstream {
         self.exchange.client().begin();
     }
 
-    /// Reports its health no more, because another client has its place or it was removed.
+    /// Stops reporting its health: another client has replaced it, or it was removed.
     fn retire(&self) {
         self.exchange.client().retire();
     }

@@ -65,9 +65,7 @@ impl SourceStatus {
     /// Whether the source lists vulnerabilities of packages, and not only something about vulnerabilities (KEV, EPSS) or
     /// about packages (Java archives).
     pub fn has_advisories(&self) -> bool {
-        let all =
-            [DatabaseKind::Epss, DatabaseKind::JavaDb, DatabaseKind::Kev, DatabaseKind::Osv, DatabaseKind::TrivyDb];
-        all.iter().any(|kind| kind.has_advisories() && kind.is_name(&self.source))
+        [DatabaseKind::Osv, DatabaseKind::TrivyDb].iter().any(|kind| kind.is_name(&self.source))
     }
 
     /// How long ago the source built the database that is in use.

@@ -52,11 +52,7 @@ impl JavaDb {
         let file = file.and_then(|file| Ok((file.metadata()?.len(), file)));
         let (size, file) = file.map_err(|error| damaged(error.to_string()))?;
         let read: ReadBytes = Box::new(move |at, length| {
-            let is_inside = at.checked_add(length as u64).is_some_and(|end| end <= size);
-            let mut bytes = vec![0; if is_inside { length } else { 0 }];
-            if !is_inside {
-                return Err(format!("{length} bytes at {at} are not within the {size} bytes of the file"));
-            }
+            let mut bytes = vec![0; length];
             file.read_exact_at(&mut bytes, at).map_err(|error| error.to_string())?;
             Ok(bytes)
         });

@@ -2,23 +2,10 @@ use super::*;
 
 fn told(image: &str) -> DecisionText {
     DecisionText::from(&Decided {
-        schema: SCHEMA,
-        scope: String::new(),
-        endpoint: "manifest",
-        image: image.into(),
-        digest: None,
         kind: Some("image"),
-        skipped: Vec::new(),
-        exemptions: Vec::new(),
-        would_deny: Vec::new(),
-        warnings: Vec::new(),
-        decision: "deny",
-        document: None,
-        rule: None,
         stage: Some("policy"),
         reasons: vec!["a \"quoted\"\nreason".into()],
-        trust_age_seconds: None,
-        va_age_seconds: None,
+        ..Decided::new("manifest", image.into(), "deny")
     })
 }
 

@@ -4,7 +4,7 @@ mod pins;
 
 use serde_json::json;
 
-use super::output::counted;
+use super::output::{counted, print_json};
 use super::remote::{get, post, run_job};
 use super::{CommandError, Exit, GateArgs, Output};
 use crate::api::{CacheStatus, Collected, Verified, path};
@@ -56,7 +56,7 @@ pub(super) fn run(command: &CacheCommand) -> Exit {
 fn status(args: &CacheArgs) -> Result<Exit, CommandError> {
     let status: CacheStatus = get(&args.gate, path::CACHE)?;
     if args.output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(&status).unwrap_or_default());
+        print_json(&status);
         return Ok(Exit::Ok);
     }
     let line = |label: &str, value: String| println!("{label:<12} {}", printable(&value));
@@ -95,7 +95,7 @@ fn gc(args: &CacheArgs) -> Result<Exit, CommandError> {
 fn verify(args: &CacheArgs) -> Result<Exit, CommandError> {
     let verified: Verified = run_job(&args.gate, path::CACHE_VERIFY, &json!({}))?;
     match args.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&verified).unwrap_or_default()),
+        Output::Json => print_json(&verified),
         Output::Table => {
             let Verified { files, bytes, wrong } = &verified;
             println!("{}, {}: {} wrong", counted(*files, "file", "files"), format_size(*bytes), wrong.len());

@@ -91,7 +91,7 @@ pub(super) fn run(args: &CheckArgs) -> Exit {
         CheckOutput::Junit => print!("{}", junit::suite(&checked, &judge.to_string())),
         CheckOutput::Sarif => {
             let log = sarif::log(&checked, &judge.to_string());
-            println!("{}", serde_json::to_string_pretty(&log).unwrap_or_default());
+            super::output::print_json(&log);
         }
         CheckOutput::Table => {}
     }

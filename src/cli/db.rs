@@ -39,9 +39,9 @@ pub(super) enum DbCommand {
         #[arg(long)]
         force: bool,
     },
-    /// Put a database from a file or directory into use: an archive that `db export` wrote; trivy-db or
-    /// trivy-java-db as `db.tar.gz`, as a directory or as an OCI layout; OSV records as a zip archive or a directory; the KEV catalog as JSON; EPSS scores
-    /// as CSV.
+    /// Put a database from a file or directory into use: an archive that `db export` wrote; trivy-db or trivy-java-db as
+    /// `db.tar.gz`, as a directory or as an OCI layout; OSV records as a zip archive or a directory; the KEV catalog as
+    /// JSON; EPSS scores as CSV.
     Import {
         /// The file or directory.
         path: PathBuf,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::output::print_json;
 use super::table::{terminal_width, wrapped};
 use super::{CommandError, Exit, GateArgs, Output, remote};
 use crate::api::{ImageAnswer, ImageListRequest, ListedChange, path};
@@ -67,7 +68,7 @@ pub(super) fn run(args: &ImagesArgs) -> Exit {
         Err(error) => return super::fail(error),
     };
     if args.output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(&images).unwrap_or_default());
+        print_json(&images);
     } else if args.quiet {
         images.iter().for_each(|image| println!("{}:{}", image.repository, image.tag));
     } else {

@@ -1,7 +1,7 @@
 //! Standard output and standard error of commands.
 //!
-//! `print`, `println` and `eprintln` replace the macros of the standard library in all commands: those panic if the reader of a pipe
-//! has gone, as in `pullgate images | head -1`. Here the rest is dropped without a word, and the command goes on to its exit
+//! `print`, `println` and `eprintln` replace the macros of the standard library in all commands: those panic if the reader
+//! of a pipe has gone, as in `pullgate images | head -1`. Here the rest is dropped without a word, and the command goes on to its exit
 //! code. Any other failure, such as a full disk, makes the command fail at its end.
 
 use std::fmt::{Arguments, Display};

@@ -1,6 +1,6 @@
 //! `pullgate prefetch IMAGE...`.
 
-use super::output::counted;
+use super::output::{counted, print_json};
 use super::remote::run_job;
 use super::{Exit, GateArgs, ImageArgs, Output};
 use crate::api::{PrefetchRequest, PrefetchedImage, path};
@@ -43,7 +43,7 @@ pub(super) fn run(args: &PrefetchArgs) -> Exit {
         Err(error) => return super::fail(error),
     };
     if args.output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(&images).unwrap_or_default());
+        print_json(&images);
     }
     let mut exit = Exit::Ok;
     for PrefetchedImage { image, blobs, bytes, error } in &images {

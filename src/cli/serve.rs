@@ -18,8 +18,8 @@ pub(super) struct ServeArgs {
     /// Write the bound addresses as JSON to this file once every listener is open.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
-    /// Take over from the gate that runs on the same state directory, without a failed pull: it passes its listeners and ends.
-    /// Starts as usual if none runs.
+    /// Take over from the gate that is running on the same state directory: it hands over its listeners and ends, and no
+    /// pull fails. If none is running, start as usual.
     #[arg(long)]
     take_over: bool,
 }

@@ -136,12 +136,12 @@ impl EvidenceGatherer {
         let named = if let Reference::Digest(digest) = reference { Some(*digest) } else { None };
         let first = enforced.first().filter(|_| mode == Mode::Enforce && !target.known_only);
         let (digest, authorities) = (pinned.or(named)?, first?.rule.as_ref()?.authorities());
-        // Where the database cannot be read, the manifest is fetched nevertheless.
         // Questions about digests that do not exist would use up a limit on requests.
-        if target.upstream.config().pull_limit.is_some() {
+        if authorities.is_empty() || target.upstream.config().pull_limit.is_some() {
             return None;
         }
-        if authorities.is_empty() || self.resolver.is_known(&target.name, digest).await.unwrap_or(true) {
+        // If the database cannot be read, nothing is asked ahead.
+        if self.resolver.is_known(&target.name, digest).await.unwrap_or(true) {
             return None;
         }
         let asked = self.trust.ask_ahead(&target.upstream, &target.name, reference, digest, &authorities);

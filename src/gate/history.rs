@@ -21,7 +21,7 @@ pub(super) struct Histories {
 pub(super) enum Unremembered {
     /// It is known from now on, also after a restart.
     Remember,
-    /// It counts as known from now on, and nothing is written: a list of images does not change when their time begins.
+    /// It counts as first seen now, and nothing is written: listing images does not start their time.
     Suppose,
 }
 

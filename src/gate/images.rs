@@ -111,8 +111,10 @@ impl Gate {
     /// The first known tags that a query selects, at most `most`.
     async fn selected(&self, query: &ImageQuery, most: usize) -> Result<Vec<KnownImage>, GateError> {
         let (mut after, mut images) = (query.after.clone(), Vec::new());
+        // Of a restricted list, most tags that are read may not be wanted.
+        let at_once = if query.restrict.is_some() { READ_AT_ONCE } else { READ_AT_ONCE.min(most) };
         while images.len() < most {
-            let read = self.resolver.images(after.as_ref(), READ_AT_ONCE.min(most)).await?;
+            let read = self.resolver.images(after.as_ref(), at_once).await?;
             let Some(last) = read.last() else { break };
             after = Some(last.position());
             let is_wanted =

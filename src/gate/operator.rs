@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::audit::{Audit, Decided, DecisionText, Record, SCHEMA};
+use crate::audit::{Audit, Decided, DecisionText, Record};
 
 /// A change that an operator requests.
 pub(super) struct OperatorAct {
@@ -22,25 +22,8 @@ impl OperatorAct {
     /// Writes the record, before the change is made. `false` if it cannot be written and the configuration requires it: then
     /// the change must not be made.
     pub(super) async fn record(self, audit: &Audit, caller: &str, time: Timestamp) -> bool {
-        let decided = Decided {
-            schema: SCHEMA,
-            scope: String::new(),
-            endpoint: self.endpoint,
-            image: self.image,
-            digest: None,
-            kind: None,
-            skipped: Vec::new(),
-            decision: self.decision,
-            document: None,
-            rule: None,
-            stage: None,
-            reasons: self.reasons,
-            exemptions: Vec::new(),
-            would_deny: Vec::new(),
-            warnings: Vec::new(),
-            trust_age_seconds: None,
-            va_age_seconds: None,
-        };
+        let about = Decided::new(self.endpoint, self.image, self.decision);
+        let decided = Decided { reasons: self.reasons, ..about };
         let what = DecisionText::from(&decided);
         let (method, request_id, client) = (self.method, "", caller);
         audit

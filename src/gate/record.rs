@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::judgement::JudgementOutcome;
 use super::warm::Validity;
 use super::{Answer, GateError, GateRequest, Target};
-use crate::audit::{Audit, Decided, DecisionParts, DecisionText, Record, SCHEMA};
+use crate::audit::{Audit, Decided, DecisionParts, DecisionText, Record};
 use crate::oci::{Endpoint, Reference};
 use crate::policy::{Denial, DenialKind, Kind};
 use crate::runtime::RequestTrace;
@@ -53,25 +53,8 @@ impl Requester {
 impl RecordDraft {
     /// Starts the record of a request.
     pub(super) fn new(request: &GateRequest, audit: &Audit, now: Timestamp) -> Self {
-        let decided = Decided {
-            schema: SCHEMA,
-            scope: request.scope.to_string(),
-            endpoint: endpoint_name(&request.endpoint),
-            image: asked_name(request),
-            digest: None,
-            kind: None,
-            skipped: Vec::new(),
-            decision: "abandoned",
-            document: None,
-            rule: None,
-            stage: None,
-            reasons: Vec::new(),
-            exemptions: Vec::new(),
-            would_deny: Vec::new(),
-            warnings: Vec::new(),
-            trust_age_seconds: None,
-            va_age_seconds: None,
-        };
+        let about = Decided::new(endpoint_name(&request.endpoint), asked_name(request), "abandoned");
+        let decided = Decided { scope: request.scope.to_string(), ..about };
         Self {
             decided: Some(decided),
             method: request.method.clone(),

@@ -48,7 +48,7 @@ impl Readiness {
         self.state().parts.insert(name.to_owned(), why);
     }
 
-    /// Lists a part no more, because the gate does not have it any more.
+    /// Stops listing a part that the gate no longer has.
     pub fn forget(&self, name: &str) {
         self.degraded.remove(&PartLabel { part: name.to_owned() });
         self.state().parts.remove(name);

@@ -85,8 +85,8 @@ pub enum SocketError {
 
 impl InheritedSockets {
     /// The sockets of systemd's protocol
-    /// ([sd_listen_fds(3)](https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html)). It changes the environment,
-    /// so it must be called before there are threads.
+    /// ([sd_listen_fds(3)](https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html)).
+    /// It changes the environment, so it must be called before there are threads.
     ///
     /// # Errors
     /// [`SocketError::Unusable`].

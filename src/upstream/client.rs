@@ -126,7 +126,7 @@ impl UpstreamClient {
         }
     }
 
-    /// Reports its health no more.
+    /// Stops reporting its health.
     pub(super) fn retire(&self) {
         self.health.retire();
     }

@@ -44,7 +44,7 @@ impl UpstreamHealth {
         self.is_reported.store(true, Ordering::Release);
     }
 
-    /// Reports it no more.
+    /// Stops reporting it.
     pub(super) fn retire(&self) {
         if self.is_reported.swap(false, Ordering::AcqRel) {
             self.up.remove(&self.host);

@@ -40,10 +40,6 @@ const MIN_RATE: u64 = 32 * 1024;
 /// The longest entity tag that is kept, in bytes.
 const MAX_ETAG: usize = 256;
 
-/// The keys of the sources in registries.
-const TRIVY_KEY: &str = "trivy";
-const JAVA_KEY: &str = "java";
-
 /// Where advisory databases come from.
 #[derive(Clone, Debug, Default)]
 pub struct DatabaseSources {
@@ -70,7 +66,7 @@ pub struct DatabaseSources {
 impl DatabaseSources {
     /// The names of all sources, in the order in which they are fetched.
     pub fn names(&self) -> Vec<String> {
-        self.images().map(|(_, image)| image.to_string()).chain(self.urls().map(|(_, url)| url.to_owned())).collect()
+        self.images().map(|(.., image)| image.to_string()).chain(self.urls().map(|(_, url)| url.to_owned())).collect()
     }
 
     /// The sources of advisories, whose databases must be there before anything is clean.
@@ -79,10 +75,10 @@ impl DatabaseSources {
         trivy.chain(self.osv.iter().map(|url| (DatabaseKind::Osv, url.clone()))).collect()
     }
 
-    /// The sources in registries, whose hosts are upstreams, each with its key in `[va.database]`.
-    pub fn images(&self) -> impl Iterator<Item = (&'static str, &ImageReference)> {
-        let images = [(TRIVY_KEY, &self.trivy), (JAVA_KEY, &self.java)];
-        images.into_iter().filter_map(|(key, image)| Some((key, image.as_ref()?)))
+    /// The sources in registries, whose hosts are upstreams, each with its kind and its key in `[va.database]`.
+    pub fn images(&self) -> impl Iterator<Item = (DatabaseKind, &'static str, &ImageReference)> {
+        let images = [(DatabaseKind::TrivyDb, "trivy", &self.trivy), (DatabaseKind::JavaDb, "java", &self.java)];
+        images.into_iter().filter_map(|(kind, key, image)| Some((kind, key, image.as_ref()?)))
     }
 
     /// The sources on web servers.
@@ -118,8 +114,7 @@ pub fn fetch_databases(
 ) -> Result<Vec<FetchedDatabase>, String> {
     let transport = Transport::new(sources, upstreams.clone())?;
     let mut fetched = Vec::new();
-    for (key, image) in sources.images() {
-        let kind = if key == JAVA_KEY { DatabaseKind::JavaDb } else { DatabaseKind::TrivyDb };
+    for (kind, _, image) in sources.images() {
         let source = image.to_string();
         let outcome = fetch_image(store, &transport, (kind, &source), options, &mut |done| progress(&source, done));
         fetched.push(FetchedDatabase { source, outcome });

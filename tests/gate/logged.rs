@@ -73,15 +73,20 @@ async fn request_lines_say_what_was_decided_and_why() {
     assert!(metrics.contains("pullgate_denied_total{document=\"ClusterImagePolicy/default\"} 1\n"), "{metrics}");
 }
 
-#[tokio::test]
-async fn failed_tls_handshakes_are_logged_with_their_cause() {
-    let registry = TestRegistry::start().await;
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let gate = TestGate::new(&registry, ALLOW_ALL)
+/// A gate with a self-signed certificate, and a log in JSON.
+fn with_tls(registry: &TestRegistry) -> TestGate {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    TestGate::new(registry, ALLOW_ALL)
         .file("tls.crt", &made.cert.pem())
         .file("tls.key", &made.signing_key.serialize_pem())
         .listener("tls = { certificate = \"tls.crt\", key = \"tls.key\" }")
-        .with("[log]\nformat = \"json\"");
+        .with("[log]\nformat = \"json\"")
+}
+
+#[tokio::test]
+async fn failed_tls_handshakes_are_logged_with_their_cause() {
+    let registry = TestRegistry::start().await;
+    let gate = with_tls(&registry);
     let program = Program::start(&gate).await;
     for _ in 0..7 {
         // A request in plain HTTP gets an answer in plain HTTP.
@@ -96,13 +101,8 @@ async fn failed_tls_handshakes_are_logged_with_their_cause() {
 #[tokio::test]
 async fn a_failed_tls_handshake_names_the_client_behind_a_proxy() {
     let registry = TestRegistry::start().await;
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let gate = TestGate::new(&registry, ALLOW_ALL)
-        .file("tls.crt", &made.cert.pem())
-        .file("tls.key", &made.signing_key.serialize_pem())
-        .listener("tls = { certificate = \"tls.crt\", key = \"tls.key\" }")
-        .listener("proxy_header = \"proxy-protocol\"\ntrusted_proxies = [\"127.0.0.1/32\"]")
-        .with("[log]\nformat = \"json\"");
+    let proxied = "proxy_header = \"proxy-protocol\"\ntrusted_proxies = [\"127.0.0.1/32\"]";
+    let gate = with_tls(&registry).listener(proxied);
     let program = Program::start(&gate).await;
     let address = program.url("").split('/').nth(2).unwrap().parse().unwrap();
     raw(address, b"PROXY TCP4 192.0.2.7 127.0.0.1 4711 443\r\nGET /v2/ HTTP/1.1\r\nhost: gate\r\n\r\n").await;

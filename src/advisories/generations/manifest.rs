@@ -43,12 +43,6 @@ impl DatabaseKind {
         }
     }
 
-    /// Whether its databases list vulnerabilities of packages, and not only something about vulnerabilities (KEV, EPSS) or
-    /// about packages.
-    pub(in super::super) fn has_advisories(self) -> bool {
-        matches!(self, Self::Osv | Self::TrivyDb)
-    }
-
     /// What its rows are, in words.
     pub fn rows(self) -> &'static str {
         match self {

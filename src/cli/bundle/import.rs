@@ -16,7 +16,7 @@ use self::session::ImportSession;
 use super::archive::BundleArchive;
 use super::reading::OpenedBundle;
 use crate::api::{BundledImage, ContentQuery, ImportOutcome, ImportRequest, ImportedImage, path};
-use crate::cli::output::counted;
+use crate::cli::output::{counted, print_json};
 use crate::cli::remote::{ContentClient, progress_bar, run_job};
 use crate::cli::{CommandError, Exit, GateArgs, Output, fail};
 use crate::oci::{Digest, MAX_MANIFEST, Manifest};
@@ -90,7 +90,7 @@ pub(super) fn import(args: &ImportArgs) -> Result<Exit, CommandError> {
     match args.output {
         Output::Json => {
             let results: Vec<_> = results.iter().map(|(result, _)| result).collect();
-            println!("{}", serde_json::to_string_pretty(&results).unwrap_or_default());
+            print_json(&results);
         }
         Output::Table => results.iter().for_each(|(result, _)| print(result)),
     }
@@ -130,7 +130,7 @@ fn import_images(
 
 /// Whether an image was imported, and some of its content is gone.
 fn is_lost(result: &ImportedImage, digests: &BTreeSet<Digest>, lost: &BTreeSet<Digest>) -> bool {
-    matches!(result.outcome, ImportOutcome::Imported | ImportOutcome::TagKept) && !digests.is_disjoint(lost)
+    result.outcome.is_available() && !digests.is_disjoint(lost)
 }
 
 /// Writes the trusted roots, or says that there are some.

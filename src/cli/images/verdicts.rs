@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::ImagesArgs;
 use crate::api::{ClientAnswer, ListedChange, OutcomeAnswer, VerdictAnswer, VerdictsAnswer, VerdictsRequest, path};
+use crate::cli::output::print_json;
 use crate::cli::table::table;
 use crate::cli::{Exit, Output, fail, remote};
 use crate::oci::ImageReference;
@@ -24,7 +25,7 @@ pub(super) fn run(args: &ImagesArgs, which: ListedChange, since: Duration) -> Ex
         answer.verdicts.retain(|verdict| name(verdict).is_some_and(|image| image.name.is_selected_by(restrict)));
     }
     match (args.output, which) {
-        (Output::Json, _) => println!("{}", serde_json::to_string_pretty(&answer).unwrap_or_default()),
+        (Output::Json, _) => print_json(&answer),
         (Output::Table, ListedChange::Changed) => print!("{}", changes(&answer.verdicts, args.no_trunc)),
         (Output::Table, ListedChange::WouldDeny) => print!("{}", denials(&answer.verdicts, args.no_trunc)),
     }

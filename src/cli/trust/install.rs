@@ -1,14 +1,14 @@
 //! Puts a trusted root in its place: checked, complete when it gets its name, and on disk before success is reported.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use jiff::Timestamp;
 
 use crate::policy::TrustedRoot;
-use crate::runtime::open_plain_file;
+use crate::runtime::read_plain_file;
 
 /// The largest trusted root, in bytes. Real ones have a few thousand.
 pub(super) const MAX_ROOT: usize = 256 * 1024;
@@ -75,13 +75,7 @@ fn parse(name: &str, bytes: &[u8]) -> Result<TrustedRoot, String> {
 /// # Errors
 /// The file cannot be read, or is larger.
 pub(super) fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
-    let error = |error: io::Error| format!("{}: {error}", path.display());
-    let mut content = Vec::new();
-    open_plain_file(path).map_err(error)?.take(MAX_ROOT as u64 + 1).read_to_end(&mut content).map_err(error)?;
-    if content.len() > MAX_ROOT {
-        return Err(format!("{}: larger than {MAX_ROOT} bytes", path.display()));
-    }
-    Ok(content)
+    read_plain_file(path, MAX_ROOT as u64).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Writes a file atomically and durably. Others may read it: the gate may run as another user, and nothing in it is

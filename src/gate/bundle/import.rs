@@ -56,6 +56,13 @@ pub enum ImportOutcome {
     Undecided,
 }
 
+impl ImportOutcome {
+    /// Whether the image is available, at least by its digest.
+    pub fn is_available(self) -> bool {
+        matches!(self, Self::Imported | Self::TagKept)
+    }
+}
+
 /// The result for one image.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ImportedImage {
@@ -111,8 +118,8 @@ impl Gate {
     /// Imports an image whose content was received. Nothing about a denied image is stored. `caller` is for the audit
     /// record.
     ///
-    /// The lists of what is attached to it, and facts about that, are stored in any case: they are needed to judge. It becomes
-    /// available only together with the image. The caller keeps the content from being evicted (`Cache::hold`).
+    /// The lists of what is attached to it, and facts about that, are stored in any case: they are needed to judge. Its blobs
+    /// become available only together with the image. The caller keeps the content from being evicted (`Cache::hold`).
     ///
     /// # Errors
     /// See [`ImportFailure`].
@@ -125,16 +132,12 @@ impl Gate {
         let target = Target { scope: how.scope.clone(), ..self.router.operator_target(&image.reference())? };
         let (own, mut attached) = self.received(image).await?;
         let left_out = self.leave_foreign(image, &mut attached);
-        let received = (own, attached);
-        let (own, attached) = &received;
         for manifest in own.values().chain(attached.values()) {
             self.resolver.deliver(&target.name, manifest);
         }
-        let mut imported = self.import_delivered(&target, (image, &received), how, caller).await;
+        let mut imported = self.import_delivered(&target, (image, (&own, &attached)), how, caller).await;
         imported.iter_mut().for_each(|result| result.notes.extend_from_slice(&left_out));
-        let is_available =
-            |result: &ImportedImage| matches!(result.outcome, ImportOutcome::Imported | ImportOutcome::TagKept);
-        if !imported.as_ref().is_ok_and(is_available) {
+        if !imported.as_ref().is_ok_and(|result| result.outcome.is_available()) {
             own.keys().for_each(|digest| self.resolver.withdraw(&target.name, *digest));
         }
         imported
@@ -143,7 +146,7 @@ impl Gate {
     async fn import_delivered(
         &self,
         target: &Target,
-        (image, (own, attached)): (&BundledImage, &(Manifests, Manifests)),
+        (image, (own, attached)): (&BundledImage, (&Manifests, &Manifests)),
         how: &BundleImport,
         caller: &str,
     ) -> Result<ImportedImage, ImportFailure> {
@@ -157,7 +160,7 @@ impl Gate {
         let mut notes = image.notes.clone();
         notes.extend(kept);
         self.record_import(&name, image, (outcome, how.dry_run), &reasons, caller).await?;
-        if matches!(outcome, ImportOutcome::Imported | ImportOutcome::TagKept) {
+        if outcome.is_available() {
             let root = &own[&image.digest];
             self.make_available(target, root).await?;
             if outcome == ImportOutcome::Imported

@@ -1,7 +1,7 @@
 //! Tests for how long decisions are kept, and what they take.
 
 use super::*;
-use crate::audit::{Decided, SCHEMA};
+use crate::audit::Decided;
 use crate::oci::ImageName;
 use crate::policy::{self, Admission, Mode, Opinion, Opinions, Selected, Subject};
 use crate::scope::Scope;
@@ -68,25 +68,7 @@ fn a_decision_is_valid_until_something_changes_or_it_expires() {
 fn decisions_share_what_is_not_about_their_image() {
     let answers = WarmAnswers::new(Arc::default(), Tasks::new(), Epoch::new(), Clock::system());
     let keep = |image: &str, decision| {
-        let decided = Decided {
-            schema: SCHEMA,
-            scope: String::new(),
-            endpoint: "manifest",
-            image: image.into(),
-            digest: None,
-            kind: None,
-            skipped: Vec::new(),
-            decision,
-            document: None,
-            rule: None,
-            stage: None,
-            reasons: Vec::new(),
-            exemptions: Vec::new(),
-            would_deny: Vec::new(),
-            warnings: Vec::new(),
-            trust_age_seconds: None,
-            va_age_seconds: None,
-        };
+        let decided = Decided::new("manifest", image.into(), decision);
         let basis = Basis { moment: answers.epoch.moment("a"), time: answers.clock.now() };
         let outcome = refused();
         let record = DecisionText::from(&decided);

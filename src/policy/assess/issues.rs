@@ -183,11 +183,15 @@ impl Weighing<'_> {
         Some(after(start?, length?))
     }
 
+    /// When an issue was found in the image, if the image had been admitted before.
+    fn found_after_admission(&self, issue: &Issue) -> Option<Timestamp> {
+        let admitted = self.past(self.context.history.admitted_since)?;
+        found_in_image(issue, self.context).filter(|found| *found > admitted)
+    }
+
     /// Until when an image that was admitted before an issue was found is served although it counts.
     fn tolerated_until(&self, issue: &Issue) -> Option<Timestamp> {
-        let admitted = self.past(self.context.history.admitted_since)?;
-        let found = found_in_image(issue, self.context).filter(|found| *found > admitted)?;
-        self.end(Some(found), self.rule.admitted_grace).filter(|end| self.context.now < *end)
+        self.end(self.found_after_admission(issue), self.rule.admitted_grace).filter(|end| self.context.now < *end)
     }
 
     /// The earlier of the times at which an issue was published and first found.
@@ -261,22 +265,15 @@ impl Weighing<'_> {
             let unfixed = unfixed.map(|length| ("ignoreUnfixedFor", length, self.known_since(issue)));
             let grace = self.rule.grace.length(severity(self.rule, issue));
             let grace = grace.map(|length| ("grace", length, self.grace_start(issue)));
-            self.ended_admitted(issue).or(unfixed).or(grace)
+            let admitted = self.rule.admitted_grace.zip(self.found_after_admission(issue));
+            let admitted = admitted.map(|(length, found)| ("admittedGrace", length, Some(found)));
+            admitted.or(unfixed).or(grace)
         });
         match ended {
             None => String::new(),
             Some((key, limit, Some(_))) => format!(" after {key} of {}", length(limit)),
             Some((key, _, None)) => format!(" at once, because the time at which {key} begins is not known"),
         }
-    }
-}
-
-impl Weighing<'_> {
-    /// The grace of an image that was admitted before the issue was found, which has ended.
-    fn ended_admitted(&self, issue: &Issue) -> Option<(&'static str, SignedDuration, Option<Timestamp>)> {
-        let admitted = self.past(self.context.history.admitted_since)?;
-        let found = found_in_image(issue, self.context).filter(|found| *found > admitted)?;
-        Some(("admittedGrace", self.rule.admitted_grace?, Some(found)))
     }
 }
 

@@ -66,7 +66,7 @@ impl AdminApi {
             (&Method::POST, path::CACHE_VERIFY) => self.verify(),
             (_, path::CACHE_PINS) => super::pins::answer(&self.gate, &request).await,
             (&Method::POST, path::PREFETCH) => self.prefetch(&request),
-            (_, path) if path.starts_with(BUNDLE) => self.bundle(&request).await,
+            (_, path) if path.starts_with(BUNDLE) => self.bundle(&request).await.unwrap_or_else(|refused| refused),
             (&Method::GET, path) if path.starts_with(path::JOBS) => self.job(path),
             (&Method::POST, path::RELOAD) => self.reload().await,
             (&Method::POST, path::TRUST_FORGET) => self.forget(&request).await,
@@ -75,23 +75,18 @@ impl AdminApi {
         }
     }
 
-    async fn bundle(&self, request: &ApiRequest) -> ApiResponse {
-        let answered = match (&request.method, request.path.as_str()) {
-            (&Method::POST, path::BUNDLE_PLAN) => Ok(self.plan_bundle(request)),
-            (&Method::POST, path::BUNDLE_IMPORT) => Ok(self.import(request)),
-            (&Method::POST, path::BUNDLE_HOLD) => body(request).map(|wanted| self.transfers.begin(&wanted)),
-            (&Method::POST, path::BUNDLE_RELEASE) => body(request).map(|wanted| self.transfers.end(&wanted)),
-            (&Method::POST, path::BUNDLE_MISSING) => match body(request) {
-                Ok(wanted) => Ok(self.transfers.missing(&wanted).await),
-                Err(refused) => Err(refused),
-            },
-            (&Method::POST, path::BUNDLE_ADVISORIES) => match body(request) {
-                Ok(about) => Ok(self.transfers.advisories(&about, request.caller).await),
-                Err(refused) => Err(refused),
-            },
-            _ => Err(unsupported(request)),
-        };
-        answered.unwrap_or_else(|refused| refused)
+    async fn bundle(&self, request: &ApiRequest) -> Result<ApiResponse, ApiResponse> {
+        Ok(match (&request.method, request.path.as_str()) {
+            (&Method::POST, path::BUNDLE_PLAN) => self.plan_bundle(request),
+            (&Method::POST, path::BUNDLE_IMPORT) => self.import(request),
+            (&Method::POST, path::BUNDLE_HOLD) => self.transfers.begin(&body(request)?),
+            (&Method::POST, path::BUNDLE_RELEASE) => self.transfers.end(&body(request)?),
+            (&Method::POST, path::BUNDLE_MISSING) => self.transfers.missing(&body(request)?).await,
+            (&Method::POST, path::BUNDLE_ADVISORIES) => {
+                self.transfers.advisories(&body(request)?, request.caller).await
+            }
+            _ => unsupported(request),
+        })
     }
 
     async fn images(&self, request: &ApiRequest) -> ApiResponse {
@@ -128,9 +123,9 @@ impl AdminApi {
     }
 
     async fn forget(&self, request: &ApiRequest) -> ApiResponse {
-        let wanted: ForgetRequest = match serde_json::from_slice(&request.body) {
+        let wanted: ForgetRequest = match body(request) {
             Ok(wanted) => wanted,
-            Err(error) => return ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
+            Err(refused) => return refused,
         };
         match api::forget(&self.gate, &wanted, &request.caller.to_string()).await {
             Ok(forgotten) => ApiResponse::new(StatusCode::OK, &forgotten),
@@ -213,9 +208,9 @@ impl AdminApi {
     }
 
     fn scan(&self, request: &ApiRequest) -> ApiResponse {
-        let scan: CheckRequest = match serde_json::from_slice(&request.body) {
+        let scan: CheckRequest = match body(request) {
             Ok(scan) => scan,
-            Err(error) => return ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
+            Err(refused) => return refused,
         };
         let gate = self.gate.clone();
         begun(self.jobs.start(|job| async move {

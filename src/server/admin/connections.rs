@@ -27,15 +27,15 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same on a reserved connection, which also stays open no longer without a request.
 const RESERVED_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The delay after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
+
 /// The connections of one listener.
 pub(super) struct AdminConnections {
     usual: Capacity,
     reserved: Capacity,
     addresses: AddressCounts,
 }
-
-/// The delay after a failed accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 
 type AddressCounts = Arc<Mutex<HashMap<IpAddr, usize>>>;
 
@@ -67,26 +67,26 @@ impl AdminConnections {
             && let Ok(permit) = self.usual.connections.clone().try_acquire_owned()
         {
             let capacity = self.usual.clone();
-            return ConnectionPlace { capacity, is_reserved: false, _permit: Some(permit), _share: Some(share) };
+            return ConnectionPlace { capacity, _permit: Some(permit), share: Some(share) };
         }
         // The semaphore is never closed.
         let permit = self.reserved.connections.clone().acquire_owned().await.ok();
-        ConnectionPlace { capacity: self.reserved.clone(), is_reserved: true, _permit: permit, _share: None }
+        ConnectionPlace { capacity: self.reserved.clone(), _permit: permit, share: None }
     }
 }
 
 /// The place of a connection, until it is dropped.
 pub(super) struct ConnectionPlace {
     pub(super) capacity: Capacity,
-    is_reserved: bool,
     _permit: Option<OwnedSemaphorePermit>,
-    _share: Option<AddressShare>,
+    /// `None` on a reserved connection.
+    share: Option<AddressShare>,
 }
 
 impl ConnectionPlace {
     /// Whether a path is answered on this connection.
     fn answers(&self, path: &str) -> bool {
-        !self.is_reserved || matches!(path, "/livez" | "/readyz")
+        self.share.is_some() || matches!(path, "/livez" | "/readyz")
     }
 
     /// The answer, if a path is not answered on this connection.

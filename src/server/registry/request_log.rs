@@ -135,7 +135,7 @@ pub(super) struct RequestLog {
     waited: Duration,
     trace: RequestTrace,
     export: Option<TraceExport>,
-    /// The path of the endpoint with placeholders; `None` if the path is none of the API.
+    /// The path of the endpoint with placeholders; `None` if the path is not part of the API.
     route: Option<&'static str>,
     request_id: String,
     client: Arc<str>,

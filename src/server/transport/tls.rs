@@ -64,8 +64,19 @@ impl LoadedTls {
     /// Loads the files. Fails if the certificate is not valid at `now`, because no client could use it.
     fn load(config: TlsConfig, http2: bool, now: Timestamp) -> Result<Self, TlsError> {
         let files = TlsFiles::read(&config)?;
+        let digest = files.digest();
+        Self::of((&files, digest), config, http2, now)
+    }
+
+    /// The same with the files, and their digest.
+    fn of(
+        (files, digest): (&TlsFiles, [u8; 32]),
+        config: TlsConfig,
+        http2: bool,
+        now: Timestamp,
+    ) -> Result<Self, TlsError> {
         let (server, validity) = files.build(&config, http2, now)?;
-        Ok(Self { state: TlsState { server: Arc::new(server), config }, digest: files.digest(), validity })
+        Ok(Self { state: TlsState { server: Arc::new(server), config }, digest, validity })
     }
 }
 
@@ -106,14 +117,12 @@ impl Tls {
     pub(super) fn reload(&self, now: Timestamp) -> Result<Option<CertificateValidity>, TlsError> {
         let config = self.current().config.clone();
         let files = TlsFiles::read(&config)?;
-        let (digest, validity) = *self.loaded();
-        if digest == files.digest() {
+        let ((digest, validity), new) = (*self.loaded(), files.digest());
+        if digest == new {
             validity.check(&config.certificate, now)?;
             return Ok(None);
         }
-        let (server, validity) = files.build(&config, self.http2, now)?;
-        let state = TlsState { server: Arc::new(server), config };
-        Ok(Some(self.replace(LoadedTls { state, digest: files.digest(), validity })))
+        LoadedTls::of((&files, new), config, self.http2, now).map(|loaded| Some(self.replace(loaded)))
     }
 
     fn loaded(&self) -> MutexGuard<'_, ([u8; 32], CertificateValidity)> {

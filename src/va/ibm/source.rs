@@ -50,11 +50,14 @@ impl IbmSource {
             true => VaEvidence::Unavailable { why: why.into() },
             false => VaEvidence::Pending { why: why.into() },
         };
-        Arc::new(Observed { value, at: self.clock.now(), until: None })
+        self.observed(value)
     }
 
     fn unavailable(&self, why: &str) -> Arc<Observed<VaEvidence>> {
-        let value = VaEvidence::Unavailable { why: why.into() };
+        self.observed(VaEvidence::Unavailable { why: why.into() })
+    }
+
+    fn observed(&self, value: VaEvidence) -> Arc<Observed<VaEvidence>> {
         Arc::new(Observed { value, at: self.clock.now(), until: None })
     }
 }
