@@ -1,6 +1,6 @@
 //! Restarts the real program under load, and no pull fails: by a new process that takes over from the old one, and by
-//! socket activation. What the program tells the service manager. It starts on the state of the first release, and refuses that of
-//! a newer one.
+//! socket activation. Also: what the program tells the service manager, and that it starts on the state of the first release and
+//! refuses that of a newer one.
 //!
 //! `PULLGATE_RESTARTS` sets the number of take-overs under load.
 

@@ -7,7 +7,7 @@ use std::process::Output;
 
 use http::StatusCode;
 use pullgate::oci::Digest;
-use pullgate::sample::image::{Built, Image, Layer, Tree};
+use pullgate::sample::image::{Built, Image, Layer, Tree, noise};
 use pullgate::sample::{Fault, On};
 use serde_json::{Value, json};
 
@@ -83,6 +83,7 @@ async fn images_are_judged_and_served_where_there_is_no_route_to_their_registry(
         acts.iter().any(|act| act["decision"] == decision && act["image"] == image && act["client"] != "")
     };
     assert!(decided("import", images[0]) && decided("import-denied", images[1]), "{acts:?}");
+    assert!(acts.iter().any(|act| act["decision"] == "import-attached"), "{acts:?}");
     let gate = made.start().await;
     check(&gate).await;
     // Again: everything is there already.
@@ -482,11 +483,9 @@ async fn an_image_that_is_listed_as_attached_does_not_become_available() {
     assert!(text(&done).contains("it has no images"), "{}", text(&done));
 }
 
-/// Layers that cannot be compressed.
-fn noise(seed: u64, size: usize) -> Built {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(size).collect();
-    Image::linux_amd64().layer(Layer::gzip(&Tree::new().file("noise", bytes))).build()
+/// An image whose layer cannot be compressed.
+fn incompressible(seed: u64) -> Built {
+    Image::linux_amd64().layer(Layer::gzip(&Tree::new().file("noise", noise(700_000, seed)))).build()
 }
 
 /// An import that says that an image is imported has it complete, whatever the size of the cache; and what was imported
@@ -494,7 +493,7 @@ fn noise(seed: u64, size: usize) -> Built {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_import_evicts_nothing_that_only_an_import_can_bring() {
     let (registry, nowhere, folder) = (TestRegistry::start().await, TestRegistry::start().await, temp_dir());
-    let images: Vec<Built> = (0..6).map(|number| noise(number, 700_000)).collect();
+    let images: Vec<Built> = (0..6).map(incompressible).collect();
     for (number, image) in images.iter().enumerate() {
         registry.push("library/app", Some(&number.to_string()), image);
     }

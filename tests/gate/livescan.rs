@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 
 use crate::commands::{pullgate, text};
 use crate::harness::{ALLOW_ALL, Gate, HOST, TestGate, policy};
-use crate::scanner::{SCANNED, distribution, image, import, python, until_open};
+use crate::scanner::{SCANNED, distribution, image, import, import_from, python, until_open};
 use crate::support::{TestRegistry, request, soon};
 
 /// An OSV record: versions of a package of PyPI before 2.2.28 are vulnerable.
@@ -261,14 +261,10 @@ async fn advisories_that_are_refused_change_nothing() {
     let gate = scanning(&registry, &log).await;
     assert_eq!(gate.get("/team/app/manifests/1").await.status, 200);
     assert_eq!(gate.get("/team/old/manifests/1").await.status, 403, "PYSEC-1");
-    let refused = async |name: &str, hint: &str| {
-        let (config, source) = (gate.file("pullgate.toml"), gate.file(name));
-        let command = move || {
-            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pullgate"));
-            command.args(["db", "import", "--config"]).arg(config).arg(source).output().expect("it runs")
-        };
-        let output = soon(tokio::task::spawn_blocking(command)).await.expect("it ends");
-        assert!(!output.status.success() && text(&output).contains(hint), "{name}: {}", text(&output));
+    let refused = async |source: &'static str, hint: &str| {
+        let folder = gate.file("");
+        let output = soon(tokio::task::spawn_blocking(move || import_from(&folder, source))).await.expect("it ends");
+        assert!(!output.status.success() && text(&output).contains(hint), "{source}: {}", text(&output));
     };
     // Rolled back: without the record that is in use, and with one about the image that is served.
     let older = gate.file("older");

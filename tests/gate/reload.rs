@@ -144,11 +144,9 @@ async fn what_needs_a_restart_is_named_until_it_is_as_it_was() {
 
 /// Writes a new certificate for `localhost`, and its key, next to the configuration.
 fn write_certificate(folder: &std::path::Path, name: &str) {
-    let key = rcgen::KeyPair::generate().expect("a key");
-    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-    let certificate = params.self_signed(&key).expect("a certificate");
-    std::fs::write(folder.join(format!("{name}.crt")), certificate.pem()).expect("a file");
-    std::fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).expect("a file");
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    std::fs::write(folder.join(format!("{name}.crt")), made.cert.pem()).expect("a file");
+    std::fs::write(folder.join(format!("{name}.key")), made.signing_key.serialize_pem()).expect("a file");
 }
 
 /// Connects as a client that trusts only this certificate.

@@ -36,8 +36,13 @@ pub(crate) fn records(folder: &Path) {
 }
 
 pub(crate) fn import(folder: &Path) -> Output {
+    import_from(folder, "records")
+}
+
+/// Imports a file or a directory of the folder.
+pub(crate) fn import_from(folder: &Path, source: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pullgate"));
-    command.args(["db", "import", "--config"]).arg(folder.join("pullgate.toml")).arg(folder.join("records"));
+    command.args(["db", "import", "--config"]).arg(folder.join("pullgate.toml")).arg(folder.join(source));
     command.output().expect("it runs")
 }
 
@@ -363,17 +368,22 @@ async fn an_exploited_vulnerability_in_a_report_counts() {
     assert_eq!(gate.get("/team/app/manifests/1").await.status, 200);
     let imported = soon(tokio::task::spawn_blocking(move || import(&folder))).await.expect("it ends");
     assert!(imported.status.success(), "{}", text(&imported));
+    let reason = denied_as_exploited(&gate).await;
+    assert!(reason.contains("CVE-2024-1234"), "{reason}");
+}
+
+/// Waits until the image is denied because of what CISA's catalogue says, or because it says nothing. Returns the reason.
+async fn denied_as_exploited(gate: &Gate) -> String {
     let denied = async {
         loop {
             let answer = gate.get("/team/app/manifests/1").await;
-            if answer.status == 403 {
-                return answer.text().to_owned();
+            if answer.status == 403 && answer.text().contains("exploited") {
+                return answer.text();
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let reason = soon(denied).await;
-    assert!(reason.contains("CVE-2024-1234") && reason.contains("exploited"), "{reason}");
+    soon(denied).await
 }
 
 /// A feed that cannot be read says nothing, also under a rule that admits incomplete reports.
@@ -397,16 +407,7 @@ async fn a_damaged_feed_counts_as_missing() {
     // A newer report, so that the catalogue is asked again.
     let report = fs::read_to_string(gate.file("reports/app.json")).expect("a report");
     fs::write(gate.file("reports/app.json"), report.replace("2026-05-02", "2026-05-03")).expect("a report");
-    let denied = async {
-        loop {
-            let answer = gate.get("/team/app/manifests/1").await;
-            if answer.status == 403 && answer.text().contains("exploited") {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    soon(denied).await;
+    denied_as_exploited(&gate).await;
 }
 
 /// The files of this name below a folder.

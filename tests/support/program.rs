@@ -117,8 +117,8 @@ impl Program {
         soon(self.child.wait()).await.expect("it can be waited for")
     }
 
-    /// Checks that all sockets and the files of the state directory are closed in the programs that this one starts. Descriptors from 100 on are those of
-    /// the test.
+    /// Checks that programs that this one starts inherit neither its sockets nor the files of its state directory. Descriptors
+    /// from 100 on are those of the test.
     pub(crate) fn assert_children_inherit_nothing(&self) {
         let state = self.log.with_file_name("state");
         let folder = PathBuf::from(format!("/proc/{}", self.id()));

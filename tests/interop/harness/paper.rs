@@ -142,6 +142,16 @@ impl Machine {
         &mut gate.expect("a running gate").daemon
     }
 
+    /// Polls until the probe has a value; panics with the gate's log if that ends or time runs out.
+    pub(crate) fn wait_for<T>(&mut self, configuration: &str, probe: impl Fn(&Self) -> Option<T>) -> T {
+        let configuration = self.dir().join(configuration);
+        let place = self.gates.iter().position(|gate| gate.configuration == configuration).expect("a running gate");
+        let mut gate = self.gates.remove(place);
+        let found = gate.daemon.wait_for(|| probe(self));
+        self.gates.push(gate);
+        found
+    }
+
     /// Stops a gate, and waits until it has ended.
     pub(crate) fn stop(&mut self, configuration: &str) {
         let configuration = self.dir().join(configuration);

@@ -12,8 +12,7 @@ use crate::harness::Machine;
 /// Waits until the audit file has a record that contains this text: records are written a moment after the response.
 fn recorded(machine: &mut Machine, text: &str) {
     let audit = machine.dir().join("gate/state/audit.jsonl");
-    let written = || fs::read_to_string(&audit).ok().filter(|records| records.contains(text));
-    machine.gate(CONFIGURATION).wait_for(written);
+    machine.wait_for(CONFIGURATION, |_| fs::read_to_string(&audit).ok().filter(|records| records.contains(text)));
 }
 
 #[test]
@@ -61,7 +60,7 @@ fn decide_by_the_reports_of_a_scanner() {
     let unscanned = walk.machine.sh(&format!("curl -s {SIGNED}")).text();
     walk.machine.write("gate/reports/app.json", &report(&shop.elsewhere.signed.to_string()).to_string());
     let admitted = |machine: &Machine| (status(machine, SIGNED) == "200").then_some(());
-    wait(walk.machine, admitted);
+    walk.machine.wait_for(CONFIGURATION, admitted);
     let said = walk.take_with("text", "UNSCANNED");
     assert!(unscanned.contains(said.text.trim()), "{unscanned}");
     let logged = walk.take_with("text", "INFO vulnerability reports changed");
@@ -74,21 +73,8 @@ fn decide_by_the_reports_of_a_scanner() {
         let ready = machine.sh("curl -s 'http://127.0.0.1:5001/readyz?verbose'").text();
         ready.contains("[-]va").then_some(())
     };
-    wait(walk.machine, degraded);
+    walk.machine.wait_for(CONFIGURATION, degraded);
     walk.finish();
-}
-
-/// Polls the machine until the probe has a value.
-fn wait<T>(machine: &mut Machine, probe: impl Fn(&Machine) -> Option<T>) -> T {
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    loop {
-        if let Some(found) = probe(machine) {
-            return found;
-        }
-        let log = machine.gate(CONFIGURATION).log();
-        assert!(std::time::Instant::now() < end, "nothing happened within the time limit:\n{log}");
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
 }
 
 /// A report as Trivy writes it, with an issue that the policy of the page admits.
@@ -178,7 +164,8 @@ fn upgrade_and_go_back() {
     assert!(walk.machine.sh(ready).text().contains("readyz: ready"));
     let draining = walk.take_with("console", "readyz");
     walk.machine.gate(CONFIGURATION).signal(Signal::TERM);
-    wait(walk.machine, |machine| (status(machine, "http://127.0.0.1:5001/readyz") == "503").then_some(()));
+    walk.machine
+        .wait_for(CONFIGURATION, |machine| (status(machine, "http://127.0.0.1:5001/readyz") == "503").then_some(()));
     walk.run(&draining);
     walk.machine.gate(CONFIGURATION).signal(Signal::TERM);
     walk.machine.stop(CONFIGURATION);

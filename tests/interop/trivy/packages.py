@@ -180,7 +180,8 @@ def java(scanners):
         ('app/pom.xml', '<project><groupId>g</groupId><artifactId>x</artifactId><version>1</version></project>'),
     ]
     scanners.compare('java', [files])
-    scanners.compare('java-checksum', [[('opt/renamed.jar', programs.PUBLISHED), ('opt/w.war', zipped([manifest(), ('WEB-INF/lib/tool.jar', programs.PUBLISHED)]))]])
+    nested = zipped([manifest(), ('WEB-INF/lib/tool.jar', programs.PUBLISHED)])
+    scanners.compare('java-checksum', [[('opt/renamed.jar', programs.PUBLISHED), ('opt/w.war', nested)]])
     files = [
         ('opt/vendor-1.0.jar', zipped([manifest(Implementation_Vendor_Id='org.m', Implementation_Title='vendor', Implementation_Version='1.0')])),
         ('opt/bundle-1.0.jar', zipped([manifest(Bundle_SymbolicName='org.m.bundle', Bundle_Version='1.0.0', Bundle_Name='x')])),
