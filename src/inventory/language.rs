@@ -158,7 +158,37 @@ impl LanguageFile {
             Self::Npm => read_text(npm::read),
             Self::Python => read_text(python::read),
         }
+        self.read_whatever_the_name(path, content, size, spool, &mut found);
         found
+    }
+
+    /// Reads what the name does not say: a program runs under any name, and Java and Python load an archive that follows a
+    /// program.
+    fn read_whatever_the_name(
+        self,
+        path: &str,
+        content: &mut dyn ReadSeek,
+        size: u64,
+        spool: &Spool<'_>,
+        found: &mut LanguagePackages,
+    ) {
+        let Some(kind) = Self::by_content(&window::read_up_to(content, 0, 4096).unwrap_or_default()) else {
+            return;
+        };
+        if kind == Self::Executable && self != Self::Executable {
+            executable::read(path, content, size, found);
+        }
+        if self != Self::Archive {
+            archive::read(path, content, size, spool, found);
+        }
+    }
+
+    /// What a file with these first bytes is, whatever its name: a program or an archive. `None` for anything else.
+    pub(super) fn by_content(first_bytes: &[u8]) -> Option<Self> {
+        if executable::is_executable(first_bytes) {
+            return Some(Self::Executable);
+        }
+        first_bytes.starts_with(zip::FIRST_ENTRY).then_some(Self::Archive)
     }
 }
 

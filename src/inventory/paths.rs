@@ -57,6 +57,16 @@ pub(super) fn path_text(written: &[u8]) -> String {
     text
 }
 
+/// Why a link is not followed: see [`goes_back`].
+pub(super) const GOES_BACK: &str = "the target of a link leads through `..`";
+
+/// Whether `..` follows a directory in the target of a link. If that directory is a link itself, `..` is the directory above
+/// where it leads (path_resolution(7)), and not the one above its name. No packager writes such links.
+pub(super) fn goes_back(target: &str) -> bool {
+    let mut parts = target.split('/').filter(|part| !matches!(*part, "" | ".")).skip_while(|part| *part == "..");
+    parts.any(|part| part == "..")
+}
+
 /// The path that a symbolic link at `link` leads to. Both are texts of paths.
 pub(super) fn target_of(link: &str, target: &str) -> String {
     let base = if target.starts_with('/') { "" } else { parent(link) };
@@ -68,10 +78,12 @@ pub(super) fn target_of(link: &str, target: &str) -> String {
 pub(super) fn follow_links<'a>(path: &str, link_at: impl Fn(&str) -> Option<&'a str>) -> Result<String, &'static str> {
     let mut path = path.to_owned();
     for _ in 0..=MAX_LINKS {
-        let link = self_and_ancestors(parent(&path))
-            .find_map(|above| link_at(above).map(|target| (above.len(), target_of(above, target))));
-        let Some((length, target)) = link else { return Ok(path) };
-        path = format!("{target}{}", &path[length..]).trim_start_matches('/').to_owned();
+        let link = self_and_ancestors(parent(&path)).find_map(|above| link_at(above).map(|target| (above, target)));
+        let Some((above, target)) = link else { return Ok(path) };
+        if goes_back(target) {
+            return Err(GOES_BACK);
+        }
+        path = format!("{}{}", target_of(above, target), &path[above.len()..]).trim_start_matches('/').to_owned();
         if path.len() > MAX_TEXT || path.split('/').count() > MAX_DEPTH {
             return Err("a link leads to a path that is too long");
         }
@@ -194,6 +206,16 @@ mod tests {
     }
 
     #[test]
+    fn only_leading_steps_back_are_certain() {
+        for target in ["../x", "../../usr/lib", "/../x", "./../x", "x", "/", "..", "a..b/c", ".../x"] {
+            assert!(!goes_back(target), "{target}");
+        }
+        for target in ["x/..", "a/../b", "../a/../b", "/opt/link/../../usr", "a/./../b"] {
+            assert!(goes_back(target), "{target}");
+        }
+    }
+
+    #[test]
     fn links_are_followed_within_limits() {
         let follow = |path: &str, links: &[(&'static str, &'static str)]| {
             let links: std::collections::BTreeMap<_, _> = links.iter().copied().collect();
@@ -203,6 +225,7 @@ mod tests {
         assert_eq!(follow("a", &[("a", "x")]).as_deref(), Ok("a"), "the last part is not followed");
         assert!(follow("a/b", &[("a", "b"), ("b", "a")]).is_err());
         assert!(follow("a/b", &[("a", "a/x/x/x/x")]).is_err());
+        assert_eq!(follow("a/b", &[("a", "x/../y")]), Err(GOES_BACK), "x may be a link");
     }
 
     #[test]

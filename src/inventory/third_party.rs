@@ -45,7 +45,23 @@ const DEB_MAINTAINERS: &[&str] = &[
     "support@influxdb.com",
 ];
 
+/// The ends of addresses of maintainers of Debian and Ubuntu.
+const DEB_ADDRESSES: &[&str] = &["debian.org", "debian.net", "ubuntu.com", "canonical.com"];
+
 impl InstalledPackage {
+    /// Whether somebody else may have built the package: what is known about it does not show that the distribution did.
+    /// Many people maintain packages of Debian under addresses of their own, and vendors that nobody has listed build
+    /// packages, too. Theirs often have versions without a revision of Debian, which Debian itself uses for its own
+    /// programs alone.
+    pub(super) fn may_be_third_party(&self) -> bool {
+        let is_of_debian = |maintainer: &str| {
+            let address = maintainer.trim_end_matches('>');
+            self.version.contains('-') || DEB_ADDRESSES.iter().any(|known| address.ends_with(known))
+        };
+        let maintainer = self.vendor.as_deref().filter(|_| self.ecosystem == Ecosystem::Deb);
+        self.is_third_party() || maintainer.is_some_and(|maintainer| !is_of_debian(maintainer))
+    }
+
     /// Whether the package was not built by the distribution. A distribution's advisories do not cover such packages, and
     /// the packages of programming languages that they contain are judged by themselves.
     pub fn is_third_party(&self) -> bool {
@@ -65,6 +81,24 @@ impl InstalledPackage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packages_without_a_revision_and_an_address_of_the_distribution_may_be_anybodys() {
+        for (ecosystem, vendor, version, may_be_third_party) in [
+            (Ecosystem::Deb, Some("Kohsuke Kawaguchi <kk@kohsuke.org>"), "2.426.1", true),
+            (Ecosystem::Deb, Some("Somebody <me@example.org>"), "1.0-1", false),
+            (Ecosystem::Deb, Some("Anibal Monsalve Salazar <anibal@debian.org>"), "0.0.17", false),
+            (Ecosystem::Deb, Some("APT Development Team <deity@lists.debian.org>"), "2.6.1", false),
+            (Ecosystem::Deb, Some("Ubuntu Developers <ubuntu-devel-discuss@lists.ubuntu.com>"), "2.7", false),
+            (Ecosystem::Deb, Some("Docker <support@docker.com>"), "1-1", true),
+            (Ecosystem::Apk, None, "1", false),
+            (Ecosystem::Rpm, Some("Red Hat, Inc."), "1-1.el9", false),
+        ] {
+            let vendor = vendor.map(str::to_owned);
+            let package = InstalledPackage { vendor, ..InstalledPackage::new(ecosystem, "x".into(), version.into()) };
+            assert_eq!(package.may_be_third_party(), may_be_third_party, "{package:?}");
+        }
+    }
 
     #[test]
     fn packages_of_the_distribution_are_told_from_others() {

@@ -60,7 +60,7 @@ pub(super) struct LayerReadings {
 impl LayerReadings {
     /// `scratch` is the directory in which large files of a layer are kept while they are examined.
     pub(super) fn new(scratch: PathBuf, store: &FactStore, clock: &Clock, tasks: &Tasks) -> Self {
-        let readings = Memo::new("layer-5", store.clone(), clock.clone(), tasks.clone());
+        let readings = Memo::new("layer-6", store.clone(), clock.clone(), tasks.clone());
         Self { readings: Arc::new(readings), store: store.clone(), clock: clock.clone(), scratch }
     }
 

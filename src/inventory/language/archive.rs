@@ -5,6 +5,7 @@
 //! artifact, also for those that were merged into it. Where they are missing, the manifest or the file name
 //! (`NAME-VERSION.jar`) suggest an artifact, whose advisories are found, but they prove nothing: such an archive of classes
 //! has no name, and is kept by its checksum, by which published archives are known.
+//! Packages of Node.js count in the folder `node_modules/` of an archive: Yarn keeps each package in one.
 //! Distributions of Python count in any archive: Jython loads them from jars.
 
 use std::cell::Cell;
@@ -15,7 +16,7 @@ use crate::inventory::{ArchiveChecksum, ReadSeek};
 
 use super::text::decode;
 use super::zip::{self, ZipBudget, ZippedFile};
-use super::{LanguagePackages, python, split_path};
+use super::{LanguagePackages, npm, python, split_path};
 
 use artifacts::Artifacts;
 
@@ -44,16 +45,17 @@ const EXTENSIONS: [&str; 7] = ["ear", "egg", "jar", "par", "pex", "pyz", "war"];
 const INNER_EXTENSIONS: [&str; 10] = ["aar", "hpi", "jmod", "jpi", "kar", "nar", "rar", "sar", "whl", "zip"];
 
 /// Whether this is an archive that programs are loaded from: by its extension, or an archive that starts with the entry
-/// `META-INF/`, as the `jar` tool writes it, or has no extension, because Java loads an archive whatever its name. A script
-/// may start the archive that follows it in the same file.
+/// `META-INF/`, as the `jar` tool writes it, or `node_modules/`, as Yarn does, or has no extension, because Java loads an
+/// archive whatever its name. A script may start the archive that follows it in the same file.
 pub(super) fn is_archive(path: &str, first_bytes: &[u8]) -> bool {
-    let is_jar = || {
-        let has_manifest = first_bytes.get(30..).is_some_and(|name| name.starts_with(b"META-INF/"));
-        has_manifest || !split_path(path).1.contains('.')
+    let is_loaded = || {
+        let first_name = first_bytes.get(30..).unwrap_or_default();
+        let is_known = [&b"META-INF/"[..], MODULES.as_bytes()].iter().any(|folder| first_name.starts_with(folder));
+        is_known || !split_path(path).1.contains('.')
     };
     has_extension(path, &EXTENSIONS)
         || first_bytes.starts_with(b"#!")
-        || (first_bytes.starts_with(b"PK\x03\x04") && is_jar())
+        || (first_bytes.starts_with(zip::FIRST_ENTRY) && is_loaded())
 }
 
 fn has_extension(path: &str, known: &[&str]) -> bool {
@@ -96,6 +98,9 @@ fn read_archive(
                 // A project file that cannot be read hides no package.
                 let text = entry.read(content, budget, MAX_TEXT).unwrap_or_default();
                 artifacts.pom(&entry.name, &decode(&text), found.limits.bytes)
+            }
+            Some(ArchiveKind::Module) => {
+                entry.read(content, budget, MAX_TEXT).map(|text| npm::read(path, &decode(&text), found))
             }
             Some(ArchiveKind::Distribution) => entry
                 .read(content, budget, MAX_TEXT)
@@ -160,6 +165,8 @@ enum ArchiveKind {
     /// The metadata of a distribution of Python.
     Distribution,
     Manifest,
+    /// The `package.json` of a package of Node.js.
+    Module,
     /// The project file of Maven: its path names the artifact.
     Pom,
     Properties,
@@ -172,6 +179,7 @@ impl ArchiveKind {
             // Those of other folders describe something else.
             "MANIFEST.MF" if name.eq_ignore_ascii_case("META-INF/MANIFEST.MF") => Some(Self::Manifest),
             "pom.xml" if name.starts_with(MAVEN) => Some(Self::Pom),
+            "package.json" if name.starts_with(MODULES) => Some(Self::Module),
             _ if python::is_metadata(name) => Some(Self::Distribution),
             _ => {
                 let is_archive = has_extension(name, &EXTENSIONS) || has_extension(name, &INNER_EXTENSIONS);
@@ -181,5 +189,7 @@ impl ArchiveKind {
     }
 }
 
+/// The folder in which Yarn puts a package that Node.js loads from an archive (Plug'n'Play).
+const MODULES: &str = "node_modules/";
 /// The folder that Maven adds to archives: it contains `GROUP/NAME/pom.properties` and `GROUP/NAME/pom.xml`.
 const MAVEN: &str = "META-INF/maven/";

@@ -18,6 +18,9 @@ const HEADER: u64 = 32;
 /// How much is searched for it at a time, in bytes.
 const CHUNK: u64 = 1 << 20;
 
+/// Why a Go program may contain modules that are not listed.
+const WITHOUT_MODULES: &str = "a Go program that does not state its modules";
+
 /// The longest text in it, in bytes. A thousand modules are 100 KiB.
 const MAX_TEXT: u64 = 16 << 20;
 
@@ -27,10 +30,13 @@ type PackagedTexts = (Vec<u8>, Vec<u8>);
 /// Reads the modules that were compiled in, the main module, and the standard library as `stdlib`.
 pub(super) fn read(path: &str, executable: &mut Executable<'_>, found: &mut LanguagePackages) {
     match build_info(executable) {
-        Ok(Some((version, modules))) => add_modules(path, &version, &modules, found),
-        Ok(None) if executable.is_from_go() => {
-            found.problem("a Go program that does not state its modules".to_owned());
+        Ok(Some((version, modules))) => {
+            add_modules(path, &version, &modules, found);
+            if !states_modules(&modules) {
+                found.problem(WITHOUT_MODULES.to_owned());
+            }
         }
+        Ok(None) if executable.is_from_go() => found.problem(WITHOUT_MODULES.to_owned()),
         Ok(None) => {}
         Err(problem) => found.problem(problem),
     }
@@ -137,6 +143,13 @@ fn unframed(modules: &[u8]) -> Option<&[u8]> {
         _ if modules.len() < 33 || modules[modules.len() - 17] != b'\n' => None,
         _ => Some(&modules[16..modules.len() - 16]),
     }
+}
+
+/// Whether the text says which modules were compiled in. Builds without modules (`GO111MODULE=off`, as Debian builds its
+/// packages and Docker its programs, and Bazel) contain those that were in the source directory, and list none. Only the
+/// programs of the toolchain (`cmd/…`) are known to consist of the standard library.
+fn states_modules(text: &str) -> bool {
+    text.lines().any(|line| ["mod\t", "dep\t", "path\tcmd/"].iter().any(|start| line.starts_with(start)))
 }
 
 /// Adds the modules.

@@ -13,6 +13,8 @@ use crate::inventory::spool::Spool;
 
 use super::window::{Integers, Window, read_at, read_up_to};
 
+/// What the header of an entry starts with; most archives start with one.
+pub(super) const FIRST_ENTRY: &[u8] = b"PK\x03\x04";
 /// The end record without its comment, and the longest comment.
 const END: usize = 22;
 const MAX_COMMENT: u64 = 0xffff;
@@ -168,7 +170,7 @@ fn find_directory(content: &mut dyn ReadSeek, size: u64) -> Result<Option<Archiv
         }
         chosen = Some((directory, is_exact));
     }
-    if chosen.is_none() && read_up_to(content, 0, 4).is_some_and(|start| start == *b"PK\x03\x04") {
+    if chosen.is_none() && read_up_to(content, 0, 4).is_some_and(|start| start == FIRST_ENTRY) {
         return Err("the archive has no directory".to_owned());
     }
     Ok(chosen.map(|(directory, _)| directory))
@@ -212,7 +214,7 @@ impl ZippedFile {
             return Err(problem("is encrypted"));
         }
         let differs = || problem("has another local header");
-        let header = read_at(content, self.header_at, LOCAL).filter(|header| header.starts_with(b"PK\x03\x04"));
+        let header = read_at(content, self.header_at, LOCAL).filter(|header| header.starts_with(FIRST_ENTRY));
         let header = header.ok_or_else(differs)?;
         let fields = Integers { bytes: &header, big_endian: false };
         let field = |at: usize| fields.u16(at).ok_or_else(differs);

@@ -16,6 +16,9 @@ const WITHOUT_LIST: [&str; 3] = [
     "usr/lib/python2.7/wsgiref.egg-info",
 ];
 
+/// Folders in which Debian's own packages have no files (Debian Policy 9.1, FHS 3.0).
+const LOCAL: [&str; 4] = ["home/", "opt/", "srv/", "usr/local/"];
+
 /// The maximum number of files. A file beyond may be reported twice, but is not missed.
 const MAX_FILES: usize = 4_000_000;
 
@@ -44,12 +47,13 @@ impl OwnedFiles {
         let list = self.lists.entry(name.to_owned()).or_default();
         let files = &files[..files.len().min(MAX_FILES.saturating_sub(self.count))];
         self.count += files.len();
-        files.iter().for_each(|file| list.insert(&path_text(file.as_bytes())));
+        let files = files.iter().filter(|file| !LOCAL.iter().any(|folder| file.starts_with(folder)));
+        files.for_each(|file| list.insert(&path_text(file.as_bytes())));
     }
 
     /// Adds packages of dpkg.
     pub(super) fn add_packages(&mut self, packages: &[InstalledPackage]) {
-        for package in packages.iter().filter(|package| !package.is_third_party()) {
+        for package in packages.iter().filter(|package| !package.may_be_third_party()) {
             self.official.insert(package.name.clone());
             self.official.insert(format!("{}:{}", package.name, package.architecture));
         }

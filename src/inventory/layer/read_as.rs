@@ -4,7 +4,7 @@ use crate::inventory::language::{LanguageFile, language_file};
 use crate::inventory::system_file::SystemFile;
 
 /// How a file is read.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Eq, PartialEq)]
 pub(super) enum ReadAs {
     System(SystemFile),
     Language(LanguageFile),
@@ -34,9 +34,11 @@ impl ReadAs {
         matches!(self, Self::System(SystemFile::DpkgUpdate))
     }
 
-    /// How the file at a path is read; `None` if it states nothing.
+    /// How the file at a path is read; `None` if it states nothing. A program or an archive at the path of a list that is not
+    /// essential is no such list.
     pub(super) fn of(path: &str, first_bytes: &[u8]) -> Option<Self> {
-        let system = SystemFile::at(path).map(Self::System);
+        let is_list = |file: &SystemFile| file.is_essential() || LanguageFile::by_content(first_bytes).is_none();
+        let system = SystemFile::at(path).filter(is_list).map(Self::System);
         system.or_else(|| language_file(path, first_bytes).map(Self::Language))
     }
 }

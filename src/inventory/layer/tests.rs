@@ -157,6 +157,53 @@ fn hard_links_are_other_names_of_what_was_read() {
     assert!(programs.names.is_empty() && programs.replaced.contains("bin/b"));
 }
 
+/// What a file was read as under one name says nothing about another name that asks for something else.
+#[test]
+fn a_hard_link_of_another_kind_is_read_again() {
+    let metadata = "Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n";
+    let path = "site-packages/evil-1.0.dist-info/METADATA";
+    for target in ["opt/data.jar", "opt/package.json", "opt/x.egg", "usr/share/doc/x/copyright"] {
+        let found = packages(&contents(&[file(target, metadata), hard_link(path, target)]));
+        assert!(found.contains(&format!("evil 1.0 in {path}")), "{target}: {found:?}");
+    }
+}
+
+/// `..` in the target of a link leads to the directory above where the link before it leads.
+#[test]
+fn links_whose_target_goes_back_are_gaps() {
+    let metadata = file("opt/x.dist-info/METADATA", "Name: fine\nVersion: 1\n");
+    let problem = |layer: &LayerInventory, path: &str| {
+        let found = packages(layer);
+        assert!(found.iter().any(|line| line.starts_with(path) && line.contains("leads through `..`")), "{found:?}");
+    };
+    let target = "../../opt/x.dist-info/link/../METADATA";
+    let symbolic = [metadata.clone(), symlink("site-packages/evil-1.0.dist-info/METADATA", target)];
+    problem(&contents(&symbolic), "site-packages/evil-1.0.dist-info/METADATA");
+    problem(&contents(&[symlink("var/lib/rpm", "/opt/link/../../usr/lib/sysimage/rpm")]), "var/lib/rpm");
+    let hard = contents(&[file("a/x.bin", ""), symlink("a/link", "../b/c"), hard_link("x.jar", "a/link/../x.bin")]);
+    problem(&hard, "x.jar");
+    let beneath = contents(&[symlink("app", "srv/a/../b"), node_package("app", "one", "1")]);
+    assert!(beneath.problems.iter().any(|problem| problem.contains("leads through `..`")), "{:?}", beneath.problems);
+    let usual =
+        contents(&[symlink("var/lib/rpm", "../../usr/lib/sysimage/rpm"), symlink("usr/bin/x", "../lib/a/../x")]);
+    assert_eq!(packages(&usual), [""; 0], "only what decides what is read matters");
+}
+
+#[test]
+fn programs_and_archives_are_no_lists() {
+    let program = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0";
+    for path in ["root/buildinfo/Dockerfile-x", "usr/lib/fedora-release", "var/lib/dpkg/status.d/app"] {
+        for content in [&program[..], b"PK\x03\x04"] {
+            assert!(packages(&contents(&[file(path, content)]))[0].contains("a program or an archive"), "{path}");
+        }
+    }
+    // Lists without which nothing is missed are no gaps, and hide nothing.
+    let archive =
+        crate::inventory::sample::zip("META-INF/maven/g/lib/pom.properties", b"groupId=g\nartifactId=lib\nversion=1\n");
+    let hidden = contents(&[file("usr/share/doc/x/copyright", archive)]);
+    assert_eq!(packages(&hidden), ["g:lib 1 in usr/share/doc/x/copyright"]);
+}
+
 /// A file comes before its hard links, whose names are those that decide: package managers link files from a store.
 #[test]
 fn files_are_read_under_the_names_of_hard_links() {
@@ -229,6 +276,18 @@ fn what_the_distribution_owns_is_left_out() {
     assert_eq!(packages(&contents(&multi_arch)).len(), 1);
     let not_installed = [json("usr/share/nodejs/npm"), list("npm"), dpkg_status(&[("other", "9")])];
     assert_eq!(packages(&contents(&not_installed)).len(), 2);
+    // Nobody at Debian puts files there, or gives a package of somebody else a version without a revision.
+    let local = |list: &str| file("var/lib/dpkg/info/npm.md5sums", format!("0  {list}/npm/package.json\n"));
+    for folder in ["opt", "usr/local/lib", "srv", "home/app"] {
+        let layer = [json(&format!("{folder}/npm")), local(folder), dpkg_status(&[("npm", "9")])];
+        assert_eq!(packages(&contents(&layer)).len(), 2, "{folder}");
+    }
+    let status = "Package: npm\nStatus: install ok installed\nVersion: 9\nMaintainer: Somebody <x@example.org>\n";
+    let anybody = [json("usr/share/nodejs/npm"), list("npm"), file("var/lib/dpkg/status", status)];
+    assert_eq!(packages(&contents(&anybody)).len(), 2);
+    let status = status.replace("Version: 9", "Version: 9-1");
+    let with_revision = [json("usr/share/nodejs/npm"), list("npm"), file("var/lib/dpkg/status", status)];
+    assert_eq!(packages(&contents(&with_revision)).len(), 1);
     let status = "Package: npm\nStatus: install ok installed\nVersion: 9\nMaintainer: NodeSource <x@nodesource.com>\n";
     let third_party = [json("usr/share/nodejs/npm"), list("npm"), file("var/lib/dpkg/status", status)];
     assert_eq!(packages(&contents(&third_party)).len(), 2);

@@ -62,7 +62,7 @@ impl Artifacts {
                     self.from_manifest = Some(artifact);
                 }
             }
-            ArchiveKind::Archive | ArchiveKind::Distribution | ArchiveKind::Pom => {}
+            ArchiveKind::Archive | ArchiveKind::Distribution | ArchiveKind::Module | ArchiveKind::Pom => {}
         }
         Ok(())
     }

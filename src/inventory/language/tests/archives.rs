@@ -269,6 +269,31 @@ fn what_readers_would_read_differently_or_not_at_all_is_a_problem() {
 }
 
 #[test]
+fn an_archive_is_read_behind_a_program_and_under_the_name_of_a_text() {
+    let archive = zip(&[maven("org.example", "lib", "1.0")]);
+    let program = executables::Elf { wide: true, big_endian: false, sections: &[] }.build();
+    for (path, content) in [
+        ("opt/server", [program.clone(), archive.clone()].concat()),
+        ("opt/x/package.json", archive.clone()),
+        ("x-1.egg-info", archive),
+    ] {
+        let found = names(&read(path, &content));
+        assert!(found.contains(&"org.example:lib 1.0".to_owned()), "{path}: {found:?}");
+    }
+    assert_eq!(names(&read("opt/server", &program)), [""; 0]);
+}
+
+/// Yarn's Plug'n'Play: Node.js loads each package from an archive in `.yarn/cache`.
+#[test]
+fn packages_of_node_in_archives_of_yarn_are_read() {
+    let json = r#"{"name": "lodash", "version": "4.17.20"}"#;
+    let cached = zip(&[item("node_modules/lodash/package.json", json), item("node_modules/lodash/index.js", "")]);
+    assert_eq!(names(&read(".yarn/cache/lodash-npm-4.17.20-6d3b.zip", &cached)), ["lodash 4.17.20"]);
+    let other = zip(&[item("data/x.json", json)]);
+    assert_eq!(language_file("data.zip", &other[..other.len().min(4096)]), None);
+}
+
+#[test]
 fn nesting_and_decompression_are_bounded() {
     let mut nested = zip(&[maven("a", "a", "1")]);
     for _ in 0..100 {

@@ -176,6 +176,44 @@ fn a_go_program_without_readable_build_information_is_a_problem() {
     assert_eq!(names(&read("a", &elf(&[(".go.buildinfo", without_modules)]))), ["stdlib v1.22.1"]);
 }
 
+/// Debian, Bazel and Docker build without modules: the program contains what was in the source directory.
+#[test]
+fn a_go_program_that_lists_no_modules_is_a_problem_unless_it_is_a_tool_of_go() {
+    for (modules, expected) in [
+        ("path\tgithub.com/docker/cli/cmd/docker\nbuild\t-compiler=gc\n", &["stdlib v1.22.1", "!"][..]),
+        ("path\tcommand-line-arguments\nbuild\tCGO_ENABLED=0\n", &["stdlib v1.22.1", "!"]),
+        ("build\t-compiler=gc\n", &["stdlib v1.22.1", "!"]),
+        ("path\tcmd/go\nbuild\t-compiler=gc\n", &["stdlib v1.22.1"]),
+        ("path\texample.com/a\nmod\texample.com/a\tv1.0.0\t\n", &["stdlib v1.22.1", "example.com/a v1.0.0"]),
+    ] {
+        let found = read("app", &elf(&[(".go.buildinfo", inline_info("go1.22.1", modules))]));
+        assert_eq!(names(&found), expected, "{modules}");
+    }
+}
+
+#[test]
+fn a_program_is_read_whatever_its_name() {
+    let program = elf(&[(".go.buildinfo", inline_info("go1.22.1", MODULES))]);
+    for path in [
+        "opt/x/package.json",
+        "vendor/composer/installed.json",
+        "x.egg-info",
+        "x-1.dist-info/METADATA",
+        "x.jar",
+        "x.pyz",
+        "specifications/x-1.gemspec",
+        "x.deps.json",
+    ] {
+        let found = names(&read(path, &program));
+        for package in PACKAGES {
+            assert!(found.iter().any(|name| name == package), "{path}: {found:?}");
+        }
+    }
+    // A text that starts as a program for Windows does is read as a text, too.
+    let metadata = b"MZ: x\nName: six\nVersion: 1.16.0\n";
+    assert_eq!(names(&read("six-1.16.0.dist-info/METADATA", metadata)), ["six 1.16.0"]);
+}
+
 #[test]
 fn versions_of_the_toolchain_and_of_main_modules() {
     for (toolchain, module, flags, expected) in [

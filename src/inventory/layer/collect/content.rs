@@ -1,12 +1,13 @@
 //! Reads what the content of a file states.
 
 use std::collections::BTreeSet;
+use std::io::{self, Read as _};
 
 use super::super::FileFacts;
 use super::super::read_as::ReadAs;
-use super::Collector;
+use super::{Collector, FIRST};
 use crate::inventory::distribution::is_ubuntu_pro;
-use crate::inventory::language::PackageLimits;
+use crate::inventory::language::{LanguageFile, PackageLimits};
 use crate::inventory::system_file::SystemFile;
 use crate::inventory::{InstalledPackage, ReadSeek, apk, copyright, dpkg, red_hat, rpm};
 
@@ -35,6 +36,13 @@ impl Collector<'_> {
             }
             ReadAs::System(system) => system,
         };
+        let is_other = match starts_as_other(content) {
+            Ok(is_other) => is_other,
+            Err(error) => return Some(FileFacts::Unreadable(error.to_string())),
+        };
+        if is_other && system != SystemFile::Rpm {
+            return Some(FileFacts::Unreadable("it is a program or an archive, and not the file of its name".into()));
+        }
         let found = match system {
             SystemFile::Rpm => Ok(self.rpm_packages(content, size)),
             _ => {
@@ -115,6 +123,14 @@ impl Collector<'_> {
             SystemFile::DpkgUpdate | SystemFile::Rpm | SystemFile::RpmJournal => SmallFile::Other(None),
         })
     }
+}
+
+/// Whether a file that should be a text is a program or an archive. It is at its start afterwards.
+fn starts_as_other(content: &mut dyn ReadSeek) -> io::Result<bool> {
+    let mut first = Vec::new();
+    content.take(FIRST).read_to_end(&mut first)?;
+    content.rewind()?;
+    Ok(LanguageFile::by_content(&first).is_some())
 }
 
 /// What a file states.

@@ -7,9 +7,9 @@ use super::super::names::Named;
 use super::super::read_as::ReadAs;
 use super::Collector;
 use crate::hardening::enabled_file;
-use crate::inventory::paths::{CleanPath, beneath, target_of};
+use crate::inventory::paths::{CleanPath, GOES_BACK, beneath, goes_back, path_text, target_of};
 use crate::inventory::symlink::{is_alternative, is_no_name, is_read_alike};
-use crate::inventory::system_file::{SystemFile, is_directory_of_databases, leads_to_system_file};
+use crate::inventory::system_file::{is_directory_of_databases, leads_to_system_file};
 use crate::inventory::tar::{Archive, ArchiveEntry};
 
 /// The most names under which one file is read. Hard links beyond are gaps.
@@ -66,14 +66,19 @@ impl Collector<'_> {
     /// Another name of what precedes it in the layer. A file that was not read may be one to read under this name: then it
     /// is read when the layer is read again.
     pub(super) fn hard_link(&mut self, path: &str, entry: &ArchiveEntry) -> Option<Named> {
+        if goes_back(&path_text(&entry.link)) {
+            return Some(self.add(FileFacts::Unreadable(GOES_BACK.into())));
+        }
         let target = self.resolve(CleanPath::new(&entry.link).text);
         self.observations.add_name(path, &target);
         let is_of_interest = |path: &str| ReadAs::of(path, &[]).is_some_and(|read| !read.is_optional());
-        let is_same_kind = SystemFile::at(path) == SystemFile::at(&target);
+        // What the target was read as holds for this name if the name asks for nothing else.
+        let kind = |path: &str| ReadAs::of(path, &[]).filter(|read| !read.is_optional());
+        let is_read_alike = kind(path).is_none_or(|own| kind(&target) == Some(own));
         let linked = self.linked.get(&target).and_then(|names| names.get(path)).cloned();
         match self.names.get(&target).cloned() {
             Some(Named::Link(target)) => Some(self.symlink(path, target)),
-            Some(named) if is_same_kind && (is_of_interest(&target) || !is_of_interest(path)) => Some(named),
+            Some(named) if is_read_alike => Some(named),
             _ if linked.is_some() => linked,
             _ if is_of_interest(path) || entry.is_executable() || leads_to_system_file(path) => {
                 let unread = self.unread.entry(target.clone()).or_default();
@@ -92,6 +97,9 @@ impl Collector<'_> {
     pub(super) fn symlink(&mut self, path: &str, target: String) -> Named {
         let leads_to = target_of(path, &target);
         self.observations.add(path, enabled_file(path, &leads_to).into_iter().collect());
+        if goes_back(&target) && (leads_to_system_file(path) || !is_no_name(path)) {
+            return self.add(FileFacts::Unreadable(GOES_BACK.into()));
+        }
         let is_read = leads_to_system_file(path) || is_no_name(path) || is_read_alike(path, &leads_to);
         if is_read && (!is_directory_of_databases(&leads_to) || leads_to_system_file(path)) {
             return Named::Link(target);
