@@ -18,10 +18,12 @@ mod tests;
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 pub use self::manifest::{DatabaseKind, GenerationFile, GenerationManifest};
@@ -66,9 +68,39 @@ impl AdvisoryStore {
     /// # Errors
     /// The directory cannot be created.
     pub fn open(state: &Path) -> Result<Self, DatabaseError> {
-        let root = state.join("advisories");
-        create_private_dir(&root).map_err(|error| DatabaseError::io(&root, error))?;
-        Ok(Self { root })
+        let store = Self { root: Self::folder_in(state) };
+        store.create(&store.root)?;
+        Ok(store)
+    }
+
+    /// Opens `STATE/advisories` if it exists.
+    pub fn open_existing(state: &Path) -> Option<Self> {
+        let root = Self::folder_in(state);
+        root.is_dir().then_some(Self { root })
+    }
+
+    fn folder_in(state: &Path) -> PathBuf {
+        state.join("advisories")
+    }
+
+    /// Creates a directory if it does not exist.
+    fn create(&self, folder: &Path) -> Result<(), DatabaseError> {
+        let failed = |error| DatabaseError::io(folder, error);
+        if folder.is_dir() {
+            return Ok(());
+        }
+        create_private_dir(folder).map_err(failed)?;
+        self.give_to_owner(folder).map_err(failed)
+    }
+
+    /// Gives what was created to the owner of the state directory, as whom the gate runs: an administrator may import
+    /// databases as root.
+    pub(super) fn give_to_owner(&self, created: &Path) -> io::Result<()> {
+        if !geteuid().is_root() {
+            return Ok(());
+        }
+        let state = fs::metadata(self.root.parent().unwrap_or(&self.root))?;
+        lchown(created, Some(state.uid()), Some(state.gid()))
     }
 
     /// The names of all sources, in order.
@@ -146,13 +178,16 @@ impl AdvisoryStore {
         let _lock = self.lock(FlockOperation::LockExclusive)?;
         let source = self.root.join(&manifest.source);
         let failed = |error| DatabaseError::io(&source, error);
-        create_private_dir(&source).map_err(failed)?;
+        self.create(&source)?;
         // A damaged `current` is replaced.
         let current = self.current(&manifest.source).unwrap_or_default();
         self.check_age(&manifest, current.as_ref(), force, now)?;
         let id = manifest.id();
         let was_current = current.as_ref().is_some_and(|kept| kept.current == id);
         let target = source.join(&id);
+        for entry in fs::read_dir(staging.path()).map_err(failed)? {
+            self.give_to_owner(&entry.map_err(failed)?.path()).map_err(failed)?;
+        }
         if self.verify(&manifest.source, &id).is_ok() {
             // The same database, perhaps from somewhere else.
             staging.replace_manifest(&target)?;
@@ -160,6 +195,7 @@ impl AdvisoryStore {
             if target.exists() {
                 fs::remove_dir_all(&target).map_err(failed)?;
             }
+            self.give_to_owner(staging.path()).map_err(failed)?;
             staging.rename(&target)?;
             sync(&source)?;
         }
@@ -203,6 +239,7 @@ impl AdvisoryStore {
         let text = serde_json::to_vec_pretty(kept).map_err(|error| failed(error.into()))?;
         let mut file = tempfile::NamedTempFile::with_prefix_in(".current", source).map_err(failed)?;
         file.write_all(&text).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+        self.give_to_owner(file.path()).map_err(failed)?;
         file.persist(source.join(CURRENT)).map_err(|error| failed(error.error))?;
         sync(source)
     }
@@ -231,11 +268,19 @@ impl AdvisoryStore {
     /// Takes the lock, which ends with the returned file.
     pub(super) fn lock(&self, operation: FlockOperation) -> Result<File, DatabaseError> {
         let path = self.root.join("lock");
-        let mut options = File::options();
-        let file = open_private(options.create(true).truncate(false).write(true), &path);
-        let file = file.map_err(|error| DatabaseError::io(&path, error))?;
+        let file = self.open_lock(&path).map_err(|error| DatabaseError::io(&path, error))?;
         flock(&file, operation).map_err(|error| DatabaseError::io(&path, error.into()))?;
         Ok(file)
+    }
+
+    fn open_lock(&self, path: &Path) -> io::Result<File> {
+        match open_private(File::options().write(true).create_new(true), path) {
+            Ok(created) => self.give_to_owner(path).map(|()| created),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                open_private(File::options().write(true), path)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

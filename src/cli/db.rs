@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use indicatif::ProgressBar;
 use jiff::{SignedDuration, Timestamp, Unit};
+use rustix::process::geteuid;
 use serde_json::json;
 
 use super::output::print_json;
@@ -88,12 +89,26 @@ pub(super) fn run(command: &DbCommand) -> Exit {
 }
 
 impl DbArgs {
+    /// The configuration, and the databases, for which the state directory is created if it does not exist.
     fn open(&self) -> Result<(Config, AdvisoryStore), CommandError> {
         let config = super::config::load_or_error(self.config.as_deref())?;
         let state = &config.state_dir;
+        let is_new = !state.exists();
         create_private_dir(state).map_err(|error| format!("{}: {error}", state.display()))?;
+        if is_new && geteuid().is_root() {
+            eprintln!(
+                "pullgate: {} was created for root; a gate that runs as another user cannot use it",
+                state.display()
+            );
+        }
         let store = AdvisoryStore::open(state).map_err(|error| error.to_string())?;
         Ok((config, store))
+    }
+
+    /// The databases, if there are any. Nothing is created.
+    fn open_existing(&self) -> Result<Option<AdvisoryStore>, CommandError> {
+        let config = super::config::load_or_error(self.config.as_deref())?;
+        Ok(AdvisoryStore::open_existing(&config.state_dir))
     }
 }
 
@@ -102,8 +117,10 @@ fn options() -> ImportOptions {
 }
 
 fn status(args: &DbArgs) -> Result<Exit, CommandError> {
-    let (_, store) = args.open()?;
-    let sources = store.status().map_err(|error| error.to_string())?;
+    let sources = match args.open_existing()? {
+        Some(store) => store.status().map_err(|error| error.to_string())?,
+        None => Vec::new(),
+    };
     let now = Clock::system().now();
     match args.output {
         Output::Json => print_json(&sources.iter().map(|status| as_json(status, now)).collect::<Vec<_>>()),
@@ -213,7 +230,8 @@ fn import(args: &DbArgs, path: &std::path::Path, options: ImportOptions) -> Resu
 }
 
 fn export(args: &DbArgs, path: &std::path::Path) -> Result<Exit, CommandError> {
-    let (_, store) = args.open()?;
+    let none = "there are no advisory databases to export; run `pullgate db update` or `pullgate db import`";
+    let store = args.open_existing()?.ok_or(none)?;
     let bar = progress_bar();
     let exported = advisories::export(&store, path, &mut |done| show(&bar, done));
     bar.finish_and_clear();

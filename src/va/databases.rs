@@ -70,13 +70,10 @@ pub fn describe_databases(config: &DatabaseConfig, now: Timestamp) -> Vec<String
     known(config).map_or_else(|error| vec![error], |known| known.into_iter().map(describe).collect())
 }
 
-/// What is known about the databases; nothing if there are none yet. Opening the store would make its directory.
+/// What is known about the databases; nothing if there are none yet.
 fn known(config: &DatabaseConfig) -> Result<Vec<SourceStatus>, String> {
-    if !config.state_dir.join("advisories").is_dir() {
-        return Ok(Vec::new());
-    }
-    let status = AdvisoryStore::open(&config.state_dir).and_then(|store| store.status());
-    status.map_err(|error| error.to_string())
+    let store = AdvisoryStore::open_existing(&config.state_dir);
+    store.map_or_else(|| Ok(Vec::new()), |store| store.status().map_err(|error| error.to_string()))
 }
 
 /// The current databases. Cheap to clone.

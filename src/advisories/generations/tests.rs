@@ -240,3 +240,40 @@ fn updates_and_readers_at_the_same_time_see_whole_generations() {
     assert_eq!(day(&state.load()).unwrap(), "CVE-2026-23");
     assert_eq!(state.folders().len(), 3, "{:?}", state.folders());
 }
+
+/// An administrator imports as root, and the gate runs as another user.
+#[test]
+fn what_root_imports_belongs_to_the_owner_of_the_state_directory() {
+    if !geteuid().is_root() {
+        eprintln!("skipped: only root can give files to another user");
+        return;
+    }
+    let state = tempfile::tempdir().unwrap();
+    lchown(state.path(), Some(12_345), Some(12_346)).unwrap();
+    let store = AdvisoryStore::open(state.path()).unwrap();
+    import_day(&store, 1, false).unwrap();
+    import_day(&store, 2, false).unwrap();
+    import_day(&store, 2, false).unwrap();
+    let mut folders = vec![state.path().to_owned()];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+            let owner = entry.metadata().unwrap();
+            assert_eq!((owner.uid(), owner.gid()), (12_345, 12_346), "{}", entry.path().display());
+            files += 1;
+            folders.extend(owner.is_dir().then(|| entry.path()));
+        }
+    }
+    // The folder of databases, its lock, a source, `current`, and two generations of a database and a manifest.
+    assert_eq!(files, 4 + 2 * 3, "nothing was left out");
+}
+
+#[test]
+fn databases_that_do_not_exist_are_not_created_by_looking() {
+    let state = tempfile::tempdir().unwrap();
+    assert!(AdvisoryStore::open_existing(state.path()).is_none());
+    assert!(AdvisoryStore::open_existing(&state.path().join("missing")).is_none());
+    assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
+    AdvisoryStore::open(state.path()).unwrap();
+    assert!(AdvisoryStore::open_existing(state.path()).is_some());
+}
