@@ -12,6 +12,7 @@ pub(super) mod limits;
 mod listener;
 mod plain_http;
 mod proxy_protocol;
+mod read_progress;
 mod send_file;
 pub(super) mod stream;
 mod tls;

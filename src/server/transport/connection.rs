@@ -23,6 +23,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::body::Body;
 use super::limits::{Capacity, Limits, RequestPermit};
+use super::read_progress::{BodyReader, ReadProgress, client_reads_nothing};
 use super::stream::HeadDeadline;
 use crate::oci::{ErrorCode, WireError};
 use crate::runtime::Tasks;
@@ -31,8 +32,8 @@ use crate::runtime::Tasks;
 const MIN_BUFFER: usize = 8192;
 /// A larger buffer only costs memory: large chunks of a body bypass it.
 const BUFFER: usize = 64 * 1024;
-/// Sufficient for a client that requests all layers at once.
-const HTTP2_STREAMS: u32 = 128;
+/// Sufficient for a client that requests all layers at once. Each can hold one chunk of a blob in memory.
+const HTTP2_STREAMS: u32 = 32;
 
 /// How long a connection without a request is kept open after shutdown has started. A client that has just connected, or
 /// has just sent a request on a connection that it kept open, would otherwise see the connection end without a response.
@@ -64,10 +65,13 @@ pub(in crate::server) async fn serve<IO, H, F>(
     let (count, is_fresh) = (waiting.count.clone(), waiting.is_fresh.clone());
     let io = HeadDeadline::new(io, in_flight.clone(), http2, limits.header_timeout, limits.idle_timeout);
     let (room, leaving) = (capacity.clone(), tasks.clone());
+    let reading = http2.then(|| ReadProgress::new(limits.write_stall_timeout));
+    let progress = reading.clone();
     let service = service_fn(move |request| {
         let (guard, request_guard) = (InFlight::new(in_flight.clone()), InFlight::new(count.clone()));
         is_fresh.store(false, Ordering::Release);
         let answer = room.request().map(|permit| (permit, AssertUnwindSafe(handle(request)).catch_unwind()));
+        let progress = progress.clone();
         let closes = !http2 && (room.is_crowded() || leaving.is_leaving());
         async move {
             let (permit, mut response) = match answer {
@@ -78,13 +82,25 @@ pub(in crate::server) async fn serve<IO, H, F>(
             if closes {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(response.map(|body| GuardedBody { body, _guard: guard, _permit: permit }))
+            Ok::<_, Infallible>(response.map(|body| GuardedBody {
+                body,
+                reader: progress.map(BodyReader::new),
+                _guard: guard,
+                _permit: permit,
+            }))
         }
     });
     let ended = if http2 {
         // The protocol itself tells clients which requests will not be answered.
         let connection = std::pin::pin!(http2_builder(limits, tasks).serve_connection(TokioIo::new(io), service));
-        finish(connection, tasks, waiting, Duration::ZERO, http2::Connection::graceful_shutdown).await
+        let served = finish(connection, tasks, waiting, Duration::ZERO, http2::Connection::graceful_shutdown);
+        tokio::select! {
+            ended = served => ended,
+            () = client_reads_nothing(reading) => {
+                tracing::debug!("connection ended: the client reads no response");
+                return;
+            }
+        }
     } else {
         let connection = std::pin::pin!(http1_builder(limits).serve_connection(TokioIo::new(io), service));
         finish(connection, tasks, waiting, LINGER, http1::Connection::graceful_shutdown).await
@@ -234,6 +250,7 @@ impl Drop for InFlight {
 
 struct GuardedBody {
     body: Body,
+    reader: Option<BodyReader>,
     _guard: InFlight,
     _permit: Option<RequestPermit>,
 }
@@ -246,7 +263,11 @@ impl http_body::Body for GuardedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let Some(reader) = &mut self.reader {
+            reader.polled(frame.is_ready());
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
