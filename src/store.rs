@@ -166,7 +166,7 @@ pub enum StoreError {
     },
     /// It cannot be opened.
     #[error(
-        "{path}: the database cannot be opened: {error}; is its disk full or read-only? If the file is damaged, move it away: everything in it can be fetched again, except the notary roots and versions that were remembered"
+        "{path}: the database cannot be opened: {error}; is its disk full or read-only? If the file is damaged, move it away, or put a copy in its place: exemptions, pins, imported tags, the notary roots that were remembered and the times since when issues are known are lost with it; everything else can be fetched again"
     )]
     Open {
         /// The database file.

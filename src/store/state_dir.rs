@@ -86,9 +86,13 @@ const OWN: [&str; 7] = ["admin.sock", "advisories", "blobs", "lock", "lost+found
 /// How the names of other files begin: of the audit file and the database, and of temporary directories.
 const OWN_PREFIXES: [&str; 3] = ["audit.jsonl", DATABASE, ".tmp"];
 
-/// Refuses a directory that has files of something else, unless it has been a state directory before.
+/// Refuses a directory that has files of something else, unless it has been a state directory before: then the audit file
+/// and the socket may have names of their own. The database may have been moved away because it was damaged.
 fn check_content(path: &Path) -> Result<(), StateDirError> {
-    if std::fs::symlink_metadata(path.join(DATABASE)).is_ok_and(|metadata| metadata.is_file()) {
+    let is = |name: &str, kind: fn(&Metadata) -> bool| {
+        std::fs::symlink_metadata(path.join(name)).is_ok_and(|metadata| kind(&metadata))
+    };
+    if is(DATABASE, Metadata::is_file) || (is("lock", Metadata::is_file) && is("blobs/sha256", Metadata::is_dir)) {
         return Ok(());
     }
     let unusable = |error| StateDirError::Unusable { path: path.to_owned(), error };
@@ -203,5 +207,9 @@ mod tests {
             }
         }
         assert!(!StateDir::check(folder(0o700, &[]).path()).unwrap(), "nothing will be changed");
+        let without_database = folder(0o700, &["lock", "decisions.jsonl"]);
+        StateDir::check(without_database.path()).unwrap_err();
+        fs::create_dir_all(without_database.path().join("blobs/sha256")).unwrap();
+        StateDir::check(without_database.path()).unwrap();
     }
 }
