@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use tracing::{Level, Metadata};
@@ -11,8 +12,14 @@ use tracing_subscriber::{EnvFilter, reload};
 
 /// How long log lines below warning level are buffered.
 const DELAY: Duration = Duration::from_millis(20);
-/// When the buffer reaches this size, in bytes, the logging thread writes it, so that the log cannot exhaust memory.
-const MAX_BUFFERED: usize = 256 * 1024;
+/// When the buffer reaches this size, in bytes, it is written without this delay.
+const WRITTEN_AT_ONCE: usize = 256 * 1024;
+/// The maximum size of the buffer, in bytes. Lines beyond are dropped, so that a log that nobody reads exhausts no memory.
+const MAX_BUFFERED: usize = 4 << 20;
+/// How long a warning or an error waits to be written before the program continues.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// How long the last lines may take to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Replaces the filter.
 type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
@@ -47,7 +54,7 @@ pub fn init(filter: &str, format: LogFormat, colour: bool) -> Result<LogGuard, T
     let lines = Arc::new(Lines::default());
     let writer = lines.clone();
     // Not a tracked task: it must outlive the runtime to write its last lines.
-    std::thread::spawn(move || writer.write_until_end());
+    std::thread::spawn(move || writer.write_until_end(&mut io::stderr()));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_writer(BufferedLog(lines.clone()))
@@ -88,56 +95,99 @@ pub struct LogGuard(Arc<Lines>);
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        self.0.flush();
+        self.0.wait(LAST_LINES);
     }
 }
 
 /// Complete lines waiting to be written to standard error. A busy gate logs tens of thousands per second, and one
-/// system call per line would cost as much as the response that the line describes.
+/// system call per line would cost as much as the response that the line describes. Only one thread writes: a terminal or a
+/// log driver that stops reading would otherwise stop every thread that logs, and with them all pulls.
 #[derive(Default)]
 struct Lines {
-    gathered: Mutex<Vec<u8>>,
-    /// Held while writing, so that lines stay in order and loggers need not wait for the write.
-    writing: Mutex<()>,
+    state: Mutex<LinesState>,
+    /// Wakes the writing thread.
     come: Condvar,
+    /// Wakes threads that wait for what they logged.
+    written: Condvar,
+    writer: OnceLock<ThreadId>,
+}
+
+#[derive(Default)]
+struct LinesState {
+    gathered: Vec<u8>,
+    /// Whether the lines must be written without a delay.
+    is_urgent: bool,
+    /// The number of bytes that were gathered, and how many of them were written.
+    added: u64,
+    written: u64,
+    /// Lines for which there was no room.
+    dropped: u64,
+    /// Whether a thread has waited in vain. Nobody waits again before something is written.
+    is_stuck: bool,
 }
 
 impl Lines {
     fn add(&self, line: &[u8], is_urgent: bool) {
-        let mut gathered = self.lock();
-        let is_first = gathered.is_empty();
-        gathered.extend_from_slice(line);
-        let is_full = gathered.len() > MAX_BUFFERED;
-        drop(gathered);
-        if is_urgent || is_full {
-            self.flush();
-        } else if is_first {
+        let mut state = self.lock();
+        if state.gathered.len() + line.len() > MAX_BUFFERED {
+            state.dropped += 1;
+            return;
+        }
+        let is_first = state.gathered.is_empty();
+        state.gathered.extend_from_slice(line);
+        state.added += line.len() as u64;
+        let is_due = is_urgent || state.gathered.len() > WRITTEN_AT_ONCE;
+        state.is_urgent |= is_due;
+        drop(state);
+        if is_first || is_due {
             self.come.notify_one();
         }
-    }
-
-    fn flush(&self) {
-        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines = std::mem::take(&mut *self.lock());
-        // If standard error is closed, there is nowhere to report it.
-        let _ = io::stderr().write_all(&lines);
-    }
-
-    fn write_until_end(&self) {
-        loop {
-            let some = self.come.wait_while(self.lock(), |gathered| gathered.is_empty());
-            drop(some);
-            std::thread::sleep(DELAY);
-            self.flush();
+        if is_urgent && self.writer.get() != Some(&std::thread::current().id()) {
+            self.wait(PATIENCE);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits until everything that was logged is written, as long as it is written at all.
+    fn wait(&self, limit: Duration) {
+        let state = self.lock();
+        let until = state.added;
+        let is_waiting = |state: &mut LinesState| state.written < until && !state.is_stuck;
+        let waited = self.written.wait_timeout_while(state, limit, is_waiting);
+        let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.is_stuck |= waited.timed_out();
+    }
+
+    /// Writes everything, on a thread of its own.
+    fn write_until_end(&self, output: &mut impl Write) {
+        let _ = self.writer.set(std::thread::current().id());
+        loop {
+            let some = self.come.wait_while(self.lock(), |state| state.gathered.is_empty());
+            let some = some.unwrap_or_else(PoisonError::into_inner);
+            let due = self.come.wait_timeout_while(some, DELAY, |state| !state.is_urgent);
+            let (mut state, _) = due.unwrap_or_else(PoisonError::into_inner);
+            let (lines, until) = (std::mem::take(&mut state.gathered), state.added);
+            state.is_urgent = false;
+            drop(state);
+            // If standard error is closed, there is nowhere to report it.
+            let _ = output.write_all(&lines);
+            let mut state = self.lock();
+            state.written = until;
+            state.is_stuck = false;
+            let dropped = std::mem::take(&mut state.dropped);
+            drop(state);
+            self.written.notify_all();
+            if dropped > 0 {
+                tracing::warn!(lines = dropped, "log lines are missing here: standard error was not read");
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LinesState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Creates a writer for each line. Warnings and errors are written before the program continues.
+/// Creates a writer for each line. Warnings and errors are written before the program continues, if they can be.
 struct BufferedLog(Arc<Lines>);
 
 struct Line<'a> {
@@ -165,5 +215,48 @@ impl Write for Line<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{self, Receiver, Sender};
+
+    use super::*;
+
+    /// Waits for permission before each write, and passes on what was written.
+    struct Held(Receiver<()>, Sender<Vec<u8>>);
+
+    impl Write for Held {
+        fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            let _ = self.1.send(lines.to_vec());
+            Ok(lines.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_log_that_nobody_reads_stops_nobody() {
+        let lines = Arc::new(Lines::default());
+        let (permit, held) = mpsc::channel();
+        let (out, written) = mpsc::channel();
+        let writer = lines.clone();
+        std::thread::spawn(move || writer.write_until_end(&mut Held(held, out)));
+        lines.add(b"urgent\n", true);
+        assert!(lines.lock().is_stuck, "the first one waits in vain, the others do not wait");
+        let line = [b'x'; 1 << 16];
+        (0..100).for_each(|_| lines.add(&line, true));
+        assert_eq!(lines.lock().gathered.len(), MAX_BUFFERED);
+        assert_eq!(lines.lock().dropped, 100 - (MAX_BUFFERED / line.len()) as u64);
+        permit.send(()).unwrap();
+        assert_eq!(written.recv().unwrap(), b"urgent\n");
+        drop(permit);
+        assert_eq!(written.recv().unwrap().len(), MAX_BUFFERED);
+        lines.add(b"last\n", true);
+        assert_eq!(written.recv().unwrap(), b"last\n", "it is written before the program continues");
     }
 }
