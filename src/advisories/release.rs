@@ -133,10 +133,12 @@ fn alpine(distribution: &LinuxDistribution) -> &str {
     if repository.is_empty() { minor(&distribution.version) } else { repository }
 }
 
-/// `2023` of `2023.3.20240304`; Amazon Linux 1 counts by months.
+/// `2023` of `2023.3.20240304`. Amazon Linux 1 counted by months, from `2010.11` to `2018.03`; the name of others is their own.
 fn amazon(version: &str) -> &str {
-    let major = major(version.split_whitespace().next().unwrap_or_default());
-    if matches!(major, "2" | "2022" | "2023") { major } else { "1" }
+    let version = version.split_whitespace().next().unwrap_or_default();
+    let major = major(version);
+    let is_first = matches!(major.parse(), Ok(2010..=2018)) || major.is_empty();
+    if is_first { "1" } else { major }
 }
 
 /// Extended support has advisories of its own once the regular support has ended.
@@ -179,6 +181,7 @@ mod tests {
             ("amzn", "2023.3.20240304 (Amazon Linux)", "amazon linux 2023"),
             ("amzn", "2 (Karoo)", "amazon linux 2"),
             ("amzn", "2018.03", "amazon linux 1"),
+            ("amzn", "2027.1 (Amazon Linux)", "amazon linux 2027"),
             ("azurelinux", "3.0.20240727", "Azure Linux 3.0"),
             ("centos", "7.9", "Red Hat"),
             ("chainguard", "20230214", "chainguard"),

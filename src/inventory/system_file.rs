@@ -122,6 +122,12 @@ pub(super) fn database_of_journal(path: &str) -> Option<&str> {
     path.strip_suffix("-wal").or_else(|| path.strip_suffix("-journal"))
 }
 
+/// The root of another system whose database is at the path, such as `srv/root` of `srv/root/var/lib/dpkg/status`.
+pub(super) fn root_of_other_system(path: &str) -> Option<&str> {
+    let root = |(database, _): &(&str, _)| path.strip_suffix(database)?.strip_suffix('/');
+    DATABASES.iter().find_map(root).filter(|_| SystemFile::at(path).is_none())
+}
+
 /// Whether the path is that of a release file or a database, or of a directory that contains one. A link there decides
 /// which file is read.
 pub(super) fn leads_to_system_file(path: &str) -> bool {
@@ -172,6 +178,16 @@ mod tests {
         }
         for path in ["bin", "li", "usr/lib64", "etc/passwd"] {
             assert!(!leads_to_system_file(path), "{path}");
+        }
+        for (path, root) in [
+            ("srv/root/var/lib/dpkg/status", Some("srv/root")),
+            ("a/usr/lib/sysimage/rpm/rpmdb.sqlite", Some("a")),
+            ("var/lib/dpkg/status", None),
+            ("usr/lib/apk/db/installed", None),
+            ("x-var/lib/dpkg/status-old", None),
+            ("srv/avar/lib/dpkg/status", None),
+        ] {
+            assert_eq!(root_of_other_system(path), root, "{path}");
         }
     }
 }

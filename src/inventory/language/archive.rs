@@ -15,6 +15,7 @@ use crate::inventory::spool::Spool;
 use crate::inventory::{ArchiveChecksum, ReadSeek};
 
 use super::text::decode;
+use super::window::read_up_to;
 use super::zip::{self, ZipBudget, ZippedFile};
 use super::{LanguagePackages, npm, python, split_path};
 
@@ -65,6 +66,9 @@ fn has_extension(path: &str, known: &[&str]) -> bool {
 
 /// Reads the packages in an archive and in the archives in it.
 pub(super) fn read(path: &str, content: &mut dyn ReadSeek, size: u64, spool: &Spool<'_>, found: &mut LanguagePackages) {
+    if read_up_to(content, 0, 64).is_some_and(|start| start.starts_with(b"#!/bin/sh\nskip=")) {
+        found.problem("a program that gzexe compressed, so what it contains cannot be read".to_owned());
+    }
     let bytes = MAX_BYTES.min(size.saturating_mul(MAX_RATIO).saturating_add(FREE_BYTES));
     let mut budget = ZipBudget { spool, archives: MAX_ARCHIVES, entries: MAX_ENTRIES, bytes };
     read_archive(path, content, size, &mut budget, 0, found, &mut HashSet::new());

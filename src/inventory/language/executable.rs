@@ -23,6 +23,9 @@ const GO_BUILD_INFO: &str = ".go.buildinfo";
 const GO_BUILD_ID: &str = ".note.go.buildid";
 const RUST_CRATES: &str = ".dep-v0";
 
+/// What the record at the end of a program of PyInstaller starts with.
+const PYINSTALLER: &[u8] = b"MEI\x0c\x0b\x0a\x0b\x0e";
+
 /// The magic numbers of Mach-O, of 32 and 64 bits, in both byte orders.
 const MACHO: [[u8; 4]; 4] = [*b"\xfe\xed\xfa\xce", *b"\xfe\xed\xfa\xcf", *b"\xce\xfa\xed\xfe", *b"\xcf\xfa\xed\xfe"];
 
@@ -57,6 +60,9 @@ pub(super) fn read(path: &str, content: &mut dyn ReadSeek, size: u64, found: &mu
         found.problem("the executable cannot be read".to_owned());
         return;
     };
+    if let Some(bundle) = bundle(&first_bytes, content, size) {
+        found.problem(format!("a program that {bundle} packed with what it needs, which is not read"));
+    }
     let Some((count, wide)) = universal(&first_bytes) else {
         read_program(path, content, size, found);
         return;
@@ -72,6 +78,18 @@ pub(super) fn read(path: &str, content: &mut dyn ReadSeek, size: u64, found: &mu
             None => found.problem("a program of the universal binary lies outside of the file".to_owned()),
         }
     }
+}
+
+/// The tool that put the files of a program into its executable, if it left a mark.
+fn bundle(first_bytes: &[u8], content: &mut dyn ReadSeek, size: u64) -> Option<&'static str> {
+    // The specification of AppImage: `AI` and the type at offset 8.
+    if matches!(first_bytes.get(8..11), Some([b'A', b'I', 1 | 2])) {
+        return Some("AppImage");
+    }
+    // PyInstaller's `CArchive` ends with a record of 88 bytes; a signature may follow.
+    let tail_at = size.saturating_sub(4096);
+    let tail = super::window::read_up_to(content, tail_at, size - tail_at)?;
+    tail.windows(PYINSTALLER.len()).any(|bytes| bytes == PYINSTALLER).then_some("PyInstaller")
 }
 
 /// Reads one program.

@@ -11,7 +11,7 @@ use super::{FileFacts, LayerInventory, LayerLimits, LinkedNames, too_late};
 use crate::hardening::{self, CheckedFile, check_mode};
 use crate::inventory::paths::{CleanPath, MAX_DEPTH, beneath, file_name, parent, path_text};
 use crate::inventory::spool::Spool;
-use crate::inventory::system_file::SystemFile;
+use crate::inventory::system_file::{SystemFile, root_of_other_system};
 use crate::inventory::tar::{Archive, ArchiveEntry, EntryKind};
 
 mod content;
@@ -228,6 +228,10 @@ impl<'a> Collector<'a> {
             archive.by_ref().take(FIRST).read_to_end(&mut first)?;
         }
         self.observations.add(path, check_mode(path, entry.mode));
+        if let Some(root) = root_of_other_system(path).filter(|_| entry.size > 0) {
+            let problem = format!("it belongs to another system in {root}, whose packages are not read");
+            return Ok(Some(self.add(FileFacts::Unreadable(problem))));
+        }
         if let Some(named) = self.linked_file(path, entry, &first, archive)? {
             return Ok(Some(named));
         }

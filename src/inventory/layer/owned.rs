@@ -9,7 +9,8 @@ use std::collections::{HashMap, HashSet};
 use crate::inventory::InstalledPackage;
 use crate::inventory::paths::{PathSet, file_name, path_text};
 
-/// Files of Python 2.7 in distroless images, which have no lists of files.
+/// Files of Python 2.7 in distroless images, which have no lists of files. They belong to these packages.
+const PYTHON: [&str; 2] = ["libpython2.7-minimal", "libpython2.7-stdlib"];
 const WITHOUT_LIST: [&str; 3] = [
     "usr/lib/python2.7/argparse.egg-info",
     "usr/lib/python2.7/lib-dynload/Python-2.7.egg-info",
@@ -62,7 +63,9 @@ impl OwnedFiles {
     /// The paths of all files that belong to packages of the distribution.
     pub(super) fn finish(self) -> PathSet {
         let Self { mut files, lists, official, .. } = self;
-        WITHOUT_LIST.iter().for_each(|file| files.insert(file));
+        if PYTHON.iter().any(|package| official.contains(*package)) {
+            WITHOUT_LIST.iter().for_each(|file| files.insert(file));
+        }
         lists.into_iter().filter(|(name, _)| official.contains(name)).for_each(|(_, list)| files.merge(list));
         files
     }

@@ -190,6 +190,14 @@ fn links_whose_target_goes_back_are_gaps() {
 }
 
 #[test]
+fn a_system_in_another_folder_is_a_gap() {
+    let status = file("srv/root/var/lib/dpkg/status", "Package: zlib1g\nVersion: 1\n");
+    let problem = "srv/root/var/lib/dpkg/status: it belongs to another system in srv/root, whose packages are not read";
+    assert_eq!(packages(&contents(&[status])), [problem]);
+    assert_eq!(packages(&contents(&[file("srv/root/var/lib/dpkg/status", "")])), [""; 0]);
+}
+
+#[test]
 fn programs_and_archives_are_no_lists() {
     let program = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0";
     for path in ["root/buildinfo/Dockerfile-x", "usr/lib/fedora-release", "var/lib/dpkg/status.d/app"] {

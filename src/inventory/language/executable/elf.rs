@@ -75,9 +75,10 @@ pub(super) fn layout(content: &mut dyn ReadSeek, size: u64, start: &[u8]) -> Res
         // Without readable program headers, no system loads it.
         return Ok(None);
     };
-    let sections = sections(content, size, header)?;
-    let is_packed = sections.is_none() && read_up_to(content, 0, 4096).is_some_and(|start| contains(&start, b"UPX!"));
-    Ok(Some(ExecutableLayout { sections: sections.unwrap_or_default(), segments, is_packed }))
+    let sections = sections(content, size, header)?.unwrap_or_default();
+    // Linux ignores sections, and UPX leaves those of shared libraries.
+    let is_packed = sections.is_empty() && read_up_to(content, 0, 4096).is_some_and(|start| contains(&start, b"UPX!"));
+    Ok(Some(ExecutableLayout { sections, segments, is_packed }))
 }
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {

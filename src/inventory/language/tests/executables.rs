@@ -289,6 +289,21 @@ fn a_packed_executable_is_a_problem() {
 }
 
 #[test]
+fn programs_that_unpack_themselves_are_problems() {
+    let program = elf(&[]);
+    let mut image = program.clone();
+    image[8..11].copy_from_slice(b"AI\x02");
+    let archive = [&program[..], &[b'x'; 500], b"MEI\x0c\x0b\x0a\x0b\x0e", &[0; 80]].concat();
+    for (path, content) in
+        [("app", &image[..]), ("app", &archive), ("usr/bin/tool", b"#!/bin/sh\nskip=44\nset -e\n\x1f\x8b\x08")]
+    {
+        assert_eq!(names(&read(path, content)), ["!"], "{content:?}");
+    }
+    assert_eq!(names(&read("app", &program)), [""; 0]);
+    assert_eq!(names(&read("usr/bin/tool", b"#!/bin/sh\nexit 0\n")), [""; 0]);
+}
+
+#[test]
 fn headers_that_lie_about_sizes_and_offsets_are_problems() {
     let file = elf(&[(".dep-v0", zlib(CRATES.as_bytes()))]);
     let table = usize::try_from(u64::from_le_bytes(file[40..48].try_into().expect("8 bytes"))).expect("small");
