@@ -35,7 +35,7 @@ pub use reload::Reload;
 pub(crate) use service::{GateService, ServiceEnd, ServiceStart};
 pub use shutdown::Ended;
 use shutdown::SharedShutdown;
-pub(crate) use shutdown::signals;
+pub(crate) use shutdown::{next as stopped, signals};
 use summary::StartSummary;
 
 /// A gate whose listeners are bound, with their actual addresses.

@@ -1,5 +1,6 @@
 //! A gate as a service: it may take over from a running gate, and another process may take over from it.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,6 +16,9 @@ use crate::store::{StateDir, check_schema};
 
 /// How much longer than its `shutdown_grace` a running gate may take to release the state directory.
 const MARGIN: Duration = Duration::from_secs(30);
+
+/// How often it is reported that the process that takes over does not serve yet.
+const REPORT: Duration = Duration::from_secs(10);
 
 /// A gate whose listeners are bound, and that can pass them on.
 pub(crate) struct GateService {
@@ -117,6 +121,7 @@ impl GateService {
             serves = successor.serves() => serves,
             // The other process may hang.
             () = shutdown::next(&mut stops) => return ServiceEnd::Ended(Ended::Cut),
+            never = report_waiting() => match never {},
         };
         if serves {
             drop(succession);
@@ -128,6 +133,19 @@ impl GateService {
             Some(Ok(sockets)) => ServiceEnd::Returned(Box::new(config), sockets),
             _ => ServiceEnd::Ended(Ended::Cut),
         }
+    }
+}
+
+/// Says again and again that the other process does not serve yet. It holds the state directory, so this one cannot.
+async fn report_waiting() -> Infallible {
+    let mut waited = Duration::ZERO;
+    loop {
+        tokio::time::sleep(REPORT).await;
+        waited += REPORT;
+        tracing::warn!(
+            seconds = waited.as_secs(),
+            "nobody serves: the process that takes over has not started to serve yet; if it is ended, this one serves again"
+        );
     }
 }
 

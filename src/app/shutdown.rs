@@ -121,7 +121,8 @@ impl Shutdown {
             // First: what was accepted before shutdown starts is answered.
             accepting.stop();
             tasks.stop();
-            let end = Instant::now() + self.grace.min(MOST_WAITING);
+            // `shutdown_grace` is for transfers, which go on.
+            let end = Instant::now() + MOST_WAITING;
             // Connections that wait for a free place have been accepted.
             accepting.drain(end.saturating_duration_since(Instant::now())).await;
             front.drain(ADMIN_GRACE).await;
@@ -149,7 +150,7 @@ impl Shutdown {
 }
 
 /// Waits for the next item; for ever if there is none.
-pub(super) async fn next(stops: &mut (impl Stream<Item = ()> + Unpin)) {
+pub(crate) async fn next(stops: &mut (impl Stream<Item = ()> + Unpin)) {
     if stops.next().await.is_none() {
         std::future::pending::<()>().await;
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::Exit;
 use crate::app::{self, Ended, GateService, InheritedSockets, ServiceEnd, ServiceStart};
@@ -70,9 +71,20 @@ fn check_open_files(config: &Config) {
 
 async fn serve(mut config: Config, mut sockets: InheritedSockets, args: &ServeArgs) -> Exit {
     let mut stops = app::signals();
+    // SIGHUP would end the process until the gate handles it. What it would read again has not been read yet, or is watched.
+    let _hangups = signal(SignalKind::hangup());
     let mut start = if args.take_over { ServiceStart::TakeOver } else { ServiceStart::Alone };
     loop {
-        let service = match GateService::build(config, sockets, start).await {
+        // A start may take minutes, when it waits for another process or converts the database. A gate from which this one
+        // would take over then serves again.
+        let built = tokio::select! {
+            built = GateService::build(config, sockets, start) => built,
+            () = app::stopped(&mut stops) => {
+                eprintln!("pullgate: stopped before it served");
+                return Exit::Cut;
+            }
+        };
+        let service = match built {
             Ok(service) => service,
             Err(error) => {
                 eprintln!("pullgate: {error}");
