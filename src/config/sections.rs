@@ -8,8 +8,12 @@ mod trust;
 mod upstreams;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use super::reader::Table;
 use super::{Config, KeyPlaces, LogConfig};
@@ -95,6 +99,23 @@ fn log(mut table: Table<'_>) -> LogConfig {
     log
 }
 
+/// Networks and single addresses.
+fn networks(table: &mut Table<'_>, key: &'static str) -> Vec<IpNet> {
+    let networks = table.values::<AddressOrNetwork>(key).unwrap_or_default();
+    networks.into_iter().map(|AddressOrNetwork(network)| network).collect()
+}
+
+struct AddressOrNetwork(IpNet);
+
+impl FromStr for AddressOrNetwork {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network.map(Self).map_err(|_| "this is neither an address nor a network such as 10.0.0.0/8")
+    }
+}
+
 fn listeners(root: &mut Table<'_>, addresses: &mut UsedAddresses) -> Vec<server::Config> {
     let tables = root.tables("listener");
     let mut listeners = Vec::new();
@@ -111,7 +132,7 @@ fn listeners(root: &mut Table<'_>, addresses: &mut UsedAddresses) -> Vec<server:
             address,
             tls: table.optional_table("tls").and_then(tls),
             scope: table.value("scope"),
-            trusted_proxies: table.values("trusted_proxies").unwrap_or_default(),
+            trusted_proxies: networks(&mut table, "trusted_proxies"),
             proxy_header: table.choice("proxy_header", &headers).unwrap_or_default(),
             http2: table.flag("http2").unwrap_or(false),
         });

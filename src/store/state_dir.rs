@@ -130,7 +130,17 @@ fn close_to_others(path: &Path) -> Result<(), StateDirError> {
         }
         return Ok(());
     }
-    if is_open(&metadata) { Err(StateDirError::Open(path.to_owned())) } else { Ok(()) }
+    if is_open(&metadata) {
+        return Err(StateDirError::Open(path.to_owned()));
+    }
+    if rustix::process::geteuid().is_root() {
+        tracing::warn!(
+            path = %path.display(),
+            owner = metadata.uid(),
+            "the gate runs as root on a state directory of another user, who cannot use what it writes there; run it as that user"
+        );
+    }
+    Ok(())
 }
 
 /// Whether anybody could replace files in a directory of another user.

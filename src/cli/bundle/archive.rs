@@ -177,6 +177,8 @@ impl BundleWriter {
             .write(true)
             .create(true)
             .truncate(false)
+            // Its images may be private.
+            .mode(0o600)
             .custom_flags(i32::try_from(flags).unwrap_or_default());
         let mut file = options.open(&path).map_err(failed)?;
         let (files, end) = whole_files(&file).map_err(failed)?;
