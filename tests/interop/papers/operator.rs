@@ -175,6 +175,24 @@ fn upgrade_and_go_back() {
 }
 
 #[test]
+fn replace_a_certificate() {
+    let mut shop = Shop::open();
+    shop.machine.sh("pullgate certs init --dir gate/certs; pullgate certs init --dir new --days 7").bytes();
+    let file = shop.machine.dir().join(CONFIGURATION);
+    let mut walk = shop.machine.walk("docs/tasks/rotate-certificates.md");
+    let tls = walk.take("toml");
+    let configured = fs::read_to_string(&file).expect("a file");
+    fs::write(&file, configured.replace("[[listener]]\n", &format!("[[listener]]\n{}\n", tls.text))).expect("a file");
+    walk.machine.restart(CONFIGURATION);
+    let expiry = "curl -s http://127.0.0.1:5001/metrics | grep certificate_expiry_timestamp_seconds{";
+    let before = walk.machine.sh(expiry).text();
+    let files = walk.take_with("elsewhere", "server.crt.new");
+    walk.machine.sh(&files.text).bytes();
+    walk.finish();
+    assert_ne!(shop.machine.sh(expiry).text(), before, "the other certificate is in use");
+}
+
+#[test]
 fn find_out_why_a_pull_is_slow() {
     let mut shop = Shop::open();
     shop.require_signatures();
