@@ -1,6 +1,7 @@
 //! Services that every long-lived component uses: tracked tasks and shutdown, the clock, metrics, logging.
 
 mod background;
+mod bloom_filter;
 mod bounded;
 pub mod budget;
 mod clock;
@@ -26,6 +27,7 @@ mod trace;
 mod units;
 
 pub use background::Background;
+pub use bloom_filter::BloomFilter;
 pub use bounded::{ALLOCATION, Bounded};
 pub use clock::Clock;
 pub use directory_watch::DirectoryWatch;

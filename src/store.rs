@@ -43,7 +43,7 @@ pub use node::{ContentTotals, NewContent, NodeStore, StoredContent};
 pub use notary::{NotaryRecord, NotaryRole, StoredRoot, stored_notary_roots};
 pub use pins::PinnedImage;
 pub use state_dir::{StateDir, StateDirError};
-pub use tags::{KnownImage, StoredTag, TagPosition};
+pub use tags::{KnownImage, StoredTag, TagNames, TagPosition};
 pub use verdicts::{
     AdmittedPull, ImageTimes, IssueTimes, NewEvent, PullingClient, QueuedEvent, Rejudged, StoredDecision,
     StoredVerdict, VerdictBasis, VerdictFilter, VerdictList, VerdictOutcome, VerdictPage, VerdictStore,

@@ -10,6 +10,7 @@ mod images;
 mod import;
 mod naming;
 mod signed;
+mod tag_filter;
 mod writing;
 
 use std::hash::Hash;
@@ -24,6 +25,7 @@ use super::recent::{Recent, RecentManifest};
 use crate::oci::{Content, Digest, ImageName, Manifest, Tag};
 use crate::runtime::{Bounded, Clock, Epoch, Moment, Readiness, Tasks};
 use crate::store::{FactStore, StoreError, StoredTag};
+pub(super) use tag_filter::TagFilter;
 
 /// The known facts about repositories.
 pub(super) struct Facts {
@@ -71,7 +73,7 @@ impl Facts {
         tag_memory: SignedDuration,
     ) -> Arc<Self> {
         readiness.degraded(writing::TOPIC, None);
-        Arc::new(Self {
+        let facts = Arc::new(Self {
             followed: AtomicU64::new(store.forgettings()),
             store,
             clock,
@@ -83,7 +85,9 @@ impl Facts {
             memory: Memory::new(),
             recent: Mutex::default(),
             is_retrying: Mutex::default(),
-        })
+        });
+        facts.tasks.spawn(facts.clone().read_tags());
+        facts
     }
 
     /// The current state, for the facts of a repository.
@@ -145,6 +149,9 @@ impl Facts {
         let before = self.now(name);
         if let Some(known) = self.tag_in_memory(name, tag) {
             return Ok(Some(known));
+        }
+        if !self.memory.tag_filter.may_have(name, tag) {
+            return Ok(None);
         }
         let (memory, key) = (self.memory(), (name.clone(), tag.clone()));
         // Also keeps the facts about the manifest, which are requested next.

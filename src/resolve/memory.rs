@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::facts::{Known, UnseenChild};
+use super::facts::{Known, TagFilter, UnseenChild};
 use crate::oci::{Digest, ImageName, Manifest, Tag};
 use crate::runtime::{ALLOCATION, Bounded, Noted, budget};
 
@@ -19,6 +19,8 @@ pub(super) type MemberKey = (ImageName, Digest);
 pub(super) struct Memory {
     /// The digests of tags, and the times of their lookups.
     pub(super) tags: Bounded<(ImageName, Tag), (Digest, Timestamp)>,
+    /// The tags that may be in the store. It stays as it is when the store forgets some.
+    pub(super) tag_filter: TagFilter,
     /// Manifests that the repository delivered.
     pub(super) manifests: Bounded<MemberKey, Option<Known>>,
     /// The manifests that reference a digest.
@@ -36,6 +38,7 @@ pub(super) struct Memory {
 impl Memory {
     pub(super) fn new() -> Self {
         Self {
+            tag_filter: TagFilter::new(),
             tags: Bounded::new(budget::TAGS, |(name, tag), _| outside(name) + ALLOCATION + tag.as_str().len()),
             manifests: Bounded::new(budget::DELIVERED, |(name, _), _| outside(name)),
             naming: Bounded::new(budget::NAMING, |(name, _), naming| {

@@ -8,7 +8,9 @@ pub const MANIFESTS: u64 = 3 * MIB;
 /// Small content that is served from memory (the default of `cache.memory`).
 pub const SMALL_OBJECTS: u64 = 8 * MIB;
 /// The digests of tags.
-pub const TAGS: u64 = 5 * MIB;
+pub const TAGS: u64 = 9 * MIB / 2;
+/// Which tags may have a row in the database.
+pub const TAG_FILTER: u64 = MIB / 2;
 /// The manifests that each repository delivered.
 pub const DELIVERED: u64 = 3 * MIB;
 /// The manifests that reference a digest.
@@ -72,6 +74,7 @@ mod tests {
         let maps =
             [MANIFESTS, SMALL_OBJECTS, TAGS, DELIVERED, NAMING, KNOWN_TAGS, PULLED, UNSEEN, NOTED_PULLS, NOTED_CLIENTS];
         let others = [
+            TAG_FILTER,
             PLATFORMS,
             RECENT,
             USED,

@@ -60,6 +60,30 @@ impl PartialOrd for TagPosition {
     }
 }
 
+/// Names of tags of one repository, as they are stored.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TagNames {
+    /// The registry.
+    pub host: String,
+    /// The repository.
+    pub repository: String,
+    /// The tags, separated by spaces.
+    tags: String,
+}
+
+impl TagNames {
+    /// The tags.
+    pub fn tags(&self) -> impl Iterator<Item = &str> {
+        self.tags.split(' ')
+    }
+
+    /// The place of the last of these tags in the list.
+    pub fn last(&self) -> TagPosition {
+        let tag = self.tags().max().unwrap_or_default().to_owned();
+        TagPosition { repository: format!("{}/{}", self.host, self.repository), tag }
+    }
+}
+
 /// The result of the last lookup of a tag.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StoredTag {
@@ -156,6 +180,21 @@ impl FactStore {
         .fetch_all(self.readers())
         .await?;
         rows.iter().map(|row| digest_of(row.try_get(0)?)).collect()
+    }
+
+    /// The names of known tags in order of registry, repository and tag, for going through all of them: a page of those after
+    /// a tag. It takes a row for each repository and not for each tag, because a row costs much more than a name in it.
+    pub async fn tag_names(&self, after: Option<&TagPosition>, limit: usize) -> Result<Vec<TagNames>, StoreError> {
+        let (host, repository, tag) = after.map(TagPosition::parts).unwrap_or_default();
+        let sql = "SELECT host, repository, group_concat(tag, ' ') FROM \
+                   (SELECT host, repository, tag FROM tags WHERE (host, repository, tag) > (?1, ?2, ?3) \
+                   ORDER BY host, repository, tag LIMIT ?4) GROUP BY host, repository ORDER BY host, repository";
+        let query = sqlx::query(sql).bind(host).bind(repository).bind(tag);
+        let rows = query.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(self.readers()).await?;
+        let names = |row: &sqlx::sqlite::SqliteRow| {
+            Ok(TagNames { host: row.try_get(0)?, repository: row.try_get(1)?, tags: row.try_get(2)? })
+        };
+        rows.iter().map(names).collect()
     }
 
     /// Known tags with their digests, ordered by registry, repository and tag: at most `limit` of those after a tag.

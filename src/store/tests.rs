@@ -49,6 +49,38 @@ async fn tags_and_their_history_are_stored() {
 }
 
 #[tokio::test]
+async fn names_of_all_tags_are_read_in_pages() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let mut names = std::collections::BTreeSet::new();
+    let mut facts = NewFacts::new(at(1));
+    // Tags that begin alike, and repositories that do.
+    for (host, repository) in [("a.io", "x"), ("a.io", "x/y"), ("a.io", "x-y"), ("b.io", "x")] {
+        for tag in ["1", "1.0", "1-0", "1_0", "10", "A", "a", "latest"] {
+            let name = ImageName { host: host.parse().unwrap(), repository: repository.parse().unwrap() };
+            facts = facts.tag(&name, &tag.parse().unwrap(), Digest::sha256(b"x"), at(1));
+            names.insert((host.to_owned(), repository.to_owned(), tag.to_owned()));
+        }
+    }
+    store.facts.record(facts).await.unwrap();
+    for limit in [1, 2, 3, 7, 100] {
+        let (mut read, mut last) = (Vec::new(), None);
+        loop {
+            let page = store.facts.tag_names(last.as_ref(), limit).await.unwrap();
+            let Some(end) = page.last() else { break };
+            last = Some(end.last());
+            let of = |names: &TagNames| {
+                let named = |tag: &str| (names.host.clone(), names.repository.clone(), tag.to_owned());
+                names.tags().map(named).collect::<Vec<_>>()
+            };
+            read.extend(page.iter().flat_map(of));
+        }
+        assert_eq!(read.len(), names.len(), "{limit}");
+        assert!(read.iter().all(|name| names.contains(name)), "{limit}");
+    }
+}
+
+#[tokio::test]
 async fn a_child_is_known_by_the_tags_of_its_index() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();

@@ -160,3 +160,34 @@ async fn forgotten_facts_are_written_again_on_the_next_admission() {
     facts.admitted(&name, &image, false).await;
     assert!(store.facts.manifest(&name, image.digest).await.unwrap().is_some());
 }
+
+/// The store is closed, so that each question to it fails.
+#[tokio::test]
+async fn store_is_not_asked_about_a_tag_without_a_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let (name, image, tag, other): (_, _, Tag, Tag) =
+        (image_name(), manifest(), "1".parse().unwrap(), "2".parse().unwrap());
+    let (earlier, store) = facts(dir.path()).await;
+    earlier.learn_tag(&name, &tag, &image, false).await;
+    earlier.admitted(&name, &image, false).await;
+    store.close().await;
+    // Which tags have rows is not known yet.
+    let (facts, store) = facts(dir.path()).await;
+    facts.fill_tag_filter().await.unwrap();
+    assert_eq!(facts.tag(&name, &tag).await.unwrap().unwrap().0, image.digest, "a row of an earlier process");
+    facts.learn_tag(&name, &other, &image, false).await;
+    facts.memory.clear();
+    assert_eq!(facts.tag(&name, &other).await.unwrap().unwrap().0, image.digest, "a row of this process");
+    facts.memory.clear();
+    store.close().await;
+    assert!(facts.tag(&name, &tag).await.is_err() && facts.tag(&name, &other).await.is_err());
+    for unknown in 3..50 {
+        assert_eq!(facts.tag(&name, &unknown.to_string().parse().unwrap()).await.unwrap(), None);
+    }
+}
+
+#[test]
+fn any_tag_may_have_a_row_until_all_rows_were_read() {
+    let filter = TagFilter::new();
+    assert!(filter.may_have(&image_name(), &Tag::latest()));
+}

@@ -21,6 +21,9 @@ impl Facts {
             facts = facts.manifest(name, manifest, *seen);
         }
         for seen in tags {
+            if seen.is_current {
+                self.memory.tag_filter.add(name.host.as_str(), name.repository.as_str(), seen.tag.as_str());
+            }
             facts = match seen.is_current {
                 true => facts.tag(name, &seen.tag, manifest.digest, seen.at),
                 false => facts.old_tag(name, &seen.tag, manifest.digest, seen.at),
