@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
-use super::disk::Space;
+use super::disk::{FoundFile, Space};
 use super::usage::Reservation;
 use super::{CacheError, CacheInner};
 use crate::oci::{Digest, Host, MAX_MANIFEST, Manifest};
@@ -291,16 +291,25 @@ impl CacheInner {
                     return Ok(adopted);
                 }
                 if !known.contains(&file.digest) && !self.fills.is_filled(file.digest) {
-                    let is_manifest = self.store.facts.is_manifest(file.digest).await.unwrap_or_default();
-                    let used_at = Timestamp::try_from(file.modified).unwrap_or(Timestamp::UNIX_EPOCH);
-                    let found = StoredContent { digest: file.digest, size: file.size, is_manifest, used_at };
-                    self.stored(self.content(found).await, None).await;
+                    self.stored(self.content_of_file(&file).await, None).await;
                     adopted += 1;
                 }
             }
         }
         self.forget_absent().await.map_err(|error| error.to_string())?;
         Ok(adopted)
+    }
+
+    /// The record of a file that has none. Its bytes say whether it is a manifest: after a crash, nothing else may know it.
+    async fn content_of_file(&self, file: &FoundFile) -> NewContent {
+        let FoundFile { digest, size, modified } = *file;
+        let used_at = Timestamp::try_from(modified).unwrap_or(Timestamp::UNIX_EPOCH);
+        let bytes = match size <= MAX_MANIFEST as u64 {
+            true => self.disk.read(digest, MAX_MANIFEST).await.ok().flatten(),
+            false => None,
+        };
+        let manifest = bytes.and_then(|bytes| manifest_in(digest, bytes));
+        manifest.map_or_else(|| NewContent::blob(digest, size, used_at), |found| NewContent::manifest(&found, used_at))
     }
 
     /// The record of content on disk. A manifest's record says which parts it names.
@@ -334,10 +343,15 @@ impl CacheInner {
 
 /// The record of a manifest with these bytes. An unreadable one has no parts.
 fn manifest_content(digest: Digest, bytes: &Bytes, used_at: Timestamp) -> NewContent {
-    match Manifest::parse(bytes.clone(), None).and_then(|manifest| manifest.named(digest)) {
-        Ok(manifest) => NewContent::manifest(&manifest, used_at),
-        Err(_) => NewContent::unreadable_manifest(digest, bytes.len() as u64, used_at),
+    match manifest_in(digest, bytes.clone()) {
+        Some(manifest) => NewContent::manifest(&manifest, used_at),
+        None => NewContent::unreadable_manifest(digest, bytes.len() as u64, used_at),
     }
+}
+
+/// The manifest that these bytes are, if they are one.
+fn manifest_in(digest: Digest, bytes: Bytes) -> Option<Manifest> {
+    Manifest::parse(bytes, None).and_then(|manifest| manifest.named(digest)).ok()
 }
 
 /// The result of an eviction.

@@ -139,27 +139,19 @@ impl FactStore {
         Ok(row.is_some())
     }
 
-    /// Those of these manifests that one of the registries delivered.
+    /// Those of these manifests that one of the registries delivered. Goes through all manifests of these registries, so it
+    /// is for many at a time.
     pub async fn of_registries(&self, digests: &[Digest], hosts: &[Host]) -> Result<HashSet<Digest>, StoreError> {
         let hosts: Vec<&str> = hosts.iter().map(Host::as_str).collect();
         let rows = sqlx::query(
-            "SELECT DISTINCT digest FROM manifests WHERE digest IN (SELECT value FROM json_each(?1)) \
-             AND host IN (SELECT value FROM json_each(?2))",
+            "SELECT DISTINCT digest FROM manifests WHERE host IN (SELECT value FROM json_each(?2)) \
+             AND digest IN (SELECT value FROM json_each(?1))",
         )
         .bind(json(digests))
         .bind(json(&hosts))
         .fetch_all(self.readers())
         .await?;
         rows.iter().map(|row| digest_of(row.try_get(0)?)).collect()
-    }
-
-    /// Whether any repository delivered a manifest with this digest.
-    pub async fn is_manifest(&self, digest: Digest) -> Result<bool, StoreError> {
-        let row = sqlx::query("SELECT 1 FROM manifests WHERE digest = ?1 LIMIT 1")
-            .bind(digest.to_string())
-            .fetch_optional(self.readers())
-            .await?;
-        Ok(row.is_some())
     }
 }
 

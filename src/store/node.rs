@@ -242,11 +242,12 @@ impl NodeStore {
 }
 
 /// Returns which of these digests are recorded, and inserts contents and the digests that they reference: three JSON
-/// arrays. One text, so that it is sent to the thread of the database once.
+/// arrays. A manifest that was damaged is recorded as a blob, until it is fetched again. One text, so that it is sent to the thread of the database once.
 const INSERT: &str = "SELECT digest FROM contents WHERE digest IN (SELECT unhex(value) FROM json_each(?)); \
     INSERT INTO contents (digest, size, is_manifest, used_at) \
     SELECT unhex(value->>0), value->>1, value->>2, value->>3 FROM json_each(?) WHERE true \
-    ON CONFLICT (digest) DO UPDATE SET used_at = excluded.used_at; \
+    ON CONFLICT (digest) DO UPDATE SET used_at = excluded.used_at, \
+    is_manifest = MAX(is_manifest, excluded.is_manifest); \
     INSERT INTO content_parts (manifest, part, is_manifest) \
     SELECT contents.id, unhex(value->>1), value->>2 FROM json_each(?) JOIN contents ON contents.digest = unhex(value->>0) \
     WHERE true ON CONFLICT DO NOTHING";

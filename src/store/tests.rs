@@ -510,6 +510,24 @@ fn no_statement_reads_both_facts_and_content_of_this_node() {
 }
 
 #[tokio::test]
+async fn content_that_turns_out_to_be_a_manifest_is_recorded_as_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let image = manifest("config", Digest::sha256(b"blob"));
+    let manifests = async || store.node.oldest_manifests(None, 0, 9).await.unwrap().len();
+    for (content, wanted) in [
+        (NewContent::blob(image.digest, 1, at(1)), 0),
+        (NewContent::manifest(&image, at(2)), 1),
+        (NewContent::blob(image.digest, 1, at(3)), 1),
+    ] {
+        store.node.record(content).await.unwrap();
+        assert_eq!(manifests().await, wanted);
+    }
+    let parts = store.node.parts_of(image.digest).await.unwrap();
+    assert!(parts.iter().all(|part| part.digest == image.digest && part.is_manifest) && parts.len() == 1);
+}
+
+#[tokio::test]
 async fn exemptions_are_stored_replaced_and_removed() {
     use crate::policy::{ExemptionRecord, ExemptionScope, IssueType, MAX_EXEMPTIONS};
     let record = |id: &str| ExemptionRecord::new(ExemptionScope::EVERYTHING, IssueType::Cve, Some(id), None).unwrap();

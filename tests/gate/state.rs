@@ -120,6 +120,41 @@ async fn large_evidence_goes_before_content() {
     assert_eq!(count.fetch_one(&mut reader).await.expect("a count"), 0, "evidence goes");
 }
 
+/// After a crash, files may have no rows. A manifest is known by its bytes, and keeps the blobs that it names.
+#[tokio::test]
+async fn files_without_rows_are_recorded_as_what_they_are() {
+    use sqlx::Connection as _;
+    let registry = TestRegistry::start().await;
+    let image = simple("without rows");
+    registry.push("library/app", Some("1"), &image);
+    let gate = TestGate::new(&registry, crate::harness::ALLOW_ALL).start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    for (blob, bytes) in &image.blobs {
+        assert_eq!(gate.get(&format!("/library/app/blobs/{blob}")).await.body, bytes);
+    }
+    let made = gate.stop().await;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(made.path().join("state/pullgate.db"));
+    let mut database = sqlx::SqliteConnection::connect_with(&options).await.expect("a database");
+    for table in ["contents", "content_parts", "manifests", "members", "tags", "tag_history", "links"] {
+        let delete = sqlx::query(sqlx::AssertSqlSafe(format!("DELETE FROM {table}")));
+        delete.execute(&mut database).await.expect("no rows");
+    }
+    let gate = made.start().await;
+    let found = async {
+        loop {
+            let count = "SELECT COUNT(*), SUM(is_manifest), (SELECT COUNT(*) FROM content_parts) FROM contents";
+            let found: (i64, Option<i64>, i64) = sqlx::query_as(count).fetch_one(&mut database).await.expect("counts");
+            if found.0 == 1 + image.blobs.len() as i64 {
+                return found;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let (_, manifests, parts) = tokio::time::timeout(std::time::Duration::from_secs(20), found).await.expect("rows");
+    assert_eq!((manifests, parts), (Some(1), image.blobs.len() as i64));
+    drop(gate);
+}
+
 #[tokio::test]
 async fn layers_of_admitted_images_are_served_after_a_restart() {
     let registry = TestRegistry::start().await;
