@@ -31,9 +31,9 @@ type DatedRow = (Host, Repository, Digest, i64);
 type LinkRow = (Host, Repository, Digest, u64, i64);
 type EvidenceRow = (&'static str, String, String, i64, Option<i64>);
 
-/// Writes the rows of all tables. Each table has a parameter, its rows as JSON; `tags` and `evidence` have a second one,
-/// the latest plausible time. One text, so that it is sent to the thread of the database once.
-const INSERT: &str = "INSERT INTO manifests (host, repository, digest, media_type, size, seen_at, pulled_at) \
+/// Writes the rows of first pulls. Each table has a parameter, its rows as JSON; `tags` has a second one, the latest plausible
+/// time. One text, so that it is sent to the thread of the database once.
+const INSERT_MANIFESTS: &str = "INSERT INTO manifests (host, repository, digest, media_type, size, seen_at, pulled_at) \
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6 FROM json_each(?) WHERE true \
     ON CONFLICT (host, repository, digest) DO UPDATE SET seen_at = MAX(seen_at, excluded.seen_at), \
     pulled_at = COALESCE(MAX(pulled_at, excluded.pulled_at), pulled_at, excluded.pulled_at); \
@@ -46,8 +46,11 @@ const INSERT: &str = "INSERT INTO manifests (host, repository, digest, media_typ
     WHERE excluded.checked_at >= checked_at OR checked_at > ?; \
     INSERT INTO tag_history (host, repository, tag, digest, seen_at) \
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?) WHERE true \
-    ON CONFLICT (host, repository, digest, tag) DO UPDATE SET seen_at = MAX(seen_at, excluded.seen_at); \
-    UPDATE manifests SET pulled_at = MAX(COALESCE(pulled_at, 0), pull.at) FROM \
+    ON CONFLICT (host, repository, digest, tag) DO UPDATE SET seen_at = MAX(seen_at, excluded.seen_at)";
+
+/// Writes all other rows, in the same way; `evidence` has a second parameter, the latest plausible time. Most transactions
+/// have none, and a statement costs as much for no row as for several.
+const INSERT_OTHERS: &str = "UPDATE manifests SET pulled_at = MAX(COALESCE(pulled_at, 0), pull.at) FROM \
     (SELECT value->>0 AS host, value->>1 AS repository, value->>2 AS digest, value->>3 AS at FROM json_each(?)) AS pull \
     WHERE manifests.host = pull.host AND manifests.repository = pull.repository AND manifests.digest = pull.digest; \
     INSERT INTO links (host, repository, digest, size, seen_at) \
@@ -146,19 +149,38 @@ impl NewFacts {
     pub(super) async fn write(gathered: &[&Self], connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         let Some(now) = gathered.iter().map(|facts| facts.now).max() else { return Ok(()) };
         let latest = latest_plausible(now);
-        sqlx::query(INSERT)
-            .bind(rows_of(gathered, |facts| &facts.manifests))
-            .bind(rows_of(gathered, |facts| &facts.members))
-            .bind(rows_of(gathered, |facts| &facts.tags))
-            .bind(latest)
-            .bind(rows_of(gathered, |facts| &facts.old_tags))
-            .bind(rows_of(gathered, |facts| &facts.pulls))
-            .bind(rows_of(gathered, |facts| &facts.links))
-            .bind(rows_of(gathered, |facts| &facts.evidence))
-            .bind(latest)
-            .execute(connection)
-            .await?;
+        if gathered.iter().any(|facts| facts.has_manifests()) {
+            sqlx::query(INSERT_MANIFESTS)
+                .bind(rows_of(gathered, |facts| &facts.manifests))
+                .bind(rows_of(gathered, |facts| &facts.members))
+                .bind(rows_of(gathered, |facts| &facts.tags))
+                .bind(latest)
+                .bind(rows_of(gathered, |facts| &facts.old_tags))
+                .execute(&mut *connection)
+                .await?;
+        }
+        if gathered.iter().any(|facts| facts.has_others()) {
+            // Pulls change rows of manifests, which may be those from above.
+            sqlx::query(INSERT_OTHERS)
+                .bind(rows_of(gathered, |facts| &facts.pulls))
+                .bind(rows_of(gathered, |facts| &facts.links))
+                .bind(rows_of(gathered, |facts| &facts.evidence))
+                .bind(latest)
+                .execute(connection)
+                .await?;
+        }
         Ok(())
+    }
+
+    /// Whether there are rows for [`INSERT_MANIFESTS`].
+    fn has_manifests(&self) -> bool {
+        // Members come with their manifests, and tags are old tags as well.
+        !self.manifests.is_empty() || !self.old_tags.is_empty()
+    }
+
+    /// Whether there are rows for [`INSERT_OTHERS`].
+    fn has_others(&self) -> bool {
+        !self.pulls.is_empty() || !self.links.is_empty() || !self.evidence.is_empty()
     }
 }
 

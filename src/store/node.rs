@@ -242,8 +242,9 @@ impl NodeStore {
 }
 
 /// Returns which of these digests are recorded, and inserts contents and the digests that they reference: three JSON
-/// arrays. A manifest that was damaged is recorded as a blob, until it is fetched again. One text, so that it is sent to the thread of the database once.
-const INSERT: &str = "SELECT digest FROM contents WHERE digest IN (SELECT unhex(value) FROM json_each(?)); \
+/// arrays. A manifest that was damaged is recorded as a blob, until it is fetched again. The order of the join is fixed:
+/// IN would make a table of the digests. One text, so that it is sent to the thread of the database once.
+const INSERT: &str = "SELECT digest FROM json_each(?) CROSS JOIN contents ON contents.digest = unhex(value); \
     INSERT INTO contents (digest, size, is_manifest, used_at) \
     SELECT unhex(value->>0), value->>1, value->>2, value->>3 FROM json_each(?) WHERE true \
     ON CONFLICT (digest) DO UPDATE SET used_at = excluded.used_at, \
