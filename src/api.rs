@@ -5,6 +5,7 @@
 
 mod bundle;
 mod check;
+mod counts;
 mod exemptions;
 mod forget;
 /// IBM's Vulnerability Advisor API.
@@ -29,15 +30,15 @@ pub use check::{
     AssessmentAnswer, AuthorityAnswer, CheckAnswer, CheckRequest, Decision, IssueAnswer, RuleAnswer, SignatureAnswer,
     SignerAnswer, check,
 };
+pub use counts::AssessmentCounts;
 pub use exemptions::{ExemptionAnswer, ExemptionRequest, ListedExemption, add_exemption, list_exemptions};
 pub use forget::{ForgetRequest, ForgottenRole, forget};
-pub(crate) use images::PAGE_TIME;
 pub use images::{ImageAnswer, ImageListRequest};
 pub use jobs::{JobState, PrefetchRequest, PrefetchedImage};
 pub use pins::{PinAnswer, PinRequest, pin, pins, unpin};
 pub use query::{encode, parameter};
 pub use remedy::{notices, remedies, vendor_link};
-pub use scan::{ImageScan, PackageAnswer, ScanNames, scan, scan_image};
+pub use scan::{ImageScan, PackageAnswer, scan, scan_image};
 pub use verdicts::{
     ClientAnswer, ListedChange, OutcomeAnswer, VerdictAnswer, VerdictsAnswer, VerdictsRequest, verdicts,
 };

@@ -3,12 +3,12 @@
 pub(super) mod authority;
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::ExemptionAnswer;
+use super::counts::{IssueStanding, issues_of};
 use super::query::{encode, parameter};
 use crate::gate::{ExplainedDecision, ExplainedEntry, Explanation, Gate, GateError, KnownAssessment};
 use crate::oci::{Digest, ImageReference};
@@ -212,55 +212,24 @@ impl AssessmentAnswer {
         context: &AssessmentContext<'_>,
     ) -> Self {
         let VaAssessment { status, blocking, why, .. } = policy::assess(rule, evidence, context);
-        let (source, mut issues) = match evidence {
-            VaEvidence::Report(report) => (Some(report.source.clone()), report.issues.clone()),
-            VaEvidence::Opaque { issues, .. } => (None, issues.clone()),
-            _ => (None, Vec::new()),
+        let source = match evidence {
+            VaEvidence::Report(report) => Some(report.source.clone()),
+            _ => None,
         };
+        let mut issues = issues_of(evidence).to_vec();
         issues.sort_by(worst_first);
-        let mut blocking_by_id: HashMap<&str, Vec<&Issue>> = HashMap::new();
-        blocking.iter().for_each(|issue| blocking_by_id.entry(&issue.id).or_default().push(issue));
+        let standing = IssueStanding::new(rule, &blocking, context);
         let answer = |issue: Issue| {
-            let blocks = blocking_by_id.get(&*issue.id).is_some_and(|same| same.contains(&&issue));
-            let by_rule = rule.ignore.coverage(&issue, context.now);
-            let coverage = match by_rule.status {
-                ExemptStatus::Exempt => by_rule,
-                ExemptStatus::Partial | ExemptStatus::Active => context.exemptions.coverage(&issue, context.now),
-            };
+            let (blocks, coverage) = (standing.blocks(&issue), standing.coverage(&issue));
             IssueAnswer::new(issue, blocks).with(coverage)
         };
         Self { digest, platform, status, source, why, issues: issues.into_iter().map(answer).collect() }
     }
 
-    /// The worst of the assessments of a known tag, which is what counts for an index.
-    pub(crate) fn worst_of(assessments: &[KnownAssessment]) -> Option<(&KnownAssessment, Self)> {
-        let answer = |known: &KnownAssessment| {
-            let KnownAssessment { digest, evidence, applied } = known;
-            Self::new(*digest, None, &applied.rule, &evidence.value, &applied.context())
-        };
-        assessments.iter().map(|known| (known, answer(known))).max_by_key(|(_, answer)| answer.badness())
-    }
-
-    /// How bad the result is. What was not assessed is worse than what IBM's clients admit.
-    pub(crate) fn badness(&self) -> (u8, usize) {
-        let rank = match self.status {
-            VaStatus::Fail => 5,
-            VaStatus::Incomplete => 4,
-            VaStatus::Unscanned => 3,
-            VaStatus::Unsupported => 2,
-            VaStatus::Warn => 1,
-            VaStatus::Ok => 0,
-        };
-        (rank, self.open_issues())
-    }
-
-    /// The number of issues that are not exempt, and of those that count nevertheless. Configuration issues that the gate
-    /// itself finds are among them only if they count.
-    pub(super) fn open_issues(&self) -> usize {
-        let is_open = |found: &&IssueAnswer| {
-            found.blocks || (found.exempt_status != ExemptStatus::Exempt && !found.issue.is_own_check())
-        };
-        self.issues.iter().filter(is_open).count()
+    /// What is known about an image of a known tag.
+    pub(crate) fn known(known: &KnownAssessment) -> Self {
+        let KnownAssessment { digest, evidence, applied, .. } = known;
+        Self::new(*digest, None, &applied.rule, &evidence.value, &applied.context())
     }
 }
 

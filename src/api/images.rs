@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::AssessmentAnswer;
+use super::AssessmentCounts;
 use super::query::{encode, parameter};
 use super::security_status::security_status;
 use crate::gate::{ImageQuery, KnownTag};
@@ -33,8 +33,8 @@ impl ImageAnswer {
     /// The answer for a known tag; `without_va` leaves out its security status.
     pub fn new(known: &KnownTag, without_va: bool) -> Self {
         let namespace = known.name.repository.as_str().split('/').next().unwrap_or_default().to_owned();
-        let assessed = AssessmentAnswer::worst_of(&known.assessments);
-        let assessed = assessed.map(|(known, answer)| security_status(&known.evidence.value, &answer));
+        let assessed = AssessmentCounts::worst_of(&known.assessments);
+        let assessed = assessed.map(|(known, counts)| security_status(&known.evidence.value, &counts));
         let unassessed = if without_va { "" } else { "Not Scanned" };
         Self {
             repository: known.name.to_string(),
@@ -113,9 +113,10 @@ impl From<&ImageListRequest> for ImageQuery {
             limit: request.limit,
             within: request.limit.map(|_| PAGE_TIME),
             without_va: request.without_va,
+            with_distribution: false,
         }
     }
 }
 
-/// How long one page is gathered, and how long its assessments may take.
-pub(crate) const PAGE_TIME: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long one page is gathered and assessed.
+const PAGE_TIME: std::time::Duration = std::time::Duration::from_secs(5);

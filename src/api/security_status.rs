@@ -1,13 +1,13 @@
 //! The SECURITY STATUS column of `ibmcloud cr images`.
 
-use super::AssessmentAnswer;
+use super::AssessmentCounts;
 use crate::policy::{VaEvidence, VaStatus};
 
 /// The status as IBM prints it: `No Issues`, `1 Issue`, `N Issues`, `Scanning` or `Unsupported OS`; `Unavailable` if no
 /// source responds, and `Denied` if no issue counts but another condition of the rule is not met. Exempt issues are not
 /// counted.
-pub(super) fn security_status(evidence: &VaEvidence, assessed: &AssessmentAnswer) -> String {
-    match (evidence, assessed.open_issues()) {
+pub(super) fn security_status(evidence: &VaEvidence, assessed: &AssessmentCounts) -> String {
+    match (evidence, assessed.open) {
         (VaEvidence::Report(_) | VaEvidence::Opaque { .. }, 1) => "1 Issue".into(),
         (VaEvidence::Report(_) | VaEvidence::Opaque { .. }, open @ 2..) => format!("{open} Issues"),
         (VaEvidence::Report(report), _) => match assessed.status {
@@ -31,13 +31,17 @@ pub(super) fn security_status(evidence: &VaEvidence, assessed: &AssessmentAnswer
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use jiff::Timestamp;
 
     use super::*;
+    use crate::api::AssessmentAnswer;
+    use crate::gate::{AppliedVaRule, KnownAssessment};
     use crate::oci::Digest;
     use crate::policy::{
         AssessmentContext, Behaviour, ExemptionRecord, ExemptionScope, ImageHistory, Issue, IssueKind, OWN_CHECKS,
-        Report, Severity, VaExemptions, VaRule,
+        Observed, Report, Severity, VaExemptions, VaRule,
     };
 
     fn issue(id: &str, exempt: bool) -> Issue {
@@ -84,7 +88,17 @@ mod tests {
         let history = ImageHistory::default();
         let context = AssessmentContext { exemptions, history: &history, now: Timestamp::UNIX_EPOCH };
         let digest = Digest::sha256(b"image");
-        security_status(evidence, &AssessmentAnswer::new(digest, None, rule, evidence, &context))
+        let counts = AssessmentCounts::from(&AssessmentAnswer::new(digest, None, rule, evidence, &context));
+        let applied = AppliedVaRule {
+            rule: rule.clone(),
+            exemptions: exemptions.clone(),
+            history: history.clone(),
+            at: Timestamp::UNIX_EPOCH,
+        };
+        let observed = Observed { value: evidence.clone(), at: Timestamp::UNIX_EPOCH, until: None };
+        let known = KnownAssessment { digest, evidence: Arc::new(observed), applied, distribution: None };
+        assert_eq!(counts, AssessmentCounts::known(&known), "without copies, the numbers are the same");
+        security_status(evidence, &counts)
     }
 
     /// What `pullgate images` shows agrees with what a pull finds.

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
 
-use super::{AppliedVaRule, Gate, GateError, ScannedImage};
+use super::{AppliedVaRule, Gate, GateError};
+use crate::inventory::LinuxDistribution;
 use crate::oci::{Content, Digest, ImageName, Manifest, Tag};
 use crate::policy::{Observed, VaEvidence};
 use crate::scope::Scope;
@@ -14,6 +16,9 @@ use crate::va::VaSubject;
 
 /// How many images are looked up at the same time.
 const AT_ONCE: usize = 8;
+/// How many images that were looked up wait for their answer. What is known about one may take megabytes, so that of a whole
+/// page is never in memory.
+const WAITING: usize = 2;
 /// How many known tags are read from the database at once.
 const READ_AT_ONCE: usize = 1000;
 
@@ -44,6 +49,19 @@ pub struct KnownAssessment {
     pub evidence: Arc<Observed<VaEvidence>>,
     /// The rule and the exemptions that apply.
     pub applied: AppliedVaRule,
+    /// The distribution that the gate has read in the image. Only looked up if it was asked for.
+    pub distribution: Option<LinuxDistribution>,
+}
+
+impl KnownAssessment {
+    /// When the advisory databases or the report were made; if that is not known, when they were looked up.
+    pub fn made_at(&self) -> Timestamp {
+        let made = match &self.evidence.value {
+            VaEvidence::Report(report) => report.generated_at,
+            _ => None,
+        };
+        made.unwrap_or(self.evidence.at)
+    }
 }
 
 /// Which known tags are listed, in the order of registries, repositories and tags.
@@ -59,53 +77,68 @@ pub struct ImageQuery {
     pub within: Option<Duration>,
     /// Leave out what is known about vulnerabilities, which takes most of the time.
     pub without_va: bool,
+    /// Also look up the distribution of each image.
+    pub with_distribution: bool,
 }
 
-/// A part of the list of known tags.
+/// Answers about a part of the list of known tags.
 #[derive(Clone, Debug)]
-pub struct KnownTags {
-    /// The tags, ordered by registry, repository and tag.
-    pub tags: Vec<KnownTag>,
-    /// Whether more tags follow.
-    pub has_more: bool,
+pub struct KnownTags<T> {
+    /// An answer about each tag, ordered by registry, repository and tag.
+    pub answers: Vec<T>,
+    /// The place of the last tag, if more follow.
+    pub next: Option<TagPosition>,
 }
 
-impl KnownTags {
-    /// What `answer` says about each tag, which may take long, until a time, but at least about the first. Then the list
-    /// ends there, and more tags follow.
-    pub fn answered<T>(mut self, until: Option<Instant>, answer: impl Fn(&KnownTag) -> T) -> (Self, Vec<T>) {
-        let mut answers = Vec::with_capacity(self.tags.len());
-        for tag in &self.tags {
-            answers.push(answer(tag));
-            if until.is_some_and(|until| Instant::now() >= until) {
-                break;
-            }
-        }
-        self.has_more |= answers.len() < self.tags.len();
-        self.tags.truncate(answers.len());
-        (self, answers)
+impl<T> Default for KnownTags<T> {
+    fn default() -> Self {
+        Self { answers: Vec::new(), next: None }
     }
 }
 
 impl Gate {
-    /// The known tags and what is known about each. Sends no requests to upstreams and reads no layers.
+    /// What `answer` says about each known tag that a query selects. Sends no requests to upstreams and reads no layers.
+    ///
+    /// Each tag is answered as soon as it is looked up, away from the threads that serve requests: what is known about all
+    /// of them may not fit into memory.
     ///
     /// # Errors
-    /// If the database cannot be read.
-    pub async fn images(&self, query: &ImageQuery) -> Result<KnownTags, GateError> {
+    /// If the database cannot be read, or an answer ended abnormally.
+    pub async fn images<T: Send + 'static>(
+        &self,
+        query: &ImageQuery,
+        answer: impl Fn(&KnownTag) -> T + Send + Sync + 'static,
+    ) -> Result<KnownTags<T>, GateError> {
         let limit = query.limit.unwrap_or(usize::MAX);
         let images = self.selected(query, limit.saturating_add(1)).await?;
-        let matching = images.len();
-        let look_up = images.into_iter().take(limit).map(|image| self.known_tag(image, query.without_va));
-        let (mut look_up, mut tags) = (stream::iter(look_up).buffered(AT_ONCE), Vec::new());
+        let (matching, answer) = (images.len(), Arc::new(answer));
+        let positions: Vec<TagPosition> = images.iter().map(KnownImage::position).collect();
+        let look_up = images.into_iter().take(limit).map(|image| self.known_tag(image, query));
+        let answered = stream::iter(look_up).buffered(AT_ONCE).map(|tag| self.answered(tag, answer.clone()));
+        let (mut answered, mut answers) = (std::pin::pin!(answered.buffered(WAITING)), Vec::new());
         let end = query.within.map(|within| Instant::now() + within);
-        while let Some(tag) = look_up.next().await {
-            tags.push(tag);
+        while let Some(answer) = answered.next().await {
+            answers.push(answer?);
             if end.is_some_and(|end| Instant::now() >= end) {
                 break;
             }
         }
-        Ok(KnownTags { has_more: tags.len() < matching, tags })
+        let has_more = answers.len() < matching;
+        let last = answers.len().checked_sub(1).filter(|_| has_more);
+        Ok(KnownTags { next: last.and_then(|last| positions.into_iter().nth(last)), answers })
+    }
+
+    /// The answer about a tag. Only one about vulnerabilities may take long.
+    async fn answered<T: Send + 'static>(
+        &self,
+        tag: KnownTag,
+        answer: Arc<impl Fn(&KnownTag) -> T + Send + Sync + 'static>,
+    ) -> Result<T, GateError> {
+        if tag.assessments.is_empty() {
+            return Ok(answer(&tag));
+        }
+        let answered = self.answer_aside(move || answer(&tag)).await;
+        answered.ok_or_else(|| GateError::Store("an assessment ended abnormally; see the log".to_owned()))
     }
 
     /// The first known tags that a query selects, at most `most`.
@@ -125,33 +158,19 @@ impl Gate {
         Ok(images)
     }
 
-    async fn known_tag(&self, image: KnownImage, without_va: bool) -> KnownTag {
+    async fn known_tag(&self, image: KnownImage, query: &ImageQuery) -> KnownTag {
         let images = self.known_images(&image.name, image.digest).await;
         let created = match images.first() {
             Some(first) => self.created(first).await,
             None => None,
         };
         let mut assessments = Vec::new();
-        for manifest in images.iter().filter(|_| !without_va) {
-            assessments.extend(self.known_assessment(&image, manifest).await);
+        for manifest in images.iter().filter(|_| !query.without_va) {
+            assessments.extend(self.known_assessment(&image, manifest, query.with_distribution).await);
         }
         let size = images.first().map(|manifest| size_of(manifest));
         let KnownImage { name, tag, digest } = image;
         KnownTag { name, tag, digest, created, size, assessments }
-    }
-
-    /// An assessed image of a known tag, with what is installed in it as far as that is known. Reads no layers.
-    pub async fn known_scan(&self, name: &ImageName, known: &KnownAssessment) -> ScannedImage {
-        let unknown = || "the layers were not read".to_owned();
-        let inventory = match self.resolver.known_manifest(name, known.digest).await {
-            Some(manifest) => match VaSubject::new(name.clone(), manifest) {
-                Some(subject) => self.judge.evidence.va.scanner().inventory(&subject).await,
-                None => Ok(None),
-            },
-            None => Ok(None),
-        };
-        let inventory = inventory.map_err(|error| error.to_string()).and_then(|found| found.ok_or_else(unknown));
-        ScannedImage { digest: known.digest, platform: None, evidence: known.evidence.clone(), inventory }
     }
 
     /// The image with this digest, or the relevant children of an index. Reads only local data.
@@ -177,7 +196,12 @@ impl Gate {
     }
 
     /// What a pull by the tag would find, as far as that is known. Reads no layers.
-    async fn known_assessment(&self, tag: &KnownImage, manifest: &Arc<Manifest>) -> Option<KnownAssessment> {
+    async fn known_assessment(
+        &self,
+        tag: &KnownImage,
+        manifest: &Arc<Manifest>,
+        with_distribution: bool,
+    ) -> Option<KnownAssessment> {
         let target = self.router.known_target(&tag.name, &Scope::default())?;
         let (subject, rule) = self.known_rule(&tag.name, &tag.tag);
         let known = self.judge.evidence.known(&target, &subject, &rule, tag.digest, manifest).await;
@@ -187,7 +211,11 @@ impl Gate {
             )
             .ok()?;
         let applied = AppliedVaRule { rule, exemptions, history, at: self.clock.now() };
-        Some(KnownAssessment { digest: manifest.digest, evidence, applied })
+        let distribution = match VaSubject::new(tag.name.clone(), manifest.clone()).filter(|_| with_distribution) {
+            Some(image) => self.judge.evidence.va.scanner().distribution(&image).await,
+            None => None,
+        };
+        Some(KnownAssessment { digest: manifest.digest, evidence, applied, distribution })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The digests that tags refer to now and referred to before.
 
 use std::cmp::Ordering;
+use std::fmt;
 
 use jiff::Timestamp;
 use sqlx::query::Query;
@@ -45,6 +46,13 @@ impl TagPosition {
     fn parts(&self) -> (&str, &str, &str) {
         let (host, repository) = self.repository.split_once('/').unwrap_or((&self.repository, ""));
         (host, repository, &self.tag)
+    }
+}
+
+impl fmt::Display for TagPosition {
+    /// `REPOSITORY:TAG`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.repository, self.tag)
     }
 }
 

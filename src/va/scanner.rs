@@ -17,7 +17,7 @@ use super::layers::{KnownLayer, LayerReadings};
 use super::{SourceAnswer, VaSource, VaSubject, configuration, feeds};
 use crate::advisories::{self, Databases};
 use crate::cache::{BlobFinding, BlobReader, CacheError};
-use crate::inventory::{self, Gap, Inventory, InventoryLayer};
+use crate::inventory::{self, Gap, Inventory, InventoryLayer, LinuxDistribution};
 use crate::oci::layer_types::{is_read_lazily, is_tar_type};
 use crate::oci::{Algorithm, Descriptor, Digest, media_type};
 use crate::policy::{Observed, VaEvidence};
@@ -91,6 +91,11 @@ impl Scanner {
         let databases = self.databases.open_ones();
         let work = move || advisories::name_archives(databases.as_deref(), inventory);
         self.tasks.spawn_blocking(work).await.map(Some).map_err(|_| CacheError::Busy)
+    }
+
+    /// The distribution of an image, if what is installed in it is known.
+    pub async fn distribution(&self, subject: &VaSubject) -> Option<LinuxDistribution> {
+        self.facts(subject).await.ok()??.distribution.clone()
     }
 
     /// What the layers of an image state.

@@ -9,20 +9,43 @@ use super::{
     IbmSummary, IbmVulnerability,
 };
 use crate::api::remedy::{notice_link, notices, remedies, remedy, vendor_link};
-use crate::api::{AssessmentAnswer, ExemptionAnswer, ImageScan, IssueAnswer};
+use crate::api::{AssessmentAnswer, AssessmentCounts, ExemptionAnswer, ImageScan, IssueAnswer};
+use crate::gate::KnownAssessment;
 use crate::inventory::LinuxDistribution;
-use crate::policy::{AffectedPackage, Issue, IssueKind, IssueType, VaStatus};
+use crate::oci::ImageName;
+use crate::policy::{AffectedPackage, Issue, IssueKind, IssueType, VaEvidence, VaStatus};
 
 impl IbmScanReport {
     /// The report on a scanned image.
     pub fn new(scan: &ImageScan) -> Self {
-        let issues = || scan.assessment.issues.iter().filter(is_reported);
+        let distribution = os_distribution(scan.distribution.as_ref(), scan.reported_distribution.as_deref());
+        Self::of(scan.id.clone(), &scan.assessment, scan.generated_at.or(scan.observed_at), distribution)
+    }
+
+    /// The report on an image of a known tag.
+    pub fn known(name: &ImageName, known: &KnownAssessment) -> Self {
+        let assessment = AssessmentAnswer::known(known);
+        let reported = match &known.evidence.value {
+            VaEvidence::Report(report) => report.image.distribution.as_deref(),
+            _ => None,
+        };
+        let distribution = os_distribution(known.distribution.as_ref(), reported);
+        Self::of(format!("{name}@{}", known.digest), &assessment, Some(known.made_at()), distribution)
+    }
+
+    fn of(
+        id: String,
+        assessment: &AssessmentAnswer,
+        made: Option<Timestamp>,
+        os_distribution: IbmDistribution,
+    ) -> Self {
+        let issues = || assessment.issues.iter().filter(is_reported);
         let of_kind = |kind: IssueKind| issues().filter(move |found| found.issue.kind == kind);
         Self {
-            id: scan.id.clone(),
-            status: scan.assessment.status,
-            scan_time: scan_time(scan.assessment.status, scan.generated_at.or(scan.observed_at)),
-            os_distribution: os_distribution(scan),
+            id,
+            status: assessment.status,
+            scan_time: scan_time(assessment.status, made),
+            os_distribution,
             vulnerabilities: of_kind(IssueKind::Vulnerability).map(vulnerability).collect(),
             configuration_issues: of_kind(IssueKind::Configuration).map(configuration_issue).collect(),
         }
@@ -39,18 +62,12 @@ impl IbmImageReport {
 
 impl IbmSummary {
     /// The summary of an assessment with data of this time.
-    pub fn new(assessment: &AssessmentAnswer, scan_time: Option<Timestamp>) -> Self {
-        let count = |kind: IssueKind, exempt: bool| {
-            let counted = |found: &&IssueAnswer| found.issue.kind == kind && found.issue.exempt == exempt;
-            assessment.issues.iter().filter(is_reported).filter(counted).count()
-        };
-        let (vulnerability_count, exempt_vulnerability_count) =
-            (count(IssueKind::Vulnerability, false), count(IssueKind::Vulnerability, true));
-        let (configuration_issue_count, exempt_configuration_issue_count) =
-            (count(IssueKind::Configuration, false), count(IssueKind::Configuration, true));
+    pub fn new(counts: &AssessmentCounts, scan_time: Option<Timestamp>) -> Self {
+        let [vulnerability_count, exempt_vulnerability_count] = counts.vulnerabilities;
+        let [configuration_issue_count, exempt_configuration_issue_count] = counts.configuration;
         Self {
-            status: assessment.status,
-            scan_time: self::scan_time(assessment.status, scan_time),
+            status: counts.status,
+            scan_time: self::scan_time(counts.status, scan_time),
             issue_count: vulnerability_count + configuration_issue_count,
             exempt_issue_count: exempt_vulnerability_count + exempt_configuration_issue_count,
             vulnerability_count,
@@ -77,7 +94,7 @@ impl IbmSummary {
 
 impl From<&ImageScan> for IbmSummary {
     fn from(scan: &ImageScan) -> Self {
-        Self::new(&scan.assessment, scan.generated_at.or(scan.observed_at))
+        Self::new(&scan.into(), scan.generated_at.or(scan.observed_at))
     }
 }
 
@@ -99,12 +116,12 @@ fn seconds(time: Option<Timestamp>) -> i64 {
 }
 
 /// The distribution that the gate read in the image, or else what the report says: `debian 12`.
-fn os_distribution(scan: &ImageScan) -> IbmDistribution {
-    if let Some(LinuxDistribution { id, version, codename, .. }) = &scan.distribution {
+fn os_distribution(read: Option<&LinuxDistribution>, reported: Option<&str>) -> IbmDistribution {
+    if let Some(LinuxDistribution { id, version, codename, .. }) = read {
         let [distribution_id, version_id, version_code_name] = [id, version, codename].map(String::clone);
         return IbmDistribution { distribution_id, version_id, version_code_name };
     }
-    let reported = scan.reported_distribution.as_deref().unwrap_or_default();
+    let reported = reported.unwrap_or_default();
     let (id, version) = reported.rsplit_once(' ').unwrap_or((reported, ""));
     IbmDistribution { distribution_id: id.to_owned(), version_id: version.to_owned(), ..IbmDistribution::default() }
 }

@@ -7,7 +7,7 @@ mod exemptions;
 mod route;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 use tokio::time::timeout;
@@ -17,10 +17,10 @@ use super::{ApiRequest, ApiResponse, READING};
 use crate::api::ibm::{
     self, IbmError, IbmErrors, IbmImageSummary, IbmReportList, IbmScanReport, IbmSummary, IbmSummaryList,
 };
-use crate::api::{self, AssessmentAnswer, ImageListRequest, ImageScan, PAGE_TIME, ScanNames, parameter};
-use crate::gate::{AppliedVaRule, Gate, GateError, ImageQuery, KnownTag, KnownTags, ScannedImage};
+use crate::api::{self, AssessmentCounts, ImageListRequest, ImageScan, parameter};
+use crate::gate::{Gate, GateError, ImageQuery, KnownTag, KnownTags};
 use crate::oci::ImageReference;
-use crate::policy::{VaEvidence, VaStatus};
+use crate::policy::VaStatus;
 use crate::resolve::ResolveError;
 use crate::scope::Scope;
 
@@ -100,91 +100,70 @@ impl IbmApi {
             Err(problem) => return Err(failure(&problem)),
         };
         let unknown = || error(StatusCode::NOT_FOUND, "not_found", &format!("{image} contains no image to report on"));
-        scans.into_iter().max_by_key(|scan| scan.assessment.badness()).map(Some).ok_or_else(unknown)
+        scans.into_iter().max_by_key(|scan| AssessmentCounts::from(scan).badness()).map(Some).ok_or_else(unknown)
     }
 
     async fn account_report(&self, query: &str) -> ApiResponse {
-        let worst = |tag: &KnownTag| AssessmentAnswer::worst_of(&tag.assessments).map(|(worst, _)| worst.clone());
-        let (known, worst) = match self.assessed(query, MAX_REPORTS, worst).await {
-            Ok(assessed) => assessed,
-            Err(response) => return response,
-        };
-        let mut scanned = Vec::new();
-        for (tag, worst) in known.tags.iter().zip(worst) {
-            let Some(worst) = worst else { continue };
-            let names = ScanNames { image: name(tag), repository: tag.name.clone() };
-            scanned.push((names, self.gate.known_scan(&tag.name, &worst).await, worst.applied));
-        }
-        let report = |(names, scanned, applied): (ScanNames, ScannedImage, AppliedVaRule)| {
-            let report = IbmScanReport::new(&ImageScan::new(&names, scanned, &applied));
-            (names.image, report)
-        };
-        let reports = move || scanned.into_iter().map(report).collect();
-        match self.gate.answer_aside(reports).await {
-            Some(assessments) => ApiResponse::new(StatusCode::OK, &IbmReportList { assessments, next: next(&known) }),
-            None => interrupted(),
-        }
-    }
-
-    async fn account_status(&self, query: &str) -> ApiResponse {
-        match self.assessed(query, MAX_SUMMARIES, summary).await {
-            Ok((known, images)) => ApiResponse::new(StatusCode::OK, &IbmSummaryList { images, next: next(&known) }),
+        match self.known(query, MAX_REPORTS, true, report).await {
+            Ok(known) => {
+                let assessments = known.answers.into_iter().flatten().collect();
+                let next = known.next.map(|last| last.to_string());
+                ApiResponse::new(StatusCode::OK, &IbmReportList { assessments, next })
+            }
             Err(response) => response,
         }
     }
 
-    /// One page of known tags with what an assessment says about each. The page ends where that takes too long.
-    async fn assessed<T: Send + 'static>(
+    async fn account_status(&self, query: &str) -> ApiResponse {
+        match self.known(query, MAX_SUMMARIES, false, summary).await {
+            Ok(known) => {
+                let (images, next) = (known.answers, known.next.map(|last| last.to_string()));
+                ApiResponse::new(StatusCode::OK, &IbmSummaryList { images, next })
+            }
+            Err(response) => response,
+        }
+    }
+
+    /// One page of known tags with what `answer` says about each. `repository`, `includePrivate` are IBM's parameters;
+    /// `limit` and `after` select a page. The page ends where it takes too long.
+    async fn known<T: Send + 'static>(
         &self,
         query: &str,
         most: usize,
-        assess: impl Fn(&KnownTag) -> T + Send + 'static,
-    ) -> Result<(KnownTags, Vec<T>), ApiResponse> {
-        let known = self.known(query, most).await?;
-        let work = move || known.answered(Some(Instant::now() + PAGE_TIME), assess);
-        self.gate.answer_aside(work).await.ok_or_else(interrupted)
-    }
-
-    /// One page of known tags. `repository`, `includePrivate` are IBM's parameters; `limit` and `after` select a page.
-    async fn known(&self, query: &str, most: usize) -> Result<KnownTags, ApiResponse> {
+        with_distribution: bool,
+        answer: impl Fn(&KnownTag) -> T + Send + Sync + 'static,
+    ) -> Result<KnownTags<T>, ApiResponse> {
         let invalid = |why: String| error(StatusCode::BAD_REQUEST, "bad_request", &why);
         let request = ImageListRequest::from_query(query).map_err(invalid)?;
         if parameter(query, "includePrivate").as_deref() == Some("false") {
-            return Ok(KnownTags { tags: Vec::new(), has_more: false });
+            return Ok(KnownTags::default());
         }
         let request = ImageListRequest {
             restrict: parameter(query, "repository"),
             limit: Some(request.limit.unwrap_or(most).min(most)),
             ..request
         };
-        self.gate.images(&ImageQuery::from(&request)).await.map_err(|problem| failure(&problem))
+        let query = ImageQuery { with_distribution, ..ImageQuery::from(&request) };
+        self.gate.images(&query, answer).await.map_err(|problem| failure(&problem))
     }
 }
 
-fn interrupted() -> ApiResponse {
-    error(StatusCode::SERVICE_UNAVAILABLE, "service_unavailable", "the assessments ended abnormally; see the log")
+/// The report on a known tag; of an index, that on its worst image. `None` if the image that the tag refers to is not known.
+fn report(tag: &KnownTag) -> Option<(String, IbmScanReport)> {
+    let (worst, _) = AssessmentCounts::worst_of(&tag.assessments)?;
+    Some((name(tag), IbmScanReport::known(&tag.name, worst)))
 }
 
 /// The summary of a known tag; of an index, that of its worst image.
 fn summary(tag: &KnownTag) -> IbmImageSummary {
-    let summary = AssessmentAnswer::worst_of(&tag.assessments).map(|(known, assessed)| {
-        let made = match &known.evidence.value {
-            VaEvidence::Report(report) => report.generated_at,
-            _ => None,
-        };
-        IbmSummary::new(&assessed, made.or(Some(known.evidence.at)))
-    });
+    let worst = AssessmentCounts::worst_of(&tag.assessments);
+    let summary = worst.map(|(known, counts)| IbmSummary::new(&counts, Some(known.made_at())));
     IbmImageSummary::new(name(tag), tag.created.as_deref(), summary.unwrap_or_else(IbmSummary::unscanned))
 }
 
 /// Registry, repository and tag.
 fn name(tag: &KnownTag) -> String {
     format!("{}:{}", tag.name, tag.tag)
-}
-
-/// The position of the next page.
-fn next(known: &KnownTags) -> Option<String> {
-    known.tags.last().filter(|_| known.has_more).map(name)
 }
 
 /// The response for an image that cannot be had. IBM's clients retry after a 503 and not after a 404.
