@@ -1,7 +1,7 @@
 //! Sends queued events to their receivers.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
@@ -16,7 +16,7 @@ use super::signature::EventSecret;
 use super::{Config, Events, receiver_id};
 use crate::http_client::{HttpClient, HttpSettings, Network, Reach};
 use crate::runtime::{Clock, Metrics, Readiness, Tasks, load_plain_text, read_plain_text};
-use crate::store::{QueuedEvent, VerdictStore};
+use crate::store::{QueuedEvent, StoreError, VerdictStore};
 
 /// The topic of events in `/readyz`.
 const TOPIC: &str = "events";
@@ -28,6 +28,8 @@ const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(10);
 const MAX_ATTEMPTS: u32 = 1000;
 /// How often an event is sent to a receiver that rejects it: about a quarter of an hour.
 const MAX_REJECTED: u32 = 10;
+/// How often the events that wait are counted: that reads the whole queue.
+const COUNT: Duration = Duration::from_secs(1);
 /// How often the queue is looked at without a notification.
 const LOOK: Duration = Duration::from_secs(30);
 /// The most bytes of an answer that are read.
@@ -132,10 +134,11 @@ impl DeliveryRoute {
         if let Err(why) = self.receiver.secrets().await {
             tracing::warn!(receiver = self.receiver.host, why, "no event can be delivered");
         }
+        let mut counted = None;
         loop {
             // Before the queue is read, so that no event is missed.
             let queued = self.events.0.queued.notified();
-            let wait = match self.deliver_first().await {
+            let wait = match self.deliver_first(&mut counted).await {
                 Ok(wait) => wait,
                 Err(error) => {
                     tracing::warn!(%error, "the queue of events cannot be read or written");
@@ -153,10 +156,13 @@ impl DeliveryRoute {
     }
 
     /// Sends the first event. Returns how long to wait until the queue is looked at again.
-    async fn deliver_first(&self) -> Result<Option<Duration>, crate::store::StoreError> {
-        let queued = i64::try_from(self.store.count_events().await?).unwrap_or(i64::MAX);
-        self.metrics.queued.set(queued);
-        let Some(event) = self.store.first_event(&self.receiver.id).await? else { return Ok(Some(LOOK)) };
+    async fn deliver_first(&self, counted: &mut Option<Instant>) -> Result<Option<Duration>, StoreError> {
+        let first = self.store.first_event(&self.receiver.id).await?;
+        if first.is_none() || counted.is_none_or(|counted| counted.elapsed() >= COUNT) {
+            self.metrics.queued.set(i64::try_from(self.store.count_events().await?).unwrap_or(i64::MAX));
+            *counted = Some(Instant::now());
+        }
+        let Some(event) = first else { return Ok(Some(LOOK)) };
         let now = self.clock.now();
         if event.next_at > now {
             let wait = event.next_at.duration_since(now).unsigned_abs();

@@ -38,20 +38,21 @@ pub struct QueuedEvent {
     pub next_at: Timestamp,
 }
 
-impl NewEvent {
-    pub(super) async fn insert(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO events (id, receiver, body, attempts, next_at) VALUES (?1, ?2, ?3, 0, ?4) \
-             ON CONFLICT (id, receiver) DO NOTHING",
-        )
-        .bind(&self.id)
-        .bind(&self.receiver)
-        .bind(&self.body)
-        .bind(self.at.as_millisecond())
-        .execute(connection)
-        .await?;
-        Ok(())
+/// In their order, which is that of their numbers.
+const INSERT: &str = "INSERT INTO events (id, receiver, body, attempts, next_at) \
+    SELECT value->>0, value->>1, value->>2, 0, value->>3 FROM json_each(?1) WHERE true ORDER BY key \
+    ON CONFLICT (id, receiver) DO NOTHING";
+
+/// Queues events in a transaction.
+pub(super) async fn insert(events: &[NewEvent], connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    if events.is_empty() {
+        return Ok(());
     }
+    let rows: Vec<_> =
+        events.iter().map(|event| (&event.id, &event.receiver, &event.body, event.at.as_millisecond())).collect();
+    let rows = json(&rows);
+    sqlx::query(INSERT).bind(rows).execute(connection).await?;
+    Ok(())
 }
 
 impl VerdictStore {
@@ -61,9 +62,7 @@ impl VerdictStore {
     /// The database cannot be written.
     pub async fn queue_events(&self, events: &[NewEvent]) -> Result<(), StoreError> {
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
-        for event in events {
-            event.insert(&mut transaction).await?;
-        }
+        insert(events, &mut transaction).await?;
         transaction.commit().await?;
         Ok(())
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row};
 
-use super::events::NewEvent;
+use super::events::{self, NewEvent};
 use super::{COLUMNS, StoredDecision, StoredVerdict, VerdictOutcome, VerdictStore};
 use crate::oci::{Digest, ImageName, Manifest, Tag};
 use crate::policy::Kind;
@@ -140,9 +140,8 @@ impl VerdictStore {
         let copies = json(&pulls.iter().filter_map(copy).collect::<Vec<_>>());
         sqlx::query(COPIES).bind(copies).execute(&mut *connection).await?;
         let changed = if changed.is_empty() { Vec::new() } else { changed_by(pulls, &changed, connection).await? };
-        for event in changed.iter().flat_map(event) {
-            event.insert(connection).await?;
-        }
+        let events: Vec<NewEvent> = changed.iter().flat_map(event).collect();
+        events::insert(&events, connection).await?;
         transaction.commit().await?;
         self.database.journal.wrote(ROWS * pulls.len() as u64);
         Ok(changed)

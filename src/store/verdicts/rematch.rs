@@ -1,9 +1,12 @@
 //! Verdicts that must be judged again, the most recently pulled first, and what was found.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row};
 
-use super::events::NewEvent;
+use super::events::{self, NewEvent};
 use super::{COLUMNS, StoredVerdict, VerdictBasis, VerdictOutcome, VerdictStore};
 use crate::store::{StoreError, json, time_of};
 
@@ -73,7 +76,8 @@ impl VerdictStore {
     }
 
     /// Stores what was found. A verdict that was recorded anew since it was read stays as it is. `event` makes the events
-    /// of a verdict that changed; they are queued in the same transaction. Returns the verdicts that changed.
+    /// of a verdict that changed; they are queued in the same transaction, in the order of the verdicts. Returns the
+    /// verdicts that changed.
     ///
     /// # Errors
     /// The database cannot be written.
@@ -85,48 +89,49 @@ impl VerdictStore {
     ) -> Result<Vec<StoredVerdict>, StoreError> {
         let (changed, same): (Vec<&Rejudged>, Vec<&Rejudged>) = rejudged.iter().partition(|one| one.is_change());
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::query(
-            "UPDATE verdicts SET basis = new.value->>3, valid_until = new.value->>4, doubt = new.value->>5, \
-             reason = COALESCE(new.value->>6, reason), decided_at = IIF(new.value->>5 IS NULL, ?2, decided_at) \
-             FROM json_each(?1) AS new \
-             WHERE verdicts.id = new.value->>0 AND verdicts.decided_at = new.value->>1 AND verdicts.basis = new.value->>2",
-        )
-        .bind(json(&same.iter().map(|one| one.row()).collect::<Vec<_>>()))
-        .bind(at.as_millisecond())
-        .execute(&mut *transaction)
-        .await?;
-        let mut stored = Vec::new();
-        for one in changed {
-            let Ok(outcome) = &one.now else { continue };
-            let sql = AssertSqlSafe(format!(
-                "UPDATE verdicts SET old_decision = decision, old_reason = reason, old_basis = basis, changed_at = ?4, \
-                 decision = ?5, reason = ?6, basis = ?7, decided_at = ?4, valid_until = ?8, doubt = NULL \
-                 WHERE id = ?1 AND decided_at = ?2 AND basis = ?3 RETURNING {COLUMNS}"
-            ));
-            let row = sqlx::query(sql)
-                .bind(one.before.id)
-                .bind(one.before.decided_at.as_millisecond())
-                .bind(one.before.outcome.basis.to_text())
-                .bind(at.as_millisecond())
-                .bind(outcome.decision.as_str())
-                .bind(&outcome.reason)
-                .bind(one.basis.to_text())
-                .bind(one.until.map(Timestamp::as_millisecond))
-                .fetch_optional(&mut *transaction)
-                .await?;
-            let Some(row) = row else { continue };
-            let verdict = StoredVerdict::of_row(&row)?;
-            for event in event(&verdict) {
-                event.insert(&mut transaction).await?;
-            }
-            stored.push(verdict);
-        }
+        sqlx::query(SAME)
+            .bind(json(&same.iter().map(|one| one.row()).collect::<Vec<_>>()))
+            .bind(at.as_millisecond())
+            .execute(&mut *transaction)
+            .await?;
+        let stored = store_changed(&changed, at, &mut transaction).await?;
+        let events: Vec<NewEvent> = stored.iter().flat_map(event).collect();
+        events::insert(&events, &mut transaction).await?;
         transaction.commit().await?;
         Ok(stored)
     }
 }
 
-type SameRow<'a> = (i64, i64, String, String, Option<i64>, Option<&'a str>, Option<&'a str>);
+const SAME: &str = "UPDATE verdicts SET basis = new.value->>3, valid_until = new.value->>4, doubt = new.value->>5, \
+    reason = COALESCE(new.value->>6, reason), decided_at = IIF(new.value->>5 IS NULL, ?2, decided_at) \
+    FROM json_each(?1) AS new \
+    WHERE verdicts.id = new.value->>0 AND verdicts.decided_at = new.value->>1 AND verdicts.basis = new.value->>2";
+
+/// One statement for all: an advisory may change the verdicts on thousands of images.
+const CHANGED: &str = "UPDATE verdicts SET old_decision = decision, old_reason = reason, old_basis = basis, changed_at = ?2, \
+    decision = new.value->>7, reason = new.value->>6, basis = new.value->>3, decided_at = ?2, valid_until = new.value->>4, \
+    doubt = NULL FROM json_each(?1) AS new \
+    WHERE verdicts.id = new.value->>0 AND verdicts.decided_at = new.value->>1 AND verdicts.basis = new.value->>2 RETURNING ";
+
+/// Stores changed verdicts, and returns them in their order.
+async fn store_changed(
+    changed: &[&Rejudged],
+    at: Timestamp,
+    connection: &mut SqliteConnection,
+) -> Result<Vec<StoredVerdict>, StoreError> {
+    if changed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = AssertSqlSafe(format!("{CHANGED}{COLUMNS}"));
+    let rows = json(&changed.iter().map(|one| one.row()).collect::<Vec<_>>());
+    let rows = sqlx::query(sql).bind(rows).bind(at.as_millisecond()).fetch_all(connection).await?;
+    let stored = rows.iter().map(|row| StoredVerdict::of_row(row).map(|verdict| (verdict.id, verdict)));
+    let mut stored: HashMap<i64, StoredVerdict> = stored.collect::<Result<_, _>>()?;
+    Ok(changed.iter().filter_map(|one| stored.remove(&one.before.id)).collect())
+}
+
+/// What both statements read.
+type RejudgedRow<'a> = (i64, i64, String, String, Option<i64>, Option<&'a str>, Option<&'a str>, Option<&'static str>);
 
 impl Rejudged {
     /// Whether the decision is another one. An image that cannot be judged keeps its decision.
@@ -134,7 +139,7 @@ impl Rejudged {
         self.now.as_ref().is_ok_and(|now| now.decision != self.before.outcome.decision)
     }
 
-    fn row(&self) -> SameRow<'_> {
+    fn row(&self) -> RejudgedRow<'_> {
         let StoredVerdict { id, decided_at, outcome, .. } = &self.before;
         (
             *id,
@@ -144,6 +149,7 @@ impl Rejudged {
             self.until.map(Timestamp::as_millisecond),
             self.now.as_ref().err().map(String::as_str),
             self.now.as_ref().ok().map(|outcome| &*outcome.reason),
+            self.now.as_ref().ok().map(|outcome| outcome.decision.as_str()),
         )
     }
 }

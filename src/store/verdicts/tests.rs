@@ -101,6 +101,39 @@ async fn outdated_verdicts_are_listed_hottest_first_and_judged_once() {
     assert_eq!(store.count_events().await.unwrap(), 1, "queued with the change");
 }
 
+/// Whatever a reason or an event contains, and however many there are.
+#[tokio::test]
+async fn many_changes_are_stored_and_queued_together_in_the_order_of_the_verdicts() {
+    let (_dir, store) = store().await;
+    let pulls: Vec<_> = (0..300).map(|n| pull(&n.to_string(), "1", "10.0.0.1", 10 + n)).collect();
+    record(&store, &pulls).await;
+    let (next, reason, body) = (basis("g2", "r1"), "a \"reason\"\n\u{e9}\\", "{\"a\": \"\\n\"}");
+    let verdicts = store.outdated(&next, at(1000), &mut VerdictPage::default(), 1000).await.unwrap();
+    let denied: Vec<_> = verdicts
+        .into_iter()
+        .map(|verdict| {
+            let now = VerdictOutcome { decision: StoredDecision::Deny, reason: reason.into(), basis: next.clone() };
+            Rejudged { before: verdict, now: Ok(now), until: Some(at(2000)), basis: next.clone() }
+        })
+        .collect();
+    let event = |verdict: &StoredVerdict| vec![NewEvent { body: body.into(), ..event(verdict).remove(0) }];
+    let changed = store.store_rejudged(&denied, at(1000), &event).await.unwrap();
+    assert_eq!(changed.iter().map(|v| v.pulled_at).collect::<Vec<_>>(), (10..310).rev().map(at).collect::<Vec<_>>());
+    assert_eq!(changed[0].outcome, denied[0].now.clone().unwrap());
+    assert_eq!(changed[0].change.as_ref().unwrap().0, denied[0].before.outcome);
+    assert_eq!(store.next_end().await.unwrap(), Some(at(2000)));
+    for verdict in &changed {
+        let first = store.first_event("r").await.unwrap().unwrap();
+        assert_eq!((first.id, &*first.body), (format!("{} {}", verdict.digest, at(1000)), body));
+        store.remove_event(first.number).await.unwrap();
+    }
+    assert!(
+        store.store_rejudged(&denied, at(1001), &event).await.unwrap().is_empty(),
+        "they are not those that were read"
+    );
+    assert_eq!(store.count_events().await.unwrap(), 0);
+}
+
 #[tokio::test]
 async fn a_verdict_that_cannot_be_judged_stays_and_one_that_ends_is_judged_again() {
     let (_dir, store) = store().await;
