@@ -13,9 +13,11 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 mod grammar;
+mod mentions;
 mod names;
 
 use grammar::LicenceToken;
+pub(crate) use mentions::mentioned;
 use names::{EXCEPTIONS, FAMILIES, NAMES};
 
 /// The longest text that is read, in bytes. A longer one is the text of a licence.
@@ -193,6 +195,14 @@ fn short(name: &str) -> Option<String> {
         ("gnuafferogeneralpublic", "agpl"),
         ("gnufreedocumentation", "gfdl"),
         ("gnu", ""),
+        ("afferogeneralpublic", "agpl"),
+        ("lessergeneralpublic", "lgpl"),
+        ("librarygeneralpublic", "lgpl"),
+        ("generalpublic", "gpl"),
+        ("afferoagpl", "agpl"),
+        ("afferogpl", "agpl"),
+        ("lessergpl", "lgpl"),
+        ("librarygpl", "lgpl"),
         ("orlater", "+"),
         ("2clausebsd", "bsd2clause"),
         ("3clausebsd", "bsd3clause"),

@@ -113,6 +113,7 @@ pub(super) const NAMES: &[(&str, &str)] = &[
 /// stand for.
 pub(super) const FAMILIES: &[(&str, &str)] = &[
     ("academicfree", "AFL"),
+    ("affero", "AGPL"),
     ("afl", "AFL"),
     ("agpl", "AGPL"),
     ("apache", "Apache"),
@@ -131,12 +132,10 @@ pub(super) const FAMILIES: &[(&str, &str)] = &[
     ("eupl", "EUPL"),
     ("europeanunionpublic", "EUPL"),
     ("fdl", "GFDL"),
-    ("generalpublic", "GPL"),
     ("gfdl", "GFDL"),
     ("gpl", "GPL"),
-    ("lessergeneralpublic", "LGPL"),
     ("lgpl", "LGPL"),
-    ("libraryorlessergeneralpublic", "LGPL"),
+    ("libraryorlgpl", "LGPL"),
     ("mozillapublic", "MPL"),
     ("mpl", "MPL"),
     ("opensoftware", "OSL"),

@@ -46,6 +46,13 @@ fn clear_names_become_identifiers() {
         ("The MIT License", "MIT"),
         ("GNU General Public License v2 or later (GPLv2+)", "GPL-2.0-or-later"),
         ("GNU Affero General Public License v3", "AGPL-3.0-only"),
+        ("Affero General Public License v3", "AGPL-3.0-only"),
+        ("Affero GPL v3", "AGPL-3.0-only"),
+        ("GNU Affero GPLv3+", "AGPL-3.0-or-later"),
+        ("Affero-GPL-3", "AGPL-3.0-only"),
+        ("General Public License version 3", "GPL-3.0-only"),
+        ("Lesser General Public License v2.1 or later", "LGPL-2.1-or-later"),
+        ("GNU Lesser GPL v3", "LGPL-3.0-only"),
         ("Mozilla Public License 2.0 (MPL 2.0)", "MPL-2.0"),
         ("ISC License (ISCL)", "ISC"),
         ("The Unlicense", "Unlicense"),
@@ -113,6 +120,10 @@ fn joined_names_become_expressions() {
 #[test]
 fn names_without_a_version_may_mean_several_licences() {
     assert_eq!(candidates("BSD License"), ["BSD-1-Clause", "BSD-2-Clause", "BSD-3-Clause", "BSD-4-Clause"]);
+    for name in ["Affero GPL", "GNU Affero General Public License", "the Affero License", "GNU AGPL"] {
+        assert!(candidates(name).contains(&"AGPL-3.0-or-later"), "{name}");
+    }
+    assert!(candidates("Lesser General Public License").iter().all(|id| id.starts_with("LGPL-")));
     assert!(candidates("LicenseRef-unknown-GPL").contains(&"GPL-3.0-or-later"));
     assert_eq!(candidates("Apache Software License"), ["Apache-1.0", "Apache-1.1", "Apache-2.0"]);
     assert_eq!(candidates("MIT").len() + candidates("anything").len(), 0);

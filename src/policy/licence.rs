@@ -120,14 +120,18 @@ impl LicenceRule {
         let parsed = is_short.then(|| Expression::parse_mode(text, SPDX).ok()).flatten();
         let Some(expression) = parsed else {
             // Free text can name a licence too.
-            return match (self.unknown, self.denies_text(written) || self.denies_word_of(written)) {
+            let is_denied = self.denies_text(written) || self.denies_word_of(written) || self.denies_mention(written);
+            return match (self.unknown, is_denied) {
                 (_, true) => Err(LicenceProblem::Denied),
                 (Behaviour::Deny, false) => Err(LicenceProblem::Unreadable),
                 (Behaviour::Allow, false) => Ok(()),
             };
         };
         let is_choice = expression.iter().any(|node| matches!(node, ExprNode::Op(Operator::Or)));
-        if (!is_choice && self.denies_text(written)) || self.denies(&expression) {
+        // What is not clear about a text that leaves no choice may be a denied licence.
+        let is_clear = expression.requirements().all(|part| is_known(&part.req));
+        let denies_text = || self.denies_text(written) || (!is_clear && self.denies_mention(written));
+        if (!is_choice && denies_text()) || self.denies(&expression) {
             return Err(LicenceProblem::Denied);
         }
         if self.unknown == Behaviour::Deny && !expression.evaluate(is_known) {
@@ -151,6 +155,11 @@ impl LicenceRule {
         let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+')));
         let words = words.map(|word| word.trim_end_matches('.'));
         words.flat_map(|word| std::iter::once(word).chain(word.split('+'))).any(|word| self.denies_id(word))
+    }
+
+    /// Whether free text speaks of a licence that is denied: `released under the Affero GPL`.
+    fn denies_mention(&self, text: &str) -> bool {
+        licence::mentioned(text).into_iter().any(|id| self.denies_id(id))
     }
 
     /// The first pattern by which a licence is denied, for messages.
@@ -177,7 +186,9 @@ impl LicenceRule {
     }
 
     fn denies_one(&self, licence: &LicenseReq) -> bool {
-        matches(&self.deny, &names(licence)) || candidates(licence).into_iter().any(|id| self.denies_id(id))
+        matches(&self.deny, &names(licence))
+            || candidates(licence).into_iter().any(|id| self.denies_id(id))
+            || unclear(licence).is_some_and(|name| self.denies_mention(&name))
     }
 
     fn denies_id(&self, id: &str) -> bool {
@@ -209,6 +220,12 @@ fn is_stated(licence: &LicenseReq) -> bool {
 /// Whether a licence is one, or one of several with the same name.
 fn is_known(licence: &LicenseReq) -> bool {
     is_stated(licence) || !candidates(licence).is_empty()
+}
+
+/// The words of a part that is not known.
+fn unclear(licence: &LicenseReq) -> Option<String> {
+    let name = licence.license.to_string();
+    licence::is_unknown(&name).then(|| name.replace('-', " "))
 }
 
 /// The licences that an unclear name may mean.

@@ -290,6 +290,21 @@ fn licences_as_package_managers_write_them() {
     check_all(&[
         (
             line!(),
+            "{licences: {deny: ['AGPL-*']}}",
+            package_with(r#""released under the Affero GPL""#),
+            "",
+            Deny("licences: x 1 is licensed released under the Affero GPL, which the policy denies (\"AGPL-*\")"),
+        ),
+        (line!(), "{licences: {deny: ['AGPL-*']}}", package_with(r#""see the file COPYING""#), "", Admit),
+        (
+            line!(),
+            "{licences: {deny: ['AGPL-*'], unknown: deny}}",
+            package_with(r#""see the file COPYING""#),
+            "",
+            Deny("is no SPDX expression (unknown: deny)"),
+        ),
+        (
+            line!(),
             "{licences: {deny: [GPL-2.0-only]}}",
             package_with(r#"["Expat", "GPL-2"]"#),
             "",
