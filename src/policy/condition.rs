@@ -14,7 +14,9 @@
 mod check;
 mod cost;
 mod matching;
+mod types;
 mod value;
+mod words;
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -24,9 +26,10 @@ use cel::{Context, Env, ExecutionError};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-pub use check::{RecordType, ValueType};
 use cost::WorkBudget;
 use matching::LiteralPatterns;
+pub use types::{RecordType, ValueType};
+pub use words::WordSet;
 
 /// The longest condition, in bytes.
 const MAX_TEXT: usize = 8 * 1024;

@@ -7,11 +7,11 @@ use super::AssessmentContext;
 use super::findings::Findings;
 use super::issues::{SortedIssues, first_seen, severity};
 use super::text::after;
-use crate::policy::condition::{Condition, InvalidCondition, RecordType, ValueType, Variable};
+use crate::policy::condition::{Condition, InvalidCondition, RecordType, ValueType, Variable, WordSet};
 use crate::policy::va_rule::VaRule;
 use crate::policy::vulnerability::{AffectedPackage, DeclaredLicence, Issue, IssueKind, Report, ReportPackage};
 
-use ValueType::{Bool, Double, Int, ListOf, Record, Text, Time};
+use ValueType::{Bool, Double, Int, ListOf, Record, Text, Time, Word};
 
 /// For how long a result holds that depends on the time, before the condition is evaluated again.
 const TIMED_CONDITION: SignedDuration = SignedDuration::from_hours(1);
@@ -19,13 +19,24 @@ const TIMED_CONDITION: SignedDuration = SignedDuration::from_hours(1);
 const MAX_QUOTE: usize = 120;
 
 const TEXTS: ValueType = ListOf(&Text);
+static KINDS: WordSet = WordSet { name: "kind of issue", words: &["configuration", "vulnerability"], rank: None };
+static SEVERITIES: WordSet = WordSet {
+    name: "severity",
+    words: &["negligible", "low", "medium", "high", "critical", "unknown"],
+    rank: Some("severity_level"),
+};
+static STATUSES: WordSet = WordSet {
+    name: "status",
+    words: &["affected", "end_of_life", "fix_deferred", "fixed", "under_investigation", "unknown", "will_not_fix"],
+    rank: None,
+};
 static ISSUE: RecordType = RecordType {
     name: "issue",
     fields: &[
         ("id", Text),
         ("aliases", TEXTS),
-        ("kind", Text),
-        ("severity", Text),
+        ("kind", Word(&KINDS)),
+        ("severity", Word(&SEVERITIES)),
         ("severity_level", Int),
         ("severity_source", Text),
         ("score", Double),
@@ -50,7 +61,7 @@ static AFFECTED: RecordType = RecordType {
         ("ecosystem", Text),
         ("source", Text),
         ("path", Text),
-        ("status", Text),
+        ("status", Word(&STATUSES)),
     ],
 };
 static PACKAGE: RecordType = RecordType {
@@ -313,6 +324,64 @@ mod tests {
             assert_eq!(met(text), Some(Ok(true)), "{text}");
         }
         assert!(met("issues.all(i, i.score > 1.0)").unwrap().unwrap_err().contains("no \"score\""));
+    }
+
+    #[test]
+    fn a_word_that_a_field_never_has_is_found_when_the_condition_is_read() {
+        let errors = |text: &str| {
+            let found = condition(text).err().unwrap_or_default();
+            found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        };
+        for (text, expected) in [
+            (
+                "i.severity == 'hihg'",
+                "line 1, column 32: no severity is \"hihg\"; known: negligible, low, medium, high, ",
+            ),
+            ("'HIGH' == i.severity", "no severity is \"HIGH\""),
+            ("i.severity != 'important'", "no severity is \"important\""),
+            ("i.severity in ['high', 'critcal']", "no severity is \"critcal\""),
+            ("i.severity.startsWith('crt') || i.fixable", "no severity starts with \"crt\""),
+            ("i.severity.endsWith('x')", "no severity ends with \"x\""),
+            ("i.severity.contains('C')", "no severity contains \"C\""),
+            (
+                "i.severity >= 'high'",
+                "a severity is a word, and words are compared by their letters; compare severity_level",
+            ),
+            ("i.kind == 'vuln'", "no kind of issue is \"vuln\"; known: configuration, vulnerability"),
+            (
+                "i.packages.exists(p, p.status == 'wont-fix')",
+                "no status is \"wont-fix\"; known: affected, end_of_life, ",
+            ),
+        ] {
+            for list in ["issues", "issues.filter(i, i.fixable)"] {
+                let found = errors(&format!("{list}.exists(i, {text})")).replace("column 53", "column 32");
+                assert!(found.contains(expected), "{text}: {found}");
+            }
+        }
+        for text in [
+            "i.severity == 'high' || 'unknown' != i.severity || i.severity in ['low', 'medium', i.id]",
+            "i.severity.startsWith('c') || i.severity == i.id || i.severity.matches('^(high|critical)$')",
+            "(i.fixable ? i.severity : 'none') == 'none' || i.severity + '!' == 'high!' || size(i.severity) > 4",
+            "i.packages.exists(p, p.status in ['will_not_fix', 'fix_deferred']) || i.id > 'CVE-2020'",
+        ] {
+            assert_eq!(errors(&format!("issues.exists(i, {text})")), "", "{text}");
+        }
+    }
+
+    /// What conditions can compare with is what they are given.
+    #[test]
+    fn the_words_of_a_field_are_all_that_it_can_have() {
+        for word in SEVERITIES.words {
+            assert_eq!(word.parse::<Severity>().map(Severity::as_str), Ok(*word));
+        }
+        let is_last = |severity: Severity| severity as usize + 1 == SEVERITIES.words.len();
+        assert!(is_last(Severity::Unknown), "a severity is missing");
+        for word in STATUSES.words {
+            let status: crate::policy::FixStatus = serde_json::from_value(json!(word)).unwrap();
+            assert_eq!(status.as_str(), *word);
+        }
+        let error = serde_json::from_value::<crate::policy::FixStatus>(json!("?")).unwrap_err().to_string();
+        assert_eq!(error.matches('`').count() / 2, STATUSES.words.len() + 1, "a status is missing: {error}");
     }
 
     #[test]

@@ -2,90 +2,12 @@
 //! image is judged.
 
 use std::collections::HashMap;
-use std::fmt;
 
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators};
 
 use super::matching::CompiledPattern;
-use super::{InvalidCondition, wrong_literal};
+use super::{InvalidCondition, ValueType, words, wrong_literal};
 use ValueType::{Any, Bool, Bytes, Double, Duration, Int, List, ListOf, Map, Null, Record, Text, Time, Type, Uint};
-
-/// The type of a value in a condition.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ValueType {
-    /// Not known until the condition is evaluated.
-    Any,
-    /// True or false.
-    Bool,
-    /// Bytes.
-    Bytes,
-    /// A floating-point number.
-    Double,
-    /// The time between two points in time.
-    Duration,
-    /// A signed whole number.
-    Int,
-    /// A list.
-    List,
-    /// A list whose elements have this type.
-    ListOf(&'static Self),
-    /// A map.
-    Map,
-    /// Nothing.
-    Null,
-    /// A map with these fields. A field may be missing when the condition is evaluated.
-    Record(&'static RecordType),
-    /// Text.
-    Text,
-    /// A point in time.
-    Time,
-    /// A type.
-    Type,
-    /// An unsigned whole number.
-    Uint,
-}
-
-/// The fields of a record.
-#[derive(Debug, Eq, PartialEq)]
-pub struct RecordType {
-    /// What a record is, for messages: `issue`.
-    pub name: &'static str,
-    /// The names and types of the fields.
-    pub fields: &'static [(&'static str, ValueType)],
-}
-
-impl ValueType {
-    /// The type without what is known about its elements or fields.
-    fn general(self) -> Self {
-        match self {
-            ListOf(_) => List,
-            Record(_) => Map,
-            other => other,
-        }
-    }
-}
-
-impl fmt::Display for ValueType {
-    /// The name in CEL.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.general() {
-            Any => "dyn",
-            Bool => "bool",
-            Bytes => "bytes",
-            Double => "double",
-            Duration => "duration",
-            Int => "int",
-            List => "list",
-            Map => "map",
-            Null => "null",
-            Text => "string",
-            Time => "timestamp",
-            Type => "type",
-            Uint => "uint",
-            ListOf(_) | Record(_) => unreachable!("general types are neither"),
-        })
-    }
-}
 
 /// The global functions: name, the types of the only argument, and the type of the result.
 const FUNCTIONS: &[(&str, &[ValueType], ValueType)] = &[
@@ -253,7 +175,11 @@ impl Checker<'_> {
         self.literal(call);
         let target = call.target.as_ref().map(|target| self.type_of(target));
         let arguments: Vec<_> = call.args.iter().map(|argument| self.type_of(argument)).collect();
-        let name = &*call.func_name;
+        for (at, wrong) in words::mistakes(call, target, &arguments) {
+            self.report(at, wrong);
+        }
+        let (target, arguments) = (target.map(ValueType::plain), arguments.into_iter().map(ValueType::plain));
+        let (name, arguments) = (&*call.func_name, arguments.collect::<Vec<_>>());
         match (target, &*arguments) {
             (None, operands) if operator(name).is_some() => self.operator(at, name, operands),
             (None, [Any]) if function(name).is_some() => function(name).map_or(Any, |(_, result)| result),
