@@ -192,7 +192,7 @@ impl Va {
             match source.evidence(subject).await {
                 SourceAnswer::Decides(evidence) => {
                     let evidence = self.scanner.with_feeds(subject, evidence, &self.derived).await;
-                    return self.reports.with_statements(subject, evidence).await;
+                    return self.reports.with_statements(subject, evidence, &self.derived).await;
                 }
                 SourceAnswer::Doubts(evidence) => {
                     tracing::debug!(

@@ -170,6 +170,12 @@ impl Reports {
         self.0.index.load().fingerprint()
     }
 
+    /// The generation of the files that are in use; `None` if no statement is in them.
+    fn generation_of_statements(&self) -> Option<u64> {
+        let index = self.0.index.load();
+        index.has_statements().then_some(index.generation)
+    }
+
     /// The issues of another source's report, with the VEX statements about the image. `None` if they change nothing.
     fn with_statements(&self, issues: &[Issue], image: &ImageDigests<'_>) -> Option<Vec<Issue>> {
         self.0.index.load().with_statements_of(issues, image)

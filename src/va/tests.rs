@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::oci::{Digest, ImageName, Manifest};
-use crate::policy::{Report, VaEvidence};
+use crate::policy::{Issue, IssueKind, Report, Severity, VaEvidence};
 use crate::store::Store;
 
 const TRIVY: &str = include_str!("../../tests/data/va/trivy.json");
@@ -240,6 +240,55 @@ impl VaSource for AlwaysFine {
         let evidence = Arc::new(Observed { value, at: Timestamp::UNIX_EPOCH, until: None });
         async move { SourceAnswer::Decides(evidence) }.boxed()
     }
+}
+
+/// Has found one issue.
+struct OneIssue(Arc<Observed<VaEvidence>>);
+
+impl VaSource for OneIssue {
+    fn name(&self) -> &'static str {
+        "one issue"
+    }
+
+    fn evidence<'a>(&'a self, _: &'a VaSubject) -> BoxFuture<'a, SourceAnswer> {
+        let evidence = self.0.clone();
+        async move { SourceAnswer::Decides(evidence) }.boxed()
+    }
+}
+
+/// A large report is not copied for each pull of its image.
+#[tokio::test]
+async fn statements_about_what_another_source_found_are_applied_once() {
+    let (tasks, state, root) = (Tasks::new(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let asked = subject("docker.io", 'c');
+    let id = format!("pkg:oci/app@{}", asked.manifest().digest);
+    let vex = json!({
+        "@context": "https://openvex.dev/ns/v0.2.0", "@id": "https://example.com/vex", "author": "A",
+        "timestamp": "2026-01-01T00:00:00Z", "version": 1,
+        "statements": [{
+            "vulnerability": {"name": "CVE-2026-1"}, "products": [{"@id": id}], "status": "not_affected",
+            "justification": "vulnerable_code_not_present"
+        }],
+    });
+    fs::write(root.path().join("vex.json"), vex.to_string()).unwrap();
+    let config = Config { reports: vec![root.path().to_owned()], ..Config::default() };
+    let store = Store::open(state.path()).await.unwrap().facts;
+    let mut va = Va::new(config, services(store, &tasks)).await.unwrap();
+    let issue = Issue::new("CVE-2026-1", IssueKind::Vulnerability, Severity::High);
+    let report = VaEvidence::Report(Report { issues: vec![issue], ..Report::default() });
+    let found = Arc::new(Observed { value: report, at: Timestamp::UNIX_EPOCH, until: None });
+    va.sources = vec![Box::new(OneIssue(found.clone()))];
+    let (first, second) = (va.evidence(&asked).await, va.evidence(&asked).await);
+    let VaEvidence::Report(with_statements) = &first.value else { panic!("{first:?}") };
+    assert!(with_statements.issues[0].exempt, "{first:?}");
+    assert!(Arc::ptr_eq(&first, &second));
+    // An index that lists the image may be what a statement names.
+    let mut listed = asked.clone();
+    listed.parents = vec![digest('e')];
+    assert!(!Arc::ptr_eq(&first, &va.evidence(&listed).await));
+    let other = va.evidence(&subject("docker.io", 'd')).await;
+    assert!(Arc::ptr_eq(&other, &found), "the statement is about another image");
+    tasks.stop();
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use crate::oci::Digest;
 use crate::policy::{Observed, Report, VaEvidence};
 use crate::runtime::Clock;
 use crate::va::binding::{Bindings, ConfigBinding};
-use crate::va::{SourceAnswer, VaSource, VaSubject};
+use crate::va::{DerivedEvidence, SourceAnswer, VaSource, VaSubject};
 
 /// Local reports, with proofs that an image's layers are those of the configuration that a report names. Cheap to clone.
 #[derive(Clone)]
@@ -56,8 +56,13 @@ impl BoundReports {
         &self,
         subject: &VaSubject,
         evidence: Arc<Observed<VaEvidence>>,
+        derived: &DerivedEvidence,
     ) -> Arc<Observed<VaEvidence>> {
         let VaEvidence::Report(report) = &evidence.value else { return evidence };
+        let Some(basis) = self.statements_basis(subject) else { return evidence };
+        if let Some(known) = derived.get(&evidence, &basis) {
+            return known;
+        }
         let (manifest, config) = (subject.manifest().digest, subject.config().digest);
         let with = |own: &[Digest]| {
             let image = ImageDigests { own, parents: &subject.parents };
@@ -75,7 +80,18 @@ impl BoundReports {
         };
         let Some(issues) = issues else { return evidence };
         let value = VaEvidence::Report(Report { issues, ..report.clone() });
-        Arc::new(Observed { value, at: evidence.at, until: evidence.until })
+        match subject.is_background {
+            // It is judged once.
+            true => Arc::new(Observed { value, at: evidence.at, until: evidence.until }),
+            false => derived.keep(&evidence, &basis, value),
+        }
+    }
+
+    /// What the statements about an image follow from; `None` if there are none at all.
+    fn statements_basis(&self, subject: &VaSubject) -> Option<Arc<str>> {
+        let generation = self.reports.generation_of_statements()?;
+        let parents = subject.parents.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        Some(format!("statements {generation} {} {parents}", subject.manifest().digest).into())
     }
 
     /// A report names the configuration, and whether the layers are those of the configuration is not currently known.

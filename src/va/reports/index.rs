@@ -246,12 +246,17 @@ impl Index {
         Counting { base, more: listed }
     }
 
+    /// Whether there are VEX statements.
+    pub(super) fn has_statements(&self) -> bool {
+        !self.statements.is_empty()
+    }
+
     /// The issues of another source's report, with the statements about the image. `None` if they change nothing.
     pub(super) fn with_statements_of(&self, issues_found: &[Issue], image: &ImageDigests<'_>) -> Option<Vec<Issue>> {
         let is_named = |issue: &Issue| {
             issue.aliases.iter().chain([&issue.id]).any(|name| self.statements.contains_key(&name.to_ascii_lowercase()))
         };
-        if self.statements.is_empty() || !issues_found.iter().any(is_named) {
+        if !issues_found.iter().any(is_named) {
             return None;
         }
         let stated = |issue: &Issue| -> Vec<Issue> {
