@@ -145,7 +145,7 @@ fn age(at: Timestamp, now: Timestamp) -> String {
     format!("{count} {unit}{plural} ago")
 }
 
-/// Decimal units, as in `cr images` and `docker images`.
+/// Decimal units, as in `cr images` and `docker images`: `985 B`, `4.5 MB`, `45 MB`.
 fn human_size(bytes: u64) -> String {
     let units = ["B", "kB", "MB", "GB", "TB"];
     #[expect(clippy::cast_precision_loss, reason = "three digits are printed")]
@@ -155,14 +155,19 @@ fn human_size(bytes: u64) -> String {
         value /= 1000.0;
         unit += 1;
     }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", units[unit]) }
+    let unit = units[unit];
+    match value {
+        _ if unit == "B" => format!("{bytes} B"),
+        10.0.. => format!("{value:.0} {unit}"),
+        _ => format!("{} {unit}", (value * 10.0).round() / 10.0),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The images of the tutorial's figure, in its order.
+    /// The images of the tutorial's figure `image-list.png`, in its order.
     fn tutorial() -> Vec<ImageAnswer> {
         [
             ("docker", "latest", "252b0e19319b", "2018-05-10T12:00:00Z", 41_000_000, "No Issues"),
@@ -193,12 +198,12 @@ mod tests {
         assert_eq!(
             describe(&tutorial(), &shown()),
             "\
-REPOSITORY                                     TAG      DIGEST         NAMESPACE   CREATED        SIZE       SECURITY STATUS
-registry.ng.bluemix.net/sg_space/docker        latest   252b0e19319b   sg_space    1 month ago    41.0 MB    No Issues
-registry.ng.bluemix.net/sg_space/hello-world   latest   d5c74e6f8efc   sg_space    2 months ago   985 B      No Issues
-registry.ng.bluemix.net/sg_space/nginx         latest   1f9c00b4c95e   sg_space    2 weeks ago    45.0 MB    8 Issues
-registry.ng.bluemix.net/sg_space/tomcat        latest   be2aa42219fe   sg_space    2 weeks ago    198.0 MB   1 Issue
-registry.ng.bluemix.net/sg_space/tomcat        v2       0cb8e91ef51a   sg_space    15 hours ago   210.0 MB   No Issues
+REPOSITORY                                     TAG      DIGEST         NAMESPACE   CREATED        SIZE     SECURITY STATUS
+registry.ng.bluemix.net/sg_space/docker        latest   252b0e19319b   sg_space    1 month ago    41 MB    No Issues
+registry.ng.bluemix.net/sg_space/hello-world   latest   d5c74e6f8efc   sg_space    2 months ago   985 B    No Issues
+registry.ng.bluemix.net/sg_space/nginx         latest   1f9c00b4c95e   sg_space    2 weeks ago    45 MB    8 Issues
+registry.ng.bluemix.net/sg_space/tomcat        latest   be2aa42219fe   sg_space    2 weeks ago    198 MB   1 Issue
+registry.ng.bluemix.net/sg_space/tomcat        v2       0cb8e91ef51a   sg_space    15 hours ago   210 MB   No Issues
 "
         );
         let bare = describe(&tutorial(), &Shown { without_va: true, ..shown() });
@@ -221,7 +226,16 @@ registry.ng.bluemix.net/sg_space/tomcat        v2       0cb8e91ef51a   sg_space 
     #[test]
     fn sizes_and_ages_are_formatted() {
         assert_eq!(human_size(999), "999 B");
-        assert_eq!(human_size(36_200_000), "36.2 MB");
+        for (bytes, wanted) in [
+            (1000, "1 kB"),
+            (4_520_000, "4.5 MB"),
+            (9_960_000, "10 MB"),
+            (36_200_000, "36 MB"),
+            (198_000_000, "198 MB"),
+            (1_230_000_000, "1.2 GB"),
+        ] {
+            assert_eq!(human_size(bytes), wanted);
+        }
         let now: Timestamp = "2026-06-14T12:00:00Z".parse().unwrap();
         for (created, wanted) in [
             ("2026-06-14T12:00:00Z", "0 seconds ago"),
