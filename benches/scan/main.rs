@@ -6,6 +6,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_precision_loss, reason = "a benchmark is no library")]
 
+mod admin;
 #[path = "../growth/client.rs"]
 mod client;
 #[path = "../growth/cpu.rs"]
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use admin::{Changes, account, list, metrics, number};
 use client::{Connection, pull};
 use cpu::Usage;
 use gate::{ADMIT_ALL, Gate};
@@ -38,6 +40,8 @@ const ROUNDS: u64 = 3;
 const PACE: usize = 100_000_000;
 /// How many times one known image is pulled for a rate.
 const REPEATED: usize = 40_000;
+/// How many images new advisories deny: half of them were pulled before all others, and half after them.
+const MARKED: usize = 100;
 
 struct Options {
     images: usize,
@@ -120,16 +124,6 @@ fn start_scanning(program: &Path, dir: &Path) -> (Gate, Duration) {
         std::thread::sleep(Duration::from_millis(2));
     }
     (gate, began.elapsed())
-}
-
-fn metrics(gate: &Gate) -> String {
-    use std::io::{Read, Write};
-    let mut stream = std::net::TcpStream::connect(&gate.admin).unwrap();
-    let request = format!("GET /metrics HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", gate.admin);
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text
 }
 
 /// Large images, each pulled for the first time through both gates as a node does it.
@@ -217,6 +211,11 @@ fn pull_once(gate: &Gate, path: &str) {
 fn many(options: &Options, upstream: &Upstream, gate: &Gate, dir: &Path, table: &mut Table) {
     let base = packages(2);
     let marker = upstream.push("many/marker", "v1", [upstream::marker()]);
+    let marked: Vec<Pushed> = (0..MARKED)
+        .map(|image| upstream.push("many/marked", &format!("v{image}"), [packages(image), upstream::marker()]))
+        .collect();
+    let (coldest, hottest) = marked.split_at(MARKED / 2);
+    coldest.iter().for_each(|image| pull_once(gate, &image.path));
     for image in 0..options.images {
         let own = packages(3 + image);
         upstream.push(&format!("many/app-{}", image / 100), &format!("v{}", image % 100), [base.clone(), own]);
@@ -234,30 +233,45 @@ fn many(options: &Options, upstream: &Upstream, gate: &Gate, dir: &Path, table: 
     round("first pulls of small images", table);
     // What is in an image is known now, and its verdict no longer in memory.
     round("the same again", table);
+    hottest.iter().for_each(|image| pull_once(gate, &image.path));
     table.add("memory of the scanning gate with all images known", gate.memory() as f64 / 1e6, "MB", None);
+    listed(options, gate, dir, table);
     let records = dir.join("newer");
     advisories(&records, 2);
     let rejudged = || number(gate, "pullgate_verdicts_rejudged_total");
     let (before, used, began) = (rejudged(), Usage::now(gate), Instant::now());
     import(&options.program, dir, &records);
+    let mut changes = Changes::new();
     wait_until_denied(gate, &marker.path);
     // Of pulls in quick succession, some are not recorded, and so have no verdict to judge again.
     while rejudged() - before < count / 2.0 || number(gate, "pullgate_verdicts_outdated") > 0.0 {
+        changes.look(gate);
         assert!(began.elapsed() < Duration::from_secs(600), "{} verdicts were judged again", rejudged() - before);
         std::thread::sleep(Duration::from_millis(50));
     }
+    changes.look(gate);
     let (took, judged) = (began.elapsed().as_secs_f64(), rejudged() - before);
+    let (changed, first, last) = changes.found();
+    assert!(changed > 0.0, "no verdict has changed");
+    table.add("from the import to the first changed verdict", first.as_secs_f64(), "s", None);
+    table.add("from the import to the last changed verdict", last.as_secs_f64(), "s", Some(Limit::AtMost(5.0)));
     let each = (Usage::now(gate) - used).gate * 1e3 / judged;
     table.add("judging all images again after new advisories", judged / took, "images/s", None);
     table.add("judging an image again: CPU time of the gate", each, "ms", Some(Limit::AtMost(1.0)));
+    let (took, shown) = list(&options.program, dir, &["--changed"]);
+    table.add(format!("`images --changed`, {shown} images"), took.as_secs_f64(), "s", Some(Limit::AtMost(1.0)));
     round("pulls after new advisories", table);
 }
 
-/// The value of a metric without labels.
-fn number(gate: &Gate, name: &str) -> f64 {
-    let text = metrics(gate);
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.and_then(|value| value.parse().ok()).unwrap_or(0.0)
+/// What it takes to list all known images with what is known about them.
+fn listed(options: &Options, gate: &Gate, dir: &Path, table: &mut Table) {
+    let (took, images) = list(&options.program, dir, &[]);
+    table.add("`images`", images as f64 / took.as_secs_f64(), "images/s", None);
+    for (call, key) in [("report/account/status", "images"), ("report/account", "assessments")] {
+        let (images, took, longest) = account(gate, call, key);
+        table.add(format!("`{call}`"), images as f64 / took.as_secs_f64(), "images/s", None);
+        table.add(format!("`{call}`: the longest page"), longest.as_secs_f64(), "s", Some(Limit::AtMost(6.0)));
+    }
 }
 
 /// Waits until the gate uses the second generation of advisories, which denies one image.

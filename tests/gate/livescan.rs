@@ -197,6 +197,42 @@ async fn a_new_advisory_changes_verdicts_and_is_reported_once_without_a_download
     assert_eq!(log.of("database.failed").len(), 0);
 }
 
+/// More images than are judged and stored together.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_verdicts_that_change_are_each_reported_once_and_the_hottest_first() {
+    const IMAGES: usize = 200;
+    let (registry, log) = (TestRegistry::start().await, EventLog::start().await);
+    let layer = Layer::gzip(&python("2.2.0"));
+    for number in 0..IMAGES {
+        let built = Image::linux_amd64().annotation("number", &number.to_string()).layer(layer.clone()).build();
+        registry.push("team/app", Some(&format!("v{number}")), &built);
+    }
+    let gate = scanning(&registry, &log).await;
+    for number in 0..IMAGES {
+        let answer = gate.get(&format!("/team/app/manifests/v{number}")).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let requests = registry.requests().len();
+    let folder = gate.file("");
+    add_record(&folder, &record("PYSEC-2", "django", "2024-01-02T00:00:00Z"));
+    imported(&folder).await;
+    let events = log.until("verdict.changed", IMAGES).await;
+    assert_eq!(registry.requests().len(), requests, "nothing is downloaded");
+    let tags: Vec<_> = events.iter().map(|event| event["data"]["tag"].as_str().expect("a tag")).collect();
+    let hottest = format!("v{}", IMAGES - 1);
+    assert!(tags[..10].contains(&&*hottest) && !tags[..IMAGES / 2].contains(&"v0"), "{tags:?}");
+    let listed = would_deny(&gate, IMAGES).await;
+    assert_eq!(listed["more"], false);
+    let ids: std::collections::BTreeSet<_> =
+        log.of("verdict.changed").iter().map(|event| event["id"].to_string()).collect();
+    assert_eq!((ids.len(), log.of("verdict.changed").len()), (IMAGES, IMAGES), "each is reported once");
+    for tag in ["v0", &hottest] {
+        assert_eq!(gate.get(&format!("/team/app/manifests/{tag}")).await.status, 403);
+    }
+    let changed = pullgate(&gate, &["images", "--changed"]).await;
+    assert_eq!(text(&changed).lines().count(), IMAGES + 1, "{}", text(&changed));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_wait_for_their_receiver_across_a_restart_and_an_evicted_image_is_judged_too() {
     let (registry, log) = (TestRegistry::start().await, EventLog::start().await);
