@@ -1,6 +1,7 @@
 //! Joins what several sources say about one vulnerability of one package.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::find::CandidateMatch;
 use super::{FixStatus, MatchedAdvisory};
@@ -9,31 +10,49 @@ use crate::policy::{CvssScore, Severity};
 /// Joins candidates for the same package that share an identifier. The order of candidates is that of preference: what the
 /// first states about fix, severity and text counts, and the others fill what it leaves open. The worst score counts.
 pub(super) fn join(candidates: Vec<CandidateMatch>) -> Vec<MatchedAdvisory> {
-    let mut groups: Vec<Option<CandidateMatch>> = Vec::with_capacity(candidates.len());
-    let mut by_name: HashMap<(usize, String), usize> = HashMap::new();
-    for candidate in candidates {
-        let package = candidate.matched.package;
-        let names = |candidate: &CandidateMatch| {
-            let matched = &candidate.matched;
-            std::iter::once(&matched.id).chain(&matched.aliases).map(|name| (package, name.clone())).collect::<Vec<_>>()
-        };
-        let mut known: Vec<usize> = names(&candidate).iter().filter_map(|name| by_name.get(name).copied()).collect();
-        known.sort_unstable();
-        known.dedup();
-        let group = known.first().copied().unwrap_or(groups.len());
-        let parts: Vec<CandidateMatch> =
-            known.iter().filter_map(|index| groups[*index].take()).chain([candidate]).collect();
-        let Some(joined) = parts.into_iter().reduce(merged) else { continue };
-        by_name.extend(names(&joined).into_iter().map(|name| (name, group)));
-        if group == groups.len() {
-            groups.push(Some(joined));
-        } else {
-            groups[group] = Some(joined);
-        }
+    let firsts = firsts(&candidates);
+    let mut joined: Vec<Option<CandidateMatch>> = vec![None; candidates.len()];
+    for (candidate, first) in candidates.into_iter().zip(firsts) {
+        let place = &mut joined[first];
+        *place = Some(match place.take() {
+            Some(before) => merged(before, candidate),
+            None => candidate,
+        });
     }
-    let mut matches: Vec<_> = groups.into_iter().flatten().map(finished).collect();
+    let mut matches: Vec<_> = joined.into_iter().flatten().map(finished).collect();
     matches.sort_by(|a, b| (a.package, &a.id).cmp(&(b.package, &b.id)));
     matches
+}
+
+/// For each candidate the first one that is the same vulnerability of the same package: they share a name, or each shares one
+/// with a third.
+fn firsts(candidates: &[CandidateMatch]) -> Vec<usize> {
+    // An earlier one of the same vulnerability, or itself.
+    let mut earlier: Vec<usize> = (0..candidates.len()).collect();
+    let mut by_name: HashMap<(usize, &str), usize> = HashMap::with_capacity(2 * candidates.len());
+    for (index, CandidateMatch { matched, .. }) in candidates.iter().enumerate() {
+        for name in std::iter::once(&matched.id).chain(&matched.aliases) {
+            match by_name.entry((matched.package, name)) {
+                Entry::Occupied(known) => {
+                    let (one, other) = (first(&mut earlier, *known.get()), first(&mut earlier, index));
+                    earlier[one.max(other)] = one.min(other);
+                }
+                Entry::Vacant(place) => {
+                    place.insert(index);
+                }
+            }
+        }
+    }
+    (0..candidates.len()).map(|index| first(&mut earlier, index)).collect()
+}
+
+/// The first candidate of the same vulnerability. The way to it becomes shorter for the next time.
+fn first(earlier: &mut [usize], mut index: usize) -> usize {
+    while earlier[index] != index {
+        earlier[index] = earlier[earlier[index]];
+        index = earlier[index];
+    }
+    index
 }
 
 /// Adds what the second states and the first leaves open.
@@ -67,13 +86,42 @@ fn merged(mut first: CandidateMatch, second: CandidateMatch) -> CandidateMatch {
 
 /// Lists every name once, and vendors' advisories after the other names.
 fn finished(candidate: CandidateMatch) -> MatchedAdvisory {
-    let mut matched = candidate.matched;
-    matched.aliases.sort_unstable();
-    let mut advisories = candidate.advisories;
-    advisories.sort_unstable();
-    matched.aliases.extend(advisories);
-    let mut seen = std::collections::HashSet::from([matched.id.clone()]);
-    matched.aliases.retain(|alias| !alias.is_empty() && seen.insert(alias.clone()));
-    matched.references.retain(|list| !list.is_empty());
+    let CandidateMatch { mut matched, mut advisories } = candidate;
+    let MatchedAdvisory { id, aliases, references, .. } = &mut matched;
+    for names in [&mut *aliases, &mut advisories] {
+        names.sort_unstable();
+        names.dedup();
+    }
+    advisories.retain(|name| aliases.binary_search(name).is_err());
+    aliases.append(&mut advisories);
+    aliases.retain(|name| !name.is_empty() && name != id);
+    references.retain(|list| !list.is_empty());
     matched
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(package: usize, id: &str, aliases: &[&str]) -> CandidateMatch {
+        let aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
+        let matched = MatchedAdvisory { aliases, ..MatchedAdvisory::new(id, package, "osv") };
+        CandidateMatch { matched, advisories: vec!["DSA-1".into(), id.to_owned(), "DSA-1".into(), String::new()] }
+    }
+
+    /// Two that share no name are one vulnerability if a third has a name of each.
+    #[test]
+    fn names_are_joined_through_others_and_for_each_package_alone() {
+        let joined = join(vec![
+            candidate(0, "GHSA-1", &[]),
+            candidate(0, "PYSEC-1", &["CVE-1"]),
+            candidate(1, "GHSA-1", &[]),
+            candidate(0, "OTHER-1", &[]),
+            candidate(0, "CVE-1", &["GHSA-1", ""]),
+        ]);
+        let listed: Vec<_> =
+            joined.iter().map(|matched| (matched.package, &*matched.id, matched.aliases.join(" "))).collect();
+        let expected = [(0, "CVE-1", "GHSA-1 PYSEC-1 DSA-1"), (0, "OTHER-1", "DSA-1"), (1, "GHSA-1", "DSA-1")];
+        assert_eq!(listed, expected.map(|(package, id, aliases)| (package, id, aliases.to_owned())));
+    }
 }
