@@ -4,6 +4,21 @@ use packageurl::PackageUrl;
 
 use super::{Ecosystem, InstalledPackage, LinuxDistribution};
 
+/// The parts of a package URL, as the package states them.
+#[derive(Clone, Copy, Debug)]
+pub struct PurlParts<'a> {
+    /// The type.
+    pub kind: &'static str,
+    /// The namespace, which is not empty.
+    pub namespace: Option<&'a str>,
+    /// The name.
+    pub name: &'a str,
+    /// The version; empty if there is none.
+    pub version: &'a str,
+    /// The qualifiers, in the order of their keys. Those that do not apply are empty.
+    pub qualifiers: [(&'static str, &'a str); 4],
+}
+
 impl InstalledPackage {
     /// The package URL: `pkg:deb/debian/libssl3@3.0.11-1~deb12u2?arch=amd64&distro=debian-12`,
     /// `pkg:npm/%40babel/core@7.24.0`, `pkg:maven/org.apache.commons/commons-text@1.9`. `distribution` is that of the
@@ -14,6 +29,27 @@ impl InstalledPackage {
 
     /// The same in its parts. They are as the package states them; a parser may refuse or change them.
     pub fn package_url(&self, distribution: Option<&LinuxDistribution>) -> Option<PackageUrl<'static>> {
+        self.with_purl_parts(distribution, |parts| {
+            let mut purl = PackageUrl::new(parts.kind, parts.name.to_owned()).ok()?;
+            if let Some(namespace) = parts.namespace {
+                purl.with_namespace(namespace.to_owned()).ok()?;
+            }
+            if !parts.version.is_empty() {
+                purl.with_version(parts.version.to_owned()).ok()?;
+            }
+            for (key, value) in parts.qualifiers.into_iter().filter(|(_, value)| !value.is_empty()) {
+                purl.add_qualifier(key, value.to_owned()).ok()?;
+            }
+            Some(purl)
+        })
+    }
+
+    /// Calls `make` with the parts of the package URL.
+    pub fn with_purl_parts<T>(
+        &self,
+        distribution: Option<&LinuxDistribution>,
+        make: impl FnOnce(PurlParts<'_>) -> Option<T>,
+    ) -> Option<T> {
         let (epoch, version) = self.epoch_and_version();
         let family = distribution.map(LinuxDistribution::family);
         let lower = self.name.to_lowercase();
@@ -32,29 +68,24 @@ impl InstalledPackage {
             Ecosystem::PyPi => ("pypi", None, lower.as_str()),
             Ecosystem::Rpm => ("rpm", distribution.map(LinuxDistribution::vendor), self.name.as_str()),
         };
-        let mut purl = PackageUrl::new(kind, name.to_owned()).ok()?;
-        if let Some(namespace) = namespace.filter(|namespace| !namespace.is_empty()) {
-            purl.with_namespace(namespace.to_owned()).ok()?;
-        }
-        if !version.is_empty() {
-            purl.with_version(version.to_owned()).ok()?;
-        }
         let distro = distribution.filter(|_| self.ecosystem.is_of_distribution()).map(|distribution| {
             let version = distribution.version.as_str();
             // Trivy writes the version alone for Alpine, and nothing in place of a missing version.
             let name = if self.ecosystem == Ecosystem::Apk { "" } else { distribution.family() };
             [name, version].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
         });
-        let qualifiers = [
-            ("arch", self.architecture.as_str()),
-            ("distro", distro.as_deref().unwrap_or_default()),
-            ("epoch", epoch),
-            ("modularitylabel", self.module.as_deref().unwrap_or_default()),
-        ];
-        for (key, value) in qualifiers.into_iter().filter(|(_, value)| !value.is_empty()) {
-            purl.add_qualifier(key, value.to_owned()).ok()?;
-        }
-        Some(purl)
+        make(PurlParts {
+            kind,
+            namespace: namespace.filter(|namespace| !namespace.is_empty()),
+            name,
+            version,
+            qualifiers: [
+                ("arch", self.architecture.as_str()),
+                ("distro", distro.as_deref().unwrap_or_default()),
+                ("epoch", epoch),
+                ("modularitylabel", self.module.as_deref().unwrap_or_default()),
+            ],
+        })
     }
 
     /// The epoch, empty if it is 0, and the version without it. Only Debian and RPM have epochs.

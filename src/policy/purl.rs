@@ -1,7 +1,7 @@
 //! Package URLs (github.com/package-url/purl-spec), parsed with the `packageurl` crate.
 
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use packageurl::PackageUrl;
 use serde::{Deserialize, Serialize};
@@ -17,11 +17,22 @@ const MAX_LENGTH: usize = 4096;
 /// `pkg:pypi/foo-bar`. A URL that violates the rules of its type is rejected.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Purl {
+pub struct Purl(Arc<CanonicalPurl>);
+
+#[derive(Debug)]
+struct CanonicalPurl {
     /// The text that is used to compare two URLs.
-    canonical: Arc<str>,
-    url: Arc<PackageUrl<'static>>,
+    text: Box<str>,
+    /// Its parts, once they were asked for: most URLs are only carried along.
+    url: OnceLock<PackageUrl<'static>>,
 }
+
+/// Types whose names are in lower case.
+const LOWER_CASE: [&str; 3] = ["deb", "npm", "pypi"];
+/// Types that have namespaces or not, as is stated.
+const NAMESPACED: [&str; 6] = ["apk", "deb", "golang", "maven", "npm", "rpm"];
+/// Types without namespaces.
+const WITHOUT_NAMESPACE: [&str; 5] = ["bitnami", "cargo", "gem", "nuget", "pypi"];
 
 impl Purl {
     /// Parses `pkg:type/namespace/name@version?qualifiers#subpath`. Returns `None` for any other text, and for a URL
@@ -52,7 +63,7 @@ impl Purl {
         match text.parse::<PackageUrl<'static>>() {
             // Then it is canonical: an equal URL has the same text.
             Ok(parsed) if parsed == *url && url.version() != Some("") && text.len() <= MAX_LENGTH => {
-                Some(Self { canonical: text.into(), url: Arc::new(parsed) })
+                Some(Self::new(text, OnceLock::from(parsed)))
             }
             _ => Self::parse(&text),
         }
@@ -61,43 +72,90 @@ impl Purl {
     fn canonical(url: PackageUrl<'static>) -> Option<Self> {
         let canonical = url.to_string();
         let is_same = canonical.parse::<PackageUrl<'static>>().is_ok_and(|again| again == url);
-        is_same.then(|| Self { canonical: canonical.into(), url: Arc::new(url) })
+        is_same.then(|| Self::new(canonical, OnceLock::from(url)))
+    }
+
+    /// A URL of parts that need no parser: their characters mean themselves, and the rules of the type change nothing.
+    /// Qualifiers are in the order of their keys; those without a value are left out. `None` if the parts are not as simple
+    /// as that; [`of`](Self::of) handles all.
+    pub fn of_simple_parts(
+        kind: &str,
+        (namespace, name): (Option<&str>, &str),
+        version: &str,
+        qualifiers: &[(&str, &str)],
+    ) -> Option<Self> {
+        let is_known = NAMESPACED.contains(&kind) || namespace.is_none() && WITHOUT_NAMESPACE.contains(&kind);
+        let is_lower = |text: &str| !text.bytes().any(|byte| byte.is_ascii_uppercase());
+        if !is_known || LOWER_CASE.contains(&kind) && !is_lower(name) || kind == "pypi" && name.contains('_') {
+            return None;
+        }
+        let mut text = String::with_capacity(96);
+        text.push_str("pkg:");
+        text.push_str(kind);
+        for part in namespace.into_iter().flat_map(|namespace| namespace.split('/')) {
+            text.push('/');
+            push_simple(&mut text, part).filter(|()| is_lower(part) && part.trim_matches('.') == part)?;
+        }
+        text.push('/');
+        push_simple(&mut text, name)?;
+        if !version.is_empty() {
+            text.push('@');
+            push_simple(&mut text, version)?;
+        }
+        let stated = qualifiers.iter().filter(|(_, value)| !value.is_empty());
+        for (index, (key, value)) in stated.enumerate() {
+            text.push(if index == 0 { '?' } else { '&' });
+            text.push_str(key);
+            text.push('=');
+            push_simple(&mut text, value)?;
+        }
+        (text.len() <= MAX_LENGTH).then(|| Self::new(text, OnceLock::new()))
+    }
+
+    fn new(text: String, url: OnceLock<PackageUrl<'static>>) -> Self {
+        Self(Arc::new(CanonicalPurl { text: text.into_boxed_str(), url }))
+    }
+
+    fn url(&self) -> &PackageUrl<'static> {
+        let parse =
+            || self.0.text.parse().unwrap_or_else(|_| unreachable!("its text was made from parts that are valid"));
+        self.0.url.get_or_init(parse)
     }
 
     /// The URL in canonical form.
     pub fn as_str(&self) -> &str {
-        &self.canonical
+        &self.0.text
     }
 
     /// The type of the package: `deb`, `npm`, `golang`.
     pub fn kind(&self) -> &str {
-        self.url.ty()
+        self.url().ty()
     }
 
     /// The namespace: `debian`, `@babel`, `github.com/acme`.
     pub fn namespace(&self) -> Option<&str> {
-        self.url.namespace()
+        self.url().namespace()
     }
 
     /// The name of the package, without the namespace.
     pub fn name(&self) -> &str {
-        self.url.name()
+        self.url().name()
     }
 
     /// The version of the package.
     pub fn version(&self) -> Option<&str> {
-        self.url.version()
+        self.url().version()
     }
 
     /// The value of a qualifier: `upstream`, `arch`, `distro`.
     pub fn qualifier(&self, key: &str) -> Option<&str> {
-        self.url.qualifiers().get(key).map(|value| &**value)
+        self.url().qualifiers().get(key).map(|value| &**value)
     }
 
     /// Whether a statement about this package applies to the other package. A part that this URL omits matches any
     /// value.
     pub fn covers(&self, other: &Self) -> bool {
-        let (own, others) = (&self.url, &other.url);
+        let (own, others) = (self.url(), other.url());
         own.ty() == others.ty()
             && own.namespace() == others.namespace()
             && own.name() == others.name()
@@ -108,7 +166,7 @@ impl Purl {
     /// The digest of the image that a `pkg:oci` or `pkg:docker` URL names. `None` if the URL has a subpath, because it
     /// then names a part of an image.
     pub fn image(&self) -> Option<Digest> {
-        let is_whole = self.is_image() && self.url.subpath().is_none();
+        let is_whole = self.is_image() && self.url().subpath().is_none();
         is_whole.then(|| self.version()?.parse().ok()).flatten()
     }
 
@@ -123,21 +181,21 @@ impl Purl {
         if self.version().is_some_and(|own| own != version) {
             return None;
         }
-        let mut url = (*self.url).clone();
+        let mut url = self.url().clone();
         url.with_version(version.to_owned()).ok()?;
         Self::canonical(url)
     }
 
     /// Whether the other URL has all qualifiers of this one, and its subpath if it has one.
     pub(super) fn has_qualifiers_of(&self, other: &Self) -> bool {
-        let (own, other) = (&self.url, &other.url);
+        let (own, other) = (self.url(), other.url());
         (own.subpath().is_none() || own.subpath() == other.subpath())
             && own.qualifiers().iter().all(|(key, value)| other.qualifiers().get(key) == Some(value))
     }
 
     /// Whether the URL names a part of the package.
     pub(super) fn has_subpath(&self) -> bool {
-        self.url.subpath().is_some()
+        self.url().subpath().is_some()
     }
 
     /// Whether the URL names an image, with or without a digest.
@@ -148,7 +206,7 @@ impl Purl {
 
 impl PartialEq for Purl {
     fn eq(&self, other: &Self) -> bool {
-        self.canonical == other.canonical
+        self.0.text == other.0.text
     }
 }
 
@@ -156,13 +214,13 @@ impl Eq for Purl {}
 
 impl Hash for Purl {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.canonical.hash(state);
+        self.0.text.hash(state);
     }
 }
 
 impl From<Purl> for String {
     fn from(purl: Purl) -> Self {
-        purl.canonical.to_string()
+        purl.0.text.to_string()
     }
 }
 
@@ -172,6 +230,22 @@ impl TryFrom<String> for Purl {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         Self::parse(&text).ok_or("not a package URL")
     }
+}
+
+/// Appends a part of a URL, if its characters mean themselves or are `+` or `@`.
+fn push_simple(text: &mut String, part: &str) -> Option<()> {
+    if part.is_empty() {
+        return None;
+    }
+    for character in part.chars() {
+        match character {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '-' | '_' | '~' | ':' => text.push(character),
+            '+' => text.push_str("%2B"),
+            '@' => text.push_str("%40"),
+            _ => return None,
+        }
+    }
+    Some(())
 }
 
 #[cfg(test)]
@@ -265,7 +339,71 @@ mod tests {
         assert_eq!(Purl::parse(&format!("pkg:deb/debian/{}", "x".repeat(MAX_LENGTH))), None);
     }
 
+    #[test]
+    fn common_packages_have_simple_parts() {
+        for (kind, named, version, qualifiers, text) in [
+            (
+                "deb",
+                (Some("debian"), "libstdc++6"),
+                "12.2.0-14+deb12u1",
+                &[("arch", "amd64"), ("distro", "")][..],
+                "pkg:deb/debian/libstdc%2B%2B6@12.2.0-14%2Bdeb12u1?arch=amd64",
+            ),
+            ("npm", (Some("@babel"), "core"), "7.24.0", &[], "pkg:npm/%40babel/core@7.24.0"),
+            ("golang", (Some("github.com/acme"), "x"), "v1.0.0", &[], "pkg:golang/github.com/acme/x@v1.0.0"),
+            (
+                "rpm",
+                (Some("rocky"), "nodejs"),
+                "18.1-1",
+                &[("epoch", "1"), ("modularitylabel", "nodejs:18:806")],
+                "pkg:rpm/rocky/nodejs@18.1-1?epoch=1&modularitylabel=nodejs:18:806",
+            ),
+            ("pypi", (None, "six"), "", &[], "pkg:pypi/six"),
+        ] {
+            assert_eq!(Purl::of_simple_parts(kind, named, version, qualifiers).unwrap().as_str(), text);
+        }
+        for (kind, namespace, name) in [
+            ("pypi", None, "a_b"),
+            ("npm", None, "A"),
+            ("cargo", Some("a"), "b"),
+            ("x", None, "a"),
+            ("deb", Some(".."), "a"),
+            ("deb", None, "a/b"),
+            ("deb", None, ""),
+        ] {
+            assert!(Purl::of_simple_parts(kind, (namespace, name), "1", &[]).is_none(), "{kind} {name}");
+        }
+    }
+
     proptest! {
+        /// A URL of simple parts is the one that the parser makes of them.
+        #[test]
+        fn simple_parts_are_what_the_parser_makes_of_them(
+            kind in "apk|deb|golang|maven|npm|rpm|bitnami|cargo|gem|nuget|pypi|composer",
+            namespace in prop::option::of("[a-zA-Z@./_]{0,8}"),
+            name in "[a-zA-Z0-9+@._~:/ -]{0,8}",
+            version in "[a-zA-Z0-9+@._~:%-]{0,8}",
+            arch in "[a-z0-9+@._~:-]{0,6}",
+            distro in "[a-z0-9+.:/-]{0,6}",
+        ) {
+            let qualifiers = [("arch", &*arch), ("distro", &*distro)];
+            let simple = Purl::of_simple_parts(&kind, (namespace.as_deref(), &name), &version, &qualifiers);
+            if let Some(simple) = simple {
+                let mut url = PackageUrl::new(kind, name).unwrap();
+                namespace.map(|namespace| url.with_namespace(namespace).map(|_| ()));
+                if !version.is_empty() {
+                    url.with_version(version).unwrap();
+                }
+                for (key, value) in qualifiers.into_iter().filter(|(_, value)| !value.is_empty()) {
+                    url.add_qualifier(key, value.to_owned()).unwrap();
+                }
+                let parsed = Purl::of(&url).unwrap();
+                prop_assert_eq!(&simple, &parsed);
+                prop_assert_eq!(simple.url(), parsed.url());
+                prop_assert_eq!(Purl::parse(simple.as_str()), Some(simple));
+            }
+        }
+
         /// A URL that is written and read again names the same package and covers it, so stored URLs do not change
         /// their meaning.
         #[test]

@@ -135,6 +135,14 @@ fn issues(inventory: &Inventory, findings: &ImageFindings, purls: &mut PackagePu
     of_packages.chain(configuration::issues(&inventory.findings)).collect()
 }
 
+fn purl(inventory: &Inventory, package: &InstalledPackage) -> Option<Purl> {
+    let distribution = inventory.distribution.as_ref();
+    let simple = package.with_purl_parts(distribution, |parts| {
+        Purl::of_simple_parts(parts.kind, (parts.namespace, parts.name), parts.version, &parts.qualifiers)
+    });
+    simple.or_else(|| Purl::of(&package.package_url(distribution)?))
+}
+
 /// The package URLs of packages, each computed once.
 struct PackagePurls<'a> {
     inventory: &'a Inventory,
@@ -144,10 +152,7 @@ struct PackagePurls<'a> {
 impl PackagePurls<'_> {
     fn of(&mut self, index: usize) -> Option<Purl> {
         let inventory = self.inventory;
-        let compute = || {
-            let package = inventory.packages.get(index)?;
-            Purl::of(&package.package_url(inventory.distribution.as_ref())?)
-        };
+        let compute = || purl(inventory, inventory.packages.get(index)?);
         self.known.entry(index).or_insert_with(compute).clone()
     }
 }
