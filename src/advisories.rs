@@ -25,6 +25,7 @@ mod osv_range;
 mod package_key;
 mod rating;
 mod red_hat;
+mod references;
 mod release;
 mod rows;
 mod section;
@@ -43,12 +44,12 @@ pub use import::{
 };
 pub use java_archives::name_archives;
 pub use meter::{DatabaseLimits, DatabaseProgress};
+pub use references::ReferenceList;
+use rows::IndexPart;
 pub use rows::{
     DamagedDatabase, OsvAffected, OsvDetail, OsvEvent, OsvRange, OsvRow, OsvRows, OsvSeverity, TrivyCvss, TrivyDetail,
     TrivyRow, TrivyRows, TrivySource,
 };
-
-use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -91,7 +92,7 @@ pub struct MatchedAdvisory {
     /// The probability that it will be exploited (EPSS): the highest of its CVEs.
     pub epss: Option<f64>,
     /// Addresses with more information: a list of each record, shared with all that it is about.
-    pub references: Vec<Arc<[String]>>,
+    pub references: Vec<ReferenceList>,
 }
 
 impl MatchedAdvisory {

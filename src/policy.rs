@@ -81,5 +81,5 @@ pub use va_rule::VaRule;
 pub use verdict::Verdict;
 pub use vulnerability::{
     AffectedPackage, BaseImage, ChildFinding, DeclaredLicence, Feeds, FixStatus, ImageFacts, Issue, IssueKind,
-    OWN_CHECKS, Report, ReportGap, ReportPackage, VaEvidence, VaFindings, VaStatus, is_cve,
+    OWN_CHECKS, PackageList, Report, ReportGap, ReportPackage, VaEvidence, VaFindings, VaStatus, is_cve,
 };

@@ -103,9 +103,9 @@ pub fn is_valid(scheme: VersionScheme, version: &str) -> bool {
     })
 }
 
-/// A version that was parsed.
+/// A version that was parsed, to be compared many times.
 #[derive(Debug)]
-struct PackageVersion<'a>(ParsedVersion<'a>);
+pub struct PackageVersion<'a>(ParsedVersion<'a>);
 
 #[derive(Debug)]
 enum ParsedVersion<'a> {
@@ -122,7 +122,11 @@ enum ParsedVersion<'a> {
 
 impl<'a> PackageVersion<'a> {
     /// Parses a version. Space around it is ignored.
-    fn parse(scheme: VersionScheme, text: &'a str) -> Result<Self, UnreadableVersion> {
+    ///
+    /// # Errors
+    ///
+    /// The text is longer than a kilobyte, or does not follow the scheme.
+    pub fn parse(scheme: VersionScheme, text: &'a str) -> Result<Self, UnreadableVersion> {
         let error = || UnreadableVersion::version(text);
         let version = text.trim();
         if version.is_empty() || version.len() > MAX_VERSION {
@@ -146,7 +150,11 @@ impl<'a> PackageVersion<'a> {
     }
 
     /// Compares with another version of the same scheme.
-    fn compare(&self, other: &Self) -> Ordering {
+    ///
+    /// # Panics
+    ///
+    /// The versions are of different schemes.
+    pub fn compare(&self, other: &Self) -> Ordering {
         match (&self.0, &other.0) {
             (ParsedVersion::Apk(a), ParsedVersion::Apk(b)) => a.compare(b),
             (ParsedVersion::Composer(a), ParsedVersion::Composer(b)) => a.compare(b),

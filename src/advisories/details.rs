@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::find::CandidateMatch;
+use super::osv::StoredTexts;
 use super::package_key::PackageKey;
 use super::{MatchedAdvisory, OsvDetail, OsvSeverity, TrivyDetail};
 use crate::runtime::{ALLOCATION, Bounded, budget};
@@ -45,7 +46,7 @@ fn size_of_candidate(candidate: &CandidateMatch) -> usize {
     let vector = score.as_ref().map_or(0, |score| score.source().len() + score.vector().map_or(0, str::len));
     let rated =
         size_of_val(ratings.as_slice()) + ratings.iter().map(|(source, _)| source.len() + ALLOCATION).sum::<usize>();
-    let lists = size_of_texts(aliases) + size_of_texts(advisories) + references.len() * 2 * size_of::<usize>();
+    let lists = size_of_texts(aliases) + size_of_texts(advisories) + size_of_val(references.as_slice());
     size_of::<CandidateMatch>()
         + id.len()
         + source.len()
@@ -61,14 +62,15 @@ fn size_of_trivy(detail: &TrivyDetail) -> usize {
 }
 
 fn size_of_osv(detail: &OsvDetail) -> usize {
-    let OsvDetail { id, aliases, upstream, related, summary, severity, references, .. } = detail;
-    let lists = [&aliases[..], upstream, related, references];
+    let OsvDetail { id, aliases, upstream, related, summary, severity, .. } = detail;
+    let lists = [&aliases[..], upstream, related];
     let names = lists.into_iter().map(|list| size_of_texts(list) + ALLOCATION).sum::<usize>();
     // The vector is also part of the rating.
     let of_severity =
         |one: &OsvSeverity| size_of::<OsvSeverity>() + one.kind.len() + 2 * one.score.len() + 3 * ALLOCATION;
     let severities = severity.iter().map(of_severity).sum::<usize>();
-    size_of::<OsvDetail>() + id.len() + summary.len() + names + severities + 3 * ALLOCATION
+    let references = size_of::<StoredTexts>() + ALLOCATION;
+    size_of::<OsvDetail>() + id.len() + summary.len() + names + severities + references + 3 * ALLOCATION
 }
 
 fn size_of_texts(texts: &[String]) -> usize {
@@ -104,15 +106,13 @@ impl DetailCache {
     pub(super) fn osv<E>(
         &self,
         id: &str,
-        read: impl FnOnce() -> Result<Option<Arc<OsvDetail>>, E>,
-    ) -> Result<Option<Arc<OsvDetail>>, E> {
+        read: impl FnOnce() -> Result<Arc<OsvDetail>, E>,
+    ) -> Result<Arc<OsvDetail>, E> {
         if let Some(known) = self.osv.get(id) {
-            return Ok(Some(known));
+            return Ok(known);
         }
         let detail = read()?;
-        if let Some(detail) = &detail {
-            self.osv.insert(id.into(), detail.clone());
-        }
+        self.osv.insert(id.into(), detail.clone());
         Ok(detail)
     }
 }

@@ -11,7 +11,7 @@ use super::details::DetailCache;
 use super::package_key::PackageKey;
 use super::release::Release;
 use super::{
-    DamagedDatabase, Databases, MatchedAdvisory, OsvDetail, OsvRows, SourceState, TrivyDetail, TrivyRows, join,
+    DamagedDatabase, Databases, MatchedAdvisory, OsvDetail, OsvRow, OsvRows, SourceState, TrivyDetail, TrivyRows, join,
     library, osv_match, system,
 };
 use crate::inventory::{Ecosystem, Gap, InstalledPackage, Inventory};
@@ -120,7 +120,6 @@ pub(super) fn find_in(databases: &Lookups<'_>, inventory: &Inventory, now: Times
         candidates: Vec::new(),
         gaps: BTreeSet::new(),
         details: HashMap::new(),
-        records: HashMap::new(),
     };
     let release = inventory.distribution.as_ref().and_then(|distribution| Release::of(distribution, now));
     system::find(&mut search, release.as_ref());
@@ -161,8 +160,6 @@ pub(super) struct AdvisorySearch<'a> {
     gaps: BTreeSet<Gap>,
     /// Details of trivy-db by vulnerability: an image has many packages of one source.
     details: HashMap<String, Option<Arc<TrivyDetail>>>,
-    /// Details of OSV records: an advisory of a distribution is about many packages.
-    records: HashMap<String, Arc<OsvDetail>>,
 }
 
 /// An advisory that applies, before those of several sources are joined.
@@ -250,20 +247,14 @@ impl<'a> AdvisorySearch<'a> {
         detail
     }
 
-    /// The details of an OSV record, or only its identifier if the database does not have them.
-    pub(super) fn record(&mut self, osv: &dyn OsvRows, id: &str) -> Arc<OsvDetail> {
-        if let Some(known) = self.records.get(id) {
-            return known.clone();
-        }
+    /// The rest of an OSV record, or only its identifier if the database is damaged.
+    pub(super) fn record(&mut self, osv: &dyn OsvRows, row: &OsvRow<&str>) -> Arc<OsvDetail> {
         let detail = match self.databases.details {
-            Some(known) => known.osv(id, || osv.detail(id)),
-            None => osv.detail(id),
+            Some(known) => known.osv(row.id, || osv.detail(row)),
+            None => osv.detail(row),
         };
-        let unknown = || Arc::new(OsvDetail { id: id.to_owned(), ..OsvDetail::default() });
-        let Some(detail) = self.readable(OSV, detail) else { return unknown() };
-        let detail = detail.unwrap_or_else(unknown);
-        self.records.insert(id.to_owned(), detail.clone());
-        detail
+        let unknown = || Arc::new(OsvDetail { id: row.id.to_owned(), ..OsvDetail::default() });
+        self.readable(OSV, detail).unwrap_or_else(unknown)
     }
 }
 

@@ -4,6 +4,7 @@
 //! directory of such files. [`compile()`] reads them one at a time and writes an index file, from which a look-up reads a few
 //! hundred bytes. A record that cannot be read fails the compilation: the index would call its packages clean.
 
+mod block;
 mod compile;
 mod encoding;
 mod index;
@@ -18,6 +19,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
+pub(super) use self::block::StoredTexts;
 pub(super) use self::compile::{OsvCompiler, OsvContents};
 pub use self::index::OsvIndex;
 #[cfg(test)]

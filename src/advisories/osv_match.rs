@@ -1,7 +1,7 @@
 //! Matching against OSV records.
 
 use super::find::{AdvisorySearch, CandidateMatch, OSV, is_of_system, scheme, source_of};
-use super::osv_range::{OsvFix, affects};
+use super::osv_range::{InstalledVersion, OsvFix, affects};
 use super::package_key::PackageKey;
 use super::rating::osv_rating;
 use super::release::{major, minor};
@@ -9,7 +9,6 @@ use super::system::fill;
 use super::{FixStatus, MatchedAdvisory, OsvAffected, OsvDetail, OsvRow, OsvRows};
 use crate::inventory::{Ecosystem, InstalledPackage, LinuxDistribution};
 use crate::policy::Severity;
-use crate::version::compare;
 
 /// Adds the OSV records that affect packages.
 pub(super) fn find(search: &mut AdvisorySearch<'_>) {
@@ -39,17 +38,20 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>) {
 
 /// Adds the records about a package of this name.
 fn look_up(search: &mut AdvisorySearch<'_>, index: usize, ecosystem: &str, (name, version): (&str, &str)) {
-    let package = &search.inventory.packages[index];
-    for osv in &search.databases.osv {
-        let rows = osv.rows(ecosystem, name);
-        let rows = search.readable(OSV, rows).unwrap_or_default();
-        if !rows.is_empty() && compare(scheme(package.ecosystem), version, version).is_err() {
-            search.unreadable_version(package);
-            continue;
-        }
-        for row in &rows {
-            add(search, index, version, *osv, row);
-        }
+    let (databases, package) = (search.databases, &search.inventory.packages[index]);
+    // Only if there are records.
+    let mut installed = None;
+    for osv in &databases.osv {
+        let read = osv.each_row(ecosystem, name, &mut |row| {
+            let parsed = installed.get_or_insert_with(|| InstalledVersion::parse(scheme(package.ecosystem), version));
+            if let Ok(installed) = parsed {
+                add(search, index, installed, *osv, row);
+            }
+        });
+        search.readable(OSV, read);
+    }
+    if matches!(installed, Some(Err(_))) {
+        search.unreadable_version(package);
     }
 }
 
@@ -180,12 +182,17 @@ pub(super) fn osv_ecosystem(ecosystem: Ecosystem) -> Option<&'static str> {
 }
 
 /// Adds what a record says about a package, if it affects the installed version.
-fn add(search: &mut AdvisorySearch<'_>, index: usize, version: &str, osv: &dyn OsvRows, row: &OsvRow) {
+fn add(
+    search: &mut AdvisorySearch<'_>,
+    index: usize,
+    installed: &InstalledVersion<'_>,
+    osv: &dyn OsvRows,
+    row: &OsvRow<&str>,
+) {
     let package = &search.inventory.packages[index];
-    let scheme = scheme(package.ecosystem);
-    let mut found: Option<(&OsvAffected, Option<OsvFix>)> = None;
+    let mut found: Option<(&OsvAffected<&str>, Option<OsvFix>)> = None;
     for affected in &row.affected {
-        match affects(affected, scheme, version) {
+        match affects(affected, installed) {
             Ok(Some(fix)) => {
                 found = Some((affected, Some(fix)));
                 break;
@@ -195,7 +202,7 @@ fn add(search: &mut AdvisorySearch<'_>, index: usize, version: &str, osv: &dyn O
         }
     }
     let Some((affected, fix)) = found else { return };
-    let detail = search.record(osv, &row.id);
+    let detail = search.record(osv, row);
     if is_of_other_stream(package, affected, &detail) {
         return;
     }
@@ -225,9 +232,9 @@ fn add(search: &mut AdvisorySearch<'_>, index: usize, version: &str, osv: &dyn O
 
 /// Whether the record is about another stream of a module than the installed one. AlmaLinux and Rocky Linux publish one
 /// record for each stream, whose summary alone states it: `Moderate: nodejs:18 security update`. What cannot be told counts.
-fn is_of_other_stream(package: &InstalledPackage, affected: &OsvAffected, detail: &OsvDetail) -> bool {
+fn is_of_other_stream(package: &InstalledPackage, affected: &OsvAffected<&str>, detail: &OsvDetail) -> bool {
     let is_modular = |version: &str| version.contains(".module+el") || version.contains(".module_el");
-    let mut fixes = affected.ranges.iter().flat_map(|range| &range.events).filter_map(|event| event.fixed.as_deref());
+    let mut fixes = affected.ranges.iter().flat_map(|range| &range.events).filter_map(|event| event.fixed);
     if !fixes.clone().all(is_modular) || fixes.next().is_none() {
         return false;
     }

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::{OsvAffected, OsvRange};
-use crate::version::{UnreadableVersion, VersionScheme, compare};
+use crate::version::{PackageVersion, UnreadableVersion, VersionScheme};
 
 /// A version that an OSV record affects.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -12,18 +12,55 @@ pub(super) struct OsvFix {
     pub(super) version: Option<String>,
 }
 
+/// The version of a package, which is compared with many records.
+#[derive(Debug)]
+pub(super) struct InstalledVersion<'a> {
+    scheme: VersionScheme,
+    text: &'a str,
+    parsed: PackageVersion<'a>,
+    /// The version without its local part (`1.11.0` of `1.11.0+cu118`), if it has one: PEP 440 leaves it out where a version
+    /// must be equal to another one, or at most as high.
+    public: Option<(&'a str, PackageVersion<'a>)>,
+}
+
+impl<'a> InstalledVersion<'a> {
+    /// Parses a version.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be compared with others.
+    pub(super) fn parse(scheme: VersionScheme, text: &'a str) -> Result<Self, UnreadableVersion> {
+        let public = text.split_once('+').filter(|_| scheme == VersionScheme::Python);
+        let public = public.map(|(public, _)| Ok((public, PackageVersion::parse(scheme, public)?))).transpose()?;
+        Ok(Self { scheme, text, parsed: PackageVersion::parse(scheme, text)?, public })
+    }
+
+    fn public(&self) -> (&'a str, &PackageVersion<'a>) {
+        self.public.as_ref().map_or((self.text, &self.parsed), |(text, parsed)| (*text, parsed))
+    }
+
+    /// Whether a record means this version.
+    fn is(&self, listed: &str) -> bool {
+        let (public, parsed_public) = self.public();
+        if listed == self.text || listed == public {
+            return true;
+        }
+        let listed = PackageVersion::parse(self.scheme, listed);
+        listed.is_ok_and(|listed| [&self.parsed, parsed_public].iter().any(|own| listed.compare(own).is_eq()))
+    }
+}
+
 /// Whether a version is affected, and what fixes it.
 ///
 /// # Errors
 ///
 /// A version of the record cannot be read, or the record states commits only.
-pub(super) fn affects(
-    affected: &OsvAffected,
-    scheme: VersionScheme,
-    version: &str,
+pub(super) fn affects<T: AsRef<str>>(
+    affected: &OsvAffected<T>,
+    installed: &InstalledVersion<'_>,
 ) -> Result<Option<OsvFix>, UnreadableVersion> {
-    let ranges: Vec<&OsvRange> = affected.ranges.iter().filter(|range| range.kind != "GIT").collect();
-    if ranges.is_empty() && affected.versions.is_empty() {
+    let ranges = || affected.ranges.iter().filter(|range| range.kind.as_ref() != "GIT");
+    if ranges().next().is_none() && affected.versions.is_empty() {
         // Nothing limits what is affected, or only commits do, which installed packages do not state.
         let is_unlimited = affected.ranges.is_empty();
         return if is_unlimited {
@@ -32,28 +69,22 @@ pub(super) fn affects(
             Err(UnreadableVersion::Range("commits".to_owned()))
         };
     }
-    let is_same = |listed: &String| {
-        let equals = |version: &str| listed == version || compare(scheme, listed, version) == Ok(Ordering::Equal);
-        equals(version) || equals(public(scheme, version))
-    };
-    let mut is_affected = affected.versions.iter().any(is_same);
-    for range in &ranges {
-        is_affected |= contains(range, scheme, version)?;
+    let mut is_affected = false;
+    for range in ranges() {
+        is_affected |= contains(range, installed)?;
     }
-    if !is_affected {
+    if !is_affected && !affected.versions.iter().any(|listed| installed.is(listed.as_ref())) {
         return Ok(None);
     }
-    let mut fix: Option<&str> = None;
-    for fixed in ranges.iter().flat_map(|range| &range.events).filter_map(|event| event.fixed.as_deref()) {
-        let is_next = match fix {
-            Some(known) => compare(scheme, fixed, known)?.is_lt(),
-            None => true,
-        };
-        if is_next && compare(scheme, fixed, version)?.is_gt() {
-            fix = Some(fixed);
+    let mut fix: Option<(&str, PackageVersion<'_>)> = None;
+    for fixed in ranges().flat_map(|range| &range.events).filter_map(|event| event.fixed.as_ref()) {
+        let parsed = PackageVersion::parse(installed.scheme, fixed.as_ref())?;
+        let is_next = fix.as_ref().is_none_or(|(_, known)| parsed.compare(known).is_lt());
+        if is_next && parsed.compare(&installed.parsed).is_gt() {
+            fix = Some((fixed.as_ref(), parsed));
         }
     }
-    Ok(Some(OsvFix { version: fix.map(str::to_owned) }))
+    Ok(Some(OsvFix { version: fix.map(|(version, _)| version.to_owned()) }))
 }
 
 /// What an event does to versions.
@@ -67,8 +98,9 @@ enum Effect {
     EndsAfter,
 }
 
-fn contains(range: &OsvRange, scheme: VersionScheme, version: &str) -> Result<bool, UnreadableVersion> {
-    let mut last: Option<(&str, Effect)> = None;
+fn contains<T: AsRef<str>>(range: &OsvRange<T>, installed: &InstalledVersion<'_>) -> Result<bool, UnreadableVersion> {
+    let (text, parsed) = (installed.text, &installed.parsed);
+    let mut last: Option<(BoundVersion<'_>, Effect)> = None;
     for event in &range.events {
         let effects = [
             (&event.introduced, Effect::Begins),
@@ -77,20 +109,18 @@ fn contains(range: &OsvRange, scheme: VersionScheme, version: &str) -> Result<bo
             (&event.limit, Effect::EndsBefore),
         ];
         for (bound, effect) in effects {
-            let Some(bound) = bound.as_deref().filter(|bound| *bound != "*") else { continue };
+            let Some(bound) = bound.as_ref().map(AsRef::as_ref).filter(|bound| *bound != "*") else { continue };
+            let bound = BoundVersion::parse(installed.scheme, bound)?;
             let applies = match effect {
-                Effect::EndsAfter => compare_with_zero(scheme, bound, public(scheme, version))?.is_lt(),
-                Effect::Begins | Effect::EndsBefore => compare_with_zero(scheme, bound, version)?.is_le(),
+                Effect::EndsAfter => bound.compare(installed.public()).is_lt(),
+                Effect::Begins | Effect::EndsBefore => bound.compare((text, parsed)).is_le(),
             };
             // The latest event before the version decides. Of two at one version, the one that affects more.
-            let is_latest = match last {
-                Some((known, known_effect)) => match compare_with_zero(scheme, bound, known)? {
-                    Ordering::Less => false,
-                    Ordering::Equal => effect == Effect::Begins || known_effect != Effect::Begins,
-                    Ordering::Greater => true,
-                },
-                None => true,
-            };
+            let is_latest = last.as_ref().is_none_or(|(known, known_effect)| match bound.compare_bound(known) {
+                Ordering::Less => false,
+                Ordering::Equal => effect == Effect::Begins || *known_effect != Effect::Begins,
+                Ordering::Greater => true,
+            });
             if applies && is_latest {
                 last = Some((bound, effect));
             }
@@ -99,22 +129,28 @@ fn contains(range: &OsvRange, scheme: VersionScheme, version: &str) -> Result<bo
     Ok(last.is_some_and(|(_, effect)| effect == Effect::Begins))
 }
 
-/// The version without its local part (`1.11.0` of `1.11.0+cu118`): PEP 440 leaves it out where a version must be equal to
-/// another one, or at most as high.
-fn public(scheme: VersionScheme, version: &str) -> &str {
-    match scheme {
-        VersionScheme::Python => version.split_once('+').map_or(version, |(public, _)| public),
-        _ => version,
+/// A version in a range; `None` for `0`, which is before every version.
+struct BoundVersion<'a>(Option<PackageVersion<'a>>);
+
+impl<'a> BoundVersion<'a> {
+    fn parse(scheme: VersionScheme, text: &'a str) -> Result<Self, UnreadableVersion> {
+        Ok(Self(if text == "0" { None } else { Some(PackageVersion::parse(scheme, text)?) }))
+    }
+
+    /// Compares with a version, given as its text and parsed.
+    fn compare(&self, (text, version): (&str, &PackageVersion<'_>)) -> Ordering {
+        compare_with_zero(self.0.as_ref(), Some(version).filter(|_| text != "0"))
+    }
+
+    fn compare_bound(&self, other: &BoundVersion<'_>) -> Ordering {
+        compare_with_zero(self.0.as_ref(), other.0.as_ref())
     }
 }
 
-/// Compares; `0` is before every version.
-fn compare_with_zero(scheme: VersionScheme, bound: &str, version: &str) -> Result<Ordering, UnreadableVersion> {
-    match (bound, version) {
-        ("0", "0") => Ok(Ordering::Equal),
-        ("0", _) => Ok(Ordering::Less),
-        (_, "0") => Ok(Ordering::Greater),
-        _ => compare(scheme, bound, version),
+fn compare_with_zero(a: Option<&PackageVersion<'_>>, b: Option<&PackageVersion<'_>>) -> Ordering {
+    match (a, b) {
+        (Some(a), Some(b)) => a.compare(b),
+        (a, b) => a.is_some().cmp(&b.is_some()),
     }
 }
 
@@ -134,6 +170,10 @@ mod tests {
             }
         };
         OsvRange { kind: kind.to_owned(), events: events.iter().map(event).collect() }
+    }
+
+    fn of(affected: &OsvAffected, scheme: VersionScheme, version: &str) -> Result<Option<OsvFix>, UnreadableVersion> {
+        affects(affected, &InstalledVersion::parse(scheme, version)?)
     }
 
     #[test]
@@ -161,7 +201,7 @@ mod tests {
                 ..OsvAffected::default()
             };
             let expected = fix.map(|version| OsvFix { version: version.map(str::to_owned) });
-            assert_eq!(affects(&affected, VersionScheme::Semver, version), Ok(expected), "{affected:?} {version}");
+            assert_eq!(of(&affected, VersionScheme::Semver, version), Ok(expected), "{affected:?} {version}");
         }
     }
 
@@ -180,7 +220,7 @@ mod tests {
                 versions: versions.iter().map(|version| (*version).to_owned()).collect(),
                 ..OsvAffected::default()
             };
-            let found = affects(&affected, VersionScheme::Python, version).unwrap().is_some();
+            let found = of(&affected, VersionScheme::Python, version).unwrap().is_some();
             assert_eq!(found, is_affected, "{affected:?} {version}");
         }
     }
@@ -189,9 +229,9 @@ mod tests {
     fn what_cannot_be_compared_is_an_error() {
         let with = |ranges| OsvAffected { ranges, ..OsvAffected::default() };
         let unreadable = with(vec![range("SEMVER", &[("introduced", "0"), ("fixed", "nonsense")])]);
-        assert!(affects(&unreadable, VersionScheme::Semver, "1.0.0").is_err());
+        assert!(of(&unreadable, VersionScheme::Semver, "1.0.0").is_err());
         let commits = with(vec![range("GIT", &[("introduced", "0"), ("fixed", "abc")])]);
-        assert!(affects(&commits, VersionScheme::Semver, "1.0.0").is_err());
-        assert_eq!(affects(&with(Vec::new()), VersionScheme::Semver, "1.0.0"), Ok(Some(OsvFix::default())));
+        assert!(of(&commits, VersionScheme::Semver, "1.0.0").is_err());
+        assert_eq!(of(&with(Vec::new()), VersionScheme::Semver, "1.0.0"), Ok(Some(OsvFix::default())));
     }
 }

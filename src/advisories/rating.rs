@@ -45,22 +45,23 @@ fn scores<'a>(source: &'a str, cvss: &'a TrivyCvss) -> impl Iterator<Item = Cvss
 }
 
 /// The severity and the score that an OSV record states for a package: vectors of CVSS in the newest version, else a word.
-pub(super) fn osv_rating(affected: Option<&OsvAffected>, detail: &OsvDetail) -> OsvRating {
-    let has_own = |affected: &&OsvAffected| !affected.severity.is_empty() || affected.severity_word.is_some();
+pub(super) fn osv_rating<T: AsRef<str>>(affected: Option<&OsvAffected<T>>, detail: &OsvDetail) -> OsvRating {
+    let has_own = |affected: &&OsvAffected<T>| !affected.severity.is_empty() || affected.severity_word.is_some();
     match affected.filter(has_own) {
         // Most records rate the vulnerability as a whole, and vectors take time to read.
-        None => detail.rating.get_or_init(|| rate(None, detail)).clone(),
+        None => detail.rating.get_or_init(|| rate::<String>(None, detail)).clone(),
         affected => rate(affected, detail),
     }
 }
 
-fn rate(affected: Option<&OsvAffected>, detail: &OsvDetail) -> OsvRating {
-    let own = affected.map_or(&[][..], |affected| &affected.severity);
-    let score = [own, &detail.severity].into_iter().find_map(newest_score);
-    let words = [affected.and_then(|affected| affected.severity_word.as_deref()), detail.severity_word.as_deref()];
-    let typed = own.iter().chain(&detail.severity).filter(|severity| !severity.kind.starts_with("CVSS_"));
+fn rate<T: AsRef<str>>(affected: Option<&OsvAffected<T>>, detail: &OsvDetail) -> OsvRating {
+    let own: Vec<_> = affected.iter().flat_map(|affected| affected.severity.iter().map(kind_and_score)).collect();
+    let of_record: Vec<_> = detail.severity.iter().map(kind_and_score).collect();
+    let score = newest_score(&own).or_else(|| newest_score(&of_record));
+    let own_word = affected.and_then(|affected| affected.severity_word.as_ref()).map(AsRef::as_ref);
+    let typed = own.iter().chain(&of_record).filter(|(kind, _)| !kind.starts_with("CVSS_"));
     let summary = detail.summary.split_once(':').map(|(word, _)| word);
-    let words = typed.map(|severity| Some(&*severity.score)).chain(words).chain([summary]);
+    let words = typed.map(|(_, score)| Some(*score)).chain([own_word, detail.severity_word.as_deref(), summary]);
     let by_word = words.flatten().map(severity_of_word).find(|severity| *severity != Severity::Unknown);
     let by_score = score.as_ref().map(|score| severity_of_score(score.value()));
     // A vendor's word is about its own build of the package; a vector is about the vulnerability.
@@ -68,18 +69,25 @@ fn rate(affected: Option<&OsvAffected>, detail: &OsvDetail) -> OsvRating {
     (severity, score)
 }
 
-fn newest_score(severities: &[OsvSeverity]) -> Option<CvssScore> {
-    let of_kind = |kind: &str| severities.iter().filter(move |severity| severity.kind == kind).find_map(base_score);
+fn kind_and_score<T: AsRef<str>>(severity: &OsvSeverity<T>) -> (&str, &str) {
+    (severity.kind.as_ref(), severity.score.as_ref())
+}
+
+fn newest_score(severities: &[(&str, &str)]) -> Option<CvssScore> {
+    let of_kind = |wanted: &str| {
+        let mut vectors = severities.iter().filter(|(kind, _)| *kind == wanted);
+        vectors.find_map(|(_, vector)| base_score(vector))
+    };
     ["CVSS_V4", "CVSS_V3", "CVSS_V2"].into_iter().find_map(of_kind)
 }
 
 /// The score of a vector. A vector without impact says nothing: a version 2 vector that lacks metrics has this score, too.
-fn base_score(severity: &OsvSeverity) -> Option<CvssScore> {
-    let score = match Cvss::from_str(&severity.score).ok()? {
+fn base_score(vector: &str) -> Option<CvssScore> {
+    let score = match Cvss::from_str(vector).ok()? {
         Cvss::CvssV30(vector) | Cvss::CvssV31(vector) => vector.base_score().value(),
         vector => vector.score(),
     };
-    (score > 0.0).then(|| CvssScore::new("osv", score, Some(&severity.score)))?
+    (score > 0.0).then(|| CvssScore::new("osv", score, Some(vector)))?
 }
 
 /// The qualitative scale of CVSS 3 and 4.
@@ -165,7 +173,7 @@ mod tests {
             (vec![], None, "Denial of service: in x", Severity::Unknown, None),
         ] {
             let detail = OsvDetail { severity, severity_word, summary: summary.to_owned(), ..OsvDetail::default() };
-            let (got, got_score) = osv_rating(None, &detail);
+            let (got, got_score) = osv_rating::<String>(None, &detail);
             assert_eq!((got, got_score.map(|score| score.value())), (expected, score), "{detail:?}");
         }
         let affected = OsvAffected { severity: vec![v4], ..OsvAffected::default() };

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::rating::OsvRating;
+use super::references::ReferenceList;
 
 /// The database has bytes that its format does not allow, so an answer would be incomplete.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -177,27 +178,43 @@ pub trait OsvRows: Send + Sync {
     /// others.
     fn ecosystems(&self, prefix: &str) -> Vec<String>;
 
-    /// What the records say about the versions of a package, in the order of their identifiers. The names are those of the
-    /// records, except that the names of `PyPI` are normalised (PEP 503), and those of
-    /// `NuGet` and `Packagist` are compared without regard to case. Costs a few microseconds.
-    fn rows(&self, ecosystem: &str, package: &str) -> Result<Vec<OsvRow>, DamagedDatabase>;
+    /// Calls `visit` with what each record says about the versions of a package, in the order of their identifiers. The
+    /// names are those of the records, except that the names of `PyPI` are normalised (PEP 503), and those of
+    /// `NuGet` and `Packagist` are compared without regard to case. Costs a few microseconds. After an error, records are
+    /// missing.
+    fn each_row(
+        &self,
+        ecosystem: &str,
+        package: &str,
+        visit: &mut dyn FnMut(&OsvRow<&str>),
+    ) -> Result<(), DamagedDatabase>;
 
-    /// The rest of a record, by its identifier. It is stored compressed, so this costs some tens of microseconds: ask for
-    /// the records that affect the installed version only.
-    fn detail(&self, id: &str) -> Result<Option<Arc<OsvDetail>>, DamagedDatabase>;
+    /// The rest of the record of a row.
+    fn detail(&self, row: &OsvRow<&str>) -> Result<Arc<OsvDetail>, DamagedDatabase>;
 }
 
-/// What an OSV record says about the versions of one package.
+/// What an OSV record says about the versions of one package. Its texts are owned, or a part of what was read: most rows
+/// affect no installed version and are forgotten at once.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct OsvRow {
+pub struct OsvRow<T = String> {
     /// The record: `GO-2024-1234`, `ALSA-2024:1234`.
-    pub id: String,
+    pub id: T,
+    /// Where the index has the rest of the record.
+    pub(super) detail: IndexPart,
     /// Its entries of `affected` about this package.
-    pub affected: Vec<OsvAffected>,
+    pub affected: Vec<OsvAffected<T>>,
+}
+
+/// A part of an index file: offset and length in bytes, and the checksum.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct IndexPart {
+    pub(super) offset: u64,
+    pub(super) length: u64,
+    pub(super) crc: u32,
 }
 
 /// An OSV record without its `affected`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
 pub struct OsvDetail {
     /// `GO-2024-1234`, `ALSA-2024:1234`.
@@ -219,61 +236,62 @@ pub struct OsvDetail {
     /// A word for the severity that the source states elsewhere (`database_specific.severity`): `MODERATE`.
     pub severity_word: Option<String>,
     /// Addresses with more information.
-    pub references: Arc<[String]>,
+    #[serde(skip)]
+    pub references: ReferenceList,
     /// The severity that follows from the above, once it was asked for.
     #[serde(skip)]
     pub(super) rating: OnceLock<OsvRating>,
 }
 
 /// A severity: a vector, or a word.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(default)]
-pub struct OsvSeverity {
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(default, bound(deserialize = "T: Default + Deserialize<'de>"))]
+pub struct OsvSeverity<T = String> {
     /// `CVSS_V2`, `CVSS_V3`, `CVSS_V4`, `Ubuntu`.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub kind: T,
     /// The vector: `CVSS:3.1/AV:N/…`; or `high` with the type `Ubuntu`.
-    pub score: String,
+    pub score: T,
 }
 
 /// Which versions of a package are affected.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(default)]
-pub struct OsvAffected {
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(default, bound(deserialize = "T: Default + Deserialize<'de>"))]
+pub struct OsvAffected<T = String> {
     /// Ranges of versions.
-    pub ranges: Vec<OsvRange>,
+    pub ranges: Vec<OsvRange<T>>,
     /// Single versions.
-    pub versions: Vec<String>,
+    pub versions: Vec<T>,
     /// Severities for this package, before those of the record.
-    pub severity: Vec<OsvSeverity>,
+    pub severity: Vec<OsvSeverity<T>>,
     /// A word for the severity that the source states for this package (`ecosystem_specific.severity`, Debian's
     /// `ecosystem_specific.urgency`).
-    pub severity_word: Option<String>,
+    pub severity_word: Option<T>,
 }
 
 /// A range of versions: what begins and ends it, in any order.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(default)]
-pub struct OsvRange {
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(default, bound(deserialize = "T: Default + Deserialize<'de>"))]
+pub struct OsvRange<T = String> {
     /// `SEMVER`, `ECOSYSTEM` or `GIT`.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub kind: T,
     /// The events.
-    pub events: Vec<OsvEvent>,
+    pub events: Vec<OsvEvent<T>>,
 }
 
 /// An event of a range. One of the fields is set.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(default)]
-pub struct OsvEvent {
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(default, bound(deserialize = "T: Default + Deserialize<'de>"))]
+pub struct OsvEvent<T = String> {
     /// The first affected version; `0` is before all versions.
-    pub introduced: Option<String>,
+    pub introduced: Option<T>,
     /// The first version that is not affected any more.
-    pub fixed: Option<String>,
+    pub fixed: Option<T>,
     /// The last affected version.
-    pub last_affected: Option<String>,
+    pub last_affected: Option<T>,
     /// The range says nothing from this version on.
-    pub limit: Option<String>,
+    pub limit: Option<T>,
 }
 
 /// Reads `null` as an empty list or map: Go writes both.

@@ -290,5 +290,5 @@ pub(super) fn fill(search: &mut AdvisorySearch<'_>, matched: &mut MatchedAdvisor
     matched.score = score_of_detail(&detail);
     matched.title = Some(detail.title.clone()).filter(|title| !title.is_empty());
     (matched.published, matched.modified) = (detail.published_date, detail.last_modified_date);
-    matched.references = vec![detail.references.clone()];
+    matched.references = vec![detail.references.clone().into()];
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::details::DetailCache;
@@ -82,43 +83,47 @@ impl TrivyRows for Rows {
     }
 }
 
-/// OSV records in memory, by ecosystem and package.
+/// OSV records in memory, by ecosystem and package: the events of one range, and the rest.
 #[derive(Default)]
-struct Records {
-    rows: BTreeMap<(&'static str, &'static str), Vec<OsvRow>>,
-    details: BTreeMap<String, OsvDetail>,
-}
+struct Records(BTreeMap<(&'static str, &'static str), Vec<(OsvDetail, Value)>>);
 
 impl Records {
-    /// `affected` has the events of one range.
     fn record(mut self, ecosystem: &'static str, package: &'static str, detail: Value, events: Value) -> Self {
-        let detail: OsvDetail = serde_json::from_value(detail).unwrap();
-        let range = OsvRange { kind: "ECOSYSTEM".to_owned(), events: serde_json::from_value(events).unwrap() };
-        let affected = vec![OsvAffected { ranges: vec![range], ..OsvAffected::default() }];
-        self.rows.entry((ecosystem, package)).or_default().push(OsvRow { id: detail.id.clone(), affected });
-        self.details.insert(detail.id.clone(), detail);
+        let detail = serde_json::from_value(detail).unwrap();
+        self.0.entry((ecosystem, package)).or_default().push((detail, events));
         self
     }
 }
 
 impl OsvRows for Records {
     fn covers(&self, ecosystem: &str) -> Result<bool, DamagedDatabase> {
-        Ok(self.rows.keys().any(|(known, _)| *known == ecosystem))
+        Ok(self.0.keys().any(|(known, _)| *known == ecosystem))
     }
 
     fn ecosystems(&self, prefix: &str) -> Vec<String> {
-        let mut names: Vec<_> = self.rows.keys().map(|(name, _)| (*name).to_owned()).collect();
+        let mut names: Vec<_> = self.0.keys().map(|(name, _)| (*name).to_owned()).collect();
         names.retain(|name| name.starts_with(prefix));
         names
     }
 
-    fn rows(&self, ecosystem: &str, package: &str) -> Result<Vec<OsvRow>, DamagedDatabase> {
-        let found = self.rows.iter().find(|((known, name), _)| (*known, *name) == (ecosystem, package));
-        Ok(found.map(|(_, rows)| rows.clone()).unwrap_or_default())
+    fn each_row(
+        &self,
+        ecosystem: &str,
+        package: &str,
+        visit: &mut dyn FnMut(&OsvRow<&str>),
+    ) -> Result<(), DamagedDatabase> {
+        let found = self.0.iter().find(|((known, name), _)| (*known, *name) == (ecosystem, package));
+        for (detail, events) in found.iter().flat_map(|(_, records)| *records) {
+            let range = OsvRange { kind: "ECOSYSTEM", events: Vec::deserialize(events).unwrap() };
+            let affected = vec![OsvAffected { ranges: vec![range], ..OsvAffected::default() }];
+            visit(&OsvRow { id: &detail.id, affected, ..OsvRow::default() });
+        }
+        Ok(())
     }
 
-    fn detail(&self, id: &str) -> Result<Option<Arc<OsvDetail>>, DamagedDatabase> {
-        Ok(self.details.get(id).cloned().map(Arc::new))
+    fn detail(&self, row: &OsvRow<&str>) -> Result<Arc<OsvDetail>, DamagedDatabase> {
+        let found = self.0.values().flatten().find(|(detail, _)| detail.id == row.id);
+        Ok(Arc::new(found.unwrap().0.clone()))
     }
 }
 

@@ -96,7 +96,8 @@ mod tests {
     use crate::gate::evidence::GatheredEvidence;
     use crate::oci::ImageReference;
     use crate::policy::{
-        Document, NoMaterials, Observed, Opinion, Report, RuleSet, Selection, Settings, VaEvidence, VaFindings,
+        Document, NoMaterials, Observed, Opinion, PackageList, Report, RuleSet, Selection, Settings, VaEvidence,
+        VaFindings,
     };
 
     /// What an entry with this condition has to weigh: an empty report.
@@ -108,7 +109,7 @@ mod tests {
         let document = Document { path: "p.yaml".into(), text };
         let rules = RuleSet::parse(&[document], &NoMaterials, &Settings::default()).rules.unwrap();
         let Selection::Entries { enforced, .. } = rules.select(subject) else { panic!() };
-        let report = VaEvidence::Report(Report { packages: Some([].into()), ..Report::default() });
+        let report = VaEvidence::Report(Report { packages: Some(PackageList::default()), ..Report::default() });
         let va = VaFindings::Image(Arc::new(Observed { value: report, at: now, until: None }));
         let opinion = Opinion { selected: enforced[0].clone(), outcome: Ok(Admission::default()) };
         EntryFinding { opinion, evidence: GatheredEvidence { va: Some(va), ..GatheredEvidence::default() } }

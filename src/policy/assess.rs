@@ -12,15 +12,13 @@ mod text;
 mod verdict;
 mod when;
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 
 use super::exemption::VaExemptions;
 use super::history::ImageHistory;
 use super::rule::Behaviour;
 use super::va_rule::{Unscanned, VaRule};
-use super::vulnerability::{ImageFacts, Issue, Report, VaEvidence, VaStatus};
+use super::vulnerability::{ImageFacts, Issue, PackageList, Report, VaEvidence, VaStatus};
 use findings::Findings;
 pub(super) use verdict::{VaVerdict, assessed, earliest, index_verdict, observed_verdict};
 pub use when::condition as when_condition;
@@ -120,7 +118,7 @@ fn of_opaque(
     findings: Findings,
 ) -> VaAssessment {
     let mut findings = findings;
-    let packages = Some(Arc::default());
+    let packages = Some(PackageList::default());
     let report = Report { issues: issues.to_vec(), image: image.clone(), packages, ..Report::default() };
     let open = issues::assess(rule, &report, context, &mut findings);
     image::end_of_life(rule, image, context, &mut findings);

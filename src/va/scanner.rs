@@ -26,6 +26,8 @@ use crate::store::{FactStore, Memo};
 
 mod report;
 
+use report::Purpose;
+
 pub(super) use report::weight as evidence_weight;
 
 /// The most layers of an image that are read. Runtimes support about 500, the limit of overlay file systems.
@@ -195,7 +197,7 @@ impl Scanner {
             };
             let inventory = advisories::name_archives(Some(&databases), inventory);
             let findings = advisories::find(&databases, &inventory, now);
-            Some(report::evidence(&databases, &inventory, findings, now))
+            Some(report::evidence(&databases, &inventory, findings, (Purpose::Decision, now)))
         };
         let value = self.background.run(work).await.flatten();
         let unknown = || VaEvidence::Unavailable { why: "what is installed in the image is not known any more".into() };
@@ -265,7 +267,7 @@ impl Scanner {
         let work = self.tasks.spawn_blocking(move || {
             let inventory = advisories::name_archives(Some(&databases), inventory);
             let findings = advisories::find(&databases, &inventory, now);
-            report::evidence(&databases, &inventory, findings, now)
+            report::evidence(&databases, &inventory, findings, (Purpose::Report, now))
         });
         let interrupted = |_| VaEvidence::Unavailable { why: "matching advisories ended abnormally".into() };
         let value = work.await.unwrap_or_else(interrupted);

@@ -156,8 +156,8 @@ fn an_index_of_an_earlier_version_is_not_used_until_the_records_are_imported_aga
     // The same with the number of the version before, as the only generation.
     let index = state.store.folder("osv-pypi", &manifest.id()).join(INDEX);
     let mut bytes = fs::read(index).unwrap();
-    assert_eq!(bytes[8], 2, "the version follows the magic number");
-    bytes[8] = 1;
+    assert_eq!(bytes[8], 3, "the version follows the magic number");
+    bytes[8] = 2;
     let staging = state.store.stage().unwrap();
     let file = staging.write(INDEX, &mut &bytes[..], &mut |_| Ok(())).unwrap();
     let old = staging.complete(GenerationManifest { files: vec![file], ..manifest }).unwrap();

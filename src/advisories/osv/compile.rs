@@ -9,18 +9,17 @@ use std::io::{BufWriter, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use flate2::Compression;
-use flate2::write::DeflateEncoder;
 use jiff::Timestamp;
 
-use super::super::{DamagedDatabase, DatabaseError};
+use super::super::{DamagedDatabase, DatabaseError, IndexPart, OsvDetail};
+use super::block::{TextsBlock, TextsPlace};
 use super::encoding::{Decoder, Encoder};
 use super::index::{Fan, IndexHeader, TableEntry, hash_of};
 use super::record::OsvRecord;
 use crate::runtime::open_private;
 
-/// The size at which a block of details is compressed, in bytes.
-const BLOCK: usize = 8 * 1024;
+/// The size of rows that wait for the place of their record at which they are written, in bytes.
+const MAX_WAITING: usize = 1 << 20;
 /// The most damaged records that an error names.
 const MAX_NAMED: usize = 10;
 /// The most rows of one index, so that memory is bounded. All records of osv.dev have about six million.
@@ -57,9 +56,12 @@ pub(in super::super) struct OsvCompiler {
     /// Encoded rows, each with its key, in the order in which they were added.
     rows: Counted,
     places: Vec<RowPlace>,
-    block: Vec<u8>,
-    /// The rows of the details in `block`, which are written when their place is known.
-    pending: Vec<PendingDetail>,
+    /// The references of the records that wait.
+    references: TextsBlock,
+    /// Records that are written when the place of their references is known.
+    waiting: Vec<WaitingRecord>,
+    /// The size of their rows in bytes.
+    waiting_bytes: usize,
     /// The ecosystems that every record so far names.
     common: Option<BTreeSet<String>>,
     contents: OsvContents,
@@ -75,10 +77,19 @@ struct RowPlace {
     length: u32,
 }
 
-struct PendingDetail {
-    id: String,
-    start: usize,
-    length: usize,
+/// A record that waits to be written.
+struct WaitingRecord {
+    detail: OsvDetail,
+    /// Where its references begin in their block, if it has any.
+    references: Option<u64>,
+    rows: Vec<WaitingRow>,
+}
+
+struct WaitingRow {
+    ecosystem: String,
+    package: String,
+    /// What the record says about the package, encoded.
+    affected: Vec<u8>,
 }
 
 /// A file that is written from front to back.
@@ -113,8 +124,9 @@ impl OsvCompiler {
             out: Counted::new(file),
             rows: Counted::new(tempfile::tempfile_in(folder).map_err(failed)?),
             places: Vec::new(),
-            block: Vec::new(),
-            pending: Vec::new(),
+            references: TextsBlock::default(),
+            waiting: Vec::new(),
+            waiting_bytes: 0,
             common: None,
             contents: OsvContents::default(),
             damaged: Vec::new(),
@@ -159,54 +171,59 @@ impl OsvCompiler {
     }
 
     fn add_record(&mut self, record: OsvRecord) -> Result<(), DatabaseError> {
-        let id = record.detail.id.clone();
-        let named: BTreeSet<_> = record.packages.keys().map(|(ecosystem, _)| family(ecosystem).to_owned()).collect();
+        let OsvRecord { detail, references, packages, .. } = record;
+        let named: BTreeSet<_> = packages.keys().map(|(ecosystem, _)| family(ecosystem).to_owned()).collect();
         self.common = Some(self.common.take().map_or(named.clone(), |common| &common & &named));
-        for ((ecosystem, package), affected) in record.packages {
-            let mut row = Encoder::default();
-            row.text(&id);
-            row.affected(&affected);
-            self.add_row(&ecosystem, &package, &id, &row.0)?;
+        let mut rows = Vec::with_capacity(packages.len());
+        for ((ecosystem, package), affected) in packages {
+            let mut encoded = Encoder::default();
+            encoded.affected(&affected);
+            self.waiting_bytes += ecosystem.len() + package.len() + encoded.0.len();
+            rows.push(WaitingRow { ecosystem, package, affected: encoded.0 });
         }
-        let detail = serde_json::to_vec(&record.detail).map_err(|error| DamagedDatabase(error.to_string()))?;
-        self.pending.push(PendingDetail { id, start: self.block.len(), length: detail.len() });
-        self.block.extend_from_slice(&detail);
-        if self.block.len() >= BLOCK { self.write_block() } else { Ok(()) }
+        let references = (!references.is_empty()).then(|| self.references.add(&references));
+        self.waiting.push(WaitingRecord { detail, references, rows });
+        if self.references.is_full() || self.waiting_bytes >= MAX_WAITING { self.write_waiting() } else { Ok(()) }
     }
 
-    fn add_row(&mut self, ecosystem: &str, package: &str, id: &str, row: &[u8]) -> Result<(), DatabaseError> {
+    /// Writes the records that wait, and their rows.
+    fn write_waiting(&mut self) -> Result<(), DatabaseError> {
+        let block = std::mem::take(&mut self.references).finish();
+        let (size, block) = block.map_err(|error| DatabaseError::io(&self.path, error))?;
+        let block = self.append_part(&block)?;
+        self.waiting_bytes = 0;
+        for WaitingRecord { detail, references, rows } in std::mem::take(&mut self.waiting) {
+            let mut encoded = Encoder::default();
+            encoded.detail(&detail, references.map(|start| TextsPlace { block, size, start }));
+            let part = self.append_part(&encoded.0)?;
+            for row in rows {
+                self.add_row(&detail.id, part, &row)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_row(&mut self, id: &str, detail: IndexPart, row: &WaitingRow) -> Result<(), DatabaseError> {
         if self.places.len() == MAX_ROWS {
             return Err(DamagedDatabase(format!("it has more than {MAX_ROWS} rows")).into());
         }
+        let WaitingRow { ecosystem, package, affected } = row;
+        let mut head = Encoder::default();
+        head.text(id);
+        head.part(detail);
         let mut encoded = Encoder::default();
         encoded.text(ecosystem);
         encoded.text(package);
         encoded.text(id);
-        encoded.bytes(row);
+        encoded.bytes(&[&head.0[..], affected].concat());
         let offset = self.rows.append(&encoded.0).map_err(|error| DatabaseError::io(&self.path, error))?;
         let length = u32::try_from(encoded.0.len()).map_err(|_| DamagedDatabase("a row is too large".to_owned()))?;
         self.places.push(RowPlace { hash: hash_of(ecosystem, package), offset, length });
         Ok(())
     }
 
-    /// Compresses the details that were gathered, and adds a row for each that says where it is.
-    fn write_block(&mut self) -> Result<(), DatabaseError> {
-        let block = std::mem::take(&mut self.block);
-        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
-        let compressed = encoder.write_all(&block).and_then(|()| encoder.finish());
-        let compressed = compressed.map_err(|error| DatabaseError::io(&self.path, error))?;
-        let offset = self.append(&compressed)?;
-        for detail in std::mem::take(&mut self.pending) {
-            let mut row = Encoder::default();
-            for number in [offset, compressed.len() as u64, block.len() as u64, u64::from(crc32fast::hash(&compressed))]
-            {
-                row.number(number);
-            }
-            row.number(detail.start as u64);
-            row.number(detail.length as u64);
-            self.add_row("", &detail.id, &detail.id, &row.0)?;
-        }
-        Ok(())
+    fn append_part(&mut self, bytes: &[u8]) -> Result<IndexPart, DatabaseError> {
+        Ok(IndexPart { offset: self.append(bytes)?, length: bytes.len() as u64, crc: crc32fast::hash(bytes) })
     }
 
     /// Completes and syncs the file. `covered` names the ecosystems whose records were added completely; if it is empty,
@@ -238,7 +255,7 @@ impl OsvCompiler {
                 "name those that are complete, or import the archive of each ecosystem separately",
             ));
         }
-        self.write_block()?;
+        self.write_waiting()?;
         self.write_tables()?;
         let has_rows = |covered: &String| self.contents.ecosystems.iter().any(|found| family(found) == covered);
         if let Some(missing) = self.contents.covered.iter().find(|covered| !has_rows(covered)) {
@@ -309,12 +326,9 @@ impl OsvCompiler {
         Ok(out.0)
     }
 
-    /// Counts a row, and returns whether it belongs in the index. Rows without an ecosystem say where details are.
+    /// Counts a row, and returns whether it belongs in the index.
     fn counts(&mut self, ecosystem: &str) -> bool {
         let contents = &mut self.contents;
-        if ecosystem.is_empty() {
-            return true;
-        }
         if !contents.covered.iter().any(|covered| covered == family(ecosystem)) {
             contents.other_rows += 1;
             return false;

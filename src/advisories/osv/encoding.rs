@@ -1,6 +1,9 @@
 //! The encoding of rows in an index: numbers as variable-length integers (LEB128), texts and lists with their length first.
 
-use super::super::{DamagedDatabase, OsvAffected, OsvEvent, OsvRange, OsvRow, OsvSeverity};
+use jiff::Timestamp;
+
+use super::super::{DamagedDatabase, IndexPart, OsvAffected, OsvDetail, OsvEvent, OsvRange, OsvRow, OsvSeverity};
+use super::block::TextsPlace;
 
 /// Kinds of ranges that have a number; the number of any other kind is their count, and its name follows.
 const KINDS: [&str; 3] = ["SEMVER", "ECOSYSTEM", "GIT"];
@@ -34,19 +37,32 @@ impl Encoder {
         }
     }
 
+    pub(super) fn texts(&mut self, texts: &[String]) {
+        self.list(texts, |out, text| out.text(text));
+    }
+
     fn option(&mut self, text: Option<&str>) {
         self.list(text.as_slice(), |out, text| out.text(text));
+    }
+
+    pub(super) fn part(&mut self, part: IndexPart) {
+        let IndexPart { offset, length, crc } = part;
+        [offset, length, crc.into()].into_iter().for_each(|number| self.number(number));
     }
 
     pub(super) fn affected(&mut self, affected: &[OsvAffected]) {
         self.list(affected, |out, affected| {
             out.list(&affected.ranges, Self::range);
-            out.list(&affected.versions, |out, version| out.text(version));
-            out.list(&affected.severity, |out, severity| {
-                out.text(&severity.kind);
-                out.text(&severity.score);
-            });
+            out.texts(&affected.versions);
+            out.severities(&affected.severity);
             out.option(affected.severity_word.as_deref());
+        });
+    }
+
+    fn severities(&mut self, severities: &[OsvSeverity]) {
+        self.list(severities, |out, severity| {
+            out.text(&severity.kind);
+            out.text(&severity.score);
         });
     }
 
@@ -61,6 +77,35 @@ impl Encoder {
                 out.option(version.as_deref());
             }
         });
+    }
+
+    /// A record without its references, and where they are.
+    pub(super) fn detail(&mut self, detail: &OsvDetail, references: Option<TextsPlace>) {
+        self.text(&detail.id);
+        for list in [&detail.aliases, &detail.upstream, &detail.related] {
+            self.texts(list);
+        }
+        self.text(&detail.summary);
+        self.time(detail.published);
+        self.time(detail.modified);
+        self.severities(&detail.severity);
+        self.option(detail.severity_word.as_deref());
+        self.list(references.as_slice(), |out, place| {
+            out.part(place.block);
+            [place.size, place.start].into_iter().for_each(|number| out.number(number));
+        });
+    }
+
+    fn time(&mut self, time: Option<Timestamp>) {
+        self.list(time.as_slice(), |out, time| {
+            out.signed(time.as_second());
+            out.signed(time.subsec_nanosecond().into());
+        });
+    }
+
+    /// Small numbers of either sign are short (ZigZag).
+    fn signed(&mut self, number: i64) {
+        self.number((number << 1 ^ number >> 63) as u64);
     }
 }
 
@@ -105,45 +150,84 @@ impl<'a> Decoder<'a> {
         Ok(items)
     }
 
-    fn owned(&mut self) -> Result<String, DamagedDatabase> {
-        self.text().map(str::to_owned)
+    pub(super) fn texts(&mut self) -> Result<Vec<String>, DamagedDatabase> {
+        self.list(|from| from.text().map(str::to_owned))
     }
 
-    fn option(&mut self) -> Result<Option<String>, DamagedDatabase> {
-        let mut texts = self.list(Self::owned)?;
-        if texts.len() > 1 {
-            Err(DamagedDatabase("an optional text is there twice".to_owned()))
-        } else {
-            Ok(texts.pop())
+    fn option<T>(
+        &mut self,
+        decode: impl FnOnce(&mut Self) -> Result<T, DamagedDatabase>,
+    ) -> Result<Option<T>, DamagedDatabase> {
+        match self.number()? {
+            0 => Ok(None),
+            1 => decode(self).map(Some),
+            _ => Err(DamagedDatabase("an optional value is there twice".to_owned())),
         }
     }
 
-    /// A row, as its identifier and the encoded list of `affected`.
-    pub(super) fn row(&mut self) -> Result<OsvRow, DamagedDatabase> {
-        Ok(OsvRow { id: self.owned()?, affected: self.list(Self::affected)? })
+    pub(super) fn part(&mut self) -> Result<IndexPart, DamagedDatabase> {
+        let (offset, length, crc) = (self.number()?, self.number()?, self.number()?);
+        let crc = u32::try_from(crc).map_err(|_| DamagedDatabase("a checksum has too many bits".to_owned()))?;
+        Ok(IndexPart { offset, length, crc })
     }
 
-    fn affected(&mut self) -> Result<OsvAffected, DamagedDatabase> {
+    /// A row. Its texts are parts of the encoded bytes.
+    pub(super) fn row(&mut self) -> Result<OsvRow<&'a str>, DamagedDatabase> {
+        Ok(OsvRow { id: self.text()?, detail: self.part()?, affected: self.list(Self::affected)? })
+    }
+
+    fn affected(&mut self) -> Result<OsvAffected<&'a str>, DamagedDatabase> {
         Ok(OsvAffected {
             ranges: self.list(Self::range)?,
-            versions: self.list(Self::owned)?,
-            severity: self.list(|from| Ok(OsvSeverity { kind: from.owned()?, score: from.owned()? }))?,
-            severity_word: self.option()?,
+            versions: self.list(Self::text)?,
+            severity: self.list(|from| Ok(OsvSeverity { kind: from.text()?, score: from.text()? }))?,
+            severity_word: self.option(Self::text)?,
         })
     }
 
-    fn range(&mut self) -> Result<OsvRange, DamagedDatabase> {
+    fn range(&mut self) -> Result<OsvRange<&'a str>, DamagedDatabase> {
         let kind = usize::try_from(self.number()?).ok().and_then(|kind| KINDS.get(kind).copied());
-        let kind = kind.map_or_else(|| self.owned(), |kind| Ok(kind.to_owned()))?;
+        let kind = kind.map_or_else(|| self.text(), Ok)?;
         let events = self.list(|from| {
             Ok(OsvEvent {
-                introduced: from.option()?,
-                fixed: from.option()?,
-                last_affected: from.option()?,
-                limit: from.option()?,
+                introduced: from.option(Self::text)?,
+                fixed: from.option(Self::text)?,
+                last_affected: from.option(Self::text)?,
+                limit: from.option(Self::text)?,
             })
         })?;
         Ok(OsvRange { kind, events })
+    }
+
+    /// A record without its references, and where they are.
+    pub(super) fn detail(&mut self) -> Result<(OsvDetail, Option<TextsPlace>), DamagedDatabase> {
+        let detail = OsvDetail {
+            id: self.text()?.to_owned(),
+            aliases: self.texts()?,
+            upstream: self.texts()?,
+            related: self.texts()?,
+            summary: self.text()?.to_owned(),
+            published: self.option(Self::time)?,
+            modified: self.option(Self::time)?,
+            severity: self
+                .list(|from| Ok(OsvSeverity { kind: from.text()?.to_owned(), score: from.text()?.to_owned() }))?,
+            severity_word: self.option(Self::text)?.map(str::to_owned),
+            ..OsvDetail::default()
+        };
+        let references =
+            self.option(|from| Ok(TextsPlace { block: from.part()?, size: from.number()?, start: from.number()? }))?;
+        Ok((detail, references))
+    }
+
+    fn time(&mut self) -> Result<Timestamp, DamagedDatabase> {
+        let (second, nanosecond) = (self.signed()?, self.signed()?);
+        let nanosecond = i32::try_from(nanosecond).unwrap_or(i32::MAX);
+        Timestamp::new(second, nanosecond).map_err(|error| DamagedDatabase(error.to_string()))
+    }
+
+    fn signed(&mut self) -> Result<i64, DamagedDatabase> {
+        let number = self.number()?;
+        Ok((number >> 1) as i64 ^ -((number & 1) as i64))
     }
 }
 

@@ -1,33 +1,33 @@
 //! The index file, which is written once and read with positioned reads.
 //!
-//! It consists of a header, data, a table and a fan. The table has an entry for each key (an ecosystem and a package, or
-//! no ecosystem and the identifier of a record), sorted by the key's hash: the hash, and where the key's rows are. The fan
+//! It consists of a header, data, a table and a fan. The table has an entry for each key (an ecosystem and a package),
+//! sorted by the key's hash: the hash, and where the key's rows are. The fan
 //! has an entry for each value of the first bits of a hash: where its part of the table begins, and the checksum of that
-//! part. A look-up reads one part of the table and the rows. Everything that is read has a checksum.
+//! part. A look-up reads one part of the table and the rows. A row says where the rest of its record is: matching reads that
+//! of many records, so it is not compressed. Only the references are, many in one deflated block. Everything that is read has
+//! a checksum.
 //!
-//! All numbers are little-endian. Rows are encoded as [`super::encoding`] describes. The details of records are JSON, many
-//! in one deflated block.
+//! All numbers are little-endian. Rows and records are encoded as [`super::encoding`] describes.
 
 use std::fs::File;
-use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use flate2::read::DeflateDecoder;
-
-use super::super::{DamagedDatabase, OsvDetail, OsvRow, OsvRows};
+use super::super::{DamagedDatabase, IndexPart, OsvDetail, OsvRow, OsvRows, ReferenceList};
+use super::block::StoredTexts;
 use super::encoding::Decoder;
 use super::record::normalised;
 use crate::oci::{Algorithm, Hasher};
 
 const MAGIC: [u8; 8] = *b"pgosvidx";
-/// Version 1 had the names of NuGet and Composer as records write them, so that packages could be missed.
-const VERSION: u32 = 2;
+/// Version 1 had the names of NuGet and Composer as records write them, so that packages could be missed. Version 2 had
+/// records compressed, by their identifiers.
+const VERSION: u32 = 3;
 /// The maximum size of the fan in bytes, which is kept in memory: 16 bits of eight bytes.
 const MAX_FAN: u64 = 8 * ((1 << 16) + 1);
 /// The maximum size of what one look-up reads at a time, in bytes.
-const MAX_READ: u64 = 256 << 20;
+pub(super) const MAX_READ: u64 = 256 << 20;
 
 /// The first bytes of the file: where the parts are, by offset, length and checksum.
 pub(super) struct IndexHeader {
@@ -92,6 +92,11 @@ pub(super) struct TableEntry {
 
 impl TableEntry {
     const SIZE: usize = 24;
+
+    /// Where the rows are.
+    fn rows(&self) -> IndexPart {
+        IndexPart { offset: self.offset, length: self.length.into(), crc: self.crc }
+    }
 
     fn encode(&self) -> Vec<u8> {
         let (length, crc) = (self.length.to_le_bytes(), self.crc.to_le_bytes());
@@ -172,7 +177,7 @@ pub(super) fn hash_of(ecosystem: &str, package: &str) -> u64 {
 /// An open index of OSV records.
 #[derive(Debug)]
 pub struct OsvIndex {
-    file: File,
+    file: Arc<File>,
     ecosystems: Vec<String>,
     table: u64,
     fan: Fan,
@@ -192,14 +197,14 @@ impl OsvIndex {
             return damaged("its fan is too large");
         }
         let (offset, length, crc) = header.ecosystems;
-        let ecosystems = read(&file, offset, length, crc)?;
-        let ecosystems = Decoder(&ecosystems).list(|from| from.text().map(str::to_owned))?;
+        let ecosystems = Decoder(&read(&file, IndexPart { offset, length, crc })?).texts()?;
         let (offset, length, crc) = header.fan;
-        let fan = Fan::parse(&read(&file, offset, length, crc)?, header.table.1)?;
-        Ok(Self { file, ecosystems, table: header.table.0, fan })
+        let fan = Fan::parse(&read(&file, IndexPart { offset, length, crc })?, header.table.1)?;
+        Ok(Self { file: Arc::new(file), ecosystems, table: header.table.0, fan })
     }
 
-    /// Reads all rows, and returns their number. An index of unknown origin is checked as a whole before it is used.
+    /// Reads all rows and what they are about, and returns their number. An index of unknown origin is checked as a whole
+    /// before it is used.
     ///
     /// # Errors
     /// A part is damaged.
@@ -207,46 +212,21 @@ impl OsvIndex {
         let mut count = 0;
         for part in 0..self.fan.parts.len().saturating_sub(1) {
             for entry in self.part(part)? {
-                let bytes = read(&self.file, entry.offset, entry.length.into(), entry.crc)?;
+                let bytes = read(&self.file, entry.rows())?;
                 let mut from = Decoder(&bytes);
                 while !from.0.is_empty() {
                     let (ecosystem, package) = (from.text()?, from.text()?);
-                    let rows = from.list(Decoder::bytes)?;
                     if entry.hash != hash_of(ecosystem, package) {
                         return damaged("a key is in the wrong place");
                     }
-                    if !ecosystem.is_empty() {
-                        rows.iter().try_for_each(|row| Decoder(row).row().map(drop))?;
-                        count += rows.len() as u64;
+                    for row in from.list(Decoder::bytes)? {
+                        self.detail(&Decoder(row).row()?)?;
+                        count += 1;
                     }
                 }
             }
         }
         Ok(count)
-    }
-
-    /// The encoded rows of a key.
-    fn find<T>(
-        &self,
-        ecosystem: &str,
-        package: &str,
-        mut decode: impl FnMut(&[u8]) -> Result<T, DamagedDatabase>,
-    ) -> Result<Vec<T>, DamagedDatabase> {
-        let mut found = Vec::new();
-        let Some(entry) = self.entry(hash_of(ecosystem, package))? else { return Ok(found) };
-        let bytes = read(&self.file, entry.offset, entry.length.into(), entry.crc)?;
-        let mut from = Decoder(&bytes);
-        // Several keys may have the same hash.
-        while !from.0.is_empty() {
-            let key = (from.text()?, from.text()?);
-            let rows = from.list(Decoder::bytes)?;
-            if key == (ecosystem, package) {
-                for row in rows {
-                    found.push(decode(row)?);
-                }
-            }
-        }
-        Ok(found)
     }
 
     fn entry(&self, hash: u64) -> Result<Option<TableEntry>, DamagedDatabase> {
@@ -262,23 +242,9 @@ impl OsvIndex {
         let size = TableEntry::SIZE as u64;
         let offset = self.table.checked_add(u64::from(*start) * size);
         let offset = offset.ok_or_else(|| DamagedDatabase("its table is beyond the end of the file".to_owned()))?;
-        let table = read(&self.file, offset, u64::from(end - start) * size, *crc)?;
+        let table = read(&self.file, IndexPart { offset, length: u64::from(end - start) * size, crc: *crc })?;
         let count = table.len() / TableEntry::SIZE;
         Ok((0..count).map(move |index| TableEntry::parse(&table[index * TableEntry::SIZE..])))
-    }
-
-    fn read_detail(&self, row: &[u8]) -> Result<OsvDetail, DamagedDatabase> {
-        let mut from = Decoder(row);
-        let (offset, compressed, size) = (from.number()?, from.number()?, from.number()?);
-        let crc = u32::try_from(from.number()?).unwrap_or(0);
-        let compressed = read(&self.file, offset, compressed, crc)?;
-        let mut block = Vec::new();
-        let inflated = DeflateDecoder::new(&compressed[..]).take(size.min(MAX_READ) + 1).read_to_end(&mut block);
-        inflated.map_err(|error| DamagedDatabase(error.to_string()))?;
-        let [start, length] = [from.number()?, from.number()?].map(|at| usize::try_from(at).unwrap_or(usize::MAX));
-        let json = block.get(start..).and_then(|rest| rest.get(..length));
-        let json = json.ok_or_else(|| DamagedDatabase("a block of details is too short".to_owned()))?;
-        serde_json::from_slice(json).map_err(|error| DamagedDatabase(error.to_string()))
     }
 }
 
@@ -291,21 +257,41 @@ impl OsvRows for OsvIndex {
         self.ecosystems.iter().filter(|name| name.starts_with(prefix)).cloned().collect()
     }
 
-    fn rows(&self, ecosystem: &str, package: &str) -> Result<Vec<OsvRow>, DamagedDatabase> {
-        if ecosystem.is_empty() {
-            return Ok(Vec::new());
+    fn each_row(
+        &self,
+        ecosystem: &str,
+        package: &str,
+        visit: &mut dyn FnMut(&OsvRow<&str>),
+    ) -> Result<(), DamagedDatabase> {
+        let package = normalised(ecosystem, package);
+        let Some(entry) = self.entry(hash_of(ecosystem, &package))? else { return Ok(()) };
+        let bytes = read(&self.file, entry.rows())?;
+        let mut from = Decoder(&bytes);
+        // Several keys may have the same hash.
+        while !from.0.is_empty() {
+            let key = (from.text()?, from.text()?);
+            for _ in 0..from.number()? {
+                let row = from.bytes()?;
+                if key == (ecosystem, &*package) {
+                    visit(&Decoder(row).row()?);
+                }
+            }
         }
-        self.find(ecosystem, &normalised(ecosystem, package), |row| Decoder(row).row())
+        Ok(())
     }
 
-    fn detail(&self, id: &str) -> Result<Option<Arc<OsvDetail>>, DamagedDatabase> {
-        let details = self.find("", id, |row| self.read_detail(row))?;
-        Ok(details.into_iter().next().map(Arc::new))
+    fn detail(&self, row: &OsvRow<&str>) -> Result<Arc<OsvDetail>, DamagedDatabase> {
+        let (mut detail, references) = Decoder(&read(&self.file, row.detail)?).detail()?;
+        if let Some(place) = references {
+            detail.references = ReferenceList::stored(StoredTexts { file: self.file.clone(), place });
+        }
+        Ok(Arc::new(detail))
     }
 }
 
 /// Reads a part of the file and verifies its checksum.
-fn read(file: &File, offset: u64, length: u64, crc: u32) -> Result<Vec<u8>, DamagedDatabase> {
+pub(super) fn read(file: &File, part: IndexPart) -> Result<Vec<u8>, DamagedDatabase> {
+    let IndexPart { offset, length, crc } = part;
     // A wrong length must not use memory: it is read in pieces that exist.
     let mut bytes = Vec::new();
     let mut left = length;

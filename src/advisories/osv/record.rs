@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
@@ -18,7 +17,9 @@ const MAX_NAME: usize = 4096;
 pub(super) struct OsvRecord {
     /// When the record was withdrawn, if it was.
     pub(super) withdrawn: Option<Timestamp>,
+    /// The record without its references.
     pub(super) detail: OsvDetail,
+    pub(super) references: Vec<String>,
     /// What it says about each package, by ecosystem and name.
     pub(super) packages: BTreeMap<(String, String), Vec<OsvAffected>>,
 }
@@ -47,10 +48,10 @@ impl OsvRecord {
             modified: time(written.modified.as_deref()),
             severity: written.severity,
             severity_word: written.database_specific.and_then(Specific::word),
-            references: written.references.into_iter().map(|reference| reference.url).collect(),
-            rating: OnceLock::new(),
+            ..OsvDetail::default()
         };
-        Ok(Self { withdrawn: time(written.withdrawn.as_deref()), detail, packages })
+        let references = written.references.into_iter().map(|reference| reference.url).collect();
+        Ok(Self { withdrawn: time(written.withdrawn.as_deref()), detail, references, packages })
     }
 }
 

@@ -293,7 +293,12 @@ mod tests {
             licences: vec![DeclaredLicence::new("Expat".into())],
             ..ReportPackage::default()
         };
-        Report { issues: vec![issue], packages: Some([package].into()), generated_at: at, ..Report::default() }
+        Report {
+            issues: vec![issue],
+            packages: Some([package].into_iter().collect()),
+            generated_at: at,
+            ..Report::default()
+        }
     }
 
     fn met(text: &str) -> Option<Result<bool, String>> {

@@ -12,7 +12,6 @@ mod statement;
 mod vulnerability;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -23,7 +22,7 @@ use super::document::{
     text_or_nothing, time,
 };
 use super::packages::{self, ListedPackage};
-use crate::policy::{AffectedPackage, Issue, Purl, ReportPackage};
+use crate::policy::{AffectedPackage, Issue, PackageList, Purl};
 use affected::Affected;
 use composition::Composition;
 use licence::BomLicence;
@@ -110,7 +109,7 @@ impl BomReader<'_> {
 
     /// All packages that the document lists. Some tools list only those that have vulnerabilities: if all that are listed
     /// are affected by one, the list is not taken for that of all packages.
-    fn packages(&self, components: &[Component], vulnerabilities: &[BomVulnerability]) -> Option<Arc<[ReportPackage]>> {
+    fn packages(&self, components: &[Component], vulnerabilities: &[BomVulnerability]) -> Option<PackageList> {
         let affected = vulnerabilities.iter().flat_map(|vulnerability| vulnerability.affects.iter().flatten());
         let affected: HashSet<String> = affected.map(Affected::local_ref).collect();
         let is_affected = |component: &Component| {

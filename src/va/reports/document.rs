@@ -6,7 +6,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -14,7 +13,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::{cyclonedx, details, encoding, grype, openvex, ratings, trivy};
 use crate::oci::Digest;
-use crate::policy::{AffectedPackage, Issue, IssueKind, Purl, ReportPackage, Severity, is_cve};
+use crate::policy::{AffectedPackage, Issue, IssueKind, PackageList, Purl, Severity, is_cve};
 
 /// The most findings of one report.
 const MAX_FINDINGS: usize = 100_000;
@@ -100,7 +99,7 @@ pub(super) struct ScannerReport {
     /// One finding for each issue and package.
     pub(super) findings: Vec<ReportFinding>,
     /// All packages in the image, if the scanner lists them.
-    pub(super) packages: Option<Arc<[ReportPackage]>>,
+    pub(super) packages: Option<PackageList>,
     /// The system in the image.
     pub(super) system: ScannedSystem,
 }

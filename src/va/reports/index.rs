@@ -10,7 +10,7 @@ use super::document::{ImageDigests, ReportFile, ReportFinding, ScannerReport, Ve
 use super::scan::Fingerprint;
 use super::{NeedsProof, ReportQuery};
 use crate::oci::{Algorithm, Digest, Hasher};
-use crate::policy::{ImageFacts, Issue, Report, ReportPackage, VaEvidence, known_time};
+use crate::policy::{ImageFacts, Issue, PackageList, Report, VaEvidence, known_time};
 use crate::va::binding::ConfigBinding;
 
 /// The contents of the directories at one point in time.
@@ -299,14 +299,14 @@ struct Counting<'a> {
 }
 
 /// All packages in the image, from all reports that list them. One of these must cover the whole image, if any does.
-fn packages(base: &[&Dated]) -> Option<Arc<[ReportPackage]>> {
+fn packages(base: &[&Dated]) -> Option<PackageList> {
     let is_any_complete = base.iter().any(|dated| !dated.is_incomplete());
     let lists = || base.iter().filter_map(|dated| dated.assessment()?.packages.as_ref().map(|list| (*dated, list)));
     if !lists().any(|(dated, _)| !is_any_complete || !dated.is_incomplete()) {
         return None;
     }
     match &lists().collect::<Vec<_>>()[..] {
-        [(_, only)] => Some(Arc::clone(only)),
+        [(_, only)] => Some((*only).clone()),
         several => Some(several.iter().flat_map(|(_, list)| list.iter().cloned()).collect()),
     }
 }

@@ -1,10 +1,8 @@
 //! All packages that a scanner lists. A list counts only as a whole: a package that cannot be read may be a banned one, so
 //! it makes the list unknown.
 
-use std::sync::Arc;
-
 use super::details::{Lenient, short};
-use crate::policy::{DeclaredLicence, Purl, ReportPackage};
+use crate::policy::{DeclaredLicence, PackageList, Purl, ReportPackage};
 
 /// The most packages of one report.
 const MAX_PACKAGES: usize = 100_000;
@@ -54,10 +52,10 @@ fn cut(text: &str) -> &str {
 }
 
 /// The list of all packages; `None` if there are too many, or one cannot be read.
-pub(super) fn all<'a>(listed: impl Iterator<Item = Option<ListedPackage<'a>>>) -> Option<Arc<[ReportPackage]>> {
+pub(super) fn all<'a>(listed: impl Iterator<Item = Option<ListedPackage<'a>>>) -> Option<PackageList> {
     let packages = listed.take(MAX_PACKAGES + 1).map(|package| package?.package());
     let packages = packages.collect::<Option<Vec<_>>>()?;
-    (packages.len() <= MAX_PACKAGES).then(|| packages.into())
+    (packages.len() <= MAX_PACKAGES).then(|| packages.into_iter().collect())
 }
 
 /// The texts of a list; `None` if the list or an entry of it is malformed. An absent list is empty.

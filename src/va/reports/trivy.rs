@@ -3,8 +3,6 @@
 mod os;
 mod vulnerability;
 
-use std::sync::Arc;
-
 use serde::Deserialize;
 
 use super::details::Lenient;
@@ -13,7 +11,7 @@ use super::document::{
     some, source, text_or_nothing, time,
 };
 use super::packages;
-use crate::policy::{AffectedPackage, Issue, IssueKind, ReportPackage};
+use crate::policy::{AffectedPackage, Issue, IssueKind, PackageList};
 use crate::va::one_line;
 use os::Os;
 use vulnerability::{ScannedPackages, TrivyPackage, TrivyVulnerability};
@@ -89,7 +87,7 @@ fn missing(os: &Os, results: &[ScanResult]) -> Option<String> {
 }
 
 /// All packages, if every result about packages lists them (`--list-all-pkgs`).
-fn packages(results: &[ScanResult]) -> Option<Arc<[ReportPackage]>> {
+fn packages(results: &[ScanResult]) -> Option<PackageList> {
     let is_of_packages = |result: &&ScanResult| matches!(result.class.as_deref(), Some("os-pkgs" | "lang-pkgs"));
     let mut listed = Vec::new();
     for result in results.iter().filter(is_of_packages) {

@@ -1,15 +1,15 @@
 //! From matched advisories to a report that policies weigh.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::advisories::{Databases, ImageFindings, MatchedAdvisory};
+use crate::advisories::{Databases, ImageFindings, MatchedAdvisory, ReferenceList};
 use crate::inventory::{Gap, InstalledPackage, Inventory, LinuxDistribution};
 use crate::policy::{
-    AffectedPackage, DeclaredLicence, Epss, ImageFacts, Issue, IssueKind, Purl, Report, ReportGap, ReportPackage,
-    Severity, VaEvidence,
+    AffectedPackage, DeclaredLicence, Epss, ImageFacts, Issue, IssueKind, PackageList, Purl, Report, ReportGap,
+    ReportPackage, Severity, VaEvidence,
 };
 use crate::va::reports::ratings;
 use crate::va::{configuration, feeds};
@@ -22,13 +22,22 @@ const MAX_GAPS: usize = 1000;
 /// for paths covers them.
 const MAX_PLACES: usize = 64;
 
+/// What evidence is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Purpose {
+    /// A decision. What only reports show is left out.
+    Decision,
+    /// A decision, and reports about the image.
+    Report,
+}
+
 /// The evidence about an image. An image in which nothing was recognised, or only a part could be examined, is never
 /// complete.
 pub(super) fn evidence(
     databases: &Databases,
-    inventory: &Inventory,
+    inventory: &Arc<Inventory>,
     findings: ImageFindings,
-    now: Timestamp,
+    (purpose, now): (Purpose, Timestamp),
 ) -> VaEvidence {
     if inventory.is_opaque() {
         return opaque(databases, inventory);
@@ -46,16 +55,7 @@ pub(super) fn evidence(
         ..ImageFacts::default()
     };
     let mut purls = PackagePurls { inventory, known: HashMap::new() };
-    let issues = issues(inventory, &findings, &mut purls);
-    let package = |(index, package): (usize, &InstalledPackage)| ReportPackage {
-        name: package.name.clone(),
-        version: package.version.clone(),
-        purl: purls.of(index),
-        licences: package.licenses.iter().map(|written| declared(inventory, written)).collect(),
-        published: package.built,
-        path: package.path.clone(),
-    };
-    let packages = Some(inventory.packages.iter().enumerate().map(package).collect());
+    let issues = issues(inventory, &findings, &mut purls, purpose);
     let gaps = ended
         .into_iter()
         .chain(findings.gaps)
@@ -71,8 +71,36 @@ pub(super) fn evidence(
         gaps,
         checks_configuration: true,
         image,
-        packages,
+        packages: Some(packages(inventory, purpose)),
     })
+}
+
+/// All packages of an image. For a decision they are made only if the rule looks at them.
+fn packages(inventory: &Arc<Inventory>, purpose: Purpose) -> PackageList {
+    let package = |inventory: &Inventory, package: &InstalledPackage| ReportPackage {
+        name: package.name.clone(),
+        version: package.version.clone(),
+        purl: purl(inventory, package),
+        licences: package.licenses.iter().map(|written| declared(inventory, written)).collect(),
+        published: package.built,
+        path: package.path.clone(),
+    };
+    let make = move |inventory: &Inventory| inventory.packages.iter().map(|one| package(inventory, one)).collect();
+    match purpose {
+        Purpose::Report => PackageList::from_iter::<Vec<_>>(make(inventory)),
+        Purpose::Decision => {
+            let inventory = inventory.clone();
+            PackageList::lazy(inventory.packages.len(), move || make(&inventory))
+        }
+    }
+}
+
+fn purl(inventory: &Inventory, package: &InstalledPackage) -> Option<Purl> {
+    let distribution = inventory.distribution.as_ref();
+    let simple = package.with_purl_parts(distribution, |parts| {
+        Purl::of_simple_parts(parts.kind, (parts.namespace, parts.name), parts.version, &parts.qualifiers)
+    });
+    simple.or_else(|| Purl::of(&package.package_url(distribution)?))
 }
 
 /// A licence that a package declares.
@@ -123,7 +151,12 @@ pub(super) fn gaps<'a>(gaps: impl Iterator<Item = &'a Gap>) -> Option<String> {
 }
 
 /// One issue for each vulnerability, with all packages that it affects.
-fn issues(inventory: &Inventory, findings: &ImageFindings, purls: &mut PackagePurls<'_>) -> Vec<Issue> {
+fn issues(
+    inventory: &Inventory,
+    findings: &ImageFindings,
+    purls: &mut PackagePurls<'_>,
+    purpose: Purpose,
+) -> Vec<Issue> {
     let mut issues: BTreeMap<&str, IssueOfMatches<'_>> = BTreeMap::new();
     for found in &findings.matches {
         let Some(package) = inventory.packages.get(found.package) else { continue };
@@ -131,16 +164,8 @@ fn issues(inventory: &Inventory, findings: &ImageFindings, purls: &mut PackagePu
         let affected = affected(package, found, purls.of(found.package));
         issues.entry(&found.id).or_insert_with(|| IssueOfMatches::new(found)).add(found, affected, inventory, copies);
     }
-    let of_packages = issues.into_values().map(IssueOfMatches::finish);
+    let of_packages = issues.into_values().map(|issue| issue.finish(purpose));
     of_packages.chain(configuration::issues(&inventory.findings)).collect()
-}
-
-fn purl(inventory: &Inventory, package: &InstalledPackage) -> Option<Purl> {
-    let distribution = inventory.distribution.as_ref();
-    let simple = package.with_purl_parts(distribution, |parts| {
-        Purl::of_simple_parts(parts.kind, (parts.namespace, parts.name), parts.version, &parts.qualifiers)
-    });
-    simple.or_else(|| Purl::of(&package.package_url(distribution)?))
 }
 
 /// The package URLs of packages, each computed once.
@@ -162,7 +187,7 @@ struct IssueOfMatches<'a> {
     issue: Issue,
     aliases: BTreeSet<&'a str>,
     /// Lists that were added: packages share them.
-    references: Vec<&'a Arc<[String]>>,
+    references: Vec<&'a ReferenceList>,
 }
 
 impl<'a> IssueOfMatches<'a> {
@@ -193,7 +218,7 @@ impl<'a> IssueOfMatches<'a> {
         let aliases = &mut self.aliases;
         issue.aliases.extend(found.aliases.iter().filter(|alias| aliases.insert(alias.as_str())).cloned());
         for list in &found.references {
-            if !self.references.iter().any(|known| Arc::ptr_eq(known, list)) {
+            if !self.references.iter().any(|known| known.is_same(list)) {
                 self.references.push(list);
             }
         }
@@ -210,10 +235,20 @@ impl<'a> IssueOfMatches<'a> {
         issue.packages.push(affected);
     }
 
-    fn finish(mut self) -> Issue {
-        let mut seen = BTreeSet::new();
-        let addresses = self.references.iter().flat_map(|list| list.iter());
-        self.issue.references = addresses.filter(|address| seen.insert(address.as_str())).cloned().collect();
+    fn finish(mut self, purpose: Purpose) -> Issue {
+        let lists = self.references.iter().filter(|_| purpose == Purpose::Report);
+        let mut seen = HashSet::new();
+        for list in lists.map(|list| list.read()) {
+            match list {
+                Ok(addresses) => {
+                    self.issue.references.extend(addresses.iter().filter(|one| seen.insert((*one).clone())).cloned())
+                }
+                // No decision follows from them, so this is no gap.
+                Err(error) => {
+                    tracing::warn!(%error, issue = self.issue.id, "the references of a vulnerability cannot be read")
+                }
+            }
+        }
         self.issue
     }
 }
@@ -254,7 +289,11 @@ pub(in crate::va) fn weight(evidence: &VaEvidence) -> usize {
         let licences = package.licences.iter().map(|licence| length(licence) + 64).sum::<usize>();
         size_of::<ReportPackage>() + licences + 512
     };
-    let packages = report.packages.iter().flat_map(|packages| packages.iter()).map(package).sum::<usize>();
+    let packages = report.packages.as_ref().map_or(0, |packages| match packages.made() {
+        Ok(made) => made.iter().map(package).sum::<usize>(),
+        // It holds the inventory, and may be made later.
+        Err(expected) => expected * (size_of::<ReportPackage>() + size_of::<InstalledPackage>() + 1024),
+    });
     512 + gaps + packages + report.issues.iter().map(issue).sum::<usize>()
 }
 
@@ -265,7 +304,7 @@ mod tests {
     use super::*;
     use crate::policy::FixStatus;
 
-    fn finding(id: &str, package: usize, references: &Arc<[String]>) -> MatchedAdvisory {
+    fn finding(id: &str, package: usize, references: &ReferenceList) -> MatchedAdvisory {
         MatchedAdvisory {
             id: id.into(),
             aliases: vec!["GHSA-1".into()],
@@ -289,7 +328,7 @@ mod tests {
     /// Each source keeps its own severity, the worst of several, whichever counts by default.
     #[test]
     fn issues_have_the_severities_of_all_sources() {
-        let references: Arc<[String]> = Arc::from([]);
+        let references = ReferenceList::default();
         let inventory = Inventory {
             packages: serde_json::from_value(json!([{"ecosystem": "npm", "name": "x", "version": "1"}])).unwrap(),
             ..Inventory::default()
@@ -308,7 +347,7 @@ mod tests {
             ..ImageFindings::default()
         };
         let mut purls = PackagePurls { inventory: &inventory, known: HashMap::new() };
-        let issue = issues(&inventory, &findings, &mut purls).remove(0);
+        let issue = issues(&inventory, &findings, &mut purls, Purpose::Report).remove(0);
         let expected = [("debian", Severity::Medium), ("nvd", Severity::High), ("osv", Severity::Critical)];
         assert_eq!(issue.ratings, expected.map(|(source, severity)| (source.to_owned(), severity)).into());
         assert_eq!((issue.severity, issue.severity_source.as_deref()), (Severity::Medium, Some("debian")));
@@ -323,7 +362,12 @@ mod tests {
         .unwrap();
         let licences: Vec<_> = ["GPL-2", "MIT"].iter().map(|text| declared(&inventory, text)).collect();
         assert_eq!(licences, ["GPL-2", "MIT"].map(|text| DeclaredLicence::new(text.to_owned())));
-        let found = evidence(&Databases::default(), &inventory, ImageFindings::default(), Timestamp::UNIX_EPOCH);
+        let found = evidence(
+            &Databases::default(),
+            &Arc::new(inventory),
+            ImageFindings::default(),
+            (Purpose::Report, Timestamp::UNIX_EPOCH),
+        );
         let VaEvidence::Report(Report { packages: Some(packages), .. }) = found else { panic!("{found:?}") };
         assert_eq!(packages[0].licences, licences);
     }
@@ -336,7 +380,8 @@ mod tests {
         let packages: Vec<_> = (0..1000).map(package).collect();
         let inventory =
             Inventory { packages: serde_json::from_value(json!(packages)).unwrap(), ..Inventory::default() };
-        let references: Arc<[String]> = Arc::from(["https://x".to_owned(), "https://y".to_owned()]);
+        let addresses: Arc<[String]> = Arc::from(["https://x".to_owned(), "https://y".to_owned()]);
+        let references = ReferenceList::from(addresses.clone());
         let listed = |copies: usize| {
             let findings = ImageFindings {
                 matches: vec![finding("CVE-1", 0, &references), finding("CVE-1", 999, &references)],
@@ -344,12 +389,12 @@ mod tests {
                 ..ImageFindings::default()
             };
             let mut purls = PackagePurls { inventory: &inventory, known: HashMap::new() };
-            issues(&inventory, &findings, &mut purls).remove(0)
+            issues(&inventory, &findings, &mut purls, Purpose::Report).remove(0)
         };
         let paths = |issue: &Issue| issue.packages.iter().map(|package| package.path.clone()).collect::<Vec<_>>();
         let few = listed(2);
         assert_eq!(paths(&few), ["1", "2", "0", "999"].map(|path| Some(path.to_owned())));
-        assert_eq!((&few.references[..], &few.aliases[..]), (&references[..], &["GHSA-1".to_owned()][..]));
+        assert_eq!((&few.references[..], &few.aliases[..]), (&addresses[..], &["GHSA-1".to_owned()][..]));
         let many = paths(&listed(998));
         assert_eq!((many.len(), many.iter().filter(|path| path.is_none()).count()), (MAX_PLACES + 3, 1));
     }
