@@ -131,6 +131,8 @@ impl<R: Fn(u64, usize) -> Result<Vec<u8>, String>> SqliteFile<R> {
                 let bytes = self.payload(&page, at, length, self.most_of_entry(), None)?;
                 match values(&bytes)?[..] {
                     [SqliteValue::Blob(found), SqliteValue::Integer(row)] => Ok((found.cmp(key), row)),
+                    // SQLite orders values of all other kinds before blobs.
+                    [_, SqliteValue::Integer(row)] => Ok((Ordering::Less, row)),
                     _ => Err("an entry of an index has another form".into()),
                 }
             };

@@ -82,9 +82,13 @@ impl JavaDb {
         let (mut archives, mut indexed) = (0, 0);
         self.file
             .rows(self.archives, &mut |row| match row {
-                [SqliteValue::Integer(_), SqliteValue::Text(version), SqliteValue::Blob(sha1), ..]
-                    if sha1.len() == ArchiveChecksum::SIZE =>
-                {
+                // Some repositories publish other texts as checksums, or none: no archive has them.
+                [
+                    SqliteValue::Integer(_),
+                    SqliteValue::Text(version),
+                    SqliteValue::Blob(_) | SqliteValue::Other,
+                    ..,
+                ] => {
                     archives += 1;
                     text(version).map(|_| ())
                 }

@@ -16,7 +16,11 @@ pub(in super::super) fn sha1(text: &str) -> ArchiveChecksum {
     serde_json::from_value(hex.into()).unwrap()
 }
 
-/// Writes the database and its metadata. Each archive is group, name, version, and the text that its checksum is of.
+/// How many further archives the database lists, without the checksum of any archive.
+pub(in super::super) const WITHOUT_CHECKSUM: u64 = 4;
+
+/// Writes the database and its metadata, with the statements of trivy-java-db (`pkg/db/db.go`). Each archive is group, name,
+/// version, and the text that its checksum is of.
 pub(in super::super) fn write(directory: &Path, built: &str, archives: &[(&str, &str, &str, &str)]) {
     fs::create_dir_all(directory).unwrap();
     let metadata = format!("{{\"Version\":1,\"NextUpdate\":\"{built}\",\"UpdatedAt\":\"{built}\"}}");
@@ -26,9 +30,9 @@ pub(in super::super) fn write(directory: &Path, built: &str, archives: &[(&str, 
         let options = SqliteConnectOptions::new().filename(directory.join(DATABASE)).create_if_missing(true);
         let mut connection = options.connect().await.unwrap();
         let tables = "
+            PRAGMA foreign_keys=true;
             CREATE TABLE artifacts(id INTEGER PRIMARY KEY, group_id TEXT, artifact_id TEXT);
-            CREATE TABLE indices(artifact_id INTEGER, version TEXT, sha1 BLOB, archive_type TEXT,
-                foreign key (artifact_id) references artifacts(id));
+            CREATE TABLE indices(artifact_id INTEGER, version TEXT, sha1 BLOB, archive_type TEXT, foreign key (artifact_id) references artifacts(id));
             CREATE UNIQUE INDEX artifacts_idx ON artifacts(artifact_id, group_id);
             CREATE INDEX indices_artifact_idx ON indices(artifact_id);
             CREATE UNIQUE INDEX indices_sha1_idx ON indices(sha1);";
@@ -38,10 +42,15 @@ pub(in super::super) fn write(directory: &Path, built: &str, archives: &[(&str, 
             let artifact = "INSERT OR IGNORE INTO artifacts(group_id, artifact_id) VALUES (?, ?)";
             sqlx::query(artifact).bind(group).bind(name).execute(&mut connection).await.unwrap();
             let archive = "INSERT INTO indices(artifact_id, version, sha1, archive_type)
-                VALUES ((SELECT id FROM artifacts WHERE group_id = ? AND artifact_id = ?), ?, ?, 'jar')";
+                VALUES ((SELECT id FROM artifacts WHERE group_id = ? AND artifact_id = ?), ?, ?, 'jar')
+                ON CONFLICT(sha1) DO NOTHING";
             let archive = sqlx::query(archive).bind(group).bind(name).bind(version);
             archive.bind(sha1(text).as_bytes()).execute(&mut connection).await.unwrap();
         }
-        sqlx::raw_sql("COMMIT").execute(&mut connection).await.unwrap();
+        for checksum in ["x'0102'", "x''", "NULL", "NULL"] {
+            let other = format!("INSERT INTO indices VALUES ((SELECT MIN(id) FROM artifacts), '', {checksum}, 'jar')");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(other)).execute(&mut connection).await.unwrap();
+        }
+        sqlx::raw_sql("COMMIT; VACUUM").execute(&mut connection).await.unwrap();
     });
 }
