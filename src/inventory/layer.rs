@@ -140,6 +140,12 @@ pub(super) enum FileFacts {
     /// A symbolic link to this path in the directory of alternatives, where other links decide which file it is: a link
     /// there may be of another layer.
     Alternative(String),
+    /// A file in the directory of alternatives, which is no link to another one.
+    Chosen,
+    /// What a database states if a link in its usual place leads to it: other layers decide that.
+    Database(Box<FileFacts>),
+    /// A hard link to a path that this layer does not have, so that only a layer below can.
+    HardLink(String),
     /// The file may state something but could not be read.
     Unreadable(String),
 }
@@ -153,10 +159,11 @@ impl FileFacts {
                 let unnamed = unnamed.iter().map(UnnamedArchive::text_bytes).sum::<usize>();
                 packages.iter().map(InstalledPackage::text_bytes).sum::<usize>() + unnamed + total(problems)
             }
-            Self::Release(text) | Self::Alternative(text) | Self::Unreadable(text) => text.len(),
+            Self::Release(text) | Self::Alternative(text) | Self::HardLink(text) | Self::Unreadable(text) => text.len(),
             Self::Build(build) => total(&build.content_sets) + build.nvr.len() + build.architecture.len(),
             Self::Licenses(licenses) => total(licenses),
-            Self::UbuntuPro | Self::Journal => 0,
+            Self::Database(facts) => facts.text_bytes(),
+            Self::Chosen | Self::UbuntuPro | Self::Journal => 0,
         }
     }
 }

@@ -4,15 +4,17 @@
 //! link of another layer, a hidden root), it is kept.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::distribution::distribution;
 use super::language::language_file;
 use super::layer::FileFacts;
 use super::paths::{PathSet, follow_links, parent, self_and_ancestors};
-use super::symlink::{is_alternative, is_read_alike};
+use super::symlink::{is_alternative, is_in_alternatives, is_read_alike};
 use super::system_file::{
-    ANY_STATUS, DATABASES, DOCUMENTATION, RELEASES, SystemFile, database_of_journal, leads_to_system_file,
+    ANY_STATUS, DATABASES, DOCUMENTATION, RELEASES, SystemFile, database_of_journal, leads_to_system_file, root_of_other_system,
+    usual_places,
 };
 use super::{Ecosystem, Gap, InstalledPackage, Inventory, LayerInventory, RedHatBuild, UnnamedArchive};
 use crate::hardening::{self, FileObservation, HardeningFinding, ObservedFile, Superusers};
@@ -97,6 +99,7 @@ impl<'a> MergedImage<'a> {
                 || self_and_ancestors(parent(path)).any(|above| layer.opaque.contains(above))
                 || hashes.get(path).is_some_and(|hashes| layer.replaced.contains_any(hashes))
         };
+        let linked = self.linked(index, layer);
         self.names.retain(|path, _| !is_gone(path));
         self.links.retain(|path, _| !is_gone(path));
         let gone: Vec<(&str, usize)> = self.observed.extract_if(.., |path, _| is_gone(path)).collect();
@@ -109,7 +112,31 @@ impl<'a> MergedImage<'a> {
             self.hashes.entry(path).or_insert_with(|| self_and_ancestors(path).map(PathSet::hash).collect());
         }
         self.names.extend(layer.names.iter().map(|(path, file)| (&**path, (index, *file))));
+        for (path, file) in linked {
+            match file {
+                Some(file) => drop(self.names.insert(path, file)),
+                None => drop(self.names.remove(path)),
+            }
+        }
         self.links.extend(links().map(|(path, target)| (&**path, &**target)));
+    }
+
+    /// The files of lower layers to which hard links of this layer give other names; `None` for those that state nothing.
+    /// Runtimes that unpack a layer alone refuse such links.
+    fn linked(&self, index: usize, layer: &'a LayerInventory) -> Vec<(&'a str, Option<(usize, u32)>)> {
+        let is_examined = |path: &str| self.layers.iter().take(index).any(|(_, lower)| lower.replaced.contains(path));
+        let is_deleted = |path: &str| {
+            self_and_ancestors(path).any(|above| layer.whiteouts.contains(above))
+                || self_and_ancestors(parent(path)).any(|above| layer.opaque.contains(above))
+        };
+        let file = |(path, file): (&'a String, &u32)| match layer.files.get(*file as usize) {
+            Some(FileFacts::HardLink(target)) if is_read_alike(path, target) && !is_deleted(target) => {
+                let found = self.names.get(&**target).copied();
+                (found.is_some() || is_examined(target)).then_some((&**path, found))
+            }
+            _ => None,
+        };
+        layer.names.iter().filter_map(file).collect()
     }
 
     /// The gap for a file below a directory that is a link of a lower layer, if it may be read where the link leads. Some
@@ -140,7 +167,11 @@ impl<'a> MergedImage<'a> {
         let mut extended_support = false;
         let mut read = BTreeSet::new();
         for (path, at) in &self.names {
-            match self.facts(*at) {
+            if let Some(root) = self.other_system(path, *at) {
+                gaps.insert(gap(path, format!("it belongs to another system in {root}, whose packages are not read")));
+                continue;
+            }
+            match self.used_facts(path, *at) {
                 // A file with several names states its packages once.
                 Some(FileFacts::Packages { packages, unnamed, problems }) if read.insert(*at) => {
                     inventory.packages.extend(packages.iter().map(|package| self.placed(path, at.0, package)));
@@ -148,6 +179,9 @@ impl<'a> MergedImage<'a> {
                     gaps.extend(problems.iter().map(|problem| gap(path, problem.clone())));
                 }
                 Some(FileFacts::Alternative(target)) => gaps.extend(self.unread_alternative(path, target)),
+                Some(FileFacts::HardLink(target)) => {
+                    gaps.insert(gap(path, format!("the file is a hard link to {target}, which was not read")));
+                }
                 Some(FileFacts::Unreadable(problem)) => drop(gaps.insert(gap(path, problem.clone()))),
                 Some(FileFacts::Journal)
                     if database_of_journal(path).is_some_and(|path| self.names.contains_key(path)) =>
@@ -259,11 +293,43 @@ impl<'a> MergedImage<'a> {
         followed.map_or_else(|_| path.to_owned(), |path| path.trim_end_matches("/.").to_owned())
     }
 
+    /// What a file states. A database in another place counts only if a link in its usual place leads to it.
+    fn used_facts(&self, path: &str, at: (usize, u32)) -> Option<&'a FileFacts> {
+        match self.facts(at)? {
+            FileFacts::Database(facts) => self.is_led_to(path).then_some(&**facts),
+            facts => Some(facts),
+        }
+    }
+
+    fn is_led_to(&self, path: &str) -> bool {
+        usual_places(path).iter().any(|place| self.resolve(place) == path)
+    }
+
+    /// The root of the system whose database this is, if it is not the image's own: a program may run there (chroot(2)).
+    fn other_system<'p>(&self, path: &'p str, at: (usize, u32)) -> Option<&'p str> {
+        let is_unused = matches!(self.facts(at)?, FileFacts::Database(_)) && !self.is_led_to(path);
+        root_of_other_system(path).filter(|_| is_unused)
+    }
+
+    /// Whether the file that a link in the place of a database leads to was read as this database, or there is none.
+    fn is_database(&self, path: &str, target: &str) -> bool {
+        let is_read = match self.names.get(target).and_then(|at| self.facts(*at)) {
+            Some(facts) => matches!(facts, FileFacts::Database(_)),
+            None => !self.layers.iter().any(|(_, layer)| layer.replaced.contains(target)),
+        };
+        let is_followed = !self_and_ancestors(target).any(|above| self.all_links.contains_key(above));
+        is_read && is_followed && usual_places(target).iter().any(|place| place == path)
+    }
+
     /// The gap of a link to an alternative, unless the links there lead to a file that is read under its own name for the same.
     fn unread_alternative(&self, path: &str, target: &str) -> Option<Gap> {
         let chosen = self.resolve(target);
-        let is_read = chosen != target && is_read_alike(path, &chosen);
-        (!is_read).then(|| gap(path, format!("it is a link to {chosen}, which is not read under this name")))
+        let is_read = !is_in_alternatives(&chosen) && is_read_alike(path, &chosen);
+        let is_directory = has_beneath(&self.names, &chosen) || has_beneath(&self.all_links, &chosen);
+        let is_there = self.names.contains_key(&*chosen) || is_directory;
+        let is_missing = is_in_alternatives(&chosen) && !is_there;
+        (!is_read && !is_missing)
+            .then(|| gap(path, format!("it is a link to {chosen}, which is not read under this name")))
     }
 
     /// Databases and release files that are links to files that were not read. A release file matters only if nothing
@@ -273,7 +339,8 @@ impl<'a> MergedImage<'a> {
         let databases = DATABASES.iter().map(|(path, _)| path).chain([&ANY_STATUS]);
         let is_unread = |path: &&&str| {
             let target = self.resolve(path);
-            !self.names.contains_key(**path) && SystemFile::at(&target) != SystemFile::at(path)
+            let is_read = SystemFile::at(&target) == SystemFile::at(path) || self.is_database(path, &target);
+            !self.names.contains_key(**path) && !is_read
         };
         let gap_of = |path: &&str| gap(path, format!("it is a link to {}, which is not read", self.resolve(path)));
         databases.chain(releases).filter(is_unread).map(gap_of).collect()
@@ -323,6 +390,13 @@ fn is_of_distribution(package: &InstalledPackage) -> bool {
 
 fn identity(package: &InstalledPackage) -> (Ecosystem, &str, &str, &str) {
     (package.ecosystem, &package.name, &package.version, &package.architecture)
+}
+
+/// Whether a map has a path beneath this one.
+fn has_beneath<T>(map: &BTreeMap<&str, T>, path: &str) -> bool {
+    let prefix = format!("{path}/");
+    let mut after = map.range::<str, _>((Bound::Included(&*prefix), Bound::Unbounded));
+    after.next().is_some_and(|(found, _)| found.starts_with(&prefix))
 }
 
 fn gap(path: &str, problem: String) -> Gap {

@@ -12,6 +12,11 @@ pub(super) fn is_alternative(path: &str) -> bool {
     parent(path) == ALTERNATIVES
 }
 
+/// Whether the path is below the directory of alternatives.
+pub(super) fn is_in_alternatives(path: &str) -> bool {
+    path.strip_prefix(ALTERNATIVES).is_some_and(|rest| rest.starts_with('/'))
+}
+
 /// Whether a link at this path gives a file no name under which it would be read.
 pub(super) fn is_no_name(path: &str) -> bool {
     kinds(path) == (None, None)

@@ -98,6 +98,19 @@ impl SystemFile {
         }
     }
 
+    /// What a file is if a link in the usual place of a database leads to it: its directory is called like the usual one
+    /// (`srv/dpkg/status`). `None` for files in the usual places.
+    pub(super) fn behind_link(path: &str) -> Option<Self> {
+        if Self::at(path).is_some() {
+            return None;
+        }
+        usual_places(path).first().and_then(|place| Self::at(place))
+    }
+
+    fn is_of_database(self) -> bool {
+        matches!(self, Self::Apk | Self::DpkgStatus | Self::DpkgUpdate | Self::Rpm | Self::RpmJournal)
+    }
+
     /// Whether packages can be missed without the file. Others that cannot be read are gaps.
     pub(super) fn is_essential(self) -> bool {
         !matches!(self, Self::DpkgCopyright | Self::DpkgFiles)
@@ -115,6 +128,26 @@ impl SystemFile {
             Self::DpkgUpdate | Self::RpmJournal => u64::MAX,
         }
     }
+}
+
+/// Directories of databases.
+const DIRECTORIES: [&str; 6] =
+    ["lib/apk", "usr/lib/apk", "usr/lib/sysimage/rpm", "usr/share/rpm", "var/lib/dpkg", "var/lib/rpm"];
+
+/// The paths in the usual directories of databases that a file would have if links there led to its directory.
+pub(super) fn usual_places(path: &str) -> Vec<String> {
+    let (name, folder) = (file_name(path), file_name(parent(path)));
+    let may_be = matches!(name, "installed" | "status" | "Packages" | "Packages.db" | "rpmdb.sqlite")
+        || matches!(folder, "status.d" | "updates")
+        || database_of_journal(name).is_some();
+    let directories = DIRECTORIES.iter().filter(|_| may_be);
+    let place = |directory: &&str| {
+        let (above, rest) = path.rsplit_once(&format!("{}/", file_name(directory)))?;
+        let place = format!("{directory}/{rest}");
+        let is_whole = above.is_empty() || above.ends_with('/');
+        Some(place).filter(|place| is_whole && SystemFile::at(place).is_some_and(SystemFile::is_of_database))
+    };
+    directories.filter_map(place).collect()
 }
 
 /// The database that a journal of SQLite belongs to.
@@ -173,6 +206,23 @@ mod tests {
         ] {
             assert_eq!(SystemFile::at(path), kind, "{path}");
         }
+        for (path, kind) in [
+            ("usr/lib/sysimage/dpkg/status", Some(SystemFile::DpkgStatus)),
+            ("dpkg/status", Some(SystemFile::DpkgStatus)),
+            ("srv/dpkg/status.d/base", Some(SystemFile::DpkgStatus)),
+            ("srv/dpkg/status.d/base.md5sums", None),
+            ("srv/dpkg/updates/0001", Some(SystemFile::DpkgUpdate)),
+            ("srv/rpm/rpmdb.sqlite", Some(SystemFile::Rpm)),
+            ("srv/rpm/Packages.db-wal", Some(SystemFile::RpmJournal)),
+            ("srv/apk/db/installed", Some(SystemFile::Apk)),
+            ("srv/xdpkg/status", None),
+            ("srv/dpkg/x/status", None),
+            ("srv/status", None),
+            ("var/lib/dpkg/status", None),
+        ] {
+            assert_eq!(SystemFile::behind_link(path), kind, "{path}");
+        }
+        assert_eq!(usual_places("srv/apk/db/installed"), ["lib/apk/db/installed", "usr/lib/apk/db/installed"]);
         for path in ["lib", "usr", "usr/lib", "var/lib/rpm", "etc/os-release", "var/lib/dpkg/status.d"] {
             assert!(leads_to_system_file(path), "{path}");
         }

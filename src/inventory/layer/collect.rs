@@ -11,7 +11,8 @@ use super::{FileFacts, LayerInventory, LayerLimits, LinkedNames, too_late};
 use crate::hardening::{self, CheckedFile, check_mode};
 use crate::inventory::paths::{CleanPath, MAX_DEPTH, beneath, file_name, parent, path_text};
 use crate::inventory::spool::Spool;
-use crate::inventory::system_file::{SystemFile, root_of_other_system};
+use crate::inventory::symlink::is_in_alternatives;
+use crate::inventory::system_file::SystemFile;
 use crate::inventory::tar::{Archive, ArchiveEntry, EntryKind};
 
 mod content;
@@ -36,6 +37,8 @@ pub(super) struct Collector<'a> {
     owned: OwnedFiles,
     observations: LayerObservations,
     packages: usize,
+    /// How many of them are in databases that only a link makes databases.
+    behind_links: usize,
     /// The length of the texts in `files`, in bytes.
     facts: usize,
     whiteouts: BTreeSet<String>,
@@ -43,6 +46,8 @@ pub(super) struct Collector<'a> {
     problems: BTreeSet<String>,
     /// Files to read under the names of hard links.
     wanted: &'a LinkedNames,
+    /// Those of them that the layer has had so far, as anything.
+    seen: BTreeSet<String>,
     /// What these files state, by path and name.
     linked: BTreeMap<String, BTreeMap<String, Named>>,
     /// Hard links to files that were not read under these names.
@@ -51,10 +56,10 @@ pub(super) struct Collector<'a> {
 
 impl<'a> Collector<'a> {
     pub(super) fn new(limits: &'a LayerLimits, spool: &'a Spool<'a>, wanted: &'a LinkedNames) -> Self {
-        let [whiteouts, opaque, problems] = Default::default();
+        let [whiteouts, opaque, problems, seen] = Default::default();
         let (names, files, owned) = (LayerNames::default(), Vec::new(), OwnedFiles::default());
         let (observations, linked, unread) = (LayerObservations::default(), BTreeMap::new(), LinkedNames::new());
-        let (packages, facts) = (0, 0);
+        let (packages, behind_links, facts) = (0, 0, 0);
         Self {
             limits,
             spool,
@@ -63,11 +68,13 @@ impl<'a> Collector<'a> {
             owned,
             observations,
             packages,
+            behind_links,
             facts,
             whiteouts,
             opaque,
             problems,
             wanted,
+            seen,
             linked,
             unread,
         }
@@ -138,6 +145,9 @@ impl<'a> Collector<'a> {
             return Ok(());
         }
         let path = self.resolve(clean.text.clone());
+        if self.wanted.contains_key(&path) {
+            self.seen.insert(path.clone());
+        }
         if entry.kind == EntryKind::Device {
             // Runtimes without root rights cannot create it and leave it out, with what it would replace or, as the mark of
             // a deletion, delete (containerd: pkg/archive/tar_unix.go, `skipFile`; containers/storage likewise).
@@ -165,6 +175,10 @@ impl<'a> Collector<'a> {
             EntryKind::HardLink => self.hard_link(&path, entry),
             EntryKind::Symlink => Some(self.symlink(&path, path_text(&entry.link))),
             EntryKind::Pipe | EntryKind::Device | EntryKind::Directory | EntryKind::Global => Some(Named::Other),
+        };
+        let named = match named {
+            None | Some(Named::Other) if is_in_alternatives(&path) => Some(self.add(FileFacts::Chosen)),
+            named => named,
         };
         if let Some(named) = named {
             self.names.insert(path, named);
@@ -228,10 +242,6 @@ impl<'a> Collector<'a> {
             archive.by_ref().take(FIRST).read_to_end(&mut first)?;
         }
         self.observations.add(path, check_mode(path, entry.mode));
-        if let Some(root) = root_of_other_system(path).filter(|_| entry.size > 0) {
-            let problem = format!("it belongs to another system in {root}, whose packages are not read");
-            return Ok(Some(self.add(FileFacts::Unreadable(problem))));
-        }
         if let Some(named) = self.linked_file(path, entry, &first, archive)? {
             return Ok(Some(named));
         }
@@ -249,7 +259,7 @@ impl<'a> Collector<'a> {
                 spool.with(first, archive, entry.size, |content| self.facts(path, interest, content, entry.size))?
             }
         };
-        Ok(Some(self.named(facts)))
+        Ok(Some(self.named(interest, facts)))
     }
 
     /// What is known about a file of interest by its entry alone; `None` if its content is needed.
@@ -293,12 +303,15 @@ impl<'a> Collector<'a> {
     }
 
     /// What a file of interest is.
-    fn named(&mut self, facts: Option<FileFacts>) -> Named {
+    fn named(&mut self, interest: ReadAs, facts: Option<FileFacts>) -> Named {
+        let is_database = matches!(interest, ReadAs::BehindLink(_));
+        let facts = facts.map(|facts| if is_database { FileFacts::Database(Box::new(facts)) } else { facts });
         facts.map_or(Named::Other, |facts| self.add(facts))
     }
 
     fn add(&mut self, facts: FileFacts) -> Named {
-        if let FileFacts::Packages { packages, unnamed, .. } = &facts {
+        let stated = if let FileFacts::Database(facts) = &facts { &**facts } else { &facts };
+        if let FileFacts::Packages { packages, unnamed, .. } = stated {
             self.packages += packages.len() + unnamed.len();
         }
         self.facts += facts.text_bytes();
@@ -318,6 +331,9 @@ impl<'a> Collector<'a> {
         });
         for (path, index) in layer.names.iter().filter(|(path, _)| SystemFile::at(path).is_none()) {
             let Some(facts) = files.get_mut(*index as usize) else { continue };
+            if matches!(facts, FileFacts::Database(_)) {
+                continue;
+            }
             if owned.contains(path) {
                 *facts = FileFacts::Packages { packages: Vec::new(), unnamed: Vec::new(), problems: Vec::new() };
             } else if let FileFacts::Packages { packages, .. } = facts {

@@ -7,6 +7,8 @@ use crate::inventory::system_file::SystemFile;
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(super) enum ReadAs {
     System(SystemFile),
+    /// As the former, where only a link in the usual place makes it one.
+    BehindLink(SystemFile),
     Language(LanguageFile),
 }
 
@@ -14,14 +16,14 @@ impl ReadAs {
     /// The size of the largest file that is read, in bytes.
     pub(super) fn max_bytes(self) -> u64 {
         match self {
-            Self::System(file) => file.max_bytes(),
+            Self::System(file) | Self::BehindLink(file) => file.max_bytes(),
             Self::Language(file) => file.max_bytes(),
         }
     }
 
     /// Whether the file holds changes that are not in the database yet.
     pub(super) fn is_journal(self) -> bool {
-        matches!(self, Self::System(SystemFile::RpmJournal))
+        matches!(self, Self::System(SystemFile::RpmJournal) | Self::BehindLink(SystemFile::RpmJournal))
     }
 
     /// Whether nothing is missed if the file is not read.
@@ -31,7 +33,7 @@ impl ReadAs {
 
     /// Whether the file holds changes that dpkg has not finished.
     pub(super) fn is_update(self) -> bool {
-        matches!(self, Self::System(SystemFile::DpkgUpdate))
+        matches!(self, Self::System(SystemFile::DpkgUpdate) | Self::BehindLink(SystemFile::DpkgUpdate))
     }
 
     /// How the file at a path is read; `None` if it states nothing. A program or an archive at the path of a list that is not
@@ -39,6 +41,8 @@ impl ReadAs {
     pub(super) fn of(path: &str, first_bytes: &[u8]) -> Option<Self> {
         let is_list = |file: &SystemFile| file.is_essential() || LanguageFile::by_content(first_bytes).is_none();
         let system = SystemFile::at(path).filter(is_list).map(Self::System);
-        system.or_else(|| language_file(path, first_bytes).map(Self::Language))
+        let language = || language_file(path, first_bytes).map(Self::Language);
+        // A program is one whatever its name.
+        system.or_else(language).or_else(|| SystemFile::behind_link(path).map(Self::BehindLink))
     }
 }

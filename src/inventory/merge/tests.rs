@@ -164,6 +164,71 @@ fn databases_that_were_not_read_are_gaps() {
     assert!(damaged.gaps[0].place.starts_with("sha256:"), "a problem of a layer");
 }
 
+/// Wherever links lead to a database of the usual name, it is read, also from the files of several layers.
+#[test]
+fn databases_behind_links_to_other_places_are_read() {
+    let status = |version: &str| file("usr/lib/sysimage/dpkg/status", format!("Package: a\nVersion: {version}\n"));
+    let link = || symlink("var/lib/dpkg", "../../usr/lib/sysimage/dpkg");
+    let listed = |layers: &[&[SampleEntry]]| {
+        let inventory = image(layers);
+        (packages(&inventory), inventory.gaps.iter().map(|gap| gap.place.clone()).collect::<Vec<_>>())
+    };
+    let both = |version: &str| (vec![format!("a {version}")], Vec::<String>::new());
+    assert_eq!(listed(&[&[link(), status("1")]]), both("1"));
+    assert_eq!(listed(&[&[status("1")], &[link()]]), both("1"));
+    assert_eq!(listed(&[&[link(), status("1")], &[status("2")]]), both("2"), "changed where it is");
+    assert_eq!(listed(&[&[status("1")]]), (Vec::new(), Vec::new()), "a system that is not the image's own");
+    assert_eq!(listed(&[&[link(), status("1")], &[file("usr/lib/sysimage/dpkg/.wh.status", "")]]).0, [""; 0]);
+    let twice = [symlink("var/lib/dpkg", "/srv/dpkg"), symlink("srv/dpkg", "data"), file("srv/data/status", "")];
+    assert_eq!(listed(&[&twice]).1, ["var/lib/dpkg/status", "var/lib/dpkg/status.d/*"], "a link that is not followed");
+    let single = [symlink("var/lib/dpkg", "/srv/dpkg"), symlink("srv/dpkg/status", "/srv/x")];
+    assert_eq!(listed(&[&single]).1, ["var/lib/dpkg/status"], "a link in its place");
+    let other = file("usr/lib/sysimage/dpkg/status", "no field");
+    assert_eq!(listed(&[&[link(), other]]).1, ["usr/lib/sysimage/dpkg/status"], "what is wrong with it counts");
+    let unpacked = file("usr/lib/sysimage/dpkg/updates/0001", "");
+    assert_eq!(listed(&[&[link(), status("1"), unpacked]]).1, ["usr/lib/sysimage/dpkg/updates/0001"]);
+    let program = SampleEntry::File("usr/lib/sysimage/dpkg/status".into(), 0o644, b"\x7fELF".repeat(20));
+    let gaps = listed(&[&[link(), program]]).1;
+    assert!(gaps.contains(&"var/lib/dpkg/status".to_owned()), "a program was not read as a database: {gaps:?}");
+    let single: &[_] = &[
+        symlink("var/lib/dpkg/status.d", "/srv/dpkg/status.d"),
+        file("srv/dpkg/status.d/b", "Package: b\nVersion: 1\n"),
+        symlink("lib/apk", "/opt/apk"),
+        file("opt/apk/db/installed", "P:c\nV:1\n\n"),
+        symlink("var/lib/rpm/Packages.db", "/srv/rpm/Packages.db"),
+        file("srv/rpm/Packages.db", crate::inventory::rpm::half_damaged()),
+    ];
+    let (found, gaps) = listed(&[single]);
+    assert_eq!((found.len(), gaps), (3, vec!["srv/rpm/Packages.db".to_owned()]), "{found:?}");
+    assert_eq!(listed(&[&[symlink("var/lib/dpkg", "/srv/packages"), status("1")]]).1.len(), 2, "another name");
+    // The files of packages in them are not left out: the layer does not say that it is the database.
+    let owned = [link(), status("1"), file("usr/lib/sysimage/dpkg/info/a.md5sums", "00  app/package.json\n")];
+    assert_eq!(listed(&[&[&owned[..], &[node_package("app", "x", "1")]].concat()]).0.len(), 2);
+}
+
+/// containerd unpacks a layer over the lower ones, so its hard links may name their files.
+#[test]
+fn hard_links_to_files_of_lower_layers_are_read() {
+    let listed = |layers: &[&[SampleEntry]]| {
+        let inventory = image(layers);
+        (packages(&inventory), inventory.gaps.iter().map(|gap| gap.place.clone()).collect::<Vec<_>>())
+    };
+    let base: &[_] = &[node_package("a", "one", "1"), program("bin/x"), file("a/store", "{}")];
+    let link = || hard_link("b/package.json", "a/package.json");
+    assert_eq!(listed(&[base, &[link()]]).0, ["one 1 in a/package.json"], "stated once");
+    let moved = listed(&[base, &[link()], &[file("a/.wh.package.json", "")]]);
+    assert_eq!(moved, (vec!["one 1 in b/package.json".to_owned()], Vec::new()));
+    let unread = |entries: &[SampleEntry]| listed(&[base, entries]).1;
+    assert_eq!(unread(&[hard_link("b/package.json", "a/store")]), ["b/package.json"], "not read as a package");
+    assert_eq!(unread(&[hard_link("b/package.json", "a/missing")]), ["b/package.json"]);
+    assert_eq!(unread(&[file("a/.wh.package.json", ""), link()]), ["b/package.json"], "deleted at the same time");
+    assert_eq!(unread(&[hard_link("var/lib/dpkg/status", "a/package.json")]), ["var/lib/dpkg/status"]);
+    assert_eq!(listed(&[&[link()], base]).1, ["b/package.json"], "not of a layer above");
+    // The file in the same layer counts, although it states nothing under its own name.
+    let other = [file("a/store", "{}"), hard_link("c/x", "a/store"), hard_link("b/package.json", "c/x")];
+    assert_eq!(listed(&[&[node_package("c", "x", "1"), file("c/x", "{}")], &other]).1, ["b/package.json"]);
+}
+
 /// Fedora and SUSE keep the database of RPM in `usr/lib/sysimage` and link to it.
 #[test]
 fn a_database_behind_the_link_of_another_layer_is_read_once_and_where_it_is() {
@@ -198,8 +263,13 @@ fn links_through_the_directory_of_alternatives_lead_on_in_all_layers() {
     assert_eq!(gaps(&[&[chosen(good)], &[link()]]), [""; 0], "the choice of a lower layer");
     assert_eq!(gaps(&[&[link(), chosen("/opt/x.bin")], &[chosen(good)]]), [""; 0], "another choice");
     assert_eq!(gaps(&[&[link(), chosen(good)], &[chosen("/opt/x.bin")]]), [jar], "a file with another name");
-    assert_eq!(gaps(&[&[link(), chosen(good)], &[file("etc/alternatives/.wh.servlet", "")]]), [jar]);
-    assert_eq!(gaps(&[&[link()]]), [jar], "nothing says what it is");
+    assert_eq!(gaps(&[&[link(), chosen(good)], &[file("etc/alternatives/.wh.servlet", "")]]), [""; 0]);
+    assert_eq!(gaps(&[&[link()]]), [""; 0], "a link to nothing");
+    assert_eq!(gaps(&[&[link()], &[chosen("missing")]]), [""; 0], "two links to nothing");
+    assert_eq!(gaps(&[&[link()], &[program("etc/alternatives/servlet")]]), [jar], "a program in place of the choice");
+    let metadata = || symlink("usr/lib/python3/x-1.dist-info", "/etc/alternatives/servlet");
+    assert_eq!(gaps(&[&[metadata()], &[file("etc/alternatives/servlet/METADATA", "")]]).len(), 1, "a directory");
+    assert_eq!(gaps(&[&[metadata()], &[symlink("etc/alternatives/servlet/METADATA", "/srv/x")]]).len(), 1);
     assert_eq!(gaps(&[&[link(), file("etc/alternatives/servlet", "")]]), [jar], "a file in place of the choice");
     let twice = symlink("etc/alternatives/servlet", "other");
     assert_eq!(gaps(&[&[link(), twice, symlink("etc/alternatives/other", good)]]), [""; 0], "two links");
@@ -475,4 +545,14 @@ fn links_enable_files_of_other_layers() {
     let enabled = &[symlink(link, "../sites-available/app")][..];
     assert_eq!(findings(&[&[site()], enabled]), [format!("nginx_autoindex {available}")]);
     assert_eq!(findings(&[&[site()], enabled, &[file("etc/nginx/sites-enabled/.wh.app", "")]]), [""; 0]);
+}
+
+#[test]
+fn a_system_in_another_folder_is_a_gap() {
+    let status = file("srv/root/var/lib/dpkg/status", "Package: zlib1g\nVersion: 1\n");
+    let inventory = image(&[std::slice::from_ref(&status)]);
+    let [gap] = &inventory.gaps[..] else { panic!("{inventory:?}") };
+    assert!(gap.problem.contains("another system in srv/root") && inventory.packages.is_empty(), "{gap:?}");
+    let own = image(&[&[status, symlink("var/lib/dpkg", "/srv/root/var/lib/dpkg")]]);
+    assert_eq!(own.packages.len(), 1, "a link makes it the image's own");
 }

@@ -24,7 +24,7 @@ impl Collector<'_> {
             ReadAs::Language(file) => {
                 let bytes = self.limits.facts.saturating_sub(self.facts);
                 // One more than is left, so that the limit of the layer is hit.
-                let packages = self.packages_left().saturating_add(1);
+                let packages = self.packages_left(true).saturating_add(1);
                 let limits = PackageLimits { packages, bytes };
                 let found = file.read(path, content, size, limits, self.spool);
                 let (mut packages, mut unnamed, problems) = (found.packages, found.unnamed, found.problems);
@@ -34,8 +34,11 @@ impl Collector<'_> {
                 let is_empty = packages.is_empty() && unnamed.is_empty() && problems.is_empty();
                 return (!is_empty).then_some(FileFacts::Packages { packages, unnamed, problems });
             }
-            ReadAs::System(system) => system,
+            ReadAs::System(system) => (system, true),
+            // Whether it is the database, this layer does not say. Until then, no file belongs to its packages.
+            ReadAs::BehindLink(system) => (system, false),
         };
+        let (system, is_own) = system;
         let is_other = match starts_as_other(content) {
             Ok(is_other) => is_other,
             Err(error) => return Some(FileFacts::Unreadable(error.to_string())),
@@ -44,15 +47,16 @@ impl Collector<'_> {
             return Some(FileFacts::Unreadable("it is a program or an archive, and not the file of its name".into()));
         }
         let found = match system {
-            SystemFile::Rpm => Ok(self.rpm_packages(content, size)),
+            SystemFile::Rpm => Ok(self.rpm_packages(content, size, is_own)),
             _ => {
                 let mut bytes = Vec::new();
                 let read = content.read_to_end(&mut bytes).map_err(|error| error.to_string());
-                read.and_then(|_| self.small_file(path, system, &bytes))
+                read.and_then(|_| self.small_file(path, (system, is_own), &bytes))
             }
         };
         match found {
             Ok(SmallFile::Packages(packages, problems)) => {
+                self.behind_links += if is_own { 0 } else { packages.len() };
                 let problems = problems.into_iter().collect();
                 Some(FileFacts::Packages { packages, unnamed: Vec::new(), problems })
             }
@@ -61,13 +65,16 @@ impl Collector<'_> {
         }
     }
 
-    fn packages_left(&self) -> usize {
-        self.limits.packages.saturating_sub(self.packages)
+    /// How many packages may follow in files of their own, or in databases that only a link makes databases: an image may
+    /// contain whole systems that are not its own.
+    fn packages_left(&self, is_own: bool) -> usize {
+        let left = self.limits.packages.saturating_sub(self.packages);
+        if is_own { left } else { (self.limits.packages / 2).saturating_sub(self.behind_links).min(left) }
     }
 
     /// The packages in a database of RPM. One that is damaged does not hide the others.
-    fn rpm_packages(&mut self, content: &mut dyn ReadSeek, size: u64) -> SmallFile {
-        let (mut packages, left, mut problems) = (Vec::new(), self.packages_left(), BTreeSet::new());
+    fn rpm_packages(&mut self, content: &mut dyn ReadSeek, size: u64, is_own: bool) -> SmallFile {
+        let (mut packages, left, mut problems) = (Vec::new(), self.packages_left(is_own), BTreeSet::new());
         let mut bytes = self.limits.facts.saturating_sub(self.facts);
         let read = rpm::read_database(content, size, &mut |found| {
             let found = match found {
@@ -80,7 +87,7 @@ impl Collector<'_> {
             };
             let rest = bytes.checked_sub(found.package.text_bytes()).filter(|_| packages.len() < left);
             bytes = rest.ok_or("the database has too many packages")?;
-            if !found.package.is_third_party() {
+            if is_own && !found.package.is_third_party() {
                 self.owned.add(&found.files);
             }
             packages.push(found.package);
@@ -90,7 +97,12 @@ impl Collector<'_> {
         SmallFile::Packages(packages, problems)
     }
 
-    fn small_file(&mut self, path: &str, system: SystemFile, content: &[u8]) -> Result<SmallFile, String> {
+    fn small_file(
+        &mut self,
+        path: &str,
+        (system, is_own): (SystemFile, bool),
+        content: &[u8],
+    ) -> Result<SmallFile, String> {
         Ok(match system {
             SystemFile::Release => {
                 SmallFile::Other(Some(FileFacts::Release(String::from_utf8_lossy(content).into_owned())))
@@ -107,17 +119,21 @@ impl Collector<'_> {
                 SmallFile::Other((!licenses.is_empty()).then_some(FileFacts::Licenses(licenses)))
             }
             SystemFile::DpkgStatus => {
-                let database = dpkg::database(content, self.packages_left())?;
-                self.owned.add_packages(&database.packages);
+                let database = dpkg::database(content, self.packages_left(is_own))?;
+                if is_own {
+                    self.owned.add_packages(&database.packages);
+                }
                 SmallFile::Packages(database.packages, database.problems)
             }
             SystemFile::Apk => {
-                let database = apk::database(content, self.packages_left())?;
-                self.owned.add(&database.files);
+                let database = apk::database(content, self.packages_left(is_own))?;
+                if is_own {
+                    self.owned.add(&database.files);
+                }
                 SmallFile::Packages(database.packages, database.problems)
             }
             SystemFile::RpmManifest => {
-                let (packages, problems) = rpm::manifest(content, self.packages_left())?;
+                let (packages, problems) = rpm::manifest(content, self.packages_left(is_own))?;
                 SmallFile::Packages(packages, problems)
             }
             SystemFile::DpkgUpdate | SystemFile::Rpm | SystemFile::RpmJournal => SmallFile::Other(None),

@@ -30,7 +30,7 @@ impl Collector<'_> {
         for name in names.iter().map(String::as_str).chain([path]) {
             let Some(interest) = ReadAs::of(name, first) else { continue };
             match Self::facts_without_content(interest, entry) {
-                Some(facts) => read.push((name, self.named(facts))),
+                Some(facts) => read.push((name, self.named(interest, facts))),
                 None => unread.push((name, interest)),
             }
         }
@@ -40,7 +40,7 @@ impl Collector<'_> {
                 for (name, interest) in unread {
                     content.rewind()?;
                     let facts = self.facts(name, interest, content, entry.size);
-                    found.push((name, self.named(facts)));
+                    found.push((name, self.named(interest, facts)));
                 }
                 io::Result::Ok(found)
             })?;
@@ -85,8 +85,10 @@ impl Collector<'_> {
                 if unread.len() < MAX_NAMES {
                     unread.insert(path.to_owned());
                 }
+                // The first reading does not know which paths the layer has that state nothing.
+                let is_below = self.wanted.contains_key(&target) && !self.seen.contains(&target);
                 let problem = format!("the file is a hard link to {target}, which was not read");
-                Some(self.add(FileFacts::Unreadable(problem)))
+                Some(self.add(if is_below { FileFacts::HardLink(target) } else { FileFacts::Unreadable(problem) }))
             }
             named => named.map(|_| Named::Other),
         }
