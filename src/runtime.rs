@@ -48,4 +48,4 @@ pub use sharded::{BusyCounter, Sharded, ShardedCount, number_this_thread};
 pub use tasks::{Tasks, Untracked};
 pub use telemetry::{LogFormat, LogGuard, check_log_filter, init as init_telemetry, set_log_filter};
 pub use trace::{ContentSource, Learned, Phase, PhaseTime, RequestTrace, SpanContext};
-pub use units::{InvalidDuration, InvalidSize, format_duration, format_size, parse_duration, parse_size};
+pub use units::{InvalidDuration, InvalidSize, format_duration, format_size, parse_duration, parse_size, rounded_size};

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::config::Config;
 use crate::rulebook::Rulebook;
-use crate::runtime::format_size;
+use crate::runtime::rounded_size;
 use crate::va;
 
 /// How many upstreams are named; there may be hundreds.
@@ -68,7 +68,7 @@ impl StartSummary {
         let (reports, databases) = (self.reports.join(", "), some(&self.databases));
         let scanners = self.scanners.join(", ");
         tracing::info!(%reports, databases, %scanners, ibm = self.has_ibm, "vulnerability sources");
-        tracing::info!(used = %format_size(self.used), max_size = %format_size(self.max_size), "cache");
+        tracing::info!(used = %rounded_size(self.used), max_size = %rounded_size(self.max_size), "cache");
     }
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evict::percent;
 use super::{Cache, CacheError, CacheInner, TOPIC};
-use crate::runtime::format_size;
+use crate::runtime::rounded_size;
 
 /// The state of the cache.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -95,7 +95,7 @@ impl CacheInner {
     fn pins_warning(&self, pinned_bytes: u64) -> Option<String> {
         let low = percent(self.config.max_size, self.config.low_watermark);
         (pinned_bytes > low).then(|| {
-            let (pinned, low) = (format_size(pinned_bytes), format_size(low));
+            let (pinned, low) = (rounded_size(pinned_bytes), rounded_size(low));
             format!(
                 "pins keep {pinned}, more than the {low} that eviction can leave (cache.max_size, cache.low_watermark); \
                  other images are hardly cached"

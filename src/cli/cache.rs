@@ -8,7 +8,7 @@ use super::output::{counted, print_json};
 use super::remote::{get, post, run_job};
 use super::{CommandError, Exit, GateArgs, Output};
 use crate::api::{CacheStatus, Collected, Verified, path};
-use crate::runtime::{format_size, printable};
+use crate::runtime::{printable, rounded_size};
 
 /// The cache commands.
 #[derive(Debug, clap::Subcommand)]
@@ -60,18 +60,18 @@ fn status(args: &CacheArgs) -> Result<Exit, CommandError> {
         return Ok(Exit::Ok);
     }
     let line = |label: &str, value: String| println!("{label:<12} {}", printable(&value));
-    line("stored", format!("{} of {}", format_size(status.stored_bytes), format_size(status.max_bytes)));
-    line("blobs", format!("{} ({})", status.blobs, format_size(status.blob_bytes)));
-    line("manifests", format!("{} ({})", status.manifests, format_size(status.manifest_bytes)));
-    line("pinned", format!("{} ({})", counted(status.pins, "image", "images"), format_size(status.pinned_bytes)));
+    line("stored", format!("{} of {}", rounded_size(status.stored_bytes), rounded_size(status.max_bytes)));
+    line("blobs", format!("{} ({})", status.blobs, rounded_size(status.blob_bytes)));
+    line("manifests", format!("{} ({})", status.manifests, rounded_size(status.manifest_bytes)));
+    line("pinned", format!("{} ({})", counted(status.pins, "image", "images"), rounded_size(status.pinned_bytes)));
     if let Some(warning) = &status.pins_warning {
         line("warning", warning.clone());
     }
-    line("downloads", format!("{} in progress ({})", status.fills, format_size(status.reserved_bytes)));
-    let (rows, most) = (format_size(status.database_bytes), format_size(status.max_database_bytes));
+    line("downloads", format!("{} in progress ({})", status.fills, rounded_size(status.reserved_bytes)));
+    let (rows, most) = (rounded_size(status.database_bytes), rounded_size(status.max_database_bytes));
     line("database", format!("{rows} of {most}"));
-    line("in memory", format_size(status.memory_bytes));
-    line("disk free", format_size(status.disk_free_bytes));
+    line("in memory", rounded_size(status.memory_bytes));
+    line("disk free", rounded_size(status.disk_free_bytes));
     if let Some(trouble) = &status.trouble {
         line("trouble", trouble.clone());
     }
@@ -84,9 +84,9 @@ fn gc(args: &CacheArgs) -> Result<Exit, CommandError> {
         Output::Json => println!("{}", serde_json::to_string(&collected).unwrap_or_default()),
         Output::Table => {
             let Collected { freed_bytes, forgotten_rows, database_bytes } = collected;
-            println!("freed {}", format_size(freed_bytes));
+            println!("freed {}", rounded_size(freed_bytes));
             let rows = counted(forgotten_rows, "database row", "database rows");
-            println!("removed {rows}; the database shrank by {}", format_size(database_bytes));
+            println!("removed {rows}; the database shrank by {}", rounded_size(database_bytes));
         }
     }
     Ok(Exit::Ok)
@@ -98,7 +98,7 @@ fn verify(args: &CacheArgs) -> Result<Exit, CommandError> {
         Output::Json => print_json(&verified),
         Output::Table => {
             let Verified { files, bytes, wrong } = &verified;
-            println!("{}, {}: {} wrong", counted(*files, "file", "files"), format_size(*bytes), wrong.len());
+            println!("{}, {}: {} wrong", counted(*files, "file", "files"), rounded_size(*bytes), wrong.len());
             wrong.iter().for_each(|digest| println!("dropped {digest}"));
         }
     }

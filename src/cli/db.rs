@@ -20,7 +20,7 @@ use crate::advisories::{
     SourceStatus,
 };
 use crate::config::Config;
-use crate::runtime::{Clock, Metrics, Readiness, Tasks, create_private_dir, format_size, printable};
+use crate::runtime::{Clock, Metrics, Readiness, Tasks, create_private_dir, printable, rounded_size};
 use crate::upstream::Upstreams;
 use crate::va::{DatabaseSources, FetchedDatabase, fetch_databases};
 
@@ -150,7 +150,7 @@ fn row(status: &SourceStatus, now: Timestamp) -> [String; 8] {
         status.age(now).map_or_else(|| "-".into(), age),
         of(&|generation| generation.fetched.to_string()),
         of(&|generation| format!("{} {}", generation.rows, generation.kind.rows())),
-        of(&|generation| format_size(generation.size())),
+        of(&|generation| rounded_size(generation.size())),
         of(&|generation| generation.from.clone()),
     ]
 }

@@ -4,7 +4,7 @@ use super::output::{counted, print_json};
 use super::remote::run_job;
 use super::{Exit, GateArgs, ImageArgs, Output};
 use crate::api::{PrefetchRequest, PrefetchedImage, path};
-use crate::runtime::format_size;
+use crate::runtime::rounded_size;
 
 /// Shown below the help text.
 pub(super) const EXAMPLES: &str = "Examples:
@@ -50,7 +50,7 @@ pub(super) fn run(args: &PrefetchArgs) -> Exit {
         match error {
             Some(error) => exit = super::fail(error.as_str()),
             None if args.output == Output::Table => {
-                println!("{image}: {}, {}", counted(*blobs, "blob", "blobs"), format_size(*bytes));
+                println!("{image}: {}, {}", counted(*blobs, "blob", "blobs"), rounded_size(*bytes));
             }
             None => {}
         }

@@ -78,6 +78,21 @@ pub fn format_size(bytes: u64) -> String {
     }
 }
 
+/// Formats a size for people, in the largest binary unit, with one decimal place: `57.2MiB`.
+pub fn rounded_size(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    // In tenths, so that nothing is lost before it is rounded.
+    let (mut tenths, mut unit) = (u128::from(bytes) * 10, 0);
+    while tenths >= 10_235 && unit + 1 < units.len() {
+        tenths = (tenths + 512) / 1024;
+        unit += 1;
+    }
+    match tenths % 10 {
+        0 => format!("{}{}", tenths / 10, units[unit]),
+        tenth => format!("{}.{tenth}{}", tenths / 10, units[unit]),
+    }
+}
+
 fn split_number(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     Some((text[..end].parse().ok()?, &text[end..]))
@@ -116,6 +131,22 @@ mod tests {
         }
         for bad in ["", "20", "s", "1.5s", "-1s", "1y", "99999999999999999999s", "999999999999d"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_rounded_for_people() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1KiB"),
+            (1536, "1.5KiB"),
+            (60_007_643, "57.2MiB"),
+            (200 << 30, "200GiB"),
+            ((1 << 30) - 1, "1GiB"),
+            (u64::MAX, "16777216TiB"),
+        ] {
+            assert_eq!(rounded_size(bytes), text, "{bytes}");
         }
     }
 

@@ -17,7 +17,7 @@ use crate::cli::output::counted;
 use crate::cli::remote::{ContentClient, progress_bar, run_job};
 use crate::cli::{CommandError, Exit, GateArgs, fail};
 use crate::oci::{Algorithm, Digest, Hasher, MAX_MANIFEST, Manifest};
-use crate::runtime::{format_size, printable};
+use crate::runtime::{printable, rounded_size};
 
 /// Arguments of `bundle export`.
 #[derive(Debug, clap::Args)]
@@ -95,7 +95,19 @@ fn report(args: &ExportArgs, document: &BundleDocument, size: u64) {
         println!("{}: {}, {manifests}, {attached} attached", image.reference(), image.digest);
         image.notes.iter().for_each(|note| println!("  note: {}", printable(note)));
     }
-    println!("wrote {} ({})", args.file.display(), format_size(size));
+    println!("wrote {} ({})", args.file.display(), rounded_size(size));
+}
+
+fn as_json(args: &ExportArgs, document: &BundleDocument, size: u64) -> serde_json::Value {
+    let images = document.images.iter().map(|image| {
+        let attached = image.manifests.iter().filter(|manifest| manifest.is_attached).count();
+        json!({
+            "image": image.reference().to_string(), "digest": image.digest,
+            "manifests": image.manifests.len() - attached, "attached": attached, "notes": image.notes,
+        })
+    });
+    let images: Vec<serde_json::Value> = images.collect();
+    json!({"file": args.file.display().to_string(), "bytes": size, "images": images})
 }
 
 /// What the images need, or the exit code if one of them cannot be exported.

@@ -5,7 +5,7 @@ use crate::cli::output::print_json;
 use crate::cli::remote::{delete, get, post, run_job};
 use crate::cli::table::table;
 use crate::cli::{CommandError, Exit, GateArgs, Output, fail};
-use crate::runtime::format_size;
+use crate::runtime::rounded_size;
 
 /// Shown below the help text.
 pub(super) const EXAMPLES: &str = "Examples:
@@ -86,7 +86,7 @@ pub(super) fn list(gate: &GateArgs, output: Output) -> Result<Exit, CommandError
         Output::Table => {
             let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
             let row = |pin: &PinAnswer| {
-                let size = format_size(pin.bytes.unwrap_or_default());
+                let size = rounded_size(pin.bytes.unwrap_or_default());
                 let created = pin.created.strftime("%Y-%m-%d").to_string();
                 [pin.image.clone(), pin.digest.short(), size, created, or_none(&pin.by), or_none(&pin.reason)]
             };
