@@ -5,6 +5,7 @@
 
 mod bundle;
 mod check;
+mod contents;
 mod counts;
 mod exemptions;
 mod forget;
@@ -21,7 +22,10 @@ mod verdicts;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::cache::{Collected, Status as CacheStatus, Verified};
+pub use crate::cache::{
+    CachedContent, Collected, ContentKind, Forecast, ForecastContent, RemovalCause, RemovedContent,
+    Status as CacheStatus, Verified,
+};
 pub use bundle::{
     AdvisoriesRequest, BundledDatabase, BundledImage, ContentQuery, HoldAnswer, HoldRequest, ImportOutcome,
     ImportRequest, ImportedImage, MissingRequest, PlannedImage, ReleaseAnswer, ReleaseRequest,
@@ -30,6 +34,7 @@ pub use check::{
     AssessmentAnswer, AuthorityAnswer, CheckAnswer, CheckRequest, Decision, IssueAnswer, RuleAnswer, SignatureAnswer,
     SignerAnswer, check,
 };
+pub use contents::{ContentListRequest, RemovalRequest, contents, remove_content};
 pub use counts::AssessmentCounts;
 pub use exemptions::{ExemptionAnswer, ExemptionRequest, ListedExemption, add_exemption, list_exemptions};
 pub use forget::{ForgetRequest, ForgottenRole, forget};
@@ -68,7 +73,12 @@ pub mod path {
     pub const BUNDLE_RELEASE: &str = "bundle/release";
     /// `GET`: a [`CacheStatus`](super::CacheStatus).
     pub const CACHE: &str = "cache";
-    /// `POST`: collects garbage; [`Collected`](super::Collected).
+    /// `GET` with the query of a [`ContentListRequest`](super::ContentListRequest): a list of
+    /// [`CachedContent`](super::CachedContent). `DELETE` with that of a [`RemovalRequest`](super::RemovalRequest):
+    /// [`RemovedContent`](super::RemovedContent).
+    pub const CACHE_CONTENTS: &str = "cache/contents";
+    /// `POST`: collects garbage; [`Collected`](super::Collected). `GET`: what that would remove;
+    /// [`Forecast`](super::Forecast).
     pub const CACHE_GC: &str = "cache/gc";
     /// `GET`: a list of [`PinAnswer`](super::PinAnswer). `POST` of a [`PinRequest`](super::PinRequest): the pin. `DELETE` with
     /// the query `image=`: removes a pin.
@@ -104,7 +114,7 @@ pub mod path {
 }
 
 /// The answer to a reload.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Reloaded {
     /// Always `true`.
     pub reloaded: bool,

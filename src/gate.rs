@@ -5,6 +5,7 @@
 
 mod blob;
 mod bundle;
+mod contents;
 mod error;
 mod evidence;
 mod exemptions;
@@ -38,6 +39,7 @@ pub use bundle::{
     BundleImport, BundledDatabase, BundledImage, BundledManifest, ImportOutcome, ImportedImage, MAX_BUNDLED_IMAGE,
     MAX_BUNDLED_MANIFESTS,
 };
+pub use contents::{RemovalFailure, RemovalTarget};
 pub use error::GateError;
 pub use exemptions::{ExemptionBook, ExemptionError};
 pub use explain::{ExplainedDecision, ExplainedEntry, Explanation};

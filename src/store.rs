@@ -9,6 +9,7 @@
 
 mod attached;
 mod bases;
+mod contents;
 mod database;
 mod evidence;
 mod exemptions;
@@ -33,6 +34,7 @@ use serde::Serialize;
 use sqlx::migrate::MigrateError;
 
 pub use attached::AttachedList;
+pub use contents::{ListedContent, NamedContent, UsePosition};
 use database::Database;
 pub use database::check_schema;
 pub use exemptions::ExemptionStore;

@@ -271,6 +271,54 @@ fn caches() {
 }
 
 #[test]
+fn contents_of_the_cache() {
+    let (digest, used) = (digest().parse().unwrap(), Timestamp::UNIX_EPOCH);
+    let listed = CachedContent {
+        digest,
+        kind: ContentKind::Index,
+        bytes: 1,
+        repositories: vec!["icr.io/acme/app".into()],
+        used,
+        pinned: true,
+    };
+    let json = json!({
+        "digest": digest, "kind": "index", "bytes": 1, "repositories": ["icr.io/acme/app"],
+        "used": "1970-01-01T00:00:00Z", "pinned": true
+    });
+    is_json(&listed, &json);
+    let removed = RemovedContent { digest, files: 1, bytes: 2, unpinned: vec![] };
+    is_json(&removed, &json!({"digest": digest, "files": 1, "bytes": 2}));
+    let removed = RemovedContent { unpinned: vec!["icr.io/acme/app:1".into()], ..removed };
+    is_json(&removed, &json!({"digest": digest, "files": 1, "bytes": 2, "unpinned": ["icr.io/acme/app:1"]}));
+    let causes =
+        [(RemovalCause::Expired, "expired"), (RemovalCause::Space, "space"), (RemovalCause::Unnamed, "unnamed")];
+    for (cause, text) in causes {
+        let content = ForecastContent { digest, kind: ContentKind::Blob, bytes: 1, repository: None, used, cause };
+        let forecast = Forecast { files: 1, freed_bytes: 2, contents: vec![content], more: true };
+        let content = json!({
+            "digest": digest, "kind": "blob", "bytes": 1, "repository": null, "used": "1970-01-01T00:00:00Z", "cause": text
+        });
+        is_json(&forecast, &json!({"files": 1, "freed_bytes": 2, "contents": [content], "more": true}));
+    }
+    assert_eq!(
+        (ContentKind::Manifest.as_str(), serde_json::to_value(ContentKind::Manifest).unwrap()),
+        ("manifest", json!("manifest"))
+    );
+
+    let request = ContentListRequest { after: Some(digest), limit: Some(7) };
+    assert_eq!(ContentListRequest::from_query(&request.to_query()), Ok(request));
+    assert_eq!(ContentListRequest::from_query(""), Ok(ContentListRequest::default()));
+    for query in ["after=x", "limit=0", "limit=x"] {
+        assert!(ContentListRequest::from_query(query).is_err(), "{query}");
+    }
+    for force in [true, false] {
+        let request = RemovalRequest { name: "icr.io/a/b:1".into(), force };
+        assert_eq!(RemovalRequest::from_query(&request.to_query()), Some(request));
+    }
+    assert_eq!(RemovalRequest::from_query("force=true"), None);
+}
+
+#[test]
 fn reloads_and_errors() {
     is_json(&Reloaded { reloaded: true, needs_restart: vec![] }, &json!({"reloaded": true}));
     let reloaded = Reloaded { reloaded: true, needs_restart: vec!["state_dir".into()] };

@@ -146,7 +146,7 @@ impl CacheInner {
 
     /// By how many bytes the cache would be too large with `more` additional bytes, given the high watermark and the
     /// free disk space.
-    fn excess(&self, more: u64) -> u64 {
+    pub(super) fn excess(&self, more: u64) -> u64 {
         let high = percent(self.config.max_size, self.config.high_watermark);
         let taken = self.usage.stored().saturating_add(self.usage.reserved()).saturating_add(more);
         let missing =
@@ -160,7 +160,7 @@ impl CacheInner {
     }
 
     /// The number of bytes between the high and the low watermark.
-    fn slack(&self) -> u64 {
+    pub(super) fn slack(&self) -> u64 {
         let Self { config, .. } = self;
         percent(config.max_size, config.high_watermark.saturating_sub(config.low_watermark))
             .min(self.usage.stored() / 10)
@@ -168,7 +168,7 @@ impl CacheInner {
 
     /// Records which manifests were used. If one was evicted in the meantime and yet used, its row is written again,
     /// because its blobs are about to be fetched again and belong to it.
-    async fn write_down_use(&self) -> Result<(), StoreError> {
+    pub(super) async fn write_down_use(&self) -> Result<(), StoreError> {
         let used = self.touched.take();
         let times: Vec<_> = used.iter().map(|(digest, (at, _))| (*digest, *at)).collect();
         for digest in self.store.node.touch_contents(&times).await? {
@@ -224,12 +224,17 @@ impl CacheInner {
         }
     }
 
-    /// Removes all of these files or, if one is in use, none. Returns false if they stay.
-    async fn remove_together(&self, parts: &[StoredContent], freed: &mut Freed) -> Result<bool, StoreError> {
+    /// Whether any of these is being read, filled or imported.
+    pub(super) fn is_in_use(&self, parts: &[StoredContent]) -> bool {
         let now = self.clock.now();
         let in_use =
             |digest| self.readings.is_read(digest) || self.fills.is_filled(digest) || self.holds.is_held(digest, now);
-        if parts.is_empty() || parts.iter().any(|part| in_use(part.digest)) {
+        parts.iter().any(|part| in_use(part.digest))
+    }
+
+    /// Removes all of these files or, if one is in use, none. Returns false if they stay.
+    pub(super) async fn remove_together(&self, parts: &[StoredContent], freed: &mut Freed) -> Result<bool, StoreError> {
+        if parts.is_empty() || self.is_in_use(parts) {
             return Ok(false);
         }
         let digests: Vec<Digest> = parts.iter().map(|part| part.digest).collect();
@@ -255,7 +260,7 @@ impl CacheInner {
         Ok(all_went)
     }
 
-    fn report(&self, freed: &Freed) {
+    pub(super) fn report(&self, freed: &Freed) {
         if freed.files > 0 {
             self.metrics.evicted_files.inc_by(freed.files);
             self.metrics.evicted.inc_by(freed.bytes);

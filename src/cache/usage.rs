@@ -106,6 +106,12 @@ impl Touched {
         touched.manifests.len() >= MAX_TOUCHED || touched.bytes >= MAX_TOUCHED_BYTES
     }
 
+    /// When a manifest was used, if that is not recorded yet.
+    pub(super) fn pending(&self, manifest: Digest) -> Option<Timestamp> {
+        let touched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        touched.manifests.get(&manifest).map(|(at, _)| *at)
+    }
+
     pub(super) fn take(&self) -> HashMap<Digest, (Timestamp, Bytes)> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).manifests
     }

@@ -1,5 +1,6 @@
-//! `pullgate cache status|gc|verify|pin|pins|unpin`.
+//! `pullgate cache status|list|rm|gc|verify|pin|pins|unpin`.
 
+mod contents;
 mod pins;
 
 use serde_json::json;
@@ -15,8 +16,16 @@ use crate::runtime::{printable, rounded_size};
 pub(super) enum CacheCommand {
     /// Show cache usage and limits.
     Status(CacheArgs),
+    /// List what is in the cache: manifests and blobs, with the repositories that delivered them.
+    #[command(after_help = contents::LIST_EXAMPLES)]
+    List(contents::ListArgs),
+    /// Remove images, or single manifests and blobs, from the cache; they are fetched again on the next pull. Of an image, all
+    /// platforms go, and the layers that no other image in the cache needs. What is pinned, in use, or of an offline upstream
+    /// stays; then the command exits with 1.
+    #[command(after_help = contents::RM_EXAMPLES)]
+    Rm(contents::RmArgs),
     /// Remove content that is too old, that no manifest names, or that exceeds the low watermark.
-    Gc(CacheArgs),
+    Gc(GcArgs),
     /// Hash all content again and remove what is corrupt; it is fetched again on the next pull. Exits with 2 if any
     /// content was corrupt.
     Verify(CacheArgs),
@@ -41,9 +50,25 @@ pub(super) struct CacheArgs {
     output: Output,
 }
 
+/// Arguments of `cache gc`.
+#[derive(Debug, clap::Args)]
+pub(super) struct GcArgs {
+    /// Remove nothing, and list what would be removed.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    gate: GateArgs,
+    /// The output format.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
 pub(super) fn run(command: &CacheCommand) -> Exit {
     let outcome = match command {
         CacheCommand::Status(args) => status(args),
+        CacheCommand::List(args) => contents::list(args),
+        CacheCommand::Rm(args) => contents::rm(args),
+        CacheCommand::Gc(args) if args.dry_run => contents::forecast(&args.gate, args.output),
         CacheCommand::Gc(args) => gc(args),
         CacheCommand::Verify(args) => verify(args),
         CacheCommand::Pin(args) => pins::pin(args),
@@ -78,7 +103,7 @@ fn status(args: &CacheArgs) -> Result<Exit, CommandError> {
     Ok(Exit::Ok)
 }
 
-fn gc(args: &CacheArgs) -> Result<Exit, CommandError> {
+fn gc(args: &GcArgs) -> Result<Exit, CommandError> {
     let collected: Collected = post(&args.gate, path::CACHE_GC, &json!({}))?;
     match args.output {
         Output::Json => println!("{}", serde_json::to_string(&collected).unwrap_or_default()),

@@ -4,7 +4,10 @@ use clap::Command;
 
 /// The words of a command, and examples of it.
 const EXAMPLES: &[(&[&str], &str)] = &[
-    (&["cache", "gc"], "pullgate cache gc --config pullgate.toml"),
+    (
+        &["cache", "gc"],
+        "pullgate cache gc --config pullgate.toml --dry-run\n  pullgate cache gc --config pullgate.toml",
+    ),
     (&["cache", "pins"], "pullgate cache pins --config pullgate.toml"),
     (
         &["cache", "status"],

@@ -188,7 +188,7 @@ fn lines_are_split_as_a_shell_does() {
     let split = commands("A=1 pullgate check 'x y' > out || echo \"exit code $?\"; b | c # d");
     assert_eq!(split, [vec!["A=1", "pullgate", "check", "x y"], vec!["echo", "exit code $?"], vec!["b"], vec!["c"]]);
     assert_eq!(arguments(&split[0]).unwrap().len(), 3);
-    assert!(misfit("policy check|match --config FILE").is_none() && misfit("cache rm").is_some());
+    assert!(misfit("policy check|match --config FILE").is_none() && misfit("cache remove").is_some());
     assert!(misfit("cache pins --nothing").is_some() && misfit("help COMMAND").is_none());
 }
 

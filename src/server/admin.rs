@@ -8,6 +8,7 @@ mod api;
 mod bundle;
 mod call;
 mod connections;
+mod contents;
 mod error;
 mod exemptions;
 mod family;

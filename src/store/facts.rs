@@ -4,7 +4,7 @@
 //! newest observation wins in any order of arrival. A row with a time more than five minutes in the future loses to any
 //! other row.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -152,6 +152,30 @@ impl FactStore {
         .fetch_all(self.readers())
         .await?;
         rows.iter().map(|row| digest_of(row.try_get(0)?)).collect()
+    }
+
+    /// For each of these digests, in their order, repositories that delivered it, at most `limit`. Goes through all manifests,
+    /// so it is for many at a time.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn repositories_of(&self, digests: &[Digest], limit: u32) -> Result<Vec<Vec<String>>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT digest, name FROM (SELECT digest, name, row_number() OVER (PARTITION BY digest ORDER BY name) AS number \
+             FROM (SELECT digest, host || '/' || repository AS name FROM manifests \
+             WHERE digest IN (SELECT value FROM json_each(?1)) \
+             UNION SELECT digest, host || '/' || repository FROM links \
+             WHERE digest IN (SELECT value FROM json_each(?1)))) WHERE number <= ?2",
+        )
+        .bind(json(digests))
+        .bind(i64::from(limit))
+        .fetch_all(self.readers())
+        .await?;
+        let mut found: HashMap<Digest, Vec<String>> = HashMap::new();
+        for row in &rows {
+            found.entry(digest_of(row.try_get(0)?)?).or_default().push(row.try_get(1)?);
+        }
+        Ok(digests.iter().map(|digest| found.get(digest).cloned().unwrap_or_default()).collect())
     }
 }
 

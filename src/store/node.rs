@@ -269,7 +269,7 @@ impl NewContent {
     }
 }
 
-fn content_of(row: &SqliteRow) -> Result<StoredContent, StoreError> {
+pub(super) fn content_of(row: &SqliteRow) -> Result<StoredContent, StoreError> {
     Ok(StoredContent {
         digest: hash_of(row.try_get(0)?)?,
         size: unsigned(row.try_get(1)?),
@@ -279,11 +279,11 @@ fn content_of(row: &SqliteRow) -> Result<StoredContent, StoreError> {
 }
 
 /// The digest with a stored hash.
-fn hash_of(hash: &[u8]) -> Result<Digest, StoreError> {
+pub(super) fn hash_of(hash: &[u8]) -> Result<Digest, StoreError> {
     Digest::from_bytes(hash).map_err(|_| StoreError::Row("an invalid hash"))
 }
 
 /// Converts a count or a size, which is never negative.
-fn unsigned(value: i64) -> u64 {
+pub(super) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or_default()
 }

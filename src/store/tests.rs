@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
@@ -32,6 +33,10 @@ fn manifest(key: &str, member: Digest) -> Manifest {
 /// The digest that a tag refers to, and the time of the lookup.
 async fn meaning(store: &Store, tag: &Tag) -> Option<(Digest, Timestamp)> {
     store.facts.tag(&name(), tag).await.unwrap().map(|found| (found.digest, found.checked_at))
+}
+
+fn pinned(image: &str, digest: Digest) -> PinnedImage {
+    PinnedImage { image: image.into(), digest, reason: None, by: None, created: at(1) }
 }
 
 #[tokio::test]
@@ -461,6 +466,90 @@ async fn content_is_new_once_and_is_deleted_with_its_references() {
     assert_eq!(store.node.content_totals().await.unwrap(), totals);
 }
 
+#[tokio::test]
+async fn content_is_listed_with_what_names_and_keeps_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let (shared, lone) = (Digest::sha256(b"shared"), Digest::sha256(b"lone"));
+    let image = manifest("config", shared);
+    let text =
+        format!(r#"{{"schemaVersion":2,"config":{{"mediaType":"x","digest":"{shared}","size":1}},"layers":[],"x":1}}"#);
+    let other = Manifest::parse(Bytes::from(text), None).unwrap();
+    let index = manifest("manifests", image.digest);
+    for blob in [shared, lone] {
+        store.node.record(NewContent::blob(blob, 7, at(1))).await.unwrap();
+    }
+    for (manifest, seconds) in [(&index, 4), (&image, 2), (&other, 3)] {
+        store.node.record(NewContent::manifest(manifest, at(seconds))).await.unwrap();
+    }
+    store.node.pin(&pinned("a", index.digest), &[index.digest, image.digest]).await.unwrap();
+    let mut listed = store.node.listed_contents(None, 2).await.unwrap();
+    assert_eq!(listed.len(), 2, "a page");
+    listed.extend(store.node.listed_contents(Some(listed[1].content.digest), 10).await.unwrap());
+    let about = |digest: Digest| {
+        let found = listed.iter().find(|one| one.content.digest == digest).unwrap();
+        (found.content.used_at, found.is_index, found.is_pinned)
+    };
+    assert_eq!(listed.len(), 5);
+    assert_eq!(about(index.digest), (at(4), true, true));
+    assert_eq!(about(image.digest), (at(2), false, true));
+    assert_eq!(about(other.digest), (at(3), false, false));
+    assert_eq!(about(shared), (at(3), false, true), "it was used when a manifest was that names it");
+    assert_eq!(about(lone), (at(1), false, false));
+
+    let digests = |found: Vec<StoredContent>| found.iter().map(|one| one.digest).collect::<HashSet<_>>();
+    let whole = async |digest| digests(store.node.whole(digest).await.unwrap());
+    assert_eq!(
+        whole(index.digest).await,
+        HashSet::from([index.digest, image.digest]),
+        "another manifest needs the blob"
+    );
+    assert_eq!(whole(other.digest).await, HashSet::from([other.digest]));
+    assert_eq!(whole(lone).await, HashSet::from([lone]));
+    assert_eq!(whole(Digest::sha256(b"absent")).await, HashSet::new());
+    assert_eq!(store.node.pins_keeping(&[shared]).await.unwrap(), ["a"]);
+    assert_eq!(store.node.pins_keeping(&[image.digest, index.digest]).await.unwrap(), ["a"]);
+    assert_eq!(store.node.pins_keeping(&[other.digest, lone]).await.unwrap(), Vec::<String>::new());
+    let named = store.node.named_by(image.digest).await.unwrap();
+    assert_eq!(named.iter().map(|one| (one.content.digest, one.names)).collect::<Vec<_>>(), [(shared, 2)]);
+    store.node.forget_contents(&[other.digest]).await.unwrap();
+    assert_eq!(whole(index.digest).await, HashSet::from([index.digest, image.digest, shared]));
+}
+
+#[tokio::test]
+async fn manifests_are_listed_in_the_order_of_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let manifests: Vec<_> = (0..4_u8).map(|n| manifest("config", Digest::sha256(&[n]))).collect();
+    for (manifest, seconds) in manifests.iter().zip([2, 1, 2, 3]) {
+        store.node.record(NewContent::manifest(manifest, at(seconds))).await.unwrap();
+    }
+    store.node.pin(&pinned("a", manifests[3].digest), &[manifests[3].digest]).await.unwrap();
+    let (mut after, mut found) = (None, Vec::new());
+    while let Some((listed, position)) = store.node.manifests_by_use(after, 1).await.unwrap().pop() {
+        found.push(listed.content.digest);
+        after = Some(position);
+    }
+    assert_eq!(found, [1, 0, 2].map(|n: usize| manifests[n].digest), "without those that are pinned");
+}
+
+#[tokio::test]
+async fn the_repositories_of_content_are_those_that_delivered_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let other = ImageName { repository: "library/other".parse().unwrap(), ..name() };
+    let (blob, nothing) = (Digest::sha256(b"blob"), Digest::sha256(b"nothing"));
+    let image = manifest("config", blob);
+    for name in [&name(), &other] {
+        store.facts.record(NewFacts::new(at(1)).link(name, blob, 4, at(1))).await.unwrap();
+    }
+    store.facts.record(NewFacts::new(at(1)).manifest(&name(), &image, at(1))).await.unwrap();
+    let found = store.facts.repositories_of(&[image.digest, nothing, blob], 10).await.unwrap();
+    let (nginx, other) = ("docker.io/library/nginx", "docker.io/library/other");
+    assert_eq!(found, [vec![nginx], vec![], vec![nginx, other]]);
+    assert_eq!(store.facts.repositories_of(&[blob], 1).await.unwrap()[0].len(), 1);
+}
+
 /// Facts can be moved to a shared database only if no statement reads them together with this node's rows.
 #[test]
 fn no_statement_reads_both_facts_and_content_of_this_node() {
@@ -475,7 +564,7 @@ fn no_statement_reads_both_facts_and_content_of_this_node() {
     let reads = |source: &str, table: &str| {
         ["FROM", "INTO", "UPDATE", "JOIN"].iter().any(|word| source.contains(&format!("{word} {table}")))
     };
-    let node = concat!(include_str!("node.rs"), include_str!("pins.rs"));
+    let node = concat!(include_str!("contents.rs"), include_str!("node.rs"), include_str!("pins.rs"));
     for table in ["contents", "content_parts", "pins", "pinned_manifests"] {
         assert!(facts.iter().all(|source| !reads(source, table)), "{table}");
         assert!(reads(node, table), "{table} is another name now");

@@ -22,6 +22,7 @@ mod cache;
 mod commands;
 mod config_check;
 mod content;
+mod contents;
 mod exemptions;
 #[cfg(feature = "gpg")]
 mod gpg;

@@ -61,6 +61,8 @@ impl AdminApi {
             (&Method::GET, path::VERDICTS) => self.verdicts(&request).await,
             (&Method::POST, path::SCAN) => self.scan(&request),
             (&Method::GET, path::CACHE) => respond(self.cache.status().await),
+            (_, path::CACHE_CONTENTS) => super::contents::answer(&self.gate, &self.cache, &request).await,
+            (&Method::GET, path::CACHE_GC) => respond(self.cache.forecast().await),
             (&Method::POST, path::CACHE_GC) => respond(self.cache.collect().await),
             (&Method::POST, path::CACHE_VERIFY) => self.verify(),
             (_, path::CACHE_PINS) => super::pins::answer(&self.gate, &request).await,
@@ -234,13 +236,14 @@ fn unsupported(request: &ApiRequest) -> ApiResponse {
     }
 }
 
-/// The methods of a path of the API; `None` if there is no such path. Calls about exemptions and pins say it themselves.
+/// The methods of a path of the API; `None` if there is no such path. Calls about exemptions, pins and
+/// contents say it themselves.
 fn methods(path: &str) -> Option<&'static str> {
     match path {
         path::IMAGES | path::CHECK | path::VERDICTS | path::CACHE => Some(READING),
         path if path.starts_with(path::JOBS) => Some(READING),
+        path::CACHE_GC => Some("GET, HEAD, POST"),
         path::SCAN
-        | path::CACHE_GC
         | path::CACHE_VERIFY
         | path::PREFETCH
         | path::BUNDLE_ADVISORIES
