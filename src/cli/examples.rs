@@ -57,7 +57,10 @@ const EXAMPLES: &[(&[&str], &str)] = &[
         "pullgate serve --config pullgate.toml\n  PULLGATE__LOG__FORMAT=json pullgate serve --config pullgate.toml",
     ),
     (&["trust", "forget"], "pullgate trust forget docker.io/library/nginx"),
-    (&["trust", "status"], "pullgate trust status --config pullgate.toml\n  pullgate trust status trusted_root.json"),
+    (
+        &["trust", "status"],
+        "pullgate trust status --config pullgate.toml\n  pullgate trust status -o json trusted_root.json",
+    ),
 ];
 
 /// The command line with the examples in its help texts.

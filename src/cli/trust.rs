@@ -8,6 +8,7 @@ mod install;
 mod mirror;
 mod notary;
 mod state;
+mod status;
 
 use std::fs::File;
 use std::io::Read as _;
@@ -18,12 +19,10 @@ use jiff::Timestamp;
 use sigstore_tuf::transport::Repository as _;
 
 use super::Exit;
-use crate::config::Config;
 use crate::oci::Digest;
-use crate::policy::{RootPart, TrustedRoot};
 use crate::runtime::Clock;
 use fetch::MAX_TUF_ROOT;
-use install::{NewRoot, Order, install, read, read_bounded};
+use install::{NewRoot, Order, install, read_bounded};
 use mirror::{HttpMirror, MirrorAccess};
 use state::{SourceRecord, TufState};
 
@@ -42,23 +41,13 @@ const EXAMPLES: &str = "Examples:
 pub(super) enum TrustCommand {
     /// List the trusted roots with their age, their source, their keys and the times of their validity, and the roots of
     /// Docker Content Trust that the gate remembers. Exits with 2 if a trusted root cannot be read or has ended.
-    Status(StatusArgs),
+    Status(status::StatusArgs),
     /// Make a running gate forget the roots and versions of Docker Content Trust that it has verified for a repository, for
     /// example after its notary server was set up anew. Until the next pull, older documents are accepted too.
     Forget(forget::ForgetArgs),
     /// Fetch the current trusted root from a TUF repository, or take it from a file, and install it after checking it.
     #[command(after_help = EXAMPLES)]
     Update(Box<UpdateArgs>),
-}
-
-/// Lists trusted roots.
-#[derive(Args, Debug)]
-pub(super) struct StatusArgs {
-    /// The files; by default, `trust.trusted_roots` of the configuration.
-    files: Vec<PathBuf>,
-    /// The configuration file.
-    #[arg(long, env = "PULLGATE_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
 }
 
 /// Fetches or replaces a trusted root.
@@ -99,15 +88,7 @@ pub(super) struct UpdateArgs {
 pub(super) fn run(command: &TrustCommand) -> Exit {
     let now = Clock::system().now();
     match command {
-        TrustCommand::Status(args) => {
-            if !args.files.is_empty() {
-                return status(&args.files, now);
-            }
-            match super::config::load_without_roots(args.config.as_deref()) {
-                Ok(config) => status_of(&config, now),
-                Err(exit) => exit,
-            }
-        }
+        TrustCommand::Status(args) => status::run(args, now),
         TrustCommand::Forget(args) => forget::run(args),
         TrustCommand::Update(args) => {
             let to = match destination(args) {
@@ -146,57 +127,6 @@ fn destination(args: &UpdateArgs) -> Result<PathBuf, Exit> {
         [only] => Ok(only.clone()),
         files => Err(super::fail(format!("trust.trusted_roots names {} files: choose one with --to", files.len()))),
     }
-}
-
-/// The files of a configuration, and what its gate remembers.
-fn status_of(config: &Config, now: Timestamp) -> Exit {
-    let files: Vec<PathBuf> = config.policy.trusted_roots.iter().map(PathBuf::from).collect();
-    let exit = status(&files, now);
-    match notary::describe_remembered(config, now) {
-        Ok(text) => print!("{text}"),
-        Err(why) => return super::fail(why),
-    }
-    exit
-}
-
-fn status(files: &[PathBuf], now: Timestamp) -> Exit {
-    if files.is_empty() {
-        println!("no trusted root is configured: keyless signatures cannot be verified");
-    }
-    let mut exit = Exit::Ok;
-    for file in files {
-        match read(file).and_then(|root| Ok((root, state::record(&state::folder_of(file))?))) {
-            Ok((root, source)) => {
-                print!("{}", describe(&root, source.as_ref(), now));
-                if root.ended(now).is_some() {
-                    exit = Exit::Denied;
-                }
-            }
-            Err(why) => {
-                println!("{why}");
-                exit = Exit::Denied;
-            }
-        }
-    }
-    exit
-}
-
-/// A root with its source and its keys: one line for each, after one for the root.
-fn describe(root: &TrustedRoot, source: Option<&SourceRecord>, now: Timestamp) -> String {
-    let mut text = format!("{}: {}\n", root.name(), root.describe(now));
-    if let Some(SourceRecord { mirror, checked, root_version, root_expires, .. }) = source {
-        let age = now.duration_since(*checked).as_hours() / 24;
-        text.push_str(&format!(
-            "  fetched from {mirror}, last checked at {checked}, {age} days ago; root {root_version} of the repository \
-             expires at {root_expires}\n"
-        ));
-    }
-    for RootPart { kind, name, from, until } in root.parts() {
-        let time = |time: &Option<Timestamp>| time.map_or("…".to_owned(), |time| time.to_string());
-        let note = if until.is_some_and(|until| until < now) { " (ended)" } else { "" };
-        text.push_str(&format!("  {kind} {name}: {} to {}{note}\n", time(from), time(until)));
-    }
-    text
 }
 
 fn update_from_file(from: &Path, to: &Path, now: Timestamp) -> Result<String, String> {

@@ -100,8 +100,14 @@ async fn a_dry_run_makes_nothing_available() {
     registry.push("library/app", Some("1"), &simple("app"));
     let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
     let file = folder.path().join("app.tar");
-    let done = export(&gate, &file, &[&name("library/app", "1")]).await;
+    let done = export(&gate, &file, &[&name("library/app", "1"), "-o", "json"]).await;
     assert!(done.status.success(), "{}", text(&done));
+    let exported: Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    let image = json!({
+        "image": name("library/app", "1"), "digest": simple("app").root, "manifests": 1, "attached": 0, "notes": []
+    });
+    let bytes = std::fs::metadata(&file).expect("a file").len();
+    assert_eq!(exported, json!({"file": file.display().to_string(), "bytes": bytes, "images": [image]}));
     let again = export(&gate, &file, &[&name("library/app", "1")]).await;
     assert!(text(&again).contains("exists already") && !again.status.success(), "{}", text(&again));
     let gate = offline(&nowhere, &gate, ALLOW_ALL).await;

@@ -271,11 +271,19 @@ async fn assert_first_use_is_shown(gate: &Gate) {
     let state = gate.file("state").display().to_string();
     let lines = format!("state_dir = \"{state}\"\n[policy]\ndir = \"policies\"\n[[upstream]]\nhost = \"docker.io\"\n");
     fs::write(&config, lines).expect("a file");
-    let status = move || {
+    let status = async |format: &'static str| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pullgate"));
-        command.args(["trust", "status", "--config"]).arg(config).output().expect("it runs")
+        command.args(["trust", "status", "-o", format, "--config"]).arg(&config);
+        tokio::task::spawn_blocking(move || command.output().expect("it runs")).await.expect("it ends")
     };
-    let output = tokio::task::spawn_blocking(status).await.expect("it ends");
+    let json: serde_json::Value = serde_json::from_slice(&status("json").await.stdout).expect("JSON");
+    let root = &json["notary_roots"][0];
+    assert_eq!(
+        (&root["version"], &root["first_use"], &json["trusted_roots"]),
+        (&1.into(), &true.into(), &serde_json::json!([]))
+    );
+    assert!(root["repository"].as_str().is_some_and(|name| name.ends_with("/v2/registry.test/library/app")), "{json}");
+    let output = status("table").await;
     let text = text(&output);
     for part in ["/v2/registry.test/library/app: notary root version 1, key ", "ends at 2099", "TRUSTED ON FIRST USE"] {
         assert!(output.status.success() && text.contains(part), "{part}: {text}");

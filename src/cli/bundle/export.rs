@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
+use serde_json::json;
 
 use super::archive::BundleWriter;
 use super::layout::{
@@ -13,9 +14,9 @@ use super::layout::{
 use super::reading::OpenedBundle;
 use crate::advisories::{self, AdvisoryStore};
 use crate::api::{BundledImage, ContentQuery, PlannedImage, PrefetchRequest, path};
-use crate::cli::output::counted;
+use crate::cli::output::{counted, print_json};
 use crate::cli::remote::{ContentClient, progress_bar, run_job};
-use crate::cli::{CommandError, Exit, GateArgs, fail};
+use crate::cli::{CommandError, Exit, GateArgs, Output, fail};
 use crate::oci::{Algorithm, Digest, Hasher, MAX_MANIFEST, Manifest};
 use crate::runtime::{printable, rounded_size};
 
@@ -43,6 +44,9 @@ pub(in crate::cli) struct ExportArgs {
     namespace: String,
     #[command(flatten)]
     gate: GateArgs,
+    /// The output format.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
 }
 
 /// Files that travel with the images.
@@ -88,6 +92,10 @@ pub(super) fn export(args: &ExportArgs) -> Result<Exit, CommandError> {
 }
 
 fn report(args: &ExportArgs, document: &BundleDocument, size: u64) {
+    if args.output == Output::Json {
+        print_json(&as_json(args, document, size));
+        return;
+    }
     for image in &document.images {
         let attached = image.manifests.iter().filter(|manifest| manifest.is_attached).count();
         let platforms = image.manifests.len() - attached;

@@ -1,4 +1,4 @@
-//! The roots of Docker Content Trust that a gate remembers, as text.
+//! The roots of Docker Content Trust that a gate remembers.
 
 use jiff::Timestamp;
 
@@ -7,16 +7,24 @@ use crate::cli::runtime;
 use crate::config::Config;
 use crate::runtime::printable;
 
-/// One line for each root that a gate with this configuration remembers.
+/// The roots that a gate with this configuration remembers.
 ///
 /// # Errors
 /// They cannot be read.
-pub(super) fn describe_remembered(config: &Config, now: Timestamp) -> Result<String, String> {
-    let roots = runtime().map_err(|error| error.to_string())?.block_on(crate::app::notary_roots(config))?;
-    Ok(roots.iter().map(|root| describe(root, now)).collect())
+pub(super) fn remembered(config: &Config) -> Result<Vec<RememberedRoot>, String> {
+    runtime().map_err(|error| error.to_string())?.block_on(crate::app::notary_roots(config))
 }
 
-fn describe(root: &RememberedRoot, now: Timestamp) -> String {
+/// A root as JSON.
+pub(super) fn as_json(root: &RememberedRoot) -> serde_json::Value {
+    let RememberedRoot { repository, first_use, version, keys, expires } = root;
+    serde_json::json!({
+        "repository": repository, "first_use": first_use, "version": version, "keys": keys, "expires": expires
+    })
+}
+
+/// A root as one line.
+pub(super) fn describe(root: &RememberedRoot, now: Timestamp) -> String {
     let RememberedRoot { repository, first_use, version, keys, expires } = root;
     let basis = if *first_use { "TRUSTED ON FIRST USE, nothing else vouches for it" } else { "pinned" };
     let state = match expires {

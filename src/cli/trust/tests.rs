@@ -4,11 +4,16 @@ mod repository;
 
 use sigstore_verify::trust_root::{SIGSTORE_PRODUCTION_TRUSTED_ROOT, SIGSTORE_STAGING_TRUSTED_ROOT};
 
+use super::install::read;
+use super::status::{StatusArgs, describe, status_of};
 use super::*;
+use crate::cli::Output;
+use crate::policy::TrustedRoot;
+use serde_json::Value;
 
 /// The public root with all validity of keys beginning and ending with these years.
 fn root(from: &str, until: &str) -> String {
-    let mut root: serde_json::Value = serde_json::from_str(SIGSTORE_PRODUCTION_TRUSTED_ROOT).unwrap();
+    let mut root: Value = serde_json::from_str(SIGSTORE_PRODUCTION_TRUSTED_ROOT).unwrap();
     let window =
         serde_json::json!({"start": format!("{from}-01-01T00:00:00Z"), "end": format!("{until}-01-01T00:00:00Z")});
     for list in ["tlogs", "ctlogs"] {
@@ -38,9 +43,24 @@ fn roots_are_replaced_by_newer_ones_alone() {
     assert!(update_from_file(&broken, &to, now).unwrap_err().contains("is not a trusted root"));
     assert!(update_from_file(&folder.path().join("absent"), &to, now).is_err());
     assert_eq!(std::fs::read(&to).unwrap(), std::fs::read(&new).unwrap());
-    assert_eq!(status(&[old, new.clone()], now), Exit::Ok);
-    assert_eq!(status(&[new, expired.clone()], now), Exit::Denied);
-    assert_eq!(status(&[broken], now), Exit::Denied);
+    let status = |files: &[&Path]| {
+        let args = StatusArgs {
+            files: files.iter().map(|file| file.to_path_buf()).collect(),
+            config: None,
+            output: Output::Table,
+        };
+        status::run(&args, now)
+    };
+    assert_eq!(status(&[&old, &new]), Exit::Ok);
+    assert_eq!(status(&[&new, &expired]), Exit::Denied);
+    assert_eq!(status(&[&broken]), Exit::Denied);
+    let json = status_of(&[new.clone(), expired.clone(), broken.clone()]).as_json(now);
+    let roots = json["trusted_roots"].as_array().unwrap();
+    assert_eq!((&roots[0]["file"], &roots[0]["error"]), (&new.display().to_string().into(), &Value::Null));
+    assert_eq!((&roots[0]["until"], &roots[0]["ended"]), (&"2030-01-01T00:00:00Z".into(), &Value::Null));
+    assert_eq!(roots[0]["keys"][0]["until"], "2030-01-01T00:00:00Z", "{json}");
+    assert!(roots[1]["ended"].as_str().unwrap().contains("have ended") && roots[1]["source"].is_null(), "{json}");
+    assert!(roots[2]["error"].as_str().unwrap().contains("is not a trusted root"), "{json}");
     let text = describe(&read(&expired).unwrap(), None, now);
     assert!(text.contains("ENDED: all of its keys have ended, the last at 2025-01-01T00:00:00Z"), "{text}");
     assert!(text.contains("(ended)") && text.contains("its file is 0 days old"), "{text}");

@@ -14,6 +14,8 @@ use sigstore_tuf::transport::{FetchFuture, Repository};
 use sigstore_verify::trust_root::{SIGSTORE_PRODUCTION_TRUSTED_ROOT, SIGSTORE_STAGING_TRUSTED_ROOT};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::super::install::read;
+use super::super::status::describe;
 use super::super::*;
 use crate::http_client::tests::ConnectProxy;
 use crate::runtime::Tasks;
