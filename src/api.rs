@@ -20,6 +20,8 @@ mod scan;
 mod security_status;
 mod verdicts;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 pub use crate::cache::{
@@ -118,9 +120,18 @@ pub mod path {
 pub struct Reloaded {
     /// Always `true`.
     pub reloaded: bool,
+    /// The settings of the configuration that have changed and are in use now: `gate.mode`, `upstream docker.io`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
+    /// Whether other rules are in use now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rules_changed: bool,
     /// The settings that differ from those in use because they need a restart: `cache.max_size`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs_restart: Vec<String>,
+    /// What could not be reloaded, so that its previous version stays in use, and why: `policy`, `certificates`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub degraded: BTreeMap<String, String>,
 }
 
 /// The answer of a call that failed.

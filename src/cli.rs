@@ -23,6 +23,7 @@ mod manual;
 /// `pullgate policy check|match|eval`.
 mod policy;
 mod prefetch;
+mod reload;
 mod remote;
 mod sarif;
 mod serve;
@@ -109,6 +110,10 @@ struct Arguments {
 enum Command {
     /// Run the gate.
     Serve(serve::ServeArgs),
+    /// Make a running gate read its configuration, policies and certificates again, as SIGHUP does, and show what has changed
+    /// and what needs a restart. Exits with 78 if a new version is invalid, so that the previous one stays in use.
+    #[command(after_help = reload::EXAMPLES)]
+    Reload(reload::ReloadArgs),
     /// Run a self-contained demo: an upstream with sample images, signatures and advisories, and a gate that enforces
     /// policy on them.
     Demo(demo::DemoArgs),
@@ -219,6 +224,7 @@ pub fn run() -> Exit {
 fn execute(command: Command) -> Exit {
     match command {
         Command::Serve(args) => serve::run(&args),
+        Command::Reload(args) => reload::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Images(args) => images::run(&args),

@@ -320,9 +320,19 @@ fn contents_of_the_cache() {
 
 #[test]
 fn reloads_and_errors() {
-    is_json(&Reloaded { reloaded: true, needs_restart: vec![] }, &json!({"reloaded": true}));
-    let reloaded = Reloaded { reloaded: true, needs_restart: vec!["state_dir".into()] };
-    is_json(&reloaded, &json!({"reloaded": true, "needs_restart": ["state_dir"]}));
+    is_json(&Reloaded { reloaded: true, ..Reloaded::default() }, &json!({"reloaded": true}));
+    let reloaded = Reloaded {
+        reloaded: true,
+        changed: vec!["gate.mode".into()],
+        rules_changed: true,
+        needs_restart: vec!["state_dir".into()],
+        degraded: [("policy".to_owned(), "why".to_owned())].into(),
+    };
+    let json = json!({
+        "reloaded": true, "changed": ["gate.mode"], "rules_changed": true, "needs_restart": ["state_dir"],
+        "degraded": {"policy": "why"}
+    });
+    is_json(&reloaded, &json);
     is_json(&ErrorAnswer { error: "why".into() }, &json!({"error": "why"}));
 }
 

@@ -23,6 +23,8 @@ use crate::upstream::Upstreams;
 
 /// The topic of the configuration in `/readyz`.
 const TOPIC: &str = "configuration";
+/// The topics of what is read from files with every reload.
+const FILES: [&str; 3] = ["certificates", "policy", "trusted roots"];
 /// How often the file is read. It is compared by content, which detects the symlink swaps of a ConfigMap.
 const WATCH_INTERVAL: Duration = Duration::from_secs(30);
 /// How long the content must stay the same, so that a file is not read while it is being written.
@@ -81,11 +83,16 @@ impl Reload {
     /// # Errors
     /// Why the configuration was rejected. Problems of policies and certificates are logged and shown by `/readyz`.
     pub async fn all(&self) -> Result<Reloaded, String> {
+        let parts = &self.0.parts;
+        let rules = parts.rulebook.fingerprint();
         let configuration = self.0.configuration().await;
         let reload = self.clone();
         // A component that panics logs it and keeps its state.
-        let _ = self.0.parts.tasks.spawn_blocking(move || reload.files()).await;
-        configuration
+        let _ = parts.tasks.spawn_blocking(move || reload.files()).await;
+        let mut degraded = parts.readiness.report().degraded;
+        degraded.retain(|part, _| FILES.contains(&&**part));
+        let rules_changed = parts.rulebook.fingerprint() != rules;
+        configuration.map(|reloaded| Reloaded { rules_changed, degraded, ..reloaded })
     }
 
     /// Reloads the policies and certificates that the configuration in use names, and opens the audit file again. A component
@@ -177,14 +184,16 @@ impl ReloadState {
         match self.replace(&used).await {
             Ok(new) => {
                 self.parts.readiness.degraded(TOPIC, None);
+                let mut changed = Vec::new();
                 if let Some(new) = new {
+                    changed = used.live_changes(&new);
                     self.reloads.inc();
-                    tracing::info!("the new configuration is in use");
+                    tracing::info!(changed = changed.join(", "), "the new configuration is in use");
                     *used = new;
                 }
                 let needs_restart = self.started.fixed_changes(&used);
                 self.report(&needs_restart);
-                Ok(Reloaded { reloaded: true, needs_restart })
+                Ok(Reloaded { reloaded: true, changed, needs_restart, ..Reloaded::default() })
             }
             Err(why) => {
                 self.failures.inc();

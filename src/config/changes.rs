@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Config;
-use super::show::inline;
+use super::show::{compared, inline};
 use crate::markup::{Node, Problems, Value, read_toml};
+use crate::upstream;
 
 /// The settings that a running gate takes into use: keys, and tables that end with a dot.
 const LIVE: [&str; 15] = [
@@ -25,24 +26,49 @@ const LIVE: [&str; 15] = [
     "va.ignore_files",
 ];
 /// The settings of certificates. They are live as long as the same listeners use TLS.
-const TLS: &str = "listener.tls.";
+pub(super) const TLS: &str = "listener.tls.";
+const UPSTREAM: &str = "upstream.";
 
 impl Config {
     /// Whether another configuration has the same effect, including the keys and roots that were read from files.
     pub(crate) fn equals(&self, other: &Self) -> bool {
-        self.show() == other.show() && self.policy == other.policy
+        compared(self) == compared(other) && self.policy == other.policy
     }
 
     /// The settings that differ in another configuration, and that a running gate cannot change: `cache.max_size`. Keys in
     /// lists have no position: `listener.address`.
     pub(crate) fn fixed_changes(&self, other: &Self) -> Vec<String> {
+        self.changes(other).into_iter().filter_map(|(key, is_live)| (!is_live).then_some(key)).collect()
+    }
+
+    /// The settings that differ in another configuration, and that a running gate takes into use: `gate.mode`. An upstream is
+    /// one setting: `upstream docker.io`. `trust` stands for keys and roots whose files have the same names.
+    pub(crate) fn live_changes(&self, other: &Self) -> Vec<String> {
+        let live = self.changes(other).into_iter().filter_map(|(key, is_live)| is_live.then_some(key));
+        let mut keys: Vec<String> = live.filter(|key| !key.starts_with(UPSTREAM)).collect();
+        // Only the content of files has changed that settings name.
+        if keys.is_empty() && self.policy != other.policy {
+            keys.push("trust".to_owned());
+        }
+        keys.extend(self.changed_upstreams(other).into_iter().map(|host| format!("upstream {host}")));
+        keys
+    }
+
+    /// The settings that differ, each with whether a running gate takes it into use.
+    fn changes(&self, other: &Self) -> Vec<(String, bool)> {
         let (these, those) = (values(self), values(other));
         let keys: BTreeSet<&String> = these.keys().chain(those.keys()).collect();
-        let tls = (self.addresses_with_tls() == other.addresses_with_tls()).then_some(TLS);
-        let live = || LIVE.into_iter().chain(tls);
-        let is_live = |key: &str| live().any(|live| key == live || live.ends_with('.') && key.starts_with(live));
-        let differing = keys.into_iter().filter(|key| these.get(*key) != those.get(*key) && !is_live(key));
-        differing.cloned().collect()
+        let keeps_tls = self.addresses_with_tls() == other.addresses_with_tls();
+        let differing = keys.into_iter().filter(|key| these.get(*key) != those.get(*key));
+        differing.map(|key| (key.clone(), is_live(key) || keeps_tls && key.starts_with(TLS))).collect()
+    }
+
+    /// The hosts of the upstreams that are in one of the configurations only, or differ.
+    fn changed_upstreams<'a>(&'a self, other: &'a Self) -> BTreeSet<&'a str> {
+        let is_missing = |upstream: &&upstream::Config, other: &Self| !other.upstreams.contains(upstream);
+        let gone = self.upstreams.iter().filter(|upstream| is_missing(upstream, other));
+        let new = other.upstreams.iter().filter(|upstream| is_missing(upstream, self));
+        gone.chain(new).map(|upstream| upstream.host.as_str()).collect()
     }
 
     fn addresses_with_tls(&self) -> Vec<&str> {
@@ -51,12 +77,17 @@ impl Config {
     }
 }
 
-/// All settings of a configuration as text, by key.
+/// Whether a running gate takes a setting into use.
+pub(super) fn is_live(key: &str) -> bool {
+    LIVE.into_iter().any(|live| key == live || live.ends_with('.') && key.starts_with(live))
+}
+
+/// All settings of a configuration as text, by key. They contain secrets.
 fn values(config: &Config) -> BTreeMap<String, Vec<String>> {
     let problems = Problems::default();
     let mut values = BTreeMap::new();
-    // It was written by `show`, so it can be read.
-    if let Some(tree) = read_toml(&config.show(), problems.file("shown"), &problems) {
+    // It was written by `compared`, so it can be read.
+    if let Some(tree) = read_toml(&compared(config), problems.file("shown"), &problems) {
         add(&tree, String::new(), &mut values);
     }
     values

@@ -10,9 +10,18 @@ use crate::upstream::{Auth, Secret};
 use crate::va::{AdapterAuth, ScannerConfig, ScannerKind};
 use crate::{server, upstream, va};
 
-/// Everything but secrets: only their file or variable is known here.
+/// Everything but secrets: of those in files and variables only the place is known here, and those in URLs are left out.
 pub(super) fn show(config: &Config) -> String {
-    let mut out = Text(String::new());
+    write(config, false)
+}
+
+/// The same with the secrets in URLs and variables of scanners, to notice that one has changed. Never for people.
+pub(super) fn compared(config: &Config) -> String {
+    write(config, true)
+}
+
+fn write(config: &Config, with_secrets: bool) -> String {
+    let mut out = Text { text: String::new(), with_secrets };
     out.path("state_dir", &config.state_dir);
     out.line("shutdown_delay", quoted(&format_duration(config.shutdown_delay)));
     out.line("shutdown_grace", quoted(&format_duration(config.shutdown_grace)));
@@ -27,19 +36,33 @@ pub(super) fn show(config: &Config) -> String {
     parts(&mut out, config);
     evidence(&mut out, config);
     config.upstreams.iter().for_each(|one| upstream(&mut out, one));
-    out.0
+    out.text
 }
 
-struct Text(String);
+struct Text {
+    text: String,
+    with_secrets: bool,
+}
 
 impl Text {
     fn section(&mut self, name: &str) {
-        self.0.push_str(&format!("\n{name}\n"));
+        self.text.push_str(&format!("\n{name}\n"));
     }
 
     fn line(&mut self, key: &str, value: impl std::fmt::Display) {
         // Writing to a string does not fail.
-        let _ = writeln!(self.0, "{key} = {value}");
+        let _ = writeln!(self.text, "{key} = {value}");
+    }
+
+    /// What may be a secret, or what is shown instead of it.
+    fn unless_secret(&self, secret: &str, shown: impl FnOnce(&str) -> String) -> String {
+        if self.with_secrets { secret.to_owned() } else { shown(secret) }
+    }
+
+    /// A URL, which may contain a password.
+    fn url(&mut self, key: &str, url: &str) {
+        let shown = self.unless_secret(url, without_password);
+        self.line(key, quoted(&shown));
     }
 
     fn path(&mut self, key: &str, path: &Path) {
@@ -157,7 +180,7 @@ fn parts(out: &mut Text, config: &Config) {
     out.line("keep", config.audit.keep);
     events(out, config);
     out.section("[tracing]");
-    config.tracing.endpoint.iter().for_each(|url| out.line("endpoint", quoted(&without_password(url))));
+    config.tracing.endpoint.iter().for_each(|url| out.url("endpoint", url));
     config.tracing.ca.iter().for_each(|ca| out.path("ca", ca));
 }
 
@@ -166,14 +189,15 @@ fn events(out: &mut Text, config: &Config) {
     out.section("[events]");
     // The path and the query of a URL may contain a secret.
     let origin =
-        |url: &String| url::Url::parse(url).map_or_else(|_| String::new(), |url| url.origin().ascii_serialization());
-    out.line("urls", list(&events.urls.iter().map(origin).collect::<Vec<_>>()));
+        |url: &str| url::Url::parse(url).map_or_else(|_| String::new(), |url| url.origin().ascii_serialization());
+    let urls: Vec<String> = events.urls.iter().map(|url| out.unless_secret(url, origin)).collect();
+    out.line("urls", list(&urls));
     out.line("types", list(&events.types));
     out.line("source", quoted(&events.source));
     events.secret_file.iter().for_each(|file| out.path("secret_file", file));
     events.token_file.iter().for_each(|file| out.path("token_file", file));
     events.ca.iter().for_each(|ca| out.path("ca", ca));
-    events.proxy.iter().for_each(|proxy| out.line("proxy", quoted(&without_password(proxy))));
+    events.proxy.iter().for_each(|proxy| out.url("proxy", proxy));
     out.line("timeout", quoted(&format_duration(events.timeout)));
 }
 
@@ -192,7 +216,7 @@ fn evidence(out: &mut Text, config: &Config) {
     out.section("[trust.revocation]");
     out.line("online", config.revocation.online);
     out.line("private_hosts", list(&config.revocation.private_hosts));
-    config.revocation.proxy.iter().for_each(|proxy| out.line("proxy", quoted(&without_password(proxy))));
+    config.revocation.proxy.iter().for_each(|proxy| out.url("proxy", proxy));
     for (name, node) in &config.authorities {
         out.section(&format!("[trust.authority.{}]", quoted(name)));
         node.members().iter().for_each(|member| out.line(&quoted(&member.key), inline(&member.node)));
@@ -217,7 +241,7 @@ fn evidence(out: &mut Text, config: &Config) {
         ibm.url.iter().for_each(|url| out.line("url", quoted(url)));
         out.line("iam_url", quoted(&ibm.iam_url));
         ibm.account.iter().for_each(|account| out.line("account", quoted(account)));
-        ibm.proxy.iter().for_each(|proxy| out.line("proxy", quoted(&without_password(proxy))));
+        ibm.proxy.iter().for_each(|proxy| out.url("proxy", proxy));
         ibm.ca.iter().for_each(|ca| out.path("ca", ca));
         out.line("ttl", quoted(&format_duration(ibm.report_ttl)));
         out.line("unscanned_ttl", quoted(&format_duration(ibm.unscanned_ttl)));
@@ -236,7 +260,7 @@ fn upstream(out: &mut Text, upstream: &upstream::Config) {
     out.line("offline", upstream.offline);
     upstream.ca.iter().for_each(|ca| out.path("ca", ca));
     out.line("insecure", upstream.insecure);
-    upstream.proxy.iter().for_each(|proxy| out.line("proxy", quoted(&without_password(proxy))));
+    upstream.proxy.iter().for_each(|proxy| out.url("proxy", proxy));
     out.line("realms", list(&upstream.realms));
     upstream.notary.iter().for_each(|url| out.line("notary", quoted(url)));
     upstream_limits(out, upstream);
@@ -273,26 +297,27 @@ fn scanner(out: &mut Text, scanner: &ScannerConfig) {
             out.path("command", &program.command);
             out.line("args", list(&program.args));
             // The values may be secrets.
-            let names: Vec<&str> =
-                program.environment.iter().map(|text| text.split('=').next().unwrap_or_default()).collect();
+            let name = |text: &str| text.split('=').next().unwrap_or_default().to_owned();
+            let names: Vec<String> = program.environment.iter().map(|text| out.unless_secret(text, name)).collect();
             out.line("environment", list(&names));
             out.line("max_memory", quoted(&format_size(program.max_memory)));
             out.line("isolation", quoted(program.isolation.as_str()));
         }
         ScannerKind::Adapter(adapter) => {
-            out.line("url", quoted(&without_password(&adapter.url)));
+            out.url("url", &adapter.url);
             adapter_auth(&adapter.auth).iter().for_each(|text| out.line("auth", text));
             adapter.ca.iter().for_each(|ca| out.path("ca", ca));
             out.line("insecure", adapter.insecure);
-            adapter.proxy.iter().for_each(|proxy| out.line("proxy", quoted(&without_password(proxy))));
+            adapter.proxy.iter().for_each(|proxy| out.url("proxy", proxy));
             let registries = adapter.registries.iter().map(|(host, registry)| {
                 let prefix = registry.prefix.iter().map(|prefix| format!(", prefix = {}", quoted(prefix)));
                 let auth = adapter_auth(&registry.auth).into_iter().map(|text| format!(", auth = {text}"));
-                let url = quoted(&without_password(&registry.url));
+                let url = quoted(&out.unless_secret(&registry.url, without_password));
                 let more = prefix.chain(auth).collect::<String>();
                 format!("{{ host = {}, url = {url}{more} }}", quoted(host.as_str()))
             });
-            out.line("registry", format!("[{}]", registries.collect::<Vec<_>>().join(", ")));
+            let registries = registries.collect::<Vec<_>>().join(", ");
+            out.line("registry", format!("[{registries}]"));
         }
     }
     out.line("timeout", quoted(&format_duration(scanner.timeout)));
@@ -362,9 +387,7 @@ fn database_sources(out: &mut Text, sources: &va::DatabaseSources) {
     }
     out.line("max_download", quoted(&format_size(limits.compressed)));
     out.line("max_size", quoted(&format_size(limits.unpacked)));
-    if let Some(proxy) = proxy {
-        out.line("proxy", quoted(proxy));
-    }
+    proxy.iter().for_each(|proxy| out.url("proxy", proxy));
     if let Some(ca) = ca {
         out.path("ca", ca);
     }

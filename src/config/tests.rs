@@ -47,6 +47,44 @@ fn changes_that_need_a_restart_are_named_by_key() {
     assert_eq!(changes(&format!("{fixed}{MINIMAL}")).join(" "), keys);
 }
 
+/// The same from every folder.
+fn absolute() -> String {
+    MINIMAL.replace("\"p\"", "\"/p\"")
+}
+
+#[test]
+fn changes_that_a_running_gate_takes_into_use_are_named_by_key() {
+    let used = load(&absolute()).unwrap();
+    let changes = |text: &str| used.live_changes(&load(&format!("{text}{}", absolute())).unwrap()).join(", ");
+    assert_eq!(changes(""), "");
+    let more = "state_dir = \"/x\"\n[gate]\nmode = \"audit\"\n[limits]\nmax_connections = 3\n[[upstream]]\nhost = \"x.test\"\n";
+    assert_eq!(changes(more), "gate.mode, limits.max_connections, upstream x.test");
+}
+
+/// What is not shown counts as a change like everything else: a proxy with a new password is another proxy.
+#[test]
+fn changed_secrets_in_urls_are_changes_and_are_not_shown() {
+    let with = |secret: &str| {
+        let text = format!(
+            "[events]\nurls = [\"https://hooks.test/{secret}\"]\nproxy = \"http://u:{secret}@p:1\"\n\
+             [trust.revocation]\nonline = true\nproxy = \"http://u:{secret}@p:1\"\n\
+             [va.database]\nkev = \"https://kev.test/kev.json\"\nproxy = \"http://u:{secret}@p:1\"\n\
+             [[va.scanner]]\nkind = \"trivy\"\ncommand = \"/bin/true\"\nenvironment = [\"TOKEN={secret}\"]\n\
+             [[upstream]]\nhost = \"x.test\"\nproxy = \"http://u:{secret}@p:1\"\n{}",
+            absolute()
+        );
+        load(&text).unwrap()
+    };
+    let (old, new) = (with("hush-1"), with("hush-2"));
+    assert!(!old.show().contains("hush") && !old.to_json().to_string().contains("hush"), "{}", old.show());
+    assert_eq!(old.show(), new.show());
+    assert!(!old.equals(&new) && old.equals(&with("hush-1")));
+    assert_eq!(old.live_changes(&new), ["upstream x.test"]);
+    let fixed =
+        ["events.proxy", "events.urls", "trust.revocation.proxy", "va.database.proxy", "va.scanner.environment"];
+    assert_eq!(old.fixed_changes(&new), fixed);
+}
+
 /// The file of the project documents every key that is read, and what it sets is the default.
 #[test]
 fn the_documented_configuration_is_true() {

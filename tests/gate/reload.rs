@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::commands::pullgate;
 use crate::harness::{ALLOW_ALL, Gate, TestGate, policy};
 use crate::support::{Answer, TestRegistry, raw, request};
 
@@ -74,7 +75,8 @@ async fn upstreams_are_added_and_removed_and_no_old_decision_is_repeated() {
     assert_eq!((on.pull("registry.test").await, on.pull("other.test").await), (200, 403));
     let url = on.registry.listening.url();
     let answer = on.reload(&format!("{}[[upstream]]\nhost = \"other.test\"\nurl = \"{url}\"\n", on.text)).await;
-    assert_eq!((answer.status, answer.json()), (200, serde_json::json!({"reloaded": true})));
+    let changed = serde_json::json!({"reloaded": true, "changed": ["upstream other.test"]});
+    assert_eq!((answer.status, answer.json()), (200, changed));
     assert_eq!((on.pull("registry.test").await, on.pull("other.test").await), (200, 200));
     let answer = on.reload(&on.text.replace("host = \"registry.test\"", "host = \"other.test\"")).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -142,6 +144,54 @@ async fn what_needs_a_restart_is_named_until_it_is_as_it_was() {
     on.gate.stop().await;
 }
 
+/// A password of a proxy is not shown, and is a change like any other.
+#[tokio::test]
+async fn another_password_of_a_proxy_is_taken_into_use() {
+    let on = Reloading::start().await;
+    let with = |password: &str| {
+        let upstream = format!("host = \"registry.test\"\nproxy = \"http://gate:{password}@127.0.0.1:1\"");
+        on.text.replace("host = \"registry.test\"", &upstream)
+    };
+    let changed = serde_json::json!({"reloaded": true, "changed": ["upstream registry.test"]});
+    for password in ["one", "two"] {
+        assert_eq!(on.reload(&with(password)).await.json(), changed, "{password}");
+    }
+    assert_eq!(on.reload(&with("two")).await.json(), serde_json::json!({"reloaded": true}));
+    let metrics = request("GET", &on.gate.admin_url("/metrics"), &[]).await.text();
+    assert!(metrics.contains("pullgate_config_reloads_total 2"), "{metrics}");
+    on.gate.stop().await;
+}
+
+/// The exit code and the output of `pullgate reload`.
+async fn reload_command(on: &Reloading, text: &str, more: &[&str]) -> (Option<i32>, String) {
+    std::fs::write(on.gate.file("pullgate.toml"), text).expect("a file");
+    let output = pullgate(&on.gate, &[&["reload"][..], more].concat()).await;
+    (output.status.code(), crate::commands::text(&output))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_says_what_has_changed_and_what_could_not_be_reloaded() {
+    let on = Reloading::start().await;
+    let same = reload_command(&on, &on.text, &[]).await;
+    assert_eq!(same, (Some(0), "reloaded; nothing has changed\n".to_owned()));
+    let text = format!("{}[gate]\nmode = \"audit\"\n[cache]\nmax_size = \"1GiB\"\n", on.text);
+    let changed = "reloaded\nin use: gate.mode\nin use: other policies\nafter a restart: cache.max_size\n";
+    assert_eq!(reload_command(&on, &text, &[]).await, (Some(0), changed.to_owned()));
+    let (code, json) = reload_command(&on, &text, &["-o", "json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((code, json), (Some(0), serde_json::json!({"reloaded": true, "needs_restart": ["cache.max_size"]})));
+    let (code, shown) = reload_command(&on, &format!("{text}[limits]\nmax_conections = 1\n"), &[]).await;
+    assert!(code == Some(78) && shown.contains("max_conections") && shown.contains("pullgate.toml:"), "{shown}");
+    std::fs::write(on.gate.file("policies/default.yaml"), "kind: Nonsense").expect("a file");
+    let (code, shown) = reload_command(&on, &text, &[]).await;
+    assert!(code == Some(78) && shown.contains("policy: ") && shown.contains("default.yaml"), "{shown}");
+    let config = on.gate.file("pullgate.toml");
+    on.gate.stop().await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pullgate"));
+    let output = command.args(["reload", "--config"]).arg(config).output().expect("it starts");
+    assert_eq!(output.status.code(), Some(1), "no gate runs");
+}
+
 /// Writes a new certificate for `localhost`, and its key, next to the configuration.
 fn write_certificate(folder: &std::path::Path, name: &str) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
@@ -176,7 +226,8 @@ async fn other_certificates_are_served_to_new_connections_and_old_ones_go_on() {
     assert!(answer.status == 422 && answer.text().contains("is not the key"), "{}", answer.text());
     assert!(connect(&on, "first").await.is_ok() && connect(&on, "second").await.is_err());
     let answer = on.reload(&on.text.replace(&tls("first"), &tls("second"))).await;
-    assert_eq!((answer.status, answer.json()), (200, serde_json::json!({"reloaded": true})));
+    let changed = serde_json::json!(["listener.tls.certificate", "listener.tls.key"]);
+    assert_eq!((answer.status, answer.json()), (200, serde_json::json!({"reloaded": true, "changed": changed})));
     assert!(connect(&on, "first").await.is_err() && connect(&on, "second").await.is_ok());
     old.write_all(b"GET /v2/ HTTP/1.1\r\nhost: gate\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::*;
+use crate::config::changes;
 
 const HEAD: &str = "# Configuration reference
 
@@ -27,7 +28,9 @@ text below is from its comments.
 
 - **Environment.** Every setting outside `[[lists]]` can be set by a variable, which overrides the file:
   `PULLGATE__CACHE__MAX_SIZE=50GiB` is `max_size` in `[cache]`. Lists have commas: `PULLGATE__GATE__PLATFORMS=linux/amd64,linux/arm64`.
-- **Changes:** [operating.md](operating.md#signals-and-reloads) says what is reloaded and what needs a restart.
+- **Changes.** The column *in use after* says when a changed setting takes effect: after a *reload* (`pullgate reload`, SIGHUP, or
+  30 s after the file has changed) or after a *restart*. `pullgate reload` names those that wait for a restart.
+  [operating.md](operating.md#what-a-reload-changes) has the details, such as what applies to open connections.
 - `pullgate config check` finds mistakes, and `pullgate config show` prints what applies, with defaults and variables.
 ";
 
@@ -167,6 +170,11 @@ fn is_needed(path: &str) -> bool {
     needed.contains(&path) || path.starts_with("upstream.auth.")
 }
 
+/// When a running gate takes a changed setting into use.
+fn in_use_after(path: &str) -> &'static str {
+    if changes::is_live(path) || path.starts_with(changes::TLS) { "reload" } else { "restart" }
+}
+
 /// A row of a table.
 fn row(setting: &Setting, kind: &str, is_default: bool) -> String {
     let key = setting.path.rsplit('.').next().unwrap();
@@ -174,7 +182,8 @@ fn row(setting: &Setting, kind: &str, is_default: bool) -> String {
         true => format!("`{}`", setting.value),
         false => format!("none; such as `{}`", setting.value),
     };
-    let cells = [format!("`{key}`"), kind.to_owned(), value, setting.text.clone()];
+    let cells =
+        [format!("`{key}`"), kind.to_owned(), value, in_use_after(&setting.path).to_owned(), setting.text.clone()];
     format!("| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "))
 }
 
@@ -202,7 +211,7 @@ fn page() -> String {
         if !section.text.is_empty() && !section.title.is_empty() {
             let _ = write!(page, "{}\n\n", section.text);
         }
-        let _ = write!(page, "| key | type | default | |\n|---|---|---|---|\n{rows}");
+        let _ = write!(page, "| key | type | default | in use after | |\n|---|---|---|---|---|\n{rows}");
     }
     let written: BTreeSet<String> = written.into_iter().map(|(_, path)| path).collect();
     let is_missing = |(path, kind): &(&String, &String)| {

@@ -1,0 +1,58 @@
+//! `pullgate reload`: makes a running gate read its configuration, policies and certificates again.
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+
+use super::output::print_json;
+use super::remote::answer;
+use super::{CommandError, Exit, GateArgs, Output};
+use crate::api::{Reloaded, path};
+use crate::runtime::{printable, printable_lines};
+
+/// Shown below the help text.
+pub(super) const EXAMPLES: &str = "Examples:
+  pullgate reload --config pullgate.toml
+  pullgate config check && pullgate reload -o json | jq .needs_restart";
+
+/// Arguments of `reload`.
+#[derive(Debug, clap::Args)]
+pub(super) struct ReloadArgs {
+    #[command(flatten)]
+    gate: GateArgs,
+    /// The output format.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(super) fn run(args: &ReloadArgs) -> Exit {
+    reload(args).unwrap_or_else(super::fail)
+}
+
+fn reload(args: &ReloadArgs) -> Result<Exit, CommandError> {
+    let reloaded: Reloaded = match answer(&args.gate, Method::POST, path::RELOAD, Bytes::from_static(b"{}"))? {
+        Ok(reloaded) => reloaded,
+        Err((StatusCode::UNPROCESSABLE_ENTITY, why)) => {
+            eprintln!("pullgate: the new configuration is rejected; the previous one stays in use:");
+            eprintln!("{}", printable_lines(&why));
+            return Ok(Exit::Config);
+        }
+        Err((_, why)) => return Err(why.into()),
+    };
+    match args.output {
+        Output::Json => print_json(&reloaded),
+        Output::Table => print!("{}", describe(&reloaded)),
+    }
+    for (part, why) in &reloaded.degraded {
+        eprintln!("pullgate: {}: {}", printable(part), printable_lines(why));
+    }
+    Ok(if reloaded.degraded.is_empty() { Exit::Ok } else { Exit::Config })
+}
+
+fn describe(reloaded: &Reloaded) -> String {
+    let Reloaded { changed, rules_changed, needs_restart, .. } = reloaded;
+    let settings = changed.iter().map(|key| format!("in use: {}\n", printable(key)));
+    let rules = rules_changed.then(|| "in use: other policies\n".to_owned());
+    let later = needs_restart.iter().map(|key| format!("after a restart: {}\n", printable(key)));
+    let lines: String = settings.chain(rules).chain(later).collect();
+    if lines.is_empty() { "reloaded; nothing has changed\n".to_owned() } else { format!("reloaded\n{lines}") }
+}
