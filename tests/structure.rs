@@ -146,6 +146,24 @@ fn has_word(code: &str, text: &str) -> bool {
     code.match_indices(text).any(|(at, _)| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
 }
 
+/// A tag of this version can be released: `deploy/release` requires the section and the versions of the chart.
+#[test]
+fn the_changelog_and_the_chart_have_the_version_of_the_program() {
+    let read = |file: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    let changelog = read("CHANGELOG.md");
+    let dates: Vec<&str> =
+        changelog.lines().filter_map(|line| line.strip_prefix(&format!("## [{version}] - "))).collect();
+    let is_date = |date: &str| {
+        date.split('-').map(str::len).eq([4, 2, 2]) && date.chars().all(|c| c.is_ascii_digit() || c == '-')
+    };
+    assert!(matches!(dates[..], [date] if is_date(date)), "CHANGELOG.md: {dates:?}");
+    let chart = read("deploy/helm/pullgate/Chart.yaml");
+    for line in [format!("version: {version}"), format!("appVersion: \"{version}\"")] {
+        assert!(chart.lines().any(|found| found == line), "Chart.yaml has no line {line}");
+    }
+}
+
 /// Every link between the papers leads to a file, and to a heading of it.
 #[test]
 fn links_in_the_papers_lead_somewhere() {
