@@ -18,12 +18,12 @@ use std::time::Duration;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
+    recvmsg, sendmsg, sockopt::socket_peercred,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
 
-use crate::server::admin::{BoundAdmin, OwnerSocket, SocketFile};
+use crate::server::admin::{BoundAdmin, OwnerSocket, SocketFile, is_permitted};
 use crate::server::{BoundListeners, InheritedSockets, PassedSocket};
 
 /// The name of the socket in the state directory.
@@ -88,15 +88,17 @@ impl Succession {
     pub(super) async fn requested(&self) -> Successor {
         loop {
             match self.socket.accept().await {
-                Ok((mut stream, _)) => match self.offer(&mut stream).await {
-                    Ok(true) => {
-                        // They belong to the other process now.
-                        self.files.iter().for_each(SocketFile::keep);
-                        return Successor(stream);
+                Ok((mut stream, _)) => {
+                    // The other process may serve with them from now on, also if this one is told to stop before it hears
+                    // that. If neither does, the next start removes the files.
+                    self.files.iter().for_each(SocketFile::keep);
+                    match self.offer(&mut stream).await {
+                        Ok(true) => return Successor(stream),
+                        Ok(false) => tracing::warn!("the process that wanted to take over has ended; this one goes on"),
+                        Err(error) => tracing::warn!(%error, "another process cannot take over; this one goes on"),
                     }
-                    Ok(false) => tracing::warn!("the process that wanted to take over has ended; this one goes on"),
-                    Err(error) => tracing::warn!(%error, "another process cannot take over; this one goes on"),
-                },
+                    self.own_files();
+                }
                 Err(error) => {
                     tracing::warn!(%error, "take-over: cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -173,6 +175,7 @@ impl Predecessor {
             }
             Err(error) => return Err(error),
         };
+        check_user(socket_peercred(&stream)?.uid.as_raw())?;
         stream.set_read_timeout(Some(ANSWER))?;
         let received = receive(&stream).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => {
@@ -191,13 +194,14 @@ impl Predecessor {
     /// It does not release the directory in time.
     pub(super) fn take_over(mut self, limit: Duration) -> io::Result<Self> {
         self.0.set_read_timeout(Some(limit))?;
-        self.0.write_all(&[READY])?;
         let mut said = [0];
-        match self.0.read(&mut said) {
+        match self.0.write_all(&[READY]).and_then(|()| self.0.read(&mut said)) {
             Ok(1) if said[0] != RELEASED => Err(io::Error::other("it answered something else")),
             // Without an answer, it was told to stop meanwhile.
             Ok(_) => Ok(self),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(self),
+            Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+                Ok(self)
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 Err(io::Error::new(io::ErrorKind::TimedOut, "it did not release the state directory in time"))
             }
@@ -210,6 +214,16 @@ impl Predecessor {
         // If the other process has ended, nobody waits for this.
         let _ = self.0.write_all(&[SERVING]);
     }
+}
+
+/// Refuses the sockets of a gate that runs as another user, which could not share its state.
+fn check_user(peer: u32) -> io::Result<()> {
+    let own = rustix::process::geteuid().as_raw();
+    if is_permitted(peer, own) {
+        return Ok(());
+    }
+    let why = format!("it runs as user {peer}, and this process as user {own}; run both as the same user");
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
 fn receive(stream: &BlockingUnixStream) -> io::Result<Vec<PassedSocket>> {

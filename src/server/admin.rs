@@ -41,7 +41,7 @@ pub use self::family::ApiFamily;
 use self::access::AdminAccess;
 use self::connections::{AdminConnections, ConnectionPlace, pause};
 use self::ready::ReadyFormat;
-pub use self::socket::{OwnerSocket, SocketFile};
+pub use self::socket::{OwnerSocket, SocketFile, is_permitted};
 use super::sockets::{ADMIN, InheritedSockets, PassedSocket, admin_label};
 use super::transport::stream::WriteStall;
 use super::transport::{Body, connection};

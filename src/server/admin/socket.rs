@@ -110,7 +110,8 @@ impl Drop for OwnerSocket {
     }
 }
 
-fn is_permitted(uid: u32, owner: u32) -> bool {
+/// Whether a process of this user may use a socket of the owner: the same user and root.
+pub fn is_permitted(uid: u32, owner: u32) -> bool {
     uid == owner || uid == 0
 }
 
