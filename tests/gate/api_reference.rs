@@ -1,9 +1,12 @@
-//! docs/api.md is compared with the calls that a gate answers.
+//! docs/api.md is compared with what a gate answers: the endpoints of the registry and the calls of the admin API.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::harness::{ALLOW_ALL, TestGate};
-use crate::support::{TestRegistry, request};
+use pullgate::oci::{Endpoint, Route};
+
+use crate::harness::{ALLOW_ALL, Gate, HOST, TestGate};
+use crate::pull::simple;
+use crate::support::{Answer, TestRegistry, request};
 
 const PAGE: &str = include_str!("../../docs/api.md");
 const TOKEN: &str = "a token of the test";
@@ -68,4 +71,88 @@ async fn documented_calls_are_those_of_the_admin_api() {
         assert!(PAGE.contains(&format!("| `GET {path}` |")), "{path}");
         assert_eq!(request("GET", &gate.admin_url(path), &[]).await.status, 200, "{path}");
     }
+}
+
+/// The endpoints of the registry in the table, with their statuses.
+fn documented_endpoints() -> BTreeMap<String, Vec<u16>> {
+    let rows = PAGE.lines().filter_map(|line| line.strip_prefix("| `GET ")?.split_once("` | "));
+    let statuses = |text: &str| {
+        let text = text.split(':').next().expect("statuses before the colon");
+        text.split([' ', ',']).filter_map(|word| word.parse().ok()).collect::<Vec<u16>>()
+    };
+    rows.filter(|(path, _)| path.starts_with("/v2/")).map(|(path, text)| (path.to_owned(), statuses(text))).collect()
+}
+
+/// The name of an endpoint. A new one does not compile until it is here, and then must be documented.
+fn kind(route: &Route) -> &'static str {
+    match route.endpoint {
+        None => "version",
+        Some(Endpoint::Blob { .. }) => "blob",
+        Some(Endpoint::Manifest { .. }) => "manifest",
+        Some(Endpoint::Referrers { .. }) => "referrers",
+        Some(Endpoint::Tags { .. }) => "tags",
+    }
+}
+
+/// The rows of the table of headers that are `in` these responses.
+fn documented_headers(place: &str) -> Vec<&'static str> {
+    let rows = PAGE.split("| header | in | meaning |").nth(1).and_then(|rest| rest.split("\n\n").next());
+    let rows = rows.expect("a table").lines().map(|line| line.trim_matches('|').split('|').map(str::trim));
+    let found =
+        rows.filter_map(|mut cells| Some((cells.next()?, cells.next()?))).filter(|(_, place_of)| *place_of == place);
+    found.map(|(name, _)| name.trim_matches('`')).collect()
+}
+
+async fn ask(gate: &Gate, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let answer = request(method, &gate.any_url(path), headers).await;
+    for name in documented_headers("every response") {
+        assert!(answer.header(&name.to_lowercase()).is_some(), "{method} {path} has no {name}");
+    }
+    answer
+}
+
+#[tokio::test]
+async fn documented_endpoints_are_those_of_the_registry() {
+    let registry = TestRegistry::start().await;
+    let image = simple("documented");
+    registry.push("library/app", Some("1"), &image);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    let documented = documented_endpoints();
+    let kinds: BTreeSet<&str> = documented
+        .keys()
+        .map(|path| {
+            let (blob, name) = (image.layers[0].to_string(), format!("{HOST}/library/app"));
+            let path = path.replace("NAME", &name).replace("REFERENCE", "1").replace("DIGEST", &blob);
+            kind(&Route::parse(&path, None).unwrap_or_else(|error| panic!("{path}: {error}")))
+        })
+        .collect();
+    assert_eq!(kinds, BTreeSet::from(["blob", "manifest", "referrers", "tags", "version"]));
+    assert_eq!(documented_headers("manifests and blobs"), ["Docker-Content-Digest", "Warning"]);
+    for (path, statuses) in &documented {
+        let is_blob = path.contains("/blobs/");
+        let digest = if is_blob { image.layers[0] } else { image.root }.to_string();
+        let path = path.replace("NAME", &format!("{HOST}/library/app")).replace("DIGEST", &digest);
+        for path in [path.replace("REFERENCE", "1"), path.replace("REFERENCE", &digest)] {
+            let got = ask(&gate, "GET", &path, &[]).await;
+            assert_eq!(got.status, 200, "{path}: {}", got.text());
+            assert_eq!(ask(&gate, "HEAD", &path, &[]).await.status, 200, "{path}");
+            let part = ask(&gate, "GET", &path, &[("range", "bytes=0-3")]).await.status;
+            assert_eq!(
+                [200, part].iter().copied().collect::<BTreeSet<_>>(),
+                statuses.iter().copied().collect(),
+                "{path}"
+            );
+            if path.contains("/manifests/") || is_blob {
+                assert_eq!(got.header("docker-content-digest"), Some(&*digest), "{path}");
+                let same = ask(&gate, "GET", &path, &[("if-none-match", got.header("etag").expect("an ETag"))]).await;
+                assert_eq!(same.status, 304, "{path}");
+            }
+            for method in ["POST", "PUT", "PATCH", "DELETE"] {
+                assert_eq!(ask(&gate, method, &path, &[]).await.status, 405, "{method} {path}");
+            }
+        }
+    }
+    let unknown = ask(&gate, "GET", &format!("/v2/{HOST}/library/app/uploads/"), &[]).await;
+    assert_eq!(unknown.status, 404, "no other path is an endpoint");
 }
