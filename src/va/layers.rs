@@ -1,11 +1,13 @@
 //! What the bytes of layers say. Each layer is read once, for all images and repositories that contain it, and what was
 //! read is kept for ever.
 
-use jiff::SignedDuration;
-use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::cache::{BlobFinding, BlobReader, CacheError};
 use crate::inventory::{self, LayerInventory, LayerLimits, LayerReading};
@@ -16,6 +18,8 @@ use crate::store::{FactStore, Memo};
 
 /// How long the reading of a layer that took too long is kept. After that, it is read again.
 const RETRY: SignedDuration = SignedDuration::from_hours(24);
+/// For how many layers it waits to be stored what they are unpacked to.
+const MAX_PENDING: usize = 4096;
 
 /// What one layer says.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -51,17 +55,54 @@ impl KnownLayer {
 #[derive(Clone)]
 pub(super) struct LayerReadings {
     readings: Arc<Memo<BlobFinding<KnownLayer>>>,
-    store: FactStore,
+    unpacked: UnpackedLayers,
     clock: Clock,
     /// The directory for temporary files.
     scratch: PathBuf,
+}
+
+/// Stores what layers are unpacked to. What cannot be stored is stored later: the layer is not read again. Cheap to clone.
+#[derive(Clone)]
+struct UnpackedLayers {
+    store: FactStore,
+    pending: Arc<Mutex<HashMap<Digest, Digest>>>,
+}
+
+impl UnpackedLayers {
+    async fn record(&self, layer: Digest, diff_id: Digest, now: Timestamp) {
+        {
+            let mut pending = self.pending();
+            if pending.len() < MAX_PENDING {
+                pending.insert(layer, diff_id);
+            }
+        }
+        self.record_pending(now).await;
+    }
+
+    /// Stores what could not be stored before.
+    async fn record_pending(&self, now: Timestamp) {
+        let mut waiting: Vec<(Digest, Digest)> = self.pending().drain().collect();
+        while let Some((layer, diff_id)) = waiting.pop() {
+            if let Err(error) = self.store.record_unpacked(layer, diff_id, now).await {
+                tracing::warn!(%error, %layer, "what a layer is unpacked to cannot be stored; it is stored later");
+                waiting.push((layer, diff_id));
+                self.pending().extend(waiting);
+                return;
+            }
+        }
+    }
+
+    fn pending(&self) -> MutexGuard<'_, HashMap<Digest, Digest>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl LayerReadings {
     /// `scratch` is the directory in which large files of a layer are kept while they are examined.
     pub(super) fn new(scratch: PathBuf, store: &FactStore, clock: &Clock, tasks: &Tasks) -> Self {
         let readings = Memo::new("layer-6", store.clone(), clock.clone(), tasks.clone());
-        Self { readings: Arc::new(readings), store: store.clone(), clock: clock.clone(), scratch }
+        let unpacked = UnpackedLayers { store: store.clone(), pending: Arc::default() };
+        Self { readings: Arc::new(readings), unpacked, clock: clock.clone(), scratch }
     }
 
     /// What a layer says. It is read through the cache, following a download that is under way, so that the pull finds
@@ -76,7 +117,8 @@ impl LayerReadings {
         algorithm: Algorithm,
     ) -> Result<KnownLayer, CacheError> {
         let (reader, blob, clock, scratch) = (reader.clone(), layer.clone(), self.clock.clone(), self.scratch.clone());
-        let store = self.store.clone();
+        let unpacked = self.unpacked.clone();
+        unpacked.record_pending(clock.now()).await;
         let gather = || async move {
             let (digest, limits) = (blob.digest, LayerLimits::of(blob.size));
             let again = scratch.clone();
@@ -102,9 +144,8 @@ impl LayerReadings {
             // The author of an image chooses the algorithm of its own `diff_ids`; layers are compared by one.
             if algorithm == Algorithm::Sha256
                 && let Ok(KnownLayer { diff_id: Some(diff_id), ended_early: false, .. }) = &layer
-                && let Err(error) = store.record_unpacked(digest, *diff_id, clock.now()).await
             {
-                tracing::warn!(%error, layer = %digest, "what a layer is unpacked to cannot be stored");
+                unpacked.record(digest, *diff_id, clock.now()).await;
             }
             KnownLayer::observed(layer, ended_early, &clock)
         };
@@ -114,4 +155,29 @@ impl LayerReadings {
 
 fn key(layer: &Descriptor, algorithm: Algorithm) -> Arc<str> {
     format!("{} {}", layer.digest, algorithm.name()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn what_cannot_be_stored_is_stored_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        let unpacked = UnpackedLayers { store: store.facts.clone(), pending: Arc::default() };
+        let now = Timestamp::UNIX_EPOCH;
+        let digests = [b"a", b"b"].map(|layer| Digest::sha256(layer));
+        let diff_id = Digest::sha256(b"unpacked");
+        store.forbid_writing(true).await;
+        for layer in digests {
+            unpacked.record(layer, diff_id, now).await;
+        }
+        assert!(store.facts.unpacked_alike(&digests).await.unwrap().is_empty());
+        store.forbid_writing(false).await;
+        unpacked.record_pending(now).await;
+        assert_eq!(store.facts.unpacked_alike(&digests).await.unwrap(), digests.map(|layer| (layer, diff_id)).into());
+        assert!(unpacked.pending().is_empty());
+    }
 }
