@@ -226,7 +226,7 @@ async fn many_verdicts_that_change_are_each_reported_once_and_the_hottest_first(
     let ids: std::collections::BTreeSet<_> =
         log.of("verdict.changed").iter().map(|event| event["id"].to_string()).collect();
     assert_eq!((ids.len(), log.of("verdict.changed").len()), (IMAGES, IMAGES), "each is reported once");
-    for tag in ["v0", &hottest] {
+    for tag in ["v0", &*hottest] {
         assert_eq!(gate.get(&format!("/team/app/manifests/{tag}")).await.status, 403);
     }
     let changed = pullgate(&gate, &["images", "--changed"]).await;
