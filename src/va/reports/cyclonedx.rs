@@ -94,15 +94,16 @@ struct BomReader<'a> {
 impl BomReader<'_> {
     fn findings(&self, vulnerability: &BomVulnerability) -> Vec<ReportFinding> {
         let issue = vulnerability.issue();
+        let stated = vulnerability.updated();
         let affects: Vec<&Affected> = vulnerability.affects.iter().flatten().collect();
         if affects.is_empty() {
-            return vec![ReportFinding { issue, ignored: false }];
+            return vec![ReportFinding { stated, ..ReportFinding::new(issue) }];
         }
         let in_package = |affected: &Affected| {
             let package = self.package(vulnerability, affected);
             let unaffected = package.installed.as_deref().is_some_and(|installed| affected.spares(installed));
             let issue = Issue { packages: vec![package], ..issue.clone() };
-            (!unaffected).then_some(ReportFinding { issue, ignored: false })
+            (!unaffected).then_some(ReportFinding { stated, ..ReportFinding::new(issue) })
         };
         affects.into_iter().filter_map(in_package).collect()
     }

@@ -143,9 +143,16 @@ pub(super) struct ReportFinding {
     pub(super) issue: Issue,
     /// Whether the scanner was told to ignore the issue, which says nothing about the image.
     pub(super) ignored: bool,
+    /// When it was stated that the image is not affected, if not with the report. It is [`Timestamp::MIN`] for a VEX
+    /// statement that a scanner applied, whose time is not known: any statement to the contrary is later.
+    pub(super) stated: Option<Timestamp>,
 }
 
 impl ReportFinding {
+    pub(super) fn new(issue: Issue) -> Self {
+        Self { issue, ignored: false, stated: None }
+    }
+
     fn purl(&self) -> Option<&Purl> {
         self.issue.packages.first()?.purl.as_ref()
     }

@@ -117,6 +117,6 @@ impl HarborVulnerability {
             references: details::references(self.links.entries().cloned()),
             ..Issue::new(self.id, IssueKind::Vulnerability, severity(self.severity.as_deref()))
         };
-        Ok(ReportFinding { issue, ignored: false })
+        Ok(ReportFinding::new(issue))
     }
 }

@@ -179,7 +179,7 @@ impl Index {
         let findings = findings.map(|(at, finding)| Issue {
             first_seen: at,
             published: finding.issue.published.and_then(|published| known_time(published, self.read_at)),
-            ..self.with_statements(finding, &names, honour_ignores)
+            ..self.with_statements(finding, &names, self.stated(finding, at), honour_ignores)
         });
         let built: Option<Vec<_>> = base.iter().map(|dated| dated.assessment()?.data_of).collect();
         let database_built = built.and_then(|built| built.into_iter().min());
@@ -260,12 +260,13 @@ impl Index {
             return None;
         }
         let stated = |issue: &Issue| -> Vec<Issue> {
-            let finding = |packages| ReportFinding { issue: Issue { packages, ..issue.clone() }, ignored: false };
+            let finding = |packages| ReportFinding::new(Issue { packages, ..issue.clone() });
             let findings: Vec<_> = match &issue.packages[..] {
                 [] => vec![finding(Vec::new())],
                 packages => packages.iter().map(|package| finding(vec![package.clone()])).collect(),
             };
-            issues(findings.iter().map(|finding| self.with_statements(finding, image, false)))
+            // What that source exempts is somebody's decision, such as an exemption in IBM's registry.
+            issues(findings.iter().map(|finding| self.with_statements(finding, image, None, false)))
         };
         let changed: Vec<_> = issues_found
             .iter()
@@ -274,15 +275,32 @@ impl Index {
         (changed != issues_found).then_some(changed)
     }
 
-    /// The issue of a finding, exempt if the latest statement about it says so.
-    fn with_statements(&self, finding: &ReportFinding, image: &ImageDigests<'_>, honour_ignores: bool) -> Issue {
+    /// When a report made at this time said that its image is not affected. A time that is not known is the earliest.
+    fn stated(&self, finding: &ReportFinding, at: Option<Timestamp>) -> Option<Timestamp> {
+        let stated = finding.stated.map_or(at, |stated| known_time(stated, self.read_at));
+        Some(stated.unwrap_or(Timestamp::MIN))
+    }
+
+    /// The issue of a finding, exempt if the latest statement about it says so. What the report itself says is a statement
+    /// too, made at the time `stated`; `None` if no statement takes it back.
+    fn with_statements(
+        &self,
+        finding: &ReportFinding,
+        image: &ImageDigests<'_>,
+        stated: Option<Timestamp>,
+        honour_ignores: bool,
+    ) -> Issue {
         let issue = &finding.issue;
         let names = issue.aliases.iter().chain([&issue.id]);
         let about = names.filter_map(|name| self.statements.get(&name.to_ascii_lowercase())).flatten();
         let about = about.filter(|statement| statement.is_about(finding, image));
         let latest = about.max_by_key(|statement| statement.precedence());
-        let by_report = issue.exempt || (honour_ignores && finding.ignored);
-        let exempt = by_report || latest.is_some_and(|statement| statement.suppresses);
+        let takes_back = |statement: &Arc<VexStatement>| {
+            !statement.suppresses && stated.is_some_and(|stated| (stated, false) < statement.precedence())
+        };
+        let by_report = issue.exempt && !latest.is_some_and(takes_back);
+        let is_ignored = honour_ignores && finding.ignored;
+        let exempt = by_report || is_ignored || latest.is_some_and(|statement| statement.suppresses);
         Issue { exempt, ..issue.clone() }
     }
 }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::document::{
     InvalidReport, NamedImage, ReportFile, VexStatement, digest_of, read, some, text_or_nothing, time,
 };
+use crate::oci::Digest;
 use crate::policy::Purl;
 
 /// The defined justifications for why an image is not affected (specification, "Status Justifications").
@@ -21,25 +22,34 @@ const JUSTIFICATIONS: [&str; 5] = [
 
 /// Parses the statements. A product that is an image must be named by digest; its subcomponents are packages in it. A
 /// product that is a package means that package in any image.
+///
+/// A statement that takes an exemption back must not be lost because a part of it cannot be read. What is unknown about it
+/// then counts as everything: it is about the image as a whole, or about any image.
 pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     let vex: Vex = read(bytes)?;
     let mut document = ReportFile::default();
     for claim in &vex.statements {
         let ids = claim.ids();
         let (Some(id), Some(suppresses)) = (ids.first(), claim.suppresses()) else {
-            let why = "a statement without a vulnerability, a known status or a justification has no effect";
+            let why = "a statement without a vulnerability or a justification has no effect";
             document.notes.push(why.into());
             continue;
         };
         let at = moment(&vex, claim, suppresses);
+        let mut state = |(images, packages)| {
+            document.statements.push(VexStatement { ids: ids.clone(), images, packages, at, suppresses });
+        };
+        let effect = if suppresses { "has no effect" } else { "ends earlier exemptions in any image" };
         if claim.products.iter().flatten().next().is_none() {
-            document.notes.push(format!("the statement on {id} names no product and has no effect"));
+            if !suppresses {
+                state(Default::default());
+            }
+            document.notes.push(format!("the statement on {id} names no product and {effect}"));
         }
         for product in claim.products.iter().flatten() {
             match product.scope() {
-                Some((images, packages)) => {
-                    document.statements.push(VexStatement { ids: ids.clone(), images, packages, at, suppresses });
-                }
+                Some(scope) => state(scope),
+                None if !suppresses => state(product.widest_scope()),
                 None => document
                     .notes
                     .push(format!("the statement on {id} names neither an image by digest nor a package by purl")),
@@ -98,8 +108,8 @@ impl VexClaim {
                 Some(word) => JUSTIFICATIONS.contains(&&*word).then_some(true),
                 None => some(self.impact_statement.clone()).map(|_| true),
             },
-            "affected" | "under_investigation" => Some(false),
-            _ => None,
+            // A status that is not known may be a misspelt `affected`.
+            _ => Some(false),
         }
     }
 }
@@ -149,18 +159,48 @@ impl Product {
         hashes.map(digest).collect()
     }
 
+    /// The digest of an image that has no package URL: in `name@sha256:…`, or one of its hashes.
+    fn digest(&self) -> Option<Digest> {
+        let has_purl = self.identifiers.as_ref().is_some_and(|identifiers| identifiers.purl.is_some());
+        if has_purl || self.id.as_deref().is_some_and(|id| id.starts_with("pkg:")) {
+            return None;
+        }
+        let hashes = self.hashes();
+        let of_id = self.id.as_deref().and_then(digest_of);
+        let digest = of_id.or_else(|| hashes.iter().find_map(|hash| hash.parse().ok()))?;
+        let named = digest.to_string();
+        hashes.iter().all(|hash| !contradicts(&named, hash)).then_some(digest)
+    }
+
+    /// The image that the product is, if it is one and is named by digest.
+    fn image(&self) -> Option<NamedImage> {
+        match self.purl() {
+            Some(purl) => Some(NamedImage { digest: purl.image()?, of_platform: purl.is_of_platform() }),
+            None => Some(NamedImage { digest: self.digest()?, of_platform: false }),
+        }
+    }
+
+    /// The packages in it; `None` if one cannot be identified.
+    fn parts(&self) -> Option<Vec<Purl>> {
+        self.subcomponents.iter().flatten().map(|part| part.purl().filter(|purl| !purl.is_image())).collect()
+    }
+
     /// The images and the packages in them; `None` if the product or a part of it cannot be identified.
     fn scope(&self) -> Option<(Vec<NamedImage>, Vec<Purl>)> {
-        let purl = self.purl()?;
-        let parts: Option<Vec<Purl>> = self.subcomponents.iter().flatten().map(Self::purl).collect();
-        match (purl.is_image(), parts?) {
-            (true, parts) => {
-                Some((vec![NamedImage { digest: purl.image()?, of_platform: purl.is_of_platform() }], parts))
-            }
-            (false, parts) if parts.is_empty() => Some((Vec::new(), vec![purl])),
+        let parts = self.parts()?;
+        match self.purl().filter(|purl| !purl.is_image()) {
+            None => Some((vec![self.image()?], parts)),
+            Some(package) if parts.is_empty() => Some((Vec::new(), vec![package])),
             // Reports do not state which package contains which.
-            (false, _) => None,
+            Some(_) => None,
         }
+    }
+
+    /// The images and the packages that a statement may be about, if [`Self::scope`] does not say it.
+    fn widest_scope(&self) -> (Vec<NamedImage>, Vec<Purl>) {
+        let package = self.purl().filter(|purl| !purl.is_image());
+        let packages = package.map_or_else(|| self.parts().unwrap_or_default(), |package| vec![package]);
+        (self.image().into_iter().collect(), packages)
     }
 }
 

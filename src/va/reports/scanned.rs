@@ -58,7 +58,7 @@ impl ReportTarget {
     fn report(&self, assessment: ScannerReport) -> Report {
         let ScannerReport { source, generated_at, incomplete, data_of, findings, packages, system } = assessment;
         let known = |at: Timestamp| known_time(at, self.now);
-        let issue = |ReportFinding { issue, ignored }: ReportFinding| Issue {
+        let issue = |ReportFinding { issue, ignored, .. }: ReportFinding| Issue {
             exempt: issue.exempt || (self.honour_ignores && ignored),
             published: issue.published.and_then(known),
             ..issue

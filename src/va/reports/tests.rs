@@ -95,6 +95,7 @@ fn lines(report: &Report) -> Vec<String> {
 
 mod kinds;
 mod packages;
+mod statements;
 
 #[test]
 fn trivy() {

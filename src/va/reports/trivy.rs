@@ -3,6 +3,7 @@
 mod os;
 mod vulnerability;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::details::Lenient;
@@ -242,7 +243,7 @@ fn configuration(
         title: one_line(text),
         ..Issue::new(id, IssueKind::Configuration, severity(word))
     };
-    ReportFinding { issue, ignored }
+    ReportFinding { ignored, ..ReportFinding::new(issue) }
 }
 
 /// A finding that `.trivyignore`, a Rego policy or VEX removed from the report (`--show-suppressed`). Without that
@@ -274,7 +275,10 @@ impl Modified {
         let exempt = matches!(self.status.as_deref(), Some("not_affected" | "fixed"));
         let ignored = self.status.as_deref() == Some("ignored");
         Ok(finding.map(|mut finding| {
-            finding.issue.exempt |= exempt;
+            if exempt && !finding.issue.exempt {
+                finding.issue.exempt = true;
+                finding.stated = Some(Timestamp::MIN);
+            }
             finding.ignored |= ignored;
             finding
         }))

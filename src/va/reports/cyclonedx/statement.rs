@@ -4,7 +4,7 @@ use super::BomReader;
 use super::affected::Affected;
 use super::vulnerability::BomVulnerability;
 use crate::policy::Purl;
-use crate::va::reports::document::{NamedImage, VexStatement, time};
+use crate::va::reports::document::{NamedImage, VexStatement};
 
 /// The subject of a statement.
 #[derive(Default)]
@@ -13,6 +13,8 @@ struct StatementScope {
     subject: bool,
     images: Vec<NamedImage>,
     packages: Vec<Purl>,
+    /// Whether it names something else, which cannot be identified.
+    unknown: bool,
 }
 
 impl BomReader<'_> {
@@ -22,8 +24,8 @@ impl BomReader<'_> {
         let id = vulnerability.name();
         let mut ids = vulnerability.aliases();
         ids.push(id.to_owned());
-        let at = vulnerability.analysis.as_ref().and_then(|a| time(a.last_updated.as_deref())).or(self.at);
-        let parts = self.parts(self.scope(vulnerability, suppresses));
+        let at = vulnerability.updated().or(self.at);
+        let parts = self.parts(self.scope(vulnerability, suppresses), suppresses);
         if parts.is_empty() {
             return Err(format!(
                 "the statement on {id} names neither an image by digest nor a package by purl, \
@@ -55,19 +57,28 @@ impl BomReader<'_> {
         match Purl::parse(component.unwrap_or(&reference)) {
             Some(purl) if purl.is_image() && affected.is_about(purl.version().into_iter(), suppresses) => {
                 let of_platform = purl.is_of_platform();
-                scope.images.extend(purl.image().map(|digest| NamedImage { digest, of_platform }));
+                let image = purl.image().map(|digest| NamedImage { digest, of_platform });
+                scope.unknown |= image.is_none();
+                scope.images.extend(image);
             }
             Some(purl) if !purl.is_image() => scope.packages.extend(affected.narrow(&purl, suppresses)),
-            _ => {}
+            _ => scope.unknown = true,
         }
     }
 
     /// The images and the packages of each statement. A statement with only packages applies to any image only if the
     /// document has no subject and the statement names no image.
-    fn parts(&self, scope: StatementScope) -> Vec<(Vec<NamedImage>, Vec<Purl>)> {
+    ///
+    /// A statement that takes an exemption back must not be lost because what it is about cannot be identified: it is then
+    /// about its subject as a whole, or about the packages in any image, or about any image.
+    fn parts(&self, scope: StatementScope, suppresses: bool) -> Vec<(Vec<NamedImage>, Vec<Purl>)> {
         let subject = self.subject_images();
         let mut parts = Vec::new();
-        if !scope.packages.is_empty() && (!subject.is_empty() || (self.subject.is_none() && scope.images.is_empty())) {
+        if !suppresses && (scope.unknown || scope.subject && subject.is_empty()) {
+            parts.push((subject.clone(), Vec::new()));
+        }
+        let is_of_any = !suppresses || self.subject.is_none() && scope.images.is_empty();
+        if !scope.packages.is_empty() && (!subject.is_empty() || is_of_any) {
             parts.push((subject.clone(), scope.packages));
         }
         if !scope.images.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::policy::{CvssScore, Issue, IssueKind, Severity, is_cve};
@@ -216,6 +217,8 @@ impl GrypeMatch {
                 ..issue.clone()
             }
         };
-        names.into_iter().map(|id| ReportFinding { issue: named(id), ignored }).collect()
+        // Grype states no time of a VEX statement that it applied.
+        let stated = exempt.then_some(Timestamp::MIN);
+        names.into_iter().map(|id| ReportFinding { issue: named(id), ignored, stated }).collect()
     }
 }

@@ -1,0 +1,127 @@
+//! VEX statements that take an exemption back, from the report itself and from other files.
+
+use super::*;
+
+const EARLY: &str = "2026-01-15T00:00:00Z";
+const LATE: &str = "2026-03-20T00:00:00Z";
+
+/// An OpenVEX statement on CVE-2024-0002, made at a time.
+fn stated(at: &str, mut statement: Value) -> String {
+    statement["timestamp"] = at.into();
+    open_vex(&statement)
+}
+
+fn image(digit: char) -> Value {
+    json!({"@id": format!("pkg:oci/app@{}", digest(digit))})
+}
+
+/// What a report says itself is a statement too, made at its time or that of its analysis.
+#[test]
+fn a_later_statement_takes_back_what_a_report_says() {
+    let mut bom = value(VDR);
+    bom["metadata"]["timestamp"] = "2026-03-01T00:00:00Z".into();
+    bom["vulnerabilities"] =
+        json!([{"id": "CVE-2024-0002", "analysis": {"state": "not_affected"}}, {"id": "CVE-2024-0099"}]);
+    let mut old_analysis = bom.clone();
+    old_analysis["vulnerabilities"][0]["analysis"]["lastUpdated"] = "2026-01-01T00:00:00Z".into();
+    let found = json!({"VulnerabilityID": "CVE-2024-0002", "PkgName": "libc6", "Severity": "HIGH"});
+    let with = |key: &str, finding: Value| {
+        let mut trivy = value(TRIVY_CLEAN);
+        trivy["CreatedAt"] = "2026-03-01T00:00:00Z".into();
+        trivy["Results"][0][key] = json!([finding]);
+        trivy
+    };
+    let by_distribution = with("Vulnerabilities", {
+        let mut found = found.clone();
+        found["Status"] = "not_affected".into();
+        found
+    });
+    let by_vex = with(
+        "ExperimentalModifiedFindings",
+        json!({"Type": "vulnerability", "Status": "not_affected", "Finding": found}),
+    );
+    let affected = |at| stated(at, json!({"products": [image(CONFIG)], "status": "affected"}));
+    for (name, report, at, exempt) in [
+        ("analysis", &bom, None, true),
+        ("analysis", &bom, Some(EARLY), true),
+        ("analysis", &bom, Some(LATE), false),
+        ("old analysis", &old_analysis, None, true),
+        ("old analysis", &old_analysis, Some(EARLY), false),
+        ("distribution", &by_distribution, None, true),
+        ("distribution", &by_distribution, Some(EARLY), true),
+        ("distribution", &by_distribution, Some(LATE), false),
+        // When that statement was made is not known.
+        ("VEX in Trivy", &by_vex, None, true),
+        ("VEX in Trivy", &by_vex, Some(EARLY), false),
+    ] {
+        let mut files = vec![report.to_string()];
+        files.extend(at.map(affected));
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        assert_eq!(find(&lookup(&files), "CVE-2024-0002").exempt, exempt, "{name} {at:?}");
+    }
+    let exploitable = vex(None, LATE, "exploitable", &[&format!("pkg:oci/x@{}", digest(CONFIG))]);
+    assert!(!find(&lookup(&[&bom.to_string(), &exploitable]), "CVE-2024-0002").exempt);
+}
+
+/// A statement that takes an exemption back is not lost because a part of it cannot be read.
+#[test]
+fn what_a_withdrawal_is_about_is_read_widely() {
+    let exempting = stated(EARLY, json!({"products": [image(CONFIG)], "status": "fixed"}));
+    let package = json!({"@id": "pkg:deb/debian/libc6", "subcomponents": [{"@id": "pkg:generic/x"}]});
+    let in_image = |part: &str| {
+        let mut product = image(CONFIG);
+        product["subcomponents"] = json!([{"@id": part}]);
+        product
+    };
+    for (products, status, is_exempt) in [
+        (json!([{"@id": "pkg:oci/app"}]), "affected", false),
+        (json!([{"@id": "registry.example.com/team/app:1.0"}]), "affected", false),
+        (json!([]), "affected", false),
+        (json!(null), "under_investigation", false),
+        (json!([in_image("libc6")]), "affected", false),
+        (json!([package]), "affected", false),
+        (json!([image(CONFIG)]), "Affected", false),
+        (json!([{"@id": format!("r.io/app@{}", digest(CONFIG))}]), "affected", false),
+        // What is identified is about nothing else.
+        (json!([image(OTHER)]), "affected", true),
+        (json!([{"@id": format!("r.io/app@{}", digest(OTHER))}]), "affected", true),
+        (json!([{"@id": "pkg:deb/debian/zlib1g"}]), "affected", true),
+        (json!([in_image("pkg:deb/debian/zlib1g")]), "affected", true),
+        // This takes nothing back, although it has no justification.
+        (json!([image(CONFIG)]), "not_affected", true),
+    ] {
+        let other = stated(LATE, json!({"products": products, "status": status}));
+        let exempt = find(&lookup(&[TRIVY, &exempting, &other]), "CVE-2024-0002").exempt;
+        assert_eq!(exempt, is_exempt, "{other}");
+        let earlier = stated("2026-01-01T00:00:00Z", json!({"products": products, "status": status}));
+        assert!(find(&lookup(&[TRIVY, &exempting, &earlier]), "CVE-2024-0002").exempt, "an earlier one: {earlier}");
+    }
+    for (product, affects, is_exempt) in [
+        (None, &["unknown"][..], false),
+        (None, &["pkg:oci/app"], false),
+        (None, &[], false),
+        (Some("registry.example.com/team/app:1.0"), &["product"], false),
+        (Some("registry.example.com/team/app:1.0"), &["pkg:deb/debian/libc6"], false),
+        (Some("registry.example.com/team/app:1.0"), &["pkg:deb/debian/zlib1g"], true),
+    ] {
+        let other = vex(product, LATE, "exploitable", affects);
+        assert_eq!(find(&lookup(&[TRIVY, &exempting, &other]), "CVE-2024-0002").exempt, is_exempt, "{other}");
+    }
+}
+
+/// A digest says which image is meant, also outside a package URL.
+#[test]
+fn images_are_named_by_digests_of_all_kinds() {
+    let hex = |digit: char| digit.to_string().repeat(64);
+    for (product, exempt) in [
+        (json!({"@id": format!("r.io/app@{}", digest(CONFIG))}), true),
+        (json!({"@id": format!("r.io/app@{}", digest(OTHER))}), false),
+        (json!({"@id": "x", "hashes": {"sha-256": hex(CONFIG)}}), true),
+        (json!({"@id": "x", "hashes": {"sha-256": hex(OTHER)}}), false),
+        (json!({"@id": format!("r.io/app@{}", digest(CONFIG)), "hashes": {"sha-256": hex(OTHER)}}), false),
+        (json!({"@id": "pkg:oci/app", "hashes": {"sha-256": hex(CONFIG)}}), false),
+    ] {
+        let statement = stated(EARLY, json!({"products": [product], "status": "fixed"}));
+        assert_eq!(find(&lookup(&[TRIVY, &statement]), "CVE-2024-0002").exempt, exempt, "{statement}");
+    }
+}
