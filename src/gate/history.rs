@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use crate::oci::{Digest, ImageName};
-use crate::policy::{ImageHistory, Observed, VaEvidence, VaFindings, VaRule};
+use crate::policy::{ImageHistory, Observed, SeenIssues, VaEvidence, VaFindings, VaRule};
 use crate::runtime::Clock;
 use crate::scope::Scope;
 use crate::store::{ImageTimes, StoreError, VerdictStore};
@@ -55,22 +55,23 @@ impl Histories {
         unremembered: Unremembered,
     ) -> Result<ImageHistory, StoreError> {
         let now = self.clock.now();
-        let (mut first_seen, mut names) = (BTreeMap::new(), BTreeSet::new());
+        let (mut first_seen, mut names) = (SeenIssues::default(), BTreeSet::new());
         for (image, evidence) in images(digest, findings) {
             let VaEvidence::Report(report) = &evidence.value else { continue };
-            names.extend(report.issues.iter().flat_map(|issue| std::iter::once(&issue.id).chain(&issue.aliases)));
-            let issues: Vec<&str> = report.issues.iter().map(|issue| &*issue.id).collect();
+            // A database may rename an issue, which is not a new one then.
+            let aliases = report.issues.iter().flat_map(|issue| issue.names().skip(1));
+            let mut known = BTreeSet::new();
+            let all = report.issues.iter().map(|issue| &*issue.id).chain(aliases);
+            let issues: Vec<&str> = all.filter(|name| known.insert(*name)).collect();
+            names.extend(known);
             let times = match unremembered {
                 Unremembered::Remember => self.store.issue_times(image, issues.into_iter(), now).await?,
                 Unremembered::Suppose => or_now(self.store.known_issues(image).await?, &issues, now),
             };
-            for (issue, at) in times {
-                // Of several images of an index, the first one counts.
-                let first = first_seen.entry(issue).or_insert(at);
-                *first = at.min(*first);
-            }
+            // Of several images of an index, the first one counts.
+            first_seen.extend(times);
         }
-        let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
+        let names: Vec<&str> = names.into_iter().collect();
         let (ImageTimes { known_since, admitted_since }, seen_in_repository) = match unremembered {
             Unremembered::Remember => (
                 self.store.image_times(name, digest, scope, now).await?,
@@ -81,6 +82,7 @@ impl Histories {
                 or_now(self.store.known_in_repository(name, &names).await?, &names, now),
             ),
         };
+        let seen_in_repository = seen_in_repository.into_iter().collect();
         Ok(ImageHistory { known_since: Some(known_since), admitted_since, first_seen, seen_in_repository })
     }
 }

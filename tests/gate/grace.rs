@@ -62,6 +62,31 @@ async fn a_grace_from_the_first_sight_is_that_of_the_repository() {
     assert_eq!(pull(&gate, "team/other", "1").await.status, 200, "another repository");
 }
 
+/// A database that renames an issue does not make it a new one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_admitted_grace_does_not_begin_anew_with_another_name() {
+    let registry = TestRegistry::start().await;
+    let clock = Clock::manual("2026-01-10T00:00:00Z".parse().expect("a time"));
+    let made = made(&registry, "{severity: high, admittedGrace: 20s}", &clock);
+    let image = simple("app");
+    registry.push("team/app", Some("1"), &image);
+    report(&made, image.root, &[]);
+    let gate = made.start().await;
+    assert_eq!(pull(&gate, "team/app", "1").await.status, 200);
+    let found = vulnerability("GHSA-aaaa-bbbb-cccc", "");
+    let mut renamed = vulnerability("CVE-2026-77", "");
+    renamed["VendorIDs"] = json!(["GHSA-aaaa-bbbb-cccc"]);
+    let mut made = gate.stop().await;
+    for (issue, wait, status) in [(&found, 1, 200), (&found, 20, 403), (&renamed, 1, 403)] {
+        report(&made, image.root, std::slice::from_ref(issue));
+        clock.advance(SignedDuration::from_secs(wait));
+        let gate = made.start().await;
+        let answer = pull(&gate, "team/app", "1").await;
+        assert_eq!(answer.status, status, "{issue}: {}", answer.text());
+        made = gate.stop().await;
+    }
+}
+
 /// An image that is served only because it was admitted before is never served without a warning, whichever grace ended
 /// before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

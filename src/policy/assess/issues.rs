@@ -120,16 +120,22 @@ impl Weighing<'_> {
     /// malware: one of a package may be older than the malware in it. What a rule always blocks, it does not ignore.
     fn exempt_until(&self, issue: &Issue) -> Option<Timestamp> {
         let now = self.context.now;
-        let exemptions = if self.is_always_blocked(issue) { self.context.exemptions } else { &self.exemptions };
         if issue.is_malicious() && self.rule.malicious == Behaviour::Deny && !self.rule.is_ibm() {
-            let alone = |id| Issue {
-                packages: issue.packages.clone(),
-                ..Issue::new(id, IssueKind::Vulnerability, issue.severity)
-            };
-            let ends = issue.malware_ids().map(|id| exemptions.cover_named_until(&alone(id), now));
+            let ends = issue.malware_ids().map(|id| self.malware_exempt_until(issue, id));
             return ends.collect::<Option<Vec<_>>>()?.into_iter().min();
         }
-        if issue.exempt { Some(Timestamp::MAX) } else { exemptions.cover_until(issue, now) }
+        if issue.exempt { Some(Timestamp::MAX) } else { self.exemptions_of(issue).cover_until(issue, now) }
+    }
+
+    fn exemptions_of(&self, issue: &Issue) -> &VaExemptions {
+        if self.is_always_blocked(issue) { self.context.exemptions } else { &self.exemptions }
+    }
+
+    /// Until when one of the identifiers of malware is exempt.
+    fn malware_exempt_until(&self, issue: &Issue, id: &str) -> Option<Timestamp> {
+        let alone =
+            Issue { packages: issue.packages.clone(), ..Issue::new(id, IssueKind::Vulnerability, issue.severity) };
+        self.exemptions_of(issue).cover_named_until(&alone, self.context.now)
     }
 
     /// What becomes of an issue unless it is exempt.
@@ -219,7 +225,8 @@ impl Weighing<'_> {
         let are = if issues.len() == 1 { "is" } else { "are" };
         match cause {
             Cause::Malicious => {
-                format!("malicious: {worst} is malware; remove the package, or exempt the identifier")
+                let exempt = self.still_to_exempt(issues).join(" and ");
+                format!("malicious: {worst} is malware; remove the package, or exempt {exempt}")
             }
             Cause::AlwaysBlock => {
                 format!("alwaysBlock: {count} that the policy always denies ({worst}); {release}")
@@ -244,6 +251,19 @@ impl Weighing<'_> {
                 self.ended(issues)
             ),
         }
+    }
+
+    /// The identifiers of malware that are not exempt. All of them must be.
+    fn still_to_exempt<'a>(&self, issues: &[&'a Issue]) -> Vec<&'a str> {
+        let mut open: Vec<&str> = Vec::new();
+        for issue in issues {
+            for id in issue.malware_ids().filter(|id| !open.contains(id)).collect::<Vec<_>>() {
+                if self.malware_exempt_until(issue, id).is_none() {
+                    open.push(id);
+                }
+            }
+        }
+        open
     }
 
     /// Whose severity counts, if the rule says so.
@@ -279,15 +299,18 @@ impl Weighing<'_> {
 
 /// When an issue was first seen: in the image, or in any other image of its repository, which may be an earlier build.
 pub(super) fn first_seen(issue: &Issue, context: &AssessmentContext<'_>) -> Option<Timestamp> {
-    let names = std::iter::once(&issue.id).chain(&issue.aliases);
-    let seen = names.filter_map(|name| context.history.seen_in_repository.get(name).copied());
-    seen.filter_map(|seen| past(Some(seen), context)).chain(found_in_image(issue, context)).min()
+    let in_repository = context.history.seen_in_repository.first(issue, |at| is_past(*at, context));
+    [in_repository, found_in_image(issue, context)].into_iter().flatten().min()
 }
 
 /// When an issue was first found in the image: the earlier of what the gate and what the reports say.
 fn found_in_image(issue: &Issue, context: &AssessmentContext<'_>) -> Option<Timestamp> {
-    let own = context.history.first_seen.get(&issue.id).copied();
-    [past(own, context), past(issue.first_seen, context)].into_iter().flatten().min()
+    let own = context.history.first_seen.first(issue, |at| is_past(*at, context));
+    [own, past(issue.first_seen, context)].into_iter().flatten().min()
+}
+
+fn is_past(at: Timestamp, context: &AssessmentContext<'_>) -> bool {
+    known_time(at, context.now).is_some()
 }
 
 /// A time, if it is not in the future.
