@@ -6,6 +6,8 @@
 //! whole reference. Each pattern is tried as written and with `:*` appended. Hosts are compared without regard to case.
 //! For each literal run of the pattern, matching takes linear time in the length of the text. There is no backtracking.
 
+use std::borrow::Cow;
+
 use crate::oci::Host;
 
 /// The maximum length of a pattern, in bytes. This is more than enough for a repository, a host and a digest.
@@ -32,7 +34,10 @@ enum Parts {
 
 impl Pattern {
     /// Compiles a pattern. Every text is a valid pattern.
+    ///
+    /// A name with a tag and a digest means the digest: it says what the image is, and clients ask for the digest alone.
     pub(super) fn new(text: &str) -> Self {
+        let text = &*without_tag(text);
         let literals = text.bytes().filter(|&c| c != b'*').count();
         match text.split_once('/') {
             None => Self { text: text.into(), parts: Parts::Whole(Globs::new(text)), literals },
@@ -71,6 +76,16 @@ impl Pattern {
     /// The specificity of the pattern: the number of its bytes that are not `*` (Portieris, `FindImagePolicy`).
     pub(super) fn literals(&self) -> usize {
         self.literals
+    }
+}
+
+/// The name without its tag, if it also has a digest.
+fn without_tag(text: &str) -> Cow<'_, str> {
+    let Some((name, digest)) = text.split_once('@').filter(|_| !text.contains('*')) else { return text.into() };
+    let path = name.find('/').map_or(0, |at| at + 1);
+    match name[path..].find(':') {
+        Some(tag) => format!("{}@{digest}", &name[..path + tag]).into(),
+        None => text.into(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `Exemption` documents of `pullgate.io/v1`. Every unknown key is an error.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -25,8 +25,14 @@ pub(super) fn all(objects: &[ExemptionObject<'_>], context: &Context<'_>) -> Exe
 
 fn of_documents(objects: &[ExemptionObject<'_>], now: Option<Timestamp>) -> Vec<ExemptionRecord> {
     let mut known: HashMap<Arc<str>, &str> = HashMap::new();
+    let mut names = HashSet::new();
     let mut records = Vec::new();
     for object in objects {
+        if !names.insert(object.name) {
+            let message =
+                format!("two documents are called Exemption/{}: a cluster keeps only one of them", object.name);
+            object.spec.warn(message, "give each a name of its own");
+        }
         let Some(record) = record(object, now) else { continue };
         if let Some(first) = known.insert(record.id.clone(), object.name) {
             object.spec.error_hint(format!("exempts the same as Exemption/{first}"), "remove one of them");

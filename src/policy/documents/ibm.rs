@@ -108,6 +108,7 @@ struct IbmVa<'a> {
 impl<'a> Checks<'a> {
     fn read(fields: &Fields<'a>, policy: &PolicyObject<'_>) -> Self {
         policy_keys(fields, policy.dialect);
+        switched_off(fields);
         let keeps_tags = fields.flag("mutateImage") == Some(false) && policy.dialect == Dialect::Portieris;
         Self {
             keeps_tags,
@@ -198,10 +199,6 @@ impl<'a> IbmTrust<'a> {
             .inspect(|secret| secret.only(&["name"]))
             .filter_map(|secret| secret.required("name"))
             .collect();
-        if enabled.is_none() && (!secrets.is_empty() || server.is_some()) {
-            let message = "trust without enabled checks nothing, whatever else it says";
-            fields.warn(message, "write enabled: true, or enabled: false");
-        }
         (enabled == Some(true)).then_some(Self { server, secrets })
     }
 
@@ -241,6 +238,40 @@ fn signer(secret: &str, namespace: Option<&str>, context: &Context<'_>) -> Resul
     let name = String::from_utf8(value("name")?.clone()).map_err(|_| why(format!("secret {secret:?}: not text")))?;
     let key = material::signer_key(value("publicKey")?).map_err(|what| why(format!("secret {secret:?}: {what}")))?;
     Ok(Signer { name: name.trim().to_owned(), key, validity: KeyValidity::default() })
+}
+
+/// Warns of each check that is written and that nothing turns on: its author may think that it is in force.
+fn switched_off(policy: &Fields<'_>) {
+    let advisor = policy.members().iter().find(|member| member.key == "vulnerability");
+    let advisor = advisor.map(|member| member.node.members()).unwrap_or_default();
+    for (members, check, switch) in [
+        (policy.members(), "trust", "enabled"),
+        (policy.members(), "va", "enabled"),
+        (policy.members(), "simple", "requirements"),
+        (policy.members(), "vulnerability", "ICCRVA"),
+        (advisor, "ICCRVA", "enabled"),
+    ] {
+        for member in members.iter().filter(|member| member.key == check) {
+            let is_off = match &member.node.value {
+                Value::Null => true,
+                // An empty list is reported where it is read.
+                Value::Map(_) if switch == "requirements" => false,
+                // ICCRVA without a value is reported by itself.
+                Value::Map(_) => {
+                    member.node.find(switch).is_none_or(|node| node.value == Value::Null && switch == "enabled")
+                }
+                _ => false,
+            };
+            if is_off {
+                let message = format!("{check} without {switch} checks nothing, whatever else it says");
+                let hint = match switch {
+                    "enabled" => "write enabled: true, or enabled: false".to_owned(),
+                    _ => format!("write {switch}, or remove {check}"),
+                };
+                policy.problems.warn(member.at, message, hint);
+            }
+        }
+    }
 }
 
 fn va<'a>(policy: &Fields<'a>) -> Option<IbmVa<'a>> {

@@ -73,7 +73,7 @@ impl IgnoreFile<'_> {
         }
         let records = ExemptionRecord::of_identifier(&ExemptionScope::EVERYTHING, id, None);
         let explained = |records: Vec<ExemptionRecord>| {
-            records.into_iter().map(|record| record.explained(None, comment)).collect::<Result<Vec<_>, _>>()
+            records.into_iter().map(|record| record.commented(comment)).collect::<Result<Vec<_>, _>>()
         };
         match records.and_then(explained) {
             Ok(records) => records.into_iter().map(|record| self.dated(record, expires)).collect(),
@@ -129,7 +129,7 @@ impl IgnoreFile<'_> {
         let combinations = packages.iter().flat_map(|package| paths.iter().map(move |path| (package, path)));
         let record = |(package, path): (&Option<ExemptPackage>, &Option<PathPattern>)| {
             let record = ExemptionRecord::new(ExemptionScope::EVERYTHING, kind, Some(id), package.clone())?;
-            let record = record.explained(None, entry.text("statement"))?;
+            let record = record.commented(entry.text("statement"))?;
             Ok(self.dated(path.iter().fold(record, |record, path| record.at_path(path.clone())), expires))
         };
         let records = combinations.map(record).collect::<Result<Vec<_>, InvalidExemption>>();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::markup::{Fields, Member, Node, Place, ProblemSeverity, Problems, Value};
+use crate::oci::ImageReference;
 use crate::policy::authority::{Authority, KeyValidity};
 use crate::policy::distinct::distinct;
 use crate::policy::pattern::MAX_PATTERN;
@@ -142,8 +143,8 @@ pub(super) fn open_host(name: &str, at: Place, problems: &Problems, severity: Pr
     }
 }
 
-/// Reports a name with characters that no image reference has, so that the entry is never used.
-fn never_matches(name: &str, at: Place, problems: &Problems, severity: ProblemSeverity) {
+/// Reports a name that no image reference has, so that the entry is never used.
+pub(super) fn never_matches(name: &str, at: Place, problems: &Problems, severity: ProblemSeverity) {
     let why = if name.contains("://") {
         "it has a scheme; a name begins with the host"
     } else if name.chars().any(|c| c.is_whitespace() || c.is_control()) {
@@ -152,10 +153,40 @@ fn never_matches(name: &str, at: Place, problems: &Problems, severity: ProblemSe
         "it has characters that no image reference has; the only wildcard is *"
     } else if repository(name).bytes().any(|c| c.is_ascii_uppercase()) {
         "a repository is lower case"
+    } else if is_host(name) {
+        let hint = format!("write {name}/* for all of that host");
+        let message = format!("{name:?} can match nothing: it is a host alone");
+        problems.report(severity, at, message, Some(hint));
+        return;
+    } else if !can_be_an_image(name) {
+        "it is not the name of an image: HOST/REPOSITORY:TAG or HOST/REPOSITORY@sha256:DIGEST"
     } else {
         return;
     };
     problems.report(severity, at, format!("{name:?} can match nothing: {why}"), None);
+}
+
+/// Whether this is a host without a repository, which names an image on Docker Hub that does not exist.
+fn is_host(name: &str) -> bool {
+    let host = name.split([':', '@']).next().unwrap_or_default();
+    !name.contains(['/', '*']) && (host.contains('.') || host == "localhost")
+}
+
+/// Whether some image can have a name that matches: one with something in the place of each `*`.
+fn can_be_an_image(name: &str) -> bool {
+    // Addresses and digests in which something is left out.
+    if name.starts_with('[') && name.contains('*') || name.split_once('@').is_some_and(|(_, rest)| rest.contains('*')) {
+        return true;
+    }
+    // The first component may also be that of a repository on Docker Hub. Hosts are compared without regard to case.
+    let name = match name.split_once('/') {
+        Some((first, rest)) => format!("{}/{rest}", first.to_ascii_lowercase()),
+        None if name.contains('*') => name.to_ascii_lowercase(),
+        None => name.to_owned(),
+    };
+    let is_image = |text: &str| text.parse::<ImageReference>().is_ok();
+    let last = || name.rsplit_once('*').map(|(start, end)| format!("{}1:1{end}", start.replace('*', "1")));
+    is_image(&name.replace('*', "1")) || last().is_some_and(|text| is_image(&text))
 }
 
 /// The part between the host and the tag or digest.

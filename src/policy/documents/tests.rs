@@ -391,12 +391,76 @@ fn names_that_reach_too_far_or_nowhere() {
         ("*icr.io/a", "write *.icr.io"),
         ("https://icr.io/*", "can match nothing"),
         ("icr.io/Foo", "lower case"),
+        ("icr.io", "it is a host alone"),
+        ("icr.io:5000", "it is a host alone"),
+        ("localhost", "it is a host alone"),
+        ("icr.io/ns/", "it is not the name of an image"),
+        ("icr.io//a", "it is not the name of an image"),
+        ("icr.io/a:", "it is not the name of an image"),
+        ("/a", "it is not the name of an image"),
+        ("^icr.io/.*$", "it is not the name of an image"),
+        ("icr.io/(a|b)", "it is not the name of an image"),
+        ("icr.io/a,icr.io/b", "it is not the name of an image"),
+        ("icr.io/a@sha256:abc", "it is not the name of an image"),
+        ("Nginx", "it is not the name of an image"),
     ] {
         let text = policy("cise", &format!("{{name: '{name}'}}"));
         assert!(parse(&[&text]).rules.is_some() && said(&text).contains(expected), "{}", said(&text));
+        let native = policy("pullgate", &format!("{{name: '{name}'}}"));
+        let is_harmless = expected == "write *.icr.io";
+        assert_eq!(parse(&[&native]).rules.is_some(), is_harmless, "{}", said(&native));
     }
-    for name in ["*", "*.icr.io/armada/*", "registry*.bluemix.net/*", "nginx", "a.io:5000/b:V1"] {
+    let digest = "sha256:".to_owned() + &"a".repeat(64);
+    let (by_digest, with_tag) = (format!("icr.io/a@{digest}"), format!("icr.io/a:v1@{digest}"));
+    for name in [
+        "*",
+        "*.icr.io/armada/*",
+        "registry*.bluemix.net/*",
+        "nginx",
+        "nginx:1.27",
+        "library/nginx*",
+        "a.io:5000/b:V1",
+        "a.io:*/b",
+        "*/*:v*",
+        "*:latest",
+        "icr.io/ns/*@sha256:*",
+        "icr.io/*-",
+        "ICR.io/a",
+        &by_digest,
+        &with_tag,
+    ] {
         assert_eq!(said(&policy("cise", &format!("{{name: '{name}', policy: {{}}}}"))), "", "{name}");
+    }
+    // Clients ask for the digest alone.
+    let with_tag = policy("cise", &format!("{{name: '{with_tag}', policy: {{va: {{enabled: true}}}}}}, {{name: '*'}}"));
+    assert!(rule(&parse(&[&with_tag]), &by_digest, "").is_some_and(|rule| rule.va.is_some()));
+    assert!(rule(&parse(&[&with_tag]), "icr.io/a:v1", "").is_none());
+}
+
+/// In the IBM dialects a check that nothing turns on is none, as upstream. Its author is told.
+#[test]
+fn checks_that_are_off_are_reported() {
+    for (dialect, checks, expected) in [
+        ("cise", "{va: }", "va without enabled checks nothing"),
+        ("cise", "{va: {}}", "va without enabled checks nothing"),
+        ("cise", "{va: {enabled: }}", "va without enabled checks nothing"),
+        ("cise", "{trust: }", "trust without enabled checks nothing"),
+        ("cise", "{trust: {}}", "trust without enabled checks nothing"),
+        ("portieris", "{trust: {signerSecrets: [{name: a}]}}", "trust without enabled checks nothing"),
+        ("portieris", "{vulnerability: }", "vulnerability without ICCRVA checks nothing"),
+        ("portieris", "{vulnerability: {}}", "vulnerability without ICCRVA checks nothing"),
+        ("portieris", "{vulnerability: {ICCRVA: }}", "ICCRVA without enabled checks nothing"),
+        ("portieris", "{vulnerability: {ICCRVA: {account: x}}}", "ICCRVA without enabled checks nothing"),
+        ("portieris", "{simple: }", "simple without requirements checks nothing"),
+        ("portieris", "{simple: {}}", "simple without requirements checks nothing"),
+    ] {
+        let text = policy(dialect, &format!("{{name: '*', policy: {checks}}}"));
+        let parsed = parse(&[&text]);
+        let off: Vec<_> = parsed.problems.iter().filter(|one| one.message.contains(expected)).collect();
+        assert!(off.len() == 1 && parsed.rules.is_some(), "{checks}: {:?}", parsed.problems);
+    }
+    for checks in ["{va: {enabled: false}, trust: {enabled: false}}", "{vulnerability: {ICCRVA: {enabled: true}}}"] {
+        assert_eq!(said(&policy("cise", &format!("{{name: '*', policy: {checks}}}"))), "");
     }
 }
 
@@ -554,6 +618,10 @@ fn mistakes_in_exemptions_are_errors_with_places() {
         ("scope: birds, issueType: cve, issueId: CVE-2024-1, expires: ", "expires is empty"),
         ("scope: birds, issueType: cve, issueId: CVE-2024-1, package: ~", "package is empty"),
         ("scope: birds, issueType: cve, issueId: 'CVE-2024-*'", "no pattern"),
+        ("scope: birds, issueType: package, package: 'openssl*'", "a package is no pattern"),
+        ("scope: birds, issueType: package, package: 'pkg:deb/debian/openssl@<3.0.12'", "has no range of versions"),
+        ("scope: birds, issueType: configuration, issueId: CVE-2024-1", "have the type cve or sn"),
+        ("scope: birds, issueType: sn, issueId: 'application_configuration:x'", "has the type configuration"),
     ] {
         let parsed = parse(&[&exemption(spec)]);
         let said = parsed.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
@@ -568,6 +636,9 @@ fn mistakes_in_exemptions_are_errors_with_places() {
     let twice = parse(&[&exemption(good), &exemption(good).replace("name: x", "name: other")]);
     let problems: Vec<_> = twice.problems.iter().map(ToString::to_string).collect();
     assert!(twice.rules.is_none() && problems[0].contains("exempts the same as Exemption/x"), "{problems:?}");
+    let namesakes = parse(&[&exemption(good), &exemption(good).replace("CVE-2024-1", "CVE-2024-2")]);
+    let problems: Vec<_> = namesakes.problems.iter().map(ToString::to_string).collect();
+    assert!(namesakes.rules.is_some() && problems[0].contains("a cluster keeps only one of them"), "{problems:?}");
     let settings = Settings { now: Some("2027-01-01T00:00:00Z".parse().unwrap()), ..Settings::default() };
     let document = Document { path: "a.yaml".into(), text: exemption(&format!("{good}, expires: 2026-12-31")) };
     let parsed = RuleSet::parse(&[document], &NoMaterials, &settings);
@@ -616,12 +687,12 @@ fn ignored(path: &'static str, text: &'static str) -> Result<Vec<String>, String
 
 #[test]
 fn ignore_files_of_trivy_are_read() {
-    let text = "# accepted\n\nCVE-2024-1\n  CVE-2024-2 exp:2026-12-31 # not reachable\nGHSA-1 # two kinds\n";
+    let text = "# accepted\n\nCVE-2024-1\n  CVE-2024-2 exp:2026-12-31 # not reachable\nX-1 # two kinds\n";
     let expected = [
-        "configuration GHSA-1, scope * (two kinds)",
+        "configuration X-1, scope * (two kinds)",
         "cve CVE-2024-1, scope *",
         "cve CVE-2024-2, scope * until 2026-12-31T00:00:00Z (not reachable)",
-        "sn GHSA-1, scope * (two kinds)",
+        "sn X-1, scope * (two kinds)",
     ];
     assert_eq!(ignored(".trivyignore", text).unwrap(), expected);
     let text = "vulnerabilities:\n- id: CVE-2024-1\n  paths: [usr/lib/python3/**, 'app/{a,b}/*']\n  purls: ['pkg:pypi/x']\n  \
@@ -635,6 +706,9 @@ fn ignore_files_of_trivy_are_read() {
         "sn GHSA-1, scope *",
     ];
     assert_eq!(ignored("a/.trivyignore.yaml", text).unwrap(), expected);
+    let text = "vulnerabilities:\n- id: CVE-2024-1\n  statement: |\n    not reachable,\n    see the ticket\n";
+    assert_eq!(ignored("i.yaml", text).unwrap(), ["cve CVE-2024-1, scope * (not reachable, see the ticket)"]);
+    assert_eq!(ignored(".trivyignore", "GHSA-1\n").unwrap(), ["sn GHSA-1, scope *"]);
     assert_eq!(ignored(".trivyignore", "").unwrap(), Vec::<String>::new());
     assert_eq!(ignored(".trivyignore.yml", "vulnerabilities: []\n").unwrap(), Vec::<String>::new());
 }

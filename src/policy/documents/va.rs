@@ -96,6 +96,21 @@ fn warn_ineffective(rule: &VaRule, fields: &Fields<'_>) {
     if rule.fixable_only && rule.ignore_unfixed_for.is_some() {
         fields.warn("ignoreUnfixedFor has no effect with fixableOnly", "remove one of them");
     }
+    let configuration =
+        fields.get("configuration").and_then(Node::as_text).and_then(|word| word.parse::<Severity>().ok());
+    if let Some(least) = configuration.filter(|least| !least.counts_from(rule.severity)) {
+        let (least, severity) = (least.as_str(), rule.severity.as_str());
+        let message = format!("configuration: {least} has no effect below severity: {severity}");
+        fields.warn(message, "write configuration: deny, or a lower severity");
+    }
+    let ignored = fields.get("ignore").map(|node| &node.value);
+    for node in ignored.into_iter().flat_map(|list| if let Value::List(items) = list { &items[..] } else { &[] }) {
+        let id = node.as_text().or_else(|| node.find("id")?.as_text());
+        if let Some(id) = id.filter(|id| rule.always_block.iter().any(|blocked| blocked.eq_ignore_ascii_case(id))) {
+            let message = format!("ignore: {id} has no effect, because alwaysBlock names it");
+            fields.problems.warn(node.at, message, "remove one of them");
+        }
+    }
 }
 
 fn severity(fields: &Fields<'_>) -> Severity {
@@ -230,6 +245,9 @@ fn graces(fields: &Fields<'_>) -> Grace {
     let mut known = vec!["from"];
     known.extend(SEVERITIES.iter().map(|severity| severity.as_str()));
     fields.only(&known);
+    if !SEVERITIES.iter().any(|severity| fields.get(severity.as_str()).is_some()) {
+        fields.error_hint("grace names no severity", "write one duration for all, or {critical: 2d, high: 14d}");
+    }
     let starts = [("firstSeen", GraceStart::FirstSeen), ("published", GraceStart::Published)];
     let length = |severity: &Severity| Some((*severity, age(fields, severity.as_str())?));
     Grace {
@@ -267,6 +285,9 @@ fn cool_down(fields: &Fields<'_>) -> CoolDown {
         Some(Value::Map(_)) => {
             let Some(fields) = fields.map("coolDown") else { return CoolDown::default() };
             fields.only(&["image", "packages"]);
+            if fields.get("image").is_none() && fields.get("packages").is_none() {
+                fields.error("coolDown needs image or packages");
+            }
             let packages = age(&fields, "packages");
             CoolDown { image: age(&fields, "image"), packages, needs_packages: packages.is_some() }
         }
@@ -294,9 +315,15 @@ fn base_images(fields: &Fields<'_>) -> BaseImageRule {
     if allow.is_empty() && deny.is_empty() {
         fields.error("baseImages needs allow or deny");
     }
-    for pattern in &allow {
-        let at = fields.get("allow").map_or(fields.at, |node| node.at);
-        lint::open_host(pattern, at, fields.problems, ProblemSeverity::Error);
+    for (key, patterns) in [("allow", &allow), ("deny", &deny)] {
+        let at = fields.get(key).map_or(fields.at, |node| node.at);
+        for pattern in patterns {
+            // A pattern in `deny` that reaches too far denies.
+            if key == "allow" {
+                lint::open_host(pattern, at, fields.problems, ProblemSeverity::Error);
+            }
+            lint::never_matches(pattern, at, fields.problems, ProblemSeverity::Error);
+        }
     }
     BaseImageRule::new(&allow, &deny)
 }
