@@ -12,11 +12,22 @@ pub fn kind_of_issue(id: &str) -> IssueKind {
     if is_configuration || id.starts_with("avd-") { IssueKind::Configuration } else { IssueKind::Vulnerability }
 }
 
-/// Whether an issue can have this identifier: one word, which is no pattern and no package URL. A CVE begins with `CVE-`.
+/// Whether an issue can have this identifier: ASCII letters and digits with `-_.:+~` between them, and no package URL. A CVE
+/// is `CVE-` and digits. A text that is copied from a web page may have other letters that look the same.
 pub(super) fn is_issue_id(text: &str) -> bool {
     let start = text.get(..3).unwrap_or_default();
-    let is_other_cve = start.eq_ignore_ascii_case("cve") && !matches!(text.as_bytes().get(3), Some(b'-'));
-    is_word(text) && !text.contains(['*', '?', ',']) && !text.starts_with("pkg:") && !is_other_cve
+    let number = text.get(3..).and_then(|rest| rest.strip_prefix('-')).unwrap_or_default();
+    let is_number =
+        number.starts_with(|c: char| c.is_ascii_digit()) && number.bytes().all(|c| c == b'-' || c.is_ascii_digit());
+    let is_other_cve = start.eq_ignore_ascii_case("cve") && !is_number;
+    let is_part = |c: u8| c.is_ascii_alphanumeric() || b"-_.:+~".contains(&c);
+    let is_edge = |c: Option<u8>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    is_word(text)
+        && text.bytes().all(is_part)
+        && is_edge(text.bytes().next())
+        && is_edge(text.bytes().next_back())
+        && !text.starts_with("pkg:")
+        && !is_other_cve
 }
 
 #[cfg(test)]
@@ -56,6 +67,16 @@ mod tests {
             ("pkg:npm/x", false),
             ("*", false),
             ("", false),
+            ("openSUSE-SU-2024:0001-1", true),
+            ("TEMP-0841856-B18BAF", true),
+            ("CKV_DOCKER_2", true),
+            ("CVE-2021-44228\u{200b}", false),
+            ("\u{421}VE-2021-44228", false),
+            ("https://nvd.nist.gov/vuln/detail/CVE-2021-44228", false),
+            ("CVE-2021-44228;CVE-2021-45046", false),
+            ("CVE-2021-44228.", false),
+            ("CVE-2021-log4j", false),
+            ("CVE-", false),
         ] {
             assert_eq!(is_issue_id(text), expected, "{text:?}");
         }

@@ -14,7 +14,10 @@ pub enum InvalidExemption {
     )]
     Expiry,
     /// Not an identifier.
-    #[error("an issue is one word of at most {MAX_NAME} bytes and no pattern, such as CVE-2024-1234")]
+    #[error(
+        "an issue is one word of at most {MAX_NAME} bytes and no pattern, of ASCII letters, digits and -_.:+~, such as \
+         CVE-2024-1234"
+    )]
     IssueId,
     /// An exemption of a package names an issue.
     #[error(
@@ -30,6 +33,9 @@ pub enum InvalidExemption {
     /// The identifier is not that of a CVE.
     #[error("not a CVE; other identifiers of vulnerabilities have the type sn")]
     NotCve,
+    /// The identifier is that of a configuration issue.
+    #[error("a configuration issue has the type configuration")]
+    ConfigurationAsNotice,
     /// The identifier is that of a CVE.
     #[error("a CVE has the type cve")]
     NotNotice,
@@ -38,6 +44,15 @@ pub enum InvalidExemption {
         "a package is a name of at most {MAX_NAME} bytes without spaces, or a package URL (pkg:deb/debian/openssl)"
     )]
     PackageName,
+    /// A pattern, or a range of versions.
+    #[error(
+        "a package is no pattern and has no range of versions: a package URL without a version matches every version \
+         (pkg:deb/debian/openssl)"
+    )]
+    PackagePattern,
+    /// The identifier is that of a vulnerability.
+    #[error("not a configuration issue; vulnerabilities have the type cve or sn")]
+    NotConfiguration,
     /// An exemption of a configuration issue names a package.
     #[error("a configuration issue is not in a package")]
     PackageOfConfiguration,
@@ -49,9 +64,12 @@ pub enum InvalidExemption {
     /// Not a package URL.
     #[error("not a package URL")]
     Purl,
-    /// A reason or an author that cannot be kept.
-    #[error("the text is longer than {0} bytes, or has control characters")]
-    Text(usize),
+    /// A reason or an author with control characters.
+    #[error("the {0} has control characters")]
+    ControlCharacters(&'static str),
+    /// A reason or an author that is too long to be kept.
+    #[error("the {0} is longer than {1} bytes")]
+    TooLong(&'static str, usize),
     /// Not a type.
     #[error("the type is cve, sn (security notice), configuration or package")]
     Type,

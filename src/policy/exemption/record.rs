@@ -111,6 +111,9 @@ impl FromStr for ExemptPackage {
 
     /// A text that begins with `pkg:` is a package URL, and any other text is a name.
     fn from_str(text: &str) -> Result<Self, InvalidExemption> {
+        if text.contains(['*', '<', '>', '^']) || text.contains('?') && !text.starts_with("pkg:") {
+            return Err(InvalidExemption::PackagePattern);
+        }
         if text.starts_with("pkg:") {
             return Purl::parse(text).map(Self::Purl).ok_or(InvalidExemption::Purl);
         }
@@ -213,6 +216,12 @@ impl ExemptionRecord {
             (_, Some(id)) if !is_issue_id(id) => return Err(InvalidExemption::IssueId),
             (IssueType::Cve, Some(id)) if !is_cve(id) => return Err(InvalidExemption::NotCve),
             (IssueType::SecurityNotice, Some(id)) if is_cve(id) => return Err(InvalidExemption::NotNotice),
+            (IssueType::Configuration, Some(id)) if is_of_vulnerability(id) => {
+                return Err(InvalidExemption::NotConfiguration);
+            }
+            (IssueType::SecurityNotice, Some(id)) if is_of_configuration(id) => {
+                return Err(InvalidExemption::ConfigurationAsNotice);
+            }
             (IssueType::Configuration, Some(_)) if package.is_some() => {
                 return Err(InvalidExemption::PackageOfConfiguration);
             }
@@ -240,10 +249,11 @@ impl ExemptionRecord {
         id: &str,
         package: Option<&ExemptPackage>,
     ) -> Result<Vec<Self>, InvalidExemption> {
-        let kinds: &[IssueType] = match (is_cve(id), package) {
-            (true, _) => &[IssueType::Cve],
-            (false, Some(_)) => &[IssueType::SecurityNotice],
-            (false, None) => &[IssueType::SecurityNotice, IssueType::Configuration],
+        let kinds: &[IssueType] = match package {
+            _ if is_cve(id) => &[IssueType::Cve],
+            _ if is_of_configuration(id) => &[IssueType::Configuration],
+            None if !is_of_vulnerability(id) => &[IssueType::SecurityNotice, IssueType::Configuration],
+            _ => &[IssueType::SecurityNotice],
         };
         kinds.iter().map(|kind| Self::new(scope.clone(), *kind, Some(id), package.cloned())).collect()
     }
@@ -275,18 +285,27 @@ impl ExemptionRecord {
         Self { id, path: Some(path), ..self }
     }
 
-    /// The same with who decided it, and why.
+    /// The same with who decided it, and why. The lines of a reason are joined, because it is shown in one line.
     ///
     /// # Errors
     /// If a text is too long or has control characters.
     pub fn explained(self, by: Option<&str>, reason: Option<&str>) -> Result<Self, InvalidExemption> {
-        let text = |text: Option<&str>, longest| match text.map(str::trim).filter(|text| !text.is_empty()) {
-            Some(text) if text.len() > longest || text.contains(char::is_control) => {
-                Err(InvalidExemption::Text(longest))
-            }
+        let text = |what, text: Option<&str>, longest| match text.map(str::trim).filter(|text| !text.is_empty()) {
+            Some(text) if text.contains(char::is_control) => Err(InvalidExemption::ControlCharacters(what)),
+            Some(text) if text.len() > longest => Err(InvalidExemption::TooLong(what, longest)),
             text => Ok(text.map(str::to_owned)),
         };
-        Ok(Self { by: text(by, MAX_AUTHOR)?, reason: text(reason, MAX_REASON)?, ..self })
+        let reason = reason.map(|reason| reason.split(['\r', '\n', '\t']).map(str::trim).collect::<Vec<_>>().join(" "));
+        Ok(Self { by: text("author", by, MAX_AUTHOR)?, reason: text("reason", reason.as_deref(), MAX_REASON)?, ..self })
+    }
+
+    /// The same with a comment as the reason. Of a long one, only the beginning is kept.
+    ///
+    /// # Errors
+    /// If it has control characters.
+    pub fn commented(self, comment: Option<&str>) -> Result<Self, InvalidExemption> {
+        let comment = comment.map(str::trim).map(|comment| &comment[..comment.floor_char_boundary(MAX_REASON)]);
+        self.explained(None, comment)
     }
 
     /// Whether the exemption applies at this time.
@@ -343,6 +362,16 @@ fn short_id(key: &str) -> Arc<str> {
     Digest::sha256(key.as_bytes()).hex()[..ID_LENGTH].into()
 }
 
+/// Whether only configuration issues have such an identifier, as IBM writes it: `application_configuration:ssh.private_key`.
+fn is_of_configuration(id: &str) -> bool {
+    id.split_once(':').is_some_and(|(class, _)| class.to_ascii_lowercase().ends_with("_configuration"))
+}
+
+/// Whether only vulnerabilities have such an identifier.
+fn is_of_vulnerability(id: &str) -> bool {
+    is_cve(id) || id.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("GHSA-"))
+}
+
 /// Whether a text is one word that names a single thing.
 pub(in crate::policy) fn is_word(text: &str) -> bool {
     !text.is_empty()
@@ -371,6 +400,14 @@ mod tests {
             (Cve, Some("CVE-2024-*"), None, Err(InvalidExemption::IssueId)),
             (SecurityNotice, Some("CVE_2024_1"), None, Err(InvalidExemption::IssueId)),
             (Cve, None, Some("openssl"), Err(InvalidExemption::NoIssue)),
+            (Configuration, Some("CVE-2024-1"), None, Err(InvalidExemption::NotConfiguration)),
+            (Configuration, Some("ghsa-aaaa-bbbb-cccc"), None, Err(InvalidExemption::NotConfiguration)),
+            (
+                SecurityNotice,
+                Some("application_configuration:ssh.private_key"),
+                None,
+                Err(InvalidExemption::ConfigurationAsNotice),
+            ),
             (SecurityNotice, Some("DSA-1"), None, Ok(())),
             (SecurityNotice, Some("CVE-2024-1"), None, Err(InvalidExemption::NotNotice)),
             (Configuration, Some("application_configuration:ssh.private_key"), None, Ok(())),
@@ -380,6 +417,10 @@ mod tests {
             (Package, Some("CVE-2024-1"), Some("openssl"), Err(InvalidExemption::IssueOfPackage)),
         ] {
             assert_eq!(new(kind, id, package).map(|_| ()), expected, "{kind:?} {id:?} {package:?}");
+        }
+        let patterns = ["openssl*", "pkg:deb/debian/openssl@<3.0.12", "pkg:deb/debian/*", "pkg:npm/x@^1.0.0"];
+        for pattern in patterns {
+            assert_eq!(pattern.parse::<ExemptPackage>(), Err(InvalidExemption::PackagePattern), "{pattern}");
         }
         for bad in ["", "*", "a b", "pkg:", "a\u{7}"] {
             assert!(bad.parse::<ExemptPackage>().is_err(), "{bad:?}");
@@ -416,8 +457,19 @@ mod tests {
         let record = || new(IssueType::Cve, Some("CVE-2024-1"), None).unwrap();
         let explained = record().explained(Some(" ann "), Some("")).unwrap();
         assert_eq!((explained.by.as_deref(), explained.reason), (Some("ann"), None));
-        for bad in ["a\nb", "\u{1b}[2J", &"x".repeat(MAX_REASON + 1)] {
-            assert!(record().explained(None, Some(bad)).is_err());
+        let lines = record().explained(None, Some("not called\n  see the ticket\n")).unwrap();
+        assert_eq!(lines.reason.as_deref(), Some("not called see the ticket"));
+        let (control, long) = ("\u{1b}[2J", "x".repeat(MAX_REASON + 1));
+        for (by, reason, expected) in [
+            (None, Some(control), InvalidExemption::ControlCharacters("reason")),
+            (Some("a\nb"), None, InvalidExemption::ControlCharacters("author")),
+            (None, Some(&*long), InvalidExemption::TooLong("reason", MAX_REASON)),
+            (Some(&*long), None, InvalidExemption::TooLong("author", MAX_AUTHOR)),
+        ] {
+            assert_eq!(record().explained(by, reason), Err(expected));
         }
+        let comment = "ä".repeat(MAX_REASON);
+        let kept = record().commented(Some(&comment)).unwrap().reason.unwrap();
+        assert!(kept.len() == MAX_REASON && comment.starts_with(&kept));
     }
 }
