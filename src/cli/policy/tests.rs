@@ -261,5 +261,6 @@ fn shipped_policies_load() {
     }
 }
 
+mod cases;
 mod schema;
 mod va;

@@ -262,23 +262,102 @@ pub(super) struct CaseHistory {
 
 /// The identifier of an issue, or an object.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(try_from = "Value")]
 pub(super) enum CaseExemption {
     Id(String),
-    Full {
-        /// Every image if it is absent.
-        #[serde(default)]
-        scope: Option<String>,
-        /// What the identifier says if it is absent.
-        #[serde(default, alias = "issueType", alias = "type")]
-        issue_type: Option<IssueType>,
-        #[serde(default, alias = "issueId", alias = "issue_id", alias = "issue")]
-        id: Option<String>,
-        #[serde(default)]
-        package: Option<String>,
-        #[serde(default, alias = "until")]
-        expires: Option<CaseTime>,
-    },
+    Full(FullExemption),
+}
+
+impl TryFrom<Value> for CaseExemption {
+    type Error = String;
+
+    fn try_from(value: Value) -> Result<Self, String> {
+        match value {
+            Value::String(id) => Ok(Self::Id(id)),
+            object => serde_json::from_value(object).map(Self::Full).map_err(|error| format!("an exemption: {error}")),
+        }
+    }
+}
+
+/// An exemption as documents write it, or IBM's API.
+#[derive(Deserialize)]
+pub(super) struct FullExemption {
+    /// Every image if it is absent.
+    #[serde(default)]
+    pub(super) scope: Option<CaseScope>,
+    /// What the identifier says if it is absent.
+    #[serde(default, alias = "issueType", alias = "type")]
+    pub(super) issue_type: Option<IssueType>,
+    #[serde(default, alias = "issueId", alias = "issue_id", alias = "issue")]
+    pub(super) id: Option<String>,
+    #[serde(default)]
+    pub(super) package: Option<String>,
+    #[serde(default, alias = "until")]
+    pub(super) expires: Option<CaseTime>,
+}
+
+/// The images that an exemption applies to: `birds/bluebird`, or the parts of that, as IBM's API writes them.
+#[derive(Deserialize)]
+#[serde(try_from = "Value")]
+pub(super) struct CaseScope(pub(super) String);
+
+impl TryFrom<Value> for CaseScope {
+    type Error = String;
+
+    fn try_from(value: Value) -> Result<Self, String> {
+        match value {
+            Value::String(scope) => Ok(Self(scope)),
+            object => {
+                let parts: ScopeParts = serde_json::from_value(object).map_err(|error| format!("scope: {error}"))?;
+                parts.joined().map(Self)
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct ScopeParts {
+    scope_type: String,
+    #[serde(default)]
+    registry: String,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    repository: String,
+    /// A tag, or a digest.
+    #[serde(default)]
+    tag: String,
+}
+
+impl ScopeParts {
+    /// The parts that the type needs, which must be there, and no others.
+    fn joined(&self) -> Result<String, String> {
+        let Self { scope_type, registry, namespace, repository, tag } = self;
+        let needed = match &**scope_type {
+            "account" => 0,
+            "namespace" => 1,
+            "repository" => 2,
+            "image" => 3,
+            other => return Err(format!("scope_type {other:?} is not account, namespace, repository or image")),
+        };
+        for (at, (name, text)) in
+            [("namespace", namespace), ("repository", repository), ("tag", tag)].iter().enumerate()
+        {
+            match (at < needed, text.is_empty()) {
+                (true, true) => return Err(format!("a scope of type {scope_type} needs {name}")),
+                (false, false) => return Err(format!("a scope of type {scope_type} has no {name}")),
+                _ => {}
+            }
+        }
+        let mark = if tag.contains(':') { "@" } else { ":" };
+        let path = match needed {
+            0 => "*".to_owned(),
+            1 => namespace.clone(),
+            2 => format!("{namespace}/{repository}"),
+            _ => format!("{namespace}/{repository}{mark}{tag}"),
+        };
+        Ok(if registry.is_empty() { path } else { format!("{registry}/{path}") })
+    }
 }
 
 /// A time in RFC 3339, a date (its first instant in UTC), or seconds since 1970.

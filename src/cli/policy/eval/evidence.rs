@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::case::{
     CaseAffected, CaseBase, CaseExemption, CaseFeeds, CaseHistory, CaseImage, CaseIssue, CaseIssues, CasePackage,
-    CaseTime, CaseTrust, CaseVa, CaseVersions, EvalCase, FullIssue,
+    CaseTime, CaseTrust, CaseVa, CaseVersions, EvalCase, FullExemption, FullIssue,
 };
 use crate::oci::Digest;
 use crate::policy::{
@@ -59,7 +59,7 @@ impl EvalEvidence {
             .iter()
             .all(|verdict| matches!(verdict, Verdict::Pass(_) | Verdict::Skipped));
         if let (true, Some(va)) = (passes, &rule.va) {
-            let found = assessment(case.va.as_ref(), va, now)?;
+            let found = named(assessment(case.va.as_ref(), va, now)?, case);
             evidence.va = Some(VaFindings::Image(Arc::new(observed(found, now))));
         }
         Ok(evidence)
@@ -112,17 +112,34 @@ fn trust_data(why: &str) -> TrustOutcome {
     TrustOutcome::Unverified { found: vec![SignatureFinding::refused("the case", "trust data", why)] }
 }
 
+/// The evidence with the name of the image itself, by which conditions on base images know it.
+fn named(evidence: VaEvidence, case: &EvalCase) -> VaEvidence {
+    let digest = case.digest.as_deref().and_then(|digest| digest.parse().ok());
+    let own = || vec![BaseImage { name: case.image.clone(), digest }];
+    match evidence {
+        VaEvidence::Report(report) => {
+            let image = ImageFacts { names: own(), ..report.image };
+            VaEvidence::Report(Report { image, ..report })
+        }
+        VaEvidence::Opaque { why, issues, image } => {
+            VaEvidence::Opaque { why, issues, image: ImageFacts { names: own(), ..image } }
+        }
+        other => other,
+    }
+}
+
 /// IBM's status and what is listed, as evidence.
 ///
-/// In the IBM dialects the status decides: with `OK` and `WARN`, no issue counts. In all dialects some issue counts with
-/// `FAIL`, its older name `BLOCK`, and every unknown status: if none is listed that could, one that always counts is
-/// added. Without a status, what is listed is the report; nothing listed means that the image was not scanned.
+/// In the IBM dialects the status decides: with `OK` and `WARN`, no issue counts. With `FAIL` and its older name `BLOCK`, what
+/// is listed is judged; if all of it is exempt, an issue that always counts is added. It is added to what is listed with
+/// every unknown status. Without a status, what is listed is the report; nothing listed means that the image was not scanned.
 fn assessment(va: Option<&CaseVa>, rule: &VaRule, now: Timestamp) -> Result<VaEvidence, String> {
     let Some(va) = va else { return Ok(VaEvidence::Unscanned) };
-    let why = || va.why.clone().unwrap_or_default();
+    let why = || va.why.clone().or_else(|| va.incomplete.clone()).unwrap_or_default();
     let mut report = report(va, now)?;
     let says_nothing = matches!(va.issues, CaseIssues::None) && va.packages.is_none() && va.image.is_none();
     match va.status.as_deref() {
+        None if says_nothing && va.incomplete.is_some() => return Ok(VaEvidence::Incomplete { why: why() }),
         None if says_nothing => return Ok(VaEvidence::Unscanned),
         None => {}
         Some(status @ ("UNSCANNED" | "UNSUPPORTED"))
@@ -145,10 +162,8 @@ fn assessment(va: Option<&CaseVa>, rule: &VaRule, now: Timestamp) -> Result<VaEv
                 report.issues.push(Issue { exempt: true, ..counting("exempt issue") });
             }
         }
-        Some(status) if report.issues.iter().all(|issue| issue.exempt) => {
-            report.issues.push(counting(&format!("status {status}")));
-        }
-        Some(_) => {}
+        Some("FAIL" | "BLOCK") if report.issues.iter().any(|issue| !issue.exempt) => {}
+        Some(status) => report.issues.push(counting(&format!("status {status}"))),
     }
     Ok(VaEvidence::Report(report))
 }
@@ -212,7 +227,7 @@ fn package(package: &CasePackage) -> Result<ReportPackage, String> {
 }
 
 fn history(history: &CaseHistory) -> ImageHistory {
-    let times = |times: &BTreeMap<String, CaseTime>| times.iter().map(|(id, at)| (id.clone(), at.0)).collect();
+    let times = |times: &BTreeMap<String, CaseTime>| times.iter().map(|(id, at)| (id, at.0)).collect();
     ImageHistory {
         known_since: time(history.known_since),
         admitted_since: time(history.admitted_since),
@@ -238,8 +253,8 @@ fn exemption(exemption: &CaseExemption) -> Result<Vec<ExemptionRecord>, String> 
     let everything = ExemptionScope::EVERYTHING;
     let records = match exemption {
         CaseExemption::Id(id) => ExemptionRecord::listed(&everything, None, Some(id), None, None),
-        CaseExemption::Full { scope, issue_type, id, package, expires } => {
-            let scope = scope.as_deref().map_or(Ok(everything), str::parse);
+        CaseExemption::Full(FullExemption { scope, issue_type, id, package, expires }) => {
+            let scope = scope.as_ref().map_or(Ok(everything), |scope| scope.0.parse());
             let scope: ExemptionScope = scope.map_err(|error| format!("the scope of an exemption: {error}"))?;
             let expires = expires.as_ref().map(|expires| expires.0);
             ExemptionRecord::listed(&scope, *issue_type, id.as_deref(), package.as_deref(), expires)
@@ -309,14 +324,19 @@ fn affected(name: Option<&str>, versions: &CaseVersions) -> Result<AffectedPacka
     let of_purl = purl.as_ref().map(|purl| purl.name().to_owned());
     let version = purl.as_ref().and_then(Purl::version).map(str::to_owned);
     Ok(AffectedPackage {
-        name: name.map(str::to_owned).or(of_purl).unwrap_or_default(),
-        installed: versions.installed.clone().or(version),
-        fixed: versions.fixed.clone(),
+        name: stated(name).or(of_purl).unwrap_or_default(),
+        installed: stated(versions.installed.as_deref()).or(version),
+        fixed: stated(versions.fixed.as_deref()),
         ecosystem: purl.as_ref().map(|purl| purl.kind().to_owned()),
         purl,
         status: versions.status,
         ..AffectedPackage::default()
     })
+}
+
+/// A text that is not blank, as reports read it: some tools write an empty version where there is none.
+fn stated(text: Option<&str>) -> Option<String> {
+    text.filter(|text| !text.trim().is_empty()).map(str::to_owned)
 }
 
 /// An issue of which only the identifier is known. It counts under every rule, unless it is exempt: whoever lists it says

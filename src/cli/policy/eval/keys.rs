@@ -39,8 +39,21 @@ const IMAGE: &[&str] = &["created", "end_of_life", "distribution", "base"];
 const BASE: &[&str] = &["name", "digest"];
 const FEEDS: &[&str] = &["kev", "epss"];
 const HISTORY: &[&str] = &["known_since", "admitted_since", "first_seen", "seen_in_repository"];
-const EXEMPTION: &[&str] =
-    &["scope", "issue_type", "type", "issue_id", "issue", "id", "package", "expires", "until", "reason", "by"];
+const EXEMPTION: &[&str] = &[
+    "scope",
+    "account_id",
+    "issue_type",
+    "type",
+    "issue_id",
+    "issue",
+    "id",
+    "package",
+    "expires",
+    "until",
+    "reason",
+    "by",
+];
+const SCOPE: &[&str] = &["scope_type", "registry", "namespace", "repository", "tag"];
 
 /// Checks the keys of a case. Beside the keys of the case itself there may be others, unless they are nearly the same.
 ///
@@ -67,7 +80,10 @@ pub(super) fn check(case: &Value) -> Result<(), String> {
         known(issue, "an issue", ISSUE)?;
         each(&issue["packages"], |package| known(package, "a package of an issue", AFFECTED))
     })?;
-    each(&case["exemptions"], |exemption| known(exemption, "an exemption", EXEMPTION))
+    each(&case["exemptions"], |exemption| {
+        known(exemption, "an exemption", EXEMPTION)?;
+        known(&exemption["scope"], "a scope", SCOPE)
+    })
 }
 
 fn each(list: &Value, check: impl Fn(&Value) -> Result<(), String>) -> Result<(), String> {
