@@ -121,6 +121,7 @@ fn of_opaque(
     let packages = Some(PackageList::default());
     let report = Report { issues: issues.to_vec(), image: image.clone(), packages, ..Report::default() };
     let open = issues::assess(rule, &report, context, &mut findings);
+    age::of_feeds(rule, &report, context, &mut findings);
     image::end_of_life(rule, image, context, &mut findings);
     image::base(rule, image, &mut findings);
     when::assess(rule, &report, &open, context, &mut findings);

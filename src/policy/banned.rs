@@ -213,8 +213,10 @@ fn versions(purl: &Purl, version: &str, epoch: Option<&str>) -> Result<BannedVer
         let range = VersRange::parse(scheme(purl)?, version);
         return range.map(BannedVersions::Vers).map_err(|why| InvalidBannedPackage::Range(why.to_string()));
     }
-    if is_range {
+    let is_part_of_one = purl.kind() == "npm" && is_part_of_version(version);
+    if is_range || is_part_of_one {
         let scheme = scheme(purl)?;
+        let version = &*if is_part_of_one { format!("{version}.x") } else { version.to_owned() };
         VersionRange::parse(scheme, version).map_err(|why| InvalidBannedPackage::Range(why.to_string()))?;
         return Ok(BannedVersions::Range(scheme, version.to_owned()));
     }
@@ -223,6 +225,20 @@ fn versions(purl: &Purl, version: &str, epoch: Option<&str>) -> Result<BannedVer
         Ok(Err(_)) => Err(InvalidBannedPackage::Version(version)),
         _ => Ok(BannedVersions::One(version)),
     }
+}
+
+/// Whether fewer than three numbers are written. In npm's notation these are all versions that begin with them.
+fn is_part_of_version(version: &str) -> bool {
+    let mut numbers = version.split('.');
+    numbers.clone().count() < 3
+        && numbers.all(|number| !number.is_empty() && number.bytes().all(|c| c.is_ascii_digit()))
+}
+
+/// A version of PyPI without its local part, which a specifier without one does not compare (PEP 440, "Version matching").
+fn without_local(scheme: Option<VersionScheme>, banned: &str, version: &str) -> String {
+    let is_ignored = scheme == Some(VersionScheme::Python) && !banned.contains('+');
+    let public = version.split('+').next().filter(|_| is_ignored);
+    public.unwrap_or(version).to_owned()
 }
 
 /// The version of a package: the one of its package URL, if the report states no other. The epoch may be a qualifier.
@@ -260,6 +276,7 @@ impl BannedVersions {
         match self {
             Self::All => true,
             Self::One(banned) => {
+                let version = &*without_local(scheme, banned, version);
                 let order = scheme.map(|scheme| version::compare(scheme, banned, version));
                 banned == version || version.is_empty() || matches!(order, Some(Ok(order)) if order.is_eq())
             }
@@ -327,6 +344,15 @@ mod tests {
             ("pkg:golang/golang.org/x/net@<0.17.0", "pkg:golang/golang.org/x/net@v0.16.0", true),
             ("pkg:generic/x@1", "pkg:generic/x@1", true),
             ("pkg:npm/x@1.0.0", "pkg:npm/x", true),
+            // In npm's notation, a part of a version is all versions that begin with it.
+            ("pkg:npm/x@1", "pkg:npm/x@1.5.0", true),
+            ("pkg:npm/x@1.2", "pkg:npm/x@1.2.9", true),
+            ("pkg:npm/x@1.2", "pkg:npm/x@1.3.0", false),
+            ("pkg:npm/x@1", "pkg:npm/x@2.0.0", false),
+            // PyPI: a version without a local part is also each one with it.
+            ("pkg:pypi/torch@2.0.0", "pkg:pypi/torch@2.0.0+cpu", true),
+            ("pkg:pypi/torch@2.0.0+cpu", "pkg:pypi/torch@2.0.0+cpu", true),
+            ("pkg:pypi/torch@2.0.0+cpu", "pkg:pypi/torch@2.0.0", false),
         ] {
             assert_eq!(BannedPackage::parse(banned).unwrap().bans(&package(purl)), expected, "{banned} {purl}");
         }

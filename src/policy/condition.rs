@@ -193,7 +193,7 @@ fn wrong_literal(function: &str, text: &str) -> Option<String> {
 /// An error without the values that it quotes, which may be as large as the predicate.
 fn describe(error: &ExecutionError) -> String {
     let text = match error {
-        ExecutionError::NoSuchKey(key) => format!("there is no {key:?}"),
+        ExecutionError::NoSuchKey(key) => format!("there is no {key:?}; ask with has(….{key}) first"),
         ExecutionError::NoSuchOverload(overload) => overload.to_string(),
         ExecutionError::FunctionError { function, message } => format!("{function}: {message}"),
         ExecutionError::UnexpectedType { got, want } => format!("{got} where {want} is expected"),

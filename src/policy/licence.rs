@@ -16,6 +16,9 @@ use crate::licence;
 /// The longest licence that is parsed, in bytes. A longer one is a licence text, and counts as unknown.
 const MAX_EXPRESSION: usize = 4096;
 
+/// How the names of files end to which addresses of licences lead.
+const FILE_ENDINGS: [&str; 5] = [".txt", ".en.html", ".html", ".php", ".md"];
+
 /// What is accepted besides correct expressions: deprecated identifiers. Other spellings are read by [`licence`].
 const SPDX: ParseMode = ParseMode { allow_deprecated: true, ..ParseMode::STRICT };
 
@@ -153,8 +156,14 @@ impl LicenceRule {
     /// Whether a word of free text is the identifier of a denied licence.
     fn denies_word_of(&self, text: &str) -> bool {
         let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+')));
-        let words = words.map(|word| word.trim_end_matches('.'));
-        words.flat_map(|word| std::iter::once(word).chain(word.split('+'))).any(|word| self.denies_id(word))
+        let mut words = words.map(|word| word.trim_end_matches('.'));
+        // The address of a licence ends with the name of a file, in any case: `www.gnu.org/licenses/agpl-3.0.txt`.
+        let of_file = |word: &str| {
+            let mut stems = FILE_ENDINGS.iter().filter_map(|ending| word.strip_suffix(ending));
+            let is_of = |stem: &str| spdx::identifiers::LICENSES.iter().find(|one| one.name.eq_ignore_ascii_case(stem));
+            stems.any(|stem| is_of(stem).is_some_and(|licence| self.denies_id(licence.name)))
+        };
+        words.any(|word| of_file(word) || std::iter::once(word).chain(word.split('+')).any(|id| self.denies_id(id)))
     }
 
     /// Whether free text speaks of a licence that is denied: `released under the Affero GPL`.

@@ -127,7 +127,9 @@ pub(super) fn assess(
     }
     let quoted = quoted(condition.text());
     match evaluate(condition, rule, report, issues, context) {
-        Ok(true) => findings.reasons.push(format!("when: the image is denied because {quoted}")),
+        Ok(true) => {
+            findings.reasons.push(format!("when: the image is denied because {quoted}; released when that is false"));
+        }
         Ok(false) => {}
         Err(why) => findings.unknown.push(format!("when: {quoted} cannot be evaluated: {why}")),
     }

@@ -155,6 +155,10 @@ fn patterns_may_be_written_as_package_managers_write_licences() {
         ("GPL-3.0*", "code under GPL v2 only, honestly", false),
         ("LGPL-*", "GNU Library or Lesser General Public License (LGPL)", true),
         ("SSPL-*", "Server Side Public License (SSPL)", true),
+        // The address of a licence.
+        ("AGPL-*", "https://www.gnu.org/licenses/agpl-3.0.txt", true),
+        ("AGPL-*", "http://www.gnu.org/licenses/agpl-3.0.en.html", true),
+        ("AGPL-*", "https://www.gnu.org/licenses/lgpl-3.0.txt", false),
     ] {
         let declared = [DeclaredLicence::new(written.to_owned())];
         let found = rule(&[], &[pattern]).judge(&declared).is_err();
