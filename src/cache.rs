@@ -22,6 +22,7 @@ mod holds;
 mod judging;
 mod links;
 mod metrics;
+mod no_space;
 mod opened;
 mod pins;
 mod reading;

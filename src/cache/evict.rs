@@ -155,7 +155,7 @@ impl CacheInner {
     }
 
     /// How much disk space must stay free, in bytes.
-    fn kept_free(&self, space: Space) -> u64 {
+    pub(super) fn kept_free(&self, space: Space) -> u64 {
         self.config.min_free.min(space.total / 10)
     }
 
@@ -171,7 +171,17 @@ impl CacheInner {
     pub(super) async fn write_down_use(&self) -> Result<(), StoreError> {
         let used = self.touched.take();
         let times: Vec<_> = used.iter().map(|(digest, (at, _))| (*digest, *at)).collect();
-        for digest in self.store.node.touch_contents(&times).await? {
+        let absent = match self.store.node.touch_contents(&times).await {
+            Ok(absent) => absent,
+            // There is room when something has been evicted.
+            Err(error) if self.is_disk_full() => {
+                tracing::warn!(%error, "recent use cannot be recorded on a full disk; will retry");
+                self.touched.put_back(used);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        for digest in absent {
             let Some((used_at, bytes)) = used.get(&digest) else { continue };
             if self.disk.write(digest, bytes.clone()).await.is_ok() {
                 self.stored(manifest_content(digest, bytes, *used_at), None).await;
@@ -238,7 +248,11 @@ impl CacheInner {
             return Ok(false);
         }
         let digests: Vec<Digest> = parts.iter().map(|part| part.digest).collect();
-        self.store.node.forget_contents(&digests).await?;
+        match self.store.node.forget_contents(&digests).await {
+            Ok(()) => {}
+            Err(_) if self.is_disk_full() => return self.remove_files_first(parts, freed).await,
+            Err(error) => return Err(error),
+        }
         let mut all_went = true;
         for part in parts {
             self.memory.remove(&part.digest);

@@ -112,6 +112,18 @@ impl Touched {
         touched.manifests.get(&manifest).map(|(at, _)| *at)
     }
 
+    /// Keeps uses that could not be recorded, as long as there is room for them.
+    pub(super) fn put_back(&self, used: HashMap<Digest, (Timestamp, Bytes)>) {
+        let mut touched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (manifest, (at, bytes)) in used {
+            let has_room = touched.manifests.len() < 2 * MAX_TOUCHED && touched.bytes < 2 * MAX_TOUCHED_BYTES;
+            if has_room && !touched.manifests.contains_key(&manifest) {
+                touched.bytes += bytes.len();
+                touched.manifests.insert(manifest, (at, bytes));
+            }
+        }
+    }
+
     pub(super) fn take(&self) -> HashMap<Digest, (Timestamp, Bytes)> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).manifests
     }

@@ -18,6 +18,9 @@ use crate::harness::TestGate;
 use crate::kept;
 use crate::support::{request, soon, temp_dir};
 
+/// What callers of the admin API over TCP present.
+const TOKEN: &str = "0123456789abcdef";
+
 /// A small file system, unmounted when dropped.
 struct Mount(tempfile::TempDir);
 
@@ -128,7 +131,7 @@ async fn bed_at(mount: &Mount, name: &str, size: usize) -> TestBed {
         let inside = mount.path().join("inside");
         fs::create_dir(&inside).expect("a folder");
         symlink(inside, at).expect("a link");
-        gate
+        gate.admin_token(TOKEN)
     };
     TestBed::with(size, change).await
 }
@@ -305,6 +308,23 @@ async fn in_time(bed: &TestBed, path: &str, wanted: &Bytes) {
     assert_eq!(answer.status, 200, "{path}: {}", answer.text());
     assert!(answer.complete && answer.body == *wanted, "{path}");
     assert!(began.elapsed() < Duration::from_secs(5), "{path} took {:?}", began.elapsed());
+}
+
+/// What operators are told to do. There is no room for a change of the database before files are removed.
+#[tokio::test]
+async fn content_can_be_collected_on_a_full_disk() {
+    let Some(mount) = Mount::tmpfs("content_can_be_collected_on_a_full_disk", 16) else { return };
+    let bed = bed_on(&mount).await;
+    assert!(bed.pull().await && bed.is_kept().await);
+    mount.fill();
+    let token = format!("Bearer {TOKEN}");
+    let collected = request("POST", &bed.gate.admin_url("/api/v1/cache/gc"), &[("authorization", &token)]).await;
+    assert_eq!(collected.status, 200, "{}", collected.text());
+    let free = rustix::fs::statvfs(mount.path()).expect("a file system");
+    assert!(free.f_bavail * free.f_frsize > 500_000, "{}", collected.text());
+    assert!(!kept::verified(&bed.state()).contains(&bed.layer), "the file is gone");
+    mount.empty();
+    is_cached_again(&bed).await;
 }
 
 /// A gate that is restarted on a full disk either serves, or reports the disk as the reason; with free space it starts.

@@ -1,0 +1,41 @@
+//! Eviction on a disk that is full.
+
+use super::CacheInner;
+use super::evict::Freed;
+use crate::oci::Digest;
+use crate::store::{StoreError, StoredContent};
+
+impl CacheInner {
+    /// On a full disk, even a change of the database has no room. So the files are removed first, and then their rows. A row
+    /// that stays behind because the process ends in between has no file: it is removed at the next start.
+    pub(super) async fn remove_files_first(
+        &self,
+        parts: &[StoredContent],
+        freed: &mut Freed,
+    ) -> Result<bool, StoreError> {
+        let mut gone = Vec::new();
+        for part in parts {
+            self.memory.remove(&part.digest);
+            match self.readings.remove_unread(&self.disk, part.digest) {
+                Ok(true) => gone.push(*part),
+                // A reader opened it in the meantime, so it stays.
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(content.digest = %part.digest, %error, "cannot remove evicted content");
+                }
+            }
+        }
+        let digests: Vec<Digest> = gone.iter().map(|part| part.digest).collect();
+        self.store.node.forget_contents(&digests).await?;
+        let bytes = gone.iter().map(|part| part.size).sum();
+        self.usage.removed(bytes);
+        freed.bytes += bytes;
+        freed.files += gone.len() as u64;
+        Ok(gone.len() == parts.len())
+    }
+
+    /// Whether the disk has less space than must stay free.
+    pub(super) fn is_disk_full(&self) -> bool {
+        self.disk.space().is_ok_and(|space| space.free <= self.kept_free(space))
+    }
+}
