@@ -60,6 +60,9 @@ impl Reader {
     }
 }
 
+/// The keys that belong to no table. What follows a table in the file is a part of it.
+const OUTSIDE: [&str; 4] = ["default_upstream", "shutdown_delay", "shutdown_grace", "state_dir"];
+
 /// A table that is being read.
 pub(super) struct Table<'r> {
     pub(super) reader: &'r Reader,
@@ -232,7 +235,14 @@ impl<'r> Table<'r> {
 
     /// Reports every key that was not read.
     pub(super) fn finish(self) {
-        self.fields.only(&self.known.iter().copied().collect::<Vec<_>>());
+        let mut known: Vec<&str> = self.known.iter().copied().collect();
+        let misplaced =
+            |key: &&&str| !self.fields.own_path().is_empty() && self.has(key) && !self.known.contains(**key);
+        for key in OUTSIDE.iter().filter(misplaced) {
+            self.problem(key, "unknown key", Some("it belongs above the first [table] of the file"));
+            known.push(*key);
+        }
+        self.fields.only(&known);
     }
 
     /// Notes what the value of a key must be, for the reference of all settings (`reference.rs`).

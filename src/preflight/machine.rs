@@ -10,7 +10,7 @@ use rustix::fs::Access;
 
 use super::PreflightFindings;
 use super::collisions::resolved;
-use crate::markup::ProblemSeverity::{Error, Note};
+use crate::markup::ProblemSeverity::{Error, Note, Warning};
 use crate::server;
 use crate::store::{self, StateDir};
 
@@ -38,12 +38,45 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
             found.machine(Error, "state_dir", why, Some("give it a directory of its own that pullgate can write"));
         }
     }
+    room(found);
     audit(found, state.is_ok());
     let mut ports = TestedPorts { is_running, open: Vec::new() };
     for (index, listener) in config.listeners.iter().enumerate() {
         ports.test(found, &format!("listener[{index}].address"), &listener.address);
     }
     ports.test(found, "admin.address", &config.admin.address);
+}
+
+/// The room on the disk of the state directory.
+fn room(found: &mut PreflightFindings<'_>) {
+    let config = found.config;
+    let Ok(path) = std::path::absolute(&config.state_dir) else { return };
+    let there = path.ancestors().find_map(|ancestor| rustix::fs::statvfs(ancestor).ok());
+    let Some((free, total)) = there.map(|disk| (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)) else {
+        return;
+    };
+    if let Some(why) = too_full(free, total, config.cache.min_free) {
+        found.machine(Warning, "state_dir", &why, Some("free space, or use another disk"));
+    }
+    let max_size = config.cache.max_size;
+    if max_size > total && config.places.is_written("cache.max_size") {
+        let message = format!("the disk of `state_dir` has only {}", mebibytes(total));
+        found.machine(Warning, "cache.max_size", &message, Some("choose less than the size of the disk"));
+    }
+}
+
+/// Why a disk with this many bytes has no room for the cache.
+fn too_full(free: u64, total: u64, min_free: u64) -> Option<String> {
+    let kept = min_free.min(total / 10);
+    let message = || {
+        let (free, kept) = (mebibytes(free), mebibytes(kept));
+        format!("its disk is full: {free} are free, and {kept} must stay free (cache.min_free); nothing is cached")
+    };
+    (free < kept).then(message)
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
 }
 
 fn audit(found: &mut PreflightFindings<'_>, state_is_usable: bool) {
@@ -214,5 +247,21 @@ pub(super) async fn check_schema(found: &mut PreflightFindings<'_>) {
     if let Err(error) = store::check_schema(&found.config.state_dir).await {
         let hint = "use the newer version, or another state_dir";
         found.machine(Error, "state_dir", &error.to_string(), Some(hint));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the cache decides: a tenth of a small disk is enough.
+    #[test]
+    fn a_disk_is_full_below_what_must_stay_free() {
+        let gibibyte = 1 << 30;
+        assert_eq!(too_full(gibibyte, 100 * gibibyte, gibibyte), None);
+        assert_eq!(too_full(50 << 20, 100 << 20, gibibyte), None);
+        let full = too_full(5 << 20, 100 << 20, gibibyte).unwrap();
+        assert!(full.contains("5 MiB are free, and 10 MiB must stay free"), "{full}");
+        assert!(too_full(gibibyte - 1, 100 * gibibyte, gibibyte).is_some());
     }
 }

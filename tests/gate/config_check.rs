@@ -103,6 +103,15 @@ fn a_good_configuration_passes() {
     assert!(!made.path().join("state").exists(), "nothing is created");
 }
 
+#[test]
+fn a_cache_that_is_larger_than_its_disk_is_told() {
+    let made = Checked::new();
+    made.write("", "[cache]\nmax_size = \"1000000TiB\"\n");
+    let (code, problems) = made.problems(&[], &[]);
+    assert_eq!((code, problems.len()), (Some(0), 1), "{problems:?}");
+    assert!(line(&problems[0]).contains("warning: cache.max_size: the disk of `state_dir` has only "), "{problems:?}");
+}
+
 /// One mistake of each kind gives one problem, at the line of its key, with a hint or a text that says what to do.
 #[test]
 fn each_mistake_gives_one_problem() {

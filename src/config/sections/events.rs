@@ -29,6 +29,9 @@ pub(super) fn events(mut table: Table<'_>) -> events::Config {
     if config.timeout < Duration::from_millis(100) || config.timeout > Duration::from_secs(300) {
         table.problem("timeout", "must be between 100ms and 5m", None);
     }
+    if config.urls.is_empty() && table.has("types") {
+        table.warn("types", "no receiver is configured, so no event is sent", "set `urls`");
+    }
     if config.source.is_empty() {
         table.problem("source", "must not be empty", Some("receivers tell gates apart by it"));
     }
