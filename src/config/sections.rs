@@ -134,7 +134,7 @@ fn listeners(root: &mut Table<'_>, addresses: &mut UsedAddresses) -> Vec<server:
             scope: table.value("scope"),
             trusted_proxies: networks(&mut table, "trusted_proxies"),
             proxy_header: table.choice("proxy_header", &headers).unwrap_or_default(),
-            http2: table.flag("http2").unwrap_or(false),
+            http2: http2(&mut table),
         });
         table.finish();
     }
@@ -144,6 +144,14 @@ fn listeners(root: &mut Table<'_>, addresses: &mut UsedAddresses) -> Vec<server:
         listeners.push(server::Config { address, ..Default::default() });
     }
     listeners
+}
+
+fn http2(table: &mut Table<'_>) -> bool {
+    let is_wanted = table.flag("http2").unwrap_or(false);
+    if is_wanted && !table.has("tls") {
+        table.warn("http2", "has no effect without tls, because clients agree on it in the TLS handshake", "set `tls`");
+    }
+    is_wanted
 }
 
 fn tls(mut table: Table<'_>) -> Option<server::TlsConfig> {
@@ -262,7 +270,8 @@ fn va(mut table: Table<'_>, state_dir: &Path) -> (va::Config, bool, Vec<String>)
     let fixable_only = table.flag("fixable_only").unwrap_or(false);
     let ignore_files = table.files("ignore_files").unwrap_or_default();
     table.finish();
-    (config, fixable_only, ignore_files.iter().map(|path| path.display().to_string()).collect())
+    let ignore_files = ignore_files.into_iter().map(|path| trust::independent(path).display().to_string());
+    (config, fixable_only, ignore_files.collect())
 }
 
 fn database_sources(mut table: Table<'_>) -> va::DatabaseSources {

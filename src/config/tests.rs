@@ -422,3 +422,45 @@ fn mistakes_of_scanners_are_reported() {
         assert!(found.iter().any(|problem| problem.contains(wanted)), "{lines}: {found:?}");
     }
 }
+
+/// The rules read these files relative to the folder of the policies, so they must not be relative to anything else.
+#[test]
+fn paths_of_files_that_rules_name_do_not_depend_on_the_folder_of_policies() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.pub"), PEM).unwrap();
+    let text = format!(
+        "{MINIMAL}[trust.authority.release.cosign.key]\nfile = \"a.pub\"\n[va]\nignore_files = [\"ignored\"]\n"
+    );
+    std::fs::write(folder.path().join("pullgate.toml"), text).unwrap();
+    let up: std::path::PathBuf = std::env::current_dir().unwrap().components().skip(1).map(|_| "..").collect();
+    let relative = up.join(folder.path().strip_prefix("/").unwrap()).join("pullgate.toml");
+    let config = Config::load(Some(&relative), std::iter::empty()).unwrap();
+    let ignored = Path::new(&config.policy.ignore_files[0]);
+    assert!(ignored.is_absolute() && ignored.ends_with("ignored"), "{ignored:?}");
+    let key = config.show().lines().find_map(|line| Some(line.split_once("\"file\" = \"")?.1.to_owned())).unwrap();
+    assert!(key.starts_with('/'), "{key}");
+}
+
+#[test]
+fn settings_without_effect_are_told() {
+    let listener = "[[listener]]\naddress = \"127.0.0.1:1\"\nhttp2 = true\n";
+    for (more, wanted) in [
+        (listener, "listener[0].http2: has no effect without tls"),
+        ("[events]\ntypes = [\"pull.denied\"]\n", "events.types: no receiver is configured"),
+        (
+            "[tracing]\nendpoint = \"http://127.0.0.1:4317\"\n",
+            "tracing.endpoint: 4317 is the port of collectors for gRPC",
+        ),
+    ] {
+        let config = load(&format!("{MINIMAL}{more}")).unwrap();
+        let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+        assert!(warnings.len() == 1 && warnings[0].contains(wanted), "{more}: {warnings:?}");
+    }
+    let found = mistakes(&format!("{MINIMAL}state_dir = \"x\"\n"));
+    assert!(
+        found.len() == 1
+            && found[0]
+                .contains("upstream[0].state_dir: unknown key (hint: it belongs above the first [table] of the file)"),
+        "{found:?}"
+    );
+}

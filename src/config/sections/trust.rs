@@ -56,7 +56,7 @@ fn notary(table: &mut Table<'_>) -> (NotaryTrust, Option<PathBuf>) {
 /// The paths of the trusted roots of Sigstore. A root that cannot be used is a mistake: without it, nothing that needs it is
 /// verified. They are read again with the policies.
 fn trusted_roots(table: &mut Table<'_>) -> Vec<String> {
-    let files = table.files("trusted_roots").unwrap_or_default();
+    let files: Vec<PathBuf> = table.files("trusted_roots").unwrap_or_default().into_iter().map(independent).collect();
     let names = files.iter().map(|path| path.display().to_string()).collect();
     for path in files.into_iter().filter(|_| table.reader.roots == RootFiles::Needed) {
         let name = path.display().to_string();
@@ -153,6 +153,12 @@ impl Materials for PolicyFiles<'_> {
     }
 }
 
+/// The path from the root: relative ones in documents begin at the directory of the policies, and that of the configuration may
+/// be relative itself (`--config gate/pullgate.toml`).
+pub(super) fn independent(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
 /// An authority as it is written, with the paths of its key files made absolute.
 fn absolute_files(node: &Node, folder: &Path) -> Node {
     let mut node = node.clone();
@@ -163,7 +169,7 @@ fn absolute_files(node: &Node, folder: &Path) -> Node {
                 member.node = absolute_files(&member.node, folder);
                 let is_path = ["file", "trustStore", "revocationLists"].contains(&&*member.key);
                 if let (true, Value::Text(path)) = (is_path, &mut member.node.value) {
-                    *path = folder.join(&*path).display().to_string();
+                    *path = independent(folder.join(&*path)).display().to_string();
                 }
             }
         }
