@@ -139,7 +139,7 @@ enum ImageJudge {
 impl ImageJudge {
     /// The running gate. If only a configuration is given and no gate runs on its state directory, this process judges.
     fn of(gate: &GateArgs, offline: bool) -> Result<Self, CommandError> {
-        if offline || (gate.server.is_none() && gate.config.is_some() && !remote::is_running(gate)) {
+        if offline || (gate.server.is_none() && gate.config.is_some() && !remote::is_running(gate)?) {
             let config = super::config::load_or_error(gate.config.as_deref())?;
             if !offline {
                 eprintln!("pullgate: no gate runs with this configuration; this process judges instead");

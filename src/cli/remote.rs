@@ -118,11 +118,27 @@ struct AdminCall<'a> {
 }
 
 /// Whether a gate listens on the configuration's socket.
-pub(super) fn is_running(gate: &GateArgs) -> bool {
+///
+/// # Errors
+/// A message, if this user may not know. Another process would judge without what a gate knows.
+pub(super) fn is_running(gate: &GateArgs) -> Result<bool, CommandError> {
     match endpoint(gate) {
-        Ok(AdminAddress::Unix(path)) => std::os::unix::net::UnixStream::connect(path).is_ok(),
-        Ok(AdminAddress::Tcp(_)) => true,
-        Err(_) => false,
+        Ok(AdminAddress::Unix(path)) => {
+            has_gate(&path, std::os::unix::net::UnixStream::connect(&path)).map_err(Into::into)
+        }
+        Ok(AdminAddress::Tcp(_)) => Ok(true),
+        Err(_) => Ok(false),
+    }
+}
+
+fn has_gate<T>(socket: &Path, connected: io::Result<T>) -> Result<bool, String> {
+    match connected {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(format!(
+            "{}: {error}: this user may not ask the gate; run the command as the gate's user or as root, or use --server. \
+             With --offline, this process judges without the gate's exemptions, tags and cache",
+            socket.display()
+        )),
+        connected => Ok(connected.is_ok()),
     }
 }
 
@@ -215,5 +231,21 @@ where
     tokio::select! {
         answered = &mut answer => answered,
         _ = &mut connection => answer.await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process that judges by itself decides without the exemptions and the memory of a gate that may well run.
+    #[test]
+    fn a_socket_that_may_not_be_used_is_not_an_absent_gate() {
+        let found = |kind: io::ErrorKind| has_gate::<()>(Path::new("s"), Err(kind.into()));
+        assert_eq!(found(io::ErrorKind::NotFound), Ok(false));
+        assert_eq!(found(io::ErrorKind::ConnectionRefused), Ok(false));
+        assert_eq!(has_gate(Path::new("s"), Ok(())), Ok(true));
+        let refused = found(io::ErrorKind::PermissionDenied).unwrap_err();
+        assert!(refused.starts_with("s: permission denied: ") && refused.contains("--offline"), "{refused}");
     }
 }

@@ -186,7 +186,7 @@ fn with_ibm_fields(scan: &ImageScan) -> Value {
 /// image in this process.
 fn scan(args: &VaArgs, request: &CheckRequest) -> Result<Vec<ImageScan>, CommandError> {
     let gate = &args.gate;
-    if args.offline || (gate.server.is_none() && gate.config.is_some() && !remote::is_running(gate)) {
+    if args.offline || (gate.server.is_none() && gate.config.is_some() && !remote::is_running(gate)?) {
         let config = super::config::load_or_error(gate.config.as_deref())?;
         let runtime = super::runtime()?;
         return Ok(runtime.block_on(crate::app::scan_offline(config, request))?);
