@@ -58,9 +58,9 @@ use crate::cache::{BlobReaders, Cache, Opened};
 use crate::events::Events;
 use crate::oci::{Endpoint, Host, ImageReference, Manifest, Platform, Reference};
 use crate::policy::{self, Permit};
-use crate::resolve::Resolver;
+use crate::resolve::{ResolveError, Resolver};
 use crate::rulebook::Rulebook;
-use crate::runtime::{Clock, Epoch, Metrics, Tasks};
+use crate::runtime::{Clock, Epoch, Metrics, Phase, RequestTrace, Tasks};
 use crate::scope::Scope;
 use crate::store::{FactStore, VerdictStore};
 use crate::trust::Trust;
@@ -354,8 +354,18 @@ impl Gate {
         reference: &Reference,
         work: impl Future<Output = Result<T, GateError>>,
     ) -> Result<T, GateError> {
-        let late = |_| GateError::Pending { subject: target.describe(reference) };
-        tokio::time::timeout(self.verdict_wait, work).await.map_err(late)?
+        let in_time = tokio::time::timeout(self.verdict_wait, work).await;
+        in_time.unwrap_or_else(|_| Err(self.late(target, reference)))
+    }
+
+    /// What a request waited for in vain: the upstream, or evidence.
+    fn late(&self, target: &Target, reference: &Reference) -> GateError {
+        let of_upstream = RequestTrace::current().is_some_and(|trace| trace.learned().was_given_up(Phase::Resolve));
+        if of_upstream {
+            let (host, waited) = (target.upstream.config().host.clone(), self.verdict_wait);
+            return ResolveError::Late { host, waited }.into();
+        }
+        GateError::Pending { subject: target.describe(reference) }
     }
 
     /// The manifest that a judgement admits, or the denial. `is_pull` is whether the manifest itself is served.

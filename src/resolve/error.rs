@@ -1,6 +1,9 @@
 //! Why a reference cannot be resolved.
 
-use crate::oci::Refused;
+use std::time::Duration;
+
+use crate::oci::{Host, Refused};
+use crate::runtime::format_duration;
 use crate::store::StoreError;
 use crate::upstream;
 
@@ -24,6 +27,14 @@ pub enum ResolveError {
         /// Whether a retry may succeed.
         temporary: bool,
     },
+    /// The upstream did not answer as long as the request could wait.
+    #[error("{host} has not answered within {}; retry later", format_duration(*waited))]
+    Late {
+        /// The upstream.
+        host: Host,
+        /// How long the request waited.
+        waited: Duration,
+    },
     /// The manifest is rejected regardless of the policy.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -43,7 +54,7 @@ impl ResolveError {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Upstream(error) => error.may_pass(),
-            Self::Interrupted | Self::NotKnown | Self::Silent | Self::Store(_) => true,
+            Self::Interrupted | Self::Late { .. } | Self::NotKnown | Self::Silent | Self::Store(_) => true,
             Self::Pin { temporary, .. } => *temporary,
             Self::NotFound | Self::Refused(_) => false,
         }
@@ -64,6 +75,7 @@ impl ResolveError {
                     | Error::Unauthorized(_)
             ),
             Self::Interrupted
+            | Self::Late { .. }
             | Self::NotKnown
             | Self::Pin { .. }
             | Self::Refused(_)

@@ -118,6 +118,8 @@ pub struct PhaseTime {
     pub started: Instant,
     /// How long it took.
     pub took: Duration,
+    /// Whether it was finished; otherwise the request ended before it.
+    pub is_complete: bool,
 }
 
 /// A request to an upstream, as a part of a trace.
@@ -159,8 +161,10 @@ impl RequestTrace {
 
     /// Runs a phase of the request that this task serves, and measures it, also if it is given up.
     pub async fn phase<F: Future>(phase: Phase, work: F) -> F::Output {
-        let _measured = MeasuredPhase { phase, started: Instant::now() };
-        work.await
+        let mut measured = MeasuredPhase { phase, started: Instant::now(), is_complete: false };
+        let done = work.await;
+        measured.is_complete = true;
+        done
     }
 
     /// Begins a request to an upstream. `None` if it is not part of a distributed trace.
@@ -210,16 +214,23 @@ impl Drop for CallInProgress {
 struct MeasuredPhase {
     phase: Phase,
     started: Instant,
+    is_complete: bool,
 }
 
 impl Drop for MeasuredPhase {
     fn drop(&mut self) {
-        let Self { phase, started } = *self;
-        RequestTrace::note(|learned| learned.phases.push(PhaseTime { phase, started, took: started.elapsed() }));
+        let Self { phase, started, is_complete } = *self;
+        let time = PhaseTime { phase, started, took: started.elapsed(), is_complete };
+        RequestTrace::note(|learned| learned.phases.push(time));
     }
 }
 
 impl Learned {
+    /// Whether the request ended while a phase was running.
+    pub fn was_given_up(&self, phase: Phase) -> bool {
+        self.phases.iter().any(|time| time.phase == phase && !time.is_complete)
+    }
+
     /// The phases for a `Server-Timing` header (W3C), in milliseconds: `select;dur=0.1, resolve;dur=23.5`.
     pub fn server_timing(&self) -> String {
         let mut text = String::new();
@@ -277,11 +288,19 @@ mod tests {
         let endless = RequestTrace::phase(Phase::Evidence, std::future::pending::<()>());
         trace.follow(tokio::time::timeout(Duration::from_secs(1), endless)).await.unwrap_err();
         assert_eq!(trace.learned().phases[0].phase, Phase::Evidence);
+        assert!(trace.learned().was_given_up(Phase::Evidence) && !trace.learned().was_given_up(Phase::Resolve));
+        trace.follow(RequestTrace::phase(Phase::Resolve, std::future::ready(()))).await;
+        assert!(!trace.learned().was_given_up(Phase::Resolve));
     }
 
     #[test]
     fn server_timing_sums_each_phase() {
-        let time = |phase, took| PhaseTime { phase, started: Instant::now(), took: Duration::from_micros(took) };
+        let time = |phase, took| PhaseTime {
+            phase,
+            started: Instant::now(),
+            took: Duration::from_micros(took),
+            is_complete: true,
+        };
         let phases = vec![time(Phase::Open, 12_340), time(Phase::Select, 100), time(Phase::Select, 50)];
         let learned = Learned { phases, ..Learned::default() };
         assert_eq!(learned.server_timing(), "select;dur=0.1, open;dur=12.3");

@@ -208,3 +208,20 @@ async fn slow_evidence_is_pending_and_ready_for_the_retry() {
     held.remove();
     crate::support::soon(async { while gate.get("/library/app/manifests/1").await.status != 200 {} }).await;
 }
+
+/// A registry that accepts connections and says nothing is not a long verification: clients and operators hear which it is.
+#[tokio::test]
+async fn a_registry_that_does_not_answer_is_named_when_the_time_is_over() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/app", Some("1"), &simple("silent"));
+    let held = registry.inject(On::manifests(), Fault::Gate);
+    let gate = TestGate::new(&registry, ALLOW_ALL).with("[gate]\nverdict_wait = \"300ms\"").start().await;
+    let late = gate.get("/library/app/manifests/1").await;
+    assert_eq!(late.status, 503, "{}", late.text());
+    let message = late.json()["errors"][0]["message"].as_str().expect("a message").to_owned();
+    assert!(message.contains(&format!("upstream: {HOST} has not answered within 300ms")), "{message}");
+    assert!(late.header("retry-after").is_some());
+    held.release();
+    held.remove();
+    crate::support::soon(async { while gate.get("/library/app/manifests/1").await.status != 200 {} }).await;
+}

@@ -123,6 +123,10 @@ fn resolve(error: &ResolveError, absent: ErrorCode) -> WireError {
             WireError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, format!("pullgate: {error}"))
                 .retry_after(UNAVAILABLE_RETRY)
         }
+        ResolveError::Late { .. } => {
+            WireError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, format!("upstream: {error}"))
+                .retry_after(UNAVAILABLE_RETRY)
+        }
         ResolveError::Upstream(error) => upstream(error, absent),
     }
 }
