@@ -185,13 +185,16 @@ pub struct IssueAnswer {
     /// The exemptions that apply to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exemptions: Vec<ExemptionAnswer>,
+    /// Those that applied to it and have ended, if it is not exempt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ended_exemptions: Vec<ExemptionAnswer>,
 }
 
 impl IssueAnswer {
     /// An issue to which no exemptions apply, except those of its source.
     pub(super) fn new(issue: Issue, blocks: bool) -> Self {
         let exempt_status = if issue.exempt { ExemptStatus::Exempt } else { ExemptStatus::Active };
-        Self { issue, blocks, exempt_status, exemptions: Vec::new() }
+        Self { issue, blocks, exempt_status, exemptions: Vec::new(), ended_exemptions: Vec::new() }
     }
 
     /// The same with what the exemptions say about it.
@@ -221,7 +224,9 @@ impl AssessmentAnswer {
         let standing = IssueStanding::new(rule, &blocking, context);
         let answer = |issue: Issue| {
             let (blocks, coverage) = (standing.blocks(&issue), standing.coverage(&issue));
-            IssueAnswer::new(issue, blocks).with(coverage)
+            let ended = context.exemptions.ended(&issue, context.now);
+            let ended_exemptions = ended.iter().map(|record| (&**record).into()).collect();
+            IssueAnswer { ended_exemptions, ..IssueAnswer::new(issue, blocks).with(coverage) }
         };
         Self { digest, platform, status, source, why, issues: issues.into_iter().map(answer).collect() }
     }

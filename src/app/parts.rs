@@ -91,6 +91,7 @@ impl RunningParts {
         let offline: Arc<dyn OfflineContent> = Arc::new(resolver.clone());
         upstreams.set_offline_content(&offline);
         let exemptions = ExemptionBook::open(&store.exemptions, &rulebook, &audit, &epoch, &clock, &tasks).await?;
+        exemptions.show_in(&metrics);
         let parts = gate::GateParts {
             upstreams: upstreams.clone(),
             rulebook: rulebook.clone(),

@@ -1,10 +1,16 @@
 //! The exemptions in force: those of the policy documents, and those that were added by commands.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Unit;
 use tokio::sync::Mutex;
 
 use super::operator::OperatorAct;
@@ -14,7 +20,7 @@ use crate::policy::{
     ExemptedImage, ExemptionRecord, ExemptionScope, ExemptionSet, MAX_EXEMPTIONS, VaExemptions, expiry,
 };
 use crate::rulebook::Rulebook;
-use crate::runtime::{Clock, Epoch, Tasks, parse_duration};
+use crate::runtime::{Clock, Epoch, Metrics, Tasks, parse_duration};
 use crate::store::{ExemptionStore, StoreError};
 
 /// The exemptions of all origins, and changes of those that were added by commands. A change applies to the next request.
@@ -57,6 +63,20 @@ impl ExemptionBook {
             clock: clock.clone(),
             tasks: tasks.clone(),
         }))
+    }
+
+    /// Adds metrics about the exemptions.
+    pub fn show_in(self: &Arc<Self>, metrics: &Metrics) {
+        metrics.register_collector(Box::new(ExemptionCollector(Arc::downgrade(self))));
+    }
+
+    /// How many exemptions are in force, and when the next of them ends.
+    fn in_force(&self) -> (usize, Option<Timestamp>) {
+        let (now, stored, rules) = (self.clock.now(), self.stored.load_full(), self.rulebook.rules().clone());
+        let all = stored.iter().chain(rules.exemptions().iter());
+        let ends: Vec<Option<Timestamp>> =
+            all.filter(|record| record.holds(now)).map(|record| record.expires).collect();
+        (ends.len(), ends.into_iter().flatten().min())
     }
 
     /// The present time.
@@ -231,6 +251,29 @@ impl ExemptionBook {
     pub fn of_image(&self, image: &ExemptedImage<'_>) -> VaExemptions {
         let (stored, rules) = (self.stored.load(), self.rulebook.rules());
         VaExemptions::for_image(&[&stored, rules.exemptions()], image)
+    }
+}
+
+/// Metrics about the exemptions. One ends without a change, so they are computed whenever metrics are rendered.
+struct ExemptionCollector(Weak<ExemptionBook>);
+
+impl fmt::Debug for ExemptionCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ExemptionCollector")
+    }
+}
+
+impl Collector for ExemptionCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(book) = self.0.upgrade() else { return Ok(()) };
+        let (count, next_end) = book.in_force();
+        let of = |number: i64| ConstGauge::new(number);
+        let help = "Exemptions in force";
+        let count = of(i64::try_from(count).unwrap_or(i64::MAX));
+        count.encode(encoder.encode_descriptor("exemptions", help, None, MetricType::Gauge)?)?;
+        let (name, help) = ("exemptions_next_end_timestamp", "When the next exemption in force ends, since the epoch");
+        let end = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        next_end.map_or(Ok(()), |at| of(at.as_second()).encode(end))
     }
 }
 

@@ -258,7 +258,7 @@ fn with_epoch(version: &str, epoch: Option<&str>) -> String {
 
 /// A name in a form in which different spellings are equal: without regard to case, and `-`, `_` and `.` as their registries
 /// compare them (PyPI: PEP 503; crates.io). Where names differ by case, a ban counts for all of them.
-fn comparable(kind: &str, name: &str) -> String {
+pub(super) fn comparable(kind: &str, name: &str) -> String {
     let name = name.to_lowercase();
     match kind {
         "pypi" => name.split(['-', '_', '.']).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-"),
@@ -267,7 +267,7 @@ fn comparable(kind: &str, name: &str) -> String {
     }
 }
 
-fn key(name: &str) -> String {
+pub(super) fn key(name: &str) -> String {
     comparable("pypi", name)
 }
 

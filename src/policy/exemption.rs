@@ -110,6 +110,15 @@ impl VaExemptions {
         self.covered(issue, now, true)
     }
 
+    /// The exemptions that applied to an issue and have ended, if it is not exempt.
+    pub fn ended(&self, issue: &Issue, now: Timestamp) -> Vec<Arc<ExemptionRecord>> {
+        if self.cover(issue, now) {
+            return Vec::new();
+        }
+        let before = self.coverage(issue, Timestamp::MIN).used;
+        before.into_iter().filter(|record| !record.holds(now)).collect()
+    }
+
     fn covered(&self, issue: &Issue, now: Timestamp, with_packages: bool) -> Coverage {
         let mut coverage = Coverage { status: ExemptStatus::Active, until: Timestamp::MAX, used: Vec::new() };
         if self.scopes.is_empty() {

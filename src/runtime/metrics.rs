@@ -3,6 +3,7 @@
 use std::env::consts::{ARCH, OS};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::{encode, encode_registry};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
@@ -55,6 +56,11 @@ impl Metrics {
         registries.names.push((format!("pullgate_{name}_{}", unit.as_str()), metric.metric_type().as_str().to_owned()));
         registries.pullgate.register_with_unit(name, help, unit, metric.clone());
         metric
+    }
+
+    /// Registers metrics that are computed whenever metrics are rendered.
+    pub fn register_collector(&self, collector: Box<dyn Collector>) {
+        self.registries().pullgate.register_collector(collector);
     }
 
     /// Renders the metrics in the OpenMetrics text format.

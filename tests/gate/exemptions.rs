@@ -145,6 +145,12 @@ async fn an_exemption_ends_at_its_instant() {
     let clock = Clock::manual(start);
     let (made, _) = with_image(&registry, "ends").await;
     let gate = made.clock(&clock).start().await;
+    let metric = async |line: &str| {
+        let metrics = request("GET", &gate.admin_url("/metrics"), &[]).await.text();
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+        metrics.contains("\npullgate_exemptions_next_end_timestamp_seconds ")
+    };
+    assert!(!metric("pullgate_exemptions 0\n").await, "none has an end");
     let issue = ["--scope", "birds", "--issue-type", "cve", "--issue-id", "CVE-2024-1"];
     for (expires, end) in [
         ("30d", "2026-07-01T00:00:00Z"),
@@ -156,8 +162,15 @@ async fn an_exemption_ends_at_its_instant() {
         let left = end.parse::<Timestamp>().expect("a time").duration_since(clock.now());
         clock.advance(left - SignedDuration::from_millis(1));
         assert_eq!(status(&gate).await, 200, "{expires}: just before the end");
+        let seconds = end.parse::<Timestamp>().expect("a time").as_second();
+        assert!(metric(&format!("pullgate_exemptions_next_end_timestamp_seconds {seconds}\n")).await);
         clock.advance(SignedDuration::from_millis(1));
         assert_eq!(status(&gate).await, 403, "{expires}: at the end");
+        assert!(!metric("pullgate_exemptions 0\n").await, "it is not in force any more");
+        let checked = pullgate(&gate, &["check", &format!("{HOST}/birds/bluebird:v1")]).await;
+        let ended = format!("ended exemption {}, scope birds, until {end}", added["id"].as_str().expect("an id"));
+        let said = text(&checked).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(said.contains(&ended), "{ended}: {said}");
         let listed = list(&gate, &[]).await;
         assert_eq!((listed.len(), &listed[0]["ended"]), (1, &true.into()), "it replaces the earlier one");
     }

@@ -59,6 +59,9 @@ fn describe_rule(text: &mut String, rule: &RuleAnswer) {
             for exemption in &found.exemptions {
                 line(text, "      by", &describe_exemption(exemption));
             }
+            for exemption in &found.ended_exemptions {
+                line(text, "   ended", &describe_exemption(exemption));
+            }
         }
     }
 }

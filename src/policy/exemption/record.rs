@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::invalid::InvalidExemption;
 use super::scope::ExemptionScope;
 use crate::oci::Digest;
+use crate::policy::banned::comparable;
 use crate::policy::issue_id::is_issue_id;
 use crate::policy::purl::Purl;
 use crate::policy::vulnerability::{AffectedPackage, is_cve};
@@ -92,7 +93,7 @@ pub enum ExemptPackage {
 impl ExemptPackage {
     pub(super) fn is(&self, package: &AffectedPackage) -> bool {
         match self {
-            Self::Named(name) => *name == package.name,
+            Self::Named(name) => *name == package.name || is_spelling_of(name, package),
             Self::Purl(purl) => package.purl.as_ref().is_some_and(|affected| purl.covers(affected)),
         }
     }
@@ -356,6 +357,13 @@ pub fn expiry(text: &str) -> Result<Timestamp, InvalidExemption> {
         Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
     };
     text.parse().ok().or_else(of_date).ok_or(InvalidExemption::Expiry)
+}
+
+/// Whether the registry of a package takes this name for the same: `pyyaml` for `PyYAML`. Elsewhere names that differ by case
+/// may be two packages, of which only one is exempt.
+fn is_spelling_of(name: &str, package: &AffectedPackage) -> bool {
+    let kind = package.purl.as_ref().map(Purl::kind).or(package.ecosystem.as_deref()).unwrap_or_default();
+    matches!(kind, "cargo" | "composer" | "nuget" | "pypi") && comparable(kind, name) == comparable(kind, &package.name)
 }
 
 fn short_id(key: &str) -> Arc<str> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::record::ExemptionRecord;
 use super::scope::ExemptionScope;
 use crate::oci::{Digest, ImageName, Reference, Tag};
-use crate::policy::purl::Purl;
+use crate::policy::banned::key;
 use crate::policy::subject::Subject;
 use crate::policy::vulnerability::AffectedPackage;
 
@@ -91,7 +91,7 @@ impl<'a> ExemptedImage<'a> {
 pub(super) struct ScopeExemptions {
     /// By the issue in lower case.
     by_issue: HashMap<String, Vec<Arc<ExemptionRecord>>>,
-    /// Those of whole packages, by the name of the package.
+    /// Those of whole packages, by the name of the package, in the form in which all its spellings are equal.
     by_package: HashMap<String, Vec<Arc<ExemptionRecord>>>,
 }
 
@@ -100,7 +100,7 @@ impl ScopeExemptions {
         let list = match (&record.issue_id, &record.package) {
             (Some(id), _) => self.by_issue.entry(id.to_ascii_lowercase()).or_default(),
             (None, package) => {
-                let name = package.as_ref().map(|package| package.name().to_owned()).unwrap_or_default();
+                let name = package.as_ref().map(|package| key(package.name())).unwrap_or_default();
                 self.by_package.entry(name).or_default()
             }
         };
@@ -118,8 +118,8 @@ impl ScopeExemptions {
 
     /// Those that may be about a package.
     pub(super) fn of_package(&self, package: &AffectedPackage) -> impl Iterator<Item = &Arc<ExemptionRecord>> {
-        let of_purl = package.purl.as_ref().map(Purl::name).filter(|name| *name != package.name);
-        let names = [Some(&*package.name), of_purl];
-        names.into_iter().flatten().filter_map(|name| self.by_package.get(name)).flatten()
+        let own = key(&package.name);
+        let of_purl = package.purl.as_ref().map(|purl| key(purl.name())).filter(|name| *name != own);
+        [Some(own), of_purl].into_iter().flatten().filter_map(|name| self.by_package.get(&name)).flatten()
     }
 }

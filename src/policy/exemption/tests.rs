@@ -115,6 +115,44 @@ fn exemptions_apply_to_the_issues_and_packages_they_name() {
     );
 }
 
+/// As their registries compare them. Elsewhere names that differ by case may be two packages.
+#[test]
+fn spellings_of_one_package_are_exempt() {
+    let of = |name: &str, package: &str, purl: Option<&str>, ecosystem: Option<&str>| {
+        let package = AffectedPackage {
+            name: package.into(),
+            purl: purl.and_then(Purl::parse),
+            ecosystem: ecosystem.map(str::to_owned),
+            ..AffectedPackage::default()
+        };
+        let found = Issue { packages: vec![package], ..issue("CVE-1", &[], &[]) };
+        let covers = |record| all([record]).cover(&found, NOW);
+        let (whole, one) = (covers(of_package(named(name))), covers(in_package(of_issue("CVE-1"), named(name))));
+        assert_eq!(whole, one, "{name}");
+        whole
+    };
+    assert!(of("pyyaml", "PyYAML", Some("pkg:pypi/pyyaml@5.3"), None));
+    assert!(of("PyYAML", "pyyaml", None, Some("pypi")));
+    assert!(of("ruamel-yaml", "ruamel.yaml", Some("pkg:pypi/ruamel.yaml@1"), None));
+    assert!(of("serde_json", "serde-json", Some("pkg:cargo/serde-json@1"), None));
+    assert!(of("newtonsoft.json", "Newtonsoft.Json", Some("pkg:nuget/Newtonsoft.Json@1"), None));
+    assert!(!of("jsonstream", "JSONStream", Some("pkg:npm/JSONStream@1"), None));
+    assert!(!of("pyyaml", "PyYAML", None, None) && !of("yaml", "PyYAML", Some("pkg:pypi/pyyaml@5.3"), None));
+}
+
+#[test]
+fn exemptions_that_have_ended_are_known() {
+    let found = issue("CVE-1", &["DSA-1"], &["ssl"]);
+    let ended = |exemptions: Vec<ExemptionRecord>, now| {
+        all(exemptions).ended(&found, now).iter().map(|record| record.to_string()).collect::<Vec<_>>()
+    };
+    let of_cve = || until(of_issue("CVE-1"), at(9));
+    assert_eq!(ended(vec![of_cve()], at(9)), ["cve CVE-1, scope *"]);
+    assert!(ended(vec![of_cve()], at(8)).is_empty(), "it holds");
+    assert!(ended(vec![of_cve(), of_issue("DSA-1")], at(9)).is_empty(), "another one holds");
+    assert!(ended(vec![until(of_issue("CVE-2"), at(9))], at(9)).is_empty(), "it is about something else");
+}
+
 #[test]
 fn exemption_ends_exactly_at_its_end_time() {
     let two = issue("CVE-1", &[], &["ssl", "tls"]);
