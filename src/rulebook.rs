@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 
 pub use directory::Directory;
@@ -49,6 +50,7 @@ pub struct Rulebook {
     epoch: Epoch,
     reloads: Counter,
     failures: Counter,
+    audit_mode: Gauge,
     roots: RootReporter,
 }
 
@@ -102,10 +104,13 @@ impl Rulebook {
         let reloads = metrics.register("policy_reloads", "Rule sets taken into use", Counter::default());
         let failures = "Policy documents that were refused; the previous rules stay in use";
         let failures = metrics.register("policy_reload_failures", failures, Counter::default());
+        let audit_mode = "Whether the whole gate is in audit mode, so that nothing is denied";
+        let audit_mode = metrics.register("audit_mode", audit_mode, Gauge::default());
         let roots = RootReporter::new(clock, readiness.clone(), metrics);
         let (rules, fingerprint) = (ArcSwap::from_pointee(rules), ArcSwap::from_pointee(fingerprint));
         let basis = Mutex::new(basis);
-        let loaded = Self { rules, fingerprint, basis, changed, readiness, epoch, reloads, failures, roots };
+        let loaded =
+            Self { rules, fingerprint, basis, changed, readiness, epoch, reloads, failures, audit_mode, roots };
         loaded.report(&mut loaded.basis(), None);
         Ok(loaded)
     }
@@ -193,6 +198,7 @@ impl Rulebook {
             (true, Some(block)) => Some(block),
             (true, None) => Some(self.readiness.block(TOPIC)),
         };
+        self.audit_mode.set(basis.inputs.audit.into());
         self.readiness.degraded(TOPIC, refused.or(no_policy));
         self.roots.report(&rules);
     }

@@ -72,6 +72,8 @@ fn a_gate_without_a_policy_is_not_ready() {
             let report = readiness.report();
             (report.ready, report.degraded.get(TOPIC).cloned().unwrap_or_default())
         };
+        let mode = format!("pullgate_audit_mode {}\n", u8::from(audit));
+        assert!(metrics.render().contains(&mode), "{mode}");
         let (is_ready, why) = state();
         assert!(!is_ready && why.contains(effect) && why.contains(&*dir.path().to_string_lossy()), "{why}");
         assert_eq!(readiness.report().awaited, ["policy"]);
