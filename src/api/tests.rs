@@ -367,6 +367,7 @@ fn verdicts() {
             before: Some(outcome("admit", "")),
             changed: Some(Timestamp::UNIX_EPOCH),
             cause: Some("databases".into()),
+            changed_databases: Some("1d2e3f4a5b6c".into()),
             clients: vec![ClientAnswer { address: "10.0.0.1".into(), name: None, last_pulled: Timestamp::UNIX_EPOCH }],
         }],
         more: false,
@@ -378,7 +379,8 @@ fn verdicts() {
         "verdicts": [{
             "repository": "docker.io/library/nginx", "tag": "1", "digest": digest(), "kind": "image", "namespace": "prod",
             "last_pulled": epoch, "now": outcome("deny", "CVE-2026-1"), "judged": epoch, "before": outcome("admit", ""),
-            "changed": epoch, "cause": "databases", "clients": [{"address": "10.0.0.1", "last_pulled": epoch}]
+            "changed": epoch, "cause": "databases", "changed_databases": "1d2e3f4a5b6c",
+            "clients": [{"address": "10.0.0.1", "last_pulled": epoch}]
         }],
         "more": false, "outdated": 0
     });

@@ -89,6 +89,9 @@ pub struct VerdictAnswer {
     /// Why it changed: `databases`, `rules` or `other`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
+    /// The generation of the advisory databases with which it changed; empty if there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_databases: Option<String>,
     /// Who pulled the image, the last client first. Not every pull is recorded, and at most 64 clients are kept.
     pub clients: Vec<ClientAnswer>,
 }
@@ -151,6 +154,7 @@ impl VerdictAnswer {
             before: before.map(OutcomeAnswer::from),
             changed,
             cause,
+            changed_databases: verdict.changed_basis.map(|basis| basis.databases),
             clients: clients.into_iter().map(ClientAnswer::from).collect(),
         }
     }

@@ -195,6 +195,7 @@ pub(super) fn migrations() -> Migrator {
         (12, "small rows", include_str!("migrations/0012_small_rows.sql")),
         (13, "unpacked layers", include_str!("migrations/0013_unpacked_layers.sql")),
         (14, "manifests by repository", include_str!("migrations/0014_manifests_by_repository.sql")),
+        (15, "basis of changes", include_str!("migrations/0015_changed_basis.sql")),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)

@@ -142,11 +142,13 @@ pub struct StoredVerdict {
     pub doubt: Option<String>,
     /// The decision before the last change, and when it changed.
     pub change: Option<(VerdictOutcome, Timestamp)>,
+    /// What the judgement was made from that changed it. `None` if it never changed.
+    pub changed_basis: Option<VerdictBasis>,
 }
 
 /// The columns of a [`StoredVerdict`], in the order in which [`StoredVerdict::of_row`] reads them.
 const COLUMNS: &str = "id, host, repository, digest, scope, tag, kind, pulled_at, decision, reason, basis, decided_at, doubt, \
-     old_decision, old_reason, old_basis, changed_at";
+     old_decision, old_reason, old_basis, changed_at, changed_basis";
 
 impl StoredVerdict {
     fn of_row(row: &SqliteRow) -> Result<Self, StoreError> {
@@ -157,6 +159,12 @@ impl StoredVerdict {
             (Some(decision), Some(at)) => Some((outcome(&decision, text(14)?, &text(15)?)?, time_of(at))),
             _ => None,
         };
+        let (basis, decided_at) = (text(10)?, time_of(row.try_get(11)?));
+        // A row that is just being changed does not have its own column yet, and neither do those of earlier versions.
+        let is_latest = change.as_ref().is_some_and(|(_, at)| *at == decided_at);
+        let kept: Option<String> = row.try_get(17)?;
+        let changed = kept.filter(|_| !is_latest).unwrap_or_else(|| basis.clone());
+        let changed_basis = change.is_some().then(|| VerdictBasis::of_text(&changed));
         Ok(Self {
             id: row.try_get(0)?,
             name: ImageName {
@@ -168,10 +176,11 @@ impl StoredVerdict {
             tag: (!tag.is_empty()).then(|| tag.parse()).transpose().map_err(invalid)?,
             kind: kind_of(&text(6)?)?,
             pulled_at: time_of(row.try_get(7)?),
-            outcome: outcome(&text(8)?, text(9)?, &text(10)?)?,
-            decided_at: time_of(row.try_get(11)?),
+            outcome: outcome(&text(8)?, text(9)?, &basis)?,
+            decided_at,
             doubt: row.try_get(12)?,
             change,
+            changed_basis,
         })
     }
 }
@@ -180,10 +189,10 @@ impl StoredVerdict {
     /// What the last change follows from: `databases`, `rules`, or `other`, such as the time or new signatures.
     pub fn cause(&self) -> Option<&'static str> {
         let (VerdictOutcome { basis, .. }, _) = self.change.as_ref()?;
-        let now = &self.outcome.basis;
+        let after = self.changed_basis.as_ref()?;
         Some(match () {
-            () if basis.databases != now.databases => "databases",
-            () if basis.rules != now.rules && !basis.rules.is_empty() && !now.rules.is_empty() => "rules",
+            () if basis.databases != after.databases => "databases",
+            () if basis.rules != after.rules && !basis.rules.is_empty() && !after.rules.is_empty() => "rules",
             () => "other",
         })
     }

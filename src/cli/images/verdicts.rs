@@ -55,7 +55,8 @@ fn why(verdict: &VerdictAnswer) -> String {
     let before = verdict.before.as_ref();
     let cause = match (verdict.cause.as_deref(), before) {
         (Some("databases"), Some(before)) => {
-            format!("advisory databases {} -> {}", generation(&before.databases), generation(&verdict.now.databases))
+            let after = verdict.changed_databases.as_ref().unwrap_or(&verdict.now.databases);
+            format!("advisory databases {} -> {}", generation(&before.databases), generation(after))
         }
         (Some("rules"), _) => "the rules, exemptions or report files changed".into(),
         _ => "other evidence, or the time".into(),
@@ -135,12 +136,13 @@ mod tests {
             kind: "image".into(),
             namespace: String::new(),
             last_pulled: jiff::Timestamp::UNIX_EPOCH,
-            now: outcome("deny", reason, "g2"),
+            now: outcome("deny", reason, "g3"),
             judged: jiff::Timestamp::UNIX_EPOCH,
             doubt: None,
             before: Some(outcome("admit", "", "")),
             changed: Some(jiff::Timestamp::UNIX_EPOCH),
             cause: Some("databases".into()),
+            changed_databases: Some("g2".into()),
             clients: ["1", "2", "3", "4"].map(|address| client(address, (address == "1").then_some("node"))).into(),
         };
         let text = changes(std::slice::from_ref(&verdict), false);

@@ -149,6 +149,31 @@ async fn a_verdict_that_cannot_be_judged_stays_and_one_that_ends_is_judged_again
     assert_eq!((verdict.outcome.decision, verdict.doubt.as_deref()), (StoredDecision::Admit, Some("no answer")));
 }
 
+/// Whoever asks what changed last night is not told what changed since.
+#[tokio::test]
+async fn the_cause_of_a_change_stays_whatever_changes_later() {
+    let (_dir, store) = store().await;
+    record(&store, &[pull("a", "1", "10.0.0.1", 10)]).await;
+    let rejudge = async |decision, to: VerdictBasis, at_second| {
+        let before = all_outdated(&store, &to, at_second).await.remove(0);
+        let stored = store.store_rejudged(&[rejudged(before, decision, to)], at(at_second), &event).await.unwrap();
+        stored.first().and_then(StoredVerdict::cause)
+    };
+    assert_eq!(rejudge(StoredDecision::Deny, basis("g1", "r2"), 30).await, Some("rules"));
+    let listed = async || store.list(VerdictFilter::ChangedSince(at(0))).await.unwrap().verdicts.remove(0).0;
+    assert_eq!(listed().await.cause(), Some("rules"));
+    assert_eq!(rejudge(StoredDecision::Deny, basis("g2", "r2"), 40).await, None);
+    let later = listed().await;
+    assert_eq!(
+        (later.cause(), later.changed_basis, later.outcome.basis),
+        (Some("rules"), Some(basis("g1", "r2")), basis("g2", "r2"))
+    );
+    assert_eq!(rejudge(StoredDecision::Admit, basis("g3", "r2"), 50).await, Some("databases"));
+    assert_eq!(listed().await.changed_basis, Some(basis("g3", "r2")));
+    record(&store, &[pull("a", "1", "10.0.0.1", 60)]).await;
+    assert_eq!(listed().await.cause(), Some("databases"));
+}
+
 #[tokio::test]
 async fn a_pull_shows_that_a_denied_image_was_released() {
     let (_dir, store) = store().await;
