@@ -430,3 +430,19 @@ async fn measure_new_advisories_with_many_images() {
     assert_eq!(registry.requests().len(), requests, "nothing is downloaded");
     assert_eq!(log.of("verdict.changed").len(), concerned);
 }
+
+/// Whoever put them into use: they decide which images are admitted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_databases_are_recorded_for_the_audit() {
+    let (registry, log) = (TestRegistry::start().await, EventLog::start().await);
+    let gate = scanning(&registry, &log).await;
+    let folder = gate.file("");
+    add_record(&folder, &record("PYSEC-2", "django", "2024-01-02T00:00:00Z"));
+    imported(&folder).await;
+    log.until("database.updated", 1).await;
+    let (_, records) = gate.stop_and_read_audit().await;
+    let used: Vec<_> = records.iter().filter(|record| record["decision"] == "use-advisories").collect();
+    assert_eq!(used.len(), 1, "{records:?}");
+    let reasons = used[0]["reasons"].to_string();
+    assert!(reasons.contains("osv-pypi of 2024-01-02T00:00:00Z"), "{reasons}");
+}

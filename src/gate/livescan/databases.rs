@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::Gate;
 use crate::events::EventKind;
+use crate::gate::operator::OperatorAct;
 use crate::runtime::Tasks;
 use crate::store::NewEvent;
 use crate::va::DatabaseNews;
@@ -52,12 +53,33 @@ impl Gate {
                 changed = news.changed() => if changed.is_err() { return },
             }
             let now = news.borrow_and_update().clone();
+            if before.generation != now.generation {
+                self.note_databases(&before, &now).await;
+            }
             let events = self.database_events(&before, &now);
             if !events.is_empty() {
                 self.queue(&events).await;
             }
             before = now;
         }
+    }
+
+    /// Says in the log and in the audit file that other databases are in use: they decide which images are admitted, and
+    /// whoever may write the state directory can put them there.
+    async fn note_databases(&self, before: &DatabaseNews, now: &DatabaseNews) {
+        let names = now.sources.iter().map(|(name, built)| format!("{name} of {built}"));
+        let names: Vec<String> = names.collect();
+        let (databases, was) = (names.join(", "), &before.generation);
+        tracing::info!(databases, generation = now.generation, was, "other advisory databases are in use");
+        let act = OperatorAct {
+            endpoint: "advisories",
+            method: "",
+            decision: "use-advisories",
+            image: String::new(),
+            reasons: names,
+        };
+        // They are in use already, so nothing depends on whether it can be recorded.
+        let _ = act.record(&self.audit, "", self.clock.now()).await;
     }
 
     fn database_events(&self, before: &DatabaseNews, now: &DatabaseNews) -> Vec<NewEvent> {
