@@ -44,7 +44,7 @@ const EXAMPLES: &[(&[&str], &str)] = &[
     ),
     (
         &["policy", "eval"],
-        "echo '{\"image\": \"docker.io/library/nginx:1.27\", \"va\": {\"status\": \"PASS\"}}' | pullgate policy eval --policies policies",
+        "echo '{\"image\": \"docker.io/library/nginx:1.27\", \"va\": {\"status\": \"OK\"}}' | pullgate policy eval --policies policies",
     ),
     (
         &["policy", "import"],

@@ -26,7 +26,7 @@ use crate::scope::Scope;
 pub const EXIT_OK: u8 = 0;
 /// Something cannot be read, or a case of `policy eval` is malformed.
 pub const EXIT_FAILURE: u8 = 1;
-/// `policy check` found an error.
+/// `policy check` found an error, or a case of `policy eval` has another decision than it expects.
 pub const EXIT_FINDINGS: u8 = 2;
 /// `policy match` and `policy eval`: the documents have errors, or the namespace is not valid.
 pub const EXIT_CONFIGURATION: u8 = 78;

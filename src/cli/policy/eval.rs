@@ -11,7 +11,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{EXIT_FAILURE, EXIT_OK, Streams, invalid_name, load, subject};
+use super::{EXIT_FAILURE, EXIT_FINDINGS, EXIT_OK, Streams, invalid_name, load, subject};
 use crate::oci::{Digest, ImageReference};
 use crate::policy::{
     Denial, DenialKind, ExemptedImage, Opinion, Opinions, Permit, RuleSet, Selected, Selection, Settings, decide,
@@ -26,7 +26,8 @@ use evidence::EvalEvidence;
 const MAX_LINE: u64 = 1024 * 1024;
 
 /// `policy eval --policies DIR < cases.jsonl`: one decision per line. A malformed case gives a denial with an `error`
-/// for its `id`, and exit code 1 at the end; otherwise the code is 0, or 78 if the documents have errors.
+/// for its `id`, and exit code 1 at the end; a case with another decision than it expects is `failed`, and the code is 2.
+/// Otherwise the code is 0, or 78 if the documents have errors.
 ///
 /// # Errors
 /// If the cases cannot be read or the output cannot be written.
@@ -52,6 +53,9 @@ pub fn eval(
             answer["error"] = why.into();
             answer
         });
+        if code == EXIT_OK && answer["failed"] == true {
+            code = EXIT_FINDINGS;
+        }
         writeln!(streams.out, "{answer}")?;
     }
     Ok(code)
@@ -84,7 +88,13 @@ fn skip_line(reader: &mut dyn BufRead) -> io::Result<()> {
 fn answer(rules: &RuleSet, line: &[u8], now: Timestamp) -> Result<Value, (Value, String)> {
     let value: Value = serde_json::from_slice(line).map_err(|error| (Value::Null, error.to_string()))?;
     let id = value.get("id").cloned().unwrap_or_default();
-    judge(rules, value, now).map_err(|why| (id, why))
+    let expected = value.get("expect").and_then(Value::as_str).map(str::to_owned);
+    let mut answer = judge(rules, value, now).map_err(|why| (id, why))?;
+    // Other values of the key are notes of whoever wrote the case.
+    if expected.is_some_and(|expected| ["admit", "deny"].contains(&&*expected) && answer["decision"] != *expected) {
+        answer["failed"] = true.into();
+    }
+    Ok(answer)
 }
 
 fn judge(rules: &RuleSet, value: Value, now: Timestamp) -> Result<Value, String> {

@@ -682,6 +682,19 @@ fn ignored_and_exempt_issues() {
     ]);
 }
 
+#[test]
+fn a_case_that_expects_another_decision_fails() {
+    let case = |expect: &str| {
+        let (code, answers) = evaluate(TUTORIAL, &format!(r#"{{"id":1,"image":"icr.io/a/b:v1","expect":{expect}}}"#));
+        (code, answers[0]["decision"].as_str().unwrap().to_owned(), answers[0]["failed"] == true)
+    };
+    let (_, decision, _) = case("null");
+    let other = if decision == "admit" { "deny" } else { "admit" };
+    assert_eq!(case(&format!("{decision:?}")), (EXIT_OK, decision.clone(), false));
+    assert_eq!(case(&format!("{other:?}")), (EXIT_FINDINGS, decision.clone(), true));
+    assert_eq!(case(r#"{"decision": "unsure"}"#), (EXIT_OK, decision, false));
+}
+
 /// A key that is not known may be meant to limit something.
 #[test]
 fn unknown_keys_of_cases_are_errors() {
