@@ -12,6 +12,9 @@ use crate::runtime::printable;
 /// How many packages of one issue are named, unless everything is asked for.
 const MAX_NAMED: usize = 4;
 
+/// From when on the age of databases is mentioned, in days.
+const OLD_DATABASE_DAYS: i64 = 7;
+
 /// What is shown.
 pub(super) struct Show {
     /// All packages.
@@ -63,7 +66,9 @@ fn heading(image: &str, scan: &ImageScan) -> String {
     if assessment.status == VaStatus::Unscanned {
         return format!("{NOT_SCANNED}: {}\n", not_scanned(&image));
     }
-    let at = scan.generated_at.or(scan.observed_at).unwrap_or(Timestamp::UNIX_EPOCH);
+    // The time of a report of the gate's own scanner is that of its databases.
+    let (made, seen) = (scan.generated_at, scan.observed_at);
+    let at = if is_own(scan) { seen.or(made) } else { made.or(seen) }.unwrap_or(Timestamp::UNIX_EPOCH);
     let mut text = format!("Image '{image}' was last scanned on {}\n", at.strftime("%a %b %e %H:%M:%S UTC %Y"));
     let count = IbmSummary::from(scan).issue_count;
     text += &match (assessment.status, count) {
@@ -79,6 +84,18 @@ fn heading(image: &str, scan: &ImageScan) -> String {
         text += &by_severity(&assessment.issues);
     }
     text
+}
+
+/// Whether the gate's own scanner made the report.
+fn is_own(scan: &ImageScan) -> bool {
+    scan.assessment.source.as_ref().is_some_and(|source| source.starts_with("pullgate "))
+}
+
+/// How old the databases of the gate's own scanner were, if they were old: `; databases 777 days old`.
+fn old_databases(scan: &ImageScan) -> Option<String> {
+    let age = scan.observed_at?.duration_since(scan.generated_at.filter(|_| is_own(scan))?);
+    let days = age.as_hours() / 24;
+    (days >= OLD_DATABASE_DAYS).then(|| format!("; the oldest database is {days} days old"))
 }
 
 /// `2 critical, 1 low. 1 of them is not covered by the rule. 3 more are exempt.`
@@ -121,7 +138,7 @@ fn facts(text: &mut String, scan: &ImageScan) {
     line("packages", &scan.packages.len().to_string());
     if let Some(source) = &assessment.source {
         let made = scan.generated_at.map(|at| format!(", of {at}")).unwrap_or_default();
-        line("judged by", &format!("{source}{made}"));
+        line("judged by", &format!("{source}{made}{}", old_databases(scan).unwrap_or_default()));
     }
     scan.gaps.iter().for_each(|gap| line("not read", &format!("{}: {}", gap.place, gap.problem)));
 }

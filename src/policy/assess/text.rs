@@ -54,6 +54,10 @@ pub(super) fn worst(issues: &[&Issue], severity: impl Fn(&Issue) -> Severity) ->
 /// An issue with its severity and the package that can be fixed, if one can.
 pub(super) fn issue(issue: &Issue, severity: Severity) -> String {
     let mut text = format!("{} {}", issue.id, severity.as_str());
+    // Alone, the word would be read as a part of the name of the package.
+    if severity == Severity::Unknown {
+        text.push_str(" severity (counts as the highest)");
+    }
     if let Some(package) = issue.packages.iter().max_by_key(|package| package.fixed.is_some()) {
         if !package.name.is_empty() {
             text.push_str(&format!(" {}", package.name));
