@@ -13,8 +13,8 @@ use super::layer::FileFacts;
 use super::paths::{PathSet, follow_links, parent, self_and_ancestors};
 use super::symlink::{is_alternative, is_in_alternatives, is_read_alike};
 use super::system_file::{
-    ANY_STATUS, DATABASES, DOCUMENTATION, RELEASES, SystemFile, database_of_journal, leads_to_system_file, root_of_other_system,
-    usual_places,
+    ANY_STATUS, DATABASES, DOCUMENTATION, RELEASES, SystemFile, database_of_journal, leads_to_system_file,
+    root_of_other_system, usual_places,
 };
 use super::{Ecosystem, Gap, InstalledPackage, Inventory, LayerInventory, RedHatBuild, UnnamedArchive};
 use crate::hardening::{self, FileObservation, HardeningFinding, ObservedFile, Superusers};
