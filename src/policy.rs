@@ -54,7 +54,7 @@ pub use decide::{
 };
 pub use denial::{Denial, DenialKind, Stage};
 pub use distinct::distinct;
-pub use documents::{CONFIGURATION, Document, Materials, NoMaterials, Parsed, ParsedFile, Settings};
+pub use documents::{CONFIGURATION, Document, Materials, NoMaterials, Parsed, ParsedFile, Settings, can_be_an_image};
 pub use epss::Epss;
 pub use evidence::{
     Observed, Signatory, SignatoryKind, SignatureFinding, SignatureResult, TrustEvidence, TrustFindings, TrustOutcome,

@@ -1,5 +1,5 @@
 //! Restarts the real program under load, and no pull fails: by a new process that takes over from the old one, and by
-//! socket activation. Also: what the program tells the service manager, and that it starts on the state of the first release and
+//! socket activation. Also: what the program tells the service manager, and that it starts on the state of the first schema and
 //! refuses that of a newer one.
 //!
 //! `PULLGATE_RESTARTS` sets the number of take-overs under load.
@@ -457,8 +457,8 @@ async fn database(made: &TestGate) -> SqliteConnection {
     SqliteConnection::connect_with(&options).await.expect("a database")
 }
 
-/// The state directory as the first release wrote it after it had served an image by a tag.
-async fn first_release(made: &TestGate, image: &Built) {
+/// The state directory with the first schema of the database, after it had served an image by a tag.
+async fn first_schema(made: &TestGate, image: &Built) {
     let state = made.path().join("state");
     std::fs::create_dir(&state).unwrap();
     let mut old = database(made).await;
@@ -495,11 +495,11 @@ async fn first_release(made: &TestGate, image: &Built) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_state_of_the_first_release_is_used_and_that_of_a_newer_one_is_refused() {
+async fn the_state_of_the_first_schema_is_used_and_that_of_a_newer_one_is_refused() {
     let registry = TestRegistry::start().await;
     let images = push(&registry);
     let made = TestGate::new(&registry, ALLOW_ALL);
-    first_release(&made, &images[0]).await;
+    first_schema(&made, &images[0]).await;
     registry.listening.stop().await;
     let running = Program::start(&made).await;
     assert_eq!(

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::ExemptionAnswer;
-use super::counts::{IssueStanding, issues_of};
+use super::counts::{AssessedIssues, issues_of};
 use super::query::{encode, parameter};
 use crate::gate::{ExplainedDecision, ExplainedEntry, Explanation, Gate, GateError, KnownAssessment};
 use crate::oci::{Digest, ImageReference};
@@ -221,7 +221,7 @@ impl AssessmentAnswer {
         };
         let mut issues = issues_of(evidence).to_vec();
         issues.sort_by(worst_first);
-        let standing = IssueStanding::new(rule, &blocking, context);
+        let standing = AssessedIssues::new(rule, &blocking, context);
         let answer = |issue: Issue| {
             let (blocks, coverage) = (standing.blocks(&issue), standing.coverage(&issue));
             let ended = context.exemptions.ended(&issue, context.now);

@@ -26,7 +26,7 @@ impl AssessmentCounts {
         let (applied, evidence) = (&known.applied, &known.evidence.value);
         let context = applied.context();
         let assessed = policy::assess(&applied.rule, evidence, &context);
-        let standing = IssueStanding::new(&applied.rule, &assessed.blocking, &context);
+        let standing = AssessedIssues::new(&applied.rule, &assessed.blocking, &context);
         let mut counts = Self::none(assessed.status);
         for issue in issues_of(evidence) {
             let is_exempt = issue.exempt || standing.coverage(issue).status == ExemptStatus::Exempt;
@@ -87,13 +87,13 @@ impl From<&ImageScan> for AssessmentCounts {
 }
 
 /// How each issue of an assessment counts.
-pub(super) struct IssueStanding<'a> {
+pub(super) struct AssessedIssues<'a> {
     rule: &'a VaRule,
     context: &'a AssessmentContext<'a>,
     blocking: HashMap<&'a str, Vec<&'a Issue>>,
 }
 
-impl<'a> IssueStanding<'a> {
+impl<'a> AssessedIssues<'a> {
     /// The standing of issues under a rule by which some of them block.
     pub(super) fn new(rule: &'a VaRule, blocking: &'a [Issue], context: &'a AssessmentContext<'a>) -> Self {
         let mut by_id: HashMap<&str, Vec<&Issue>> = HashMap::new();

@@ -136,7 +136,7 @@ impl GateService {
     }
 }
 
-/// Says again and again that the other process does not serve yet. It holds the state directory, so this one cannot.
+/// Warns at intervals that the other process does not serve yet. It holds the state directory, so this one cannot.
 async fn report_waiting() -> Infallible {
     let mut waited = Duration::ZERO;
     loop {
@@ -144,7 +144,7 @@ async fn report_waiting() -> Infallible {
         waited += REPORT;
         tracing::warn!(
             seconds = waited.as_secs(),
-            "nobody serves: the process that takes over has not started to serve yet; if it is ended, this one serves again"
+            "no process serves: the one that takes over is not ready yet; if that one ends, this one serves again"
         );
     }
 }

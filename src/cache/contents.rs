@@ -58,7 +58,7 @@ pub struct CachedContent {
     pub bytes: u64,
     /// Repositories that delivered it, with their registries: at most ten.
     pub repositories: Vec<String>,
-    /// When it was used last: a blob when a manifest was that names it.
+    /// When it was last used. A blob is used when a manifest that names it is used.
     pub used: Timestamp,
     /// Whether a pin keeps it.
     pub pinned: bool,

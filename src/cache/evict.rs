@@ -1,8 +1,8 @@
 //! Eviction of whole images, least recently used first.
 //!
 //! An image consists of its manifest and the blobs that no other cached manifest names; it is kept or evicted as a
-//! whole. Blobs that no manifest names are evicted first. Pinned images stay (`pins`). Content that is being read or filled stays, and so does the
-//! image that it belongs to.
+//! whole. Blobs that no manifest names are evicted first. Pinned images stay (`pins`). Content that is being read or filled
+//! stays, and so does the image that it belongs to.
 
 use std::collections::HashSet;
 use std::io;
@@ -323,10 +323,7 @@ impl CacheInner {
     async fn content_of_file(&self, file: &FoundFile) -> NewContent {
         let FoundFile { digest, size, modified } = *file;
         let used_at = Timestamp::try_from(modified).unwrap_or(Timestamp::UNIX_EPOCH);
-        let bytes = match size <= MAX_MANIFEST as u64 {
-            true => self.disk.read(digest, MAX_MANIFEST).await.ok().flatten(),
-            false => None,
-        };
+        let bytes = self.disk.read(digest, MAX_MANIFEST).await.ok().flatten();
         let manifest = bytes.and_then(|bytes| manifest_in(digest, bytes));
         manifest.map_or_else(|| NewContent::blob(digest, size, used_at), |found| NewContent::manifest(&found, used_at))
     }

@@ -51,8 +51,12 @@ fn reload(args: &ReloadArgs) -> Result<Exit, CommandError> {
 fn describe(reloaded: &Reloaded) -> String {
     let Reloaded { changed, rules_changed, needs_restart, .. } = reloaded;
     let settings = changed.iter().map(|key| format!("in use: {}\n", printable(key)));
-    let rules = rules_changed.then(|| "in use: other policies\n".to_owned());
+    let rules = rules_changed.then(|| "in use: changed policies\n".to_owned());
     let later = needs_restart.iter().map(|key| format!("after a restart: {}\n", printable(key)));
     let lines: String = settings.chain(rules).chain(later).collect();
-    if lines.is_empty() { "reloaded; nothing has changed\n".to_owned() } else { format!("reloaded\n{lines}") }
+    if lines.is_empty() {
+        "reloaded; no setting and no policy has changed\n".to_owned()
+    } else {
+        format!("reloaded\n{lines}")
+    }
 }

@@ -120,7 +120,7 @@ struct AdminCall<'a> {
 /// Whether a gate listens on the configuration's socket.
 ///
 /// # Errors
-/// A message, if this user may not know. Another process would judge without what a gate knows.
+/// A message, if this user may not use the socket: this process would judge without what the gate knows.
 pub(super) fn is_running(gate: &GateArgs) -> Result<bool, CommandError> {
     match endpoint(gate) {
         Ok(AdminAddress::Unix(path)) => {

@@ -432,7 +432,7 @@ fn paths_of_files_that_rules_name_do_not_depend_on_the_folder_of_policies() {
         "{MINIMAL}[trust.authority.release.cosign.key]\nfile = \"a.pub\"\n[va]\nignore_files = [\"ignored\"]\n"
     );
     std::fs::write(folder.path().join("pullgate.toml"), text).unwrap();
-    let up: std::path::PathBuf = std::env::current_dir().unwrap().components().skip(1).map(|_| "..").collect();
+    let up: PathBuf = std::env::current_dir().unwrap().components().skip(1).map(|_| "..").collect();
     let relative = up.join(folder.path().strip_prefix("/").unwrap()).join("pullgate.toml");
     let config = Config::load(Some(&relative), std::iter::empty()).unwrap();
     let ignored = Path::new(&config.policy.ignore_files[0]);

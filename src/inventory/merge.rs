@@ -4,13 +4,12 @@
 //! link of another layer, a hidden root), it is kept.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::Bound;
 use std::sync::Arc;
 
 use super::distribution::distribution;
 use super::language::language_file;
 use super::layer::FileFacts;
-use super::paths::{PathSet, follow_links, parent, self_and_ancestors};
+use super::paths::{PathSet, follow_links, has_beneath, parent, self_and_ancestors};
 use super::symlink::{is_alternative, is_in_alternatives, is_read_alike};
 use super::system_file::{
     ANY_STATUS, DATABASES, DOCUMENTATION, RELEASES, SystemFile, database_of_journal, leads_to_system_file,
@@ -390,13 +389,6 @@ fn is_of_distribution(package: &InstalledPackage) -> bool {
 
 fn identity(package: &InstalledPackage) -> (Ecosystem, &str, &str, &str) {
     (package.ecosystem, &package.name, &package.version, &package.architecture)
-}
-
-/// Whether a map has a path beneath this one.
-fn has_beneath<T>(map: &BTreeMap<&str, T>, path: &str) -> bool {
-    let prefix = format!("{path}/");
-    let mut after = map.range::<str, _>((Bound::Included(&*prefix), Bound::Unbounded));
-    after.next().is_some_and(|(found, _)| found.starts_with(&prefix))
 }
 
 fn gap(path: &str, problem: String) -> Gap {

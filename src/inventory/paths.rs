@@ -1,6 +1,7 @@
 //! Paths in a layer: relative to the root, without `.` and `..`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
@@ -162,6 +163,13 @@ impl<'de> Deserialize<'de> for PathSet {
     }
 }
 
+/// Whether a map has a path beneath this one.
+pub(super) fn has_beneath<T>(map: &BTreeMap<&str, T>, path: &str) -> bool {
+    let prefix = format!("{path}/");
+    let mut after = map.range::<str, _>((Bound::Included(&*prefix), Bound::Unbounded));
+    after.next().is_some_and(|(found, _)| found.starts_with(&prefix))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,7 +226,7 @@ mod tests {
     #[test]
     fn links_are_followed_within_limits() {
         let follow = |path: &str, links: &[(&'static str, &'static str)]| {
-            let links: std::collections::BTreeMap<_, _> = links.iter().copied().collect();
+            let links: BTreeMap<_, _> = links.iter().copied().collect();
             follow_links(path, |above| links.get(above).copied())
         };
         assert_eq!(follow("a/b/c", &[("a", "x"), ("x/b", "/y")]).as_deref(), Ok("y/c"));

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use envelope::{Dialect, FoundDocuments};
+pub use lint::can_be_an_image;
 use secrets::Secrets;
 
 use super::authority::{Authority, NotaryRoot, NotaryTrust};

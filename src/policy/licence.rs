@@ -16,7 +16,7 @@ use crate::licence;
 /// The longest licence that is parsed, in bytes. A longer one is a licence text, and counts as unknown.
 const MAX_EXPRESSION: usize = 4096;
 
-/// How the names of files end to which addresses of licences lead.
+/// The endings of the file names in addresses of licences.
 const FILE_ENDINGS: [&str; 5] = [".txt", ".en.html", ".html", ".php", ".md"];
 
 /// What is accepted besides correct expressions: deprecated identifiers. Other spellings are read by [`licence`].

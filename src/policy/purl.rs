@@ -29,7 +29,7 @@ struct CanonicalPurl {
 
 /// Types whose names are in lower case.
 const LOWER_CASE: [&str; 3] = ["deb", "npm", "pypi"];
-/// Types that have namespaces or not, as is stated.
+/// Types with optional namespaces.
 const NAMESPACED: [&str; 6] = ["apk", "deb", "golang", "maven", "npm", "rpm"];
 /// Types without namespaces.
 const WITHOUT_NAMESPACE: [&str; 5] = ["bitnami", "cargo", "gem", "nuget", "pypi"];

@@ -1,4 +1,4 @@
-//! Lists of what is on this node's disk, and what belongs together, for people and for what they remove.
+//! What is on this node's disk, and what belongs together: for lists, and for removals by operators.
 
 use jiff::Timestamp;
 use sqlx::Row;
@@ -14,7 +14,7 @@ const MAX_DEPTH: u32 = 8;
 /// One piece of content on disk, with what is on disk around it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ListedContent {
-    /// The content. A blob was used when a manifest was that names it.
+    /// The content. A blob is used when a manifest that names it is used.
     pub content: StoredContent,
     /// Whether it is a manifest that lists other manifests.
     pub is_index: bool,
@@ -31,7 +31,7 @@ pub struct NamedContent {
     pub names: u64,
 }
 
-/// A content after which a list in the order of use goes on.
+/// The position of content in the order of use, after which a list continues.
 pub type UsePosition = (Timestamp, i64);
 
 impl NodeStore {

@@ -18,7 +18,7 @@ use crate::store::{FactStore, Memo};
 
 /// How long the reading of a layer that took too long is kept. After that, it is read again.
 const RETRY: SignedDuration = SignedDuration::from_hours(24);
-/// For how many layers it waits to be stored what they are unpacked to.
+/// For how many layers a `diff_id` may wait to be stored.
 const MAX_PENDING: usize = 4096;
 
 /// What one layer says.
@@ -61,7 +61,8 @@ pub(super) struct LayerReadings {
     scratch: PathBuf,
 }
 
-/// Stores what layers are unpacked to. What cannot be stored is stored later: the layer is not read again. Cheap to clone.
+/// Stores the `diff_id` of layers. What cannot be stored is kept and stored later, because the layer is not read again. Cheap
+/// to clone.
 #[derive(Clone)]
 struct UnpackedLayers {
     store: FactStore,
@@ -70,23 +71,23 @@ struct UnpackedLayers {
 
 impl UnpackedLayers {
     async fn record(&self, layer: Digest, diff_id: Digest, now: Timestamp) {
-        {
-            let mut pending = self.pending();
-            if pending.len() < MAX_PENDING {
-                pending.insert(layer, diff_id);
-            }
-        }
-        self.record_pending(now).await;
+        self.store_all(Some((layer, diff_id)), now).await;
     }
 
-    /// Stores what could not be stored before.
+    /// Stores what waits. What still cannot be stored goes on waiting.
     async fn record_pending(&self, now: Timestamp) {
-        let mut waiting: Vec<(Digest, Digest)> = self.pending().drain().collect();
+        self.store_all(None, now).await;
+    }
+
+    async fn store_all(&self, new: Option<(Digest, Digest)>, now: Timestamp) {
+        let mut waiting: Vec<(Digest, Digest)> = self.pending().drain().chain(new).collect();
         while let Some((layer, diff_id)) = waiting.pop() {
             if let Err(error) = self.store.record_unpacked(layer, diff_id, now).await {
-                tracing::warn!(%error, %layer, "what a layer is unpacked to cannot be stored; it is stored later");
+                tracing::warn!(%error, %layer, "the diff_id of a layer cannot be stored; will retry");
                 waiting.push((layer, diff_id));
-                self.pending().extend(waiting);
+                let mut pending = self.pending();
+                let room = MAX_PENDING.saturating_sub(pending.len());
+                pending.extend(waiting.into_iter().rev().take(room));
                 return;
             }
         }

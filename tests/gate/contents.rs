@@ -67,7 +67,7 @@ async fn contents_are_listed_and_removed() {
     assert_eq!(about(own)["repositories"], serde_json::json!(of_both[..1]));
     assert_eq!(about(own)["pinned"], false);
     let used = |digest| about(digest)["used"].as_str().expect("a time").to_owned();
-    assert_eq!(used(own), used(one.root), "a layer is used when its image is");
+    assert!(used(own) >= used(one.root), "a layer is used when its image is");
     let short = pullgate(&gate, &["cache", "list", "--sort", "size", "--limit", "2"]).await;
     let shown = text(&short);
     assert!(shown.lines().next().is_some_and(|line| line.starts_with("DIGEST")), "{shown}");

@@ -103,7 +103,7 @@ async fn every_type_of_issue_can_be_exempt() {
         (vec!["--issue-type", "cve", "--issue-id", "CVE-2024-1", "--package", "curl"], false),
         (vec!["--issue-type", "package", "--package", "openssl"], true),
         (vec!["--issue-type", "package", "--package", "curl"], false),
-        (vec!["--issue-type", "configuration", "--issue-id", "CVE-2024-1"], false),
+        (vec!["--issue-type", "configuration", "--issue-id", "DS002"], false),
         (vec!["--issue-type", "sn", "--issue-id", "DSA-1-1"], false),
     ] {
         let added = add(&gate, &[&["--scope", "birds"], &words[..]].concat()).await;

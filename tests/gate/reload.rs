@@ -173,9 +173,9 @@ async fn reload_command(on: &Reloading, text: &str, more: &[&str]) -> (Option<i3
 async fn the_command_says_what_has_changed_and_what_could_not_be_reloaded() {
     let on = Reloading::start().await;
     let same = reload_command(&on, &on.text, &[]).await;
-    assert_eq!(same, (Some(0), "reloaded; nothing has changed\n".to_owned()));
+    assert_eq!(same, (Some(0), "reloaded; no setting and no policy has changed\n".to_owned()));
     let text = format!("{}[gate]\nmode = \"audit\"\n[cache]\nmax_size = \"1GiB\"\n", on.text);
-    let changed = "reloaded\nin use: gate.mode\nin use: other policies\nafter a restart: cache.max_size\n";
+    let changed = "reloaded\nin use: gate.mode\nin use: changed policies\nafter a restart: cache.max_size\n";
     assert_eq!(reload_command(&on, &text, &[]).await, (Some(0), changed.to_owned()));
     let (code, json) = reload_command(&on, &text, &["-o", "json"]).await;
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
@@ -185,8 +185,11 @@ async fn the_command_says_what_has_changed_and_what_could_not_be_reloaded() {
     std::fs::write(on.gate.file("policies/default.yaml"), "kind: Nonsense").expect("a file");
     let (code, shown) = reload_command(&on, &text, &[]).await;
     assert!(code == Some(78) && shown.contains("policy: ") && shown.contains("default.yaml"), "{shown}");
-    let config = on.gate.file("pullgate.toml");
     on.gate.stop().await;
+    let alone = tempfile::tempdir().expect("a directory");
+    let config = alone.path().join("pullgate.toml");
+    let text = "state_dir = \"state\"\n[policy]\ndir = \"policies\"\n[[upstream]]\nhost = \"registry.test\"\n";
+    std::fs::write(&config, text).expect("a file");
     let mut command = Command::new(env!("CARGO_BIN_EXE_pullgate"));
     let output = command.args(["reload", "--config"]).arg(config).output().expect("it starts");
     assert_eq!(output.status.code(), Some(1), "no gate runs");

@@ -441,7 +441,7 @@ async fn a_gate_that_starts_with_an_index_that_it_refuses_judges_nothing() {
         assert!(!status.status.success() && text(&status).contains(problem), "{}", text(&status));
         let gate = made.start().await;
         let is_degraded = async {
-            while !request("GET", &gate.admin_url("/readyz"), &[]).await.text().contains(problem) {
+            while !request("GET", &gate.admin_url("/readyz?verbose=json"), &[]).await.text().contains(problem) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };

@@ -264,8 +264,8 @@ fn what_root_imports_belongs_to_the_owner_of_the_state_directory() {
             folders.extend(owner.is_dir().then(|| entry.path()));
         }
     }
-    // The folder of databases, its lock, a source, `current`, and two generations of a database and a manifest.
-    assert_eq!(files, 4 + 2 * 3, "nothing was left out");
+    // The folder of databases, its lock, a source, `current`, and two generations of a database, its metadata and a manifest.
+    assert_eq!(files, 4 + 2 * 4, "nothing was left out");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::{EXIT_FAILURE, EXIT_OK, Streams};
+use crate::policy;
 use containers::{ContainersPolicy, ImportedRequirement};
 use registries::{SignatureStores, default_store};
 use scope::DockerScope;
@@ -92,7 +93,13 @@ impl ImportedDocument {
                     ", policy: {trust: reject}".into()
                 }
             };
-            for pattern in scope.map_or_else(|| vec!["*".to_owned()], DockerScope::patterns) {
+            let patterns = scope.map_or_else(|| vec!["*".to_owned()], DockerScope::patterns);
+            let (patterns, others): (Vec<_>, Vec<_>) =
+                patterns.into_iter().partition(|one| policy::can_be_an_image(one));
+            if patterns.is_empty() && !others.is_empty() {
+                notes.insert(format!("{name}: no image has such a name, so the scope is left out"));
+            }
+            for pattern in patterns {
                 let _ = writeln!(entries, "  - {{name: {}{checks}}}", Value::from(pattern));
             }
         }

@@ -19,7 +19,7 @@ pub(super) fn tracing(mut table: Table<'_>) -> otlp::Config {
     }
     let port = config.endpoint.as_ref().and_then(|url| Url::parse(url).ok()?.port());
     if port == Some(GRPC) {
-        let message = "4317 is the port of collectors for gRPC, which is not spoken here";
+        let message = "4317 is the port of collectors for gRPC, but traces are sent over HTTP";
         table.warn("endpoint", message, "use their port for HTTP, usually 4318");
     }
     table.finish();

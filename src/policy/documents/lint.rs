@@ -173,7 +173,7 @@ fn is_host(name: &str) -> bool {
 }
 
 /// Whether some image can have a name that matches: one with something in the place of each `*`.
-fn can_be_an_image(name: &str) -> bool {
+pub fn can_be_an_image(name: &str) -> bool {
     // Addresses and digests in which something is left out.
     if name.starts_with('[') && name.contains('*') || name.split_once('@').is_some_and(|(_, rest)| rest.contains('*')) {
         return true;

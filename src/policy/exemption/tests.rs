@@ -105,7 +105,9 @@ fn exemptions_apply_to_the_issues_and_packages_they_name() {
     assert!(cover(of_configuration("ds002")));
     assert!(!cover(of_configuration("DS003")));
     assert!(!cover(of_issue("DS002")), "a configuration issue is not a security notice");
-    assert!(!all([of_configuration("CVE-1")]).cover(&one(), NOW), "a vulnerability is not a configuration issue");
+    let of_vulnerability =
+        ExemptionRecord::new(ExemptionScope::EVERYTHING, IssueType::Configuration, Some("CVE-1"), None);
+    assert!(of_vulnerability.is_err(), "a vulnerability is not a configuration issue");
     assert!(!cover(of_package(named("Dockerfile"))), "a configuration issue is not a vulnerability");
     assert!(
         !all([of_package(purl("pkg:deb/debian/ssl"))]).cover(

@@ -149,7 +149,6 @@ fn patterns_may_be_written_as_package_managers_write_licences() {
         ("AGPL-*", "GNU General Public License v3 or later (GPLv3+)", false),
         ("AGPL-*", "GPL-compatible", false),
         ("GPL-*", "see the GNU GENERAL PUBLIC LICENSE", true),
-        ("GPL-*", "GPL-compatible", false),
         ("GPL-*", "see the Lesser General Public License", false),
         ("GPL-*", "Affero GPL", false),
         ("GPL-3.0*", "code under GPL v2 only, honestly", false),

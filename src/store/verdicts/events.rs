@@ -38,7 +38,7 @@ pub struct QueuedEvent {
     pub next_at: Timestamp,
 }
 
-/// In their order, which is that of their numbers.
+/// The events are numbered in the order in which they are given.
 const INSERT: &str = "INSERT INTO events (id, receiver, body, attempts, next_at) \
     SELECT value->>0, value->>1, value->>2, 0, value->>3 FROM json_each(?1) WHERE true ORDER BY key \
     ON CONFLICT (id, receiver) DO NOTHING";

@@ -130,7 +130,7 @@ async fn store_changed(
     Ok(changed.iter().filter_map(|one| stored.remove(&one.before.id)).collect())
 }
 
-/// What both statements read.
+/// The row of a verdict as both statements take it, as JSON.
 type RejudgedRow<'a> = (i64, i64, String, String, Option<i64>, Option<&'a str>, Option<&'a str>, Option<&'static str>);
 
 impl Rejudged {

@@ -456,7 +456,7 @@ fn base_images_and_end_of_life() {
         (line!(), "{baseImages: {allow: ['debian:*']}}", debian, "", Admit),
         (
             line!(),
-            "{baseImages: {allow: ['r.io/*']}}",
+            "{baseImages: {allow: ['other.io/*']}}",
             debian,
             "",
             Deny("debian:12, which is not among the base images"),
