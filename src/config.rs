@@ -92,6 +92,11 @@ pub struct LogConfig {
 }
 
 impl Config {
+    /// Whether the size of the cache is another one than the default, which leaves smaller disks to `cache.min_free`.
+    pub fn has_own_cache_size(&self) -> bool {
+        self.cache.max_size != cache::Config::default().max_size
+    }
+
     /// Reads a configuration. Without a path it is `$PULLGATE_CONFIG`, `./pullgate.toml` or
     /// `/etc/pullgate/pullgate.toml`.
     ///

@@ -56,11 +56,6 @@ impl KeyPlaces {
         format!("{list}[{position}]")
     }
 
-    /// Whether a key is written, so that it does not have its default.
-    pub fn is_written(&self, key: &str) -> bool {
-        self.keys.get(key).is_some_and(Option::is_some)
-    }
-
     /// A problem at the place of a key, or of its table if the key is not written.
     pub fn problem(&self, severity: ProblemSeverity, key: &str, message: &str, hint: Option<&str>) -> Problem {
         let mut problem = Problem::of_file(severity, &*self.file, format!("{key}: {message}"), hint);

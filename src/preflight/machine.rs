@@ -59,7 +59,7 @@ fn room(found: &mut PreflightFindings<'_>) {
         found.machine(Warning, "state_dir", &why, Some("free space, or use another disk"));
     }
     let max_size = config.cache.max_size;
-    if max_size > total && config.places.is_written("cache.max_size") {
+    if max_size > total && config.has_own_cache_size() {
         let message = format!("the disk of `state_dir` has only {}", mebibytes(total));
         found.machine(Warning, "cache.max_size", &message, Some("choose less than the size of the disk"));
     }
