@@ -122,14 +122,6 @@ impl CacheInner {
         reserve().ok_or_else(|| self.full_disk(bytes).unwrap_or(NoRoom::Kept))
     }
 
-    /// Why the disk has no room for this many bytes, if it has none.
-    fn full_disk(&self, bytes: u64) -> Option<NoRoom> {
-        let space = self.disk.space().ok()?;
-        let kept = self.kept_free(space);
-        let message = || format!("{} bytes are free, of which {kept} must stay free (cache.min_free)", space.free);
-        (space.free < bytes.saturating_add(kept)).then(|| NoRoom::Disk(message()))
-    }
-
     /// Frees at least this many bytes, if that is possible without images of `spared` registries.
     pub(super) async fn free(&self, bytes: u64, spared: &[Host]) {
         let _turn = self.evicting.lock().await;

@@ -1,11 +1,19 @@
 //! Eviction on a disk that is full.
 
 use super::CacheInner;
-use super::evict::Freed;
+use super::evict::{Freed, NoRoom};
 use crate::oci::Digest;
 use crate::store::{StoreError, StoredContent};
 
 impl CacheInner {
+    /// Why the disk has no room for this many bytes, if it has none.
+    pub(super) fn full_disk(&self, bytes: u64) -> Option<NoRoom> {
+        let space = self.disk.space().ok()?;
+        let kept = self.kept_free(space);
+        let message = || format!("{} bytes are free, of which {kept} must stay free (cache.min_free)", space.free);
+        (space.free < bytes.saturating_add(kept)).then(|| NoRoom::Disk(message()))
+    }
+
     /// On a full disk, even a change of the database has no room. So the files are removed first, and then their rows. A row
     /// that stays behind because the process ends in between has no file: it is removed at the next start.
     pub(super) async fn remove_files_first(
