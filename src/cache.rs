@@ -97,6 +97,8 @@ struct CacheInner {
     touched: Touched,
     /// Ensures that only one eviction runs at a time.
     evicting: Mutex<()>,
+    /// Held while it is found out what an eviction would remove.
+    forecasting: Mutex<()>,
     /// Notified when space becomes scarce.
     scarce: Notify,
     store: Store,
@@ -138,6 +140,7 @@ impl Cache {
             usage,
             touched: Touched::default(),
             evicting: Mutex::default(),
+            forecasting: Mutex::default(),
             scarce: Notify::new(),
             metrics: CacheMetrics::new(metrics),
             config,

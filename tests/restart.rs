@@ -321,7 +321,7 @@ async fn a_process_that_is_told_to_stop_during_a_take_over_leaves_the_files_of_i
     drop(next);
     soon(async {
         while !running.log().contains("wanted to take over has ended") {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     })
     .await;

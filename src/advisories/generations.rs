@@ -96,11 +96,17 @@ impl AdvisoryStore {
     /// Gives what was created to the owner of the state directory, as whom the gate runs: an administrator may import
     /// databases as root.
     pub(super) fn give_to_owner(&self, created: &Path) -> io::Result<()> {
+        let Some((user, group)) = self.new_owner()? else { return Ok(()) };
+        lchown(created, Some(user), Some(group))
+    }
+
+    /// The user and the group to whom root gives what it creates.
+    fn new_owner(&self) -> io::Result<Option<(u32, u32)>> {
         if !geteuid().is_root() {
-            return Ok(());
+            return Ok(None);
         }
         let state = fs::metadata(self.root.parent().unwrap_or(&self.root))?;
-        lchown(created, Some(state.uid()), Some(state.gid()))
+        Ok(Some((state.uid(), state.gid())))
     }
 
     /// The names of all sources, in order.
@@ -185,9 +191,8 @@ impl AdvisoryStore {
         let id = manifest.id();
         let was_current = current.as_ref().is_some_and(|kept| kept.current == id);
         let target = source.join(&id);
-        for entry in fs::read_dir(staging.path()).map_err(failed)? {
-            self.give_to_owner(&entry.map_err(failed)?.path()).map_err(failed)?;
-        }
+        let owner = self.new_owner().map_err(failed)?;
+        owner.map_or(Ok(()), |owner| staging.give_files(&manifest, owner)).map_err(failed)?;
         if self.verify(&manifest.source, &id).is_ok() {
             // The same database, perhaps from somewhere else.
             staging.replace_manifest(&target)?;
@@ -195,7 +200,7 @@ impl AdvisoryStore {
             if target.exists() {
                 fs::remove_dir_all(&target).map_err(failed)?;
             }
-            self.give_to_owner(staging.path()).map_err(failed)?;
+            owner.map_or(Ok(()), |owner| staging.give_folder(owner)).map_err(failed)?;
             staging.rename(&target)?;
             sync(&source)?;
         }

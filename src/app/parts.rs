@@ -69,9 +69,8 @@ impl RunningParts {
         let PreparedParts { metrics, readiness, clock, rulebook, upstreams, epoch, tasks } = prepared;
         let store = Store::open(state.path()).await?.with_epoch(epoch.clone());
         tasks.spawn(store.clone().copy_journal_until_stop(tasks.clone()));
-        let cache = config.cache.clone();
-        let cache =
-            Cache::new(cache, state.path(), store.clone(), tasks.clone(), clock.clone(), readiness.clone(), &metrics);
+        let (cache, path) = (config.cache.clone(), state.path());
+        let cache = Cache::new(cache, path, store.clone(), tasks.clone(), clock.clone(), readiness.clone(), &metrics);
         let cache = Arc::new(cache.await?);
         let audit = Audit::new(&config.audit, &metrics, &readiness)?;
         let events = Events::new(&config.events);

@@ -70,6 +70,8 @@ impl Cache {
     /// The database failed.
     pub async fn forecast(&self) -> Result<Forecast, CacheError> {
         let inner = &self.inner;
+        // It takes many queries, and anybody may ask.
+        let _one = inner.forecasting.lock().await;
         {
             let _turn = inner.evicting.lock().await;
             inner.write_down_use().await.map_err(CacheError::store)?;

@@ -75,7 +75,7 @@ async fn serve(mut config: Config, mut sockets: InheritedSockets, args: &ServeAr
     let _hangups = signal(SignalKind::hangup());
     let mut start = if args.take_over { ServiceStart::TakeOver } else { ServiceStart::Alone };
     loop {
-        // A start may take minutes, when it waits for another process or converts the database. A gate from which this one
+        // A start may take minutes, when it waits for another process or converts the database. Before that, a gate from which this one
         // would take over then serves again.
         let built = tokio::select! {
             built = GateService::build(config, sockets, start) => built,

@@ -68,8 +68,11 @@ impl Histories {
                 Unremembered::Remember => self.store.issue_times(image, issues.into_iter(), now).await?,
                 Unremembered::Suppose => or_now(self.store.known_issues(image).await?, &issues, now),
             };
+            // Names beyond the limit of an image count as seen long ago. An alias must not make its issue that old.
+            let ids: BTreeSet<&str> = report.issues.iter().map(|issue| &*issue.id).collect();
+            let counts = |(name, at): &(String, Timestamp)| *at != Timestamp::UNIX_EPOCH || ids.contains(&**name);
             // Of several images of an index, the first one counts.
-            first_seen.extend(times);
+            first_seen.extend(times.into_iter().filter(counts));
         }
         let names: Vec<&str> = names.into_iter().collect();
         let (ImageTimes { known_since, admitted_since }, seen_in_repository) = match unremembered {

@@ -143,7 +143,7 @@ pub(super) enum FileFacts {
     /// A file in the directory of alternatives, which is no link to another one.
     Chosen,
     /// What a database states if a link in its usual place leads to it: other layers decide that.
-    Database(Box<FileFacts>),
+    Database(Box<Self>),
     /// A hard link to a path that this layer does not have, so that only a layer below can.
     HardLink(String),
     /// The file may state something but could not be read.

@@ -128,8 +128,16 @@ impl<'a> MergedImage<'a> {
             self_and_ancestors(path).any(|above| layer.whiteouts.contains(above))
                 || self_and_ancestors(parent(path)).any(|above| layer.opaque.contains(above))
         };
+        // What only a link makes a database must have been read as that database. Where a layer has put a link, the path
+        // leads to another file.
+        let is_certain = |path: &str, target: &str| {
+            is_read_alike(path, target)
+                && SystemFile::behind_link(path) == SystemFile::behind_link(target)
+                && !is_deleted(target)
+                && !self_and_ancestors(target).any(|above| self.all_links.contains_key(above))
+        };
         let file = |(path, file): (&'a String, &u32)| match layer.files.get(*file as usize) {
-            Some(FileFacts::HardLink(target)) if is_read_alike(path, target) && !is_deleted(target) => {
+            Some(FileFacts::HardLink(target)) if is_certain(path, target) => {
                 let found = self.names.get(&**target).copied();
                 (found.is_some() || is_examined(target)).then_some((&**path, found))
             }

@@ -36,9 +36,11 @@ pub(crate) fn mentioned(text: &str) -> Vec<&'static str> {
     let end = text.char_indices().nth(MAX_READ).map_or(text.len(), |(end, _)| end);
     let mut found = Vec::new();
     for (family, pattern) in PATTERNS.iter() {
+        let mut majors = Vec::new();
         for mention in pattern.captures_iter(&text[..end]) {
-            if mention.name("other").is_none() && mention.name("apart").is_none() {
-                let major = mention.name("major").map(|major| major.as_str());
+            let major = mention.name("major").map(|major| major.as_str());
+            if mention.name("other").is_none() && mention.name("apart").is_none() && !majors.contains(&major) {
+                majors.push(major);
                 found.extend(of_family(family, major).filter(|id| !found.contains(id)).collect::<Vec<_>>());
             }
         }

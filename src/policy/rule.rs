@@ -28,9 +28,12 @@ impl Rule {
     }
 
     /// Whether applying the rule to a report may take longer than a millisecond: it evaluates a condition, reads the licences
-    /// of all packages, or compares all packages with bans.
+    /// or the ages of all packages, or compares all packages with bans.
     pub fn may_take_long(&self) -> bool {
-        self.va.as_ref().is_some_and(|va| va.when.is_some() || va.licences.is_some() || !va.banned_packages.is_empty())
+        self.va.as_ref().is_some_and(|va| {
+            let looks_at_packages = va.licences.is_some() || va.cool_down.packages.is_some();
+            va.when.is_some() || looks_at_packages || !va.banned_packages.is_empty()
+        })
     }
 
     /// All authorities that the rule names, without duplicates.

@@ -95,6 +95,8 @@ pub struct LogGuard(Arc<Lines>);
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
+        // Whoever reads may only be slow.
+        self.0.lock().is_stuck = false;
         self.0.wait(LAST_LINES);
     }
 }

@@ -161,7 +161,9 @@ impl StoredVerdict {
         };
         let (basis, decided_at) = (text(10)?, time_of(row.try_get(11)?));
         // A row that is just being changed does not have its own column yet, and neither do those of earlier versions.
-        let is_latest = change.as_ref().is_some_and(|(_, at)| *at == decided_at);
+        // A doubt replaces the basis and leaves the time; a row that is just being changed has none.
+        let doubt: Option<String> = row.try_get(12)?;
+        let is_latest = doubt.is_none() && change.as_ref().is_some_and(|(_, at)| *at == decided_at);
         let kept: Option<String> = row.try_get(17)?;
         let changed = kept.filter(|_| !is_latest).unwrap_or_else(|| basis.clone());
         let changed_basis = change.is_some().then(|| VerdictBasis::of_text(&changed));
@@ -178,7 +180,7 @@ impl StoredVerdict {
             pulled_at: time_of(row.try_get(7)?),
             outcome: outcome(&text(8)?, text(9)?, &basis)?,
             decided_at,
-            doubt: row.try_get(12)?,
+            doubt,
             change,
             changed_basis,
         })

@@ -80,16 +80,20 @@ impl UnpackedLayers {
     }
 
     async fn store_all(&self, new: Option<(Digest, Digest)>, now: Timestamp) {
-        let mut waiting: Vec<(Digest, Digest)> = self.pending().drain().chain(new).collect();
-        while let Some((layer, diff_id)) = waiting.pop() {
+        let waiting: Vec<(Digest, Digest)> = {
+            let mut pending = self.pending();
+            let waiting = pending.iter().map(|(layer, diff_id)| (*layer, *diff_id)).chain(new).collect();
+            let has_room = pending.len() < MAX_PENDING;
+            pending.extend(new.filter(|_| has_room));
+            waiting
+        };
+        // Each is kept until it is stored, also if the request ends before.
+        for (layer, diff_id) in waiting {
             if let Err(error) = self.store.record_unpacked(layer, diff_id, now).await {
-                tracing::warn!(%error, %layer, "the diff_id of a layer cannot be stored; will retry");
-                waiting.push((layer, diff_id));
-                let mut pending = self.pending();
-                let room = MAX_PENDING.saturating_sub(pending.len());
-                pending.extend(waiting.into_iter().rev().take(room));
+                tracing::warn!(%error, %layer, "the diff_id of a layer cannot be stored; it is stored later");
                 return;
             }
+            self.pending().remove(&layer);
         }
     }
 

@@ -1,10 +1,11 @@
 //! Databases that are not complete yet.
 
 use std::fs::{self, File};
-use std::io::{Read, Write as _};
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, chownat, fchown, flock, open};
+use rustix::process::{Gid, Uid};
 use tempfile::TempDir;
 
 use super::manifest::{self, DatabaseKind, GenerationFile, GenerationManifest};
@@ -22,7 +23,7 @@ const PREFIX: &str = ".staging-";
 pub(in super::super) struct Staging {
     folder: TempDir,
     /// Locked while the directory is in use: one without a lock was left behind by a crash.
-    _lock: File,
+    lock: File,
 }
 
 /// A complete database that can be put into use.
@@ -37,9 +38,25 @@ impl Staging {
         let failed = |error| DatabaseError::io(root, error);
         remove_abandoned(root);
         let folder = TempDir::with_prefix_in(PREFIX, root).map_err(failed)?;
-        let lock = File::open(folder.path()).map_err(failed)?;
+        // The directory above may be another user's, who could put a link in its place.
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let lock = open(folder.path(), flags, Mode::empty()).map_err(|error| failed(error.into()))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| failed(error.into()))?;
-        Ok(Self { folder, _lock: lock })
+        Ok(Self { folder, lock: lock.into() })
+    }
+
+    /// Gives the files of a database to a user. Whatever is at the path now, only the directory that was created counts.
+    pub(super) fn give_files(&self, of: &GenerationManifest, (user, group): (u32, u32)) -> io::Result<()> {
+        let (user, group) = (Some(Uid::from_raw(user)), Some(Gid::from_raw(group)));
+        for name in of.files.iter().map(|file| &*file.name).chain([manifest::NAME]) {
+            chownat(&self.lock, name, user, group, AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the directory to a user.
+    pub(super) fn give_folder(&self, (user, group): (u32, u32)) -> io::Result<()> {
+        Ok(fchown(&self.lock, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))?)
     }
 
     pub(in super::super) fn path(&self) -> &Path {

@@ -189,7 +189,7 @@ fn databases_behind_links_to_other_places_are_read() {
     assert!(wrong.iter().all(|place| place == "usr/lib/sysimage/dpkg/status") && !wrong.is_empty(), "{wrong:?}");
     let unpacked = file("usr/lib/sysimage/dpkg/updates/0001", "");
     assert_eq!(listed(&[&[link(), status("1"), unpacked]]).1, ["usr/lib/sysimage/dpkg/updates/0001"]);
-    let program = SampleEntry::File("usr/lib/sysimage/dpkg/status".into(), 0o644, b"\x7fELF".repeat(20));
+    let program = SampleEntry::File("usr/lib/sysimage/dpkg/status".into(), 0o644, b"MZ\x90\0".repeat(20));
     let gaps = listed(&[&[link(), program]]).1;
     assert!(gaps.contains(&"var/lib/dpkg/status".to_owned()), "a program was not read as a database: {gaps:?}");
     let single: &[_] = &[
@@ -229,6 +229,11 @@ fn hard_links_to_files_of_lower_layers_are_read() {
     // The file in the same layer counts, although it states nothing under its own name.
     let other = [file("a/store", "{}"), hard_link("c/x", "a/store"), hard_link("b/package.json", "c/x")];
     assert_eq!(listed(&[&[node_package("c", "x", "1"), file("c/x", "{}")], &other]).1, ["b/package.json"]);
+    // What only a link makes a database was not read as one.
+    let store = SampleEntry::File("a/store".into(), 0o755, b"Package: z\nVersion: 1\n".to_vec());
+    let hidden = [symlink("var/lib/dpkg", "/srv/dpkg"), hard_link("srv/dpkg/status", "a/store")];
+    let gaps = image(&[&[store], &hidden]).gaps;
+    assert!(gaps.iter().any(|gap| gap.place == "srv/dpkg/status"), "{gaps:?}");
 }
 
 /// Fedora and SUSE keep the database of RPM in `usr/lib/sysimage` and link to it.

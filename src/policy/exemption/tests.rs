@@ -146,7 +146,7 @@ fn spellings_of_one_package_are_exempt() {
 fn exemptions_that_have_ended_are_known() {
     let found = issue("CVE-1", &["DSA-1"], &["ssl"]);
     let ended = |exemptions: Vec<ExemptionRecord>, now| {
-        all(exemptions).ended(&found, now).iter().map(|record| record.to_string()).collect::<Vec<_>>()
+        all(exemptions).ended(&found, now).iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let of_cve = || until(of_issue("CVE-1"), at(9));
     assert_eq!(ended(vec![of_cve()], at(9)), ["cve CVE-1, scope *"]);

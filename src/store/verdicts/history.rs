@@ -106,8 +106,12 @@ impl VerdictStore {
         now: Timestamp,
     ) -> Result<IssueTimes, StoreError> {
         let issues: Vec<&str> = issues.collect();
-        let known = self.known_issues(digest).await?;
-        if issues.iter().all(|issue| known.contains_key(*issue)) {
+        let mut known = self.known_issues(digest).await?;
+        // A full history cannot be added to.
+        if known.len() >= MAX_ISSUES || issues.iter().all(|issue| known.contains_key(*issue)) {
+            for issue in issues {
+                known.entry(issue.to_owned()).or_insert(Timestamp::UNIX_EPOCH);
+            }
             return Ok(known);
         }
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;

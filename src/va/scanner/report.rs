@@ -241,11 +241,11 @@ impl<'a> IssueOfMatches<'a> {
         for list in lists.map(|list| list.read()) {
             match list {
                 Ok(addresses) => {
-                    self.issue.references.extend(addresses.iter().filter(|one| seen.insert((*one).clone())).cloned())
+                    self.issue.references.extend(addresses.iter().filter(|one| seen.insert((*one).clone())).cloned());
                 }
                 // No decision follows from them, so this is no gap.
                 Err(error) => {
-                    tracing::warn!(%error, issue = self.issue.id, "the references of a vulnerability cannot be read")
+                    tracing::warn!(%error, issue = self.issue.id, "the references of a vulnerability cannot be read");
                 }
             }
         }
