@@ -1,4 +1,4 @@
-//! Work that may take all of a processor core, but never the place of a request.
+//! Work that may take all of an idle processor core, and little of a busy one.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,11 +12,12 @@ use tokio::sync::oneshot;
 const THREADS: usize = 2;
 /// How long a thread waits for more work before it ends.
 const IDLE: Duration = Duration::from_secs(1);
-/// The lowest priority that Linux knows.
-const LOWEST: i32 = 19;
+/// A priority at which a thread gets a tenth of what others get of a busy core: at the lowest one (19) it would get a seventieth,
+/// and on a machine that is always busy, the work would not be done in hours.
+const LOW: i32 = 10;
 
-/// Runs work on at most two threads of the lowest priority. They get a core only while no other thread needs it. The
-/// threads exist only while there is work. Cheap to clone.
+/// Runs work on at most two threads of a low priority, so that requests come first. The threads exist only while there is
+/// work. Cheap to clone.
 ///
 /// Threads of the common pool are not used: a thread without privileges can give up its priority, but cannot get it back.
 #[derive(Clone, Default)]
@@ -80,7 +81,7 @@ impl WorkQueue {
 
     fn work(&self) {
         // The process of number 0 is, on Linux, the calling thread alone. Without a lower priority the work is still right.
-        let _ = setpriority_process(None, LOWEST);
+        let _ = setpriority_process(None, LOW);
         while let Some(job) = self.next() {
             // A panic is that of the job: its result is missing then, and the thread goes on.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
@@ -116,7 +117,7 @@ mod tests {
         let results = futures_util::future::join_all((0..100).map(work)).await;
         assert!(background.0.lock().threads <= THREADS);
         for (number, result) in results.into_iter().enumerate() {
-            assert_eq!(result, Some((number, LOWEST)));
+            assert_eq!(result, Some((number, LOW)));
         }
         assert_eq!(getpriority_process(None).unwrap(), own, "other threads keep their priority");
     }
