@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pullgate::app::{self, BoundGate, BuildError};
 use pullgate::config::Config;
@@ -158,9 +159,21 @@ impl TestGate {
         Config::load(Some(&path), std::iter::empty()).unwrap_or_else(|problems| panic!("{problems:?}"))
     }
 
-    /// Starts the gate.
+    /// Starts the gate. A child process that another test is starting may have the lock of a state directory for a moment longer
+    /// than the gate before.
     pub(crate) async fn start(self) -> Gate {
-        self.try_start().await.unwrap_or_else(|(_, error)| panic!("{error}"))
+        let mut made = self;
+        let is_locked = |error: &BuildError| error.to_string().contains("another pullgate is running");
+        let started = async {
+            loop {
+                match made.try_start().await {
+                    Err((same, error)) if is_locked(&error) => made = same,
+                    started => return started,
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        soon(started).await.unwrap_or_else(|(_, error)| panic!("{error}"))
     }
 
     /// Starts the gate, or returns the error.

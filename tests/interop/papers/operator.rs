@@ -177,6 +177,7 @@ fn upgrade_and_go_back() {
 #[test]
 fn replace_a_certificate() {
     let mut shop = Shop::open();
+    shop.require_signatures();
     shop.machine.sh("pullgate certs init --dir gate/certs; pullgate certs init --dir new --days 7").bytes();
     let file = shop.machine.dir().join(CONFIGURATION);
     let mut walk = shop.machine.walk("docs/tasks/rotate-certificates.md");
