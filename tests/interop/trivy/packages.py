@@ -103,7 +103,7 @@ def go(scanners):
         return f'bin/{name}', programs.go(version, 'x.test/app', own and ('x.test/app', own), modules, settings), mode
 
     files = [
-        program('devel', modules=[('golang.org/x/net', 'v0.7.0')]), program('nomain', own=None), program('one', 'go1.21', 'v1.0.0'),
+        program('devel', modules=[('golang.org/x/net', 'v0.7.0')]), program('one', 'go1.21', 'v1.0.0'),
         program('flags', flags='-s -w -X main.version=v1.2.3'), program('path', flags='-X x.test/app/version.Version=4.5.6'),
         program('named', flags='-X main.commit=abc -X main.version=dev'), program('own', flags='-X x.test/app/cmd/app.ver=7.8.9'),
         program('pseudo', own='v0.0.0-20240101000000-abcdef123456+dirty'), program('dirty', 'go1.24.1', 'v1.2.3+dirty'),
@@ -116,6 +116,8 @@ def go(scanners):
     expected = [('trivy', 'stdlib', 'vdevel go1.23-abcdef Mon Jan 1'), ('pullgate', 'stdlib', 'vdevel')]
     expected += [('pullgate', 'stdlib', 'v1.22.3'), ('pullgate', 'x.test/app', 'v3.0.0')]
     scanners.compare('go', [files], expected)
+    # Both list the standard library alone; only one says that there may be more.
+    scanners.compare('go-without-modules', [[program('nomain', own=None)]], [], gaps=True)
 
 
 def rust(scanners):
