@@ -71,12 +71,12 @@ fn check_open_files(config: &Config) {
 
 async fn serve(mut config: Config, mut sockets: InheritedSockets, args: &ServeArgs) -> Exit {
     let mut stops = app::signals();
-    // SIGHUP would end the process until the gate handles it. What it would read again has not been read yet, or is watched.
+    // Without a handler, SIGHUP would end the process until the gate installs its own. One that arrives before that is ignored.
     let _hangups = signal(SignalKind::hangup());
     let mut start = if args.take_over { ServiceStart::TakeOver } else { ServiceStart::Alone };
     loop {
-        // A start may take minutes, when it waits for another process or converts the database. Before that, a gate from which this one
-        // would take over then serves again.
+        // A start may take minutes: it waits for another process, or converts the database. If this process is stopped before it
+        // converts the database, the gate from which it takes over serves again.
         let built = tokio::select! {
             built = GateService::build(config, sockets, start) => built,
             () = app::stopped(&mut stops) => {
