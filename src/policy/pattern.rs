@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 
-use crate::oci::Host;
+use crate::oci::{Digest, Host};
 
 /// The maximum length of a pattern, in bytes. This is more than enough for a repository, a host and a digest.
 pub(super) const MAX_PATTERN: usize = 1024;
@@ -81,11 +81,12 @@ impl Pattern {
 
 /// The name without its tag, if it also has a digest.
 fn without_tag(text: &str) -> Cow<'_, str> {
-    let Some((name, digest)) = text.split_once('@').filter(|_| !text.contains('*')) else { return text.into() };
+    let digest = |(_, digest): &(&str, &str)| digest.parse::<Digest>().is_ok();
+    let Some((name, digest)) = text.split_once('@').filter(digest) else { return text.into() };
     let path = name.find('/').map_or(0, |at| at + 1);
     match name[path..].find(':') {
-        Some(tag) => format!("{}@{digest}", &name[..path + tag]).into(),
-        None => text.into(),
+        Some(tag) if !name.contains('*') => format!("{}@{digest}", &name[..path + tag]).into(),
+        _ => text.into(),
     }
 }
 

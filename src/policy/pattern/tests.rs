@@ -47,6 +47,21 @@ fn matches_the_table_of_portieris() {
 }
 
 #[test]
+fn a_tag_is_left_out_only_beside_a_digest() {
+    let digest = format!("sha256:{}", "0".repeat(64));
+    for (pattern, text, expected) in [
+        (format!("icr.io/a:v1@{digest}"), format!("icr.io/a@{digest}"), true),
+        (format!("a:v1@{digest}"), format!("a@{digest}"), true),
+        (format!("icr.io:5000/a:v1@{digest}"), format!("icr.io:5000/a@{digest}"), true),
+        (format!("icr.io/*:v1@{digest}"), format!("icr.io/a@{digest}"), false),
+        ("icr.io/a:v1@sha256:00".into(), "icr.io/a@sha256:00".into(), false),
+        (":@".into(), "@:".into(), false),
+    ] {
+        assert_eq!(matches(&pattern, &text), expected, "{pattern} {text}");
+    }
+}
+
+#[test]
 fn specificity_counts_literal_bytes() {
     assert_eq!(Pattern::new("*a*b*").literals(), 2);
     assert_eq!(Pattern::new("icr.io/a").exact(), Some("icr.io/a"));
