@@ -20,7 +20,7 @@ use crate::oci::Digest;
 use crate::policy::{Denial, ExemptionRecord};
 use crate::runtime::{Metrics, Readiness};
 use file::RotatingFile;
-use queue::{Queue, Work};
+use queue::{Queue, Taken, Work};
 
 /// The topic of the audit file in `/readyz`.
 const TOPIC: &str = "audit";
@@ -358,30 +358,32 @@ impl Drop for QueueHandle {
 /// Runs on a dedicated thread until it is closed, and writes everything that was queued. Records that arrive during a
 /// write are written together, so that under load a record costs neither a system call nor a wake-up.
 fn write_all(mut file: RotatingFile, queue: &Queue, outcome: &WriteReporter) {
+    let mut taken = Taken::default();
     loop {
-        let Work { reopen, lines, waiting, close } = queue.take();
+        let Work { reopen, close } = queue.take(&mut taken);
         if reopen && let Err(error) = file.reopen() {
             tracing::error!(%error, "cannot reopen the audit file; records still go to the old one");
         }
-        write_lines(&mut file, &lines, waiting, outcome);
+        write_lines(&mut file, &mut taken, outcome);
         if let Some(closed) = close {
             // Lines may have come while the last ones were written.
-            let Work { lines, waiting, .. } = queue.end();
-            write_lines(&mut file, &lines, waiting, outcome);
+            queue.end(&mut taken);
+            write_lines(&mut file, &mut taken, outcome);
             let _ = closed.send(());
             return;
         }
     }
 }
 
-fn write_lines(file: &mut RotatingFile, lines: &[u8], waiting: Vec<oneshot::Sender<bool>>, outcome: &WriteReporter) {
+fn write_lines(file: &mut RotatingFile, taken: &mut Taken, outcome: &WriteReporter) {
+    let lines = &*taken.lines;
     let written = file.write(lines);
     match &written {
         Ok(()) if lines.is_empty() => {}
-        Ok(()) => outcome.readiness.degraded(TOPIC, None),
+        Ok(()) => outcome.written(file.rotation_error()),
         Err((error, left)) => outcome.failed(error, left),
     }
-    for done in waiting {
+    for done in taken.waiting.drain(..) {
         // The receiver is gone if the client has disconnected.
         let _ = done.send(written.is_ok());
     }
@@ -394,6 +396,12 @@ struct WriteReporter {
 }
 
 impl WriteReporter {
+    /// Reports that lines were written, and why the file was not rotated before.
+    fn written(&self, rotation_error: Option<&io::Error>) {
+        let problem = rotation_error.map(|error| format!("the audit file cannot be rotated, so it grows: {error}"));
+        self.readiness.degraded(TOPIC, problem);
+    }
+
     /// Reports an error and the lines that were not written.
     fn failed(&self, error: &io::Error, left: &[u8]) {
         let records = left.iter().filter(|&&byte| byte == b'\n').count() as u64;

@@ -1,5 +1,6 @@
 //! A line-oriented file that is rotated by size.
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileTypeExt as _;
@@ -13,6 +14,8 @@ pub(super) struct RotatingFile {
     size: u64,
     max_size: u64,
     keep: u32,
+    /// Why the file is larger than `max_size`.
+    rotation_error: Option<io::Error>,
 }
 
 impl RotatingFile {
@@ -23,21 +26,31 @@ impl RotatingFile {
         for n in 1..=keep {
             close_to_others(&numbered(&path, n))?;
         }
-        Ok(Self { path, file, size, max_size, keep })
+        Ok(Self { path, file, size, max_size, keep, rotation_error: None })
     }
 
-    /// Writes complete lines, with one call per file, so that rotation never splits a line.
+    /// Writes complete lines, with one call per file, so that rotation never splits a line. If the file cannot be rotated,
+    /// it grows.
     ///
     /// # Errors
     /// The error, and the lines that were not written.
     pub(super) fn write<'a>(&mut self, mut lines: &'a [u8]) -> Result<(), (io::Error, &'a [u8])> {
         while !lines.is_empty() {
-            let (these, rest) = lines.split_at(self.fitting(lines));
-            let written = if these.is_empty() { self.rotate() } else { self.append(these) };
-            written.map_err(|error| (error, lines))?;
+            let mut fitting = self.fitting(lines);
+            if fitting == 0 {
+                self.rotation_error = self.rotate().err();
+                fitting = if self.rotation_error.is_some() { lines.len() } else { self.fitting(lines) };
+            }
+            let (these, rest) = lines.split_at(fitting);
+            self.append(these).map_err(|error| (error, lines))?;
             lines = rest;
         }
         Ok(())
+    }
+
+    /// Why the last rotation failed, until one succeeds.
+    pub(super) fn rotation_error(&self) -> Option<&io::Error> {
+        self.rotation_error.as_ref()
     }
 
     /// How many bytes of complete lines fit into the current file; at least one line if the file is empty.
@@ -70,24 +83,35 @@ impl RotatingFile {
     }
 
     /// Renames `audit.jsonl` to `audit.jsonl.1`, that to `.2`, and so on; deletes the oldest.
+    ///
+    /// The new file is created before anything is renamed: without it, each attempt would delete the oldest file. Only files
+    /// before the first missing number are renamed, so an attempt that failed halfway is continued by the next one.
     fn rotate(&mut self) -> io::Result<()> {
         let numbered = |n: u32| numbered(&self.path, n);
-        for n in (1..self.keep).rev() {
-            rename_if_there(&numbered(n), &numbered(n + 1))?;
+        let next = with_suffix(&self.path, "next");
+        remove_if_there(&next)?;
+        let (file, size) = open(&next)?;
+        let missing = (1..self.keep).find(|&n| !numbered(n).exists()).unwrap_or(self.keep);
+        for n in (1..missing).rev() {
+            fs::rename(numbered(n), numbered(n + 1))?;
         }
-        if self.keep == 0 {
-            fs::remove_file(&self.path)?;
-        } else {
+        if self.keep > 0 {
             rename_if_there(&self.path, &numbered(1))?;
         }
-        self.reopen()
+        fs::rename(&next, &self.path)?;
+        (self.file, self.size) = (file, size);
+        Ok(())
     }
 }
 
-fn numbered(path: &Path, n: u32) -> PathBuf {
+fn with_suffix(path: &Path, suffix: impl Display) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{n}"));
+    name.push(format!(".{suffix}"));
     name.into()
+}
+
+fn numbered(path: &Path, n: u32) -> PathBuf {
+    with_suffix(path, n)
 }
 
 /// Earlier versions created files with permissions that depended on the umask.
@@ -112,7 +136,15 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
 }
 
 fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
-    match fs::rename(from, to) {
+    ignore_missing(fs::rename(from, to))
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    ignore_missing(fs::remove_file(path))
+}
+
+fn ignore_missing(done: io::Result<()>) -> io::Result<()> {
+    match done {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
@@ -132,5 +164,48 @@ mod tests {
             file.write(b"12345\n").unwrap();
         }
         assert!(path.is_symlink() && !numbered(&path, 1).exists());
+    }
+    /// A folder at the name of the new file stands for a disk without room for it.
+    #[test]
+    fn failed_rotation_loses_no_record_and_no_file() {
+        for keep in [0, 1, 3] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("audit.jsonl");
+            let mut file = RotatingFile::open(path.clone(), 4, keep).unwrap();
+            let text = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+            let rotated = || (1..=keep).map(|n| text(&numbered(&path, n))).collect::<Vec<_>>();
+            for n in 1..=4 {
+                file.write(format!("old {n}\n").as_bytes()).unwrap();
+            }
+            let before = rotated();
+            let next = with_suffix(&path, "next");
+            fs::create_dir(&next).unwrap();
+            for n in 1..=5 {
+                file.write(format!("new {n}\n").as_bytes()).unwrap();
+                assert!(file.rotation_error().is_some());
+            }
+            assert_eq!(text(&path), "old 4\nnew 1\nnew 2\nnew 3\nnew 4\nnew 5\n", "keep {keep}");
+            assert_eq!(rotated(), before, "keep {keep}");
+            fs::remove_dir(&next).unwrap();
+            file.write(b"last\n").unwrap();
+            assert!(file.rotation_error().is_none());
+            assert_eq!(text(&path), "last\n", "keep {keep}");
+            assert_eq!(rotated().len(), keep as usize);
+        }
+    }
+
+    #[test]
+    fn interrupted_rotation_is_continued() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        let mut file = RotatingFile::open(path.clone(), 4, 3).unwrap();
+        file.write(b"now\n").unwrap();
+        // `.1` was renamed to `.2`, and then the process ended.
+        for (name, text) in [("2", "before"), ("3", "oldest"), ("next", "")] {
+            fs::write(with_suffix(&path, name), text).unwrap();
+        }
+        file.write(b"next\n").unwrap();
+        let texts = ["1", "2", "3"].map(|name| fs::read_to_string(with_suffix(&path, name)).unwrap());
+        assert_eq!(texts, ["now\n", "before", "oldest"]);
     }
 }

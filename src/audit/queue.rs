@@ -35,8 +35,6 @@ struct Batch {
     /// Complete lines, concatenated.
     lines: Vec<u8>,
     marks: Vec<Mark>,
-    /// Senders that are told whether their line is in the file.
-    waiting: Vec<oneshot::Sender<bool>>,
     has_ended: bool,
 }
 
@@ -44,6 +42,8 @@ struct Batch {
 struct Mark {
     at: Instant,
     end: usize,
+    /// Is told whether the line is in the file.
+    waiting: Option<oneshot::Sender<bool>>,
 }
 
 /// The reasons for waking the writer.
@@ -55,15 +55,21 @@ struct Signal {
     close: Option<oneshot::Sender<()>>,
 }
 
-/// The next steps of the writer, in this order: reopen the file, write the lines, notify the waiting senders, end.
-#[derive(Default)]
+/// The next steps of the writer, in this order: reopen the file, write the lines, end.
 pub(super) struct Work {
     pub(super) reopen: bool,
+    pub(super) close: Option<oneshot::Sender<()>>,
+}
+
+/// The lines that the writer has taken. Its buffers are used again, because new ones would have to be mapped.
+#[derive(Default)]
+pub(super) struct Taken {
     /// Complete lines, in the order in which they were added.
     pub(super) lines: Vec<u8>,
     /// Senders that are told whether their line is in the file.
     pub(super) waiting: Vec<oneshot::Sender<bool>>,
-    pub(super) close: Option<oneshot::Sender<()>>,
+    /// One for each batch of the queue, to exchange it with. Empty after [`merge`](Self::merge).
+    batches: Vec<Batch>,
 }
 
 impl Queue {
@@ -86,10 +92,9 @@ impl Queue {
         }
         let (is_first, before) = (batch.marks.is_empty(), batch.lines.len());
         batch.lines.extend_from_slice(line);
-        let mark = Mark { at: Instant::now(), end: batch.lines.len() };
+        let mark = Mark { at: Instant::now(), end: batch.lines.len(), waiting };
         let is_urgent = is_awaited || (before..mark.end).contains(&ENOUGH);
         batch.marks.push(mark);
-        batch.waiting.extend(waiting);
         drop(batch);
         if is_first || is_urgent {
             self.signal(|signal| {
@@ -131,7 +136,7 @@ impl Queue {
     }
 
     /// Blocks until there is work, waits briefly for more unless the work is urgent, and takes all of it.
-    pub(super) fn take(&self) -> Work {
+    pub(super) fn take(&self, taken: &mut Taken) -> Work {
         let is_idle = |signal: &mut Signal| !signal.has_lines && !signal.reopen && signal.close.is_none();
         let signal = self.filled.wait_while(lock(&self.signal), is_idle).unwrap_or_else(PoisonError::into_inner);
         let gathered = self.filled.wait_timeout_while(signal, GATHER, |signal| !signal.is_urgent);
@@ -139,23 +144,45 @@ impl Queue {
         // The signal is taken before the batches: a line that is added in between signals again.
         let Signal { reopen, close, .. } = mem::take(&mut *signal);
         drop(signal);
-        Work { reopen, close, ..self.take_lines(false) }
+        if let Some(is_urgent) = self.take_lines(taken, Some(Instant::now())) {
+            self.signal(|signal| {
+                signal.has_lines = true;
+                signal.is_urgent |= is_urgent;
+            });
+        }
+        Work { reopen, close }
     }
 
-    /// Accepts no more lines. Returns those that were added after the last [`take`](Self::take).
-    pub(super) fn end(&self) -> Work {
-        self.take_lines(true)
+    /// Accepts no more lines, and takes those that were added after the last [`take`](Self::take).
+    pub(super) fn end(&self, taken: &mut Taken) {
+        self.take_lines(taken, None);
     }
 
-    fn take_lines(&self, has_ended: bool) -> Work {
-        // All batches are locked together, so that no line is taken before one that was added earlier.
-        let mut locked: Vec<_> = self.batches.iter().map(lock).collect();
-        locked.iter_mut().for_each(|batch| batch.has_ended |= has_ended);
-        let mut batches: Vec<Batch> = locked.iter_mut().map(|batch| batch.take()).collect();
-        drop(locked);
+    /// Takes the lines that were added until a time, or ends the queue and takes all. Returns whether a request waits for
+    /// one of the lines that are left, if there are any.
+    ///
+    /// The batches are locked one after the other, each for a moment: if the writer loses its processor core while it has a
+    /// lock, the requests of one core wait, not those of all. A line that is added to a batch after its turn is later than
+    /// `until`, so leaving later lines in all batches keeps the order.
+    fn take_lines(&self, taken: &mut Taken, until: Option<Instant>) -> Option<bool> {
+        taken.batches.resize_with(self.batches.iter().len(), Batch::default);
+        let mut left = None;
+        for (batch, mine) in self.batches.iter().zip(&mut taken.batches) {
+            let mut batch = lock(batch);
+            batch.has_ended |= until.is_none();
+            mem::swap(&mut *batch, mine);
+            batch.has_ended = mine.has_ended;
+            if let Some(until) = until {
+                mine.move_later(until, &mut batch);
+            }
+            if !batch.marks.is_empty() {
+                let is_awaited = batch.marks.iter().any(|mark| mark.waiting.is_some());
+                left = Some(left.unwrap_or(false) || is_awaited);
+            }
+        }
         self.emptied.notify_waiters();
-        let waiting = batches.iter_mut().flat_map(|batch| mem::take(&mut batch.waiting)).collect();
-        Work { lines: merged(batches), waiting, ..Work::default() }
+        taken.merge();
+        left
     }
 }
 
@@ -164,31 +191,46 @@ impl Batch {
         self.lines.len() < ROOM || self.has_ended
     }
 
-    fn take(&mut self) -> Self {
-        // The next batch is expected to have about the same size.
-        let lines = Vec::with_capacity(self.lines.len().min(ROOM));
-        mem::replace(self, Self { lines, has_ended: self.has_ended, ..Self::default() })
+    /// The lines, each with the time when it was added.
+    fn marked_lines(&self) -> impl Iterator<Item = (Instant, &[u8])> {
+        let starts = std::iter::once(0).chain(self.marks.iter().map(|mark| mark.end));
+        self.marks.iter().zip(starts).map(|(mark, start)| (mark.at, &self.lines[start..mark.end]))
+    }
+
+    /// Moves the lines that were added after `until` to an empty batch.
+    fn move_later(&mut self, until: Instant, later: &mut Self) {
+        let first = self.marks.partition_point(|mark| mark.at <= until);
+        let start = first.checked_sub(1).map_or(0, |last| self.marks[last].end);
+        later.lines.extend_from_slice(&self.lines[start..]);
+        later.marks.extend(self.marks.drain(first..).map(|mark| Mark { end: mark.end - start, ..mark }));
+        self.lines.truncate(start);
+    }
+
+    /// Removes the lines. A buffer that was needed once for a burst is given back.
+    fn clear(&mut self) {
+        self.lines.clear();
+        self.lines.shrink_to(2 * ENOUGH);
+        self.marks.clear();
+        self.marks.shrink_to(2 * ENOUGH / size_of::<Mark>());
     }
 }
 
-/// The lines of all batches in the order in which they were added.
-fn merged(mut batches: Vec<Batch>) -> Vec<u8> {
-    batches.retain(|batch| !batch.marks.is_empty());
-    if batches.len() < 2 {
-        return batches.pop().map_or_else(Vec::new, |batch| batch.lines);
+impl Taken {
+    /// Restores the order in which the lines of all batches were added.
+    fn merge(&mut self) {
+        self.lines.clear();
+        let mut filled = self.batches.iter_mut().filter(|batch| !batch.marks.is_empty());
+        if let (Some(only), None) = (filled.next(), filled.next()) {
+            mem::swap(&mut self.lines, &mut only.lines);
+        } else {
+            let mut all: Vec<(Instant, &[u8])> = self.batches.iter().flat_map(Batch::marked_lines).collect();
+            all.sort_by_key(|(at, _)| *at);
+            all.iter().for_each(|(_, line)| self.lines.extend_from_slice(line));
+        }
+        self.waiting =
+            self.batches.iter_mut().flat_map(|batch| &mut batch.marks).filter_map(|mark| mark.waiting.take()).collect();
+        self.batches.iter_mut().for_each(Batch::clear);
     }
-    let lines = |batch: &Batch| {
-        let starts: Vec<usize> = std::iter::once(0).chain(batch.marks.iter().map(|mark| mark.end)).collect();
-        batch.marks.iter().zip(starts).map(|(mark, start)| (mark.at, start..mark.end)).collect::<Vec<_>>()
-    };
-    let mut all: Vec<(Instant, &[u8])> = Vec::new();
-    for batch in &batches {
-        all.extend(lines(batch).into_iter().map(|(at, range)| (at, &batch.lines[range])));
-    }
-    all.sort_by_key(|(at, _)| *at);
-    let mut merged = Vec::with_capacity(batches.iter().map(|batch| batch.lines.len()).sum());
-    all.iter().for_each(|(_, line)| merged.extend_from_slice(line));
-    merged
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -201,6 +243,18 @@ mod tests {
 
     use super::*;
 
+    fn take(queue: &Queue) -> Taken {
+        let mut taken = Taken::default();
+        queue.take(&mut taken);
+        taken
+    }
+
+    fn end(queue: &Queue) -> Taken {
+        let mut taken = Taken::default();
+        queue.end(&mut taken);
+        taken
+    }
+
     #[test]
     fn lines_of_many_threads_are_written_in_order_of_addition() {
         let queue = Queue::default();
@@ -209,7 +263,7 @@ mod tests {
             thread::scope(|scope| _ = scope.spawn(|| assert!(queue.add(format!("{number}\n").as_bytes(), None))));
         }
         let expected: String = (0..100).map(|number| format!("{number}\n")).collect();
-        assert_eq!(String::from_utf8(queue.take().lines).unwrap(), expected);
+        assert_eq!(String::from_utf8(take(&queue).lines).unwrap(), expected);
     }
 
     #[test]
@@ -219,9 +273,9 @@ mod tests {
         assert!(queue.try_add(&line) && queue.try_add(&line));
         assert!(!queue.try_add(b"x\n"));
         assert!(queue.add(b"y\n", None), "a line that must not be lost is accepted");
-        assert_eq!(queue.take().lines.len(), ROOM + 2);
+        assert_eq!(take(&queue).lines.len(), ROOM + 2);
         assert!(queue.try_add(b"x\n"));
-        queue.end();
+        end(&queue);
         assert!(!queue.add(b"x\n", None));
     }
 
@@ -232,9 +286,24 @@ mod tests {
         assert!(!lock(&queue.signal).is_urgent);
         assert!(queue.try_add(b"\n"));
         assert!(lock(&queue.signal).is_urgent);
-        queue.take();
+        take(&queue);
         assert!(queue.try_add(b"x\n"));
         assert!(!lock(&queue.signal).is_urgent, "a small batch waits for more");
+    }
+
+    /// The batch of the first line has had its turn when the second line arrives in another batch.
+    #[test]
+    fn line_that_is_added_during_a_take_is_left_and_signalled() {
+        let queue = Queue::default();
+        assert!(queue.add(b"first\n", None));
+        let until = Instant::now();
+        let (written, _) = oneshot::channel();
+        assert!(queue.add(b"second\n", Some(written)) && queue.add(b"third\n", None));
+        let mut taken = Taken::default();
+        assert_eq!(queue.take_lines(&mut taken, Some(until)), Some(true), "a request waits for a line that is left");
+        assert_eq!((&*taken.lines, taken.waiting.len()), (&b"first\n"[..], 0));
+        assert_eq!(queue.take_lines(&mut taken, Some(Instant::now())), None);
+        assert_eq!((&*taken.lines, taken.waiting.len()), (&b"second\nthird\n"[..], 1));
     }
 
     /// The writer takes the lines and ends in two separate steps. Requests can add lines in between.
@@ -243,10 +312,10 @@ mod tests {
         let queue = Queue::default();
         let (closed, _) = oneshot::channel();
         assert!(queue.add(b"first\n", None) && queue.close(closed));
-        let last = queue.take();
-        assert!(last.lines == b"first\n" && last.close.is_some());
+        let mut last = Taken::default();
+        assert!(queue.take(&mut last).close.is_some() && last.lines == b"first\n");
         assert!(queue.add(b"second\n", None));
-        assert_eq!(queue.end().lines, b"second\n");
-        assert!(!queue.add(b"third\n", None) && queue.end().lines.is_empty());
+        assert_eq!(end(&queue).lines, b"second\n");
+        assert!(!queue.add(b"third\n", None) && end(&queue).lines.is_empty());
     }
 }
