@@ -1,5 +1,5 @@
 //! Configuration issues: what is unsafe in an image's configuration and files, as issues that policies weigh and exemptions
-//! name. The checks are in `hardening`; [`CATALOGUE`] has their identifiers and texts.
+//! name. The checks are in `hardening`; `catalogue` has their identifiers and texts.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use crate::cache::{BlobReader, CacheError};
 use crate::hardening::{HardeningCheck, HardeningFinding, ImageSettings, Superusers, image_findings};
 use crate::oci::{Descriptor, json};
 use crate::policy::{AffectedPackage, Issue, IssueKind, OWN_CHECKS};
-use catalogue::CATALOGUE;
+use catalogue::{CheckText, checks};
 
 mod catalogue;
 
@@ -70,7 +70,7 @@ pub(super) fn findings(settings: Result<ImageSettings, String>, superusers: &Sup
 
 /// One issue for each check that found something, with all places.
 pub(super) fn issues(findings: &[HardeningFinding]) -> Vec<Issue> {
-    let issue = |text: &catalogue::CheckText| {
+    let issue = |text: &CheckText| {
         let places: Vec<AffectedPackage> =
             findings.iter().filter(|finding| finding.check == text.check).map(place).collect();
         (!places.is_empty()).then(|| Issue {
@@ -81,7 +81,7 @@ pub(super) fn issues(findings: &[HardeningFinding]) -> Vec<Issue> {
             ..Issue::new(text.id(), IssueKind::Configuration, text.severity)
         })
     };
-    CATALOGUE.iter().filter_map(issue).collect()
+    checks().filter_map(issue).collect()
 }
 
 /// Where something was found.
