@@ -1,6 +1,10 @@
-use super::*;
+use jiff::Timestamp;
 
-fn told(image: &str) -> DecisionText {
+use super::record::SCHEMA;
+use super::*;
+use crate::oci::Digest;
+
+fn decided(image: &str) -> DecisionText {
     DecisionText::from(&Decided {
         kind: Some("image"),
         stage: Some("policy"),
@@ -30,7 +34,7 @@ async fn lines_are_whole_and_files_are_rotated() {
     let dir = tempfile::tempdir().unwrap();
     let audit = Audit::new(&config(dir.path(), false), &Metrics::default(), &Readiness::new()).unwrap();
     for n in 0..10 {
-        audit.write_later(&record(&told(&format!("image-{n}"))));
+        audit.write_later(&record(&decided(&format!("image-{n}"))));
     }
     audit.close().await;
     let mut files: Vec<_> = std::fs::read_dir(dir.path().join("sub")).unwrap().map(|e| e.unwrap().path()).collect();
@@ -54,10 +58,10 @@ async fn a_renamed_file_is_recreated_by_reopen() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path(), true);
     let audit = Audit::new(&config, &Metrics::default(), &Readiness::new()).unwrap();
-    assert!(audit.write(&record(&told("first"))).await);
+    assert!(audit.write(&record(&decided("first"))).await);
     std::fs::rename(&config.file, dir.path().join("moved")).unwrap();
     audit.reopen();
-    assert!(audit.write(&record(&told("second"))).await);
+    assert!(audit.write(&record(&decided("second"))).await);
     assert!(std::fs::read_to_string(&config.file).unwrap().contains("second"));
     assert!(std::fs::read_to_string(dir.path().join("moved")).unwrap().contains("first"));
 }
@@ -68,7 +72,7 @@ async fn required_records_that_cannot_be_written_are_reported() {
     let readiness = Readiness::new();
     let audit = Audit::new(&config, &Metrics::default(), &readiness).unwrap();
     assert_eq!(readiness.report().healthy, [TOPIC]);
-    assert!(!audit.write(&record(&told("lost"))).await);
+    assert!(!audit.write(&record(&decided("lost"))).await);
     let why = readiness.report().degraded[TOPIC].clone();
     assert!(why.contains("No space left"), "{why}");
 }
@@ -77,7 +81,7 @@ async fn required_records_that_cannot_be_written_are_reported() {
 async fn try_add_never_waits() {
     let dir = tempfile::tempdir().unwrap();
     let required = Audit::new(&config(dir.path(), true), &Metrics::default(), &Readiness::new()).unwrap();
-    assert!(!required.try_write(&record(&told("required"))));
+    assert!(!required.try_write(&record(&decided("required"))));
     let queue = Queue::default();
     let long = vec![b' '; 5_000_000];
     assert!(queue.try_add(&long), "the first one has room");
