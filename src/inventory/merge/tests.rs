@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::hardening::HardeningCheck;
+use crate::inventory::InstalledPackage;
 use crate::inventory::sample::{
     SampleEntry, device, directory, dpkg_status, file, hard_link, layer, node_package, program, symlink, zip,
 };
