@@ -23,7 +23,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::body::Body;
 use super::limits::{Capacity, Limits, RequestPermit};
-use super::read_progress::{BodyReader, ReadProgress, client_reads_nothing};
+use super::read_progress::{BodyReader, ReadProgress};
 use super::stream::HeadDeadline;
 use crate::oci::{ErrorCode, WireError};
 use crate::runtime::Tasks;
@@ -60,53 +60,80 @@ pub(in crate::server) async fn serve<IO, H, F>(
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let limits = &*capacity.limits;
-    let in_flight = Arc::new(AtomicUsize::new(0));
     let waiting = Unanswered { token: unanswered, count: Arc::default(), is_fresh: Arc::new(AtomicBool::new(true)) };
-    let (count, is_fresh) = (waiting.count.clone(), waiting.is_fresh.clone());
-    let io = HeadDeadline::new(io, in_flight.clone(), http2, limits.header_timeout, limits.idle_timeout);
-    let (room, leaving) = (capacity.clone(), tasks.clone());
-    let reading = http2.then(|| ReadProgress::new(limits.write_stall_timeout));
-    let progress = reading.clone();
-    let service = service_fn(move |request| {
-        let (guard, request_guard) = (InFlight::new(in_flight.clone()), InFlight::new(count.clone()));
-        is_fresh.store(false, Ordering::Release);
-        let answer = room.request().map(|permit| (permit, AssertUnwindSafe(handle(request)).catch_unwind()));
-        let progress = progress.clone();
-        let closes = !http2 && (room.is_crowded() || leaving.is_leaving());
+    let requests = Requests {
+        handle,
+        in_flight: Arc::default(),
+        unanswered: waiting.count.clone(),
+        is_fresh: waiting.is_fresh.clone(),
+        reading: http2.then(|| ReadProgress::new(limits.write_stall_timeout)),
+        capacity: capacity.clone(),
+        tasks: tasks.clone(),
+    };
+    let reading = requests.reading.clone();
+    let io = HeadDeadline::new(io, requests.in_flight.clone(), http2, limits.header_timeout, limits.idle_timeout);
+    let (io, service) = (TokioIo::new(io), service_fn(move |request| requests.answer(request)));
+    let ended = match reading {
+        Some(reading) => {
+            let connection = std::pin::pin!(http2_builder(limits, tasks).serve_connection(io, service));
+            // The protocol itself tells clients which requests will not be answered.
+            let served = finish(connection, tasks, waiting, Duration::ZERO, http2::Connection::graceful_shutdown);
+            reading.until_stalled(served).await
+        }
+        None => {
+            let connection = std::pin::pin!(http1_builder(limits).serve_connection(io, service));
+            Some(finish(connection, tasks, waiting, LINGER, http1::Connection::graceful_shutdown).await)
+        }
+    };
+    match ended {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::debug!(error = &error as &dyn Error, "connection ended early"),
+        None => tracing::debug!("connection closed: the client reads no response"),
+    }
+}
+
+/// The requests of one connection: how they are answered, and what is counted about them.
+struct Requests<H> {
+    handle: H,
+    /// The number of requests whose response has not been passed on completely.
+    in_flight: Arc<AtomicUsize>,
+    /// The number of requests whose response has not begun.
+    unanswered: Arc<AtomicUsize>,
+    /// Whether the connection has had no request yet.
+    is_fresh: Arc<AtomicBool>,
+    /// Only with HTTP/2.
+    reading: Option<ReadProgress>,
+    capacity: Capacity,
+    tasks: Tasks,
+}
+
+impl<H, F> Requests<H>
+where
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<Body>>,
+{
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<GuardedBody>, Infallible>> + use<H, F> {
+        let (guard, unanswered) = (InFlight::new(self.in_flight.clone()), InFlight::new(self.unanswered.clone()));
+        self.is_fresh.store(false, Ordering::Release);
+        let permit = self.capacity.request();
+        let answer = permit.map(|permit| (permit, AssertUnwindSafe((self.handle)(request)).catch_unwind()));
+        let reader = self.reading.clone();
+        let closes = reader.is_none() && (self.capacity.is_crowded() || self.tasks.is_leaving());
         async move {
             let (permit, mut response) = match answer {
                 Some((permit, answer)) => (Some(permit), answer.await.unwrap_or_else(|_| panicked())),
                 None => (None, busy()),
             };
-            drop(request_guard);
+            drop(unanswered);
             if closes {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(response.map(|body| GuardedBody {
-                body,
-                reader: progress.map(BodyReader::new),
-                _guard: guard,
-                _permit: permit,
-            }))
+            let reader = reader.map(BodyReader::new);
+            Ok(response.map(|body| GuardedBody { body, reader, _guard: guard, _permit: permit }))
         }
-    });
-    let ended = if http2 {
-        // The protocol itself tells clients which requests will not be answered.
-        let connection = std::pin::pin!(http2_builder(limits, tasks).serve_connection(TokioIo::new(io), service));
-        let served = finish(connection, tasks, waiting, Duration::ZERO, http2::Connection::graceful_shutdown);
-        tokio::select! {
-            ended = served => ended,
-            () = client_reads_nothing(reading) => {
-                tracing::debug!("connection ended: the client reads no response");
-                return;
-            }
-        }
-    } else {
-        let connection = std::pin::pin!(http1_builder(limits).serve_connection(TokioIo::new(io), service));
-        finish(connection, tasks, waiting, LINGER, http1::Connection::graceful_shutdown).await
-    };
-    if let Err(error) = ended {
-        tracing::debug!(error = &error as &dyn Error, "connection ended early");
     }
 }
 
@@ -263,19 +290,25 @@ impl http_body::Body for GuardedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if let Some(reader) = &mut self.reader {
-            reader.polled(frame.is_ready());
+        let Self { body, reader, .. } = &mut *self;
+        match reader {
+            Some(reader) => reader.poll_frame(Pin::new(body), cx),
+            None => Pin::new(body).poll_frame(cx),
         }
-        frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.is_end_stream() && self.reader.as_ref().is_none_or(|reader| reader.rest() == 0)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (body, rest) = (self.body.size_hint(), self.reader.as_ref().map_or(0, BodyReader::rest));
+        let mut hint = SizeHint::new();
+        hint.set_lower(body.lower() + rest);
+        if let Some(upper) = body.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
     }
 }
 

@@ -3,11 +3,20 @@
 //! With HTTP/1.1 a client that reads nothing fills the socket, which [`WriteStall`](super::stream::WriteStall) sees. With
 //! HTTP/2 it can close the window of a response and keep the connection busy with other frames, such as answers to pings.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body::{Body, Frame};
 use tokio::time::Instant;
+
+/// The maximum number of bytes that a response passes on at a time. A connection asks for the next ones when it has sent
+/// these, so a client with all its responses under way must read a megabyte within the timeout.
+const PART: usize = 32 * 1024;
 
 /// The responses of a connection that wait for the client to read. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -29,6 +38,20 @@ impl ReadProgress {
         Self(Arc::new(Shared { timeout, start: Instant::now(), last, waiting }))
     }
 
+    /// Runs the connection until it ends. `None`: until responses have waited for the client for the whole timeout, and it
+    /// has read none of them.
+    pub(super) async fn until_stalled<C: Future>(self, connection: C) -> Option<C::Output> {
+        let stalled = async {
+            while !self.is_stalled() {
+                tokio::time::sleep(self.0.timeout / 4).await;
+            }
+        };
+        tokio::select! {
+            ended = connection => Some(ended),
+            () = stalled => None,
+        }
+    }
+
     fn elapsed(&self) -> u64 {
         u64::try_from(self.0.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -39,30 +62,56 @@ impl ReadProgress {
     }
 }
 
-/// Ends when responses have waited for the client for the whole timeout, and it has read none of them. Never ends without
-/// HTTP/2.
-pub(super) async fn client_reads_nothing(progress: Option<ReadProgress>) {
-    let Some(progress) = progress else { return std::future::pending().await };
-    while !progress.is_stalled() {
-        tokio::time::sleep(progress.0.timeout / 4).await;
-    }
-}
-
-/// One response of a connection.
+/// Passes on one response, in small parts.
 #[derive(Debug)]
 pub(super) struct BodyReader {
     progress: ReadProgress,
+    /// What is left of the chunk that the body gave last.
+    rest: Bytes,
     is_waiting: bool,
 }
 
 impl BodyReader {
     pub(super) fn new(progress: ReadProgress) -> Self {
-        Self { progress, is_waiting: false }
+        Self { progress, rest: Bytes::new(), is_waiting: false }
     }
 
-    /// Notes that the connection has asked for the next part, which it does when the client has made room. `is_ready` says
-    /// whether there was one: if not, the client waits for the gate.
-    pub(super) fn polled(&mut self, is_ready: bool) {
+    /// How many bytes the body has given that were not passed on.
+    pub(super) fn rest(&self) -> u64 {
+        self.rest.len() as u64
+    }
+
+    /// The next part of the body. The connection asks for it when the client has made room.
+    pub(super) fn poll_frame<B>(
+        &mut self,
+        body: Pin<&mut B>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>>
+    where
+        B: Body<Data = Bytes>,
+    {
+        let part = if self.rest.is_empty() {
+            body.poll_frame(cx).map_ok(|frame| match frame.into_data() {
+                Ok(data) => self.part_of(data),
+                Err(trailers) => trailers,
+            })
+        } else {
+            let rest = std::mem::take(&mut self.rest);
+            Poll::Ready(Some(Ok(self.part_of(rest))))
+        };
+        self.polled(part.is_ready());
+        part
+    }
+
+    fn part_of(&mut self, mut data: Bytes) -> Frame<Bytes> {
+        let part = data.split_to(data.len().min(PART));
+        self.rest = data;
+        Frame::data(part)
+    }
+
+    /// Notes that the connection has asked for the next part. `is_ready` says whether there was one: if not, the client
+    /// waits for the gate.
+    fn polled(&mut self, is_ready: bool) {
         let shared = &self.progress.0;
         shared.last.store(self.progress.elapsed(), Ordering::Relaxed);
         match (self.is_waiting, is_ready) {
@@ -114,7 +163,21 @@ mod tests {
         let mut body = BodyReader::new(progress.clone());
         body.polled(true);
         let began = Instant::now();
-        client_reads_nothing(Some(progress)).await;
+        assert_eq!(progress.until_stalled(std::future::pending::<()>()).await, None);
         assert_eq!(began.elapsed(), TIMEOUT);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_passed_on_in_parts() {
+        let mut reader = BodyReader::new(ReadProgress::new(TIMEOUT));
+        let content = Bytes::from(vec![7; 2 * PART + 1]);
+        let mut body = http_body_util::Full::new(content.clone());
+        let mut parts = Vec::new();
+        while let Some(frame) = std::future::poll_fn(|cx| reader.poll_frame(Pin::new(&mut body), cx)).await {
+            parts.push(frame.unwrap().into_data().unwrap());
+            assert_eq!(parts.iter().map(Bytes::len).sum::<usize>() + reader.rest.len(), content.len());
+        }
+        assert_eq!(parts.iter().map(Bytes::len).collect::<Vec<_>>(), [PART, PART, 1]);
+        assert_eq!(parts.concat(), content);
     }
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::Frame;
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -16,6 +18,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
 use tokio_rustls::{TlsConnector, client};
 
 use super::*;
@@ -544,12 +547,57 @@ async fn http2_is_optional_and_has_lower_priority() {
     assert!(pki.connect(&off, &["h2"], None).await.is_err());
     let on = Fixture::start(Config { http2: true, ..pki.config() }, Limits::default()).await;
     assert_eq!(protocol(pki.connect(&on, &["h2", "http/1.1"], None).await.unwrap()), Some(b"http/1.1".to_vec()));
-    let stream = pki.connect(&on, &["h2"], None).await.unwrap();
-    let client = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
-    let (mut sender, connection) = client.handshake(hyper_util::rt::TokioIo::new(stream)).await.unwrap();
-    on.tasks.spawn(connection);
-    let request = Request::get("https://localhost/").body(http_body_util::Empty::<Bytes>::new()).unwrap();
-    assert_eq!(sender.send_request(request).await.unwrap().status(), StatusCode::OK);
+    let (mut client, _) = http2_client(&pki, &on).await;
+    assert_eq!(client.send_request(get("/")).await.unwrap().status(), StatusCode::OK);
+}
+
+type Http2Client = hyper::client::conn::http2::SendRequest<Empty<Bytes>>;
+
+/// A client that uses HTTP/2, and its connection. It lets 16 KiB of a response arrive before it has read them.
+async fn http2_client(pki: &Pki, fixture: &Fixture) -> (Http2Client, JoinHandle<hyper::Result<()>>) {
+    let stream = pki.connect(fixture, &["h2"], None).await.unwrap();
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(16 * 1024).initial_connection_window_size(64 * 1024);
+    let (client, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+    (client, fixture.tasks.spawn(connection))
+}
+
+fn get(path: &str) -> Request<Empty<Bytes>> {
+    Request::get(format!("https://localhost{path}")).body(Empty::new()).unwrap()
+}
+
+#[tokio::test]
+async fn http2_clients_that_read_nothing_time_out_but_slow_ones_do_not() {
+    let timeout = Duration::from_millis(500);
+    let pki = Pki::new();
+    // The gate sends pings after the idle timeout. Both clients answer them.
+    let limits = Limits { write_stall_timeout: timeout, idle_timeout: timeout / 5, ..Limits::default() };
+    let fixture = Fixture::start(Config { http2: true, ..pki.config() }, limits).await;
+    let (chunks, chunk) = mpsc::channel(1);
+    chunks.send(Bytes::from(vec![0; 64 << 20])).await.unwrap();
+    *fixture.service.pieces.lock().await = Some(chunk);
+    let (mut slow, _connection) = http2_client(&pki, &fixture).await;
+    let mut read_slowly = slow.send_request(get("/stream")).await.unwrap().into_body();
+    let (mut stalled, closed) = http2_client(&pki, &fixture).await;
+    let _unread =
+        [stalled.send_request(get("/endless")).await.unwrap(), stalled.send_request(get("/endless")).await.unwrap()];
+    let mut closed = std::pin::pin!(tokio::time::timeout(LONG, closed));
+    loop {
+        let frame = async {
+            // A whole connection of another client between two frames is what makes this one slow.
+            let other = pki.connect(&fixture, &[], None).await.unwrap();
+            assert!(ask_and_close(other, "/", "").await.contains("tls=true"));
+            read_slowly.frame().await.expect("the response goes on")
+        };
+        tokio::select! {
+            ended = &mut closed => break drop(ended.expect("the client that reads nothing is disconnected")),
+            frame = frame => assert!(frame.unwrap().is_data()),
+        }
+    }
+    for _ in 0..16 {
+        let frame = read_slowly.frame().await.expect("the response goes on");
+        assert!(frame.unwrap().is_data(), "more arrives than was under way");
+    }
 }
 
 #[tokio::test]
