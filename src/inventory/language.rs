@@ -128,12 +128,13 @@ impl LanguageFile {
         }
     }
 
-    /// Reads the packages that the file states, as far as the limits allow. `path` is its path in the image, `content` and
-    /// `size` its content and the number of its bytes. `spool` keeps large archives in
-    /// archives while they are read, and limits the work for all files of a layer.
+    /// Reads the packages that the file states, as far as the limits allow. `path` is its path in the image, `by_content` what
+    /// [`Self::by_content`] says about it, `content` and `size` its content and the number of its bytes. `spool` keeps large
+    /// archives in archives while they are read, and limits the work for all files of a layer.
     pub(super) fn read(
         self,
         path: &str,
+        by_content: Option<Self>,
         content: &mut dyn ReadSeek,
         size: u64,
         limits: PackageLimits,
@@ -158,29 +159,15 @@ impl LanguageFile {
             Self::Npm => read_text(npm::read),
             Self::Python => read_text(python::read),
         }
-        self.read_whatever_the_name(path, content, size, spool, &mut found);
+        // The name does not say everything: a program runs under any name, and Java and Python load an archive that follows a
+        // program.
+        if by_content == Some(Self::Executable) && self != Self::Executable {
+            executable::read(path, content, size, &mut found);
+        }
+        if by_content.is_some() && self != Self::Archive {
+            archive::read(path, content, size, spool, &mut found);
+        }
         found
-    }
-
-    /// Reads what the name does not say: a program runs under any name, and Java and Python load an archive that follows a
-    /// program.
-    fn read_whatever_the_name(
-        self,
-        path: &str,
-        content: &mut dyn ReadSeek,
-        size: u64,
-        spool: &Spool<'_>,
-        found: &mut LanguagePackages,
-    ) {
-        let Some(kind) = Self::by_content(&window::read_up_to(content, 0, 4096).unwrap_or_default()) else {
-            return;
-        };
-        if kind == Self::Executable && self != Self::Executable {
-            executable::read(path, content, size, found);
-        }
-        if self != Self::Archive {
-            archive::read(path, content, size, spool, found);
-        }
     }
 
     /// What a file with these first bytes is, whatever its name: a program or an archive. `None` for anything else.

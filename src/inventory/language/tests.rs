@@ -33,7 +33,8 @@ fn read_within(
     folder: &Path,
 ) -> LanguagePackages {
     let time = ReadingTime::new(Duration::from_secs(600));
-    file.read(path, &mut Cursor::new(content), size, limits, &Spool::new(folder, &time, u64::MAX))
+    let by_content = LanguageFile::by_content(&content[..content.len().min(4096)]);
+    file.read(path, by_content, &mut Cursor::new(content), size, limits, &Spool::new(folder, &time, u64::MAX))
 }
 
 /// The packages as `NAME VERSION`, `?` for each archive without a name, and `!` for each problem.

@@ -9,6 +9,8 @@ use super::owned::OwnedFiles;
 use super::read_as::ReadAs;
 use super::{FileFacts, LayerInventory, LayerLimits, LinkedNames, too_late};
 use crate::hardening::{self, CheckedFile, check_mode};
+use crate::inventory::ReadSeek;
+use crate::inventory::language::LanguageFile;
 use crate::inventory::paths::{CleanPath, MAX_DEPTH, beneath, file_name, parent, path_text};
 use crate::inventory::spool::Spool;
 use crate::inventory::symlink::is_in_alternatives;
@@ -255,8 +257,9 @@ impl<'a> Collector<'a> {
         let facts = match Self::facts_without_content(interest, entry) {
             Some(facts) => facts,
             None => {
-                let spool = self.spool;
-                spool.with(first, archive, entry.size, |content| self.facts(path, interest, content, entry.size))?
+                let (spool, by_content) = (self.spool, LanguageFile::by_content(&first));
+                let facts = |content: &mut dyn ReadSeek| self.facts(path, interest, by_content, content, entry.size);
+                spool.with(first, archive, entry.size, facts)?
             }
         };
         Ok(Some(self.named(interest, facts)))

@@ -367,7 +367,8 @@ fn archives_of_a_layer_share_its_limits() {
     let inner = zip(&[maven("g", "a", "1"), stored("x", vec![0; 17 << 20])]);
     let file = zip(&[item("inner.jar", inner)]);
     let read = |spool: &Spool<'_>| {
-        LanguageFile::Archive.read("x.jar", &mut Cursor::new(&file), file.len() as u64, LIMITS, spool)
+        let by_content = LanguageFile::by_content(&file);
+        LanguageFile::Archive.read("x.jar", by_content, &mut Cursor::new(&file), file.len() as u64, LIMITS, spool)
     };
     let (time, folder) = (ReadingTime::new(Duration::from_secs(600)), std::env::temp_dir());
     let broken = Spool::new(Path::new("/nonexistent"), &time, u64::MAX);

@@ -20,7 +20,8 @@ fn read_file(path: &Path) -> Option<LanguagePackages> {
     let name = path.to_str()?.trim_start_matches('/');
     let (time, folder) = (ReadingTime::new(Duration::from_secs(600)), std::env::temp_dir());
     let spool = Spool::new(&folder, &time, u64::MAX);
-    Some(language_file(name, &first_bytes)?.read(name, &mut file, size, LIMITS, &spool))
+    let by_content = LanguageFile::by_content(&first_bytes);
+    Some(language_file(name, &first_bytes)?.read(name, by_content, &mut file, size, LIMITS, &spool))
 }
 
 /// Reads all files below a folder, with the number of files that were recognised.

@@ -1,22 +1,21 @@
 //! Reads what the content of a file states.
 
-use std::collections::BTreeSet;
-use std::io::{self, Read as _};
-
 use super::super::FileFacts;
 use super::super::read_as::ReadAs;
-use super::{Collector, FIRST};
+use super::Collector;
 use crate::inventory::distribution::is_ubuntu_pro;
 use crate::inventory::language::{LanguageFile, PackageLimits};
 use crate::inventory::system_file::SystemFile;
 use crate::inventory::{InstalledPackage, ReadSeek, apk, copyright, dpkg, red_hat, rpm};
+use std::collections::BTreeSet;
 
 impl Collector<'_> {
-    /// What the file states, if anything.
+    /// What the file states, if anything. `by_content` is what its first bytes say about it.
     pub(super) fn facts(
         &mut self,
         path: &str,
         interest: ReadAs,
+        by_content: Option<LanguageFile>,
         content: &mut dyn ReadSeek,
         size: u64,
     ) -> Option<FileFacts> {
@@ -26,7 +25,7 @@ impl Collector<'_> {
                 // One more than is left, so that the limit of the layer is hit.
                 let packages = self.packages_left(true).saturating_add(1);
                 let limits = PackageLimits { packages, bytes };
-                let found = file.read(path, content, size, limits, self.spool);
+                let found = file.read(path, by_content, content, size, limits, self.spool);
                 let (mut packages, mut unnamed, problems) = (found.packages, found.unnamed, found.problems);
                 // The file may be known by another name in the end.
                 packages.iter_mut().for_each(|package| package.path = package.path.take().filter(|own| own != path));
@@ -39,11 +38,7 @@ impl Collector<'_> {
             ReadAs::BehindLink(system) => (system, false),
         };
         let (system, is_own) = system;
-        let is_other = match starts_as_other(content) {
-            Ok(is_other) => is_other,
-            Err(error) => return Some(FileFacts::Unreadable(error.to_string())),
-        };
-        if is_other && system != SystemFile::Rpm {
+        if by_content.is_some() && system != SystemFile::Rpm {
             return Some(FileFacts::Unreadable("it is a program or an archive, and not the file of its name".into()));
         }
         let found = match system {
@@ -139,14 +134,6 @@ impl Collector<'_> {
             SystemFile::DpkgUpdate | SystemFile::Rpm | SystemFile::RpmJournal => SmallFile::Other(None),
         })
     }
-}
-
-/// Whether a file that should be a text is a program or an archive. It is at its start afterwards.
-fn starts_as_other(content: &mut dyn ReadSeek) -> io::Result<bool> {
-    let mut first = Vec::new();
-    content.take(FIRST).read_to_end(&mut first)?;
-    content.rewind()?;
-    Ok(LanguageFile::by_content(&first).is_some())
 }
 
 /// What a file states.

@@ -7,6 +7,7 @@ use super::super::names::Named;
 use super::super::read_as::ReadAs;
 use super::Collector;
 use crate::hardening::enabled_file;
+use crate::inventory::language::LanguageFile;
 use crate::inventory::paths::{CleanPath, GOES_BACK, beneath, goes_back, path_text, target_of};
 use crate::inventory::symlink::{is_alternative, is_no_name, is_read_alike};
 use crate::inventory::system_file::{is_directory_of_databases, leads_to_system_file};
@@ -35,11 +36,12 @@ impl Collector<'_> {
             }
         }
         if !unread.is_empty() {
+            let by_content = LanguageFile::by_content(first);
             let found = spool.with(first.to_vec(), archive, entry.size, |content| {
                 let mut found = Vec::new();
                 for (name, interest) in unread {
                     content.rewind()?;
-                    let facts = self.facts(name, interest, content, entry.size);
+                    let facts = self.facts(name, interest, by_content, content, entry.size);
                     found.push((name, self.named(interest, facts)));
                 }
                 io::Result::Ok(found)
