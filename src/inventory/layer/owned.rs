@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::inventory::InstalledPackage;
 use crate::inventory::paths::{PathSet, file_name, path_text};
+use crate::inventory::third_party::BuiltBy;
 
 /// Files of Python 2.7 in distroless images, which have no lists of files. They belong to these packages.
 const PYTHON: [&str; 2] = ["libpython2.7-minimal", "libpython2.7-stdlib"];
@@ -54,7 +55,7 @@ impl OwnedFiles {
 
     /// Adds packages of dpkg.
     pub(super) fn add_packages(&mut self, packages: &[InstalledPackage]) {
-        for package in packages.iter().filter(|package| !package.may_be_third_party()) {
+        for package in packages.iter().filter(|package| package.built_by() == BuiltBy::Distribution) {
             self.official.insert(package.name.clone());
             self.official.insert(format!("{}:{}", package.name, package.architecture));
         }
