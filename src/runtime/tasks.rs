@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -107,7 +109,10 @@ impl Tasks {
 
     /// Resolves when shutdown starts. Long-running loops select on it.
     pub async fn stopping(&self) {
-        self.stop.cancelled().await;
+        // Every connection polls this with each of its requests, and each poll of the token takes two locks of the process.
+        // The set polls the token only when it was woken.
+        let mut stopping = FuturesUnordered::from_iter([self.stop.cancelled()]);
+        stopping.next().await;
     }
 
     /// Whether shutdown has started.
@@ -195,11 +200,28 @@ where
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use tokio::sync::oneshot;
 
     use super::*;
 
     const LONG: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn shutdown_wakes_whoever_polled_last() {
+        let tasks = Tasks::new();
+        let part = tasks.part();
+        let mut stopping = Box::pin(async move { part.stopping().await });
+        assert!(stopping.as_mut().now_or_never().is_none(), "polled without a task");
+        let (tell, polls) = oneshot::channel();
+        let other = tasks.spawn(async move {
+            tell.send(()).unwrap();
+            stopping.await;
+        });
+        polls.await.unwrap();
+        assert!(tasks.drain(LONG).await);
+        other.await.unwrap();
+    }
 
     #[tokio::test]
     async fn settling_waits_for_requests_and_other_tasks_but_not_for_transfers() {

@@ -60,19 +60,22 @@ impl<S: Service> ListenerShared<S> {
     pub(super) async fn accept_until_stop(self: Arc<Self>) {
         // Shutdown waits until the last connection that was accepted is served.
         let _accepting = self.listener.is_kept.then(|| self.tasks.request());
+        let mut front_stops = std::pin::pin!(self.front.stopping());
+        // The next process answers those who wait.
+        let mut accepting_stops = std::pin::pin!(self.accepting.stopping());
+        let mut tasks_stop = std::pin::pin!(self.tasks.stopping());
         loop {
             let (stream, peer) = tokio::select! {
                 biased;
-                () = self.front.stopping() => break,
-                // The next process answers those who wait.
-                () = self.accepting.stopping() => break,
-                () = self.tasks.stopping(), if self.listener.is_kept => break,
+                () = &mut front_stops => break,
+                () = &mut accepting_stops => break,
+                () = &mut tasks_stop, if self.listener.is_kept => break,
                 accepted = self.accept() => accepted,
             };
             let slot = tokio::select! {
                 biased;
                 slot = self.admit() => slot,
-                () = self.front.stopping() => break,
+                () = &mut front_stops => break,
             };
             self.counters.accepted.inc();
             let tasks = if slot.is_refused { &self.front } else { &self.tasks };
