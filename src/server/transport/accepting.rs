@@ -30,9 +30,11 @@ use super::workers::Workers;
 use crate::runtime::{FileWindows, Tasks};
 use crate::scope::Scope;
 
-/// The maximum number of unsent bytes per connection in the kernel; more would only make large responses delay small
-/// ones.
-const NOT_SENT_LOW_WATER: u32 = 256 * 1024;
+/// The maximum number of bytes that wait in the kernel to be sent on a connection. When half of them are sent, the connection
+/// is written to again. Most are pages of files, not copies, so a lower limit would only wake the worker more often.
+const MAX_UNSENT: u32 = 1024 * 1024;
+/// The same under TLS: here they are copies.
+const MAX_UNSENT_TLS: u32 = 256 * 1024;
 /// How many bytes of a response rustls buffers before it waits for the socket: one chunk of a blob.
 const TLS_BUFFER: usize = 256 * 1024;
 /// The delay after a failed accept (for example without free file descriptors), which would fail again at once.
@@ -128,7 +130,7 @@ impl<S: Service> ListenerShared<S> {
 
     /// Handles everything before the first request within one time limit, then serves requests.
     async fn greet(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, slot: ConnectionSlot) -> io::Result<()> {
-        prepare(&stream)?;
+        prepare(&stream, self.listener.tls.is_some())?;
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let limits = slot.capacity.limits.clone();
         let mut stream = WriteStall::new(SendFile::new(stream, self.windows.clone()), limits.write_stall_timeout);
@@ -266,7 +268,7 @@ enum Connection {
     Tls(Box<TlsStream<WriteStall<SendFile>>>, Option<Arc<ClientCertificate>>, Scope),
 }
 
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+fn prepare(stream: &TcpStream, tls: bool) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    SockRef::from(stream).set_tcp_notsent_lowat(NOT_SENT_LOW_WATER)
+    SockRef::from(stream).set_tcp_notsent_lowat(if tls { MAX_UNSENT_TLS } else { MAX_UNSENT })
 }
