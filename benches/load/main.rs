@@ -11,6 +11,7 @@ mod report;
 mod scenarios;
 mod servers;
 mod upstream;
+mod wrk;
 
 use std::process::ExitCode;
 

@@ -10,6 +10,9 @@ use super::measure::{self, median};
 use super::report::{Goal, Row, Scenario};
 use super::servers::{self, Certificate, Server, find};
 use super::upstream::{Content, REPOSITORY, Upstream};
+use super::wrk;
+
+mod cold;
 
 /// The size of the cached blob, in bytes.
 const BLOB: usize = 200 << 20;
@@ -29,9 +32,9 @@ pub(crate) const SCENARIOS: &Scenarios = &[
     ("blob", blob),
     ("tls", tls),
     ("fairness", fairness),
-    ("cold-limited", cold_limited),
-    ("cold", cold),
-    ("herd", herd),
+    ("cold-limited", cold::cold_limited),
+    ("cold", cold::cold),
+    ("herd", cold::herd),
     ("slow", slow),
 ];
 
@@ -171,36 +174,13 @@ fn with_memory(mut scenario: Scenario) -> Scenario {
     scenario
 }
 
-/// Requests per second, and CPU microseconds per request.
-fn wrk(url: &str, pids: &[u32], is_denied: bool) -> (f64, f64) {
-    let before = measure::cpu_seconds(pids);
-    let text = run_wrk(&["-t2", "-c64", "-d2s", url]);
-    let used = measure::cpu_seconds(pids) - before;
-    let total = text.lines().find_map(|line| line.trim().split_once(" requests in")?.0.parse::<f64>().ok());
-    let refused = number_after(&text, "Non-2xx or 3xx responses:");
-    // Errors must not count as throughput, nor successes as denials.
-    let is_as_expected = if is_denied { Some(refused) == total } else { refused.is_nan() };
-    assert!(is_as_expected && !text.contains("Socket errors"), "{url}: {text}");
-    (number_after(&text, "Requests/sec:"), used * 1e6 / total.unwrap_or(f64::NAN))
-}
-
-fn run_wrk(words: &[&str]) -> String {
-    let accept = format!("Accept: {}", client::ACCEPT);
-    let output = Command::new("wrk").args(["-H", &accept]).args(words).output();
-    let output = output.expect("wrk is installed (tests/tools --bench)");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn number_after(text: &str, key: &str) -> f64 {
-    let rest = text.split_once(key).map(|(_, rest)| rest.trim_start()).unwrap_or_default();
-    rest.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(f64::NAN)
-}
-
 fn manifest(bench: &mut Bench, options: &Options) -> Scenario {
     let path = bench.image.manifest_path();
     let servers: Vec<&Server> = [&bench.gate, &bench.nginx].into_iter().chain(&bench.registries).collect();
     let contestants: Vec<_> = servers.iter().map(|server| (server.name, server.pids())).collect();
-    let rows = alternate(options.rounds, &contestants, |at, _| wrk(&servers[at].url(&path), &contestants[at].1, false));
+    let rows = alternate(options.rounds, &contestants, |at, _| {
+        wrk::requests(&servers[at].url(&path), &contestants[at].1, false)
+    });
     let mut scenario = Scenario {
         title: "Cached manifest by digest, 64 connections".into(),
         unit: "requests/s",
@@ -221,7 +201,7 @@ fn denial(bench: &mut Bench, options: &Options) -> Scenario {
     let pids = bench.gate.pids();
     let urls = [bench.gate.url(&bench.image.manifest_path()), bench.gate.url(&bench.denied.manifest_path())];
     let contestants = [("pullgate, admitted", pids.clone()), ("pullgate, denied", pids)];
-    let rows = alternate(options.rounds, &contestants, |at, _| wrk(&urls[at], &contestants[at].1, at == 1));
+    let rows = alternate(options.rounds, &contestants, |at, _| wrk::requests(&urls[at], &contestants[at].1, at == 1));
     let mut scenario =
         Scenario { title: "Denial of an unsigned image".into(), unit: "requests/s", rows, ..Scenario::default() };
     let ratio = scenario.value("pullgate, denied") / scenario.value("pullgate, admitted");
@@ -297,13 +277,13 @@ fn fairness(bench: &mut Bench, options: &Options) -> Scenario {
         let times = usize::try_from(FAIRNESS_BYTES / size / 8).unwrap();
         let readers = std::thread::spawn(move || crowd(&place, &path, 8, times, Reading::Copied));
         std::thread::sleep(Duration::from_millis(200));
-        let text = run_wrk(&["-t1", "-c8", "-d2s", "--latency", &server.url(&manifest)]);
+        let text = wrk::run(&["-t1", "-c8", "-d2s", "--latency", &server.url(&manifest)]);
         let (downloads, took) = readers.join().unwrap().unwrap();
         assert!(took > Duration::from_millis(2200), "the blobs finished before the manifests: more bytes are needed");
         let moved = downloads.iter().map(|download| download.bytes).sum::<u64>() as f64 * times as f64 / 1e9;
-        assert!(milliseconds(&text, "50%").is_finite(), "no latency: {text}");
-        tails[at].push(milliseconds(&text, "99%"));
-        (milliseconds(&text, "50%"), (measure::cpu_seconds(&contestants[at].1) - before) / moved)
+        assert!(wrk::milliseconds(&text, "50%").is_finite(), "no latency: {text}");
+        tails[at].push(wrk::milliseconds(&text, "99%"));
+        (wrk::milliseconds(&text, "50%"), (measure::cpu_seconds(&contestants[at].1) - before) / moved)
     });
     let mut scenario = Scenario {
         title: "Manifests while eight blobs are sent: latency".into(),
@@ -316,129 +296,6 @@ fn fairness(bench: &mut Bench, options: &Options) -> Scenario {
     scenario.goals.push(Goal::at_most("p50 to nginx's", ratio, 1.0));
     scenario.goals.push(Goal::at_most("p99 to nginx's", tail(0) / tail(1), 1.0));
     scenario.notes.push(format!("p99: pullgate {:.2} ms, nginx {:.2} ms", tail(0), tail(1)));
-    with_memory(scenario)
-}
-
-/// Parses wrk's `1.23ms`, `123.00us` or `1.2s`.
-fn milliseconds(text: &str, key: &str) -> f64 {
-    let rest = text.split_once(key).map(|(_, rest)| rest.trim_start()).unwrap_or_default();
-    let word = rest.split_whitespace().next().unwrap_or_default();
-    let at = word.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(word.len());
-    let number: f64 = word[..at].parse().unwrap_or(f64::NAN);
-    match &word[at..] {
-        "us" => number / 1000.0,
-        "s" => number * 1000.0,
-        _ => number,
-    }
-}
-
-/// An uncached blob from an upstream limited to 200 MB per second. The values are seconds.
-fn cold_limited(bench: &mut Bench, options: &Options) -> Scenario {
-    let size = if options.quick { 50 << 20 } else { 200 << 20 };
-    let paced = bench.upstream.pace(200_000_000);
-    let direct = Place { address: bench.upstream.url.trim_start_matches("http://").to_owned(), tls: None };
-    let contestants =
-        [("direct", Vec::new()), ("pullgate", bench.gate.pids()), ("pullgate, 8 waiters", bench.gate.pids())];
-    let mut first_bytes = Vec::new();
-    let rows = alternate(options.rounds, &contestants, |at, _| {
-        let content = bench.upstream.push(size, REPOSITORY);
-        let (place, path, clients) = match at {
-            0 => (direct.clone(), format!("/v2/{}", content.blob_path()), 1),
-            _ => (bench.gate.plain(), bench.gate.path(&content.blob_path()), if at == 1 { 1 } else { 8 }),
-        };
-        if at > 0 {
-            client::get(&bench.gate.plain(), &bench.gate.path(&content.manifest_path())).unwrap();
-        }
-        let (downloads, took) = crowd(&place, &path, clients, 1, Reading::Discarded).unwrap();
-        if at == 2 {
-            first_bytes.extend(downloads.iter().map(|download| download.first_byte.as_secs_f64() * 1000.0));
-        }
-        bench.upstream.drop_layer(&content);
-        (took.as_secs_f64(), f64::NAN)
-    });
-    drop(paced);
-    let mut scenario = Scenario {
-        title: format!("Cold blob of {} MB from an upstream of 200 MB/s", size >> 20),
-        unit: "s",
-        rows: rows.into_iter().map(|row| Row { cpu: Vec::new(), ..row }).collect(),
-        ..Scenario::default()
-    };
-    let ratio = scenario.value("direct") / scenario.value("pullgate");
-    scenario.goals.push(Goal::at_least("speed to that of a direct download", ratio, 0.95));
-    let slowest = first_bytes.iter().copied().fold(0.0, f64::max);
-    scenario.goals.push(Goal::at_most("slowest first byte of 8 waiters, ms", slowest, 20.0));
-    with_memory(scenario)
-}
-
-/// An uncached blob from an unlimited upstream. The values are seconds.
-fn cold(bench: &mut Bench, options: &Options) -> Scenario {
-    let size = if options.quick { 50 << 20 } else { 200 << 20 };
-    let mut all = Scenario {
-        title: format!("Cold blob of {} MB from an unlimited upstream", size >> 20),
-        unit: "s",
-        ..Scenario::default()
-    };
-    for clients in [1, 8] {
-        let servers: Vec<&Server> = [&bench.gate, &bench.nginx_cache].into_iter().chain(&bench.registries).collect();
-        let contestants: Vec<_> = servers.iter().map(|server| (server.name, server.pids())).collect();
-        let mut gets = vec![0; servers.len()];
-        let upstream = &mut bench.upstream;
-        let rows = alternate(options.rounds, &contestants, |at, _| {
-            let (server, content) = (servers[at], upstream.push(size, REPOSITORY));
-            client::get(&server.plain(), &server.path(&content.manifest_path())).unwrap();
-            let before = measure::cpu_seconds(&contestants[at].1);
-            let crowd = crowd(&server.plain(), &server.path(&content.blob_path()), clients, 1, Reading::Discarded);
-            let took = crowd.unwrap().1.as_secs_f64();
-            let cpu = measure::cpu_seconds(&contestants[at].1) - before;
-            gets[at] = gets[at].max(upstream.gets(&content));
-            upstream.drop_layer(&content);
-            (took, cpu / (size as f64 / 1e9))
-        });
-        let part = Scenario { rows, ..Scenario::default() };
-        let ratio = part.value("pullgate") / part.value("nginx proxy_cache");
-        all.goals.push(Goal::at_most(&format!("time to that of nginx proxy_cache, {clients} clients"), ratio, 1.0));
-        let counts: Vec<String> = contestants.iter().zip(&gets).map(|((name, _), n)| format!("{name} {n}")).collect();
-        all.notes.push(format!("upstream GETs of the blob, {clients} clients: {}", counts.join(", ")));
-        all.rows
-            .extend(part.rows.into_iter().map(|row| Row { name: format!("{}, {clients} clients", row.name), ..row }));
-    }
-    with_memory(all)
-}
-
-/// 200 clients pull one uncached blob, while nginx serves the same from cached files. The values are seconds.
-fn herd(bench: &mut Bench, options: &Options) -> Scenario {
-    let rounds = options.rounds.min(3);
-    let contestants = [("pullgate, cold", bench.gate.pids()), ("nginx, warm", bench.nginx.pids())];
-    let mut gets = 0;
-    let size = options.herd;
-    let shared = bench.upstream.push(size, REPOSITORY);
-    bench.put_file(&shared);
-    let rows = alternate(rounds, &contestants, |at, _| {
-        let pids = &contestants[at].1;
-        let before = measure::cpu_seconds(pids);
-        let took = if at == 0 {
-            let content = bench.upstream.push(size, REPOSITORY);
-            client::get(&bench.gate.plain(), &bench.gate.path(&content.manifest_path())).unwrap();
-            let crowd = crowd(&bench.gate.plain(), &bench.gate.path(&content.blob_path()), 200, 1, Reading::Discarded);
-            let took = crowd.unwrap().1;
-            gets = gets.max(bench.upstream.gets(&content));
-            bench.upstream.drop_layer(&content);
-            took
-        } else {
-            let path = bench.nginx.path(&shared.blob_path());
-            crowd(&bench.nginx.plain(), &path, 200, 1, Reading::Discarded).unwrap().1
-        };
-        (took.as_secs_f64(), (measure::cpu_seconds(pids) - before) / (200.0 * size as f64 / 1e9))
-    });
-    let mut scenario = Scenario {
-        title: format!("200 clients on one cold blob of {} MB", size >> 20),
-        unit: "s",
-        rows,
-        ..Scenario::default()
-    };
-    let ratio = scenario.value("pullgate, cold") / scenario.value("nginx, warm");
-    scenario.goals.push(Goal::at_most("time to that of nginx from its warm files", ratio, 1.3));
-    scenario.goals.push(Goal::at_most("upstream GETs", gets as f64, 1.0));
     with_memory(scenario)
 }
 
