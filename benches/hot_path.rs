@@ -1,4 +1,5 @@
-//! The pure parts that every request passes: route, select, decide, the answer's head. Run with `cargo bench`.
+//! The pure code that every request runs: parsing the route, selecting the rule, the decision, and the response headers.
+//! Run with `cargo bench`.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark is no library")]
 

@@ -160,7 +160,7 @@ impl BoundGate {
         if awaited.is_empty() {
             tracing::info!(listeners = ?addresses, "pullgate is ready");
         } else {
-            tracing::warn!(listeners = ?addresses, ?awaited, "pullgate serves, and is not ready yet");
+            tracing::warn!(listeners = ?addresses, ?awaited, "pullgate is serving, but not ready yet");
         }
         RunningGate { parts, accepting, front, reload, shutdown }
     }

@@ -101,7 +101,7 @@ impl Rulebook {
         let ParsedRules { rules, files, fingerprint } = parse(&inputs)?;
         let holding = holding(files);
         let basis = RuleBasis { inputs, watching, holding, was_refused: false, without_policy: None };
-        let reloads = metrics.register("policy_reloads", "Rule sets taken into use", Counter::default());
+        let reloads = metrics.register("policy_reloads", "Changed rules that were applied", Counter::default());
         let failures = "Policy documents that were refused; the previous rules stay in use";
         let failures = metrics.register("policy_reload_failures", failures, Counter::default());
         let audit_mode = "Whether the whole gate is in audit mode, so that nothing is denied";
@@ -132,7 +132,7 @@ impl Rulebook {
         let mut basis = self.basis();
         let refused = match parse_again(&basis.inputs, &basis.holding) {
             Ok(parsed) => {
-                if !self.take_into_use(&mut basis, parsed) && basis.was_refused {
+                if !self.apply(&mut basis, parsed) && basis.was_refused {
                     tracing::info!(sources = basis.inputs.names(), "policy is valid again; it equals the rules in use");
                 }
                 None
@@ -165,13 +165,13 @@ impl Rulebook {
         if let Some(old) = moved.and_then(|moved| basis.watching.replace(moved)) {
             old.part.stop();
         }
-        self.take_into_use(&mut basis, parsed);
+        self.apply(&mut basis, parsed);
         self.report(&mut basis, None);
         Ok(())
     }
 
     /// Returns whether the rules differ from those in use until now.
-    fn take_into_use(&self, basis: &mut RuleBasis, parsed: ParsedRules) -> bool {
+    fn apply(&self, basis: &mut RuleBasis, parsed: ParsedRules) -> bool {
         let ParsedRules { rules, files, fingerprint } = parsed;
         basis.holding = holding(files);
         let is_changed = *self.rules.load_full() != rules;

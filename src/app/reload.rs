@@ -60,7 +60,7 @@ struct ReloadState {
 
 impl Reload {
     pub(super) fn new(parts: ReloadParts, config: Config, metrics: &Metrics) -> Self {
-        let reloads = "Changed configurations taken into use";
+        let reloads = "Changed configurations that were applied";
         let reloads = metrics.register("config_reloads", reloads, Counter::default());
         let failures = "Rejected configurations; the previous one stays in use";
         let failures = metrics.register("config_reload_failures", failures, Counter::default());
@@ -204,7 +204,7 @@ impl ReloadState {
         }
     }
 
-    /// Reads the configuration again and takes it into use. `None` if it is the one in use.
+    /// Reads the configuration again and applies it. `None` if it is the one in use.
     async fn replace(self: &Arc<Self>, used: &Config) -> Result<Option<Config>, String> {
         let file = self.file();
         let read = move || Config::examine(Some(&file), std::env::vars());
@@ -219,8 +219,8 @@ impl ReloadState {
         let new = opened.map_err(|problems| lines(&problems))?;
         new.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let (state, config) = (self.clone(), new.clone());
-        let taken = self.parts.tasks.spawn_blocking(move || state.take_into_use(&config)).await;
-        taken.unwrap_or_else(|_| Err("taking the configuration into use failed".to_owned()))?;
+        let applied = self.parts.tasks.spawn_blocking(move || state.apply(&config)).await;
+        applied.unwrap_or_else(|_| Err("applying the configuration failed".to_owned()))?;
         if new.gate.audit && !used.gate.audit {
             warn_of_audit_mode();
         }
@@ -228,7 +228,7 @@ impl ReloadState {
     }
 
     /// What can fail comes first, so that nothing changes if anything fails. Reads files, so it blocks.
-    fn take_into_use(&self, new: &Config) -> Result<(), String> {
+    fn apply(&self, new: &Config) -> Result<(), String> {
         let parts = &self.parts;
         let upstreams = parts.upstreams.prepare(new.upstreams.clone(), new.default_upstream.as_ref());
         let upstreams = upstreams.map_err(|error| error.to_string())?;
@@ -244,7 +244,7 @@ impl ReloadState {
         inform_of_mode(new, &parts.readiness);
         if let Err(error) = set_log_filter(&new.log.filter) {
             // It was parsed when the configuration was read.
-            tracing::warn!(error, "the log filter is not in use");
+            tracing::warn!(error, "cannot apply the log filter");
         }
         Ok(())
     }

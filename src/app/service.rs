@@ -144,7 +144,7 @@ async fn report_waiting() -> Infallible {
         waited += REPORT;
         tracing::warn!(
             seconds = waited.as_secs(),
-            "no process serves: the one that takes over is not ready yet; if that one ends, this one serves again"
+            "no process is serving: the one that is taking over is not ready yet; if it ends, this one serves again"
         );
     }
 }

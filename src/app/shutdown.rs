@@ -77,7 +77,7 @@ impl Shutdown {
         let in_order = async {
             if !self.delay.is_zero() {
                 let delay_seconds = self.delay.as_secs_f64();
-                tracing::info!(delay_seconds, "not ready any more; requests are answered for shutdown_delay");
+                tracing::info!(delay_seconds, "no longer ready; requests are still answered for shutdown_delay");
                 tokio::time::sleep(self.delay).await;
             }
             tracing::info!(grace_seconds = self.grace.as_secs(), "shutting down: running transfers may finish");
@@ -133,7 +133,7 @@ impl Shutdown {
             () = next(stops) => false,
         };
         if !answered {
-            tracing::warn!("some requests are cut: they were not answered before another process took over");
+            tracing::warn!("some requests were cut off: they were not answered before another process took over");
         }
         parts.close().await;
         tasks

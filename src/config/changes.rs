@@ -7,7 +7,7 @@ use super::show::{compared, inline};
 use crate::markup::{Node, Problems, Value, read_toml};
 use crate::upstream;
 
-/// The settings that a running gate takes into use: keys, and tables that end with a dot.
+/// The settings that a running gate applies: keys, and tables that end with a dot.
 const LIVE: [&str; 15] = [
     "default_upstream",
     "gate.mode",
@@ -41,7 +41,7 @@ impl Config {
         self.changes(other).into_iter().filter_map(|(key, is_live)| (!is_live).then_some(key)).collect()
     }
 
-    /// The settings that differ in another configuration, and that a running gate takes into use: `gate.mode`. An upstream is
+    /// The settings that differ in another configuration, and that a running gate applies: `gate.mode`. An upstream is
     /// one setting: `upstream docker.io`. `trust` stands for keys and roots whose files have the same names.
     pub(crate) fn live_changes(&self, other: &Self) -> Vec<String> {
         let live = self.changes(other).into_iter().filter_map(|(key, is_live)| is_live.then_some(key));
@@ -54,7 +54,7 @@ impl Config {
         keys
     }
 
-    /// The settings that differ, each with whether a running gate takes it into use.
+    /// The settings that differ, each with whether a running gate applies it.
     fn changes(&self, other: &Self) -> Vec<(String, bool)> {
         let (these, those) = (values(self), values(other));
         let keys: BTreeSet<&String> = these.keys().chain(those.keys()).collect();
@@ -77,7 +77,7 @@ impl Config {
     }
 }
 
-/// Whether a running gate takes a setting into use.
+/// Whether a running gate applies a changed setting.
 pub(super) fn is_live(key: &str) -> bool {
     LIVE.into_iter().any(|live| key == live || live.ends_with('.') && key.starts_with(live))
 }

@@ -53,7 +53,7 @@ fn absolute() -> String {
 }
 
 #[test]
-fn changes_that_a_running_gate_takes_into_use_are_named_by_key() {
+fn changes_that_a_running_gate_applies_are_named_by_key() {
     let used = load(&absolute()).unwrap();
     let changes = |text: &str| used.live_changes(&load(&format!("{text}{}", absolute())).unwrap()).join(", ");
     assert_eq!(changes(""), "");

@@ -102,7 +102,7 @@ impl EventCourier {
     pub async fn start(&self, tasks: &Tasks) {
         let receivers: Vec<String> = self.receivers.iter().map(|receiver| receiver.id.clone()).collect();
         if let Err(error) = self.store.keep_receivers(&receivers).await {
-            tracing::warn!(%error, "events for receivers that are not configured any more cannot be removed");
+            tracing::warn!(%error, "cannot remove events for receivers that are no longer configured");
         }
         for receiver in self.receivers.iter().cloned() {
             let (events, store, clock) = (self.events.clone(), self.store.clone(), self.clock.clone());
@@ -175,7 +175,7 @@ impl DeliveryRoute {
         };
         let (attempts, host) = (event.attempts.saturating_add(1), &self.receiver.host);
         if attempts >= if is_rejected { MAX_REJECTED } else { MAX_ATTEMPTS } {
-            tracing::error!(receiver = host, event = event.id, why, attempts, "an event is given up");
+            tracing::error!(receiver = host, event = event.id, why, attempts, "gave up on an event");
             self.count("lost");
             self.store.remove_event(event.number).await?;
             return Ok(None);

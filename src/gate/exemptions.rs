@@ -178,7 +178,7 @@ impl ExemptionBook {
         self.store.remove(&ids).await?;
         let removed = std::mem::take(&mut *by_id).len();
         self.put_into_force(&by_id);
-        tracing::info!(removed, caller, "all exemptions removed that are not in documents");
+        tracing::info!(removed, caller, "removed all exemptions that are not in documents");
         Ok(removed)
     }
 

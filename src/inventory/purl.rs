@@ -155,19 +155,8 @@ mod tests {
     }
 
     fn package(ecosystem: Ecosystem, name: &str, version: &str, architecture: &str) -> InstalledPackage {
-        InstalledPackage {
-            ecosystem,
-            name: name.to_owned(),
-            version: version.to_owned(),
-            source: None,
-            architecture: architecture.to_owned(),
-            module: None,
-            vendor: None,
-            licenses: Vec::new(),
-            built: None,
-            path: None,
-            layer: None,
-        }
+        let package = InstalledPackage::new(ecosystem, name.to_owned(), version.to_owned());
+        InstalledPackage { architecture: architecture.to_owned(), ..package }
     }
 
     /// Ecosystem, name, version, architecture, distribution, its version, and the package URL. Those of distributions are

@@ -170,7 +170,7 @@ fn several_sources_make_one_set_of_rules() {
     assert!(error.contains("own.yaml:6:") && error.contains("a.pub"), "{error}");
 }
 
-/// 10,000 entries are read and taken into use well within a second in release; this bound is for an unoptimised build on
+/// 10,000 entries are read and applied well within a second in release; this bound is for an unoptimised build on
 /// a busy machine.
 #[test]
 fn ten_thousand_entries_are_reloaded_quickly() {

@@ -71,7 +71,7 @@ impl RootReporter {
         if *reported != ended {
             match &ended {
                 Some(why) => {
-                    tracing::error!("trusted root has ended; get a new one with `pullgate trust update`: {why}");
+                    tracing::error!("trusted root has expired; get a new one with `pullgate trust update`: {why}");
                 }
                 None => tracing::info!("all trusted roots in use are valid again"),
             }

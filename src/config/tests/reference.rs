@@ -170,7 +170,7 @@ fn is_needed(path: &str) -> bool {
     needed.contains(&path) || path.starts_with("upstream.auth.")
 }
 
-/// When a running gate takes a changed setting into use.
+/// When a running gate applies a changed setting.
 fn in_use_after(path: &str) -> &'static str {
     if changes::is_live(path) || path.starts_with(changes::TLS) { "reload" } else { "restart" }
 }

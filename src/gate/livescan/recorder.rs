@@ -153,7 +153,7 @@ impl Gate {
             let count = batch.len() as u64;
             self.write(batch, &mut denials).await;
             if let Err(error) = trimming.recorded(count, &self.livescan.store).await {
-                tracing::warn!(%error, "old verdicts cannot be removed");
+                tracing::warn!(%error, "cannot remove old verdicts");
             }
         }
     }
@@ -188,7 +188,7 @@ impl Gate {
         match livescan.store.record_pulls(&pulls, &|verdict| livescan.change_events(verdict)).await {
             Ok(changed) => livescan.changed(&changed),
             Err(error) => {
-                tracing::warn!(%error, pulls = pulls.len(), "pulls cannot be recorded; the next ones are");
+                tracing::warn!(%error, pulls = pulls.len(), "cannot record some pulls; later ones will be recorded");
                 livescan.noted.clear();
             }
         }
@@ -232,7 +232,7 @@ impl Trimming {
         store.trim_repositories().await?;
         let lost = store.trim_events().await?;
         if lost > 0 {
-            tracing::error!(lost, "events are lost: too many wait for their delivery");
+            tracing::error!(lost, "events are lost: too many are waiting to be delivered");
         }
         if self.rows == 0 {
             self.rows = store.trim().await?.min(MAX_ROOM);

@@ -33,7 +33,7 @@ impl Gate {
             let wait = match self.pass(&mut changes, tasks).await {
                 Ok(()) => self.until_next_end().await,
                 Err(error) => {
-                    tracing::warn!(%error, "verdicts cannot be judged again; this is tried again");
+                    tracing::warn!(%error, "cannot judge verdicts again; will retry");
                     PAUSE
                 }
             };

@@ -5,8 +5,8 @@ use crate::markup::{Place, Problems};
 use crate::policy::authority::{Authority, Scheme};
 use crate::policy::trusted_root::TrustedRoot;
 
-/// Reads the trusted roots of the configuration. They are read with the documents, so that a reload takes a changed root
-/// into use.
+/// Reads the trusted roots of the configuration. They are read with the documents, so that a reload applies a changed
+/// root.
 pub(super) fn read(settings: &Settings, materials: &dyn Materials, problems: &Problems) -> Vec<TrustedRoot> {
     let place = Place::whole(problems.file(CONFIGURATION));
     let read = |path: &String| {
