@@ -165,7 +165,8 @@ impl Scheme {
     }
 
     /// cosign with public keys, with the defaults for everything else.
-    pub fn cosign_keys(keys: Vec<PublicKey>) -> Self {
+    #[cfg(test)]
+    pub(crate) fn cosign_keys(keys: Vec<PublicKey>) -> Self {
         Self::Cosign(Box::new(CosignAuthority::of_keys(keys)))
     }
 

@@ -7,7 +7,6 @@ use aws_lc_rs::rsa::PublicEncryptingKey;
 use aws_lc_rs::signature::{self, ParsedPublicKey, VerificationAlgorithm};
 use ed25519_dalek::{Signature, VerifyingKey};
 use sha2::{Digest as _, Sha512};
-use x509_cert::der::pem::{LineEnding, encode_string};
 
 use super::pem::{self, InvalidPem};
 use crate::oci::Digest;
@@ -160,8 +159,10 @@ impl PublicKey {
     }
 
     /// The key in PEM format.
-    pub fn to_pem(&self) -> String {
-        encode_string(LABEL, LineEnding::LF, &self.spki).expect("the label is valid, and a key is short")
+    #[cfg(test)]
+    pub(crate) fn to_pem(&self) -> String {
+        use x509_cert::der::pem::{LineEnding, encode_string};
+        encode_string(LABEL, LineEnding::LF, &self.spki).unwrap()
     }
 
     /// The SubjectPublicKeyInfo in DER, in a canonical encoding.
