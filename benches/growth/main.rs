@@ -5,10 +5,14 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_precision_loss, reason = "a benchmark is no library")]
 
+#[path = "../support/client.rs"]
 mod client;
+#[path = "../support/cpu.rs"]
 mod cpu;
+#[path = "../support/gate.rs"]
 mod gate;
 mod rules;
+#[path = "../support/table.rs"]
 mod table;
 mod upstream;
 

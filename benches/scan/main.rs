@@ -7,13 +7,13 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_precision_loss, reason = "a benchmark is no library")]
 
 mod admin;
-#[path = "../growth/client.rs"]
+#[path = "../support/client.rs"]
 mod client;
-#[path = "../growth/cpu.rs"]
+#[path = "../support/cpu.rs"]
 mod cpu;
-#[path = "../growth/gate.rs"]
+#[path = "../support/gate.rs"]
 mod gate;
-#[path = "../growth/table.rs"]
+#[path = "../support/table.rs"]
 mod table;
 mod upstream;
 
