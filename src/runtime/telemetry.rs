@@ -124,7 +124,7 @@ struct LinesState {
     written: u64,
     /// Lines for which there was no room.
     dropped: u64,
-    /// Whether a thread has waited in vain. Nobody waits again before something is written.
+    /// Whether a thread has waited as long as it may. No thread waits again before something is written.
     is_stuck: bool,
 }
 

@@ -64,8 +64,8 @@ impl Retries {
 
     /// The delay before the next attempt; `None` if there is none.
     pub(super) fn next(&mut self, failure: &Failure) -> Option<Duration> {
-        // A request that waited in vain for a turn has waited long enough: its client will retry sooner than it would
-        // get one.
+        // A request that got no turn in time has waited long enough: its client will retry sooner than it would get
+        // one.
         let is_over = matches!(failure.error, Error::Busy(_)) || !failure.error.is_temporary();
         if self.tries == 0 || is_over {
             return None;
