@@ -18,6 +18,7 @@ mod java_archives;
 mod java_db;
 mod join;
 mod library;
+mod looked_up;
 mod meter;
 mod osv;
 mod osv_match;

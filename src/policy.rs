@@ -80,6 +80,7 @@ pub use trusted_root::{RootPart, RootPartKind, TrustedRoot};
 pub use va_rule::VaRule;
 pub use verdict::Verdict;
 pub use vulnerability::{
-    AffectedPackage, BaseImage, ChildFinding, DeclaredLicence, Feeds, FixStatus, ImageFacts, Issue, IssueKind,
-    OWN_CHECKS, PackageList, Report, ReportGap, ReportPackage, VaEvidence, VaFindings, VaStatus, is_cve,
+    AffectedPackage, BaseImage, ChildFinding, DatedDatabase, DeclaredLicence, Feeds, FixStatus, ImageFacts, Issue,
+    IssueKind, OWN_CHECKS, PackageList, Report, ReportGap, ReportPackage, VaEvidence, VaFindings, VaStatus, is_cve,
+    is_own_scanner,
 };

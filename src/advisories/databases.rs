@@ -1,5 +1,6 @@
 //! The databases in use, opened.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use super::osv::{INDEX, OsvIndex};
 use super::trivy_db::TrivyDb;
 use super::{DatabaseError, OsvRows, TrivyRows};
 use crate::oci::Digest;
+use crate::policy::DatedDatabase;
 
 /// The generations in use of all sources. The value never changes; after an update, it is replaced by a newly opened one.
 ///
@@ -139,8 +141,35 @@ impl Databases {
 
     /// When the oldest database of advisories in use was built.
     pub fn oldest(&self) -> Option<Timestamp> {
-        let advisories = self.status.iter().filter(|source| source.has_advisories());
-        advisories.filter_map(|source| source.generation.as_ref()).map(|generation| generation.built).min()
+        self.advisories().map(|database| database.built).min()
+    }
+
+    /// The newest database of advisories in use.
+    pub fn newest(&self) -> Option<DatedDatabase> {
+        self.advisories().max_by_key(|database| database.built)
+    }
+
+    /// The databases of advisories in use, by name.
+    pub fn advisories(&self) -> impl Iterator<Item = DatedDatabase> {
+        self.status.iter().filter(|source| source.has_advisories()).filter_map(|source| {
+            let built = source.generation.as_ref()?.built;
+            Some(DatedDatabase { source: source.source.clone(), built })
+        })
+    }
+
+    /// The trivy-db if asked for, and the indexes of OSV records at these places in [`osv`](Self::osv).
+    pub(super) fn dated(&self, trivy: bool, osv: &BTreeSet<usize>) -> Vec<DatedDatabase> {
+        // Both lists are in the order of the sources, and what is open has a generation.
+        let (mut dated, mut place) = (Vec::new(), 0);
+        for database in self.advisories() {
+            let is_osv = DatabaseKind::Osv.is_name(&database.source);
+            let is_wanted = if is_osv { osv.contains(&place) } else { trivy };
+            place += usize::from(is_osv);
+            if is_wanted {
+                dated.push(database);
+            }
+        }
+        dated
     }
 }
 

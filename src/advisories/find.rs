@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::cve_table::{CveKey, CveTable};
 use super::details::DetailCache;
+use super::looked_up::{LookedUp, looked_up};
 use super::package_key::PackageKey;
 use super::release::Release;
 use super::{
@@ -15,6 +16,7 @@ use super::{
     library, osv_match, system,
 };
 use crate::inventory::{Ecosystem, Gap, InstalledPackage, Inventory};
+use crate::policy::DatedDatabase;
 use crate::version::VersionScheme;
 
 /// What the databases say about an inventory.
@@ -31,6 +33,8 @@ pub struct ImageFindings {
     /// When the support of the distribution's release ends or has ended, if that is known. After that, new vulnerabilities
     /// are not listed.
     pub end_of_life: Option<Timestamp>,
+    /// The databases of advisories that list packages of the kinds in the image, by name. Empty if there are none.
+    pub databases: Vec<DatedDatabase>,
 }
 
 /// Finds the advisories that apply to the packages of an image.
@@ -46,6 +50,9 @@ pub fn find(databases: &Databases, inventory: &Inventory, now: Timestamp) -> Ima
     let details = Some(databases.details());
     let lookups = Lookups { trivy: databases.trivy(), osv: databases.osv().collect(), details };
     let mut found = find_in(&lookups, inventory, now);
+    let release = inventory.distribution.as_ref().and_then(|distribution| Release::of(distribution, now));
+    let LookedUp { trivy, osv } = looked_up(&lookups, inventory, release.as_ref());
+    found.databases = databases.dated(trivy, &osv);
     add_feeds(databases, &mut found);
     for source in databases.unusable() {
         if let SourceState::Unusable { problem } = &source.state {
@@ -127,7 +134,7 @@ pub(super) fn find_in(databases: &Lookups<'_>, inventory: &Inventory, now: Times
     osv_match::find(&mut search);
     let end_of_life = release.and_then(|release| release.end_of_support);
     let matches = join::join(search.candidates);
-    ImageFindings { matches, copies, gaps: search.gaps.into_iter().collect(), end_of_life }
+    ImageFindings { matches, copies, gaps: search.gaps.into_iter().collect(), end_of_life, databases: Vec::new() }
 }
 
 /// The indexes of packages that differ in what advisories are found by, the key of every package, and the indexes of copies

@@ -93,7 +93,7 @@ fn buckets(search: &mut AdvisorySearch<'_>, ecosystem: Ecosystem) -> Vec<Sourced
 }
 
 /// The beginning of the names of an ecosystem's buckets.
-fn prefix(ecosystem: Ecosystem) -> Option<&'static str> {
+pub(super) fn prefix(ecosystem: Ecosystem) -> Option<&'static str> {
     match ecosystem {
         Ecosystem::Bitnami => Some("bitnami::"),
         Ecosystem::Cargo => Some("cargo::"),

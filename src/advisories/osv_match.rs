@@ -12,7 +12,8 @@ use crate::policy::Severity;
 
 /// Adds the OSV records that affect packages.
 pub(super) fn find(search: &mut AdvisorySearch<'_>) {
-    let system = search.inventory.distribution.as_ref().and_then(|distribution| system_ecosystem(search, distribution));
+    let system = search.inventory.distribution.as_ref();
+    let system = system.and_then(|distribution| system_ecosystem(&search.databases.osv, distribution));
     let language = PackageKey::of_place(&[OSV]);
     let names = system.iter().flat_map(|system| &system.names).map(String::as_str);
     let of_system = PackageKey::of_place(&[OSV].into_iter().chain(names).collect::<Vec<_>>());
@@ -57,7 +58,7 @@ fn look_up(search: &mut AdvisorySearch<'_>, index: usize, ecosystem: &str, (name
 
 /// Whether an index has records for the distribution.
 pub(super) fn covers_distribution(search: &mut AdvisorySearch<'_>, distribution: &LinuxDistribution) -> bool {
-    let system = system_ecosystem(search, distribution);
+    let system = system_ecosystem(&search.databases.osv, distribution);
     system.is_some_and(|system| system.names.iter().any(|name| covers(search, name)))
 }
 
@@ -75,7 +76,7 @@ pub(super) fn covers(search: &mut AdvisorySearch<'_>, ecosystem: &str) -> bool {
 /// The records for a distribution.
 pub(super) struct SystemEcosystem {
     /// `Debian:12`. Several, where the packages of a release belong to several products.
-    names: Vec<String>,
+    pub(super) names: Vec<String>,
     /// The kind of its packages.
     pub(super) package: Ecosystem,
     /// Which packages the records name.
@@ -108,10 +109,7 @@ impl RecordName {
 
 /// The ecosystem of a distribution's release (ossf.github.io/osv-schema, "Defined ecosystems"). Red Hat's are named by
 /// product, which an image does not state, and are not used.
-pub(super) fn system_ecosystem(
-    search: &AdvisorySearch<'_>,
-    distribution: &LinuxDistribution,
-) -> Option<SystemEcosystem> {
+pub(super) fn system_ecosystem(indexes: &[&dyn OsvRows], distribution: &LinuxDistribution) -> Option<SystemEcosystem> {
     let version = &*distribution.version;
     let repository = distribution.repository.as_deref().unwrap_or(version);
     let of = |package, by, name: String| Some(SystemEcosystem { names: vec![name], package, by });
@@ -130,7 +128,7 @@ pub(super) fn system_ecosystem(
         "opensuse-tumbleweed" => of(rpm, RecordName::Source, "openSUSE:Tumbleweed".to_owned()),
         "photon" => of(rpm, RecordName::Either, format!("Photon OS:{version}")),
         "rocky" => of(rpm, RecordName::Either, format!("Rocky Linux:{}", major(version))),
-        "sles" => Some(SystemEcosystem { names: suse(search, version), package: rpm, by: RecordName::Source }),
+        "sles" => Some(SystemEcosystem { names: suse(indexes, version), package: rpm, by: RecordName::Source }),
         "ubuntu" => of(deb, RecordName::Source, ubuntu(version, distribution.extended_support)),
         "wolfi" => of(apk, RecordName::Either, "Wolfi".to_owned()),
         _ => None,
@@ -139,12 +137,12 @@ pub(super) fn system_ecosystem(
 
 /// The products of a release of SUSE Linux Enterprise: an image does not state which module a package is from. For `15.5`
 /// `SUSE:Linux Enterprise Server 15 SP5`, `SUSE:Linux Enterprise Module for Basesystem 15 SP5`, and so on.
-fn suse(search: &AdvisorySearch<'_>, version: &str) -> Vec<String> {
+fn suse(indexes: &[&dyn OsvRows], version: &str) -> Vec<String> {
     let release = match version.split_once('.') {
         Some((major, pack)) => format!(" {major} SP{pack}"),
         None => format!(" {version}"),
     };
-    let all = search.databases.osv.iter().flat_map(|osv| osv.ecosystems("SUSE:"));
+    let all = indexes.iter().flat_map(|osv| osv.ecosystems("SUSE:"));
     // A suffix names longer support, `-LTSS`.
     let is_of_release = |name: &String| {
         let found = name.find(&release).map(|at| &name[at + release.len()..]);

@@ -53,7 +53,7 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>, release: Option<&Release>) {
     match release {
         Some(release) if covered => find_in(search, release),
         _ if osv_match::covers_distribution(search, distribution) => {
-            let kind = osv_match::system_ecosystem(search, distribution).map(|system| system.package);
+            let kind = osv_match::system_ecosystem(&search.databases.osv, distribution).map(|system| system.package);
             let packages = search.packages().filter(|(_, package)| is_of_system(package) && !is_key(package));
             for (_, package) in packages.filter(|(_, package)| Some(package.ecosystem) != kind) {
                 other_kind(search, &name(distribution), package);

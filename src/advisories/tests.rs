@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 use super::details::DetailCache;
 use super::find::{Lookups, find_in};
+use super::looked_up::looked_up;
+use super::release::Release;
 use super::*;
 use crate::inventory::{Inventory, LinuxDistribution};
 
@@ -146,6 +148,33 @@ fn inventory(id: &str, version: &str, packages: &[Value]) -> Inventory {
 
 fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
+}
+
+/// Only databases that list packages of a kind that is in the image say how old what is known about it is.
+#[test]
+fn packages_are_looked_up_in_the_databases_that_list_their_kind() {
+    let rows = Rows::default().row("debian 12", "bash", "CVE-1", json!({})).row("npm::GHSA", "x", "CVE-2", json!({}));
+    let record =
+        |ecosystem| Records::default().record(ecosystem, "x", json!({"id": "y"}), json!([{"introduced": "0"}]));
+    let (npm, debian, go) = (record("npm"), record("Debian:12"), record("Go"));
+    let package = |ecosystem: &str| json!({"ecosystem": ecosystem, "name": "x", "version": "1"});
+    for (id, packages, trivy, osv) in [
+        ("debian", &["deb"][..], true, &[1][..]),
+        ("debian", &["deb", "npm"], true, &[0, 1]),
+        ("debian", &["npm"], true, &[0]),
+        ("debian", &["go"], false, &[2]),
+        ("", &["go"], false, &[2]),
+        ("fedora", &["rpm"], false, &[]),
+        ("debian", &["rpm", "pypi"], false, &[]),
+        ("debian", &[], false, &[]),
+    ] {
+        let packages: Vec<Value> = packages.iter().map(|kind| package(kind)).collect();
+        let inventory = inventory(id, "12", &packages);
+        let databases = Lookups { trivy: Some(&rows), osv: vec![&npm, &debian, &go], details: None };
+        let release = inventory.distribution.as_ref().and_then(|distribution| Release::of(distribution, now()));
+        let found = looked_up(&databases, &inventory, release.as_ref());
+        assert_eq!((found.trivy, found.osv), (trivy, osv.iter().copied().collect()), "{id} {packages:?}");
+    }
 }
 
 fn findings(rows: &Rows, inventory: &Inventory) -> ImageFindings {

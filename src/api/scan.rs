@@ -7,7 +7,9 @@ use super::{AssessmentAnswer, CheckRequest};
 use crate::gate::{AppliedVaRule, Gate, GateError, ScannedImage};
 use crate::inventory::{Gap, InstalledPackage, InventoryLayer, LinuxDistribution};
 use crate::oci::{ImageName, ImageReference, Reference};
-use crate::policy::{AssessmentContext, ExemptedImage, ImageHistory, VaEvidence, VaRule};
+use crate::policy::{
+    AssessmentContext, DatedDatabase, ExemptedImage, ImageHistory, VaEvidence, VaRule, is_own_scanner,
+};
 use crate::scope::Scope;
 
 /// One image that was examined: the assessment, and what is installed.
@@ -26,8 +28,12 @@ pub struct ImageScan {
     /// issue counts.
     #[serde(flatten)]
     pub assessment: AssessmentAnswer,
-    /// When the advisory databases or the report were made; `None` if that is not known.
+    /// When the report was made, or of the gate's own scanner, the oldest advisory database in which the image's packages were
+    /// looked up; `None` if that is not known.
     pub generated_at: Option<Timestamp>,
+    /// The advisory databases in which the gate's own scanner looked up the image's packages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub databases: Vec<DatedDatabase>,
     /// The distribution, if the image contains one.
     pub distribution: Option<LinuxDistribution>,
     /// The distribution and its release as the report states them, if the gate has not read the layers: `debian 12`.
@@ -110,6 +116,16 @@ pub async fn scan_image(gate: &Gate, image: &ImageReference, scope: &Scope) -> R
 }
 
 impl ImageScan {
+    /// Whether the gate's own scanner judged.
+    pub fn is_own(&self) -> bool {
+        self.assessment.source.as_deref().is_some_and(is_own_scanner)
+    }
+
+    /// When the image was scanned. The gate's own scanner looks vulnerabilities up when it is asked.
+    pub fn scanned_at(&self) -> Option<Timestamp> {
+        if self.is_own() { self.observed_at } else { self.generated_at.or(self.observed_at) }
+    }
+
     /// The scan of an image under a rule.
     pub fn new(names: &ScanNames, image: ScannedImage, applied: &AppliedVaRule) -> Self {
         let ScannedImage { digest, platform, evidence, inventory } = image;
@@ -141,6 +157,7 @@ impl ImageScan {
             observed_at: Some(evidence.at),
             assessment,
             generated_at,
+            databases: facts.map(|facts| facts.databases.clone()).unwrap_or_default(),
             distribution,
             reported_distribution: reported,
             end_of_life: facts.and_then(|facts| facts.end_of_life),

@@ -54,10 +54,10 @@ pub struct KnownAssessment {
 }
 
 impl KnownAssessment {
-    /// When the advisory databases or the report were made; if that is not known, when they were looked up.
-    pub fn made_at(&self) -> Timestamp {
+    /// When the image was scanned: when the report was made, or when the gate's own scanner looked vulnerabilities up.
+    pub fn scanned_at(&self) -> Timestamp {
         let made = match &self.evidence.value {
-            VaEvidence::Report(report) => report.generated_at,
+            VaEvidence::Report(report) if !report.is_own() => report.generated_at,
             _ => None,
         };
         made.unwrap_or(self.evidence.at)

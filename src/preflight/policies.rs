@@ -84,7 +84,9 @@ fn databases(found: &mut PreflightFindings<'_>, databases: &DatabaseConfig, now:
     }
     for (source, age) in aged {
         let age = format_duration(std::time::Duration::from_secs(age.unsigned_abs().as_secs() / 3600 * 3600));
-        let message = format!("the advisory database {source} is {age} old, so images count as not judged");
+        let message = format!(
+            "the advisory database {source} is {age} old, so images with packages that it lists count as not judged"
+        );
         found.warn("va.max_db_age", &message, Some(hint));
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::fetch::DatabaseSources;
 use crate::advisories::{AdvisoryStore, DatabaseKind, Databases, SourceState, SourceStatus, is_fetched};
+use crate::policy::DatedDatabase;
 use crate::runtime::{Clock, DirectoryWatch, Epoch, Metrics, Readiness, Tasks};
 
 /// The part that is degraded while a database cannot be used or is too old.
@@ -176,7 +177,7 @@ impl AdvisoryDatabases {
     /// The databases to match against; `None` if there are none.
     ///
     /// # Errors
-    /// Why the databases cannot be used: none is open yet, one is damaged, or one is too old.
+    /// Why the databases cannot be used: none is open yet, one is damaged, or all are too old.
     pub fn current(&self) -> Result<Option<Arc<Databases>>, String> {
         match &**self.0.current.load() {
             OpenState::Opening => Err("the advisory databases are being opened".into()),
@@ -216,9 +217,13 @@ impl AdvisoryDatabases {
         });
     }
 
-    /// When a database in use becomes too old; `None` if none does.
-    pub(super) fn until(&self, databases: &Databases) -> Option<Timestamp> {
-        databases.oldest()?.checked_add(self.0.max_age?).ok()
+    /// The greatest age of a database in which packages of an image are looked up.
+    pub(super) fn max_age(&self) -> Option<SignedDuration> {
+        self.0.max_age
+    }
+
+    fn is_too_old(&self, database: &DatedDatabase, now: Timestamp) -> bool {
+        self.0.max_age.and_then(|most| database.built.checked_add(most).ok()).is_some_and(|until| until <= now)
     }
 
     /// Follows changes until shutdown. A change is known by the names of the generations, which are cheap to read.
@@ -257,18 +262,20 @@ impl AdvisoryDatabases {
     }
 
     /// Why the databases as a whole cannot be used. A source that is damaged makes all of them unusable: what it would
-    /// list is not known.
+    /// list is not known. One that is too old concerns only the images with packages that it lists, unless all are.
     fn problem(&self, databases: &Databases) -> Option<String> {
         if let Some(SourceStatus { source, state: SourceState::Unusable { problem }, .. }) = databases.unusable().next()
         {
             return Some(format!("the advisory database {source} cannot be used: {problem}"));
         }
         let now = self.0.clock.now();
-        let is_over = self.until(databases).is_some_and(|until| until <= now);
-        let oldest = databases.oldest().filter(|_| is_over)?;
-        Some(format!(
-            "an advisory database is older than va.max_db_age: it was made at {oldest}; run `pullgate db update`"
-        ))
+        databases.newest().filter(|newest| self.is_too_old(newest, now)).as_ref().map(too_old)
+    }
+
+    /// Why some images cannot be judged: a database is too old.
+    fn some_too_old(&self, databases: &Databases) -> Option<String> {
+        let now = self.0.clock.now();
+        databases.advisories().find(|database| self.is_too_old(database, now)).as_ref().map(too_old)
     }
 
     /// Updates readiness and metrics.
@@ -291,6 +298,7 @@ impl AdvisoryDatabases {
             SourceState::Ready => None,
         };
         let why = self.problem(databases).or_else(|| databases.status().iter().find_map(degraded));
+        let why = why.or_else(|| self.some_too_old(databases));
         self.0.readiness.degraded(TOPIC, why.clone());
         self.tell(|news| {
             let built = |status: &SourceStatus| Some((status.source.clone(), status.generation.as_ref()?.built));
@@ -313,6 +321,14 @@ impl AdvisoryDatabases {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.0.gauges.sources.set(count);
     }
+}
+
+/// Why images with packages that a database lists cannot be judged.
+pub(super) fn too_old(database: &DatedDatabase) -> String {
+    let DatedDatabase { source, built } = database;
+    format!(
+        "the advisory database {source} is older than va.max_db_age: it was built at {built}; run `pullgate db update`"
+    )
 }
 
 struct DatabaseGauges {

@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
+use jiff::{SignedDuration, Timestamp};
 
-use super::databases::AdvisoryDatabases;
+use super::databases::{AdvisoryDatabases, too_old};
 use super::derived::DerivedEvidence;
 use super::layers::{KnownLayer, LayerReadings};
 use super::{SourceAnswer, VaSource, VaSubject, configuration, feeds};
@@ -171,10 +172,10 @@ impl Scanner {
             && *matched.generation == *databases.generation()
             && matched.evidence.holds(self.clock.now())
         {
-            return SourceAnswer::Decides(matched.evidence);
+            return answer(matched.evidence);
         }
         match self.facts(subject).await {
-            Ok(Some(inventory)) => SourceAnswer::Decides(self.matched(digest, databases, inventory).await),
+            Ok(Some(inventory)) => answer(self.matched(digest, databases, inventory).await),
             Ok(None) => SourceAnswer::Silent,
             Err(error) if error.is_temporary() => {
                 let why = format!("the layers cannot be read now: {error}");
@@ -190,18 +191,18 @@ impl Scanner {
     /// Matches the stored inventory of an image in the background.
     async fn match_again(&self, digest: Digest, databases: Arc<Databases>) -> SourceAnswer {
         let stored = self.inventories.stored(&digest.to_string()).await;
-        let (until, now) = (self.databases.until(&databases), self.clock.now());
+        let (most, now) = (self.databases.max_age(), self.clock.now());
         let work = move || {
             let BlobFinding::Known(inventory) = Memo::<BlobFinding<Arc<Inventory>>>::parse(&stored?.value)? else {
                 return None;
             };
-            let inventory = advisories::name_archives(Some(&databases), inventory);
-            let findings = advisories::find(&databases, &inventory, now);
-            Some(report::evidence(&databases, &inventory, findings, (Purpose::Decision, now)))
+            Some(judge(&databases, inventory, most, (Purpose::Decision, now)))
         };
-        let value = self.background.run(work).await.flatten();
-        let unknown = || VaEvidence::Unavailable { why: "what is installed in the image is not known any more".into() };
-        SourceAnswer::Decides(Arc::new(Observed { value: value.unwrap_or_else(unknown), at: now, until }))
+        let unknown = || {
+            let why = "what is installed in the image is not known any more".to_owned();
+            Observed { value: VaEvidence::Unavailable { why }, at: now, until: None }
+        };
+        answer(Arc::new(self.background.run(work).await.flatten().unwrap_or_else(unknown)))
     }
 
     /// The evidence of another source, with what the feeds of this gate say about its issues.
@@ -262,25 +263,46 @@ impl Scanner {
         databases: Arc<Databases>,
         inventory: Arc<Inventory>,
     ) -> Arc<Observed<VaEvidence>> {
-        let (generation, until): (Arc<str>, _) = (databases.generation().into(), self.databases.until(&databases));
-        let now = self.clock.now();
-        let work = self.tasks.spawn_blocking(move || {
-            let inventory = advisories::name_archives(Some(&databases), inventory);
-            let findings = advisories::find(&databases, &inventory, now);
-            report::evidence(&databases, &inventory, findings, (Purpose::Report, now))
-        });
-        let interrupted = |_| VaEvidence::Unavailable { why: "matching advisories ended abnormally".into() };
-        let value = work.await.unwrap_or_else(interrupted);
-        let evidence = Arc::new(Observed { value, at: now, until });
-        if !matches!(evidence.value, VaEvidence::Unavailable { .. }) {
-            self.matched.insert(digest, Matched { generation, evidence: evidence.clone() });
-        }
+        let generation: Arc<str> = databases.generation().into();
+        let (most, now) = (self.databases.max_age(), self.clock.now());
+        let work = move || judge(&databases, inventory, most, (Purpose::Report, now));
+        let Ok(evidence) = self.tasks.spawn_blocking(work).await.map(Arc::new) else {
+            return self.observed(VaEvidence::Unavailable { why: "matching advisories ended abnormally".into() });
+        };
+        self.matched.insert(digest, Matched { generation, evidence: evidence.clone() });
         evidence
     }
 
     fn observed(&self, value: VaEvidence) -> Arc<Observed<VaEvidence>> {
         Arc::new(Observed { value, at: self.clock.now(), until: None })
     }
+}
+
+/// The evidence, which other sources replace if the image could not be judged.
+fn answer(evidence: Arc<Observed<VaEvidence>>) -> SourceAnswer {
+    match evidence.value {
+        VaEvidence::Unavailable { .. } => SourceAnswer::Doubts(evidence),
+        _ => SourceAnswer::Decides(evidence),
+    }
+}
+
+/// What the databases say about an inventory, until one in which its packages are looked up is older than `most`.
+fn judge(
+    databases: &Databases,
+    inventory: Arc<Inventory>,
+    most: Option<SignedDuration>,
+    (purpose, now): (Purpose, Timestamp),
+) -> Observed<VaEvidence> {
+    let inventory = advisories::name_archives(Some(databases), inventory);
+    let findings = advisories::find(databases, &inventory, now);
+    let oldest = report::oldest(databases, &findings);
+    let until = oldest.as_ref().and_then(|oldest| oldest.built.checked_add(most?).ok());
+    let value = match oldest.filter(|_| until.is_some_and(|until| until <= now)) {
+        Some(oldest) => VaEvidence::Unavailable { why: too_old(&oldest) },
+        None => report::evidence(databases, &inventory, findings, (purpose, now)),
+    };
+    // An old database becomes no younger.
+    Observed { at: now, until: until.filter(|until| *until > now), value }
 }
 
 /// The inventory of an image with these layers. A layer that clients may read in another way than as the tar that its bytes

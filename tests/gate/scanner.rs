@@ -162,6 +162,57 @@ async fn nothing_is_clean_while_a_configured_source_was_never_fetched() {
     }
 }
 
+/// A database that lists nothing of what is in an image says nothing about it, however old it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_databases_count_in_which_packages_are_looked_up() {
+    let registry = TestRegistry::start().await;
+    let npm = || Tree::new().file("app/package.json", r#"{"name": "left-pad", "version": "1.0.0"}"#);
+    let both = Layer::gzip(&distribution(npm(), "Django", "2.2.28"));
+    for (tag, layer) in [("npm", Layer::gzip(&npm())), ("python", Layer::gzip(&python("2.2.28"))), ("both", both)] {
+        registry.push("team/app", Some(tag), &image([layer]));
+    }
+    let by_rule = "  - {name: \"*\", policy: {va: {severity: low, maxReportAge: 30d}}}\n";
+    for (rule, config, status, reason) in [
+        (by_rule, "", 403, "maxReportAge of 30 days"),
+        (SCANNED, "max_db_age = \"30d\"\n", 503, "osv-pypi is older than va.max_db_age"),
+    ] {
+        let made = TestGate::new(&registry, &policy(rule)).va(config);
+        made.config();
+        records(made.path());
+        assert!(import(made.path()).status.success());
+        let record = json!({
+            "schema_version": "1.6.0", "id": "GHSA-1", "modified": jiff::Timestamp::now(), "affected": [{
+                "package": {"ecosystem": "npm", "name": "event-stream"},
+                "ranges": [{"type": "SEMVER", "events": [{"introduced": "0"}]}]
+            }]
+        });
+        fs::create_dir_all(made.path().join("npm")).expect("a folder");
+        fs::write(made.path().join("npm/GHSA-1.json"), record.to_string()).expect("a file");
+        let imported = import_from(made.path(), "npm");
+        assert!(imported.status.success(), "{}", text(&imported));
+        let gate = made.start().await;
+        let is_open = async {
+            while !request("GET", &gate.admin_url("/metrics"), &[]).await.text().contains("pullgate_advisory_sources 2")
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        soon(is_open).await;
+        assert_eq!(gate.get("/team/app/manifests/npm").await.status, 200, "{reason}");
+        for tag in ["python", "both"] {
+            let answer = gate.get(&format!("/team/app/manifests/{tag}")).await;
+            assert_eq!(answer.status, status, "{tag}: {}", answer.text());
+            assert!(answer.text().contains(reason), "{tag}: {}", answer.text());
+        }
+        let shown = pullgate(&gate, &["va", &format!("{HOST}/team/app:npm")]).await;
+        assert!(
+            text(&shown).contains("osv-npm of") && text(&shown).contains("(less than a day old)"),
+            "{}",
+            text(&shown)
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn va_lists_packages_and_vulnerabilities_whatever_the_policy_says() {
     let registry = TestRegistry::start().await;

@@ -19,7 +19,7 @@ impl IbmScanReport {
     /// The report on a scanned image.
     pub fn new(scan: &ImageScan) -> Self {
         let distribution = os_distribution(scan.distribution.as_ref(), scan.reported_distribution.as_deref());
-        Self::of(scan.id.clone(), &scan.assessment, scan.generated_at.or(scan.observed_at), distribution)
+        Self::of(scan.id.clone(), &scan.assessment, scan.scanned_at(), distribution)
     }
 
     /// The report on an image of a known tag.
@@ -30,7 +30,7 @@ impl IbmScanReport {
             _ => None,
         };
         let distribution = os_distribution(known.distribution.as_ref(), reported);
-        Self::of(format!("{name}@{}", known.digest), &assessment, Some(known.made_at()), distribution)
+        Self::of(format!("{name}@{}", known.digest), &assessment, Some(known.scanned_at()), distribution)
     }
 
     fn of(
@@ -94,7 +94,7 @@ impl IbmSummary {
 
 impl From<&ImageScan> for IbmSummary {
     fn from(scan: &ImageScan) -> Self {
-        Self::new(&scan.into(), scan.generated_at.or(scan.observed_at))
+        Self::new(&scan.into(), scan.scanned_at())
     }
 }
 

@@ -78,12 +78,26 @@ fn scan() -> ImageScan {
             issues,
         },
         generated_at: None,
+        databases: Vec::new(),
         distribution: serde_json::from_value(json!({
             "id": "debian", "like": [], "version": "12", "codename": "bookworm", "pretty_name": "", "repository": null
         }))
         .unwrap(),
         packages: vec![],
         gaps: vec![],
+    }
+}
+
+/// What another scanner reported is as old as its report. The gate's own scanner looks up what is known now, in databases whose
+/// ages are another matter.
+#[test]
+fn the_time_of_a_scan_is_when_vulnerabilities_were_looked_up() {
+    for (source, scan_time) in
+        [("trivy 0.72.0", 1_700_000_000), ("pullgate 0.1.0 (osv-go of 2023-11-14)", 1_795_651_200)]
+    {
+        let mut scan = ImageScan { generated_at: jiff::Timestamp::from_second(1_700_000_000).ok(), ..scan() };
+        scan.assessment.source = Some(source.to_owned());
+        assert_eq!(IbmScanReport::new(&scan).scan_time, scan_time, "{source}");
     }
 }
 

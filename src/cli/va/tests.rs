@@ -25,7 +25,10 @@ fn scan() -> ImageScan {
     serde_json::from_value(json!({
         "id": format!("us.icr.io/team/app@{}", digest()), "image": "us.icr.io/team/app:1",
         "digest": digest(), "platform": null, "status": "FAIL", "source": "pullgate 0.1.0 (trivy-db of 2026-11-25)",
-        "why": null, "generated_at": "2026-11-25T06:07:08Z", "observed_at": "2026-11-26T00:00:00Z",
+        "why": null, "generated_at": "2024-10-10T00:00:00Z", "observed_at": "2026-11-26T00:00:00Z",
+        "databases": [
+            {"source": "osv-npm", "built": "2024-10-10T00:00:00Z"}, {"source": "trivy-db", "built": "2026-11-25T06:07:08Z"}
+        ],
         "distribution": {
             "id": "debian", "like": [], "version": "12", "codename": "bookworm",
             "pretty_name": "Debian GNU/Linux 12 (bookworm)", "repository": null
@@ -79,7 +82,8 @@ The scan results show that 4 ISSUES were found for the image.
   digest         {}
   distribution   Debian GNU/Linux 12 (bookworm)
   packages       2
-  judged by      pullgate 0.1.0 (trivy-db of 2026-11-25), of 2026-11-25T06:07:08Z
+  judged by      pullgate 0.1.0 (trivy-db of 2026-11-25)
+  databases      osv-npm of 2024-10-10 (777 days old), trivy-db of 2026-11-25 (less than a day old)
 
 Configuration Issues Found
 ==========================

@@ -6,14 +6,11 @@ use super::AskedImage;
 use crate::api::ibm::{IbmSummary, NOT_SCANNED, not_scanned};
 use crate::api::{ImageScan, IssueAnswer, PackageAnswer, notices, remedies, vendor_link};
 use crate::cli::table::{table, wrapped};
-use crate::policy::{AffectedPackage, ExemptStatus, IssueKind, Purl, Severity, VaStatus};
+use crate::policy::{AffectedPackage, DatedDatabase, ExemptStatus, IssueKind, Purl, Severity, VaStatus};
 use crate::runtime::printable;
 
 /// How many packages of one issue are named, unless everything is asked for.
 const MAX_NAMED: usize = 4;
-
-/// From when on the age of databases is mentioned, in days.
-const OLD_DATABASE_DAYS: i64 = 7;
 
 /// What is shown.
 pub(super) struct Show {
@@ -66,9 +63,7 @@ fn heading(image: &str, scan: &ImageScan) -> String {
     if assessment.status == VaStatus::Unscanned {
         return format!("{NOT_SCANNED}: {}\n", not_scanned(&image));
     }
-    // The time of a report of the gate's own scanner is that of its databases.
-    let (made, seen) = (scan.generated_at, scan.observed_at);
-    let at = if is_own(scan) { seen.or(made) } else { made.or(seen) }.unwrap_or(Timestamp::UNIX_EPOCH);
+    let at = scan.scanned_at().unwrap_or(Timestamp::UNIX_EPOCH);
     let mut text = format!("Image '{image}' was last scanned on {}\n", at.strftime("%a %b %e %H:%M:%S UTC %Y"));
     let count = IbmSummary::from(scan).issue_count;
     text += &match (assessment.status, count) {
@@ -86,16 +81,19 @@ fn heading(image: &str, scan: &ImageScan) -> String {
     text
 }
 
-/// Whether the gate's own scanner made the report.
-fn is_own(scan: &ImageScan) -> bool {
-    scan.assessment.source.as_ref().is_some_and(|source| source.starts_with("pullgate "))
-}
-
-/// How old the databases of the gate's own scanner were, if they were old: `; databases 777 days old`.
-fn old_databases(scan: &ImageScan) -> Option<String> {
-    let age = scan.observed_at?.duration_since(scan.generated_at.filter(|_| is_own(scan))?);
-    let days = age.as_hours() / 24;
-    (days >= OLD_DATABASE_DAYS).then(|| format!("; the oldest database is {days} days old"))
+/// The databases in which the packages of the image were looked up: `osv-pypi of 2024-10-10 (777 days old)`.
+fn databases(scan: &ImageScan) -> Option<String> {
+    let seen = scan.observed_at?;
+    let described = scan.databases.iter().map(|DatedDatabase { source, built }| {
+        let age = match seen.duration_since(*built).as_hours() / 24 {
+            ..=0 => "less than a day old".to_owned(),
+            1 => "1 day old".to_owned(),
+            days => format!("{days} days old"),
+        };
+        format!("{source} of {} ({age})", built.strftime("%Y-%m-%d"))
+    });
+    let described: Vec<String> = described.collect();
+    (!described.is_empty()).then(|| described.join(", "))
 }
 
 /// `2 critical, 1 low. 1 of them is not covered by the rule. 3 more are exempt.`
@@ -137,8 +135,10 @@ fn facts(text: &mut String, scan: &ImageScan) {
     }
     line("packages", &scan.packages.len().to_string());
     if let Some(source) = &assessment.source {
-        let made = scan.generated_at.map(|at| format!(", of {at}")).unwrap_or_default();
-        line("judged by", &format!("{source}{made}{}", old_databases(scan).unwrap_or_default()));
+        // What the gate's own scanner says is as old as the databases below.
+        let made = scan.generated_at.filter(|_| !scan.is_own()).map(|at| format!(", of {at}")).unwrap_or_default();
+        line("judged by", &format!("{source}{made}"));
+        databases(scan).iter().for_each(|databases| line("databases", databases));
     }
     scan.gaps.iter().for_each(|gap| line("not read", &format!("{}: {}", gap.place, gap.problem)));
 }

@@ -157,7 +157,7 @@ fn report(tag: &KnownTag) -> Option<(String, IbmScanReport)> {
 /// The summary of a known tag; of an index, that of its worst image.
 fn summary(tag: &KnownTag) -> IbmImageSummary {
     let worst = AssessmentCounts::worst_of(&tag.assessments);
-    let summary = worst.map(|(known, counts)| IbmSummary::new(&counts, Some(known.made_at())));
+    let summary = worst.map(|(known, counts)| IbmSummary::new(&counts, Some(known.scanned_at())));
     IbmImageSummary::new(name(tag), tag.created.as_deref(), summary.unwrap_or_else(IbmSummary::unscanned))
 }
 

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use crate::advisories::{Databases, ImageFindings, MatchedAdvisory, ReferenceList};
 use crate::inventory::{Gap, InstalledPackage, Inventory, LinuxDistribution};
 use crate::policy::{
-    AffectedPackage, DeclaredLicence, Epss, ImageFacts, Issue, IssueKind, PackageList, Purl, Report, ReportGap,
-    ReportPackage, Severity, VaEvidence,
+    AffectedPackage, DatedDatabase, DeclaredLicence, Epss, ImageFacts, Issue, IssueKind, PackageList, Purl, Report,
+    ReportGap, ReportPackage, Severity, VaEvidence,
 };
 use crate::va::reports::ratings;
 use crate::va::{configuration, feeds};
@@ -47,10 +47,12 @@ pub(super) fn evidence(
         place: "etc/os-release".into(),
         problem: format!("support of the release ended at {end}: newer vulnerabilities are not listed"),
     });
+    let made = oldest(databases, &findings).map(|oldest| oldest.built);
     let image = ImageFacts {
         end_of_life: findings.end_of_life,
         distribution: inventory.distribution.as_ref().map(release),
-        database_built: databases.oldest(),
+        database_built: made,
+        databases: findings.databases.clone(),
         feeds: feeds::of(databases, &findings.gaps),
         ..ImageFacts::default()
     };
@@ -61,10 +63,10 @@ pub(super) fn evidence(
         .chain(findings.gaps)
         .take(MAX_GAPS)
         .map(|Gap { place, problem }| ReportGap { place, problem });
-    let (source, generated_at, gaps) = (source(databases), databases.oldest(), gaps.collect());
+    let (source, gaps) = (source(databases), gaps.collect());
     VaEvidence::Report(Report {
         source,
-        generated_at,
+        generated_at: made,
         issues,
         incomplete,
         is_only_past_support: false,
@@ -73,6 +75,13 @@ pub(super) fn evidence(
         image,
         packages: Some(packages(inventory, purpose)),
     })
+}
+
+/// The oldest database in which packages of the image were looked up. An image with nothing to look up is as well known as
+/// the newest database makes it: an old one of any ecosystem would deny it for no reason.
+pub(super) fn oldest(databases: &Databases, findings: &ImageFindings) -> Option<DatedDatabase> {
+    let oldest = findings.databases.iter().min_by_key(|database| database.built);
+    oldest.cloned().or_else(|| databases.newest())
 }
 
 /// All packages of an image. For a decision they are made only if the rule looks at them.
@@ -115,7 +124,7 @@ fn opaque(databases: &Databases, inventory: &Inventory) -> VaEvidence {
     match gaps(inventory.gaps.iter()) {
         Some(gaps) => VaEvidence::Report(Report {
             source: source(databases),
-            generated_at: databases.oldest(),
+            generated_at: databases.newest().map(|newest| newest.built),
             incomplete: Some(format!("{why}; {gaps}")),
             checks_configuration: true,
             issues,

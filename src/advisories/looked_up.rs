@@ -1,0 +1,36 @@
+//! In which databases the packages of an image are looked up. Only their ages say how old what is known about the image is: a
+//! database of another ecosystem says nothing about it, however old.
+
+use std::collections::BTreeSet;
+
+use super::find::Lookups;
+use super::library;
+use super::osv_match::{osv_ecosystem, system_ecosystem};
+use super::release::Release;
+use crate::inventory::{Ecosystem, Inventory};
+
+/// The databases that list packages of the kinds that are in an image.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(super) struct LookedUp {
+    pub(super) trivy: bool,
+    /// The places of indexes in [`Lookups::osv`].
+    pub(super) osv: BTreeSet<usize>,
+}
+
+/// Which databases these are for an inventory. One that is damaged counts, because it may list anything.
+pub(super) fn looked_up(databases: &Lookups<'_>, inventory: &Inventory, release: Option<&Release>) -> LookedUp {
+    let kinds: BTreeSet<Ecosystem> = inventory.packages.iter().map(|package| package.ecosystem).collect();
+    let trivy = databases.trivy.is_some_and(|trivy| {
+        let mut prefixes = kinds.iter().filter_map(|kind| library::prefix(*kind));
+        let is_release = |release: &Release| trivy.covers(&release.bucket).unwrap_or(true);
+        release.filter(|release| kinds.contains(&release.ecosystem)).is_some_and(is_release)
+            || prefixes.any(|prefix| trivy.buckets(prefix).map_or(true, |buckets| !buckets.is_empty()))
+    });
+    let mut names: Vec<String> = kinds.iter().filter_map(|kind| osv_ecosystem(*kind)).map(str::to_owned).collect();
+    let system = inventory.distribution.as_ref().and_then(|named| system_ecosystem(&databases.osv, named));
+    names.extend(system.filter(|system| kinds.contains(&system.package)).into_iter().flat_map(|system| system.names));
+    let indexes = databases.osv.iter().enumerate();
+    let lists_any = |osv: &dyn super::OsvRows| names.iter().any(|name| osv.covers(name).unwrap_or(true));
+    let osv = indexes.filter(|(_, osv)| lists_any(**osv)).map(|(place, _)| place).collect();
+    LookedUp { trivy, osv }
+}
