@@ -123,6 +123,11 @@ fn add(args: &AddArgs) -> Result<(), CommandError> {
     if !added.scope.names_registry() && *output == Output::Table {
         eprintln!("note: the scope names no registry, so the exemption applies in every upstream");
     }
+    if let Some(name) = added.scope.docker_hub_namespace().filter(|_| *output == Output::Table) {
+        eprintln!(
+            "note: docker.io/{name} is the namespace {name}; the official image of that name is docker.io/library/{name}"
+        );
+    }
     show("added", &added, *output);
     Ok(())
 }

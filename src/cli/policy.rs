@@ -42,13 +42,13 @@ pub struct Streams<'a> {
     pub err: &'a mut dyn Write,
 }
 
-/// `policy check DIR`: all problems of all documents. Exit codes: 0 without errors, 2 with, 1 when the directory cannot
-/// be read.
+/// `policy check PATH`: all problems of all documents of a directory, or of one file. Exit codes: 0 without errors, 2 with, 1
+/// when it cannot be read.
 ///
 /// # Errors
 /// When the output cannot be written.
 pub fn check(dir: &Path, settings: &Settings, output: Output, streams: &mut Streams<'_>) -> io::Result<u8> {
-    let snapshot = match Directory::new(dir).snapshot() {
+    let snapshot = match Directory::or_file(dir).snapshot() {
         Ok(snapshot) => snapshot,
         Err(error) => {
             writeln!(streams.err, "pullgate: {error}")?;
@@ -114,7 +114,7 @@ pub fn match_images(
 
 /// The rules of a directory; else its problems on `err`, and the exit code.
 fn load(dir: &Path, settings: &Settings, err: &mut dyn Write) -> io::Result<Result<RuleSet, u8>> {
-    let snapshot = match Directory::new(dir).snapshot() {
+    let snapshot = match Directory::or_file(dir).snapshot() {
         Ok(snapshot) => snapshot,
         Err(error) => {
             writeln!(err, "pullgate: {error}")?;

@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::key::PublicKey;
 use crate::oci::{Digest, ImageName};
 use gpg::SimpleSigner;
@@ -113,6 +115,24 @@ impl Authority {
             Scheme::Notation(_) | Scheme::Unusable { .. } => Vec::new(),
         };
         all.into_iter().filter(|(_, validity)| validity.is_limited()).collect()
+    }
+
+    /// Whether no key of the authority may be used at this time, by which signatures count whose time of signing nobody
+    /// vouches for.
+    pub fn is_out_of_validity(&self, now: Timestamp) -> bool {
+        let limited = self.limited_keys();
+        let is_every_key_limited = limited.len() >= self.key_count() && !limited.is_empty();
+        is_every_key_limited && limited.iter().all(|(_, validity)| validity.check(None, now).is_err())
+    }
+
+    /// The number of keys, or rings of keys, that can have a validity.
+    fn key_count(&self) -> usize {
+        match &self.scheme {
+            Scheme::Cosign(cosign) => cosign.keys().len(),
+            Scheme::Gpg(signer) => signer.keyrings.len(),
+            Scheme::Notary(trust) => trust.signers.len(),
+            Scheme::Notation(_) | Scheme::Unusable { .. } => 0,
+        }
     }
 
     /// The ID under which its evidence is stored.

@@ -1,5 +1,7 @@
 //! Packages that an image must not contain: `bannedPackages` of a rule.
 
+mod notation;
+
 use percent_encoding::percent_decode_str;
 
 use super::purl::Purl;
@@ -48,6 +50,8 @@ pub struct BannedPackage {
     pub written: String,
     /// Without a version.
     purl: Purl,
+    /// Whether only the source package has this name, and not packages that are built from another one (`arch=source`).
+    is_source: bool,
     versions: BannedVersions,
 }
 
@@ -103,14 +107,17 @@ impl BannedPackage {
             return Err(InvalidBannedPackage::Misplaced);
         }
         let (package, version) = split_version(body);
-        let (rest, epoch) = without_epoch(rest);
+        let (rest, epoch) = without_qualifier(rest, "epoch");
+        let (others, arch) = without_qualifier(&rest, "arch");
+        let is_source = matches!(arch, Some("source" | "src"));
+        let rest = if is_source { others } else { rest };
         let purl = Purl::parse(&format!("{package}{rest}")).ok_or(InvalidBannedPackage::Purl)?;
         check_name(&purl)?;
         let versions = match version {
             None => BannedVersions::All,
             Some(version) => versions(&purl, &version, epoch)?,
         };
-        Ok(Self { written: written.to_owned(), purl, versions })
+        Ok(Self { written: written.to_owned(), purl, is_source, versions })
     }
 
     /// The name of the package without its namespace, in the form in which [`Self::key_of`] writes it.
@@ -118,12 +125,15 @@ impl BannedPackage {
         key(self.purl.name())
     }
 
-    /// By which key bans of this package are found: its name without a namespace, written alike for all kinds of packages.
-    pub(super) fn key_of(package: &ReportPackage) -> String {
-        key(match &package.purl {
+    /// By which keys bans of this package are found: its name without a namespace, and that of its source package, written
+    /// alike for all kinds of packages.
+    pub(super) fn keys_of(package: &ReportPackage) -> impl Iterator<Item = String> {
+        let own = match &package.purl {
             Some(purl) => purl.name(),
             None => package.name.rsplit(['/', ':']).next().unwrap_or_default(),
-        })
+        };
+        let source = package.source().map(|(name, _)| name).filter(|name| *name != own);
+        [Some(own), source].into_iter().flatten().map(key)
     }
 
     /// Whether a package of an image is banned. A version that cannot be compared is, and so is a package of the same name
@@ -133,7 +143,22 @@ impl BannedPackage {
             Some(purl) => self.names(purl),
             None => self.is_called(&package.name),
         };
-        is_named && self.versions.contain(scheme(&self.purl).ok(), &version_of(package))
+        let is_named = is_named && !self.is_source;
+        let scheme = scheme(&self.purl).ok();
+        is_named && self.versions.contain(scheme, &version_of(package))
+            || self.source_version(package).is_some_and(|version| self.versions.contain(scheme, &version))
+    }
+
+    /// The version of the source package that a package of a distribution was built from, if this is its name. A source that
+    /// states no version has that of the package.
+    fn source_version(&self, package: &ReportPackage) -> Option<String> {
+        let ((name, version), purl) = (package.source()?, package.purl.as_ref()?);
+        let is_distribution = matches!(purl.kind(), "alpm" | "apk" | "deb" | "rpm");
+        let is_in_namespace = self.purl.namespace().is_none() || self.purl.namespace() == purl.namespace();
+        let is_named =
+            is_distribution && is_in_namespace && self.purl.kind() == purl.kind() && self.purl.name() == name;
+        let is_named = is_named && self.purl.has_qualifiers_of(purl);
+        is_named.then(|| version.map_or_else(|| version_of(package), str::to_owned))
     }
 
     /// Whether this is the package of the URL, in any version. A part that the policy omits matches any value.
@@ -181,14 +206,15 @@ fn split_version(body: &str) -> (&str, Option<String>) {
     (&body[..at], Some(version).filter(|version| !version.is_empty()))
 }
 
-/// Qualifiers without the epoch, which is a part of the version.
-fn without_epoch(rest: &str) -> (String, Option<&str>) {
+/// Qualifiers without one of them, such as the epoch, which is a part of the version.
+fn without_qualifier<'a>(rest: &'a str, key: &str) -> (String, Option<&'a str>) {
     let Some(qualifiers) = rest.strip_prefix('?') else { return (rest.to_owned(), None) };
     let (qualifiers, subpath) = qualifiers.split_at(qualifiers.find('#').unwrap_or(qualifiers.len()));
-    let epoch = qualifiers.split('&').find_map(|qualifier| qualifier.strip_prefix("epoch="));
-    let others: Vec<&str> = qualifiers.split('&').filter(|qualifier| !qualifier.starts_with("epoch=")).collect();
+    let value = |qualifier: &'a str| qualifier.strip_prefix(key)?.strip_prefix('=');
+    let found = qualifiers.split('&').find_map(value);
+    let others: Vec<&str> = qualifiers.split('&').filter(|qualifier| value(qualifier).is_none()).collect();
     let mark = if others.is_empty() { "" } else { "?" };
-    (format!("{mark}{}{subpath}", others.join("&")), epoch)
+    (format!("{mark}{}{subpath}", others.join("&")), found)
 }
 
 /// Whether packages can have the name.
@@ -208,7 +234,7 @@ fn versions(purl: &Purl, version: &str, epoch: Option<&str>) -> Result<BannedVer
     let is_any = |part: &str| matches!(part, "x" | "X");
     let is_range = version.starts_with(['<', '>', '=', '!', '~', '^', '[', '('])
         || version.contains([' ', '|', '*', ','])
-        || purl.kind() == "npm" && version.split('.').any(is_any);
+        || matches!(purl.kind(), "composer" | "npm") && version.split('.').any(is_any);
     if version.starts_with("vers:") {
         let range = VersRange::parse(scheme(purl)?, version);
         return range.map(BannedVersions::Vers).map_err(|why| InvalidBannedPackage::Range(why.to_string()));
@@ -217,8 +243,10 @@ fn versions(purl: &Purl, version: &str, epoch: Option<&str>) -> Result<BannedVer
     if is_range || is_part_of_one {
         let scheme = scheme(purl)?;
         let version = &*if is_part_of_one { format!("{version}.x") } else { version.to_owned() };
-        VersionRange::parse(scheme, version).map_err(|why| InvalidBannedPackage::Range(why.to_string()))?;
-        return Ok(BannedVersions::Range(scheme, version.to_owned()));
+        let unreadable = || InvalidBannedPackage::Range(format!("{version:?} is not a range of versions"));
+        let range = notation::comparisons(purl.kind(), version).ok_or_else(unreadable)?;
+        VersionRange::parse(scheme, &range).map_err(|why| InvalidBannedPackage::Range(why.to_string()))?;
+        return Ok(BannedVersions::Range(scheme, range.into_owned()));
     }
     let version = with_epoch(version, epoch);
     match scheme(purl).map(|scheme| version::compare(scheme, &version, &version)) {
@@ -349,6 +377,18 @@ mod tests {
             ("pkg:npm/x@1.2", "pkg:npm/x@1.2.9", true),
             ("pkg:npm/x@1.2", "pkg:npm/x@1.3.0", false),
             ("pkg:npm/x@1", "pkg:npm/x@2.0.0", false),
+            // NuGet's and Composer's own notation.
+            ("pkg:nuget/A@[1.0,2.0)", "pkg:nuget/A@1.9.9", true),
+            ("pkg:nuget/A@[1.0,2.0)", "pkg:nuget/A@2.0.0", false),
+            ("pkg:nuget/A@(,1.0]", "pkg:nuget/A@0.1.0", true),
+            ("pkg:nuget/A@1.*", "pkg:nuget/A@2.0.0-rc.1", false),
+            ("pkg:composer/a/b@^1.0", "pkg:composer/a/b@1.5.0", true),
+            ("pkg:composer/a/b@^1.0", "pkg:composer/a/b@2.0.0-beta1", false),
+            ("pkg:composer/a/b@~1.2", "pkg:composer/a/b@1.9.0", true),
+            ("pkg:composer/a/b@1.*", "pkg:composer/a/b@v1.9.0", true),
+            ("pkg:composer/a/b@1.0 - 2.0", "pkg:composer/a/b@2.0.9", true),
+            ("pkg:composer/a/b@^1.0|^3.0", "pkg:composer/a/b@3.1.0", true),
+            ("pkg:composer/a/b@^1.0|^3.0", "pkg:composer/a/b@2.1.0", false),
             // PyPI: a version without a local part is also each one with it.
             ("pkg:pypi/torch@2.0.0", "pkg:pypi/torch@2.0.0+cpu", true),
             ("pkg:pypi/torch@2.0.0+cpu", "pkg:pypi/torch@2.0.0+cpu", true),
@@ -403,7 +443,7 @@ mod tests {
         ] {
             let (banned, package) = (BannedPackage::parse(banned).unwrap(), package(purl));
             assert_eq!(banned.bans(&package), expected, "{banned:?} {purl}");
-            assert!(!expected || banned.key() == BannedPackage::key_of(&package), "{banned:?} {purl}");
+            assert!(!expected || BannedPackage::keys_of(&package).any(|key| key == banned.key()), "{banned:?} {purl}");
         }
         for (banned, name, expected) in [
             ("pkg:pypi/PyYAML", "PyYAML", true),
@@ -421,7 +461,40 @@ mod tests {
             let package = ReportPackage { name: name.into(), version: "1".into(), ..ReportPackage::default() };
             let ban = BannedPackage::parse(banned).unwrap();
             assert_eq!(ban.bans(&package), expected, "{banned} {name}");
-            assert!(!expected || ban.key() == BannedPackage::key_of(&package), "{banned} {name}");
+            assert!(!expected || BannedPackage::keys_of(&package).any(|key| key == ban.key()), "{banned} {name}");
+        }
+    }
+
+    /// Distributions publish advisories, and people write bans, by the name of the source package.
+    #[test]
+    fn packages_are_banned_by_their_source_package() {
+        let built = |purl: &str, name: &str, version: Option<&str>| ReportPackage {
+            source_name: Some(name.to_owned()),
+            source_version: version.map(str::to_owned),
+            ..package(purl)
+        };
+        let liblzma = built("pkg:deb/debian/liblzma5@5.6.1-1%2Bb1?arch=amd64", "xz-utils", Some("5.6.1-1"));
+        let unversioned = built("pkg:deb/debian/liblzma5@5.6.1-1", "xz-utils", None);
+        let by_purl = package("pkg:deb/debian/liblzma5@5.6.1-1%2Bb1?upstream=xz-utils%405.6.1-1");
+        let itself = package("pkg:deb/debian/xz-utils@5.6.1-1");
+        let other = built("pkg:deb/debian/xz-utils@1", "other", Some("1"));
+        for (banned, package, expected) in [
+            ("pkg:deb/debian/xz-utils@5.6.1-1", &liblzma, true),
+            ("pkg:deb/debian/xz-utils@5.6.1-1", &by_purl, true),
+            ("pkg:deb/debian/xz-utils@5.6.1-1", &unversioned, true),
+            ("pkg:deb/xz-utils", &liblzma, true),
+            ("pkg:deb/debian/xz-utils@<5.6.1", &liblzma, false),
+            ("pkg:deb/ubuntu/xz-utils", &liblzma, false),
+            ("pkg:rpm/debian/xz-utils", &liblzma, false),
+            ("pkg:deb/debian/xz-utils?arch=arm64", &liblzma, false),
+            ("pkg:deb/debian/xz-utils?arch=source", &liblzma, true),
+            ("pkg:deb/debian/xz-utils?arch=source", &itself, true),
+            ("pkg:deb/debian/xz-utils?arch=source", &other, false),
+            ("pkg:deb/debian/xz-utils", &other, true),
+        ] {
+            let ban = BannedPackage::parse(banned).unwrap();
+            assert_eq!(ban.bans(package), expected, "{banned} {package:?}");
+            assert!(!expected || BannedPackage::keys_of(package).any(|key| key == ban.key()), "{banned}");
         }
     }
 

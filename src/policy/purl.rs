@@ -163,6 +163,19 @@ impl Purl {
             && self.has_qualifiers_of(other)
     }
 
+    /// Whether this names the source package (`arch=source`, of RPM `arch=src`) that another package of the same distribution
+    /// was built from. `source` is its name; a package without one is its own source. With a version, both must have it.
+    pub fn is_source_of(&self, other: &Self, source: Option<&str>) -> bool {
+        let (own, others) = (self.url(), other.url());
+        matches!(self.qualifier("arch"), Some("source" | "src"))
+            && own.qualifiers().len() == 1
+            && own.subpath().is_none()
+            && own.ty() == others.ty()
+            && own.namespace() == others.namespace()
+            && own.name() == source.unwrap_or(others.name())
+            && (own.version().is_none() || own.version() == others.version())
+    }
+
     /// The digest of the image that a `pkg:oci` or `pkg:docker` URL names. `None` if the URL has a subpath, because it
     /// then names a part of an image.
     pub fn image(&self) -> Option<Digest> {

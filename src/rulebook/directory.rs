@@ -34,21 +34,42 @@ const RESCAN: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct Directory {
     path: PathBuf,
+    /// The only document that is read.
+    only: Option<PathBuf>,
 }
 
 impl Directory {
     /// The directory at this path.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), only: None }
+    }
+
+    /// The directory at a path; if a file is there, the one that it is in, of which only this document is read. Files and
+    /// secrets that the document names are those of that directory.
+    pub fn or_file(path: &Path) -> Self {
+        if !path.is_file() {
+            return Self::new(path);
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Self { path: folder.to_owned(), only: Some(path.to_owned()) }
     }
 
     fn read(&self) -> Result<Snapshot, DirectoryError> {
         let mut walk = DirectoryWalk::default();
         let mut files = Vec::new();
-        walk.folder(&self.path, 0, &mut files)?;
         let secrets = self.path.join("secrets");
+        match &self.only {
+            None => walk.folder(&self.path, 0, &mut files)?,
+            Some(only) => {
+                files.push(only.clone());
+                if secrets.is_dir() {
+                    walk.folder(&secrets, 0, &mut files)?;
+                }
+            }
+        }
         let mut documents = Vec::new();
-        for file in files.iter().filter(|file| !file.starts_with(&secrets) && is_document(file)) {
+        let is_read = |file: &Path| self.only.as_deref().map_or_else(|| is_document(file), |only| file == only);
+        for file in files.iter().filter(|file| !file.starts_with(&secrets) && is_read(file)) {
             let text = String::from_utf8(walk.read(file)?).map_err(|_| DirectoryError::NotText(file.clone()))?;
             documents.push(Document { path: file.display().to_string(), text });
         }

@@ -14,7 +14,8 @@ use crate::runtime::Clock;
 pub(in crate::cli) enum PolicyCommand {
     /// Check documents: print errors and warnings with file:line:column. Exits with 2 if there is an error.
     Check {
-        /// The folder of policy documents.
+        /// The folder of policy documents, or one file.
+        #[arg(value_name = "PATH")]
         dir: PathBuf,
         #[command(flatten)]
         settings: SettingsFrom,

@@ -33,6 +33,44 @@ fn run(files: &[(&str, &str)], command: impl Fn(&Path, &mut Streams<'_>) -> u8) 
     (code, lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), String::from_utf8(err).unwrap())
 }
 
+/// A file can be checked without the others of its folder.
+#[test]
+fn one_file_is_checked_alone() {
+    let files = [("p.yaml", TUTORIAL), ("broken.yaml", "kind: ["), ("q.txt", TUTORIAL)];
+    for (name, expected) in
+        [("p.yaml", EXIT_OK), ("q.txt", EXIT_OK), ("broken.yaml", EXIT_FINDINGS), ("", EXIT_FINDINGS)]
+    {
+        let check_one = |dir: &Path, streams: &mut Streams<'_>| {
+            check(&dir.join(name), &Settings::default(), Output::Json, streams).unwrap()
+        };
+        let (code, problems, _) = run(&files, check_one);
+        assert_eq!(code, expected, "{name}: {problems:?}");
+    }
+}
+
+/// A listed signer whose key is not valid at the time of the case did not sign.
+#[test]
+fn keys_count_within_their_validity() {
+    let policy = |validity: &str| {
+        format!(
+            "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {{name: p}}\nspec:\n  authorities:\n  \
+             - {{name: a, cosign: {{key: {{data: \"-----BEGIN PUBLIC KEY-----\\nMCowBQYDK2VwAyEAgEM2qWKB9QksW74PHPVC+47Yf+x99A8y26pZBs6eDo0=\\n-----END PUBLIC KEY-----\\n\"{validity}}}}}}}\n  \
+             repositories:\n  - {{name: '*', policy: {{trust: a}}}}\n"
+        )
+    };
+    let case = r#"{"id":1,"image":"r.io/app:v1","now":"2026-11-26T00:00:00Z","trust":{"signers":["a"]}}"#;
+    for (validity, decision) in [
+        ("", "admit"),
+        (", validUntil: 2026-11-27T00:00:00Z", "admit"),
+        (", validUntil: 2026-11-26T00:00:00Z", "deny"),
+        (", validFrom: 2026-11-26T00:00:01Z", "deny"),
+    ] {
+        let (_, answers) = evaluate(&policy(validity), case);
+        assert_eq!(answers[0]["decision"], decision, "{validity}: {answers:?}");
+        assert!(decision == "admit" || answers[0]["message"].as_str().unwrap().contains("not valid"), "{answers:?}");
+    }
+}
+
 fn evaluate(policy: &str, cases: &str) -> (u8, Vec<Value>) {
     let (code, lines, _) = run(&[("p.yaml", policy)], |dir, streams| {
         eval(dir, &Settings::default(), &mut cases.as_bytes(), streams).unwrap()

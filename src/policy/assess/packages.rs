@@ -53,7 +53,8 @@ pub(super) fn banned(rule: &VaRule, report: &Report, findings: &mut Findings) {
         by_name.entry(ban.key()).or_default().push(ban);
     }
     let ban = |package: &ReportPackage| {
-        let ban = by_name.get(&BannedPackage::key_of(package))?.iter().find(|ban| ban.bans(package))?;
+        let mut bans = BannedPackage::keys_of(package).filter_map(|key| by_name.get(&key)).flatten();
+        let ban = bans.find(|ban| ban.bans(package))?;
         Some(format!("the image contains {}, which {} bans", named(package), ban.written))
     };
     let banned: Vec<String> = packages.iter().filter_map(ban).collect();

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::envelope::ExemptionObject;
 use super::{CONFIGURATION, Context, ignore_files, lint};
 use crate::markup::{Fields, Place, ProblemSeverity};
-use crate::policy::exemption::{ExemptionRecord, ExemptionSet, MAX_EXEMPTIONS, expiry};
+use crate::policy::exemption::{ExemptionRecord, ExemptionScope, ExemptionSet, MAX_EXEMPTIONS, expiry};
 
 /// The exemptions of all documents and ignore files.
 pub(super) fn all(objects: &[ExemptionObject<'_>], context: &Context<'_>) -> ExemptionSet {
@@ -54,7 +54,14 @@ fn record(object: &ExemptionObject<'_>, now: Option<Timestamp>) -> Option<Exempt
     let [Some(_), Some(_)] = required else { return None };
     let (package, expires) =
         (package.map_or(Some(None), |found| found.map(Some))?, expires.map_or(Some(None), |found| found.map(Some))?);
-    let record = ExemptionRecord::new(scope?, kind?, spec.text("issueId"), package)
+    let scope: ExemptionScope = scope?;
+    if let Some(name) = scope.docker_hub_namespace() {
+        let message =
+            format!("scope docker.io/{name} is the namespace {name}, without the official image of that name");
+        let hint = format!("for the image write docker.io/library/{name}");
+        spec.report_key(ProblemSeverity::Note, "scope", &message, Some(&hint));
+    }
+    let record = ExemptionRecord::new(scope, kind?, spec.text("issueId"), package)
         .and_then(|record| record.explained(spec.text("by"), spec.text("reason")));
     let record = record.map_err(|invalid| spec.error(format!("Exemption/{}: {invalid}", object.name))).ok()?;
     Some(ExemptionRecord { expires, document: Some(format!("Exemption/{}", object.name).into()), ..record })

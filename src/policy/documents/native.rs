@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::authority::{self, one_of};
 use super::envelope::PolicyObject;
-use super::{Context, NOTARY, REJECT, lint, va};
+use super::{Context, NOTARY, REJECT, Settings, lint, va};
 use crate::markup::{Fields, Node, ProblemSeverity, Value, text_of};
 use crate::policy::authority::{Authority, NotaryTrust, Scheme};
 use crate::policy::pattern::Pattern;
@@ -26,7 +26,8 @@ pub(super) fn entries(policy: &PolicyObject<'_>, context: &Context<'_>) -> (Mode
     spec.only(&["mode", "authorities", "repositories"]);
     lint::empty_keys(spec.members(), policy.problems);
     let own = authority::of_document(spec, policy, context);
-    let reader = RuleReader { own, settings: &context.authorities, notary: &context.settings.notary };
+    let Settings { notary, now, .. } = context.settings;
+    let reader = RuleReader { own, settings: &context.authorities, notary, now: *now };
     let list = spec.list("repositories");
     if list.is_empty() {
         let message = format!("{} has no repositories: it matches nothing", policy.label());
@@ -46,6 +47,8 @@ struct RuleReader<'a> {
     settings: &'a [Arc<Authority>],
     /// What the configuration says about Docker Content Trust.
     notary: &'a NotaryTrust,
+    /// The time at which the document is read, to warn of what has ended.
+    now: Option<Timestamp>,
 }
 
 impl RuleReader<'_> {
@@ -82,7 +85,7 @@ impl RuleReader<'_> {
             signed: signed.unwrap_or_default(),
             trust: trust.map(|requirement| requirement.unwrap_or(Requirement::Reject)),
             simple: None,
-            va: fields.map("va").map(|fields| va::rule(&fields)),
+            va: fields.map("va").map(|fields| va::rule(&fields, self.now)),
             keeps_tags: false,
         }
     }
@@ -163,9 +166,14 @@ impl RuleReader<'_> {
 
 /// A duration that is longer than nothing.
 pub(super) fn age(fields: &Fields<'_>, key: &str) -> Option<SignedDuration> {
+    age_or(fields, key, None)
+}
+
+/// The same with a hint for whoever means nothing.
+pub(super) fn age_or(fields: &Fields<'_>, key: &str, hint: Option<&str>) -> Option<SignedDuration> {
     let age = SignedDuration::try_from(fields.duration(key)?).ok().filter(SignedDuration::is_positive);
     if age.is_none() {
-        fields.report_key(ProblemSeverity::Error, key, &format!("{key} must be longer than 0s"), None);
+        fields.report_key(ProblemSeverity::Error, key, &format!("{key} must be longer than 0s"), hint);
     }
     age
 }

@@ -326,6 +326,51 @@ fn with_keys(keys: &[(&str, &[&str])], trust: &str) -> String {
     )
 }
 
+/// What is accepted and probably not meant is a warning, as elsewhere.
+#[test]
+fn conditions_without_the_effect_that_they_seem_to_have_are_warnings() {
+    let settings = Settings { now: "2026-11-26T00:00:00Z".parse().ok(), ..Settings::default() };
+    let said = |va: &str| {
+        let text = policy("pullgate", &format!("{{name: 'a.io/*', policy: {{va: {va}}}}}"));
+        let parsed = RuleSet::parse(&[Document { path: "p.yaml".into(), text }], &NoMaterials, &settings);
+        parsed.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    for (va, expected) in [
+        (
+            "{ignore: [{id: CVE-1, until: 2020-01-01}]}",
+            "warning: an entry of ignore has no effect: it ended on 2020-01-01",
+        ),
+        ("{ignore: [{id: CVE-1, until: 2027-01-01}]}", ""),
+        ("{severity: High}", "warning: severity: \"High\" is read as high"),
+        ("{severity: moderate}", "warning: severity: \"moderate\" is read as medium"),
+        ("{severity: high}", ""),
+        ("{grace: {critical: 0d, high: 14d}}", "leave critical out"),
+        ("{maxReportAge: 0d}", "error: maxReportAge must be longer than 0s"),
+        ("{bannedPackages: ['pkg:nuget/A@[1.0,2.0)', 'pkg:composer/a/b@^1.0']}", ""),
+        ("{bannedPackages: ['pkg:nuget/A@[1.0']}", "is not a range of versions"),
+    ] {
+        let said = said(va);
+        assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{va}: {said}");
+    }
+    assert!(!said("{maxReportAge: 0d}").contains("leave"), "without a limit any age counts");
+}
+
+/// `docker.io/nginx` is how people write the official image, and a namespace here.
+#[test]
+fn a_namespace_of_docker_hub_is_a_note() {
+    for (scope, is_noted) in
+        [("docker.io/nginx", true), ("docker.io/library", false), ("docker.io/library/nginx", false)]
+    {
+        let text = format!(
+            "apiVersion: pullgate.io/v1\nkind: Exemption\nmetadata: {{name: e}}\nspec: {{scope: {scope}, issueType: cve, \
+             issueId: CVE-2024-1}}\n"
+        );
+        let said = said(&text);
+        assert_eq!(said.contains("note: scope docker.io/nginx is the namespace nginx"), is_noted, "{said}");
+        assert!(!said.contains("error") && !said.contains("warning"), "{said}");
+    }
+}
+
 #[test]
 fn thresholds_count_keys_and_not_names() {
     let respaced = PEM.replace("\\n", "\\r\\n  ");

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::lint;
-use super::native::age;
+use super::native::{age, age_or};
 use crate::markup::{Fields, Node, ProblemSeverity, Value, text_of};
 use crate::policy::assess::when_condition;
 use crate::policy::banned::BannedPackage;
@@ -54,7 +54,9 @@ const MAX_LIST: usize = 10_000;
 /// The defaults: every issue from `low` counts, whether or not a fix is published, and everything unknown denies.
 /// Artifacts that are not images are `unsupported`, so an entry with `va` for a repository of charts needs
 /// `unsupported: allow`.
-pub(super) fn rule(fields: &Fields<'_>) -> VaRule {
+///
+/// `now` is the time at which the document is read, to warn of what has ended.
+pub(super) fn rule(fields: &Fields<'_>, now: Option<Timestamp>) -> VaRule {
     fields.only(KEYS);
     let deny = |key: &str| behaviour(fields, key).unwrap_or(Behaviour::Deny);
     let configuration = configuration(fields);
@@ -66,7 +68,7 @@ pub(super) fn rule(fields: &Fields<'_>) -> VaRule {
         configuration: configuration.unwrap_or(Some(Severity::High)),
         needs_configuration: configuration.flatten().is_some(),
         always_block: always_block(fields),
-        ignore: ignore(fields),
+        ignore: ignore(fields, now),
         grace: grace(fields),
         admitted_grace: age(fields, "admittedGrace"),
         exploited: behaviour(fields, "exploited"),
@@ -116,7 +118,15 @@ fn warn_ineffective(rule: &VaRule, fields: &Fields<'_>) {
 fn severity(fields: &Fields<'_>) -> Severity {
     match fields.text("severity").map(str::parse::<Severity>) {
         None => Severity::Low,
-        Some(Ok(severity)) if severity != Severity::Unknown => severity,
+        Some(Ok(severity)) if severity != Severity::Unknown => {
+            let written = fields.text("severity").unwrap_or_default();
+            if written != severity.as_str() {
+                let message = format!("severity: {written:?} is read as {}", severity.as_str());
+                let hint = format!("write {}, as the schema has it", severity.as_str());
+                fields.report_key(ProblemSeverity::Warning, "severity", &message, Some(&hint));
+            }
+            severity
+        }
         Some(_) => {
             fields.error("severity is negligible, low, medium, high or critical");
             Severity::Low
@@ -192,13 +202,13 @@ fn patterns<'a>(fields: &Fields<'a>, key: &str) -> Vec<&'a str> {
 }
 
 /// Identifiers, or mappings with `id`, `package` and `until`.
-fn ignore(fields: &Fields<'_>) -> VaExemptions {
+fn ignore(fields: &Fields<'_>, now: Option<Timestamp>) -> VaExemptions {
     is_short(fields, "ignore");
-    fields.list("ignore").iter().flat_map(|node| ignored(node, fields)).collect()
+    fields.list("ignore").iter().flat_map(|node| ignored(node, fields, now)).collect()
 }
 
 /// What an entry of `ignore` exempts; nothing after an error was reported.
-fn ignored(node: &Node, parent: &Fields<'_>) -> Vec<ExemptionRecord> {
+fn ignored(node: &Node, parent: &Fields<'_>, now: Option<Timestamp>) -> Vec<ExemptionRecord> {
     let entry = "an entry of ignore";
     let records = if let Value::Map(_) = node.value {
         let Some(fields) = Fields::of(node, entry, parent.problems) else { return Vec::new() };
@@ -206,6 +216,10 @@ fn ignored(node: &Node, parent: &Fields<'_>) -> Vec<ExemptionRecord> {
         let until = fields.get("until").and_then(|_| end(&fields));
         if until.is_none() && fields.get("until").is_some() {
             return Vec::new();
+        }
+        if let Some(end) = until.filter(|end| now.is_some_and(|now| *end <= now)) {
+            let message = format!("{entry} has no effect: it ended on {end}");
+            fields.report_key(ProblemSeverity::Warning, "until", &message, Some("remove the entry, or extend it"));
         }
         ExemptionRecord::listed(&ExemptionScope::EVERYTHING, None, fields.text("id"), fields.text("package"), until)
     } else {
@@ -249,7 +263,10 @@ fn graces(fields: &Fields<'_>) -> Grace {
         fields.error_hint("grace names no severity", "write one duration for all, or {critical: 2d, high: 14d}");
     }
     let starts = [("firstSeen", GraceStart::FirstSeen), ("published", GraceStart::Published)];
-    let length = |severity: &Severity| Some((*severity, age(fields, severity.as_str())?));
+    let length = |severity: &Severity| {
+        let hint = format!("leave {} out: without a grace, issues count at once", severity.as_str());
+        Some((*severity, age_or(fields, severity.as_str(), Some(&hint))?))
+    };
     Grace {
         from: fields.choice("from", &starts).unwrap_or_default(),
         lengths: SEVERITIES.iter().filter_map(length).collect(),

@@ -94,7 +94,9 @@ impl ExemptPackage {
     pub(super) fn is(&self, package: &AffectedPackage) -> bool {
         match self {
             Self::Named(name) => *name == package.name || is_spelling_of(name, package),
-            Self::Purl(purl) => package.purl.as_ref().is_some_and(|affected| purl.covers(affected)),
+            Self::Purl(purl) => package.purl.as_ref().is_some_and(|affected| {
+                purl.covers(affected) || purl.is_source_of(affected, package.source.as_deref())
+            }),
         }
     }
 

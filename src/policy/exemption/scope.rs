@@ -56,6 +56,16 @@ impl ExemptionScope {
         self.host.is_some()
     }
 
+    /// The name, if the scope is a namespace of Docker Hub other than that of the official images: `docker.io/nginx` has none
+    /// of `docker.io/library/nginx`, which image references may write so.
+    pub fn docker_hub_namespace(&self) -> Option<&str> {
+        let is_hub = self.host.as_ref().is_some_and(Host::is_docker_hub);
+        match &self.images {
+            ScopedImages::Namespace(name) if is_hub && name.as_str() != "library" => Some(name.as_str()),
+            _ => None,
+        }
+    }
+
     /// Whether every image of the other scope is in this one. True for the same scope.
     pub fn contains(&self, other: &Self) -> bool {
         (self.host.is_none() || self.host == other.host) && self.images.contain(&other.images)

@@ -246,6 +246,7 @@ impl Component {
             purl: self.purl.as_deref(),
             licences,
             path: self.details().path,
+            source: self.details().source,
         })
     }
 

@@ -22,6 +22,8 @@ pub(super) struct ListedPackage<'a> {
     pub(super) purl: Option<&'a str>,
     pub(super) licences: Vec<&'a str>,
     pub(super) path: Option<&'a str>,
+    /// The source package that it was built from.
+    pub(super) source: Option<&'a str>,
 }
 
 impl ListedPackage<'_> {
@@ -42,6 +44,8 @@ impl ListedPackage<'_> {
             published: None,
             path: short(self.path),
             purl,
+            source_name: short(self.source),
+            source_version: None,
         })
     }
 }

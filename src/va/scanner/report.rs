@@ -93,6 +93,8 @@ fn packages(inventory: &Arc<Inventory>, purpose: Purpose) -> PackageList {
         licences: package.licenses.iter().map(|written| declared(inventory, written)).collect(),
         published: package.built,
         path: package.path.clone(),
+        source_name: package.source.as_ref().map(|source| source.name.clone()),
+        source_version: package.source.as_ref().map(|source| source.version.clone()),
     };
     let make = move |inventory: &Inventory| inventory.packages.iter().map(|one| package(inventory, one)).collect();
     match purpose {

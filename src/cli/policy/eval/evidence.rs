@@ -52,7 +52,7 @@ impl EvalEvidence {
         let trust = case.trust.as_ref().unwrap_or(&none);
         let mut own = TrustEvidence::default();
         for authority in rule.authorities() {
-            own.insert(authority.id().clone(), observed(outcome(&authority, trust), now));
+            own.insert(authority.id().clone(), observed(outcome(&authority, trust, now), now));
         }
         evidence.trust = TrustFindings { own, ..TrustFindings::default() };
         let passes = trust_verdict(rule, Kind::Image, &evidence.trust, now)
@@ -77,8 +77,9 @@ fn observed<T>(value: T, at: Timestamp) -> Observed<T> {
 }
 
 /// An authority verified if the list has its name; Docker Content Trust verified if there is trust data by all required
-/// signers. A missing secret is represented by its name: the evidence says that it verified.
-fn outcome(authority: &Authority, trust: &CaseTrust) -> TrustOutcome {
+/// signers. A missing secret is represented by its name: the evidence says that it verified. The time of signing is that of the
+/// decision, so an authority none of whose keys is valid then did not verify.
+fn outcome(authority: &Authority, trust: &CaseTrust, now: Timestamp) -> TrustOutcome {
     if let Some(why) = &trust.error {
         return TrustOutcome::unknown(why, false);
     }
@@ -92,6 +93,10 @@ fn outcome(authority: &Authority, trust: &CaseTrust) -> TrustOutcome {
             Scheme::Unusable { .. } => authority.name().split(',').all(listed),
             _ => false,
         };
+    if verified && authority.is_out_of_validity(now) {
+        let why = "is by a key that is not valid at the time of the decision (validFrom, validUntil)";
+        return TrustOutcome::Unverified { found: vec![SignatureFinding::refused("the case", "the signature", why)] };
+    }
     if verified {
         let signatory = |id| Signatory::assumed(id, authority);
         let by = authority.signers().into_iter().map(signatory).collect();
@@ -223,6 +228,8 @@ fn package(package: &CasePackage) -> Result<ReportPackage, String> {
         licences: package.licences.list().into_iter().map(DeclaredLicence::new).collect(),
         published: time(package.published),
         path: package.path.clone(),
+        source_name: None,
+        source_version: None,
     })
 }
 
