@@ -65,7 +65,7 @@ pub use exemption::{
     InvalidExemption, InvalidExemptionScope, IssueType, MAX_EXEMPTIONS, PathPattern, VaExemptions, expiry,
 };
 pub use fulcio::FulcioClaim;
-pub use history::{ImageHistory, SeenIssues};
+pub use history::{ImageHistory, SeenIssues, seen_earlier};
 pub use issue_id::kind_of_issue;
 pub use key::{InvalidKey, PublicKey, fingerprint as key_fingerprint};
 pub use keyring::KeyRing;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use crate::oci::{Digest, ImageName};
-use crate::policy::{ImageHistory, Observed, SeenIssues, VaEvidence, VaFindings, VaRule};
+use crate::policy::{ImageHistory, Issue, Observed, SeenIssues, VaEvidence, VaFindings, VaRule, seen_earlier};
 use crate::runtime::Clock;
 use crate::scope::Scope;
 use crate::store::{ImageTimes, StoreError, VerdictStore};
@@ -64,10 +64,15 @@ impl Histories {
             let all = report.issues.iter().map(|issue| &*issue.id).chain(aliases);
             let issues: Vec<&str> = all.filter(|name| known.insert(*name)).collect();
             names.extend(known);
-            let times = match unremembered {
+            let mut times = match unremembered {
                 Unremembered::Remember => self.store.issue_times(image, issues.into_iter(), now).await?,
                 Unremembered::Suppose => or_now(self.store.known_issues(image).await?, &issues, now),
             };
+            let earlier = seen_earlier(report.issues.iter(), &times);
+            if unremembered == Unremembered::Remember && !earlier.is_empty() {
+                self.store.issues_seen_earlier(image, &earlier).await?;
+            }
+            times.extend(earlier);
             // Names beyond the limit of an image count as seen long ago. An alias must not make its issue that old.
             let ids: BTreeSet<&str> = report.issues.iter().map(|issue| &*issue.id).collect();
             let counts = |(name, at): &(String, Timestamp)| *at != Timestamp::UNIX_EPOCH || ids.contains(&**name);
@@ -75,7 +80,7 @@ impl Histories {
             first_seen.extend(times.into_iter().filter(counts));
         }
         let names: Vec<&str> = names.into_iter().collect();
-        let (ImageTimes { known_since, admitted_since }, seen_in_repository) = match unremembered {
+        let (ImageTimes { known_since, admitted_since }, mut seen_in_repository) = match unremembered {
             Unremembered::Remember => (
                 self.store.image_times(name, digest, scope, now).await?,
                 self.store.repository_issue_times(name, &names, now).await?,
@@ -85,6 +90,11 @@ impl Histories {
                 or_now(self.store.known_in_repository(name, &names).await?, &names, now),
             ),
         };
+        let earlier = seen_earlier(issues(digest, findings), &seen_in_repository);
+        if unremembered == Unremembered::Remember && !earlier.is_empty() {
+            self.store.repository_issues_seen_earlier(name, &earlier).await?;
+        }
+        seen_in_repository.extend(earlier);
         let seen_in_repository = seen_in_repository.into_iter().collect();
         Ok(ImageHistory { known_since: Some(known_since), admitted_since, first_seen, seen_in_repository })
     }
@@ -96,6 +106,13 @@ fn or_now(mut known: BTreeMap<String, Timestamp>, issues: &[&str], now: Timestam
         known.entry((*issue).to_owned()).or_insert(now);
     }
     known
+}
+
+fn issues(digest: Digest, findings: Option<&VaFindings>) -> impl Iterator<Item = &Issue> + Clone {
+    images(digest, findings).into_iter().flat_map(|(_, evidence)| match &evidence.value {
+        VaEvidence::Report(report) => &report.issues[..],
+        _ => &[],
+    })
 }
 
 fn images(digest: Digest, findings: Option<&VaFindings>) -> Vec<(Digest, &Observed<VaEvidence>)> {

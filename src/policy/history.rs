@@ -32,6 +32,33 @@ impl SeenIssues {
     }
 }
 
+/// The times of names that are later than that of another name of their issue: an issue was seen when it was first seen under
+/// any of its names. Without that, an issue that is renamed twice would be new when its first name is gone. What
+/// is of [`Timestamp::UNIX_EPOCH`] was not noted.
+pub fn seen_earlier<'a>(
+    issues: impl Iterator<Item = &'a Issue> + Clone,
+    times: &BTreeMap<String, Timestamp>,
+) -> BTreeMap<String, Timestamp> {
+    /// Of issues that are linked by names of others, so many links are followed.
+    const MAX_LINKS: usize = 8;
+    let mut earlier: BTreeMap<String, Timestamp> = BTreeMap::new();
+    for _ in 0..MAX_LINKS {
+        let mut has_changed = false;
+        for issue in issues.clone() {
+            let known = |name: &str| earlier.get(name).or_else(|| times.get(name)).copied();
+            let noted = issue.names().filter_map(known).filter(|at| *at != Timestamp::UNIX_EPOCH);
+            let Some(first) = noted.min() else { continue };
+            let later: Vec<&str> = issue.names().filter(|name| known(name).is_some_and(|at| first < at)).collect();
+            has_changed |= !later.is_empty();
+            earlier.extend(later.into_iter().map(|name| (name.to_owned(), first)));
+        }
+        if !has_changed {
+            break;
+        }
+    }
+    earlier
+}
+
 impl<T: AsRef<str>> Extend<(T, Timestamp)> for SeenIssues {
     fn extend<I: IntoIterator<Item = (T, Timestamp)>>(&mut self, times: I) {
         for (name, at) in times {

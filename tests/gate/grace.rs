@@ -87,6 +87,39 @@ async fn an_admitted_grace_does_not_begin_anew_with_another_name() {
     }
 }
 
+/// Nor does a database that renames it twice, so that its first name is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grace_does_not_begin_anew_with_a_third_name() {
+    let registry = TestRegistry::start().await;
+    for rule in ["{severity: high, admittedGrace: 20s}", "{severity: high, grace: {from: firstSeen, high: 20s}}"] {
+        let clock = Clock::manual("2026-01-10T00:00:00Z".parse().expect("a time"));
+        let made = made(&registry, rule, &clock);
+        let image = simple("app");
+        registry.push("team/app", Some("1"), &image);
+        report(&made, image.root, &[]);
+        let gate = made.start().await;
+        assert_eq!(pull(&gate, "team/app", "1").await.status, 200);
+        let named = |id: &str, alias: &str| {
+            let mut found = vulnerability(id, "");
+            found["VendorIDs"] = json!([alias]);
+            found
+        };
+        let mut made = gate.stop().await;
+        for (issue, wait, status) in [
+            (vulnerability("GHSA-aaaa-bbbb-cccc", ""), 1, 200),
+            (named("CVE-2026-77", "GHSA-aaaa-bbbb-cccc"), 15, 200),
+            (named("CVE-2026-99", "CVE-2026-77"), 6, 403),
+        ] {
+            report(&made, image.root, std::slice::from_ref(&issue));
+            clock.advance(SignedDuration::from_secs(wait));
+            let gate = made.start().await;
+            let answer = pull(&gate, "team/app", "1").await;
+            assert_eq!(answer.status, status, "{rule} {issue}: {}", answer.text());
+            made = gate.stop().await;
+        }
+    }
+}
+
 /// An image that is served only because it was admitted before is never served without a warning, whichever grace ended
 /// before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -136,6 +136,26 @@ impl VerdictStore {
         Ok(known)
     }
 
+    /// Notes that issues of an image were seen earlier, under other names. Those that are not known stay so.
+    ///
+    /// # Errors
+    /// The database cannot be read or written.
+    pub async fn issues_seen_earlier(&self, digest: Digest, earlier: &IssueTimes) -> Result<(), StoreError> {
+        let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let row = sqlx::query("SELECT seen FROM issue_history WHERE digest = ?1").bind(digest.to_string());
+        let Some(row) = row.fetch_optional(&mut *transaction).await? else { return Ok(()) };
+        let mut known = times(row.try_get(0)?)?;
+        for (issue, at) in earlier {
+            if let Some(noted) = known.get_mut(issue) {
+                *noted = (*noted).min(*at);
+            }
+        }
+        let update = sqlx::query("UPDATE issue_history SET seen = ?2 WHERE digest = ?1").bind(digest.to_string());
+        update.bind(text(&known)).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
     /// When this gate first saw the issues of an image.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! When this gate first saw an issue in any image of a repository. A new build of an image does not begin that time anew.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use sqlx::Row;
 
@@ -41,6 +43,22 @@ impl VerdictStore {
             known.entry((*issue).to_owned()).or_insert(Timestamp::UNIX_EPOCH);
         }
         Ok(known)
+    }
+
+    /// Notes that issues were seen earlier in a repository, under other names. Those that are not known stay so.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn repository_issues_seen_earlier(
+        &self,
+        name: &ImageName,
+        earlier: &IssueTimes,
+    ) -> Result<(), StoreError> {
+        let times: BTreeMap<&str, i64> = earlier.iter().map(|(issue, at)| (&**issue, at.as_millisecond())).collect();
+        let sql = "UPDATE repository_issues SET first_seen = MIN(first_seen, given.value)                    FROM json_each(?3) AS given WHERE given.key = issue AND repository =                    (SELECT id FROM judged_repositories WHERE host = ?1 AND judged_repositories.repository = ?2)";
+        let update = sqlx::query(sql).bind(name.host.as_str()).bind(name.repository.as_str()).bind(json(&times));
+        update.execute(&self.database.writer).await?;
+        Ok(())
     }
 
     /// When this gate first saw those of these identifiers that it knows in a repository.

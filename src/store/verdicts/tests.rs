@@ -250,6 +250,12 @@ async fn history_begins_with_the_first_sight_and_survives_a_restart() {
     assert_eq!(times(&store.verdicts, 60).await, ImageTimes { known_since: at(10), admitted_since: Some(at(30)) });
     let seen = issues(&store.verdicts, &["CVE-2", "CVE-3"], 60).await;
     assert_eq!((seen["CVE-1"], seen["CVE-2"], seen["CVE-3"]), (at(50), at(50), at(60)));
+    // Under another name it was seen earlier; what is not known stays so, and no time becomes later.
+    let earlier =
+        IssueTimes::from([("CVE-3".to_owned(), at(50)), ("CVE-1".to_owned(), at(55)), ("CVE-9".to_owned(), at(1))]);
+    store.verdicts.issues_seen_earlier(digest, &earlier).await.unwrap();
+    let seen = store.verdicts.known_issues(digest).await.unwrap();
+    assert_eq!((seen["CVE-1"], seen["CVE-3"], seen.get("CVE-9")), (at(50), at(50), None));
     // More issues than are kept: they do not look new.
     let many: Vec<String> = (0..20_000).map(|n| format!("CVE-{n}")).collect();
     let seen = store.verdicts.issue_times(digest, many.iter().map(String::as_str), at(70)).await.unwrap();
@@ -331,6 +337,13 @@ async fn an_issue_is_as_old_in_a_repository_as_in_its_first_image() {
     let store = Store::open(dir.path()).await.unwrap();
     let seen = times(&store.verdicts, "team/app", &["CVE-2", "CVE-3"], 20).await;
     assert_eq!((seen.len(), seen["CVE-2"], seen["CVE-3"]), (2, at(10), at(20)));
+    assert_eq!(times(&store.verdicts, "team/other", &["CVE-2"], 30).await["CVE-2"], at(30));
+    // Under another name it was seen earlier.
+    let earlier =
+        IssueTimes::from([("CVE-3".to_owned(), at(11)), ("CVE-2".to_owned(), at(12)), ("CVE-8".to_owned(), at(1))]);
+    store.verdicts.repository_issues_seen_earlier(&name("team/app"), &earlier).await.unwrap();
+    let seen = store.verdicts.known_in_repository(&name("team/app"), &["CVE-2", "CVE-3", "CVE-8"]).await.unwrap();
+    assert_eq!(seen, IssueTimes::from([("CVE-2".to_owned(), at(10)), ("CVE-3".to_owned(), at(11))]));
     assert_eq!(times(&store.verdicts, "team/other", &["CVE-2"], 30).await["CVE-2"], at(30));
     // More than are kept: they do not look new.
     let many: Vec<String> = (0..30_000).map(|n| format!("CVE-9-{n}")).collect();

@@ -143,8 +143,7 @@ pub(super) struct ReportFinding {
     pub(super) issue: Issue,
     /// Whether the scanner was told to ignore the issue, which says nothing about the image.
     pub(super) ignored: bool,
-    /// When it was stated that the image is not affected, if not with the report. It is [`Timestamp::MIN`] for a VEX
-    /// statement that a scanner applied, whose time is not known: any statement to the contrary is later.
+    /// When that was said, if not with the report: [`Timestamp::MIN`] where a scanner applied VEX, of unknown time.
     pub(super) stated: Option<Timestamp>,
 }
 
@@ -265,6 +264,7 @@ fn add(to: &mut Issue, finding: Issue) {
     to.title = to.title.take().or(finding.title);
     to.published = earliest(to.published, finding.published);
     to.first_seen = earliest(to.first_seen, finding.first_seen);
+    to.exempt_since = earliest(to.exempt_since, finding.exempt_since);
     to.score = match (to.score.take(), finding.score) {
         (Some(a), Some(b)) => Some(a.worse(b)),
         (a, b) => a.or(b),

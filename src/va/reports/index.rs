@@ -265,8 +265,7 @@ impl Index {
                 [] => vec![finding(Vec::new())],
                 packages => packages.iter().map(|package| finding(vec![package.clone()])).collect(),
             };
-            // What that source exempts is somebody's decision, such as an exemption in IBM's registry.
-            issues(findings.iter().map(|finding| self.with_statements(finding, image, None, false)))
+            issues(findings.iter().map(|finding| self.with_statements(finding, image, issue.exempt_since, false)))
         };
         let changed: Vec<_> = issues_found
             .iter()

@@ -58,13 +58,19 @@ impl ReportTarget {
     fn report(&self, assessment: ScannerReport) -> Report {
         let ScannerReport { source, generated_at, incomplete, data_of, findings, packages, system } = assessment;
         let known = |at: Timestamp| known_time(at, self.now);
-        let issue = |ReportFinding { issue, ignored, .. }: ReportFinding| Issue {
-            exempt: issue.exempt || (self.honour_ignores && ignored),
-            published: issue.published.and_then(known),
-            ..issue
+        let made = generated_at.and_then(known);
+        let issue = |ReportFinding { issue, ignored, stated }: ReportFinding| {
+            let is_ignored = self.honour_ignores && ignored;
+            // As for reports in a directory: a time that is not known is the earliest.
+            let since = stated.map_or(made, known).unwrap_or(Timestamp::MIN);
+            Issue {
+                exempt: issue.exempt || is_ignored,
+                exempt_since: (issue.exempt && !is_ignored).then_some(since),
+                published: issue.published.and_then(known),
+                ..issue
+            }
         };
         // What the scanner knew is as old as its database.
-        let made = generated_at.and_then(known);
         let generated_at = made.map(|made| [data_of, self.built].into_iter().flatten().fold(made, Timestamp::min));
         let database_built = [data_of, self.built].into_iter().flatten().min();
         Report {
