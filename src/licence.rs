@@ -57,6 +57,11 @@ pub(crate) fn expression(written: &str) -> Option<String> {
     tokens.iter().any(is_known).then(|| grammar::expression(&tokens))
 }
 
+/// Whether a text is exactly an identifier of SPDX's list: `MIT`, and not `mit` or `MIT License`.
+pub(crate) fn is_identifier(text: &str) -> bool {
+    spdx::license_id(text).is_some_and(|known| known.name == text)
+}
+
 /// The name in a classifier of PyPI: `GPL` in `License :: OSI Approved :: GPL`.
 fn classified(written: &str) -> &str {
     let rest = written.strip_prefix("License :: ");

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::AssessmentCounts;
 use super::query::{encode, parameter};
-use super::security_status::security_status;
+use super::security_status::{NOT_SCANNED, security_status};
 use crate::gate::{ImageQuery, KnownTag};
 use crate::oci::Digest;
 use crate::store::TagPosition;
@@ -24,7 +24,7 @@ pub struct ImageAnswer {
     pub created: Option<String>,
     /// The total size of all layers in bytes; `None` if unknown.
     pub size: Option<u64>,
-    /// What is known about the image's vulnerabilities: `No Issues`, `3 Issues`, `Denied`, `Scanning`, `Not Scanned`. Empty
+    /// What is known about the image's vulnerabilities: `No Issues`, `3 Issues`, `Denied`, `Incomplete`, `Not Scanned`. Empty
     /// if the request leaves it out.
     pub security_status: String,
 }
@@ -35,7 +35,7 @@ impl ImageAnswer {
         let namespace = known.name.repository.as_str().split('/').next().unwrap_or_default().to_owned();
         let assessed = AssessmentCounts::worst_of(&known.assessments);
         let assessed = assessed.map(|(known, counts)| security_status(&known.evidence.value, &counts));
-        let unassessed = if without_va { "" } else { "Not Scanned" };
+        let unassessed = if without_va { "" } else { NOT_SCANNED };
         Self {
             repository: known.name.to_string(),
             tag: known.tag.to_string(),

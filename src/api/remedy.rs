@@ -4,9 +4,11 @@
 //! therefore shown only if all its words consist of characters that mean nothing to a shell.
 
 mod links;
+mod upgrades;
 
 use crate::policy::{AffectedPackage, FixStatus, Issue, IssueKind, Purl};
 pub use links::{notice_link, notices, vendor_link};
+pub use upgrades::{PackageUpgrade, upgrades};
 
 /// How to resolve an issue, one text for each affected package, without repetitions:
 /// `Upgrade openssl to 3.0.11-1: apt-get install --only-upgrade openssl=3.0.11-1`.

@@ -42,6 +42,9 @@ pub struct ImageScan {
     /// When the support of its release ends or has ended, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_of_life: Option<Timestamp>,
+    /// When the gate read the layers, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_at: Option<Timestamp>,
     /// The layers, lowest first, if they were read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<InventoryLayer>,
@@ -128,7 +131,7 @@ impl ImageScan {
 
     /// The scan of an image under a rule.
     pub fn new(names: &ScanNames, image: ScannedImage, applied: &AppliedVaRule) -> Self {
-        let ScannedImage { digest, platform, evidence, inventory } = image;
+        let ScannedImage { digest, platform, evidence, inventory, read_at } = image;
         let exemptions = applied.exemptions.for_child(digest);
         let context = AssessmentContext { exemptions: &exemptions, ..applied.context() };
         let assessment = AssessmentAnswer::new(digest, platform, &applied.rule, &evidence.value, &context);
@@ -161,6 +164,7 @@ impl ImageScan {
             distribution,
             reported_distribution: reported,
             end_of_life: facts.and_then(|facts| facts.end_of_life),
+            read_at,
             layers: inventory.layers,
             packages,
             gaps,

@@ -3,27 +3,26 @@
 use super::AssessmentCounts;
 use crate::policy::{VaEvidence, VaStatus};
 
-/// The status as IBM prints it: `No Issues`, `1 Issue`, `N Issues`, `Scanning` or `Unsupported OS`; `Unavailable` if no
-/// source responds, and `Denied` if no issue counts but another condition of the rule is not met. Exempt issues are not
-/// counted.
+/// An image of which nothing is known.
+pub(super) const NOT_SCANNED: &str = "Not Scanned";
+
+/// The status as IBM prints it: `No Issues`, `1 Issue`, `N Issues`, `Scanning` or `Unsupported OS`. Where nothing goes on,
+/// `Scanning` would last for ever: an image without a result is `Not Scanned`, and one that was scanned only in part is
+/// `Incomplete`. `Unavailable` if no source responds, and `Denied` if no issue counts but another condition of the rule is not
+/// met. Exempt issues are not counted.
 pub(super) fn security_status(evidence: &VaEvidence, assessed: &AssessmentCounts) -> String {
     match (evidence, assessed.open) {
         (VaEvidence::Report(_) | VaEvidence::Opaque { .. }, 1) => "1 Issue".into(),
         (VaEvidence::Report(_) | VaEvidence::Opaque { .. }, open @ 2..) => format!("{open} Issues"),
         (VaEvidence::Report(report), _) => match assessed.status {
-            VaStatus::Unscanned => "Scanning".into(),
-            VaStatus::Incomplete if report.incomplete.is_some() => "Scanning".into(),
+            VaStatus::Unscanned => NOT_SCANNED.into(),
+            VaStatus::Incomplete if report.incomplete.is_some() => "Incomplete".into(),
             VaStatus::Ok | VaStatus::Warn => "No Issues".into(),
             VaStatus::Fail | VaStatus::Incomplete | VaStatus::Unsupported => "Denied".into(),
         },
-        (
-            VaEvidence::Unscanned
-            | VaEvidence::Unreadable { .. }
-            | VaEvidence::Pending { .. }
-            | VaEvidence::Incomplete { .. }
-            | VaEvidence::Opaque { .. },
-            _,
-        ) => "Scanning".into(),
+        (VaEvidence::Unscanned | VaEvidence::Unreadable { .. }, _) => NOT_SCANNED.into(),
+        (VaEvidence::Incomplete { .. } | VaEvidence::Opaque { .. }, _) => "Incomplete".into(),
+        (VaEvidence::Pending { .. }, _) => "Scanning".into(),
         (VaEvidence::Unsupported { .. }, _) => "Unsupported OS".into(),
         (VaEvidence::Unavailable { .. }, _) => "Unavailable".into(),
     }
@@ -71,12 +70,12 @@ mod tests {
             (report(vec![issue("CVE-1", true), issue("CVE-2", false)]), "1 Issue"),
             (report(vec![issue("CVE-1", false), issue("CVE-2", false)]), "2 Issues"),
             (report(vec![own_check()]), "No Issues"),
-            (VaEvidence::Unscanned, "Scanning"),
-            (VaEvidence::Unreadable { problems: 1 }, "Scanning"),
-            (partial(vec![]), "Scanning"),
+            (VaEvidence::Unscanned, "Not Scanned"),
+            (VaEvidence::Unreadable { problems: 1 }, "Not Scanned"),
+            (partial(vec![]), "Incomplete"),
             (partial(vec![issue("CVE-1", false)]), "1 Issue"),
             (VaEvidence::Pending { why: why() }, "Scanning"),
-            (VaEvidence::Incomplete { why: why() }, "Scanning"),
+            (VaEvidence::Incomplete { why: why() }, "Incomplete"),
             (VaEvidence::Unsupported { why: why() }, "Unsupported OS"),
             (VaEvidence::Unavailable { why: why() }, "Unavailable"),
         ] {
@@ -121,6 +120,6 @@ mod tests {
             |issues| VaEvidence::Opaque { why: "x".into(), issues, image: crate::policy::ImageFacts::default() };
         let secret = VaRule { configuration: Some(Severity::Low), severity: Severity::Low, ..VaRule::ibm() };
         assert_eq!(word_of(&secret, &opaque(vec![own_check()]), &none), "1 Issue");
-        assert_eq!(word_of(&secret, &opaque(vec![]), &none), "Scanning");
+        assert_eq!(word_of(&secret, &opaque(vec![]), &none), "Incomplete");
     }
 }

@@ -201,7 +201,7 @@ fn sbom(image: &str, scan: &ImageScan) -> Value {
         gaps: scan.gaps.clone(),
         ..Inventory::default()
     };
-    inventory::cyclonedx(&inventory, image, &scan.assessment.digest)
+    inventory::cyclonedx(&inventory, image, &scan.assessment.digest, scan.read_at)
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ pub struct ScannedImage {
     pub evidence: Arc<Observed<VaEvidence>>,
     /// What is installed in it; or why that cannot be read.
     pub inventory: Result<Arc<Inventory>, String>,
+    /// When the layers were read, if they were.
+    pub read_at: Option<Timestamp>,
 }
 
 /// The rule and the exemptions by which the issues of an image count.
@@ -82,8 +84,9 @@ impl Gate {
             Ok(inventory) => inventory.ok_or_else(|| "the layers were not read".to_owned()),
             Err(error) => Err(error.to_string()),
         };
+        let read_at = if inventory.is_ok() { va.scanner().read_at(subject).await } else { None };
         let evidence = va.evidence(subject).await;
-        ScannedImage { digest: subject.manifest().digest, platform, evidence, inventory }
+        ScannedImage { digest: subject.manifest().digest, platform, evidence, inventory, read_at }
     }
 
     /// The rule by which the vulnerabilities of a known tag count: the first of the rules without a scope that checks

@@ -96,6 +96,12 @@ impl Scanner {
         self.tasks.spawn_blocking(work).await.map(Some).map_err(|_| CacheError::Busy)
     }
 
+    /// When the layers of an image were read; `None` if what is installed in it is not known.
+    pub async fn read_at(&self, subject: &VaSubject) -> Option<Timestamp> {
+        let key = subject.manifest().digest.to_string().into();
+        self.inventories.known(&key).await.map(|read| read.at)
+    }
+
     /// The distribution of an image, if what is installed in it is known.
     pub async fn distribution(&self, subject: &VaSubject) -> Option<LinuxDistribution> {
         self.facts(subject).await.ok()??.distribution.clone()

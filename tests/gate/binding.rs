@@ -144,7 +144,7 @@ async fn the_image_list_distinguishes_images_with_the_same_configuration() {
     }
     let images = request("GET", &gate.admin_url("/api/v1/images"), &[]).await.json();
     let of = |n: usize| (images[n]["tag"].as_str(), images[n]["security_status"].as_str());
-    assert_eq!([of(0), of(1)], [(Some("good"), Some("No Issues")), (Some("other"), Some("Scanning"))]);
+    assert_eq!([of(0), of(1)], [(Some("good"), Some("No Issues")), (Some("other"), Some("Not Scanned"))]);
 }
 
 /// The proof reads through the cache: each layer is downloaded once, for the proof, for another manifest, and for the

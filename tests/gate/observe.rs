@@ -99,7 +99,7 @@ async fn metrics_health_and_api_endpoints() {
     let images = request("GET", &gate.admin_url("/api/v1/images"), &[]).await.json();
     assert_eq!(images[0]["repository"], "registry.test/library/app");
     assert_eq!(images[0]["digest"], image.root.to_string());
-    assert_eq!(images[0]["security_status"], "Scanning", "IBM's term for images without a report");
+    assert_eq!(images[0]["security_status"], "Not Scanned", "nothing goes on that would end");
 }
 
 #[tokio::test]

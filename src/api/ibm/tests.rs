@@ -65,6 +65,7 @@ fn scan() -> ImageScan {
     ImageScan {
         end_of_life: None,
         reported_distribution: None,
+        read_at: None,
         layers: Vec::new(),
         id: format!("us.icr.io/ns/app@{digest}"),
         image: "us.icr.io/ns/app:1".into(),

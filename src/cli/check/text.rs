@@ -3,7 +3,11 @@
 use crate::api::{
     AssessmentAnswer, AuthorityAnswer, CheckAnswer, ExemptionAnswer, RuleAnswer, SignatureAnswer, SignerAnswer,
 };
+use crate::policy::{AffectedPackage, Issue};
 use crate::runtime::printable;
+
+/// How many packages of one issue are named.
+const MAX_NAMED: usize = 4;
 
 /// The answer as text.
 pub(super) fn describe(answer: &CheckAnswer, judge: &str) -> String {
@@ -55,7 +59,8 @@ fn describe_rule(text: &mut String, rule: &RuleAnswer) {
             } else {
                 "does not count"
             };
-            line(text, "   ", &format!("{} {} ({blocks})", found.issue.id, found.issue.severity.as_str()));
+            let severity = found.issue.severity.as_str();
+            line(text, "   ", &format!("{} {severity} ({blocks}){}", found.issue.id, affected(&found.issue)));
             for exemption in &found.exemptions {
                 line(text, "      by", &describe_exemption(exemption));
             }
@@ -64,6 +69,25 @@ fn describe_rule(text: &mut String, rule: &RuleAnswer) {
             }
         }
     }
+}
+
+/// The packages of an issue with their fixes: `: openssl 3.0.9, fixed in 3.0.11`.
+fn affected(issue: &Issue) -> String {
+    let describe = |package: &AffectedPackage| {
+        let installed = package.installed.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
+        let fixed = package.fixed.as_ref().map(|version| format!(", fixed in {version}")).unwrap_or_default();
+        format!("{}{installed}{fixed}", package.name)
+    };
+    let mut different: Vec<String> = Vec::new();
+    for text in issue.packages.iter().map(describe) {
+        if !different.contains(&text) {
+            different.push(text);
+        }
+    }
+    let more = different.len().saturating_sub(MAX_NAMED);
+    different.truncate(MAX_NAMED);
+    let more = if more > 0 { format!("; +{more} more") } else { String::new() };
+    if different.is_empty() { String::new() } else { format!(": {}{more}", different.join("; ")) }
 }
 
 fn describe_authority(text: &mut String, answer: &AuthorityAnswer) {
@@ -121,6 +145,28 @@ fn describe_assessment(assessment: &AssessmentAnswer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn issues_name_their_packages_and_fixes() {
+        let package = |name: &str, fixed: Option<&str>| AffectedPackage {
+            name: name.into(),
+            installed: Some("1".into()),
+            fixed: fixed.map(str::to_owned),
+            ..AffectedPackage::default()
+        };
+        let issue = |packages: Vec<AffectedPackage>| Issue {
+            packages,
+            ..Issue::new("CVE-1", crate::policy::IssueKind::Vulnerability, crate::policy::Severity::High)
+        };
+        for (packages, expected) in [
+            (vec![], ""),
+            (vec![package("ssl", Some("2")), package("ssl", Some("2"))], ": ssl 1, fixed in 2"),
+            (vec![package("ssl", Some("2")), package("bash", None)], ": ssl 1, fixed in 2; bash 1"),
+            ((0..6).map(|n| package(&format!("p{n}"), None)).collect(), ": p0 1; p1 1; p2 1; p3 1; +2 more"),
+        ] {
+            assert_eq!(affected(&issue(packages)), expected);
+        }
+    }
 
     #[test]
     fn explanations_cannot_control_a_terminal() {

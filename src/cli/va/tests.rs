@@ -94,6 +94,9 @@ application_configuration:mysql.ssl-ca   Active          A setting in /etc/mysql
 Vulnerable Packages Found
 =========================
 
+To resolve all: minimist 1.2.0 -> 1.2.6 (1 issue)
+                openssl 3.0.9-1 -> 3.0.11-1 (1 issue)
+
 ",
         digest()
     );

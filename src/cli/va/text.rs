@@ -4,7 +4,8 @@ use jiff::Timestamp;
 
 use super::AskedImage;
 use crate::api::ibm::{IbmSummary, NOT_SCANNED, not_scanned};
-use crate::api::{ImageScan, IssueAnswer, PackageAnswer, notices, remedies, vendor_link};
+use crate::api::{ImageScan, IssueAnswer, PackageAnswer, PackageUpgrade, notices, remedies, upgrades, vendor_link};
+use crate::cli::output::counted;
 use crate::cli::table::{table, wrapped};
 use crate::policy::{AffectedPackage, DatedDatabase, ExemptStatus, IssueKind, Purl, Severity, VaStatus};
 use crate::runtime::printable;
@@ -47,6 +48,7 @@ fn describe_scan(image: &str, scan: &ImageScan, show: &Show) -> String {
     }
     if !vulnerabilities.is_empty() {
         text += &section("Vulnerable Packages Found");
+        text += &to_resolve_all(&vulnerabilities);
         text += &vulnerability_table(&vulnerabilities, show);
         text += advice(&vulnerabilities);
     }
@@ -203,6 +205,26 @@ fn affected(package: &AffectedPackage, with_path: bool) -> String {
 }
 
 /// What resolves many issues at once.
+/// The upgrades that resolve what counts and has a fix: `To resolve all: Django 3.2.0 -> 3.2.25 (25 issues)`.
+fn to_resolve_all(issues: &[&IssueAnswer]) -> String {
+    let counting = || issues.iter().filter(|found| found.blocks).map(|found| &found.issue);
+    let upgrades = upgrades(counting());
+    let line = |one: &PackageUpgrade| {
+        let issues = counted(one.issues, "issue", "issues");
+        printable(&format!("{} {} -> {} ({issues})", one.name, one.installed, one.fixed)).into_owned()
+    };
+    let unfixed = counting().filter(|issue| !issue.is_fixable()).count();
+    let rest = match unfixed {
+        0 => String::new(),
+        count => format!("\n{} without a published fix.", counted(count, "issue is", "issues are")),
+    };
+    if upgrades.is_empty() {
+        return String::new();
+    }
+    let lines: Vec<String> = upgrades.iter().map(line).collect();
+    format!("To resolve all: {}{rest}\n\n", lines.join("\n                "))
+}
+
 fn advice(issues: &[&IssueAnswer]) -> &'static str {
     let of_distribution = |package: &AffectedPackage| {
         let kind = package.purl.as_ref().map(Purl::kind).or(package.ecosystem.as_deref());

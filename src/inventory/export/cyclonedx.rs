@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::inventory::purl::split_epoch;
 use crate::inventory::{Ecosystem, InstalledPackage, Inventory, LinuxDistribution};
+use crate::licence;
 use crate::oci::Digest;
 
-/// The software bill of materials of an image. The same inventory yields the same document: it has no time and no random
-/// number.
+/// The software bill of materials of an image. The same inventory yields the same document: its serial number is made from its
+/// content, and its time is the one at which the layers were read, which is kept with the inventory.
 ///
-/// `image` is the name of the image, `digest` that of its manifest. Properties named `aquasecurity:trivy:…` are those by
+/// `image` is the name of the image, `digest` that of its manifest, and `read_at` that time, if it is known. Properties named `aquasecurity:trivy:…` are those by
 /// which `trivy sbom` finds source packages and paths. Gaps are properties of the image, and make its composition
 /// `incomplete`.
 ///
@@ -20,7 +22,7 @@ use crate::oci::Digest;
 ///  "metadata": {"component": {"type": "container", "name": "docker.io/library/nginx", "version": "sha256:…"}},
 ///  "components": [{"type": "library", "name": "libssl3", "version": "3.0.11-1~deb12u2", "purl": "pkg:deb/debian/…"}]}
 /// ```
-pub fn cyclonedx(inventory: &Inventory, image: &str, digest: &Digest) -> Value {
+pub fn cyclonedx(inventory: &Inventory, image: &str, digest: &Digest, read_at: Option<Timestamp>) -> Value {
     let image_ref = format!("{image}@{digest}");
     let gaps = inventory.gaps.iter();
     let gaps: Vec<_> = gaps.map(|gap| property("pullgate:gap", &format!("{}: {}", gap.place, gap.problem))).collect();
@@ -40,7 +42,7 @@ pub fn cyclonedx(inventory: &Inventory, image: &str, digest: &Digest) -> Value {
         components.push(library(package, inventory.distribution.as_ref(), &mut refs));
     }
     let aggregate = if is_incomplete { "incomplete" } else { "unknown" };
-    json!({
+    let mut document = json!({
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
@@ -53,7 +55,26 @@ pub fn cyclonedx(inventory: &Inventory, image: &str, digest: &Digest) -> Value {
         },
         "components": components,
         "compositions": [{"aggregate": aggregate, "assemblies": [image_ref]}],
-    })
+    });
+    if let Some(at) = read_at {
+        document["metadata"]["timestamp"] = json!(at);
+    }
+    document["serialNumber"] = json!(serial_number(&document));
+    document
+}
+
+/// A UUID of version 8 (RFC 9562), whose bits follow from the rest of the document.
+fn serial_number(document: &Value) -> String {
+    let hash = Digest::sha256(document.to_string().as_bytes());
+    let hex = hash.hex();
+    // The variant is in the first two bits of the fourth group.
+    format!("urn:uuid:{}-{}-8{}-a{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32])
+}
+
+/// A licence: by its identifier if it is one of SPDX, or else by the text that the package states.
+fn licence_of(written: &str) -> Value {
+    let key = if licence::is_identifier(written) { "id" } else { "name" };
+    json!({"license": {key: written}})
 }
 
 fn property(name: &str, value: &str) -> Value {
@@ -108,7 +129,7 @@ fn library(
     component.extend(purl.map(|purl| ("purl".to_owned(), json!(purl))));
     let licenses: Vec<_> = package.licenses.iter().filter(|license| !license.is_empty()).collect();
     if !licenses.is_empty() {
-        let licenses: Vec<_> = licenses.iter().map(|license| json!({"license": {"name": license}})).collect();
+        let licenses: Vec<_> = licenses.iter().map(|license| licence_of(license)).collect();
         component.insert("licenses".to_owned(), Value::Array(licenses));
     }
     component.insert("properties".to_owned(), Value::Array(properties(package, distribution)));
@@ -170,7 +191,7 @@ mod tests {
             architecture: String::new(),
             module: None,
             vendor: None,
-            licenses: vec!["MIT".to_owned()],
+            licenses: vec!["MIT".to_owned(), "GPL-2+".to_owned()],
             built: None,
             path: Some("usr/bin/a".to_owned()),
             layer: Some(Digest::sha256(b"layer")),
@@ -194,8 +215,15 @@ mod tests {
     #[test]
     fn an_inventory_as_cyclonedx() {
         let digest = Digest::sha256(b"manifest");
-        let document = cyclonedx(&inventory(), "docker.io/library/a", &digest);
-        assert_eq!(document, cyclonedx(&inventory(), "docker.io/library/a", &digest));
+        let read_at = "2026-11-26T00:00:00Z".parse().ok();
+        let document = cyclonedx(&inventory(), "docker.io/library/a", &digest, read_at);
+        assert_eq!(document, cyclonedx(&inventory(), "docker.io/library/a", &digest, read_at));
+        assert_eq!(document["metadata"]["timestamp"], "2026-11-26T00:00:00Z");
+        let serial = |document: &Value| document["serialNumber"].as_str().expect("a text").to_owned();
+        let uuid = regex::Regex::new("^urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-a[0-9a-f]{3}-[0-9a-f]{12}$");
+        assert!(uuid.expect("a pattern").is_match(&serial(&document)), "{document}");
+        let other = Inventory { packages: Vec::new(), ..inventory() };
+        assert_ne!(serial(&document), serial(&cyclonedx(&other, "docker.io/library/a", &digest, read_at)));
         assert_eq!(document["bomFormat"], "CycloneDX");
         assert_eq!(document["specVersion"], "1.6");
         assert_eq!(document["metadata"]["component"]["version"], digest.to_string());
@@ -212,7 +240,7 @@ mod tests {
                 "name": "libssl3",
                 "version": "1:3.0.11-1~deb12u2",
                 "purl": "pkg:deb/debian/libssl3@3.0.11-1~deb12u2?distro=debian-12&epoch=1",
-                "licenses": [{"license": {"name": "MIT"}}],
+                "licenses": [{"license": {"id": "MIT"}}, {"license": {"name": "GPL-2+"}}],
                 "properties": [
                     trivy("FilePath", "usr/bin/a"),
                     trivy("LayerDiffID", &layer),
@@ -231,7 +259,7 @@ mod tests {
     /// The schema requires `type` and `name` of a component, and references that differ.
     #[test]
     fn every_component_has_a_type_a_name_and_its_own_reference() {
-        let document = cyclonedx(&inventory(), "a", &Digest::sha256(b""));
+        let document = cyclonedx(&inventory(), "a", &Digest::sha256(b""), None);
         let components = document["components"].as_array().expect("components");
         let mut refs: Vec<_> =
             components.iter().map(|component| component["bom-ref"].as_str().expect("text")).collect();
@@ -245,7 +273,8 @@ mod tests {
     fn gaps_make_the_document_incomplete() {
         let mut inventory = inventory();
         inventory.gaps.push(Gap { place: "a.jar".to_owned(), problem: "is encrypted".to_owned() });
-        let document = cyclonedx(&inventory, "a", &Digest::sha256(b""));
+        let document = cyclonedx(&inventory, "a", &Digest::sha256(b""), None);
+        assert!(document["metadata"].get("timestamp").is_none());
         assert_eq!(document["compositions"][0]["aggregate"], "incomplete");
         let properties = &document["metadata"]["component"]["properties"];
         assert_eq!(properties, &json!([property("pullgate:gap", "a.jar: is encrypted")]));
