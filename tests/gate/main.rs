@@ -31,6 +31,7 @@ mod harness;
 mod hints;
 mod hostile;
 mod ibm_api;
+mod java;
 mod keyless;
 mod kinds;
 mod lists;
