@@ -12,7 +12,9 @@
 //! | `installed.json` | PHP (Composer) |
 //! | `*.deps.json` | .NET (NuGet) |
 //! | `opt/bitnami/**/.spdx-*.spdx` | components of Bitnami |
-//! | ELF, PE and Mach-O executables and shared libraries | Go modules, Rust crates (`cargo auditable`) |
+//! | ELF, PE and Mach-O executables and shared libraries | Go modules, Rust crates (`cargo auditable`), .NET in a single file |
+//! | `lib/modules` of `jlink` | modules besides the JDK's are a problem |
+//! | `*.phar`, scripts of PHP that an archive follows | PHP (Composer) |
 //! | `*.jar`, `*.war`, `*.ear`, `*.par`, `*.pex`, `*.pyz`, and archives in them | Java, Python |
 //!
 //! A file that no runtime would load is not a package and is skipped: a `package.json` that is not JSON, a text without a
@@ -28,8 +30,10 @@ mod dotnet;
 mod executable;
 mod gem;
 mod go;
+mod jimage;
 mod json;
 mod npm;
+mod phar;
 mod python;
 mod rust;
 mod text;
@@ -70,8 +74,12 @@ pub(super) enum LanguageFile {
     Executable,
     /// `specifications/NAME-VERSION.gemspec` of RubyGems.
     Gem,
+    /// `lib/modules` of a runtime of Java.
+    JavaImage,
     /// `package.json` of Node.js.
     Npm,
+    /// A program of PHP in one file.
+    Phar,
     /// Core metadata of a Python distribution: `METADATA`, `PKG-INFO`, `*.egg-info`.
     Python,
 }
@@ -91,6 +99,10 @@ pub(super) fn language_file(path: &str, first_bytes: &[u8]) -> Option<LanguageFi
         Some(LanguageFile::Python)
     } else if gem::is_specification(path) {
         Some(LanguageFile::Gem)
+    } else if phar::is_phar(path, first_bytes) {
+        Some(LanguageFile::Phar)
+    } else if jimage::is_image(path, first_bytes) {
+        Some(LanguageFile::JavaImage)
     } else if archive::is_archive(path, first_bytes) {
         Some(LanguageFile::Archive)
     } else {
@@ -109,6 +121,15 @@ pub(super) fn kind_of_link(path: &str) -> Option<LanguageFile> {
     }
 }
 
+/// How many of the last bytes [`ends_as_archive`] gets.
+pub(super) const MAX_END: u64 = archive::MAX_END;
+
+/// Whether a file that is nothing else ends as an archive, by its first and its last bytes. Files that start as an archive and
+/// are not named as one are data.
+pub(super) fn ends_as_archive(first_bytes: &[u8], last_bytes: &[u8]) -> bool {
+    !first_bytes.starts_with(b"PK") && archive::ends_as_archive(last_bytes)
+}
+
 /// Whether the name of a file or directory decides, with that of the directory above or the file in it, that a file is read.
 pub(super) fn is_known_by_place(name: &str) -> bool {
     name.ends_with(".gemspec")
@@ -121,7 +142,7 @@ impl LanguageFile {
     /// The largest size that is read, in bytes. A larger file is a gap.
     pub(super) fn max_bytes(self) -> u64 {
         match self {
-            Self::Archive => MAX_ARCHIVE_BYTES,
+            Self::Archive | Self::JavaImage | Self::Phar => MAX_ARCHIVE_BYTES,
             Self::Executable => MAX_EXECUTABLE_BYTES,
             Self::Bitnami | Self::Composer | Self::DotNet => MAX_JSON_BYTES,
             Self::Gem | Self::Npm | Self::Python => MAX_TEXT_BYTES,
@@ -150,13 +171,21 @@ impl LanguageFile {
             Err(problem) => found.problem(problem),
         };
         match self {
-            Self::Archive => archive::read(path, content, size, spool, &mut found),
+            Self::Archive => {
+                archive::read(path, content, size, spool, &mut found);
+                let first_bytes = window::read_up_to(content, 0, 256).unwrap_or_default();
+                if phar::is_script(&first_bytes) {
+                    phar::read(path, content, &mut found);
+                }
+            }
             Self::Bitnami => read_text(bitnami::read),
             Self::Composer => read_text(composer::read),
             Self::DotNet => read_text(dotnet::read),
             Self::Executable => executable::read(path, content, size, &mut found),
             Self::Gem => read_text(gem::read),
+            Self::JavaImage => jimage::read(content, &mut found),
             Self::Npm => read_text(npm::read),
+            Self::Phar => phar::read(path, content, &mut found),
             Self::Python => read_text(python::read),
         }
         // The name does not say everything: a program runs under any name, and Java and Python load an archive that follows a

@@ -15,7 +15,7 @@ use crate::inventory::spool::Spool;
 use crate::inventory::{ArchiveChecksum, ReadSeek};
 
 use super::text::decode;
-use super::window::read_up_to;
+use super::window::{Integers, read_up_to};
 use super::zip::{self, ZipBudget, ZippedFile};
 use super::{LanguagePackages, npm, python, split_path};
 
@@ -57,6 +57,20 @@ pub(super) fn is_archive(path: &str, first_bytes: &[u8]) -> bool {
     has_extension(path, &EXTENSIONS)
         || first_bytes.starts_with(b"#!")
         || (first_bytes.starts_with(zip::FIRST_ENTRY) && is_loaded())
+}
+
+/// The most bytes at the end of a file by which [`ends_as_archive`] recognises an archive: its end record with a comment.
+pub(super) const MAX_END: u64 = 22 + 65_535;
+
+/// Whether a file with these last bytes ends as an archive with entries does. Java loads it, whatever comes before it.
+pub(super) fn ends_as_archive(last_bytes: &[u8]) -> bool {
+    let mut starts = last_bytes.windows(4).enumerate().filter(|(_, part)| *part == b"PK\x05\x06").map(|(at, _)| at);
+    let is_end = |at: usize| {
+        let record = Integers { bytes: &last_bytes[at..], big_endian: false };
+        let (entries, comment) = (record.u16(10), record.u16(20).map(usize::from));
+        entries.is_some_and(|count| count > 0) && comment.is_some_and(|length| at + 22 + length == last_bytes.len())
+    };
+    starts.any(is_end)
 }
 
 fn has_extension(path: &str, known: &[&str]) -> bool {

@@ -16,6 +16,7 @@ use super::{go, rust};
 mod elf;
 mod macho;
 mod pe;
+mod single_file;
 
 /// Sections that are used: Go's build information and build identifier, and the list of crates of `cargo auditable`.
 const USED_SECTIONS: [&str; 4] = [GO_BUILD_INFO, GO_BUILD_ID, "__go_buildinfo", RUST_CRATES];
@@ -108,6 +109,7 @@ fn read_program(path: &str, content: &mut dyn ReadSeek, size: u64, found: &mut L
     let mut executable = Executable { content, size, layout };
     go::read(path, &mut executable, found);
     rust::read(path, &mut executable, found);
+    single_file::read(path, &mut executable, found);
 }
 
 /// Where the parts of an executable are.

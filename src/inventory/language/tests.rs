@@ -6,6 +6,7 @@ use super::*;
 use crate::inventory::spool::ReadingTime;
 
 mod archives;
+mod bundles;
 mod executables;
 mod real;
 

@@ -10,7 +10,7 @@ use super::read_as::ReadAs;
 use super::{FileFacts, LayerInventory, LayerLimits, LinkedNames, too_late};
 use crate::hardening::{self, CheckedFile, check_mode};
 use crate::inventory::ReadSeek;
-use crate::inventory::language::LanguageFile;
+use crate::inventory::language::{self, LanguageFile};
 use crate::inventory::paths::{CleanPath, MAX_DEPTH, beneath, file_name, parent, path_text};
 use crate::inventory::spool::Spool;
 use crate::inventory::symlink::is_in_alternatives;
@@ -292,6 +292,11 @@ impl<'a> Collector<'a> {
         archive: &mut Archive<impl BufRead>,
     ) -> io::Result<Option<Named>> {
         let Some(checked) = CheckedFile::at(path) else {
+            if language::ends_as_archive(&first, &last_bytes(&first, entry.size, archive)?) {
+                let problems = vec!["an archive behind other bytes, which Java loads, is not read".to_owned()];
+                let facts = FileFacts::Packages { packages: Vec::new(), unnamed: Vec::new(), problems };
+                return Ok(Some(self.add(facts)));
+            }
             return Ok(entry.is_executable().then_some(Named::Other));
         };
         if checked.is_read(entry.size, &first) {
@@ -345,4 +350,14 @@ impl<'a> Collector<'a> {
         }
         layer
     }
+}
+
+/// The last bytes of an entry, of which only the first ones were read.
+fn last_bytes(first: &[u8], size: u64, entry: &mut impl io::Read) -> io::Result<Vec<u8>> {
+    let rest = size.saturating_sub(first.len() as u64);
+    let skipped = rest.saturating_sub(language::MAX_END);
+    io::copy(&mut entry.by_ref().take(skipped), &mut io::sink())?;
+    let mut last = if skipped == 0 { first.to_vec() } else { Vec::new() };
+    entry.by_ref().take(rest - skipped).read_to_end(&mut last)?;
+    Ok(last)
 }

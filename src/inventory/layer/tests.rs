@@ -465,3 +465,29 @@ fn observations_of_a_layer_are_bounded() {
     let unchecked: Vec<_> = found.iter().filter(|(_, checks)| *checks == [HardeningCheck::FilesUnchecked]).collect();
     assert_eq!(unchecked.len(), 1);
 }
+
+/// `java -jar` runs an archive whatever comes before it.
+#[test]
+fn an_archive_behind_other_bytes_is_a_problem() {
+    let end = |entries: u16, comment: &[u8]| {
+        let entries = entries.to_le_bytes();
+        let length = u16::try_from(comment.len()).unwrap().to_le_bytes();
+        [&b"PK\x05\x06\0\0\0\0"[..], &entries, &entries, &[0; 8], &length, comment].concat()
+    };
+    for (before, after, is_problem) in [
+        (b"junk".to_vec(), end(1, b""), true),
+        (vec![b'x'; 5000], end(1, b"a comment"), true),
+        (vec![b'x'; 200_000], end(3, &[b'c'; 65_535]), true),
+        (b"PK\x03\x04".to_vec(), end(1, b""), false),
+        (b"junk".to_vec(), end(0, b""), false),
+        (b"junk".to_vec(), [end(1, b""), b"x".to_vec()].concat(), false),
+        (vec![b'x'; 5000], Vec::new(), false),
+        (b"".to_vec(), Vec::new(), false),
+    ] {
+        let layer =
+            contents(&[file("opt/data.bin", [before.clone(), after].concat()), node_package("app", "one", "1")]);
+        let is_one = |facts: &FileFacts| matches!(facts, FileFacts::Packages { problems, .. } if !problems.is_empty());
+        assert_eq!(layer.files.iter().any(is_one), is_problem, "{} bytes before", before.len());
+        assert_eq!(packages(&layer), ["one 1 in app/package.json"], "what follows is read");
+    }
+}

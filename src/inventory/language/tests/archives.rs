@@ -35,7 +35,7 @@ fn maven(group: &str, name: &str, version: &str) -> Item {
     item(&format!("META-INF/maven/{group}/{name}/pom.properties"), text)
 }
 
-fn deflate(content: &[u8]) -> Vec<u8> {
+pub(super) fn deflate(content: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(content).expect("memory");
     encoder.finish().expect("memory")

@@ -128,7 +128,7 @@ fn zlib(content: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory")
 }
 
-fn elf(sections: &[(&str, Vec<u8>)]) -> Vec<u8> {
+pub(super) fn elf(sections: &[(&str, Vec<u8>)]) -> Vec<u8> {
     Elf { wide: true, big_endian: false, sections }.build()
 }
 
