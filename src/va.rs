@@ -185,6 +185,12 @@ impl Va {
         self.reports.fingerprint()
     }
 
+    /// Why no source knows an image.
+    fn unscanned(&self) -> VaEvidence {
+        let said: Vec<&str> = self.sources.iter().filter_map(|source| source.silence()).collect();
+        if said.is_empty() { VaEvidence::Unscanned } else { VaEvidence::NoReport { why: said.join("; ") } }
+    }
+
     /// What is known about an image. If no source knows it, it is unscanned.
     pub async fn evidence(&self, subject: &VaSubject) -> Arc<Observed<VaEvidence>> {
         let mut doubtful = None;
@@ -205,7 +211,7 @@ impl Va {
                 SourceAnswer::Silent => {}
             }
         }
-        let unscanned = || Arc::new(Observed { value: VaEvidence::Unscanned, at: self.clock.now(), until: None });
+        let unscanned = || Arc::new(Observed { value: self.unscanned(), at: self.clock.now(), until: None });
         doubtful.unwrap_or_else(unscanned)
     }
 }

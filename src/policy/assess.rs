@@ -79,6 +79,7 @@ pub fn assess(rule: &VaRule, evidence: &VaEvidence, context: &AssessmentContext<
     match evidence {
         VaEvidence::Report(report) => of_report(rule, report, context, findings),
         VaEvidence::Unscanned => without(MissingAssessment::Unscanned, NO_REPORT, findings),
+        VaEvidence::NoReport { why } => without(MissingAssessment::Unscanned, &format!("{NO_REPORT}: {why}"), findings),
         VaEvidence::Unreadable { problems } => {
             let why = match problems {
                 1 => format!("{NO_REPORT}, and 1 report file cannot be read (/readyz says which)"),

@@ -174,6 +174,7 @@ impl IbmClient {
         let ttl = match value {
             VaEvidence::Report(_) | VaEvidence::Unsupported { .. } => lifetime(config.report_ttl),
             VaEvidence::Unscanned
+            | VaEvidence::NoReport { .. }
             | VaEvidence::Unreadable { .. }
             | VaEvidence::Incomplete { .. }
             | VaEvidence::Opaque { .. } => lifetime(config.unscanned_ttl),

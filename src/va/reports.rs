@@ -165,6 +165,11 @@ impl Reports {
         found
     }
 
+    /// Whether there are directories of reports.
+    fn has_directories(&self) -> bool {
+        !self.0.settings.directories.is_empty()
+    }
+
     /// Identifies the files that are in use: other files have another fingerprint, also in another process.
     pub(super) fn fingerprint(&self) -> String {
         self.0.index.load().fingerprint()

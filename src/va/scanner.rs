@@ -340,6 +340,15 @@ impl VaSource for Scanner {
         "scanner"
     }
 
+    fn silence(&self) -> Option<&'static str> {
+        match self.databases.current() {
+            Ok(None) => {
+                Some("the gate's own scanner has no advisory database; run `pullgate db update` or `db import`")
+            }
+            _ => Some("the gate's own scanner has not read its layers yet"),
+        }
+    }
+
     fn evidence<'a>(&'a self, subject: &'a VaSubject) -> BoxFuture<'a, SourceAnswer> {
         self.ask(subject).boxed()
     }

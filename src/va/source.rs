@@ -19,6 +19,11 @@ pub trait VaSource: Send + Sync {
     /// A short name for the log: `reports`, `ibm`, or the configured name of a scanner.
     fn name(&self) -> &str;
 
+    /// Why the source may know nothing about an image, and what to do about it; `None` if there is nothing to say.
+    fn silence(&self) -> Option<&'static str> {
+        None
+    }
+
     /// What the source knows about an image.
     fn evidence<'a>(&'a self, subject: &'a VaSubject) -> BoxFuture<'a, SourceAnswer>;
 }

@@ -97,14 +97,27 @@ async fn local_reports_come_first() {
         (vec![here.clone()], true, "us.icr.io", 'c', "Report"),
         (vec![here.clone()], false, "docker.io", 'c', "Report"),
         (vec![here.clone()], true, "us.icr.io", 'd', "Unavailable"),
-        (vec![here.clone()], true, "docker.io", 'd', "Unscanned"),
-        (vec![], true, "docker.io", 'c', "Unscanned"),
-        (vec![], false, "us.icr.io", 'c', "Unscanned"),
+        (vec![here.clone()], true, "docker.io", 'd', "NoReport"),
+        (vec![], true, "docker.io", 'c', "NoReport"),
+        (vec![], false, "us.icr.io", 'c', "NoReport"),
         (vec![missing.clone()], false, "docker.io", 'c', "Unavailable"),
         (vec![missing, here], false, "docker.io", 'c', "Report"),
     ] {
         let evidence = ask(&reports, with_ibm.then(ibm), host, config).await;
         assert_eq!(word(&evidence), expected, "{reports:?} {with_ibm} {host} {config}");
+    }
+}
+
+/// Whoever reads why an image is unscanned learns which source lacks what.
+#[tokio::test]
+async fn an_unscanned_image_says_what_its_sources_lack() {
+    let root = tempfile::tempdir().unwrap();
+    let scanner = "the gate's own scanner has no advisory database; run `pullgate db update` or `db import`";
+    let reports = "no file in va.reports is about its digest";
+    for (directories, expected) in
+        [(vec![], scanner.to_owned()), (vec![root.path().to_owned()], format!("{reports}; {scanner}"))]
+    {
+        assert_eq!(ask(&directories, None, "docker.io", 'c').await, VaEvidence::NoReport { why: expected });
     }
 }
 
@@ -172,7 +185,7 @@ async fn a_report_on_the_configuration_requires_proof() {
     let reports = [root.path().to_owned()];
     for (bound, with_ibm, expected) in [
         (Some(true), false, "Report"),
-        (Some(false), false, "Unscanned"),
+        (Some(false), false, "NoReport"),
         (None, false, "Unavailable"),
         (None, true, "Unavailable"),
     ] {

@@ -107,6 +107,10 @@ impl VaSource for BoundReports {
         "reports"
     }
 
+    fn silence(&self) -> Option<&'static str> {
+        self.reports.has_directories().then_some("no file in va.reports is about its digest")
+    }
+
     /// Reports are in memory and may change at any time, so nothing is cached here.
     fn evidence<'a>(&'a self, subject: &'a VaSubject) -> BoxFuture<'a, SourceAnswer> {
         self.ask(subject).boxed()
