@@ -7,7 +7,9 @@ use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, L
 
 use super::matching::CompiledPattern;
 use super::{InvalidCondition, ValueType, words, wrong_literal};
-use ValueType::{Any, Bool, Bytes, Double, Duration, Int, List, ListOf, Map, Null, Record, Text, Time, Type, Uint};
+use ValueType::{
+    Any, Bool, Bytes, Double, Duration, Int, List, ListOf, Map, Null, Record, Text, Time, Type, Uint, Word, Words,
+};
 
 /// The global functions: name, the types of the only argument, and the type of the result.
 const FUNCTIONS: &[(&str, &[ValueType], ValueType)] = &[
@@ -142,17 +144,31 @@ impl Checker<'_> {
         self.scope.push((comprehension.accu_var.clone(), accumulated));
         let element = match (range, &comprehension.iter_var2) {
             (ListOf(element), None) => *element,
+            (Words(set), None) => Word(set),
             _ => Any,
         };
         self.scope.push((comprehension.iter_var.clone(), element));
         self.scope.extend(comprehension.iter_var2.iter().map(|name| (name.clone(), Any)));
         self.type_of(&comprehension.loop_cond);
         self.type_of(&comprehension.loop_step);
+        let appended = appended(comprehension).map(|element| (element, self.type_again(element)));
         self.scope.truncate(outer + 1);
         let result = self.type_of(&comprehension.result);
         self.scope.truncate(outer);
-        // A filtered list has the elements of the list.
-        if result == List && is_filter(comprehension) { range } else { result }
+        match appended.filter(|_| result == List) {
+            // A filtered list has the elements of the list.
+            Some((IdedExpr { expr: Expr::Ident(name), .. }, _)) if *name == comprehension.iter_var => range,
+            Some((_, Word(set))) => Words(set),
+            _ => result,
+        }
+    }
+
+    /// The type of an expression whose mistakes were reported before.
+    fn type_again(&mut self, expression: &IdedExpr) -> ValueType {
+        let reported = self.found.len();
+        let found = self.type_of(expression);
+        self.found.truncate(reported);
+        found
     }
 
     /// Reports an argument that is written out and would fail in every evaluation.
@@ -189,7 +205,7 @@ impl Checker<'_> {
             },
             (Some(Text | Any), [Text | Any]) if TEXT_METHODS.contains(&name) => Bool,
             (None, [Text | Any, Text | Any]) if name == "matches" => Bool,
-            (Some(Any | Bytes | List | ListOf(_) | Map | Record(_) | Text), []) if name == "size" => Int,
+            (Some(Any | Bytes | List | ListOf(_) | Map | Record(_) | Text | Words(_)), []) if name == "size" => Int,
             _ => {
                 let known = function(name).is_some() || TEXT_METHODS.contains(&name);
                 let why = if known { "does not take these arguments" } else { "is not a function here" };
@@ -255,6 +271,9 @@ fn operation(name: &str, operands: &[ValueType]) -> Option<ValueType> {
     if let (operators::INDEX, [ListOf(element), Int | Uint | Any]) = (name, operands) {
         return Some(**element);
     }
+    if let (operators::INDEX, [Words(set), Int | Uint | Any]) = (name, operands) {
+        return Some(Word(set));
+    }
     if let (operators::CONDITIONAL, [Bool | Any, one, other]) = (name, operands) {
         return Some(if one == other { *one } else { Any });
     }
@@ -288,19 +307,27 @@ fn operation(name: &str, operands: &[ValueType]) -> Option<ValueType> {
     }
 }
 
-/// Whether a macro is `filter`: it appends its own variable, or nothing.
-fn is_filter(comprehension: &ComprehensionExpr) -> bool {
-    let call = |expression: &Expr, name: &str| match expression {
-        Expr::Call(call) if call.func_name == name => Some(call.args.clone()),
-        _ => None,
+/// What the macros `map` and `filter` append to their list, each time or under a condition.
+fn appended(comprehension: &ComprehensionExpr) -> Option<&IdedExpr> {
+    let step = &comprehension.loop_step.expr;
+    let added = match arguments(step, operators::CONDITIONAL) {
+        Some([_, added, _]) => &added.expr,
+        _ => step,
     };
-    let appended = call(&comprehension.loop_step.expr, operators::CONDITIONAL)
-        .and_then(|arguments| call(&arguments.get(1)?.expr, operators::ADD));
-    match appended.as_deref() {
-        Some([_, IdedExpr { expr: Expr::List(list), .. }]) => {
-            matches!(&*list.elements, [IdedExpr { expr: Expr::Ident(name), .. }] if *name == comprehension.iter_var)
-        }
-        _ => false,
+    match arguments(added, operators::ADD) {
+        Some([_, IdedExpr { expr: Expr::List(list), .. }]) => match &*list.elements {
+            [only] => Some(only),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The arguments of a call of this function.
+fn arguments<'a>(expression: &'a Expr, name: &str) -> Option<&'a [IdedExpr]> {
+    match expression {
+        Expr::Call(call) if call.func_name == name => Some(&call.args),
+        _ => None,
     }
 }
 

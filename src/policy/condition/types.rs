@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::words::WordSet;
 use ValueType::{
-    Any, Bool, Bytes, Double, Duration, Int, List, ListOf, Map, Null, Record, Text, Time, Type, Uint, Word,
+    Any, Bool, Bytes, Double, Duration, Int, List, ListOf, Map, Null, Record, Text, Time, Type, Uint, Word, Words,
 };
 
 /// The type of a value in a condition.
@@ -42,6 +42,8 @@ pub enum ValueType {
     Uint,
     /// One of a few texts.
     Word(&'static WordSet),
+    /// A list of them, which a macro makes: `issues.map(i, i.severity)`.
+    Words(&'static WordSet),
 }
 
 /// The fields of a record.
@@ -57,7 +59,7 @@ impl ValueType {
     /// The type without what is known about its elements or fields.
     pub(super) fn general(self) -> Self {
         match self {
-            ListOf(_) => List,
+            ListOf(_) | Words(_) => List,
             Record(_) => Map,
             Word(_) => Text,
             other => other,
@@ -87,7 +89,7 @@ impl fmt::Display for ValueType {
             Time => "timestamp",
             Type => "type",
             Uint => "uint",
-            ListOf(_) | Record(_) | Word(_) => unreachable!("general types are none of these"),
+            ListOf(_) | Record(_) | Word(_) | Words(_) => unreachable!("general types are none of these"),
         })
     }
 }

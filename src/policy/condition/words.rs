@@ -42,6 +42,7 @@ pub(super) fn mistakes<'a>(
             let pairs = [(of_one, other), (of_other, one)];
             pairs.into_iter().filter_map(|(word, text)| unequal(words(*word)?, text)).collect()
         }
+        (operators::IN, [word, _], [_, ValueType::Words(set)]) => unequal(set, word).into_iter().collect(),
         (operators::IN, [_, list], [word, _]) => match (words(*word), &list.expr) {
             (Some(set), Expr::List(list)) => list.elements.iter().filter_map(|text| unequal(set, text)).collect(),
             _ => Vec::new(),

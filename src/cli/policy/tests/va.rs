@@ -828,6 +828,11 @@ fn mistakes_in_conditions_are_errors() {
         ("{when: 'issues.exists(i, i.fixable == \"yes\")'}", "== cannot be applied to bool and string"),
         ("{when: 'size(issues)'}", "the result is a int"),
         ("{when: 'issues.exists(i, i.severity == \"hihg\")'}", "no severity is \"hihg\"; known: negligible, low"),
+        ("{when: '\"HIGH\" in issues.map(i, i.severity)'}", "no severity is \"HIGH\""),
+        ("{when: 'issues.map(i, i.fixable, i.severity).exists(s, s == \"HIGH\")'}", "no severity is \"HIGH\""),
+        ("{when: 'issues.map(i, i.severity)[0] == \"HIGH\"'}", "no severity is \"HIGH\""),
+        ("{when: 'issues.map(i, i.severity).filter(s, s >= \"high\") == []'}", "words are compared by their letters"),
+        ("{when: 'issues.map(i, i).exists(i, i.severity == \"HIGH\")'}", "no severity is \"HIGH\""),
         ("{when: 'issues.exists(i, i.severity >= \"high\")'}", "compared by their letters; compare severity_level"),
     ] {
         let policy = format!(
