@@ -64,7 +64,6 @@ pub enum TransparencyLog {
 
 impl CosignAuthority {
     /// An authority that signs with any one of these keys at any time, with the defaults for everything else.
-    #[cfg(test)]
     pub(crate) fn of_keys(keys: Vec<PublicKey>) -> Self {
         let (roots, annotations, repository, identity, attestation) = Default::default();
         let log = TransparencyLog::Ignore;
