@@ -36,10 +36,16 @@ impl FileWindows {
     /// The window that contains a slice, and the slice's offset in the file in bytes.
     pub fn find(&self, slice: &[u8]) -> Option<(Arc<FileWindow>, u64)> {
         let address = slice.as_ptr().addr();
-        let windows = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let window = windows.range(..=address).next_back()?.1.upgrade()?;
+        let window = self.at_or_below(address)?;
         let offset = address - window.address();
         (offset + slice.len() <= window.map.len()).then_some((window, offset as u64))
+    }
+
+    /// The last window that begins at or below an address. The lock is released before the window is returned: its other
+    /// owners may have left in the meantime, and dropping the last one takes the lock for writing.
+    fn at_or_below(&self, address: usize) -> Option<Arc<FileWindow>> {
+        let windows = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        windows.range(..=address).next_back()?.1.upgrade()
     }
 }
 
@@ -116,6 +122,18 @@ mod tests {
         assert!(windows.find(b"elsewhere").is_none());
         assert!(windows.find(&vec![0; 5000]).is_none());
         assert!(FileWindows::default().find(&first).is_none(), "another set does not know the window");
+    }
+
+    /// A look-up may be the last owner of a window that it does not return.
+    #[test]
+    fn a_look_up_can_drop_the_last_owner_of_a_window() {
+        let windows = FileWindows::default();
+        let window = windows.open(file(b"gone"), 4).unwrap();
+        let found = windows.at_or_below(window.address() + 4).unwrap();
+        drop(window);
+        assert!(windows.0.try_write().is_ok(), "the lock is held while a window may be dropped");
+        drop(found);
+        assert!(windows.0.read().unwrap().is_empty());
     }
 
     #[test]
