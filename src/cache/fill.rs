@@ -128,15 +128,26 @@ impl Fill {
         }
     }
 
-    /// Publishes the outcome to all readers.
+    /// Publishes the outcome to all readers, unless there is one already.
     fn finish(&self, end: FillProgress) {
-        self.progress.send_replace(end);
+        tell(&self.progress, end);
     }
 
     /// Publishes progress. The last byte stays hidden until the digest is verified.
     fn publish(&self, written: u64) {
-        self.progress.send_replace(FillProgress::Readable(written.min(self.source.size.saturating_sub(1))));
+        tell(&self.progress, FillProgress::Readable(written.min(self.source.size.saturating_sub(1))));
     }
+}
+
+/// Publishes news. The first outcome is final: a reader that sees progress after it would wait for bytes that never come.
+fn tell(progress: &watch::Sender<FillProgress>, news: FillProgress) {
+    progress.send_if_modified(|now| {
+        let is_open = matches!(now, FillProgress::Readable(_));
+        if is_open {
+            *now = news;
+        }
+        is_open
+    });
 }
 
 /// A reader of a fill, counted by the fill.
@@ -209,7 +220,7 @@ pub(super) async fn pump(disk: &Disk, fill: &Arc<Fill>, partial: Partial, stream
     let is_stuck = matches!(downloaded, Err(FillError::Download(Broken::Stuck)));
     drop(sender);
     if is_stuck {
-        // The writer is abandoned. It cannot publish anything, because bytes are missing.
+        // The writer is abandoned. It may still write what is queued when the disk recovers, but nobody is told.
         let error = FillError::Disk(io::Error::new(io::ErrorKind::TimedOut, "writing to disk timed out"));
         fill.finish(FillProgress::DiskFailed);
         return Err(error);
@@ -226,8 +237,7 @@ pub(super) async fn pump(disk: &Disk, fill: &Arc<Fill>, partial: Partial, stream
     }
     match &outcome {
         Ok(()) => {}
-        // Readers that already have all bytes are not affected if the disk then fails to keep them.
-        Err(_) if *fill.progress.borrow() == FillProgress::Complete => {}
+        // Readers that already have all bytes keep that outcome if the disk then fails to keep them.
         Err(FillError::Disk(_)) => fill.finish(FillProgress::DiskFailed),
         Err(error) => fill.finish(FillProgress::Failed(error.kind(), error.to_string())),
     }
@@ -287,6 +297,31 @@ impl FillError {
         match self {
             Self::Digest(_) => io::ErrorKind::InvalidData,
             Self::Abandoned | Self::Disk(_) | Self::Download(_) => io::ErrorKind::Other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The writer of a fill whose disk stalled goes on when the disk recovers.
+    #[test]
+    fn progress_after_the_outcome_is_not_published() {
+        for outcome in [
+            FillProgress::Complete,
+            FillProgress::DiskFailed,
+            FillProgress::Failed(io::ErrorKind::Other, "x".to_owned()),
+        ] {
+            let progress = watch::Sender::new(FillProgress::Readable(0));
+            tell(&progress, FillProgress::Readable(7));
+            assert_eq!(*progress.borrow(), FillProgress::Readable(7));
+            tell(&progress, outcome.clone());
+            let mut late = progress.subscribe();
+            for news in [FillProgress::Readable(8), FillProgress::DiskFailed] {
+                tell(&progress, news);
+                assert_eq!(*late.borrow_and_update(), outcome);
+            }
         }
     }
 }
