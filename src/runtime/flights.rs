@@ -1,6 +1,7 @@
 //! Single-flight: concurrent requests for the same work share one execution.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -70,13 +71,15 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(receiver) = running.get(&key) {
-            return receiver.clone();
-        }
         let (sender, receiver) = watch::channel(FlightState { value: None, has_landed: false });
-        running.insert(key.clone(), receiver.clone());
-        let landing = Landing { key, running: self.running.clone() };
+        let landing = match self.running.lock().unwrap_or_else(PoisonError::into_inner).entry(key.clone()) {
+            Entry::Occupied(running) => return running.get().clone(),
+            Entry::Vacant(free) => {
+                free.insert(receiver.clone());
+                Landing { key, running: self.running.clone() }
+            }
+        };
+        // The lock is released: a runtime that is shutting down drops the task at once, and the landing takes the lock.
         let work = carried(work(FlightReporter(sender.clone())));
         self.tasks.spawn(async move {
             let value = work.await;
@@ -169,5 +172,18 @@ mod tests {
         done.notified().await;
         assert_eq!(flights.join(2, || async { panic!("on purpose") }).await, None::<()>);
         assert_eq!(flights.join(2, || async {}).await, Some(()));
+    }
+
+    /// Such a runtime drops new tasks at once, in the thread that spawns them.
+    #[test]
+    fn work_for_a_runtime_that_was_shut_down_yields_no_result() {
+        let home = tokio::runtime::Runtime::new().unwrap();
+        let tasks = home.block_on(async { Tasks::new() });
+        let flights = Flights::new(tasks);
+        home.shutdown_background();
+        let other = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for _ in 0..2 {
+            assert_eq!(other.block_on(flights.join("key", || async {})), None);
+        }
     }
 }
