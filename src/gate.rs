@@ -60,7 +60,7 @@ use crate::oci::{Endpoint, Host, ImageReference, Manifest, Platform, Reference};
 use crate::policy::{self, Permit};
 use crate::resolve::{ResolveError, Resolver};
 use crate::rulebook::Rulebook;
-use crate::runtime::{Clock, Epoch, Metrics, Phase, RequestTrace, Tasks};
+use crate::runtime::{Clock, Epoch, Metrics, Moment, Phase, RequestTrace, Tasks};
 use crate::scope::Scope;
 use crate::store::{FactStore, VerdictStore};
 use crate::trust::Trust;
@@ -298,11 +298,10 @@ impl Gate {
         let target = self.router.target(request);
         let moment = match &target {
             // Upstreams may have changed in between.
-            Ok(target) => Some(self.epoch.moment(&target.name)).filter(|now| Epoch::are_alike(&before, now)),
-            Err(_) => None,
+            Ok(target) => self.epoch.moment_since(&before, &target.name),
+            Err(_) => before,
         };
-        let moment = moment.unwrap_or(before);
-        let answer = self.answer(request, target, &mut record).await;
+        let answer = self.answer(request, target, &before, &mut record).await;
         let counters = self.metrics.observe(&record, &answer);
         let (kind, has_checked_va, validity) = (record.kind(), record.has_checked_va(), record.validity());
         let Some(text) = record.finish(&answer).await else { return Err(GateError::Unrecorded) };
@@ -317,18 +316,19 @@ impl Gate {
         answer
     }
 
-    /// The steps after routing: judge -> open.
+    /// The steps after routing: judge -> open. `routed` is a moment before the routing.
     async fn answer(
         &self,
         request: &GateRequest,
         target: Result<Target, GateError>,
+        routed: &Moment,
         record: &mut RecordDraft,
     ) -> Result<Answer, GateError> {
         let target = target?;
         record.about(&target, &request.endpoint);
         match &request.endpoint {
             Endpoint::Manifest { reference, .. } => self.answer_manifest(&target, reference, record).await,
-            Endpoint::Blob { digest, .. } => Box::pin(self.answer_blob(request, &target, *digest, record)).await,
+            Endpoint::Blob { digest, .. } => Box::pin(self.answer_blob(request, &target, *digest, routed, record)).await,
             Endpoint::Tags { name, page } => Box::pin(self.tags(&target, name, page)).await,
             Endpoint::Referrers { digest, page, .. } => Box::pin(self.referrers(&target, *digest, page)).await,
         }

@@ -9,7 +9,7 @@ use super::warm::Basis;
 use super::{Answer, Gate, GateError, GateRequest, Target};
 use crate::oci::{Digest, Reference};
 use crate::policy::DenialKind;
-use crate::runtime::{Phase, RequestTrace};
+use crate::runtime::{Moment, Phase, RequestTrace};
 
 impl Gate {
     /// Answers a request for a blob that an admitted manifest names, or for a manifest requested through the blob
@@ -19,6 +19,7 @@ impl Gate {
         request: &GateRequest,
         target: &Target,
         blob: Digest,
+        routed: &Moment,
         record: &mut RecordDraft,
     ) -> Result<Answer, GateError> {
         let reference = Reference::Digest(blob);
@@ -26,7 +27,7 @@ impl Gate {
         if self.resolver.is_known(&target.name, blob).await? {
             return self.answer_manifest(target, &reference, record).await;
         }
-        let outcome = self.in_time(target, &reference, self.judge_blob(target, blob)).await?;
+        let outcome = self.in_time(target, &reference, self.judge_blob(target, routed, blob)).await?;
         record.judged(&outcome);
         let admitted = self.admitted(target, &outcome, false).await?;
         let unknown = || GateError::BlobUnknown { name: target.name.to_string(), digest: blob };
@@ -44,17 +45,22 @@ impl Gate {
 
     /// The outcome for the first admitted manifest of the repository that names the blob; otherwise that for the first
     /// denied one.
-    async fn judge_blob(&self, target: &Target, blob: Digest) -> Result<Arc<JudgementOutcome>, GateError> {
+    async fn judge_blob(
+        &self,
+        target: &Target,
+        routed: &Moment,
+        blob: Digest,
+    ) -> Result<Arc<JudgementOutcome>, GateError> {
         let mut first = None;
         for manifest in self.resolver.naming(&target.name, blob).await?.iter() {
-            match self.judge_recently(target, *manifest).await {
+            match self.judge_recently(target, routed, *manifest).await {
                 Ok(outcome) if outcome.admits_blob(blob) => return Ok(outcome),
                 // An index names manifests and does not admit blobs.
                 Ok(outcome) if outcome.decision.is_ok() => {}
                 other => first = first.or(Some(other)),
             }
         }
-        if let Some(outcome) = self.judge_unseen_children(target, blob).await? {
+        if let Some(outcome) = self.judge_unseen_children(target, routed, blob).await? {
             return Ok(outcome);
         }
         first.unwrap_or_else(|| Err(GateError::BlobUnknown { name: target.name.to_string(), digest: blob }))
@@ -62,12 +68,18 @@ impl Gate {
 
     /// The outcome for a manifest. All layers of an image are requested at about the same time, so an admission is reused
     /// as long as a repeated request for the manifest would reuse it.
-    async fn judge_recently(&self, target: &Target, manifest: Digest) -> Result<Arc<JudgementOutcome>, GateError> {
+    async fn judge_recently(
+        &self,
+        target: &Target,
+        routed: &Moment,
+        manifest: Digest,
+    ) -> Result<Arc<JudgementOutcome>, GateError> {
         let key = AdmissionKey::new(target, manifest);
         if let Some(outcome) = self.recent.recall(&key) {
             return Ok(outcome);
         }
-        let basis = Basis { moment: self.epoch.moment(&target.name), time: self.clock.now() };
+        // The upstream of the target may have been replaced since the request was routed.
+        let basis = Basis { moment: self.epoch.moment_since(routed, &target.name), time: self.clock.now() };
         let judgement = self.judge.judge(target, &Reference::Digest(manifest)).await?;
         let outcome = Arc::new(judgement.outcome());
         self.recent.keep(key, &outcome, basis);
@@ -79,11 +91,12 @@ impl Gate {
     async fn judge_unseen_children(
         &self,
         target: &Target,
+        routed: &Moment,
         blob: Digest,
     ) -> Result<Option<Arc<JudgementOutcome>>, GateError> {
         let unseen = self.resolver.unseen_children(&target.name, self.max_unseen_children).await?;
         for (index, child) in unseen.iter().copied() {
-            match self.judge_recently(target, index).await {
+            match self.judge_recently(target, routed, index).await {
                 Ok(outcome) => match &outcome.decision {
                     Ok(_) => {}
                     Err(denial) if denial.kind == DenialKind::Policy => continue,
@@ -100,7 +113,7 @@ impl Gate {
                 Err(_) => continue,
             };
             if manifest.names_blob(&blob) {
-                return self.judge_recently(target, child).await.map(Some);
+                return self.judge_recently(target, routed, child).await.map(Some);
             }
         }
         Ok(None)

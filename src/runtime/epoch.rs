@@ -90,6 +90,13 @@ impl Epoch {
         self.0.changed.subscribe()
     }
 
+    /// The moment of a part for work that already relies on something that was read after `before`: the current one, or
+    /// `before` itself, which is over, if anything that may affect any image has changed in between.
+    pub fn moment_since(&self, before: &Moment, part: impl Hash) -> Moment {
+        let now = self.moment(part);
+        if Self::are_alike(before, &now) { now } else { *before }
+    }
+
     /// Must be called after a change that affects only one part.
     pub fn advance_part(&self, part: impl Hash) {
         self.0.parts[self.index(part)].fetch_add(1, Ordering::AcqRel);
@@ -115,6 +122,16 @@ mod tests {
         assert!(epoch.is_now(&epoch.moment(one)));
         epoch.clone().advance();
         assert!(!epoch.is_now(&beside), "clones share one epoch");
+    }
+
+    #[test]
+    fn a_moment_does_not_begin_after_what_it_relies_on() {
+        let epoch = Epoch::new();
+        let before = epoch.moment(());
+        epoch.advance_part("a");
+        assert!(epoch.is_now(&epoch.moment_since(&before, "a")));
+        epoch.advance();
+        assert!(!epoch.is_now(&epoch.moment_since(&before, "a")), "it relies on what was read before the change");
     }
 
     #[test]
