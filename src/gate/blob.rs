@@ -39,7 +39,10 @@ impl Gate {
         let content = RequestTrace::phase(Phase::Open, self.cache.open(&permit, &target.upstream)).await?;
         match self.layers.unless_manifest(target, blob, content).await? {
             Some(content) => Ok(Answer::Blob { content, permit }),
-            None => self.answer_manifest(target, &reference, record).await,
+            None => {
+                record.not_judged();
+                self.answer_manifest(target, &reference, record).await
+            }
         }
     }
 

@@ -98,19 +98,27 @@ impl RecordDraft {
         });
     }
 
+    /// Forgets an earlier judgement: something else is judged for the same request.
+    pub(super) fn not_judged(&mut self) {
+        (self.validity, self.kind) = (Validity::default(), None);
+        self.with(|record| {
+            (record.digest, record.kind, record.document, record.rule) = (None, None, None, None);
+            (record.warnings, record.skipped) = (Vec::new(), Vec::new());
+            (record.would_deny, record.exemptions) = (Vec::new(), Vec::new());
+            (record.trust_age_seconds, record.va_age_seconds) = (None, None);
+        });
+    }
+
     /// Records the judged manifest and what the entries say.
     pub(super) fn judged(&mut self, outcome: &JudgementOutcome) {
         (self.validity, self.kind) = (outcome.validity, outcome.kind);
+        let (judged, permit) = (outcome.judged.as_ref(), outcome.decision.as_ref().ok());
         self.with(|record| {
-            if let Some(judged) = &outcome.judged {
-                record.digest = Some(judged.manifest.digest);
-                record.kind = Some(judged.kind.kind.as_str());
-            }
-            if let Ok(permit) = &outcome.decision {
-                record.document = Some(permit.document().to_owned());
-                record.rule = Some(permit.rule().to_owned());
-                record.warnings = permit.warnings().to_vec();
-            }
+            record.digest = judged.map(|judged| judged.manifest.digest);
+            record.kind = judged.map(|judged| judged.kind.kind.as_str());
+            record.document = permit.map(|permit| permit.document().to_owned());
+            record.rule = permit.map(|permit| permit.rule().to_owned());
+            record.warnings = permit.map(|permit| permit.warnings().to_vec()).unwrap_or_default();
             record.skipped.clone_from(&outcome.skipped);
             record.would_deny.clone_from(&outcome.would_deny);
             record.exemptions.clone_from(&outcome.exemptions);
@@ -130,7 +138,7 @@ impl RecordDraft {
             learned.decision = decided.decision;
             learned.reason = decided.reasons.join("; ");
         });
-        for warning in &decided.warnings {
+        for warning in decided.warnings.iter().filter(|_| answer.is_ok()) {
             tracing::warn!(image = decided.image, "admitted only for now: {warning}");
         }
         let text = DecisionText::from(&decided);

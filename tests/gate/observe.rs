@@ -3,7 +3,7 @@
 use crate::harness::{ALLOW_ALL, TestGate, policy};
 use crate::pull::simple;
 use crate::support::{Exchange, TestRegistry, request, soon};
-use pullgate::sample::{Fault, On};
+use pullgate::sample::{Fault, On, image};
 
 #[tokio::test]
 async fn each_decision_has_one_complete_record() {
@@ -36,6 +36,29 @@ async fn each_decision_has_one_complete_record() {
     assert_eq!((&records[1]["decision"], &records[1]["method"]), (&"admit".into(), &"HEAD".into()));
     assert_eq!((&records[2]["decision"], &records[2]["stage"]), (&"deny".into(), &"policy".into()));
     assert_eq!(records[3]["decision"], "error");
+}
+
+/// What was decided about the image that names the blob is not what was decided about the manifest in it.
+#[tokio::test]
+async fn a_manifest_behind_a_blob_is_recorded_alone() {
+    let registry = TestRegistry::start().await;
+    let (outer, inner) = (simple("outer"), simple("inner"));
+    let mut body = outer.json();
+    body["layers"][0]["digest"] = inner.root.to_string().into();
+    body["layers"][0]["size"] = inner.manifest().bytes.len().into();
+    let naming = image::raw(&outer.manifest().media_type, &body).with_content_of(&outer);
+    registry.push("library/app", Some("1"), &naming);
+    registry.put_blob("library/app", inner.manifest().bytes.clone());
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    let got = gate.get(&format!("/library/app/blobs/{}", inner.root)).await;
+    assert_eq!(got.status, 404, "the registry has no manifest of this digest: {}", got.text());
+    let (_, records) = gate.stop_and_read_audit().await;
+    let (image, blob) = (&records[0], &records[1]);
+    assert_eq!((&image["decision"], &blob["decision"]), (&"admit".into(), &"error".into()));
+    for field in ["digest", "kind", "document", "rule"] {
+        assert!(image[field].is_string() && blob[field].is_null(), "{field}: {blob}");
+    }
 }
 
 #[tokio::test]
