@@ -296,15 +296,16 @@ impl Gate {
         // Taken before anything that may change is read.
         let before = self.epoch.moment(());
         let target = self.router.target(request);
-        let moment = match &target {
-            // Upstreams may have changed in between.
-            Ok(target) => self.epoch.moment_since(&before, &target.name),
-            Err(_) => before,
-        };
+        // Upstreams may have changed in between.
+        let moment = target.as_ref().map_or(before, |target| self.epoch.moment_since(&before, &target.name));
         let answer = self.answer(request, target, &before, &mut record).await;
-        let counters = self.metrics.observe(&record, &answer);
+        let took = record.elapsed_seconds();
+        let text = record.finish(&answer).await;
+        // What cannot be recorded is not served, and does not count as served.
+        let answer = if text.is_some() { answer } else { Err(GateError::Unrecorded) };
+        let counters = self.metrics.observe(&record, &answer, took);
+        let Some(text) = text else { return answer };
         let (kind, has_checked_va, validity) = (record.kind(), record.has_checked_va(), record.validity());
-        let Some(text) = record.finish(&answer).await else { return Err(GateError::Unrecorded) };
         self.livescan.note(request, kind, has_checked_va, &answer, moment);
         let is_repeatable = matches!(request.endpoint, Endpoint::Manifest { .. });
         if let Some(key) = request.key.as_ref().filter(|_| is_repeatable)
@@ -328,7 +329,9 @@ impl Gate {
         record.about(&target, &request.endpoint);
         match &request.endpoint {
             Endpoint::Manifest { reference, .. } => self.answer_manifest(&target, reference, record).await,
-            Endpoint::Blob { digest, .. } => Box::pin(self.answer_blob(request, &target, *digest, routed, record)).await,
+            Endpoint::Blob { digest, .. } => {
+                Box::pin(self.answer_blob(request, &target, *digest, routed, record)).await
+            }
             Endpoint::Tags { name, page } => Box::pin(self.tags(&target, name, page)).await,
             Endpoint::Referrers { digest, page, .. } => Box::pin(self.referrers(&target, *digest, page)).await,
         }

@@ -64,11 +64,16 @@ impl GateMetrics {
         }
     }
 
-    /// Counts a decision and returns the counters for identical decisions.
-    pub(super) fn observe(&self, record: &RecordDraft, answer: &Result<Answer, GateError>) -> Vec<BusyCounter> {
+    /// Counts a decision that took this many seconds, and returns the counters for identical decisions.
+    pub(super) fn observe(
+        &self,
+        record: &RecordDraft,
+        answer: &Result<Answer, GateError>,
+        took: f64,
+    ) -> Vec<BusyCounter> {
         let counters = self.counters(record, answer);
         counters.iter().for_each(|counter| _ = counter.inc());
-        self.verdict.observe(record.elapsed_seconds());
+        self.verdict.observe(took);
         for (kind, age) in record.evidence_ages() {
             // The age in seconds is far below the largest integer that an f64 represents exactly.
             #[expect(clippy::cast_precision_loss, reason = "see above")]

@@ -15,7 +15,9 @@ use crate::runtime::RequestTrace;
 
 /// An unfinished audit record. If it is dropped, it records that the request was abandoned.
 pub(super) struct RecordDraft {
-    decided: Option<Decided>,
+    decided: Decided,
+    /// Whether the decision was handed to the audit log.
+    is_finished: bool,
     method: String,
     kind: Option<Kind>,
     validity: Validity,
@@ -56,7 +58,8 @@ impl RecordDraft {
         let about = Decided::new(endpoint_name(&request.endpoint), asked_name(request), "abandoned");
         let decided = Decided { scope: request.scope.to_string(), ..about };
         Self {
-            decided: Some(decided),
+            decided,
+            is_finished: false,
             method: request.method.clone(),
             kind: None,
             validity: Validity::default(),
@@ -74,65 +77,58 @@ impl RecordDraft {
 
     /// The age of the evidence in seconds, by the kind of evidence.
     pub(super) fn evidence_ages(&self) -> impl Iterator<Item = (&'static str, i64)> {
-        let ages =
-            self.decided.as_ref().map(|record| [("trust", record.trust_age_seconds), ("va", record.va_age_seconds)]);
-        ages.into_iter().flatten().filter_map(|(kind, age)| Some((kind, age?)))
+        let ages = [("trust", self.decided.trust_age_seconds), ("va", self.decided.va_age_seconds)];
+        ages.into_iter().filter_map(|(kind, age)| Some((kind, age?)))
     }
 
     /// The documents whose denials were not enforced.
     pub(super) fn would_deny(&self) -> impl Iterator<Item = &str> {
-        let denials = self.decided.iter().flat_map(|record| &record.would_deny);
-        denials.map(|denial| denial.document.as_deref().unwrap_or("none"))
+        self.decided.would_deny.iter().map(|denial| denial.document.as_deref().unwrap_or("none"))
     }
 
     pub(super) fn about(&mut self, target: &Target, endpoint: &Endpoint) {
         RequestTrace::note(|learned| learned.upstream = target.name.host.to_string());
-        self.with(|record| {
-            record.image = match endpoint {
-                Endpoint::Manifest { reference, .. } => target.describe(reference),
-                Endpoint::Blob { digest, .. } | Endpoint::Referrers { digest, .. } => {
-                    format!("{}@{digest}", target.name)
-                }
-                Endpoint::Tags { .. } => target.name.to_string(),
-            };
-        });
+        self.decided.image = match endpoint {
+            Endpoint::Manifest { reference, .. } => target.describe(reference),
+            Endpoint::Blob { digest, .. } | Endpoint::Referrers { digest, .. } => format!("{}@{digest}", target.name),
+            Endpoint::Tags { .. } => target.name.to_string(),
+        };
     }
 
     /// Forgets an earlier judgement: something else is judged for the same request.
     pub(super) fn not_judged(&mut self) {
         (self.validity, self.kind) = (Validity::default(), None);
-        self.with(|record| {
-            (record.digest, record.kind, record.document, record.rule) = (None, None, None, None);
-            (record.warnings, record.skipped) = (Vec::new(), Vec::new());
-            (record.would_deny, record.exemptions) = (Vec::new(), Vec::new());
-            (record.trust_age_seconds, record.va_age_seconds) = (None, None);
-        });
+        let record = &mut self.decided;
+        (record.digest, record.kind, record.document, record.rule) = (None, None, None, None);
+        (record.warnings, record.skipped) = (Vec::new(), Vec::new());
+        (record.would_deny, record.exemptions) = (Vec::new(), Vec::new());
+        (record.trust_age_seconds, record.va_age_seconds) = (None, None);
     }
 
     /// Records the judged manifest and what the entries say.
     pub(super) fn judged(&mut self, outcome: &JudgementOutcome) {
         (self.validity, self.kind) = (outcome.validity, outcome.kind);
         let (judged, permit) = (outcome.judged.as_ref(), outcome.decision.as_ref().ok());
-        self.with(|record| {
-            record.digest = judged.map(|judged| judged.manifest.digest);
-            record.kind = judged.map(|judged| judged.kind.kind.as_str());
-            record.document = permit.map(|permit| permit.document().to_owned());
-            record.rule = permit.map(|permit| permit.rule().to_owned());
-            record.warnings = permit.map(|permit| permit.warnings().to_vec()).unwrap_or_default();
-            record.skipped.clone_from(&outcome.skipped);
-            record.would_deny.clone_from(&outcome.would_deny);
-            record.exemptions.clone_from(&outcome.exemptions);
-            (record.trust_age_seconds, record.va_age_seconds) = (outcome.trust_age_seconds, outcome.va_age_seconds);
-        });
+        let record = &mut self.decided;
+        record.digest = judged.map(|judged| judged.manifest.digest);
+        record.kind = judged.map(|judged| judged.kind.kind.as_str());
+        record.document = permit.map(|permit| permit.document().to_owned());
+        record.rule = permit.map(|permit| permit.rule().to_owned());
+        record.warnings = permit.map(|permit| permit.warnings().to_vec()).unwrap_or_default();
+        record.skipped.clone_from(&outcome.skipped);
+        record.would_deny.clone_from(&outcome.would_deny);
+        record.exemptions.clone_from(&outcome.exemptions);
+        (record.trust_age_seconds, record.va_age_seconds) = (outcome.trust_age_seconds, outcome.va_age_seconds);
     }
 
     /// Writes the record and returns the text of the decision; `None` if a required record could not be written.
-    pub(super) async fn finish(mut self, answer: &Result<Answer, GateError>) -> Option<DecisionText> {
-        let mut decided = self.decided.take()?;
+    pub(super) async fn finish(&mut self, answer: &Result<Answer, GateError>) -> Option<DecisionText> {
+        self.is_finished = true;
         match answer {
-            Ok(answer) => conclude(&mut decided, answer),
-            Err(error) => explain(&mut decided, error),
+            Ok(answer) => conclude(&mut self.decided, answer),
+            Err(error) => explain(&mut self.decided, error),
         }
+        let decided = &self.decided;
         RequestTrace::note(|learned| {
             learned.image.clone_from(&decided.image);
             learned.decision = decided.decision;
@@ -141,7 +137,7 @@ impl RecordDraft {
         for warning in decided.warnings.iter().filter(|_| answer.is_ok()) {
             tracing::warn!(image = decided.image, "admitted only for now: {warning}");
         }
-        let text = DecisionText::from(&decided);
+        let text = DecisionText::from(decided);
         let record = self.requester.record(text.parts(), &self.method, self.time, self.duration_ms());
         let is_recorded = self.audit.write(&record).await;
         is_recorded.then_some(text)
@@ -154,7 +150,7 @@ impl RecordDraft {
 
     /// Whether the entry that decided checked vulnerabilities.
     pub(super) fn has_checked_va(&self) -> bool {
-        self.decided.as_ref().is_some_and(|record| record.va_age_seconds.is_some())
+        self.decided.va_age_seconds.is_some()
     }
 
     /// How long the decision remains valid according to its evidence.
@@ -165,18 +161,12 @@ impl RecordDraft {
     fn duration_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
-
-    fn with(&mut self, change: impl FnOnce(&mut Decided)) {
-        if let Some(decided) = &mut self.decided {
-            change(decided);
-        }
-    }
 }
 
 impl Drop for RecordDraft {
     fn drop(&mut self) {
-        if let Some(decided) = self.decided.take() {
-            let text = DecisionText::from(&decided);
+        if !self.is_finished {
+            let text = DecisionText::from(&self.decided);
             self.audit.write_later(&self.requester.record(text.parts(), &self.method, self.time, self.duration_ms()));
         }
     }

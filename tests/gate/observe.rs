@@ -90,6 +90,9 @@ async fn required_records_that_cannot_be_written_prevent_serving() {
     let got = gate.get("/library/app/manifests/1").await;
     assert_eq!(got.status, 503, "{}", got.text());
     assert!(got.text().contains("audit.required"), "{}", got.text());
+    let metrics = request("GET", &gate.admin_url("/metrics"), &[]).await.text();
+    assert!(metrics.contains("pullgate_decisions_total{decision=\"error\",reason=\"\"} 1"), "{metrics}");
+    assert!(!metrics.contains("decision=\"admit\""), "nothing was served\n{metrics}");
 }
 
 #[tokio::test]
