@@ -60,6 +60,11 @@ pub struct BlobReader {
 }
 
 impl BlobReader {
+    /// The repository.
+    pub fn name(&self) -> &ImageName {
+        &self.name
+    }
+
     /// Waits for a turn at the upstream for work of one kind. Turns of different kinds do not wait for each other.
     pub async fn turn(&self, kind: &'static str) -> Option<OwnedSemaphorePermit> {
         self.readers.turns.take(kind, self.upstream.host()).await

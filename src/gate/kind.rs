@@ -145,7 +145,7 @@ impl Kinds {
             };
             BlobFinding::observed(proof, &clock)
         };
-        match BlobFinding::known(self.proofs.obtain(subject, BlobFinding::is_known, gather).await) {
+        match BlobFinding::known(self.proofs.obtain_from(&target.name, subject, BlobFinding::is_known, gather).await) {
             Ok(proof) => Ok(proof),
             Err(error) if error.is_temporary() => Err(error.into()),
             // A missing blob does not reappear, and other bytes prove nothing.

@@ -39,9 +39,10 @@ impl Layers {
 
     /// Whether a layer is, or may be, an archive that some runtime unpacks, or is an image configuration.
     pub(super) async fn is_of_an_image(&self, reader: &BlobReader, layer: &Descriptor) -> Result<bool, CacheError> {
-        let (reader, blob, clock) = (reader.clone(), layer.clone(), self.clock.clone());
-        let gather = || async move { BlobFinding::observed(sniff(&reader, &blob).await, &clock) };
-        BlobFinding::known(self.archives.obtain(layer.digest.to_string().into(), BlobFinding::is_known, gather).await)
+        let (bytes, blob, clock) = (reader.clone(), layer.clone(), self.clock.clone());
+        let gather = || async move { BlobFinding::observed(sniff(&bytes, &blob).await, &clock) };
+        let key = layer.digest.to_string().into();
+        BlobFinding::known(self.archives.obtain_from(reader.name(), key, BlobFinding::is_known, gather).await)
     }
 
     /// The content that is about to be served as a blob; `None` if its bytes are a manifest, which must be served as a

@@ -1,5 +1,5 @@
 //! Memoised evidence: a bounded cache in memory in front of stored rows. Concurrent requests for the same evidence
-//! share one gathering.
+//! share one gathering, unless they read it from different repositories.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::FactStore;
+use crate::oci::ImageName;
 use crate::policy::Observed;
 use crate::runtime::{Bounded, Clock, Flights, Tasks, budget};
 
@@ -29,15 +30,19 @@ pub trait Evidence {
     fn is_negative(&self) -> bool;
 }
 
-/// Evidence of one topic, by subject. It survives restarts. Concurrent requests for it cause only one gathering.
+/// Evidence of one topic, by subject. It survives restarts. Concurrent requests for it cause only one gathering, or one for
+/// each repository from which it is read.
 pub struct Memo<V> {
     topic: &'static str,
     memory: Arc<Bounded<Arc<str>, Kept<V>>>,
-    flights: Flights<Arc<str>, Arc<Observed<V>>>,
+    flights: Flights<Gathering, Arc<Observed<V>>>,
     store: FactStore,
     clock: Clock,
     tasks: Tasks,
 }
+
+/// What is being gathered: the subject, and the repository from which it is read if that matters.
+type Gathering = (Arc<str>, Option<ImageName>);
 
 /// Evidence in memory, and its approximate size there in bytes.
 #[derive(Clone)]
@@ -76,7 +81,26 @@ where
             Some(known) => Some(known),
             // Boxed, because this path is rare, so that the future of a request that finds everything in memory is
             // small.
-            None => Box::pin(self.look_up(subject, is_durable, gather())).await,
+            None => Box::pin(self.look_up((subject, None), is_durable, gather())).await,
+        }
+    }
+
+    /// The same for evidence in bytes that `gather` reads from a repository. What is found counts for all repositories, but
+    /// only requests for this one wait for the same gathering: that another repository does not have the bytes, or that
+    /// its registry is slow, means nothing here.
+    pub async fn obtain_from<F>(
+        &self,
+        repository: &ImageName,
+        subject: Arc<str>,
+        is_durable: fn(&V) -> bool,
+        gather: impl FnOnce() -> F,
+    ) -> Option<Arc<Observed<V>>>
+    where
+        F: Future<Output = Observed<V>> + Send + 'static,
+    {
+        match self.recall(&subject) {
+            Some(known) => Some(known),
+            None => Box::pin(self.look_up((subject, Some(repository.clone())), is_durable, gather())).await,
         }
     }
 
@@ -122,13 +146,13 @@ where
         evidence
     }
 
-    async fn look_up<F>(&self, subject: Arc<str>, is_durable: fn(&V) -> bool, gather: F) -> Option<Arc<Observed<V>>>
+    async fn look_up<F>(&self, what: Gathering, is_durable: fn(&V) -> bool, gather: F) -> Option<Arc<Observed<V>>>
     where
         F: Future<Output = Observed<V>> + Send + 'static,
     {
         let (topic, memory) = (self.topic, self.memory.clone());
         let (store, clock, tasks) = (self.store.clone(), self.clock.clone(), self.tasks.clone());
-        let key = subject.clone();
+        let key = what.0.clone();
         let work = move || async move {
             if let Some(loaded) = load(&store, topic, &key, &clock, &tasks).await {
                 return loaded.keep_in(&memory, &key);
@@ -140,7 +164,7 @@ where
             }
             evidence
         };
-        self.flights.join(subject, work).await
+        self.flights.join(what, work).await
     }
 }
 
@@ -165,8 +189,8 @@ fn with_end<V: Evidence>(evidence: Observed<V>) -> Observed<V> {
     Observed { until, ..evidence }
 }
 
-/// Adds evidence to memory. Returns it as JSON, which is written on a blocking thread: what a layer contains can have many
-/// megabytes.
+/// Adds evidence to memory, unless it is over at once: a failure must not replace what was found in another repository.
+/// Returns it as JSON, which is written on a blocking thread: what a layer contains can have many megabytes.
 async fn keep<V>(
     memory: &Bounded<Arc<str>, Kept<V>>,
     subject: &Arc<str>,
@@ -179,7 +203,9 @@ where
     let written = evidence.clone();
     let text = tasks.spawn_blocking(move || serde_json::to_string(&written.value).ok()).await.ok().flatten();
     let weight = ENTRY_WEIGHT + text.as_ref().map_or(0, String::len);
-    memory.insert(subject.clone(), Kept { evidence: evidence.clone(), weight, since: Instant::now() });
+    if evidence.holds(evidence.at) {
+        memory.insert(subject.clone(), Kept { evidence: evidence.clone(), weight, since: Instant::now() });
+    }
     text
 }
 

@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use tokio::sync::Notify;
 
 use super::database::migrations;
 use super::*;
@@ -157,6 +158,34 @@ async fn negative_evidence_always_expires() {
         let again = memo.obtain(subject.into(), |_| true, gather(Some("y".into()))).await.unwrap();
         assert_eq!(again.value.as_deref(), Some("y"));
     }
+}
+
+/// A repository that is slow, or does not have the bytes, does not decide for another one.
+#[tokio::test]
+async fn repositories_share_what_was_found_and_not_the_search() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let clock = Clock::manual(at(1000));
+    let memo = Memo::new("test", store.facts.clone(), clock.clone(), Tasks::new());
+    let slow = name();
+    let other = ImageName { host: "other.io".parse().unwrap(), ..name() };
+    let now = clock.now();
+    let (begun, gate) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (asked, opened) = (begun.clone(), gate.clone());
+    let failing = || async move {
+        asked.notify_one();
+        opened.notified().await;
+        Observed { value: 0, at: now, until: Some(now) }
+    };
+    let mut waiting = Box::pin(memo.obtain_from(&slow, "subject".into(), |value| *value > 0, failing));
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    begun.notified().await;
+    let found = || async move { Observed { value: 1, at: now, until: None } };
+    assert_eq!(memo.obtain_from(&other, "subject".into(), |_| true, found).await.unwrap().value, 1);
+    gate.notify_one();
+    assert_eq!(waiting.await.unwrap().value, 0);
+    assert_eq!(memo.recall(&"subject".into()).unwrap().value, 1, "the failure replaced what was found");
+    assert!(memo.known(&"subject".into()).await.is_some());
 }
 
 #[tokio::test]

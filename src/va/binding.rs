@@ -68,11 +68,11 @@ impl Bindings {
     }
 
     async fn prove(&self, reader: &BlobReader, subject: &VaSubject) -> Result<bool, CacheError> {
-        let (reader, asked) = (reader.clone(), subject.clone());
+        let (bytes, asked) = (reader.clone(), subject.clone());
         let (layers, clock) = (self.layers.clone(), self.clock.clone());
-        let gather = || async move { BlobFinding::observed(is_bound(&layers, &reader, &asked).await, &clock) };
+        let gather = || async move { BlobFinding::observed(is_bound(&layers, &bytes, &asked).await, &clock) };
         let key = subject.manifest().digest.to_string().into();
-        BlobFinding::known(self.proofs.obtain(key, BlobFinding::is_known, gather).await)
+        BlobFinding::known(self.proofs.obtain_from(reader.name(), key, BlobFinding::is_known, gather).await)
     }
 
     async fn known(&self, subject: &VaSubject) -> Result<bool, CacheError> {

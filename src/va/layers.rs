@@ -121,21 +121,21 @@ impl LayerReadings {
         layer: &Descriptor,
         algorithm: Algorithm,
     ) -> Result<KnownLayer, CacheError> {
-        let (reader, blob, clock, scratch) = (reader.clone(), layer.clone(), self.clock.clone(), self.scratch.clone());
+        let (bytes, blob, clock, scratch) = (reader.clone(), layer.clone(), self.clock.clone(), self.scratch.clone());
         let unpacked = self.unpacked.clone();
         unpacked.record_pending(clock.now()).await;
         let gather = || async move {
             let (digest, limits) = (blob.digest, LayerLimits::of(blob.size));
             let again = scratch.clone();
             let work = move |bytes| inventory::read_layer(bytes, algorithm, &limits, &scratch);
-            let mut read = reader.read_with("layer", &blob, work).await;
+            let mut read = bytes.read_with("layer", &blob, work).await;
             if let Ok(Some(Ok(first))) = &mut read
                 && !first.unread.is_empty()
                 && !first.ended_early
             {
                 let linked = std::mem::take(&mut first.unread);
                 let work = move |bytes| inventory::read_layer_again(bytes, algorithm, &limits, &again, &linked);
-                read = reader.read_with("layer", &blob, work).await;
+                read = bytes.read_with("layer", &blob, work).await;
             }
             let known = |read: Option<io::Result<LayerReading>>| match read {
                 Some(Ok(LayerReading { diff_id, contents, ended_early, .. })) => {
@@ -154,7 +154,9 @@ impl LayerReadings {
             }
             KnownLayer::observed(layer, ended_early, &clock)
         };
-        BlobFinding::known(self.readings.obtain(key(layer, algorithm), BlobFinding::is_known, gather).await)
+        BlobFinding::known(
+            self.readings.obtain_from(reader.name(), key(layer, algorithm), BlobFinding::is_known, gather).await,
+        )
     }
 }
 

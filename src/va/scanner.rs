@@ -115,12 +115,14 @@ impl Scanner {
             return known.map_or(Ok(None), |known| BlobFinding::known(Some(known)).map(Some));
         };
         let (scanner, config, named) = (self.clone(), subject.config().clone(), subject.layers().to_vec());
+        let bytes = reader.clone();
         let gather = || async move {
-            let read = scanner.read(&reader, &config, named).await;
+            let read = scanner.read(&bytes, &config, named).await;
             let ended_early = read.as_ref().is_ok_and(|(_, ended_early)| *ended_early);
             KnownLayer::observed(read.map(|(inventory, _)| inventory), ended_early, &scanner.clock)
         };
-        BlobFinding::known(self.inventories.obtain(key, BlobFinding::is_known, gather).await).map(Some)
+        let found = self.inventories.obtain_from(reader.name(), key, BlobFinding::is_known, gather).await;
+        BlobFinding::known(found).map(Some)
     }
 
     /// Reads the configuration, and each layer once, even if the manifest lists it several times, and merges them on a
