@@ -8,12 +8,12 @@ mod address;
 mod body;
 mod connect;
 mod redirect;
+mod services;
 mod tls;
 
 use std::error::Error as StdError;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,6 +35,7 @@ pub(crate) use connect::{Network, Reach};
 pub(crate) use redirect::{
     MAX_REDIRECTS, RedirectError, check_url, is_confidential, is_redirect, redirect_target, with_https,
 };
+use services::AuxiliaryServices;
 pub(crate) use tls::check_ca;
 
 /// How long an unused connection is kept.
@@ -69,13 +70,12 @@ pub(crate) struct HttpSettings {
 
 /// Sends requests. Cheap to clone.
 ///
-/// Configured hosts, services beside them, and hosts that an answer named have separate connections, so that a connection that only the former
-/// may have is never used for the latter.
+/// Configured hosts, each service beside them, and hosts that an answer named have separate connections, so that a
+/// connection that only the former may have is never used for the latter.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpClient {
     configured: ConnectionPool,
-    beside: ConnectionPool,
-    named_beside: ConnectionPool,
+    services: Arc<AuxiliaryServices>,
     named: ConnectionPool,
     header_timeout: Duration,
 }
@@ -88,22 +88,19 @@ impl HttpClient {
     pub(crate) fn new(settings: &HttpSettings, network: &Network) -> Result<Self, InvalidSettings> {
         let proxies = Arc::new(proxies(settings.proxy.as_deref())?);
         let connector = Connector {
-            reach: Reach::Configured,
+            is_configured: true,
             network: network.clone(),
             proxies,
             timeout: settings.connect_timeout,
-            at_home: Arc::new(AtomicBool::new(false)),
+            at_home: Arc::default(),
         };
-        let at_home = Arc::default();
-        let beside = Connector { reach: Reach::Beside, at_home, ..connector.clone() };
-        let named_beside = Connector { reach: Reach::NamedBeside, ..beside.clone() };
-        let named = Connector { reach: Reach::Named, ..connector.clone() };
+        let named = connector.for_named_hosts();
+        let tls = tls::named_hosts(settings)?;
         let limit = settings.connect_timeout + settings.tls_timeout;
         Ok(Self {
+            services: Arc::new(AuxiliaryServices::new(connector.clone(), tls.clone(), limit)),
             configured: pool(connector, tls::configured_hosts(settings)?, limit),
-            beside: pool(beside, tls::named_hosts(settings)?, limit),
-            named_beside: pool(named_beside, tls::named_hosts(settings)?, limit),
-            named: pool(named, tls::named_hosts(settings)?, limit),
+            named: pool(named, tls, limit),
             header_timeout: settings.header_timeout,
         })
     }
@@ -115,7 +112,7 @@ impl HttpClient {
     /// [`HttpError::PrivateAddress`], [`HttpError::NoAnswer`] and [`HttpError::Connection`].
     pub(crate) async fn send(
         &self,
-        reach: Reach,
+        reach: Reach<'_>,
         mut request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, HttpError> {
         let headers = request.headers_mut();
@@ -123,10 +120,10 @@ impl HttpClient {
         // Digests and signatures cover the bytes as they are, so nobody may encode them on the way.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let pool = match reach {
-            Reach::Configured => &self.configured,
-            Reach::Beside => &self.beside,
-            Reach::NamedBeside => &self.named_beside,
-            Reach::Named => &self.named,
+            Reach::Configured => self.configured.clone(),
+            Reach::Beside => self.services.of(request.uri().host().unwrap_or_default()).own,
+            Reach::NamedBeside(service) => self.services.of(service).named,
+            Reach::Named => self.named.clone(),
         };
         match timeout(self.header_timeout, pool.request(request)).await {
             Ok(Ok(response)) => Ok(response),
@@ -142,7 +139,7 @@ impl HttpClient {
     /// See [`HttpError`].
     pub(crate) async fn fetch(
         &self,
-        reach: Reach,
+        reach: Reach<'_>,
         request: Request<Full<Bytes>>,
         limit: usize,
         time: Duration,

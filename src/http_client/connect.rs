@@ -33,15 +33,16 @@ const MAX_ADDRESSES: usize = 8;
 
 /// The origin of a request's host name, which determines the addresses that may be connected to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Reach {
+pub(crate) enum Reach<'a> {
     /// The operator configured it. Any address may be connected to.
     Configured,
     /// The operator configured it as another service, such as a signature store or a notary. Any address may be
     /// connected to.
     Beside,
-    /// A response of a [service beside](Self::Beside) the host named it. As [`Named`](Self::Named), but the address of
-    /// the service decides whether a private address may be connected to, and not that of the configured host.
-    NamedBeside,
+    /// A response of the [service](Self::Beside) on this host named it. As [`Named`](Self::Named), but the address of
+    /// this service decides whether a private address may be connected to, and not that of the configured host or of
+    /// another service.
+    NamedBeside(&'a str),
     /// A response or a document named it. Only public addresses may be connected to, so that a response cannot direct
     /// requests into the gate's own network.
     Named,
@@ -50,12 +51,13 @@ pub(crate) enum Reach {
 /// Opens TCP connections, through an egress proxy if one is configured.
 #[derive(Clone)]
 pub(super) struct Connector {
-    pub(super) reach: Reach,
+    /// Whether the operator configured the hosts, so that they may have any address.
+    pub(super) is_configured: bool,
     pub(super) network: Network,
     pub(super) proxies: Arc<Matcher>,
     /// The time limit for a connection without TLS: name resolution, TCP and the proxy's response.
     pub(super) timeout: Duration,
-    /// Whether the configured host had a private address at the last connection. Its token service and storage may be
+    /// Whether the configured host or the service had a private address at the last connection. Its token service and storage may be
     /// in the same network, so hosts that its responses name may then have private addresses too.
     pub(super) at_home: Arc<AtomicBool>,
 }
@@ -81,13 +83,23 @@ impl Service<Uri> for Connector {
 }
 
 impl Connector {
+    /// The connector to a configured service.
+    pub(super) fn for_service(&self) -> Self {
+        Self { is_configured: true, at_home: Arc::default(), ..self.clone() }
+    }
+
+    /// The connector to the hosts that responses of this connector's host name.
+    pub(super) fn for_named_hosts(&self) -> Self {
+        Self { is_configured: false, ..self.clone() }
+    }
+
     async fn connect(&self, uri: &Uri) -> Result<TokioIo<TcpStream>, Box<dyn Error + Send + Sync>> {
         if let Some(proxy) = self.proxies.intercept(uri) {
             return self.tunnel(uri, &proxy).await;
         }
         let found = self.network.resolve(uri).await?;
         let is_home = !found.is_empty() && found.iter().all(|address| is_private(address.ip()));
-        if self.is_configured() {
+        if self.is_configured {
             self.at_home.store(is_home, Ordering::Relaxed);
         }
         let allowed: Vec<_> = found.iter().filter(|address| self.may_reach(address.ip())).copied().collect();
@@ -100,7 +112,7 @@ impl Connector {
     /// The proxy resolves names, so only an address literal can be checked here.
     async fn tunnel(&self, uri: &Uri, proxy: &Intercept) -> Result<TokioIo<TcpStream>, Box<dyn Error + Send + Sync>> {
         let address = literal(uri);
-        if self.is_configured() {
+        if self.is_configured {
             self.at_home.store(address.is_some_and(is_private), Ordering::Relaxed);
         }
         if address.is_some_and(|address| !self.may_reach(address)) {
@@ -116,12 +128,8 @@ impl Connector {
         tunnel.call(with_port(uri)?).await.map_err(|error| format!("egress proxy: {}", causes(&error)).into())
     }
 
-    fn is_configured(&self) -> bool {
-        matches!(self.reach, Reach::Configured | Reach::Beside)
-    }
-
     fn may_reach(&self, address: IpAddr) -> bool {
-        self.is_configured() || self.at_home.load(Ordering::Relaxed) || !is_private(address)
+        self.is_configured || self.at_home.load(Ordering::Relaxed) || !is_private(address)
     }
 }
 
@@ -280,7 +288,7 @@ mod tests {
     #[tokio::test]
     async fn a_private_address_literal_does_not_go_through_the_proxy() {
         let mut connector = Connector {
-            reach: Reach::Named,
+            is_configured: false,
             network: Network::default(),
             proxies: Arc::new(Matcher::builder().all("http://127.0.0.1:9").build()),
             timeout: Duration::from_secs(5),

@@ -100,7 +100,7 @@ fn get(url: &str) -> Request<Full<Bytes>> {
     Request::get(url).body(Full::default()).unwrap()
 }
 
-async fn fetch(client: &HttpClient, reach: Reach, url: &str) -> Result<(StatusCode, Bytes), HttpError> {
+async fn fetch(client: &HttpClient, reach: Reach<'_>, url: &str) -> Result<(StatusCode, Bytes), HttpError> {
     client.fetch(reach, get(url), 4, Duration::from_secs(5)).await
 }
 
@@ -167,8 +167,9 @@ async fn a_private_service_does_not_open_its_network_to_the_configured_host() {
     let server = CannedServer::start(&tasks, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     let port = server.address.port();
     let network = Network::fixed(&[("public.test", "93.184.216.34"), ("inner.test", "10.0.0.7")]);
+    let named_by_inner = Reach::NamedBeside("inner.test");
     for (private, opened, closed) in
-        [(Reach::Beside, Reach::NamedBeside, Reach::Named), (Reach::Configured, Reach::Named, Reach::NamedBeside)]
+        [(Reach::Beside, named_by_inner, Reach::Named), (Reach::Configured, Reach::Named, named_by_inner)]
     {
         let client = HttpClient::new(&settings(), &network).unwrap();
         let inner = format!("http://inner.test:{port}/");
@@ -176,6 +177,25 @@ async fn a_private_service_does_not_open_its_network_to_the_configured_host() {
         fetch(&client, opened, &inner).await.unwrap();
         assert_eq!(fetch(&client, closed, &inner).await, Err(HttpError::PrivateAddress), "{closed:?}");
     }
+}
+
+/// A connection that one service's answer opened is not used for the answer of another one either.
+#[tokio::test]
+async fn a_private_service_does_not_open_its_network_to_other_services() {
+    let tasks = Tasks::new();
+    let server = CannedServer::start(&tasks, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    let port = server.address.port();
+    let network =
+        Network::fixed(&[("public.test", "93.184.216.34"), ("inner.test", "10.0.0.7"), ("target.test", "10.0.0.8")]);
+    let client = HttpClient::new(&settings(), &network).unwrap();
+    for service in ["public.test", "inner.test"] {
+        fetch(&client, Reach::Beside, &format!("http://{service}:{port}/")).await.unwrap();
+    }
+    let target = format!("http://target.test:{port}/");
+    fetch(&client, Reach::NamedBeside("inner.test"), &target).await.unwrap();
+    let led = fetch(&client, Reach::NamedBeside("public.test"), &target).await;
+    assert_eq!(led, Err(HttpError::PrivateAddress));
+    assert_eq!(server.count(), 3);
 }
 
 #[test]

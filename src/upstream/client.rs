@@ -94,7 +94,7 @@ impl UpstreamClient {
             None if is_registry => Reach::Configured,
             None => Reach::Named,
             Some(service) if is_registry || host(url) == service => Reach::Beside,
-            Some(_) => Reach::NamedBeside,
+            Some(service) => Reach::NamedBeside(service),
         };
         *request.uri_mut() = Uri::try_from(url.as_str()).map_err(|error| self.protocol(&error.to_string()))?;
         let call = RequestTrace::call(host(url), request.method().as_str());

@@ -1,0 +1,61 @@
+//! Auxiliary services: each has its own connections and its own answer to whether it is in a private network.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rustls::ClientConfig;
+
+use super::connect::Connector;
+use super::{ConnectionPool, pool};
+
+/// The most services whose connections are kept. The configuration and policies name them.
+const MAX_SERVICES: usize = 64;
+
+/// The auxiliary services of one client, by host.
+pub(super) struct AuxiliaryServices {
+    connector: Connector,
+    tls: ClientConfig,
+    timeout: Duration,
+    known: Mutex<HashMap<String, ServicePools>>,
+}
+
+/// The connections of one service. A connection that only its responses opened is never used for those of another one.
+#[derive(Clone, Debug)]
+pub(super) struct ServicePools {
+    /// To the service itself.
+    pub(super) own: ConnectionPool,
+    /// To the hosts that its responses name.
+    pub(super) named: ConnectionPool,
+}
+
+impl fmt::Debug for AuxiliaryServices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuxiliaryServices").finish_non_exhaustive()
+    }
+}
+
+impl AuxiliaryServices {
+    /// `connector` has the proxies and limits of all services.
+    pub(super) fn new(connector: Connector, tls: ClientConfig, timeout: Duration) -> Self {
+        Self { connector, tls, timeout, known: Mutex::default() }
+    }
+
+    /// The connections of the service on this host.
+    pub(super) fn of(&self, host: &str) -> ServicePools {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pools) = known.get(host) {
+            return pools.clone();
+        }
+        if known.len() >= MAX_SERVICES {
+            known.clear();
+        }
+        let own = self.connector.for_service();
+        let named = own.for_named_hosts();
+        let pools = |connector| pool(connector, self.tls.clone(), self.timeout);
+        let pools = ServicePools { own: pools(own), named: pools(named) };
+        known.insert(host.to_owned(), pools.clone());
+        pools
+    }
+}
