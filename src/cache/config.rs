@@ -25,7 +25,7 @@ pub struct Config {
     pub max_database: u64,
     /// Facts that were not used for this long are removed, unless cached content needs them.
     pub fact_memory: Duration,
-    /// The maximum number of concurrent downloads.
+    /// The maximum number of concurrent downloads. As many blobs again can be streamed through without caching.
     pub max_fills: usize,
     /// How many downloads may continue after all their readers have left.
     pub orphan_fill_limit: usize,

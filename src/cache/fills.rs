@@ -28,6 +28,9 @@ const DISK_PAUSE: Duration = Duration::from_secs(5);
 pub(super) struct Fills {
     running: Mutex<HashMap<FillKey, Arc<Fill>>>,
     turns: Arc<Semaphore>,
+    /// Limits the downloads that are streamed through. They last as long as their clients read, so they must not use up the
+    /// turns of downloads that do not wait for clients.
+    relays: Arc<Semaphore>,
     orphans: Arc<Semaphore>,
     /// When the disk may be used again.
     paused_until: Mutex<Option<Instant>>,
@@ -38,6 +41,7 @@ impl Fills {
         Self {
             running: Mutex::default(),
             turns: Arc::new(Semaphore::new(max_fills)),
+            relays: Arc::new(Semaphore::new(max_fills)),
             orphans: Arc::new(Semaphore::new(orphan_limit)),
             paused_until: Mutex::default(),
         }
@@ -77,6 +81,11 @@ impl Fills {
         turn.ok().and_then(Result::ok).ok_or(CacheError::Busy)
     }
 
+    /// Does not wait: the request already has an answer of the upstream, and a turn.
+    fn relay_turn(&self) -> Result<OwnedSemaphorePermit, CacheError> {
+        self.relays.clone().try_acquire_owned().map_err(|_| CacheError::Busy)
+    }
+
     fn pause(&self) {
         let until = Instant::now() + DISK_PAUSE;
         *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
@@ -101,10 +110,11 @@ impl CacheInner {
             // An empty blob has no last byte to hold back, so its digest is checked first.
             return Err(CacheError::NotFound);
         }
-        let relay = Relay::new(source.clone(), self.tasks.clone(), self.fills.turns.clone());
+        let relay = Relay::new(source.clone(), self.tasks.clone(), self.fills.relays.clone());
         match self.room(digest, size).await {
             Ok(room) => self.fill(source, relay, room, stream, turn),
             Err(why) => {
+                let turn = self.fills.relay_turn()?;
                 self.metrics.relayed.inc();
                 self.not_cached(&source, &why);
                 Ok(Opened::Relayed(Arc::new(relay.begun(stream, turn))))
@@ -201,4 +211,20 @@ impl CacheInner {
 struct Room {
     partial: Partial,
     reservation: Reservation,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A relay lasts as long as its client reads.
+    #[tokio::test]
+    async fn relays_do_not_use_up_the_turns_of_fills() {
+        let fills = Fills::new(1, 0);
+        let relay = fills.relay_turn().unwrap();
+        let turn = fills.turn().await.unwrap();
+        assert!(matches!(fills.relay_turn(), Err(CacheError::Busy)), "there is a limit");
+        drop((relay, turn));
+        assert!(fills.relay_turn().is_ok());
+    }
 }

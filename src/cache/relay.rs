@@ -24,7 +24,7 @@ const READER_TIMEOUT: Duration = Duration::from_secs(600);
 pub struct Relay {
     source: BlobSource,
     tasks: Tasks,
-    /// The limit on concurrent downloads, shared with fills.
+    /// The limit on downloads that are streamed through.
     turns: Arc<Semaphore>,
     /// The response that stated the size, for use by the first reader.
     first: Mutex<Option<(BlobStream, OwnedSemaphorePermit)>>,

@@ -58,8 +58,9 @@ fn check_open_files(config: &Config) {
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::warn!(%error, "cannot raise the limit on open files");
     }
-    // One per client, two per download (a file and an upstream connection), and some for everything else.
-    let wanted = config.limits.max_connections as u64 + 2 * config.cache.max_fills as u64 + 256;
+    // One per client, two per download (a file and an upstream connection), one per blob that is streamed through, and
+    // some for everything else.
+    let wanted = config.limits.max_connections as u64 + 3 * config.cache.max_fills as u64 + 256;
     if let Some(files) = getrlimit(Resource::Nofile).current.filter(|files| *files < wanted) {
         tracing::warn!(
             files,

@@ -197,6 +197,24 @@ async fn content_being_read_stays_and_blobs_without_space_are_streamed_through()
     assert!(!file(&gate, digest(&held)).exists(), "it was evicted once nobody read it");
 }
 
+/// A client that reads slowly keeps the download of a blob that is not cached, and nothing else.
+#[tokio::test]
+async fn streamed_blobs_leave_the_downloads_to_others() {
+    let registry = TestRegistry::start().await;
+    let (large, small) = (noise(24_000_000, 1), noise(500_000, 2));
+    registry.push("library/large", Some("1"), &image(&[&large]));
+    registry.push("library/small", Some("1"), &image(&[&small]));
+    let gate = TestGate::new(&registry, ALLOW_ALL).with("[cache]\nmax_size = \"4MiB\"\nmax_fills = 1").start().await;
+    for repository in ["large", "small"] {
+        assert_eq!(gate.get(&format!("/library/{repository}/manifests/1")).await.status, 200);
+    }
+    let mut reader = Exchange::start("GET", &gate.url(&format!("/library/large/blobs/{}", digest(&large))), &[]).await;
+    assert_eq!(reader.read(1000).await, large.slice(..1000));
+    assert_eq!(metric(&gate, "pullgate_cache_relayed_total").await, 1);
+    assert_eq!(gate.get(&format!("/library/small/blobs/{}", digest(&small))).await.body, small);
+    assert_eq!(reader.finish().await.body, large.slice(1000..));
+}
+
 #[tokio::test]
 async fn pulls_continue_when_the_disk_fails_and_caching_recovers() {
     let registry = TestRegistry::start().await;
