@@ -230,7 +230,7 @@ impl AdvisoryDatabases {
     async fn follow(self, store: AdvisoryStore, mut changes: DirectoryWatch, tasks: Tasks) {
         let mut known = None;
         loop {
-            let found = store.status().ok();
+            let found = look(&store, &tasks).await;
             if found.is_none() || found != known {
                 known = found;
                 self.load(store.clone(), &tasks).await;
@@ -331,6 +331,12 @@ pub(super) fn too_old(database: &DatedDatabase) -> String {
     )
 }
 
+/// What is known about the databases. Waits for the lock of the directory, which another process may hold for long.
+async fn look(store: &AdvisoryStore, tasks: &Tasks) -> Option<Vec<SourceStatus>> {
+    let store = store.clone();
+    tasks.spawn_blocking(move || store.status().ok()).await.ok().flatten()
+}
+
 struct DatabaseGauges {
     age: Gauge,
     built: Family<[(&'static str, String); 1], Gauge>,
@@ -350,5 +356,37 @@ impl DatabaseGauges {
             ),
             sources: gauge("advisory_sources", "Sources of advisories with a database"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use rustix::fs::{FlockOperation, flock};
+
+    use super::*;
+
+    /// On the only thread of this runtime, waiting for the lock would wait for ever.
+    #[tokio::test]
+    async fn an_update_by_another_process_does_not_block_the_runtime() {
+        let state = tempfile::tempdir().unwrap();
+        AdvisoryStore::open(state.path()).unwrap();
+        let updating = File::create(state.path().join("advisories/lock")).unwrap();
+        flock(&updating, FlockOperation::LockExclusive).unwrap();
+        let config =
+            DatabaseConfig { state_dir: state.path().to_owned(), max_age: None, sources: DatabaseSources::default() };
+        let (tasks, clock, epoch) = (Tasks::new(), Clock::system(), Epoch::new());
+        let readiness = Readiness::new();
+        let databases = AdvisoryDatabases::open(Some(config), &tasks, clock, readiness, epoch, &Metrics::default());
+        let mut opened = Box::pin(databases.opened());
+        for _ in 0..10 {
+            assert!(futures_util::poll!(&mut opened).is_pending());
+            tokio::task::yield_now().await;
+        }
+        drop(updating);
+        opened.await;
+        assert!(databases.current().unwrap().is_none(), "there are no databases");
+        tasks.stop();
     }
 }
