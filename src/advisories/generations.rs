@@ -16,6 +16,7 @@ mod staging;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, lchown};
@@ -181,6 +182,7 @@ impl AdvisoryStore {
         now: Timestamp,
     ) -> Result<InstalledGeneration, DatabaseError> {
         let Staged { staging, manifest } = staged;
+        let verified = self.verified(&manifest);
         let _lock = self.lock(FlockOperation::LockExclusive)?;
         let source = self.root.join(&manifest.source);
         let failed = |error| DatabaseError::io(&source, error);
@@ -193,7 +195,7 @@ impl AdvisoryStore {
         let target = source.join(&id);
         let owner = self.new_owner().map_err(failed)?;
         owner.map_or(Ok(()), |owner| staging.give_files(&manifest, owner)).map_err(failed)?;
-        if self.verify(&manifest.source, &id).is_ok() {
+        if self.is_whole(&manifest.source, &id, &verified) {
             // The same database, perhaps from somewhere else.
             staging.replace_manifest(&target)?;
         } else {
@@ -204,7 +206,7 @@ impl AdvisoryStore {
             staging.rename(&target)?;
             sync(&source)?;
         }
-        let kept = self.kept(&manifest.source, &id, current);
+        let kept = self.kept(&manifest.source, &id, current, &verified);
         self.write_current(&source, &kept)?;
         self.remove_others(&source, &kept);
         Ok(InstalledGeneration { manifest, was_current })
@@ -231,11 +233,30 @@ impl AdvisoryStore {
         }
     }
 
+    /// The generations on disk, among those that matter when this one is installed, whose files have been compared with
+    /// their digests. That takes about a second for each gigabyte, so it is done before the lock is taken: those who only
+    /// look wait for the lock.
+    fn verified(&self, installed: &GenerationManifest) -> BTreeSet<String> {
+        let Current { current, previous } = self.current(&installed.source).unwrap_or_default().unwrap_or_default();
+        let known = [Some(installed.id()), Some(current), previous];
+        let is_whole = |generation: &String| self.verify(&installed.source, generation).is_ok();
+        known.into_iter().flatten().collect::<BTreeSet<_>>().into_iter().filter(is_whole).collect()
+    }
+
+    /// Whether a generation is complete and undamaged. One that was verified may have been removed since, but not changed.
+    fn is_whole(&self, source: &str, generation: &str, verified: &BTreeSet<String>) -> bool {
+        match verified.contains(generation) {
+            true => self.manifest(source, generation).is_ok(),
+            // It was damaged, or another process has just installed it.
+            false => self.verify(source, generation).is_ok(),
+        }
+    }
+
     /// What is kept when a generation comes into use: it, and the newest other one that is whole.
-    fn kept(&self, source: &str, id: &str, before: Option<Current>) -> Current {
+    fn kept(&self, source: &str, id: &str, before: Option<Current>, verified: &BTreeSet<String>) -> Current {
         let before = before.unwrap_or_default();
         let mut others = [Some(before.current), before.previous].into_iter().flatten().filter(|other| other != id);
-        let previous = others.find(|other| self.verify(source, other).is_ok());
+        let previous = others.find(|other| self.is_whole(source, other, verified));
         Current { current: id.to_owned(), previous }
     }
 

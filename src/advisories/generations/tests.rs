@@ -69,7 +69,7 @@ fn day(databases: &Databases) -> Option<String> {
 fn the_newest_generation_is_in_use_and_one_more_is_kept() {
     let state = State::new();
     assert_eq!((day(&state.load()), state.load().generation().to_owned()), (None, String::new()));
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for number in 1..=4 {
         let installed = state.import(number, false).unwrap();
         assert!(!installed.was_current);
