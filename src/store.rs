@@ -69,6 +69,7 @@ pub struct Store {
     pub verdicts: VerdictStore,
     /// Exemptions that were added by commands.
     pub exemptions: ExemptionStore,
+    rows: Writer,
     database: Database,
 }
 
@@ -80,9 +81,10 @@ impl Store {
     pub async fn open(state: &Path) -> Result<Self, StoreError> {
         let database = Database::open(&state.join(DATABASE)).await?;
         let rows = Writer::new(database.clone());
-        let (facts, node) = (FactStore::new(database.clone(), rows.clone()), NodeStore::new(database.clone(), rows));
+        let facts = FactStore::new(database.clone(), rows.clone());
+        let node = NodeStore::new(database.clone(), rows.clone());
         let (verdicts, exemptions) = (VerdictStore::new(database.clone()), ExemptionStore::new(database.clone()));
-        Ok(Self { facts, node, verdicts, exemptions, database })
+        Ok(Self { facts, node, verdicts, exemptions, rows, database })
     }
 
     /// The same store, which moves this epoch on whenever it forgets facts.
@@ -120,8 +122,9 @@ impl Store {
         self.database.writer.acquire().await.expect("a connection")
     }
 
-    /// Closes the database, so that its journal is folded in.
+    /// Writes what requests left behind, and closes the database, so that its journal is folded in.
     pub async fn close(&self) {
+        self.rows.flush().await;
         self.database.close().await;
     }
 }

@@ -464,6 +464,17 @@ async fn rows_of_many_callers_are_committed_when_each_call_returns() {
     assert_eq!(futures_util::future::join_all((2000..2010).map(fails)).await, [true; 10]);
     store.forbid_writing(false).await;
     record(2000).await;
+    // Nor are those that were left behind when the database is closed.
+    let (digest, facts) = link(3000);
+    let held = store.hold_writes().await;
+    {
+        let mut left = Box::pin(store.facts.record(facts));
+        assert!(futures_util::poll!(&mut left).is_pending());
+    }
+    drop(held);
+    store.close().await;
+    let store = Store::open(dir.path()).await.unwrap();
+    assert!(store.facts.has_link(&name(), digest).await.unwrap());
 }
 
 #[tokio::test]

@@ -65,7 +65,7 @@ impl Writer {
     }
 
     /// Writes rows, together with those of others. When this returns without an error, they are committed. If the
-    /// caller is dropped, its rows are written with the next ones. Returns false for content that was recorded before.
+    /// caller is dropped, its rows are written with the next ones, or when the database is closed. Returns false for content that was recorded before.
     pub(super) async fn write(&self, rows: NewRows) -> Result<bool, StoreError> {
         let (done, mut answer) = oneshot::channel();
         lock(&self.waiting).push(WriteRequest { rows, done });
@@ -88,6 +88,14 @@ impl Writer {
         answered.unwrap_or(Err(StoreError::Unanswered))
     }
 
+    /// Writes the rows of requests that ended before they were written, if no other request has done it.
+    pub(super) async fn flush(&self) {
+        let mut last = self.turn.lock().await;
+        while !lock(&self.waiting).is_empty() {
+            *last = self.write_waiting().await;
+        }
+    }
+
     /// Returns the number of requests whose rows were written.
     async fn write_waiting(&self) -> usize {
         let mut taken = Taken::new(&self.waiting);
@@ -99,7 +107,11 @@ impl Writer {
             Ok(answers) => requests.zip(answers).for_each(|(request, answer)| _ = request.done.send(Ok(answer))),
             Err(error) => {
                 let error = Arc::new(error);
-                requests.for_each(|request| _ = request.done.send(Err(StoreError::Write(error.clone()))));
+                let answers = requests.map(|request| request.done.send(Err(StoreError::Write(error.clone()))));
+                let lost = answers.filter(Result::is_err).count();
+                if lost > 0 {
+                    tracing::warn!(%error, requests = lost, "facts of requests that have ended cannot be written");
+                }
             }
         }
         count
