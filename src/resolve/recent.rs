@@ -30,6 +30,8 @@ pub(super) struct Recent {
     entries: VecDeque<RecentManifest>,
     bytes: usize,
     changes: u64,
+    /// The number of entries that had to be written and were removed for lack of room.
+    lost: u64,
 }
 
 /// The known facts about one manifest in one repository.
@@ -131,7 +133,13 @@ impl Recent {
             let first = self.entries.iter().position(|entry| !entry.is_due).unwrap_or(0);
             let Some(gone) = self.entries.remove(first) else { return };
             self.bytes -= gone.weight();
+            self.lost += u64::from(gone.is_due);
         }
+    }
+
+    /// The number of entries that had to be written and were removed for lack of room, since the last call.
+    pub(super) fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
     }
 
     /// The oldest entry that must be written.
@@ -238,6 +246,11 @@ mod tests {
         }
         assert_eq!(recent.entries.len(), MAX_ENTRIES);
         assert_eq!(recent.due().unwrap().manifest.digest, due.digest);
+        assert_eq!(recent.take_lost(), 0);
+        for number in 1000..1000 + MAX_ENTRIES {
+            recent.note(&name(), &index(number, 1), Timestamp::UNIX_EPOCH, |entry| entry.is_due = true);
+        }
+        assert_eq!((recent.take_lost(), recent.take_lost()), (1, 0), "the first one was lost");
         assert_eq!(recent.bytes, recent.entries.iter().map(RecentManifest::weight).sum::<usize>());
     }
 

@@ -70,7 +70,15 @@ impl Facts {
             self.learnt(&entry.name, &entry.manifest);
         }
         self.readiness.degraded(TOPIC, None);
-        tracing::info!("the database can be written again; nothing was lost");
+        let lost = self.recent().take_lost();
+        match lost {
+            0 => tracing::info!("the database can be written again; nothing was lost"),
+            manifests => tracing::warn!(
+                manifests,
+                "the database can be written again; there was no room for the facts about some manifests: blobs of these are \
+                 unknown until the manifest is pulled again"
+            ),
+        }
         Ok(())
     }
 }
