@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::Opened;
 use super::buffers::PIECE;
+use super::content_file::ContentFile;
 use super::disk::blocking;
 use super::fill::{FillProgress, Follower};
 use super::reading::Reading;
@@ -62,15 +63,14 @@ impl ContentBody {
         let end = end.min(opened.size());
         let start = start.min(end);
         let (source, window) = match opened {
-            Opened::File(reading) => (BodySource::File(reading.clone()), reading.file().window()),
+            Opened::File(reading) => (BodySource::File(reading.clone()), window_of(reading.file(), transfer)),
             Opened::Filling(follower) => {
                 let progress = follower.progress();
-                (BodySource::Growing { follower: follower.clone(), progress }, follower.file().window())
+                (BodySource::Growing { follower: follower.clone(), progress }, window_of(follower.file(), transfer))
             }
             Opened::Memory(bytes) => (BodySource::Memory(bytes.clone()), None),
             Opened::Relayed(relay) => (BodySource::Relayed(Box::new(relay.stream(start, end))), None),
         };
-        let window = window.filter(|_| transfer == Transfer::Lent);
         Self { source, window, position: start, end, in_a_row: 0, waiting: None }
     }
 
@@ -153,6 +153,14 @@ impl ContentBody {
     }
 }
 
+/// The window of a file, which is not mapped for a connection that copies.
+fn window_of(file: &ContentFile, transfer: Transfer) -> Option<Bytes> {
+    match transfer {
+        Transfer::Copied => None,
+        Transfer::Lent => file.window(),
+    }
+}
+
 impl Body for ContentBody {
     type Data = Bytes;
     type Error = io::Error;
@@ -193,5 +201,22 @@ impl Body for ContentBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.end - self.position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::super::content_file::FileMemory;
+    use super::*;
+
+    #[test]
+    fn a_file_is_not_mapped_to_be_copied() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(b"content", 0).unwrap();
+        let file = ContentFile::new(Arc::new(file), 7, FileMemory::default());
+        assert!(window_of(&file, Transfer::Copied).is_none() && !file.is_mapped());
+        assert!(window_of(&file, Transfer::Lent).is_some() && file.is_mapped());
     }
 }

@@ -44,6 +44,11 @@ impl ContentFile {
         self.window.get_or_init(|| self.open_window()).clone()
     }
 
+    #[cfg(test)]
+    pub(super) fn is_mapped(&self) -> bool {
+        matches!(self.window.get(), Some(Some(_)))
+    }
+
     fn open_window(&self) -> Option<Bytes> {
         let size = usize::try_from(self.size).ok().filter(|size| *size > 0)?;
         match self.memory.windows.open(self.file.clone(), size) {
