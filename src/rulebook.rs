@@ -17,6 +17,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 
 pub use directory::Directory;
+use source::ReadMaterials;
 pub use source::{DocumentSource, DocumentSourceError, Snapshot};
 
 use crate::markup::{Problem, ProblemSeverity};
@@ -121,7 +122,7 @@ impl Rulebook {
     }
 
     /// Identifies the rules in use: other rules have another fingerprint, also in another process. It is taken from the text of
-    /// the documents, so a new comment changes it too.
+    /// the documents and of the files that they or the settings name, so a new comment changes it too.
     pub fn fingerprint(&self) -> String {
         self.fingerprint.load().as_ref().clone()
     }
@@ -267,22 +268,31 @@ struct ParsedRules {
 fn parse(RuleInputs { sources, settings, audit }: &RuleInputs) -> Result<ParsedRules, RulebookError> {
     let snapshots: Vec<Snapshot> = sources.iter().map(|source| source.snapshot()).collect::<Result<_, _>>()?;
     let Snapshot { documents, materials, warnings } = Snapshot::merge(snapshots);
-    let Parsed { rules, problems, files } = RuleSet::parse(&documents, &*materials, settings);
+    let materials = ReadMaterials::new(&*materials);
+    let Parsed { rules, problems, files } = RuleSet::parse(&documents, &materials, settings);
     let found = problems.iter().filter(|problem| problem.severity == ProblemSeverity::Warning);
     for problem in found.chain(&warnings) {
         tracing::warn!("{problem}");
     }
     let rules = rules.ok_or(RulebookError::Documents(problems))?;
-    let fingerprint = fingerprint(&documents, &rules, settings, *audit);
+    let fingerprint = fingerprint(&documents, &materials, &rules, settings, *audit);
     Ok(ParsedRules { rules: if *audit { rules.in_audit_mode() } else { rules }, files, fingerprint })
 }
 
-/// The text of documents, and the keys of the authorities that they name. The files of keys are not part of the text.
-fn fingerprint(documents: &[Document], rules: &RuleSet, settings: &Settings, audit: bool) -> String {
+/// Of the text of documents, of what they and the settings name outside of it, such as keys and ignore files, and of the
+/// authorities of the configuration.
+fn fingerprint(
+    documents: &[Document],
+    materials: &ReadMaterials<'_>,
+    rules: &RuleSet,
+    settings: &Settings,
+    audit: bool,
+) -> String {
     let mut hasher = Hasher::new(Algorithm::Sha256);
     for Document { path, text } in documents {
         hasher.update(format!("{} {path}\n{} {text}\n", path.len(), text.len()).as_bytes());
     }
+    materials.update(&mut hasher);
     for authority in rules.authorities() {
         hasher.update(authority.id().to_string().as_bytes());
     }

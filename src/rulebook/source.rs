@@ -1,6 +1,7 @@
 //! Sources of policy documents, and what they hold at one moment.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::error::Error;
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use crate::markup::Problem;
+use crate::oci::{Algorithm, Digest, Hasher};
 use crate::policy::{CONFIGURATION, Document, Materials};
 use crate::runtime::Tasks;
 
@@ -104,5 +106,63 @@ impl Materials for AllMaterials {
 
     fn secret_namespaces(&self) -> Vec<String> {
         self.of.iter().flat_map(|materials| materials.secret_namespaces()).collect()
+    }
+}
+
+/// Materials, and a digest of each file, folder and secret that was read from them.
+pub(super) struct ReadMaterials<'a> {
+    from: &'a dyn Materials,
+    read: RefCell<BTreeSet<Digest>>,
+}
+
+impl<'a> ReadMaterials<'a> {
+    pub(super) fn new(from: &'a dyn Materials) -> Self {
+        Self { from, read: RefCell::default() }
+    }
+
+    /// Adds what was read to a hash, in whatever order it was read.
+    pub(super) fn update(&self, hasher: &mut Hasher) {
+        self.read.borrow().iter().for_each(|digest| hasher.update(digest.as_bytes()));
+    }
+
+    fn note<'b>(&self, kind: &str, names: [&str; 2], content: impl Iterator<Item = &'b [u8]>) {
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        let mut add = |part: &[u8]| {
+            hasher.update(format!("{} ", part.len()).as_bytes());
+            hasher.update(part);
+        };
+        [kind, names[0], names[1]].iter().for_each(|name| add(name.as_bytes()));
+        content.for_each(add);
+        self.read.borrow_mut().insert(hasher.finish());
+    }
+}
+
+impl Materials for ReadMaterials<'_> {
+    fn file(&self, document: &str, path: &str) -> Result<Vec<u8>, String> {
+        let content = self.from.file(document, path)?;
+        self.note("file", [document, path], std::iter::once(&*content));
+        Ok(content)
+    }
+
+    fn modified(&self, document: &str, path: &str) -> Option<Timestamp> {
+        self.from.modified(document, path)
+    }
+
+    fn folder(&self, document: &str, path: &str) -> Result<Vec<OsString>, String> {
+        let names = self.from.folder(document, path)?;
+        self.note("folder", [document, path], names.iter().map(|name| name.as_encoded_bytes()));
+        Ok(names)
+    }
+
+    fn secret(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
+        let data = self.from.secret(namespace, name)?;
+        self.note("secret", [namespace, name], data.iter().flat_map(|(key, value)| [key.as_bytes(), value.as_slice()]));
+        Some(data)
+    }
+
+    fn secret_namespaces(&self) -> Vec<String> {
+        let namespaces = self.from.secret_namespaces();
+        self.note("namespaces", ["", ""], namespaces.iter().map(String::as_bytes));
+        namespaces
     }
 }

@@ -196,6 +196,27 @@ fn ten_thousand_entries_are_reloaded_quickly() {
     assert!(time < Duration::from_secs(10), "{time:?}");
 }
 
+/// `pullgate reload` tells by it whether rules have changed, and old verdicts say by it what they rely on.
+#[test]
+fn files_that_are_named_outside_of_documents_change_the_fingerprint() {
+    let dir = tempfile::tempdir().unwrap();
+    let ignored = dir.path().join("ignored.txt");
+    fs::write(dir.path().join("all.yaml"), CLUSTER).unwrap();
+    fs::write(&ignored, "CVE-2024-1\n").unwrap();
+    let load = || {
+        let settings = Settings { ignore_files: vec![ignored.display().to_string()], ..Settings::default() };
+        let (readiness, metrics) = (Readiness::new(), Metrics::default());
+        load(sources(&[dir.path()]), settings, false, readiness, Epoch::new(), Clock::system(), &metrics).unwrap()
+    };
+    let rulebook = load();
+    let before = rulebook.fingerprint();
+    assert_eq!(load().fingerprint(), before, "the same in another process");
+    fs::write(&ignored, "CVE-2024-2\n").unwrap();
+    rulebook.reload();
+    assert_ne!(rulebook.fingerprint(), before);
+    assert_eq!(load().fingerprint(), rulebook.fingerprint());
+}
+
 /// A source in memory, as one that watches an API would be.
 struct InMemory {
     text: Arc<Mutex<Result<String, &'static str>>>,
