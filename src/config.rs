@@ -186,10 +186,11 @@ fn find(path: Option<&Path>, environment: &HashMap<String, String>) -> Result<Pa
 /// Reads a file and lays the environment over it.
 fn read(path: &Path, environment: HashMap<String, String>, roots: RootFiles) -> (Option<Config>, Vec<Problem>) {
     let problems = Problems::default();
-    let written = match read_text(path) {
-        Ok(text) => parse(path, &text, &problems).filter(|_| !problems.any_error()),
+    let text = match read_text(path) {
+        Ok(text) => text,
         Err(problem) => return (None, vec![problem]),
     };
+    let written = parse(path, &text, &problems).filter(|_| !problems.any_error());
     let Some(written) = written else { return (None, problems.into_sorted()) };
     let tree = match layers::merge(&written, environment, &problems) {
         Ok(tree) => tree,
@@ -197,7 +198,8 @@ fn read(path: &Path, environment: HashMap<String, String>, roots: RootFiles) -> 
     };
     let reader = Reader::new(path, problems, roots);
     let config = reader.root(&tree).map(sections::read);
-    let (problems, places) = reader.finish();
+    let (problems, mut places) = reader.finish();
+    places.read_from(&text);
     (config.map(|config| Config { places, ..config }), problems.into_sorted())
 }
 

@@ -15,6 +15,7 @@ use crate::api::Reloaded;
 use crate::audit::Audit;
 use crate::config::{Config, read_bounded};
 use crate::markup::{Problem, ProblemSeverity};
+use crate::oci::Digest;
 use crate::preflight::{self, PreflightDepth};
 use crate::rulebook::{Directory, RuleInputs, Rulebook};
 use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks, notify_ready, notify_reloading, set_log_filter};
@@ -139,12 +140,12 @@ impl Reload {
 
     /// Reloads when the file of the configuration has changed, until shutdown.
     pub(super) async fn watch(self) {
-        // What was read at the start may be older than the file: policies, a migration, another process came between.
-        let mut known = None;
+        // The file may have changed since it was read at the start: policies, a migration, another process came between.
+        let mut known = self.0.started.places.text();
         loop {
             tokio::select! {
                 () = self.0.parts.tasks.stopping() => return,
-                now = self.0.changed(known.as_deref()) => {
+                now = self.0.changed(known) => {
                     known = Some(now);
                     tracing::info!(file = %self.0.file().display(), "the configuration file has changed");
                     let _ = self.start().await;
@@ -159,19 +160,20 @@ impl ReloadState {
         self.started.places.file().into()
     }
 
-    /// The content of the file; `None` if it cannot be read, for example while it is being replaced.
-    async fn content(&self) -> Option<Vec<u8>> {
+    /// The digest of the file's content; `None` if it cannot be read, for example while it is being replaced.
+    async fn content(&self) -> Option<Digest> {
         let file = self.file();
-        self.parts.tasks.spawn_blocking(move || read_bounded(&file)).await.ok()?.ok()
+        let read = move || read_bounded(&file).map(|content| Digest::sha256(&content));
+        self.parts.tasks.spawn_blocking(read).await.ok()?.ok()
     }
 
-    /// Waits until the file differs from what is known, and is not being written any more.
-    async fn changed(&self, known: Option<&[u8]>) -> Vec<u8> {
+    /// Waits until the file differs from what is known, and is no longer being written. Returns its new digest.
+    async fn changed(&self, known: Option<Digest>) -> Digest {
         loop {
             tokio::time::sleep(WATCH_INTERVAL).await;
-            let Some(now) = self.content().await.filter(|now| Some(&**now) != known) else { continue };
+            let Some(now) = self.content().await.filter(|now| Some(*now) != known) else { continue };
             tokio::time::sleep(QUIET).await;
-            if self.content().await.as_ref() == Some(&now) {
+            if self.content().await == Some(now) {
                 return now;
             }
         }
@@ -277,4 +279,34 @@ pub(super) fn inform_of_mode(config: &Config, readiness: &Readiness) {
 
 fn lines(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_file_that_was_read_at_the_start_has_not_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("policies")).unwrap();
+        let text = "state_dir = \"state\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+            [policy]\ndir = \"policies\"\n[[upstream]]\nhost = \"registry.test\"\nurl = \"http://127.0.0.1:1\"\n";
+        let path = folder.path().join("pullgate.toml");
+        std::fs::write(&path, text).unwrap();
+        let config = Config::load(Some(&path), std::iter::empty()).unwrap();
+        let known = config.places.text();
+        let bound = crate::app::build(config).await.unwrap();
+        let state = bound.reload.0.clone();
+        // No time passes while the file is read.
+        tokio::time::pause();
+        let hour = Duration::from_secs(3600);
+        assert!(tokio::time::timeout(hour, state.changed(known)).await.is_err());
+        let new = format!("{text}# new\n");
+        std::fs::write(&path, &new).unwrap();
+        let changed = tokio::time::timeout(hour, state.changed(known)).await;
+        assert_eq!(changed, Ok(Digest::sha256(new.as_bytes())));
+        tokio::time::resume();
+        bound.parts.tasks.drain(Duration::ZERO).await;
+        bound.parts.close().await;
+    }
 }

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::markup::{Problem, ProblemSeverity};
+use crate::oci::Digest;
 
 /// The places of all keys and tables that were read, by their path: `listener[0].tls.certificate`.
 #[derive(Clone, Debug, Default)]
 pub struct KeyPlaces {
     /// The configuration file.
     file: Arc<str>,
+    /// The digest of its text; `None` if it was not read.
+    text: Option<Digest>,
     /// Every key that was read; without a place if it is not written.
     keys: BTreeMap<String, Option<KeyPlace>>,
     tables: BTreeMap<String, KeyPlace>,
@@ -45,9 +48,19 @@ impl KeyPlaces {
         self.items.entry(list).or_default().push(position);
     }
 
+    /// Notes the text of the file.
+    pub(super) fn read_from(&mut self, text: &str) {
+        self.text = Some(Digest::sha256(text.as_bytes()));
+    }
+
     /// The configuration file.
     pub fn file(&self) -> &str {
         &self.file
+    }
+
+    /// The digest of the text that was read from the file, which may contain something else by now.
+    pub fn text(&self) -> Option<Digest> {
+        self.text
     }
 
     /// The path of a table of a list, by the index of the value that was made of it. Tables with mistakes may have no value.
