@@ -153,8 +153,10 @@ fn upstream(error: &upstream::Error, absent: ErrorCode) -> WireError {
         Error::NotFound => not_found(absent, message),
         // This gate is the only registry here, so its answer is final.
         Error::Offline { .. } => not_found(absent, format!("pullgate: {error}")),
-        Error::Unauthorized(_) => WireError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, message),
-        Error::Forbidden(_) | Error::Refused(_) => WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message),
+        // Not 401: the credentials that are wrong are the gate's. A client would ask its user for others, or forget its own.
+        Error::Unauthorized(_) | Error::Forbidden(_) | Error::Refused(_) => {
+            WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
+        }
         Error::RateLimited { retry_after } => {
             WireError::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message)
                 .retry_after(retry_after.unwrap_or(UNAVAILABLE_RETRY))
