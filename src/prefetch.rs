@@ -91,12 +91,8 @@ impl Prefetcher {
         let fetch = async {
             let root = self.manifest(name, image.reference(), scope).await?;
             let mut fetched = Fetched { manifests: 1, ..Fetched::default() };
-            let children = match &root.content {
-                Content::Index(children) => chosen(children, platforms, self.gate.platforms())?,
-                Content::Image { .. } => Vec::new(),
-            };
             let mut blobs = blobs_of(&root);
-            for child in children {
+            for child in self.children(image, &root, platforms, scope).await? {
                 let child = self.manifest(name, Reference::Digest(child), scope).await?;
                 fetched.manifests += 1;
                 blobs.extend(blobs_of(&child));
@@ -116,6 +112,27 @@ impl Prefetcher {
             Ok(fetched)
         };
         fetch.await.map_err(|error: FetchError| about(&image.to_string(), &error.to_string()))
+    }
+
+    /// The images of an index to fetch: for the requested platforms, or else those by which the gate judges the index.
+    async fn children(
+        &self,
+        image: &ImageReference,
+        root: &Manifest,
+        platforms: &[Platform],
+        scope: &Scope,
+    ) -> Result<Vec<Digest>, FetchError> {
+        let Content::Index(children) = &root.content else { return Ok(Vec::new()) };
+        let found = match platforms {
+            [] => self.gate.deciding_images(image, scope, root).await?,
+            wanted => of_platforms(children, wanted),
+        };
+        if found.is_empty() && !children.is_empty() {
+            let here = [Platform::here()];
+            let wanted = [platforms, self.gate.platforms(), &here].into_iter().find(|wanted| !wanted.is_empty());
+            return Err(no_platform(children, wanted.unwrap_or_default()));
+        }
+        Ok(found)
     }
 
     /// Fetches the configured images at each interval, until shutdown.
@@ -198,20 +215,16 @@ fn blobs_of(manifest: &Manifest) -> Vec<(Digest, u64)> {
     }
 }
 
-/// The children of an index to fetch: for the requested platforms, or else the configured ones, or else this machine's.
-fn chosen(children: &[Descriptor], wanted: &[Platform], configured: &[Platform]) -> Result<Vec<Digest>, FetchError> {
-    let here = [Platform::here()];
-    let wanted = [wanted, configured, &here].into_iter().find(|platforms| !platforms.is_empty()).unwrap_or_default();
-    let is_wanted = |child: &&Descriptor| {
-        child.platform.as_ref().is_some_and(|platform| wanted.iter().any(|wanted| wanted.includes(platform)))
-    };
-    let chosen: Vec<Digest> = children.iter().filter(is_wanted).map(|child| child.digest).collect();
-    if chosen.is_empty() && !children.is_empty() {
-        let has = children.iter().filter_map(|child| child.platform.as_ref()).map(ToString::to_string);
-        let text = |platforms: &[Platform]| platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        return Err(FetchError::Platform { wanted: text(wanted), has: has.collect::<Vec<_>>().join(", ") });
-    }
-    Ok(chosen)
+fn of_platforms(children: &[Descriptor], wanted: &[Platform]) -> Vec<Digest> {
+    let is_wanted = |platform: &Platform| wanted.iter().any(|wanted| wanted.includes(platform));
+    let is_chosen = |child: &&Descriptor| child.platform.as_ref().is_some_and(is_wanted);
+    children.iter().filter(is_chosen).map(|child| child.digest).collect()
+}
+
+fn no_platform(children: &[Descriptor], wanted: &[Platform]) -> FetchError {
+    let text = |platforms: Vec<String>| platforms.join(", ");
+    let has = children.iter().filter_map(|child| child.platform.as_ref()).map(ToString::to_string);
+    FetchError::Platform { wanted: text(wanted.iter().map(ToString::to_string).collect()), has: text(has.collect()) }
 }
 
 /// An error that names the image once. Denials of the gate name it themselves, after the gate's own name.

@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{Gate, GateError, Target};
-use crate::oci::{Content, Descriptor, Digest, Manifest, Platform, media_type};
+use crate::oci::{Content, Descriptor, Digest, ImageReference, Manifest, Platform, media_type};
 use crate::resolve::{ResolveError, Resolver};
+use crate::scope::Scope;
 
 /// The maximum number of children of an index that one request examines.
 const MAX_CHILDREN: usize = 32;
@@ -107,6 +108,21 @@ impl Gate {
     /// The platforms that the configuration names.
     pub fn platforms(&self) -> &[Platform] {
         self.judge.evidence.platforms.configured()
+    }
+
+    /// The images of an index that decide about it. They are also those to fetch in advance.
+    ///
+    /// # Errors
+    /// If a required manifest or configuration cannot be read now.
+    pub async fn deciding_images(
+        &self,
+        image: &ImageReference,
+        scope: &Scope,
+        index: &Manifest,
+    ) -> Result<Vec<Digest>, GateError> {
+        let target = self.target_of(image, scope)?;
+        let images = self.judge.evidence.platforms.relevant_children(&target, index).await?;
+        Ok(images.into_iter().map(|image| image.digest).collect())
     }
 
     /// The image of an index for a client that does not accept indexes.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{FetchError, Prefetcher, chosen};
+use super::{FetchError, Prefetcher};
 use crate::gate::{BundledImage, BundledManifest, MAX_BUNDLED_IMAGE, MAX_BUNDLED_MANIFESTS};
-use crate::oci::{Content, Digest, ImageReference, Manifest, Platform, Reference};
+use crate::oci::{Digest, ImageReference, Manifest, Platform, Reference};
 use crate::scope::Scope;
 
 /// The most manifests that are attached to one manifest and are carried.
@@ -42,10 +42,8 @@ impl Prefetcher {
         let name = self.gate.target_of(image, scope)?.name;
         let root = self.manifest(&name, image.reference(), scope).await?;
         let mut own = vec![root.clone()];
-        if let Content::Index(children) = &root.content {
-            for child in chosen(children, platforms, self.gate.platforms())? {
-                own.push(self.manifest(&name, Reference::Digest(child), scope).await?);
-            }
+        for child in self.children(image, &root, platforms, scope).await? {
+            own.push(self.manifest(&name, Reference::Digest(child), scope).await?);
         }
         let tag = match image.reference() {
             Reference::Tag(tag) => Some(tag),

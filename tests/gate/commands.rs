@@ -53,6 +53,17 @@ async fn prefetched_images_are_available_without_the_upstream() {
     assert!(text(&missing).contains("the index has no windows/amd64, only linux/amd64"), "{}", text(&missing));
 }
 
+/// The gate judges such an index by the image for this machine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_images_that_decide_about_an_index_are_prefetched() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/many", Some("1"), &multi("decisive"));
+    let gate = TestGate::new(&registry, ALLOW_ALL).with("[gate]\nplatforms = [\"windows/amd64\"]").start().await;
+    let done = pullgate(&gate, &["prefetch", &format!("{HOST}/library/many:1")]).await;
+    assert!(done.status.success(), "{}", text(&done));
+    assert_eq!(registry.count(|r| r.is("GET", "/library/many/manifests/")), 2, "the index and one image");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn denied_images_are_not_prefetched_and_configured_ones_are() {
     let registry = TestRegistry::start().await;
