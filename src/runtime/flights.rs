@@ -177,11 +177,11 @@ mod tests {
     /// Such a runtime drops new tasks at once, in the thread that spawns them.
     #[test]
     fn work_for_a_runtime_that_was_shut_down_yields_no_result() {
-        let home = tokio::runtime::Runtime::new().unwrap();
-        let tasks = home.block_on(async { Tasks::new() });
-        let flights = Flights::new(tasks);
-        home.shutdown_background();
-        let other = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let home = runtime();
+        let flights = Flights::new(home.block_on(async { Tasks::new() }));
+        drop(home);
+        let other = runtime();
         for _ in 0..2 {
             assert_eq!(other.block_on(flights.join("key", || async {})), None);
         }
