@@ -36,7 +36,7 @@ pub struct Databases {
 /// A source of advisories.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SourceStatus {
-    /// `trivy-db`, `osv-pypi`, `trivy-java-db`, `kev`, `epss`.
+    /// `trivy-db`, `osv-pypi`, `trivy-java-db`, `kev`, `epss`; where it would be from, if it was never fetched.
     pub source: String,
     /// Whether its database is in use.
     pub state: SourceState,
@@ -126,7 +126,7 @@ impl Databases {
     }
 
     /// Adds the configured sources of advisories that were never fetched, as sources that cannot be used: what they would
-    /// list is not known. Each is a kind with an image reference or URL. An import of the same data counts as fetched.
+    /// list is not known. Each is a kind with an image reference, or a URL as it is shown. An import of the same data counts as fetched.
     pub fn expect(&mut self, sources: &[(DatabaseKind, String)]) {
         for (kind, from) in sources {
             if is_fetched(&self.status, *kind, from) {

@@ -18,7 +18,7 @@ use ipnet::IpNet;
 use super::reader::Table;
 use super::{Config, KeyPlaces, LogConfig};
 use crate::advisories::DatabaseLimits;
-use crate::runtime::{LogFormat, check_log_filter};
+use crate::runtime::{LogFormat, check_log_filter, shown_url};
 use crate::scope::Scope;
 use crate::{audit, cache, gate, prefetch, server, va};
 use addresses::UsedAddresses;
@@ -280,13 +280,20 @@ fn database_sources(mut table: Table<'_>) -> va::DatabaseSources {
     for url in &osv {
         if !url.starts_with("https://") && !url.starts_with("http://") {
             let hint = "such as https://osv-vulnerabilities.storage.googleapis.com/PyPI/all.zip";
-            table.problem("osv", format!("{url:?} is not the URL of a zip archive"), Some(hint));
+            table.problem("osv", format!("{:?} is not the URL of a zip archive", shown_url(url)), Some(hint));
         }
+    }
+    let mut shown: Vec<String> = osv.iter().map(|url| shown_url(url)).collect();
+    shown.sort();
+    // A database is known by this text: of two with the same, one would count as fetched once the other is.
+    if let Some(same) = shown.windows(2).find(|pair| pair[0] == pair[1]) {
+        let hint = "they may not differ in what is a secret alone: the user, the query, the fragment";
+        table.problem("osv", format!("two of the URLs are shown as {:?}", same[0]), Some(hint));
     }
     let mut feed = |key: &'static str, hint: &'static str| {
         let url = table.text(key)?;
         if !url.starts_with("https://") && !url.starts_with("http://") {
-            table.problem(key, format!("{url:?} is not a URL"), Some(hint));
+            table.problem(key, format!("{:?} is not a URL", shown_url(&url)), Some(hint));
         }
         Some(url)
     };

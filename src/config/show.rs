@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Config;
 use crate::markup::{Node, Value};
-use crate::runtime::{LogFormat, format_duration, format_size};
+use crate::runtime::{LogFormat, format_duration, format_size, shown_origin, shown_url};
 use crate::upstream::{Auth, Secret};
 use crate::va::{AdapterAuth, ScannerConfig, ScannerKind};
 use crate::{server, upstream, va};
@@ -59,9 +59,9 @@ impl Text {
         if self.with_secrets { secret.to_owned() } else { shown(secret) }
     }
 
-    /// A URL, which may contain a password.
+    /// A URL, which may contain secrets.
     fn url(&mut self, key: &str, url: &str) {
-        let shown = self.unless_secret(url, without_password);
+        let shown = self.unless_secret(url, shown_url);
         self.line(key, quoted(&shown));
     }
 
@@ -187,10 +187,7 @@ fn parts(out: &mut Text, config: &Config) {
 fn events(out: &mut Text, config: &Config) {
     let events = &config.events;
     out.section("[events]");
-    // The path and the query of a URL may contain a secret.
-    let origin =
-        |url: &str| url::Url::parse(url).map_or_else(|_| String::new(), |url| url.origin().ascii_serialization());
-    let urls: Vec<String> = events.urls.iter().map(|url| out.unless_secret(url, origin)).collect();
+    let urls: Vec<String> = events.urls.iter().map(|url| out.unless_secret(url, shown_origin)).collect();
     out.line("urls", list(&urls));
     out.line("types", list(&events.types));
     out.line("source", quoted(&events.source));
@@ -238,8 +235,8 @@ fn evidence(out: &mut Text, config: &Config) {
     if let Some(ibm) = &config.va.ibm {
         out.section("[va.ibm]");
         out.line("hosts", list(&ibm.hosts));
-        ibm.url.iter().for_each(|url| out.line("url", quoted(url)));
-        out.line("iam_url", quoted(&ibm.iam_url));
+        ibm.url.iter().for_each(|url| out.url("url", url));
+        out.url("iam_url", &ibm.iam_url);
         ibm.account.iter().for_each(|account| out.line("account", quoted(account)));
         ibm.proxy.iter().for_each(|proxy| out.url("proxy", proxy));
         ibm.ca.iter().for_each(|ca| out.path("ca", ca));
@@ -252,7 +249,7 @@ fn evidence(out: &mut Text, config: &Config) {
 fn upstream(out: &mut Text, upstream: &upstream::Config) {
     out.section("[[upstream]]");
     out.line("host", quoted(upstream.host.as_str()));
-    out.line("url", quoted(&upstream.url));
+    out.url("url", &upstream.url);
     out.line("aliases", list(&upstream.aliases));
     upstream.path.iter().for_each(|path| out.line("path", quoted(path)));
     out.line("tag_ttl", quoted(&format_duration(upstream.tag_ttl)));
@@ -262,7 +259,7 @@ fn upstream(out: &mut Text, upstream: &upstream::Config) {
     out.line("insecure", upstream.insecure);
     upstream.proxy.iter().for_each(|proxy| out.url("proxy", proxy));
     out.line("realms", list(&upstream.realms));
-    upstream.notary.iter().for_each(|url| out.line("notary", quoted(url)));
+    upstream.notary.iter().for_each(|url| out.url("notary", url));
     upstream_limits(out, upstream);
     match &upstream.serve_to {
         Some(scopes) => out.line("serve_to", list(scopes)),
@@ -312,7 +309,7 @@ fn scanner(out: &mut Text, scanner: &ScannerConfig) {
             let registries = adapter.registries.iter().map(|(host, registry)| {
                 let prefix = registry.prefix.iter().map(|prefix| format!(", prefix = {}", quoted(prefix)));
                 let auth = adapter_auth(&registry.auth).into_iter().map(|text| format!(", auth = {text}"));
-                let url = quoted(&out.unless_secret(&registry.url, without_password));
+                let url = quoted(&out.unless_secret(&registry.url, shown_url));
                 let more = prefix.chain(auth).collect::<String>();
                 format!("{{ host = {}, url = {url}{more} }}", quoted(host.as_str()))
             });
@@ -360,14 +357,6 @@ fn auth(auth: &Auth) -> Option<String> {
     }
 }
 
-/// A proxy's URL may hold credentials.
-fn without_password(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
-        _ => url.to_owned(),
-    }
-}
-
 fn database_sources(out: &mut Text, sources: &va::DatabaseSources) {
     let va::DatabaseSources { trivy, java, osv, kev, epss, update, limits, proxy, ca } = sources;
     out.section("[va.database]");
@@ -376,11 +365,10 @@ fn database_sources(out: &mut Text, sources: &va::DatabaseSources) {
             out.line(key, quoted(&image.to_string()));
         }
     }
-    out.line("osv", list(osv));
+    let osv: Vec<String> = osv.iter().map(|url| out.unless_secret(url, shown_url)).collect();
+    out.line("osv", list(&osv));
     for (key, url) in [("kev", kev), ("epss", epss)] {
-        if let Some(url) = url {
-            out.line(key, quoted(url));
-        }
+        url.iter().for_each(|url| out.url(key, url));
     }
     if let Some(update) = update {
         out.line("update", quoted(&format_duration(*update)));

@@ -68,8 +68,9 @@ fn changed_secrets_in_urls_are_changes_and_are_not_shown() {
         let text = format!(
             "[events]\nurls = [\"https://hooks.test/{secret}\"]\nproxy = \"http://u:{secret}@p:1\"\n\
              [trust.revocation]\nonline = true\nproxy = \"http://u:{secret}@p:1\"\n\
-             [va.database]\nkev = \"https://kev.test/kev.json\"\nproxy = \"http://u:{secret}@p:1\"\n\
+             [va.database]\nkev = \"https://kev.test/kev.json?k={secret}\"\nosv = [\"https://osv.test/all.zip?k={secret}\"]\nproxy = \"http://u:{secret}@p:1\"\n\
              [[va.scanner]]\nkind = \"trivy\"\ncommand = \"/bin/true\"\nenvironment = [\"TOKEN={secret}\"]\n\
+             [va.ibm]\napi_key_file = \"/key\"\nurl = \"https://ibm.test?k={secret}\"\n\
              [[upstream]]\nhost = \"x.test\"\nproxy = \"http://u:{secret}@p:1\"\n{}",
             absolute()
         );
@@ -80,9 +81,23 @@ fn changed_secrets_in_urls_are_changes_and_are_not_shown() {
     assert_eq!(old.show(), new.show());
     assert!(!old.equals(&new) && old.equals(&with("hush-1")));
     assert_eq!(old.live_changes(&new), ["upstream x.test"]);
-    let fixed =
-        ["events.proxy", "events.urls", "trust.revocation.proxy", "va.database.proxy", "va.scanner.environment"];
-    assert_eq!(old.fixed_changes(&new), fixed);
+    let fixed = "events.proxy events.urls trust.revocation.proxy va.database.kev va.database.osv va.database.proxy va.ibm.url \
+        va.scanner.environment";
+    assert_eq!(old.fixed_changes(&new).join(" "), fixed);
+}
+
+/// Messages show neither the user nor the query of a URL.
+#[test]
+fn mistakes_do_not_repeat_secrets_in_urls() {
+    let text = format!(
+        "[va.database]\nosv = [\"ftp://u:hush@osv.test/all.zip?k=hush\"]\nkev = \"u:hush@kev.test?k=hush\"\n\
+         [[upstream]]\nhost = \"x.test\"\nurl = \"u:hush@x.test?k=hush\"\n{MINIMAL}"
+    );
+    let said = mistakes(&text).join("\n");
+    assert!(said.contains("ftp://osv.test/all.zip") && said.contains("kev.test") && !said.contains("hush"), "{said}");
+    let twice = "osv = [\"https://osv.test/all.zip?k=hush-1\", \"https://osv.test/all.zip?k=hush-2\"]";
+    let said = mistakes(&format!("[va.database]\n{twice}\n{MINIMAL}")).join("\n");
+    assert!(said.contains("two of the URLs are shown as") && !said.contains("hush"), "{said}");
 }
 
 /// The file of the project documents every key that is read, and what it sets is the default.

@@ -9,6 +9,8 @@ use http::header::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
+use crate::runtime::shown_url;
+
 /// The configuration of traces.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
@@ -43,7 +45,7 @@ pub(super) struct TraceCollector {
 impl TraceCollector {
     /// The URL without what may be secret, for messages.
     pub(super) fn place(&self) -> impl fmt::Display {
-        format!("{}{}", self.url.origin().ascii_serialization(), self.url.path())
+        shown_url(self.url.as_str())
     }
 }
 

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::http_client::{HttpClient, HttpSettings, Network, Reach};
 use crate::markup::{Problem, ProblemSeverity};
 use crate::oci::{ImageReference, Repository};
-use crate::runtime::{Metrics, Readiness, Tasks};
+use crate::runtime::{Metrics, Readiness, Tasks, shown_url};
 use crate::upstream::{self, Auth, ServiceAddress, Upstreams};
 use crate::va::ScannerKind;
 
@@ -113,12 +113,12 @@ fn upstreams(config: &upstream::Config) -> Result<Upstreams, String> {
 
 /// Asks a registry by `GET /v2/`, with the credentials that it asks for.
 async fn registry(config: &upstream::Config) -> ServiceOutcome {
-    let upstreams = upstreams(config)?;
+    let (upstreams, url) = (upstreams(config)?, shown_url(&config.url));
     let upstream = upstreams.by_host(&config.host).ok_or("it has no name")?;
     let asked = match upstream.ping().await {
         Ok(asked) => asked,
         Err(upstream::Error::NotFound) => {
-            return Err(format!("{} answers 404 to /v2/: it is not the URL of a registry", config.url));
+            return Err(format!("{url} answers 404 to /v2/: it is not the URL of a registry"));
         }
         Err(error) => return Err(error.to_string()),
     };
@@ -134,14 +134,14 @@ async fn registry(config: &upstream::Config) -> ServiceOutcome {
         (true, true) => "TLS, certificate not verified",
         (true, false) => "TLS, certificate verified",
     };
-    Ok(format!("{} answers at {} ({tls}) and {how}", config.host, config.url))
+    Ok(format!("{} answers at {url} ({tls}) and {how}", config.host))
 }
 
 /// Any answer of a notary server will do: it need not know the repository.
 async fn notary(config: &upstream::Config) -> ServiceOutcome {
     let server = config.notary.as_deref().unwrap_or_default();
     let url = Url::parse(&format!("{}/v2/", server.trim_end_matches('/'))).map_err(|error| error.to_string())?;
-    let upstreams = upstreams(config)?;
+    let (upstreams, server) = (upstreams(config)?, shown_url(server));
     let upstream = upstreams.by_host(&config.host).ok_or("it has no name")?;
     let repository: Repository = ANY_REPOSITORY.parse().map_err(|_| "no repository")?;
     let address = ServiceAddress::Beside { url: &url, resource: ANY_REPOSITORY };
@@ -177,6 +177,7 @@ async fn head(url: &str, proxy: Option<String>, ca: Option<std::path::PathBuf>) 
     let client = HttpClient::new(&settings, &Network::default()).map_err(|error| error.to_string())?;
     let request = Request::builder().method(Method::HEAD).uri(url).body(Full::default());
     let request = request.map_err(|error| error.to_string())?;
+    let url = shown_url(url);
     let answer = client.send(Reach::Configured, request).await.map_err(|error| format!("{url}: {error}"))?;
     let status = answer.status();
     if status.is_client_error() || status.is_server_error() {

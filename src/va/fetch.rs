@@ -25,7 +25,7 @@ use crate::http_client::{
     redirect_target,
 };
 use crate::oci::{Digest, ImageReference};
-use crate::runtime::{Clock, Tasks};
+use crate::runtime::{Clock, Tasks, shown_url};
 use crate::upstream::{BlobStream, Upstream, Upstreams};
 
 /// For the head of an answer, the connection included.
@@ -66,13 +66,13 @@ pub struct DatabaseSources {
 impl DatabaseSources {
     /// The names of all sources, in the order in which they are fetched.
     pub fn names(&self) -> Vec<String> {
-        self.images().map(|(.., image)| image.to_string()).chain(self.urls().map(|(_, url)| url.to_owned())).collect()
+        self.images().map(|(.., image)| image.to_string()).chain(self.urls().map(|(_, url)| shown_url(url))).collect()
     }
 
-    /// The sources of advisories, whose databases must be there before anything is clean.
+    /// The sources of advisories, whose databases must be there before anything is clean. URLs are as they are shown.
     pub(super) fn advisories(&self) -> Vec<(DatabaseKind, String)> {
         let trivy = self.trivy.iter().map(|trivy| (DatabaseKind::TrivyDb, trivy.to_string()));
-        trivy.chain(self.osv.iter().map(|url| (DatabaseKind::Osv, url.clone()))).collect()
+        trivy.chain(self.osv.iter().map(|url| (DatabaseKind::Osv, shown_url(url)))).collect()
     }
 
     /// The sources in registries, whose hosts are upstreams, each with its kind and its key in `[va.database]`.
@@ -92,7 +92,7 @@ impl DatabaseSources {
 /// What one source delivered.
 #[derive(Debug)]
 pub struct FetchedDatabase {
-    /// The image reference or URL.
+    /// The image reference or URL, as it is shown.
     pub source: String,
     /// The generation that is in use now, or why it was not fetched.
     pub outcome: Result<InstalledGeneration, DatabaseError>,
@@ -120,8 +120,9 @@ pub fn fetch_databases(
         fetched.push(FetchedDatabase { source, outcome });
     }
     for (kind, url) in sources.urls() {
-        let outcome = fetch_file(store, &transport, (kind, url), options, &mut |done| progress(url, done));
-        fetched.push(FetchedDatabase { source: url.to_owned(), outcome });
+        let source = shown_url(url);
+        let outcome = fetch_file(store, &transport, (kind, url), options, &mut |done| progress(&source, done));
+        fetched.push(FetchedDatabase { source, outcome });
     }
     Ok(fetched)
 }
@@ -223,7 +224,9 @@ impl Transport {
         url: &str,
         etag: Option<&str>,
     ) -> Result<Option<http::Response<hyper::body::Incoming>>, DatabaseError> {
-        let mut address = Url::parse(url).map_err(|error| failed(url, &error))?;
+        let parsed = Url::parse(url);
+        let url = &*shown_url(url);
+        let mut address = parsed.map_err(|error| failed(url, &error))?;
         check_url(&address, true).map_err(|why| failed(url, &why))?;
         let mut reach = Reach::Configured;
         for _ in 0..=MAX_REDIRECTS {

@@ -21,7 +21,7 @@ use super::InvalidConfig;
 use crate::http_client::{HttpClient, HttpError, HttpSettings, Network, Reach, is_confidential};
 use crate::oci::{Digest, Host, ImageName};
 use crate::policy::{Observed, VaEvidence};
-use crate::runtime::{Clock, Metrics};
+use crate::runtime::{Clock, Metrics, shown_url};
 
 mod answer;
 mod source;
@@ -284,11 +284,17 @@ fn lifetime(duration: Duration) -> SignedDuration {
 }
 
 fn address(text: &str) -> Result<Uri, InvalidConfig> {
-    let uri: Uri = text.parse().map_err(|e| InvalidConfig::new(format!("{text}: {e}")))?;
+    let shown = shown_url(text);
+    let uri: Uri = text.parse().map_err(|e| InvalidConfig::new(format!("{shown}: {e}")))?;
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(InvalidConfig::new(format!(
+            "{shown}: a user and a password in the URL have no use here; remove them"
+        )));
+    }
     if is_confidential(&uri) {
         Ok(uri)
     } else {
-        Err(InvalidConfig::new(format!("{text}: credentials travel over https only, or within this machine")))
+        Err(InvalidConfig::new(format!("{shown}: credentials travel over https only, or within this machine")))
     }
 }
 

@@ -52,6 +52,7 @@ mod routes;
 mod rules;
 mod scanner;
 mod scanners;
+mod shown;
 mod shutdown;
 mod startup;
 mod state;

@@ -74,7 +74,7 @@ pub struct GenerationManifest {
     pub built: Timestamp,
     /// When it was fetched or imported.
     pub fetched: Timestamp,
-    /// Where it is from: `ghcr.io/aquasecurity/trivy-db:2@sha256:…`, or a path.
+    /// Where it is from: `ghcr.io/aquasecurity/trivy-db:2@sha256:…`, a URL as it is shown, or a path.
     pub from: String,
     /// The entity tag that the web server stated.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -11,6 +11,7 @@ use super::super::{AdvisoryStore, DatabaseError, InstalledGeneration};
 use super::trivy::source_of;
 use super::{ImportOptions, Job};
 use crate::oci::{Digest, MAX_MANIFEST};
+use crate::runtime::shown_url;
 
 /// How databases are fetched. It is called on a thread that may block.
 ///
@@ -119,7 +120,7 @@ fn in_use(
 /// The generation in use that is from this address, whichever source it is of.
 fn in_use_from(store: &AdvisoryStore, url: &str) -> Result<Option<GenerationManifest>, DatabaseError> {
     for source in store.sources()? {
-        if let Some(manifest) = in_use(store, &source, |manifest| manifest.from == url)? {
+        if let Some(manifest) = in_use(store, &source, |manifest| manifest.from == shown_url(url))? {
             return Ok(Some(manifest));
         }
     }
@@ -152,7 +153,7 @@ pub fn fetch_file(
     progress: &mut OnProgress<'_>,
 ) -> Result<InstalledGeneration, DatabaseError> {
     let mut meter = Meter::new(options.limits, progress);
-    let job = Job { store, options, from: url.to_owned() };
+    let job = Job { store, options, from: shown_url(url) };
     let known = if options.force { None } else { in_use_from(store, url)?.filter(|known| known.etag.is_some()) };
     let file = match (transport.get(url, known.as_ref().and_then(|known| known.etag.as_deref()))?, known) {
         (WebAnswer::File(file), _) => file,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::count;
 use crate::config::reader::Table;
 use crate::oci::{Host, Repository};
+use crate::runtime::shown_url;
 use crate::scope::Scope;
 use crate::upstream::{self, Auth, Secret};
 
@@ -37,7 +38,7 @@ fn upstream(mut table: Table<'_>, seen: &mut BTreeSet<String>) -> Option<upstrea
     let url = table.text("url").or_else(|| host.as_ref().map(|host| format!("https://{host}"))).unwrap_or_default();
     let mut config = upstream::Config::new(host.clone()?, url);
     if !config.url.starts_with("https://") && !config.url.starts_with("http://") {
-        table.problem("url", format!("{:?} is not an http or https URL", config.url), None);
+        table.problem("url", format!("{:?} is not an http or https URL", shown_url(&config.url)), None);
     }
     config.aliases = table.values("aliases").unwrap_or_default();
     config.path = table.text("path");

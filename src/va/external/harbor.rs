@@ -22,6 +22,7 @@ use crate::http_client::{
 };
 use crate::oci::ImageName;
 use crate::policy::Report;
+use crate::runtime::shown_url;
 use crate::va::reports::{ReportTarget, harbor_report};
 use crate::va::{InvalidConfig, VaSubject};
 use metadata::AdapterMetadata;
@@ -81,7 +82,7 @@ impl HarborAdapter {
     /// # Errors
     /// If the URL is malformed or credentials would be sent unencrypted, or the proxy or the CA file cannot be used.
     pub(in crate::va) fn new(config: AdapterConfig, timeout: Duration) -> Result<Self, InvalidConfig> {
-        let wrong = |why: String| InvalidConfig::new(format!("scanner {}: {why}", config.url));
+        let wrong = |why: String| InvalidConfig::new(format!("scanner {}: {why}", shown_url(&config.url)));
         let uri: Uri = config.url.parse().map_err(|error| wrong(format!("{error}")))?;
         let is_https = uri.scheme_str() == Some("https");
         // Requests also carry the credentials for the registry.

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::config::{ScannerConfig, ScannerKind};
 use super::program::ScannerProgram;
 use super::{LAUNCHER, scratch_of};
-use crate::runtime::Tasks;
+use crate::runtime::{Tasks, shown_url};
 
 /// Checks that a scanner can be used: that a program exists, can be executed, and states its version and that of its
 /// database. Services are not contacted. Returns what is known about it, one line for each fact.
@@ -19,7 +19,7 @@ pub async fn check_scanner(
 ) -> Result<Vec<String>, String> {
     match &config.kind {
         ScannerKind::Embedded => Ok(vec!["the scanner of the gate".into()]),
-        ScannerKind::Adapter(adapter) => Ok(vec![format!("{} (not contacted)", adapter.url)]),
+        ScannerKind::Adapter(adapter) => Ok(vec![format!("{} (not contacted)", shown_url(&adapter.url))]),
         ScannerKind::Program(program) => {
             let scratch = scratch_of(state);
             let launcher = LAUNCHER.into();
