@@ -7,7 +7,7 @@ use super::Config;
 use crate::markup::{Node, Value};
 use crate::runtime::{LogFormat, format_duration, format_size, shown_origin, shown_url};
 use crate::upstream::{Auth, Secret};
-use crate::va::{AdapterAuth, ScannerConfig, ScannerKind};
+use crate::va::{AdapterAuth, ScannerConfig, ScannerKind, ibm};
 use crate::{server, upstream, va};
 
 /// Everything but secrets: of those in files and variables only the place is known here, and those in URLs are left out.
@@ -242,7 +242,7 @@ fn evidence(out: &mut Text, config: &Config) {
         ibm.ca.iter().for_each(|ca| out.path("ca", ca));
         out.line("ttl", quoted(&format_duration(ibm.report_ttl)));
         out.line("unscanned_ttl", quoted(&format_duration(ibm.unscanned_ttl)));
-        out.line("# api_key", quoted(&format!("{:?}", ibm.api_key)));
+        api_key(out, &ibm.api_key);
     }
 }
 
@@ -354,6 +354,15 @@ fn auth(auth: &Auth) -> Option<String> {
         }
         Auth::Helper { program } => Some(format!("{{ type = \"helper\", program = {program:?} }}")),
         Auth::Iam { api_key } => Some(format!("{{ type = \"iam\", {} }}", secret("api_key", api_key))),
+    }
+}
+
+/// Of a variable, the name is not known any more, and its value is compared only.
+fn api_key(out: &mut Text, key: &ibm::ApiKey) {
+    match key {
+        ibm::ApiKey::File(path) => out.path("api_key_file", path),
+        ibm::ApiKey::Value(value) if out.with_secrets => out.line("api_key_env", quoted(value)),
+        ibm::ApiKey::Value(_) => out.line("# api_key_env", quoted("set")),
     }
 }
 

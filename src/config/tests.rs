@@ -100,6 +100,20 @@ fn mistakes_do_not_repeat_secrets_in_urls() {
     assert!(said.contains("two of the URLs are shown as") && !said.contains("hush"), "{said}");
 }
 
+/// The key of IBM Cloud is read at the start: another one needs a restart.
+#[test]
+fn another_api_key_of_ibm_is_a_change() {
+    let with = |key: &str| load(&format!("[va.ibm]\n{key}\n{}", absolute())).unwrap();
+    let (path, manifest) = (with("api_key_env = \"PATH\""), with("api_key_env = \"CARGO_MANIFEST_DIR\""));
+    let value = std::env::var("PATH").unwrap();
+    assert!(!path.show().contains(&value) && path.show() == manifest.show(), "{}", path.show());
+    assert_eq!(path.fixed_changes(&manifest), ["va.ibm.api_key_env"]);
+    assert!(!path.equals(&manifest) && path.equals(&with("api_key_env = \"PATH\"")));
+    let (one, other) = (with("api_key_file = \"/one\""), with("api_key_file = \"/other\""));
+    assert_eq!(one.fixed_changes(&other), ["va.ibm.api_key_file"]);
+    assert!(one.show().contains("api_key_file = \"/one\""), "{}", one.show());
+}
+
 /// The file of the project documents every key that is read, and what it sets is the default.
 #[test]
 fn the_documented_configuration_is_true() {
