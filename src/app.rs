@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, stream};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 
 use crate::api::{self, CheckAnswer, CheckRequest, ImageScan};
 use crate::audit::AuditError;
@@ -35,7 +35,7 @@ pub use reload::Reload;
 pub(crate) use service::{GateService, ServiceEnd, ServiceStart};
 pub use shutdown::Ended;
 use shutdown::SharedShutdown;
-pub(crate) use shutdown::{next as stopped, signals};
+pub(crate) use shutdown::{hangups, next as stopped, signals};
 use summary::StartSummary;
 
 /// A gate whose listeners are bound, with their actual addresses.
@@ -130,20 +130,20 @@ impl BoundGate {
     /// Serves until `stops` yields an item. Then says that it is not ready, answers requests for `shutdown_delay`, refuses
     /// new ones, lets transfers finish within `shutdown_grace`, and closes. A second item cuts the transfers.
     pub async fn run_until(self, mut stops: impl Stream<Item = ()> + Unpin) -> Ended {
-        let running = self.start().await;
+        let running = self.start(hangups()).await;
         shutdown::next(&mut stops).await;
         running.shutdown.get().stop(running, &mut stops).await
     }
 
     /// Starts to serve.
-    async fn start(self) -> RunningGate {
+    async fn start(self, hangups: io::Result<Signal>) -> RunningGate {
         let Self { registry, admin, service, api, parts, front, reload, prefetch, shutdown, summary } = self;
         summary.log();
         let tasks = parts.tasks.clone();
         parts.rulebook.watch(&tasks);
         parts.gate.watch(&tasks);
         parts.courier.start(&tasks).await;
-        match signal(SignalKind::hangup()) {
+        match hangups {
             Ok(hangups) => drop(tasks.spawn(reload.clone().on_hangup(hangups))),
             Err(error) => tracing::warn!(%error, "cannot reload on SIGHUP"),
         }

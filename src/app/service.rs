@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::Stream;
+use tokio::signal::unix::Signal;
 use tokio::task::JoinHandle;
 
 use super::succession::{Predecessor, Succession, Successor};
@@ -100,10 +101,10 @@ impl GateService {
         self.gate.admin_address()
     }
 
-    /// Serves until `stops` yields an item, or another process takes over.
-    pub(crate) async fn run(self, mut stops: impl Stream<Item = ()> + Unpin) -> ServiceEnd {
+    /// Serves until `stops` yields an item, or another process takes over. Reloads at each of the `hangups`.
+    pub(crate) async fn run(self, hangups: Signal, mut stops: impl Stream<Item = ()> + Unpin) -> ServiceEnd {
         let Self { gate, succession, predecessor } = self;
-        let running = gate.start().await;
+        let running = gate.start(Ok(hangups)).await;
         if let Some(predecessor) = predecessor {
             predecessor.serving();
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_util::{Stream, StreamExt as _, stream};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::RunningGate;
 use crate::config::Config;
@@ -154,6 +154,14 @@ pub(crate) async fn next(stops: &mut (impl Stream<Item = ()> + Unpin)) {
     if stops.next().await.is_none() {
         std::future::pending::<()>().await;
     }
+}
+
+/// The SIGHUPs that arrive from now on, in a Tokio runtime. Those that arrive before somebody waits count as one.
+///
+/// # Errors
+/// If the handler cannot be installed.
+pub(crate) fn hangups() -> std::io::Result<Signal> {
+    signal(SignalKind::hangup())
 }
 
 /// Yields an item for each SIGTERM and SIGINT.

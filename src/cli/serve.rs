@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 
 use super::Exit;
 use crate::app::{self, Ended, GateService, InheritedSockets, ServiceEnd, ServiceStart};
@@ -26,6 +26,10 @@ pub(super) struct ServeArgs {
 }
 
 pub(super) fn run(args: &ServeArgs) -> Exit {
+    let hangups = match early_hangups() {
+        Ok(hangups) => hangups,
+        Err(error) => return super::fail(format!("cannot handle SIGHUP: {error}")),
+    };
     // Before there are threads: it changes the environment.
     let sockets = match InheritedSockets::of_service_manager() {
         Ok(sockets) => sockets,
@@ -46,9 +50,17 @@ pub(super) fn run(args: &ServeArgs) -> Exit {
     };
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     check_open_files(&config);
-    let exit = runtime.block_on(serve(config, sockets, args));
+    let exit = runtime.block_on(serve(config, sockets, hangups, args));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     exit
+}
+
+/// Handles SIGHUP from here on: until then, it ends the process. What arrives during the start is one reload after it.
+fn early_hangups() -> std::io::Result<Signal> {
+    // This runtime has no threads, and runs nothing. What it does not read is there for the one that serves.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _context = runtime.enter();
+    app::hangups()
 }
 
 /// Raises the limit on open files to the maximum, and warns if it is lower than the connection limits require.
@@ -70,10 +82,8 @@ fn check_open_files(config: &Config) {
     }
 }
 
-async fn serve(mut config: Config, mut sockets: InheritedSockets, args: &ServeArgs) -> Exit {
+async fn serve(mut config: Config, mut sockets: InheritedSockets, mut hangups: Signal, args: &ServeArgs) -> Exit {
     let mut stops = app::signals();
-    // Without a handler, SIGHUP would end the process until the gate installs its own. One that arrives before that is ignored.
-    let _hangups = signal(SignalKind::hangup());
     let mut start = if args.take_over { ServiceStart::TakeOver } else { ServiceStart::Alone };
     loop {
         // A start may take minutes: it waits for another process, or converts the database. If this process is stopped before it
@@ -97,7 +107,12 @@ async fn serve(mut config: Config, mut sockets: InheritedSockets, args: &ServeAr
         {
             return super::fail(format!("{}: cannot write the ready file: {error}", path.display()));
         }
-        match service.run(&mut stops).await {
+        // For the case that this process serves again: it begins before the other one is used up, so that no signal is lost.
+        let next_hangups = match app::hangups() {
+            Ok(hangups) => hangups,
+            Err(error) => return super::fail(format!("cannot handle SIGHUP: {error}")),
+        };
+        match service.run(std::mem::replace(&mut hangups, next_hangups), &mut stops).await {
             ServiceEnd::Ended(Ended::Complete) => return Exit::Ok,
             ServiceEnd::Ended(Ended::Cut) => return Exit::Cut,
             ServiceEnd::Returned(same, passed) => (config, sockets, start) = (*same, passed, ServiceStart::Again),

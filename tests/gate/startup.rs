@@ -3,7 +3,8 @@
 use std::net::TcpListener;
 
 use crate::harness::{ALLOW_ALL, TestGate};
-use crate::support::TestRegistry;
+use crate::program::Program;
+use crate::support::{TestRegistry, soon};
 
 async fn why_not(made: TestGate) -> (String, bool) {
     match made.try_start().await {
@@ -75,4 +76,22 @@ async fn unusable_state_directories_are_reported() {
     let made = TestGate::new(&registry, ALLOW_ALL).file("state", "a file where the directory should be");
     let (why, _) = why_not(made).await;
     assert!(why.contains("state directory cannot be used"), "{why}");
+}
+
+/// A script that rotates logs may send the signal at any time. Nothing that the gate had read before is left in use.
+#[tokio::test]
+async fn a_hangup_during_the_start_is_a_reload_after_it() {
+    let registry = TestRegistry::start().await;
+    let made = TestGate::new(&registry, ALLOW_ALL);
+    let mut program = Program::spawn_after(&made, "umask 022", "log", &[]);
+    program.wait_until_it_catches_hangups().await;
+    program.hang_up();
+    program.wait_until_ready(&made).await;
+    soon(async {
+        while !program.log().contains("SIGHUP: reloading") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(program.stop().await.success());
 }

@@ -54,6 +54,13 @@ impl Program {
 
     /// Starts the program after these commands of the shell, with more arguments, and waits until it is ready.
     pub(crate) async fn start_after(made_of: &TestGate, commands: &str, log: &str, args: &[&str]) -> Self {
+        let mut program = Self::spawn_after(made_of, commands, log, args);
+        program.wait_until_ready(made_of).await;
+        program
+    }
+
+    /// Starts the program in the same way, and does not wait.
+    pub(crate) fn spawn_after(made_of: &TestGate, commands: &str, log: &str, args: &[&str]) -> Self {
         made_of.config();
         let folder = made_of.path();
         let (ready, log) = (folder.join("ready.json"), folder.join(log));
@@ -74,14 +81,36 @@ impl Program {
             .kill_on_drop(true)
             .spawn()
             .expect("the program starts");
-        let mut program = Self { child, log, url: String::new(), admin: String::new() };
-        let text = soon(program.written(&ready)).await;
+        Self { child, log, url: String::new(), admin: String::new() }
+    }
+
+    /// Waits until the program is ready.
+    pub(crate) async fn wait_until_ready(&mut self, made_of: &TestGate) {
+        let text = soon(self.written(&made_of.path().join("ready.json"))).await;
         let places: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         let place = |value: &serde_json::Value| format!("http://{}", value.as_str().expect("an address"));
-        program.url = place(&places["listeners"][0]);
-        program.admin = place(&places["admin"]);
-        soon(async { while request("GET", &program.admin_url("/readyz"), &[]).await.status != 200 {} }).await;
-        program
+        self.url = place(&places["listeners"][0]);
+        self.admin = place(&places["admin"]);
+        soon(async { while request("GET", &self.admin_url("/readyz"), &[]).await.status != 200 {} }).await;
+    }
+
+    /// Waits until the program catches SIGHUP, which ends a process by default.
+    pub(crate) async fn wait_until_it_catches_hangups(&mut self) {
+        let status = format!("/proc/{}/status", self.id());
+        let catches = || {
+            let text = fs::read_to_string(&status).unwrap_or_default();
+            let mask = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or_default();
+            let is_it =
+                fs::read_to_string(status.replace("/status", "/comm")).is_ok_and(|name| name.starts_with("pullgate"));
+            is_it && u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & 1 == 1)
+        };
+        soon(async {
+            while !catches() {
+                assert!(self.child.try_wait().expect("the child can be asked").is_none(), "{}", self.log());
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
 
     /// Waits for the file and returns its content.
