@@ -110,15 +110,15 @@ pub mod path {
     pub const TRUST_FORGET: &str = "trust/forget";
     /// `GET` with the query of a [`VerdictsRequest`](super::VerdictsRequest): a [`VerdictsAnswer`](super::VerdictsAnswer).
     pub const VERDICTS: &str = "verdicts";
-    /// `POST`: reads the configuration, policies and certificates again; [`Reloaded`](super::Reloaded). Status 422 if the
-    /// configuration is rejected.
+    /// `POST`: reads the configuration, policies and certificates again; [`Reloaded`](super::Reloaded). Status 422 if any of
+    /// them is refused.
     pub const RELOAD: &str = "reload";
 }
 
 /// The answer to a reload.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Reloaded {
-    /// Always `true`.
+    /// Whether everything was reloaded.
     pub reloaded: bool,
     /// The settings of the configuration that have changed and are in use now: `gate.mode`, `upstream docker.io`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -129,9 +129,29 @@ pub struct Reloaded {
     /// The settings that differ from those in use because they need a restart: `cache.max_size`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs_restart: Vec<String>,
-    /// What could not be reloaded, so that its previous version stays in use, and why: `policy`, `certificates`.
+    /// The parts that are refused, so that their previous versions stay in use, and why: `configuration`, `policy`,
+    /// `certificates`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub degraded: BTreeMap<String, String>,
+    pub refused: BTreeMap<String, String>,
+    /// If a part is refused, the other parts: they were reloaded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_use: Vec<String>,
+    /// The same as `refused` in words, as in every answer to a call that failed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub error: String,
+}
+
+impl Reloaded {
+    /// The parts that are read with every reload.
+    pub const PARTS: [&str; 3] = ["certificates", "configuration", "policy"];
+
+    /// Says which parts are refused, and why.
+    pub fn refusing(self, refused: BTreeMap<String, String>) -> Self {
+        let others = Self::PARTS.into_iter().filter(|part| !refused.is_empty() && !refused.contains_key(*part));
+        let in_use = others.map(str::to_owned).collect();
+        let error = refused.iter().map(|(part, why)| format!("{part}: {why}")).collect::<Vec<_>>().join("\n");
+        Self { reloaded: refused.is_empty(), in_use, error, refused, ..self }
+    }
 }
 
 /// The answer of a call that failed.

@@ -1,5 +1,6 @@
 //! Reloading what can change without a restart: the configuration, policies, certificates, and the audit file.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +25,6 @@ use crate::upstream::Upstreams;
 
 /// The topic of the configuration in `/readyz`.
 const TOPIC: &str = "configuration";
-/// The topics of what is read from files with every reload.
-const FILES: [&str; 3] = ["certificates", "policy", "trusted roots"];
 /// How often the file is read. It is compared by content, which detects the symlink swaps of a ConfigMap.
 const WATCH_INTERVAL: Duration = Duration::from_secs(30);
 /// How long the content must stay the same, so that a file is not read while it is being written.
@@ -70,7 +69,7 @@ impl Reload {
     }
 
     /// Starts [`all`](Self::all), and tells the service manager when it has ended.
-    pub fn start(&self) -> JoinHandle<Result<Reloaded, String>> {
+    pub fn start(&self) -> JoinHandle<Reloaded> {
         let reload = self.clone();
         self.0.parts.tasks.spawn(async move {
             let reloaded = reload.all().await;
@@ -79,31 +78,33 @@ impl Reload {
         })
     }
 
-    /// Reloads everything. A component that fails to reload keeps its last good version.
-    ///
-    /// # Errors
-    /// Why the configuration was rejected. Problems of policies and certificates are logged and shown by `/readyz`.
-    pub async fn all(&self) -> Result<Reloaded, String> {
+    /// Reloads everything. A part that is refused keeps its last good version; the log and `/readyz` say so, too.
+    pub async fn all(&self) -> Reloaded {
         let parts = &self.0.parts;
         let rules = parts.rulebook.fingerprint();
         let configuration = self.0.configuration().await;
         let reload = self.clone();
-        // A component that panics logs it and keeps its state.
-        let _ = parts.tasks.spawn_blocking(move || reload.files()).await;
-        let mut degraded = parts.readiness.report().degraded;
-        degraded.retain(|part, _| FILES.contains(&&**part));
+        let read = parts.tasks.spawn_blocking(move || reload.files()).await;
+        // A part that panics logs it and keeps its state.
+        let broken = |_| BTreeMap::from([("policy".to_owned(), "reading policies and certificates failed".to_owned())]);
+        let mut refused = read.unwrap_or_else(broken);
         let rules_changed = parts.rulebook.fingerprint() != rules;
-        configuration.map(|reloaded| Reloaded { rules_changed, degraded, ..reloaded })
+        let reloaded = configuration.unwrap_or_else(|why| {
+            refused.insert(TOPIC.to_owned(), why);
+            Reloaded::default()
+        });
+        Reloaded { rules_changed, ..reloaded }.refusing(refused)
     }
 
-    /// Reloads the policies and certificates that the configuration in use names, and opens the audit file again. A component
-    /// that fails keeps its last good version. Blocks.
-    pub fn files(&self) {
+    /// Reloads the policies and certificates that the configuration in use names, and opens the audit file again. A part that
+    /// fails keeps its last good version; returns these, with the reasons. Blocks.
+    pub fn files(&self) -> BTreeMap<String, String> {
         let parts = &self.0.parts;
-        parts.rulebook.reload();
-        // Each certificate that cannot be loaded logs an error and stays in use.
-        let _ = parts.certificates.reload();
+        let policy = parts.rulebook.reload().map(|why| ("policy", why));
+        let lines = |errors: Vec<_>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let certificates = parts.certificates.reload().err().map(|errors| ("certificates", lines(errors)));
         parts.audit.reopen();
+        policy.into_iter().chain(certificates).map(|(part, why)| (part.to_owned(), why)).collect()
     }
 
     /// The configuration in use.
@@ -195,7 +196,7 @@ impl ReloadState {
                 }
                 let needs_restart = self.started.fixed_changes(&used);
                 self.report(&needs_restart);
-                Ok(Reloaded { reloaded: true, changed, needs_restart, ..Reloaded::default() })
+                Ok(Reloaded { changed, needs_restart, ..Reloaded::default() })
             }
             Err(why) => {
                 self.failures.inc();

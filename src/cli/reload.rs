@@ -1,10 +1,10 @@
 //! `pullgate reload`: makes a running gate read its configuration, policies and certificates again.
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::Method;
 
 use super::output::print_json;
-use super::remote::answer;
+use super::remote::{Refusal, answer};
 use super::{CommandError, Exit, GateArgs, Output};
 use crate::api::{Reloaded, path};
 use crate::runtime::{printable, printable_lines};
@@ -29,31 +29,38 @@ pub(super) fn run(args: &ReloadArgs) -> Exit {
 }
 
 fn reload(args: &ReloadArgs) -> Result<Exit, CommandError> {
-    let reloaded: Reloaded = match answer(&args.gate, Method::POST, path::RELOAD, Bytes::from_static(b"{}"))? {
-        Ok(reloaded) => reloaded,
-        Err((StatusCode::UNPROCESSABLE_ENTITY, why)) => {
-            eprintln!("pullgate: the new configuration is rejected; the previous one stays in use:");
-            eprintln!("{}", printable_lines(&why));
-            return Ok(Exit::Config);
-        }
-        Err((_, why)) => return Err(why.into()),
-    };
+    let answered = answer(&args.gate, Method::POST, path::RELOAD, Bytes::from_static(b"{}"))?;
+    let reloaded = answered.or_else(|refusal| parts(&refusal).ok_or(refusal));
+    let reloaded: Reloaded = reloaded.map_err(|refusal| refusal.message())?;
     match args.output {
         Output::Json => print_json(&reloaded),
         Output::Table => print!("{}", describe(&reloaded)),
     }
-    for (part, why) in &reloaded.degraded {
-        eprintln!("pullgate: {}: {}", printable(part), printable_lines(why));
+    for (part, why) in &reloaded.refused {
+        eprintln!(
+            "pullgate: refused, the previous version stays in use: {}: {}",
+            printable(part),
+            printable_lines(why)
+        );
     }
-    Ok(if reloaded.degraded.is_empty() { Exit::Ok } else { Exit::Config })
+    Ok(if reloaded.reloaded { Exit::Ok } else { Exit::Config })
+}
+
+/// What a refusal says about the parts of the reload. `None` if the call itself was refused.
+fn parts(refusal: &Refusal) -> Option<Reloaded> {
+    serde_json::from_slice(&refusal.body).ok().filter(|reloaded: &Reloaded| !reloaded.refused.is_empty())
 }
 
 fn describe(reloaded: &Reloaded) -> String {
-    let Reloaded { changed, rules_changed, needs_restart, .. } = reloaded;
+    let Reloaded { changed, rules_changed, needs_restart, in_use, .. } = reloaded;
     let settings = changed.iter().map(|key| format!("in use: {}\n", printable(key)));
     let rules = rules_changed.then(|| "in use: changed policies\n".to_owned());
     let later = needs_restart.iter().map(|key| format!("after a restart: {}\n", printable(key)));
     let lines: String = settings.chain(rules).chain(later).collect();
+    if !reloaded.reloaded {
+        let parts: String = in_use.iter().map(|part| format!("reloaded: {}\n", printable(part))).collect();
+        return format!("{parts}{lines}");
+    }
     if lines.is_empty() {
         "reloaded; no setting and no policy has changed\n".to_owned()
     } else {

@@ -83,23 +83,36 @@ pub(super) fn progress_bar() -> ProgressBar {
 }
 
 fn call<T: DeserializeOwned>(gate: &GateArgs, method: Method, path: &str, body: Bytes) -> Result<T, CommandError> {
-    answer(gate, method, path, body)?.map_err(|(_, message)| message.into())
+    answer(gate, method, path, body)?.map_err(|refusal| refusal.message().into())
 }
 
-/// Makes a call. The inner error is the status of a refusal, and its message.
+/// An answer that is not a success.
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) body: Bytes,
+}
+
+impl Refusal {
+    /// What is wrong, in words.
+    pub(super) fn message(&self) -> String {
+        message(self.status, &self.body)
+    }
+}
+
+/// Makes a call. The inner error is a refusal.
 pub(super) fn answer<T: DeserializeOwned>(
     gate: &GateArgs,
     method: Method,
     path: &str,
     body: Bytes,
-) -> Result<Result<T, (StatusCode, String)>, CommandError> {
+) -> Result<Result<T, Refusal>, CommandError> {
     let (endpoint, token) = (endpoint(gate)?, gate.token()?);
     let call = AdminCall { method, path, token, body: Full::new(body).map_err(|never| match never {}).boxed_unsync() };
     let runtime = super::runtime().map_err(|error| error.to_string())?;
     let asked = async { tokio::time::timeout(TIMEOUT, ask(&endpoint, call, whole)).await };
     let (status, body) = runtime.block_on(asked).map_err(|_| "the gate did not answer within 60 s".to_owned())??;
     if !status.is_success() {
-        return Ok(Err((status, message(status, &body))));
+        return Ok(Err(Refusal { status, body }));
     }
     serde_json::from_slice(&body).map(Ok).map_err(|error| unreadable(&error).into())
 }

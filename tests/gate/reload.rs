@@ -162,6 +162,27 @@ async fn another_password_of_a_proxy_is_taken_into_use() {
     on.gate.stop().await;
 }
 
+/// A script that rolls out policies or certificates looks at the status alone.
+#[tokio::test]
+async fn a_refused_part_is_no_success_and_the_others_are_reloaded() {
+    let on = Reloading::start().await;
+    std::fs::write(on.gate.file("policies/default.yaml"), "kind: Nonsense").expect("a file");
+    let answer = on.reload(&format!("{}\n", on.text)).await;
+    let json = answer.json();
+    let why = json["refused"]["policy"].as_str().expect("a reason");
+    assert!(answer.status == 422 && why.contains("default.yaml"), "{json}");
+    assert_eq!((&json["reloaded"], &json["error"]), (&false.into(), &format!("policy: {why}").into()));
+    assert_eq!(json["in_use"], serde_json::json!(["certificates", "configuration"]));
+    assert_eq!(on.pull("registry.test").await, 200, "the previous policy is in use");
+    let broken = on.reload(&format!("{}[limits]\nmax_conections = 1\n", on.text)).await.json();
+    let refused: Vec<&String> = broken["refused"].as_object().expect("parts").keys().collect();
+    assert_eq!((refused, &broken["in_use"]), (vec!["configuration", "policy"], &serde_json::json!(["certificates"])));
+    std::fs::write(on.gate.file("policies/default.yaml"), ALLOW_ALL).expect("a file");
+    let again = on.reload(&on.text).await;
+    assert_eq!((again.status, again.json()), (200, serde_json::json!({"reloaded": true})));
+    on.gate.stop().await;
+}
+
 /// The exit code and the output of `pullgate reload`.
 async fn reload_command(on: &Reloading, text: &str, more: &[&str]) -> (Option<i32>, String) {
     std::fs::write(on.gate.file("pullgate.toml"), text).expect("a file");
@@ -185,6 +206,9 @@ async fn the_command_says_what_has_changed_and_what_could_not_be_reloaded() {
     std::fs::write(on.gate.file("policies/default.yaml"), "kind: Nonsense").expect("a file");
     let (code, shown) = reload_command(&on, &text, &[]).await;
     assert!(code == Some(78) && shown.contains("policy: ") && shown.contains("default.yaml"), "{shown}");
+    assert!(shown.contains("reloaded: certificates\nreloaded: configuration\n"), "{shown}");
+    let (code, json) = reload_command(&on, &text, &["-o", "json"]).await;
+    assert!(code == Some(78) && json.contains("\"reloaded\": false"), "{json}");
     on.gate.stop().await;
     let alone = tempfile::tempdir().expect("a directory");
     let config = alone.path().join("pullgate.toml");

@@ -37,7 +37,7 @@ pub struct AdminApi {
     jobs: Jobs,
     transfers: Transfers,
     ibm: IbmApi,
-    reload: Arc<dyn Fn() -> JoinHandle<Result<Reloaded, String>> + Send + Sync>,
+    reload: Arc<dyn Fn() -> JoinHandle<Reloaded> + Send + Sync>,
 }
 
 impl AdminApi {
@@ -47,7 +47,7 @@ impl AdminApi {
         cache: Arc<Cache>,
         prefetcher: Arc<Prefetcher>,
         tasks: Tasks,
-        reload: impl Fn() -> JoinHandle<Result<Reloaded, String>> + Send + Sync + 'static,
+        reload: impl Fn() -> JoinHandle<Reloaded> + Send + Sync + 'static,
     ) -> Self {
         let ibm = IbmApi::new(gate.clone());
         let transfers = Transfers::new(gate.clone(), cache.clone());
@@ -114,8 +114,8 @@ impl AdminApi {
 
     async fn reload(&self) -> ApiResponse {
         match (self.reload)().await {
-            Ok(Ok(reloaded)) => ApiResponse::new(StatusCode::OK, &reloaded),
-            Ok(Err(why)) => ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &why),
+            Ok(reloaded) if reloaded.reloaded => ApiResponse::new(StatusCode::OK, &reloaded),
+            Ok(refused) => ApiResponse::new(StatusCode::UNPROCESSABLE_ENTITY, &refused),
             Err(_) => ApiResponse::error(StatusCode::INTERNAL_SERVER_ERROR, "reloading failed; see the log"),
         }
     }
