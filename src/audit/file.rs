@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 
 use crate::runtime::{create_private_dir, open_private};
 
+/// How much a probe writes, in bytes: room for many records.
+const PROBE_SIZE: usize = 64 * 1024;
+
 pub(super) struct RotatingFile {
     path: PathBuf,
     file: File,
@@ -75,6 +78,19 @@ impl RotatingFile {
         }
         self.size += lines.len() as u64;
         Ok(())
+    }
+
+    /// Whether lines can be written again, found without a line: a file without a name is written to the same folder. A device
+    /// gets an empty line.
+    pub(super) fn probe(&mut self) -> io::Result<()> {
+        if !self.file.metadata()?.is_file() {
+            return self.file.write_all(b"\n");
+        }
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut probe = tempfile::tempfile_in(folder)?;
+        probe.write_all(&[b' '; PROBE_SIZE])?;
+        // Some file systems find out about a full disk only now.
+        probe.sync_data()
     }
 
     pub(super) fn reopen(&mut self) -> io::Result<()> {

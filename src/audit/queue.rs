@@ -137,8 +137,19 @@ impl Queue {
 
     /// Blocks until there is work, waits briefly for more unless the work is urgent, and takes all of it.
     pub(super) fn take(&self, taken: &mut Taken) -> Work {
-        let is_idle = |signal: &mut Signal| !signal.has_lines && !signal.reopen && signal.close.is_none();
-        let signal = self.filled.wait_while(lock(&self.signal), is_idle).unwrap_or_else(PoisonError::into_inner);
+        let signal = self.filled.wait_while(lock(&self.signal), is_idle);
+        self.gather(signal.unwrap_or_else(PoisonError::into_inner), taken)
+    }
+
+    /// The same, or `None` if there is no work within this time, if there is a limit.
+    pub(super) fn take_within(&self, limit: Option<Duration>, taken: &mut Taken) -> Option<Work> {
+        let Some(limit) = limit else { return Some(self.take(taken)) };
+        let waited = self.filled.wait_timeout_while(lock(&self.signal), limit, is_idle);
+        let (mut signal, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if is_idle(&mut signal) { None } else { Some(self.gather(signal, taken)) }
+    }
+
+    fn gather(&self, signal: MutexGuard<'_, Signal>, taken: &mut Taken) -> Work {
         let gathered = self.filled.wait_timeout_while(signal, GATHER, |signal| !signal.is_urgent);
         let (mut signal, _) = gathered.unwrap_or_else(PoisonError::into_inner);
         // The signal is taken before the batches: a line that is added in between signals again.
@@ -227,9 +238,14 @@ impl Taken {
             all.sort_by_key(|(at, _)| *at);
             all.iter().for_each(|(_, line)| self.lines.extend_from_slice(line));
         }
-        self.waiting =
-            self.batches.iter_mut().flat_map(|batch| &mut batch.marks).filter_map(|mark| mark.waiting.take()).collect();
+        let marks = self.batches.iter_mut().flat_map(|batch| &mut batch.marks);
+        self.waiting = marks.filter_map(|mark| mark.waiting.take()).collect();
         self.batches.iter_mut().for_each(Batch::clear);
+    }
+}
+
+fn is_idle(signal: &mut Signal) -> bool {
+    !signal.has_lines && !signal.reopen && signal.close.is_none()
     }
 }
 

@@ -77,6 +77,48 @@ async fn required_records_that_cannot_be_written_are_reported() {
     assert!(why.contains("No space left"), "{why}");
 }
 
+/// A gate that refuses every pull should get none; without requests, it has to find out by itself that it can go on.
+#[tokio::test]
+async fn a_gate_that_must_record_and_cannot_is_not_ready_until_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+    let config = |required| Config { file: path.clone(), required, max_file_size: 600, keep: 1 };
+    let readiness = Readiness::new();
+    let audit = Audit::new(&config(true), &Metrics::default(), &readiness).unwrap();
+    assert!(readiness.report().ready);
+    assert!(!audit.write(&record(&told("lost"))).await);
+    assert_eq!((readiness.report().ready, readiness.report().awaited), (false, vec![TOPIC.to_owned()]));
+    audit.reopen();
+    std::fs::remove_file(&path).unwrap();
+    audit.reopen();
+    // The second one, at the latest, finds a file that can be written. `close` waits for it.
+    audit.close().await;
+    assert!(readiness.report().ready, "{:?}", readiness.report());
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["audit.jsonl"], "a probe leaves nothing behind");
+    assert_eq!(std::fs::read(&path).unwrap(), b"");
+
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+    let readiness = Readiness::new();
+    let audit = Audit::new(&config(false), &Metrics::default(), &readiness).unwrap();
+    audit.write(&record(&told("lost"))).await;
+    audit.close().await;
+    assert!(readiness.report().ready && readiness.report().degraded.contains_key(TOPIC), "pulls go on");
+}
+
+#[test]
+fn a_probe_fails_where_writing_does() {
+    let mut full = RotatingFile::open("/dev/full".into(), 600, 0).unwrap();
+    assert!(full.probe().is_err());
+    let dir = tempfile::tempdir().unwrap();
+    let mut gone = RotatingFile::open(dir.path().join("sub/audit.jsonl"), 600, 0).unwrap();
+    assert!(gone.probe().is_ok());
+    std::fs::remove_dir_all(dir.path().join("sub")).unwrap();
+    assert!(gone.probe().is_err());
+}
+
 #[tokio::test]
 async fn try_add_never_waits() {
     let dir = tempfile::tempdir().unwrap();
