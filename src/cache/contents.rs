@@ -151,14 +151,15 @@ impl Cache {
         if inner.is_in_use(&parts) {
             return Err(NotRemoved::InUse);
         }
+        let mut freed = Freed::default();
+        inner.remove_together(&parts, &mut freed).await?;
+        inner.report(&freed);
+        if freed.files == 0 {
+            return Err(NotRemoved::InUse);
+        }
+        // Only now: content that stays, stays pinned.
         for pin in &pins {
             inner.store.node.unpin(pin).await?;
-        }
-        let mut freed = Freed::default();
-        let all_went = inner.remove_together(&parts, &mut freed).await?;
-        inner.report(&freed);
-        if freed.files == 0 && !all_went {
-            return Err(NotRemoved::InUse);
         }
         Ok(RemovedContent { digest, files: freed.files, bytes: freed.bytes, unpinned: pins })
     }

@@ -117,6 +117,30 @@ async fn contents_are_listed_and_removed() {
     assert!(acts.iter().any(|act| act["image"] == first && act["client"].to_string().contains("admin socket")));
 }
 
+/// What could not be removed is still kept by its pin.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pin_is_dropped_only_with_its_content() {
+    let registry = TestRegistry::start().await;
+    let (image, _, layer) = sharing(1);
+    registry.push("library/app", Some("1"), &image);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let name = format!("{HOST}/library/app:1");
+    fetched(&gate, &[&name], 4).await;
+    assert!(pullgate(&gate, &["cache", "pin", &name]).await.status.success());
+    // A folder of this name cannot be removed like a file.
+    let content = std::fs::read(file(&gate, layer)).expect("a file");
+    std::fs::remove_file(file(&gate, layer)).expect("a file");
+    std::fs::create_dir(file(&gate, layer)).expect("a folder");
+    let kept = pullgate(&gate, &["cache", "rm", "--force", &layer.to_string()]).await;
+    assert_eq!(kept.status.code(), Some(1), "{}", text(&kept));
+    assert_eq!(json(&gate, &["cache", "pins"]).await[0]["image"], name);
+    std::fs::remove_dir(file(&gate, layer)).expect("a folder");
+    std::fs::write(file(&gate, layer), content).expect("a file");
+    assert!(pullgate(&gate, &["cache", "rm", "--force", &name]).await.status.success());
+    assert_eq!(json(&gate, &["cache", "pins"]).await, serde_json::json!([]));
+    gate.stop().await;
+}
+
 /// A transfer that runs is not cut, and an image goes as a whole or not at all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_index_is_removed_with_its_platforms() {
