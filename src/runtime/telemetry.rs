@@ -1,5 +1,7 @@
 //! Logging to standard error.
 
+use std::any::Any;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::ThreadId;
@@ -20,6 +22,9 @@ const MAX_BUFFERED: usize = 4 << 20;
 const PATIENCE: Duration = Duration::from_millis(200);
 /// How long the last lines may take to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// How much is logged of the message of a panic, and of its backtrace, in bytes.
+const MAX_PANIC: usize = 16 * 1024;
 
 /// Replaces the filter.
 type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
@@ -72,7 +77,41 @@ pub fn init(filter: &str, format: LogFormat, colour: bool) -> Result<LogGuard, T
             builder.finish().try_init()?;
         }
     }
+    log_panics();
     Ok(LogGuard(lines))
+}
+
+/// Makes panics lines of the log. By default they go to standard error directly, where a reader that has stopped would stop the
+/// panicking thread for ever, with what it has locked.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or_default();
+        let message = panic_message(panic.payload());
+        // Empty, unless the environment asks for one (RUST_BACKTRACE).
+        let backtrace = Backtrace::capture();
+        if backtrace.status() == BacktraceStatus::Captured {
+            let backtrace = shortened(&backtrace.to_string());
+            tracing::error!(location, thread, message, backtrace, "a thread has panicked; this is a bug in pullgate");
+        } else {
+            tracing::error!(location, thread, message, "a thread has panicked; this is a bug in pullgate");
+        }
+    }));
+}
+
+fn panic_message(payload: &dyn Any) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    shortened(text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message"))
+}
+
+/// At most [`MAX_PANIC`] bytes.
+fn shortened(text: &str) -> String {
+    if text.len() <= MAX_PANIC {
+        text.to_owned()
+    } else {
+        format!("{}…", &text[..text.floor_char_boundary(MAX_PANIC)])
+    }
 }
 
 fn keep_filter<S: 'static>(handle: reload::Handle<EnvFilter, S>) {
@@ -239,6 +278,16 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn the_message_of_a_panic_is_bounded() {
+        let caught = |panic: Box<dyn FnOnce() + Send>| std::thread::spawn(panic).join().unwrap_err();
+        assert_eq!(panic_message(&*caught(Box::new(|| panic!("a text")))), "a text");
+        assert_eq!(panic_message(&*caught(Box::new(|| panic!("a number: {}", 1)))), "a number: 1");
+        assert_eq!(panic_message(&1), "no message");
+        let long = panic_message(&"ü".repeat(MAX_PANIC));
+        assert!(long.len() <= MAX_PANIC + '…'.len_utf8() && long.ends_with('…'));
     }
 
     #[test]
