@@ -7,6 +7,8 @@ mod tracing;
 mod trust;
 mod upstreams;
 
+pub(super) use addresses::is_loopback;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

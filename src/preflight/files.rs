@@ -6,7 +6,8 @@ use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::PreflightFindings;
+use super::{PreflightDepth, PreflightFindings};
+use crate::config::is_loopback;
 use crate::server::{self, TlsError, admin};
 use crate::upstream::{self, Auth, Secret};
 use crate::va::ibm::ApiKey;
@@ -27,6 +28,15 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
     if let Err(error) = admin::check_token(&config.admin) {
         let hint = "it is a file with at least 16 characters, such as the output of `openssl rand -hex 32`";
         found.error("admin.token_file", &error.to_string(), Some(hint));
+    }
+    if found.depth == PreflightDepth::Everything
+        && config.admin.token_file.is_some()
+        && !is_loopback(&config.admin.address)
+    {
+        let message =
+            format!("{}: the admin listener has no TLS, so the token can be read on the way", config.admin.address);
+        let hint = "use it within a trusted network only, put a proxy with TLS before it, or use the socket";
+        found.warn("admin.address", &message, Some(hint));
     }
     for (index, upstream) in config.upstreams.iter().enumerate() {
         self::upstream(found, &config.places.item("upstream", index), upstream);

@@ -270,6 +270,13 @@ fn each_mistake_gives_one_problem() {
         ("", "", "[events]\nsecret_file = \"absent\"".to_owned(), "events.secret_file: FOLDER/absent: "),
         ("", "", "[events]\ntoken_file = \"empty\"".to_owned(), "events.token_file: FOLDER/empty: "),
         ("", "", "[events]\nca = \"junk\"".to_owned(), "events.ca: FOLDER/junk: "),
+        // The admin listener.
+        (
+            "",
+            "",
+            "[admin]\naddress = \"0.0.0.0:0\"\ntoken_file = \"token\"".to_owned(),
+            "warning: admin.address: 0.0.0.0:0: the admin listener has no TLS",
+        ),
         // Within the file.
         ("log = { filter = \"nonsense==\" }", "", String::new(), "log.filter: not a log filter: "),
         ("log = { filter = \"pullgate=loud\" }", "", String::new(), "log.filter: not a log filter: "),
@@ -309,6 +316,8 @@ fn prepared(upstream: &str) -> Checked {
     close(&made.path().join("junk"));
     made.file("empty", "");
     made.file("short", "short");
+    made.file("token", "0123456789abcdef0123");
+    close(&made.path().join("token"));
     std::os::unix::fs::symlink(made.path().join("nowhere"), made.path().join("dangling")).unwrap();
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     rustix::fs::mkfifoat(rustix::fs::CWD, made.path().join("pipe"), mode).unwrap();

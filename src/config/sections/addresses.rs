@@ -20,7 +20,7 @@ pub(super) fn check(table: &Table<'_>, key: &str, address: &str) {
 }
 
 /// Whether only this machine can reach an address.
-pub(super) fn is_loopback(address: &str) -> bool {
+pub(crate) fn is_loopback(address: &str) -> bool {
     parts(address).is_some_and(|(host, _)| literal(host).is_some_and(|ip| ip.is_loopback()))
 }
 
