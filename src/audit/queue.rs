@@ -246,7 +246,6 @@ impl Taken {
 
 fn is_idle(signal: &mut Signal) -> bool {
     !signal.has_lines && !signal.reopen && signal.close.is_none()
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
