@@ -126,6 +126,9 @@ fn limits(out: &mut Text, config: &Config) {
     let limits = &config.limits;
     out.section("[limits]");
     out.line("max_connections", limits.max_connections);
+    if let Some(most) = limits.max_connections_per_address {
+        out.line("max_connections_per_address", most);
+    }
     if let Some(most) = limits.max_requests_in_flight {
         out.line("max_requests_in_flight", most);
     }

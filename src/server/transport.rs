@@ -1,6 +1,7 @@
 //! From sockets to requests: listeners, TLS, limits, and client identity.
 
 mod accepting;
+pub(super) mod addresses;
 mod bind_error;
 mod body;
 mod certificates;

@@ -3,16 +3,15 @@
 //! Probes must get an answer whatever others do, or the orchestrator restarts the gate. So no address can take all
 //! connections, and some are reserved for `/livez` and `/readyz`: they end soon if nothing is requested.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::ApiResponse;
+use crate::server::transport::addresses::{AddressCounts, AddressShare};
 use crate::server::transport::failures::accept_failed;
 use crate::server::transport::limits::{Capacity, Limits};
 
@@ -36,8 +35,6 @@ pub(super) struct AdminConnections {
     reserved: Capacity,
     addresses: AddressCounts,
 }
-
-type AddressCounts = Arc<Mutex<HashMap<IpAddr, usize>>>;
 
 impl AdminConnections {
     /// Of the listener on the network.
@@ -63,15 +60,15 @@ impl AdminConnections {
 
     /// Waits for a place for a connection from this address, or on the socket.
     pub(super) async fn place(&self, address: Option<IpAddr>) -> ConnectionPlace {
-        if let Some(share) = AddressShare::take(&self.addresses, address)
-            && let Ok(permit) = self.usual.connections.clone().try_acquire_owned()
-        {
+        let share = address.map(|address| self.addresses.take(address, MAX_OF_ADDRESS));
+        let has_too_many = matches!(share, Some(None));
+        if !has_too_many && let Ok(permit) = self.usual.connections.clone().try_acquire_owned() {
             let capacity = self.usual.clone();
-            return ConnectionPlace { capacity, _permit: Some(permit), share: Some(share) };
+            return ConnectionPlace { capacity, _permit: Some(permit), _share: share.flatten(), is_usual: true };
         }
         // The semaphore is never closed.
         let permit = self.reserved.connections.clone().acquire_owned().await.ok();
-        ConnectionPlace { capacity: self.reserved.clone(), _permit: permit, share: None }
+        ConnectionPlace { capacity: self.reserved.clone(), _permit: permit, _share: None, is_usual: false }
     }
 }
 
@@ -79,55 +76,21 @@ impl AdminConnections {
 pub(super) struct ConnectionPlace {
     pub(super) capacity: Capacity,
     _permit: Option<OwnedSemaphorePermit>,
-    /// `None` on a reserved connection.
-    share: Option<AddressShare>,
+    _share: Option<AddressShare>,
+    /// Whether it is not a reserved one.
+    is_usual: bool,
 }
 
 impl ConnectionPlace {
     /// Whether a path is answered on this connection.
     fn answers(&self, path: &str) -> bool {
-        self.share.is_some() || matches!(path, "/livez" | "/readyz")
+        self.is_usual || matches!(path, "/livez" | "/readyz")
     }
 
     /// The answer, if a path is not answered on this connection.
     pub(super) fn refusal(&self, path: &str) -> Option<ApiResponse> {
         let message = "too many connections; only /livez and /readyz are answered";
         (!self.answers(path)).then(|| ApiResponse::error(StatusCode::SERVICE_UNAVAILABLE, message))
-    }
-}
-
-/// One connection of an address.
-struct AddressShare {
-    counts: AddressCounts,
-    address: Option<IpAddr>,
-}
-
-impl AddressShare {
-    /// `None` if the address has too many.
-    fn take(counts: &AddressCounts, address: Option<IpAddr>) -> Option<Self> {
-        let address = address.map(|address| address.to_canonical());
-        if let Some(address) = address {
-            let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = counts.entry(address).or_default();
-            if *count >= MAX_OF_ADDRESS {
-                return None;
-            }
-            *count += 1;
-        }
-        Some(Self { counts: counts.clone(), address })
-    }
-}
-
-impl Drop for AddressShare {
-    fn drop(&mut self) {
-        let Some(address) = self.address else { return };
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&address);
-            }
-        }
     }
 }
 
@@ -162,6 +125,6 @@ mod tests {
         places.clear();
         assert!(connections.place(address(0)).await.answers("/metrics"));
         drop(other);
-        assert!(connections.addresses.lock().unwrap().is_empty(), "nothing is kept about clients that left");
+        assert!(connections.addresses.is_empty(), "nothing is kept about clients that left");
     }
 }

@@ -17,9 +17,9 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::connection;
 use super::counters::ConnectionCounters;
-use super::failures::{accept_failed, handshake_failed};
+use super::failures::{accept_failed, handshake_failed, too_many_connections};
 use super::identity::{ClientCertificate, ClientIdentity, ProxyHeader};
-use super::limits::{Capacity, SharedLimits};
+use super::limits::{Capacity, ClientPlace, SharedLimits};
 use super::listener::{Listener, Service};
 use super::plain_http::refuse_plain_http;
 use super::proxy_protocol;
@@ -136,8 +136,13 @@ impl<S: Service> ListenerShared<S> {
         let mut stream = WriteStall::new(SendFile::new(stream, self.windows.clone()), limits.write_stall_timeout);
         // Known before the TLS handshake, whose failures name it.
         let mut address = peer.ip();
+        let mut place = ClientPlace::Unlimited;
         let handshake = async {
             address = self.client_behind_proxy(&mut stream, peer).await?;
+            place = self.place_of(address, &slot.capacity);
+            if matches!(place, ClientPlace::Closed) {
+                return Err(io::Error::other("its address has too many connections"));
+            }
             match &self.listener.tls {
                 None => Ok(Connection::Plain(stream)),
                 Some(tls) => self.tls_handshake(stream, tls).await,
@@ -157,7 +162,7 @@ impl<S: Service> ListenerShared<S> {
             () = too_late => Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake takes too long")),
         };
         let wire = greeted.inspect_err(|error| {
-            if self.listener.tls.is_some() {
+            if self.listener.tls.is_some() && !matches!(place, ClientPlace::Closed) {
                 handshake_failed(&self.listener.label, address, error);
             }
         })?;
@@ -173,12 +178,12 @@ impl<S: Service> ListenerShared<S> {
         match wire {
             Connection::Plain(stream) => {
                 let client = client(false, None, self.listener.scope.clone());
-                self.requests(stream, false, client, slot).await;
+                self.requests(stream, false, client, (slot, place)).await;
             }
             Connection::Tls(stream, certificate, scope) => {
                 let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                 let client = client(true, certificate, scope);
-                self.requests(*stream, http2, client, slot).await;
+                self.requests(*stream, http2, client, (slot, place)).await;
             }
         }
         Ok(())
@@ -192,6 +197,20 @@ impl<S: Service> ListenerShared<S> {
         }
         let source = proxy_protocol::read(stream).await?;
         Ok(source.map_or(peer.ip(), |source| source.ip().to_canonical()))
+    }
+
+    /// The place of a connection among those of its client. A proxy has the connections of many clients, so its address does not
+    /// count.
+    fn place_of(&self, address: IpAddr, capacity: &Capacity) -> ClientPlace {
+        if self.listener.proxies.trusts(address) {
+            return ClientPlace::Unlimited;
+        }
+        let place = capacity.of_client(address);
+        if matches!(place, ClientPlace::Refused { .. } | ClientPlace::Closed) {
+            self.counters.refused.inc();
+            too_many_connections(&self.listener.label, address);
+        }
+        place
     }
 
     async fn tls_handshake(&self, stream: WriteStall<SendFile>, tls: &Tls) -> io::Result<Connection> {
@@ -223,11 +242,20 @@ impl<S: Service> ListenerShared<S> {
         Ok((Some(Arc::new(certificate)), scope))
     }
 
-    async fn requests<IO>(self: Arc<Self>, stream: IO, http2: bool, client: ClientIdentity, slot: ConnectionSlot)
-    where
+    async fn requests<IO>(
+        self: Arc<Self>,
+        stream: IO,
+        http2: bool,
+        client: ClientIdentity,
+        (slot, place): (ConnectionSlot, ClientPlace),
+    ) where
         IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
         let ConnectionSlot { capacity, _permit, unanswered, is_refused } = slot;
+        if matches!(place, ClientPlace::Refused { .. }) {
+            let refuse = move |_| ready(connection::crowded(http2));
+            return connection::serve(stream, http2, &capacity.of_refused(), &self.tasks, unanswered, refuse).await;
+        }
         if is_refused {
             let refuse = move |_| ready(connection::draining(http2));
             return connection::serve(stream, http2, &capacity, &self.front, unanswered, refuse).await;

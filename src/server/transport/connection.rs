@@ -215,9 +215,18 @@ fn busy() -> Response<Body> {
     unavailable("pullgate: too many requests are in flight (max_requests_in_flight)")
 }
 
+/// The response on a connection that its client has beyond its share.
+pub(super) fn crowded(http2: bool) -> Response<Body> {
+    closing("pullgate: this address has too many connections (max_connections_per_address)", http2)
+}
+
 /// The response to new requests after shutdown has started.
 pub(super) fn draining(http2: bool) -> Response<Body> {
-    let mut response = unavailable("pullgate: the gate is shutting down");
+    closing("pullgate: the gate is shutting down", http2)
+}
+
+fn closing(why: &str, http2: bool) -> Response<Body> {
+    let mut response = unavailable(why);
     if !http2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -9,6 +9,7 @@ use crate::runtime::Metrics;
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionCounters {
     pub(super) accepted: Counter,
+    pub(super) refused: Counter,
     pub(super) tls_failures: Counter,
     open: Gauge,
 }
@@ -17,6 +18,11 @@ impl ConnectionCounters {
     pub(super) fn new(metrics: &Metrics) -> Self {
         Self {
             accepted: metrics.register("connections_accepted", "Accepted connections", Counter::default()),
+            refused: metrics.register(
+                "connections_refused",
+                "Connections that an address had beyond limits.max_connections_per_address",
+                Counter::default(),
+            ),
             open: metrics.register("connections_open", "Open connections", Gauge::default()),
             tls_failures: metrics.register("tls_handshake_failures", "Failed TLS handshakes", Counter::default()),
         }

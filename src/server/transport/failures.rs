@@ -14,6 +14,8 @@ use crate::runtime::LogLimit;
 static ACCEPTS: LogLimit = LogLimit::new(1, Duration::from_secs(60));
 /// How often failed TLS handshakes are logged.
 static HANDSHAKES: LogLimit = LogLimit::new(5, Duration::from_secs(10));
+/// How often connections beyond the share of an address are logged.
+static CROWDED: LogLimit = LogLimit::new(5, Duration::from_secs(10));
 
 /// Logs that a listener cannot accept a connection, which is usually so until files or memory become free.
 pub(in crate::server) fn accept_failed(listener: &dyn fmt::Display, error: &io::Error) {
@@ -31,6 +33,18 @@ pub(super) fn handshake_failed(listener: &str, client: IpAddr, error: &io::Error
     if let Some(omitted) = HANDSHAKES.admit() {
         let hint = hint(error);
         tracing::warn!(listener, client.address = %client, %error, hint, omitted, "TLS handshake failed");
+    }
+}
+
+/// Logs that a client has more connections than its share.
+pub(super) fn too_many_connections(listener: &str, client: IpAddr) {
+    if let Some(omitted) = CROWDED.admit() {
+        tracing::warn!(
+            listener,
+            client.address = %client,
+            omitted,
+            "an address has more connections than limits.max_connections_per_address; requests on further ones get 503"
+        );
     }
 }
 

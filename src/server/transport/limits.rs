@@ -1,10 +1,13 @@
 //! Limits on what clients can use of the process: connections, time and bytes.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::addresses::{AddressCounts, AddressShare, client_of};
 
 /// Limits for clients. They apply to all registry listeners together.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -13,6 +16,9 @@ pub struct Limits {
     /// which is bounded, and cost nothing here. Responses then ask clients to close, so that idle connections make
     /// room. Answering with 503 would cost a TLS handshake each time, and turn a short burst into failed pulls.
     pub max_connections: usize,
+    /// The maximum number of connections of one client; requests on further ones get 503, and from twice as many on,
+    /// connections are closed at once. `None`: a client may have all.
+    pub max_connections_per_address: Option<usize>,
     /// The maximum number of concurrent requests over all connections; further ones get 503. `None`: limited only by
     /// the connections.
     pub max_requests_in_flight: Option<usize>,
@@ -34,6 +40,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 10_000,
+            max_connections_per_address: None,
             max_requests_in_flight: None,
             header_timeout: Duration::from_secs(10),
             max_header_bytes: 32 * 1024,
@@ -51,7 +58,11 @@ pub(in crate::server) struct Capacity {
     pub(in crate::server) limits: Arc<Limits>,
     pub(in crate::server) connections: Arc<Semaphore>,
     requests: Option<Arc<Semaphore>>,
+    addresses: AddressCounts,
 }
+
+/// How long a connection that is refused may take for the headers of its request.
+const REFUSED: Duration = Duration::from_secs(2);
 
 impl Capacity {
     pub(in crate::server) fn new(limits: Limits) -> Self {
@@ -60,6 +71,27 @@ impl Capacity {
             connections: semaphore(limits.max_connections),
             requests: limits.max_requests_in_flight.map(semaphore),
             limits: Arc::new(limits),
+            addresses: AddressCounts::default(),
+        }
+    }
+
+    /// A place for a connection of a client.
+    pub(super) fn of_client(&self, address: IpAddr) -> ClientPlace {
+        let Some(most) = self.limits.max_connections_per_address else { return ClientPlace::Unlimited };
+        match self.addresses.take(client_of(address), most.saturating_mul(2)) {
+            None => ClientPlace::Closed,
+            Some(share) if share.number > most => ClientPlace::Refused { _share: share },
+            Some(share) => ClientPlace::Counted { _share: share },
+        }
+    }
+
+    /// The limits of a connection that is refused: it must not last.
+    pub(super) fn of_refused(&self) -> Self {
+        let (header_timeout, idle_timeout) =
+            (self.limits.header_timeout.min(REFUSED), self.limits.idle_timeout.min(REFUSED));
+        Self {
+            limits: Arc::new(Limits { header_timeout, idle_timeout, ..Limits::clone(&self.limits) }),
+            ..self.clone()
         }
     }
 
@@ -99,7 +131,7 @@ impl SharedLimits {
         if *old.limits == *limits {
             return;
         }
-        let mut new = Capacity::new(limits.clone());
+        let mut new = Capacity { addresses: old.addresses.clone(), ..Capacity::new(limits.clone()) };
         if new.limits.max_requests_in_flight == old.limits.max_requests_in_flight {
             new.requests.clone_from(&old.requests);
         }
@@ -113,6 +145,19 @@ impl SharedLimits {
             old.connections.close();
         }
     }
+}
+
+/// What a client that has this many connections may do with one more. It counts while this exists.
+#[derive(Debug)]
+pub(super) enum ClientPlace {
+    /// The client may have as many as it likes.
+    Unlimited,
+    /// It is one of those that the client may have.
+    Counted { _share: AddressShare },
+    /// Its requests are answered with 503.
+    Refused { _share: AddressShare },
+    /// It is closed at once.
+    Closed,
 }
 
 /// A permit for one request.
@@ -141,5 +186,24 @@ mod tests {
         drop(request);
         assert!(shared.capacity().request().is_some());
         assert_eq!(first.limits.max_connections, 1, "an open connection keeps its limits");
+    }
+
+    #[test]
+    fn a_client_has_a_share_and_others_are_not_affected() {
+        let limits = Limits { max_connections_per_address: Some(1), ..Limits::default() };
+        let shared = SharedLimits::new(limits.clone());
+        let of = |last: u8| shared.capacity().of_client(IpAddr::from([192, 0, 2, last]));
+        let first = of(1);
+        assert!(matches!(first, ClientPlace::Counted { .. }));
+        let second = of(1);
+        assert!(matches!(second, ClientPlace::Refused { .. }) && matches!(of(1), ClientPlace::Closed));
+        assert!(matches!(of(2), ClientPlace::Counted { .. }));
+        shared.set(&Limits { max_headers: 1, ..limits.clone() });
+        assert!(matches!(of(1), ClientPlace::Closed), "open connections go on counting");
+        drop((first, second));
+        assert!(matches!(of(1), ClientPlace::Counted { .. }));
+        shared.set(&Limits { max_connections_per_address: None, ..limits });
+        let _all: Vec<_> = (0..100).map(|_| of(1)).collect();
+        assert!(matches!(of(1), ClientPlace::Unlimited));
     }
 }

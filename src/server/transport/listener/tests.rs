@@ -297,6 +297,19 @@ async fn requests_beyond_the_limit_get_503() {
 }
 
 #[tokio::test]
+async fn a_client_beyond_its_share_of_connections_gets_503() {
+    let fixture = Fixture::plain(Limits { max_connections_per_address: Some(1), ..Limits::default() }).await;
+    let mut first = fixture.connect().await;
+    assert!(ask_once(&mut first, "/endless").await.starts_with("HTTP/1.1 200"));
+    let refused = fixture.ask(b"", "").await;
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: 1"), "{refused}");
+    assert!(refused.contains("max_connections_per_address") && refused.contains("connection: close"), "{refused}");
+    drop(first);
+    let answered = async { while !fixture.ask(b"", "").await.starts_with("HTTP/1.1 200") {} };
+    tokio::time::timeout(std::time::Duration::from_secs(20), answered).await.expect("the first connection has ended");
+}
+
+#[tokio::test]
 async fn clients_that_read_nothing_are_disconnected() {
     let fixture = Fixture::plain(Limits { write_stall_timeout: SHORT, ..Limits::default() }).await;
     let mut stream = fixture.connect().await;
