@@ -148,13 +148,13 @@ impl BoundGate {
             Err(error) => tracing::warn!(%error, "cannot reload on SIGHUP"),
         }
         tasks.spawn(reload.clone().watch());
-        let addresses = registry.addresses();
+        let (addresses, workers) = (registry.addresses(), registry.runtimes());
         let served = ServerTasks { requests: tasks.clone(), accepting: Tasks::new(), front };
         registry.run(&Arc::new(service), &parts.cache.windows(), &served);
         admin.run(&Arc::new(api), &served.front);
         tasks.spawn(parts.prefetcher.clone().run(prefetch, tasks.clone()));
         let ServerTasks { accepting, front, .. } = served;
-        front.spawn(keep_watchdog(front.clone()));
+        keep_watchdog(&front, workers);
         reload.notify_ready();
         let awaited = parts.readiness.report().awaited;
         if awaited.is_empty() {

@@ -9,6 +9,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 
 use super::accepting::ListenerShared;
 use super::bind_error::BindError;
@@ -112,6 +113,11 @@ impl BoundListeners {
     /// There are no free file descriptors.
     pub fn sockets(&self) -> io::Result<Vec<PassedSocket>> {
         self.listeners.iter().map(|listener| PassedSocket::copy(&listener.label, &listener.socket)).collect()
+    }
+
+    /// The runtimes of the threads that serve connections.
+    pub fn runtimes(&self) -> Vec<Handle> {
+        self.workers.runtimes()
     }
 
     /// The certificates, for reloading them on request (SIGHUP).

@@ -45,6 +45,11 @@ impl Workers {
         (0..count).map(Worker::start).collect::<io::Result<_>>().map(Self)
     }
 
+    /// The runtime of each worker.
+    pub(super) fn runtimes(&self) -> Vec<Handle> {
+        self.0.iter().map(|worker| worker.runtime.clone()).collect()
+    }
+
     /// Runs a connection as a tracked task on the worker with the fewest connections.
     pub(super) fn serve<F>(&self, tasks: &Tasks, connection: F)
     where
