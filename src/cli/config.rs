@@ -59,7 +59,7 @@ pub(super) struct ShowConfigArgs {
 /// Arguments of both commands.
 #[derive(Debug, clap::Args)]
 pub(super) struct ConfigArgs {
-    /// The configuration file.
+    /// The configuration file. Default: ./pullgate.toml, or else /etc/pullgate/pullgate.toml.
     #[arg(long, env = "PULLGATE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -91,6 +91,7 @@ fn check(args: &CheckConfigArgs) -> Result<Exit, CommandError> {
         if args.online {
             problems.extend(runtime.block_on(reach(config)));
         }
+        problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
     }
     let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();
     let (errors, warnings) = (count(ProblemSeverity::Error), count(ProblemSeverity::Warning));

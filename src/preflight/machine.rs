@@ -11,6 +11,7 @@ use rustix::fs::Access;
 use super::PreflightFindings;
 use super::collisions::resolved;
 use crate::markup::ProblemSeverity::{Error, Note, Warning};
+use crate::runtime::rounded_size;
 use crate::server;
 use crate::store::{self, StateDir};
 
@@ -60,7 +61,7 @@ fn room(found: &mut PreflightFindings<'_>) {
     }
     let max_size = config.cache.max_size;
     if max_size > total && config.has_own_cache_size() {
-        let message = format!("the disk of `state_dir` has only {}", mebibytes(total));
+        let message = format!("the disk of `state_dir` has only {}", rounded_size(total));
         found.machine(Warning, "cache.max_size", &message, Some("choose less than the size of the disk"));
     }
 }
@@ -69,14 +70,10 @@ fn room(found: &mut PreflightFindings<'_>) {
 fn too_full(free: u64, total: u64, min_free: u64) -> Option<String> {
     let kept = min_free.min(total / 10);
     let message = || {
-        let (free, kept) = (mebibytes(free), mebibytes(kept));
+        let (free, kept) = (rounded_size(free), rounded_size(kept));
         format!("its disk is full: {free} are free, and {kept} must stay free (cache.min_free); nothing is cached")
     };
     (free < kept).then(message)
-}
-
-fn mebibytes(bytes: u64) -> String {
-    format!("{} MiB", bytes >> 20)
 }
 
 fn audit(found: &mut PreflightFindings<'_>, state_is_usable: bool) {
@@ -96,6 +93,14 @@ fn audit(found: &mut PreflightFindings<'_>, state_is_usable: bool) {
             found.error("audit.file", &message, Some("name a file that pullgate can append to and rotate"));
         }
         _ => {
+            if is_elsewhere && !folder.exists() {
+                found.machine(
+                    Note,
+                    "audit.file",
+                    &format!("{}: this directory will be created", folder.display()),
+                    None,
+                );
+            }
             let writable = directory(folder).and_then(|()| writable_file(file));
             if let Err(why) = writable
                 && (is_elsewhere || state_is_usable)
@@ -261,7 +266,7 @@ mod tests {
         assert_eq!(too_full(gibibyte, 100 * gibibyte, gibibyte), None);
         assert_eq!(too_full(50 << 20, 100 << 20, gibibyte), None);
         let full = too_full(5 << 20, 100 << 20, gibibyte).unwrap();
-        assert!(full.contains("5 MiB are free, and 10 MiB must stay free"), "{full}");
+        assert!(full.contains("5MiB are free, and 10MiB must stay free"), "{full}");
         assert!(too_full(gibibyte - 1, 100 * gibibyte, gibibyte).is_some());
     }
 }

@@ -76,6 +76,36 @@ impl Checked {
     }
 }
 
+/// Each mistake is named once, in the order of the file; one does not hide another.
+#[test]
+fn mistakes_are_named_once_and_in_order() {
+    let made = prepared("");
+    let folder = made.path().display().to_string();
+    let tls = "tls = { certificate = \"good.crt\", key = \"other.key\", client_ca = \"junk\" }";
+    let last = format!(
+        "[[listener]]\naddress = \"127.0.0.1:0\"\n{tls}\n[tracing]\nendpoint = \"xx\"\n\
+         [va.database]\nosv = [\"ftp://a.test\"]\n[audit]\nfile = \"{folder}/absent/audit.jsonl\"\n"
+    );
+    made.write("", &last);
+    let (code, problems) = made.problems(&[], &[]);
+    let lines: Vec<String> = problems.iter().map(line).collect();
+    let wanted = [
+        "error: listener[0].tls.key: FOLDER/other.key: this is not the key",
+        "error: listener[0].tls.client_ca: FOLDER/junk: no certificate",
+        "error: tracing.endpoint: ",
+        "error: va.database.osv: ",
+        "note: audit.file: FOLDER/absent: this directory will be created",
+    ];
+    for wanted in wanted {
+        let wanted = wanted.replace("FOLDER", &folder);
+        assert_eq!(lines.iter().filter(|line| line.contains(&wanted)).count(), 1, "{wanted}\n{lines:#?}");
+    }
+    let errors = lines.iter().filter(|line| line.contains(": error: ")).count();
+    assert_eq!((code, errors), (Some(78), 4), "{lines:#?}");
+    let places: Vec<u64> = problems.iter().filter_map(|problem| problem["line"].as_u64()).collect();
+    assert!(places.is_sorted(), "{lines:#?}");
+}
+
 /// Removes the access of others to a key.
 fn close(path: &Path) {
     use std::os::unix::fs::PermissionsExt as _;

@@ -132,27 +132,23 @@ impl Tls {
 
 /// Everything that is wrong with the files of a listener; the validity period of its certificate if nothing is.
 pub fn check_tls(config: &TlsConfig, now: Timestamp) -> (Vec<TlsError>, Option<(Timestamp, Timestamp)>) {
-    let mut errors = Vec::new();
-    let mut read = |path: &Path| read(path).map_err(|error| errors.push(error)).ok();
-    let (certificate, key) = (read(&config.certificate), read(&config.key));
-    let client_ca = config.client_ca.as_deref().map(|path| (path, read(path)));
-    let mut note = |checked: Result<(), TlsError>| checked.unwrap_or_else(|error| errors.push(error));
-    if let Some(pem) = &certificate {
-        let path = &config.certificate;
-        note(certificates(path, pem).and_then(|chain| checked_validity(path, &chain[0], now)).map(drop));
-    }
-    if let Some(pem) = &key {
-        note(private_key(&config.key, pem).map(drop));
-    }
-    if let Some((path, Some(pem))) = &client_ca {
-        note(client_verifier(path, pem).map(drop));
-    }
-    let (Some(certificate), Some(key), true) = (certificate, key, errors.is_empty()) else { return (errors, None) };
-    let files = TlsFiles { certificate, key, client_ca: client_ca.and_then(|(_, pem)| pem) };
-    match files.build(config, false, now) {
-        Ok((_, validity)) => (errors, Some((validity.from, validity.until))),
-        Err(error) => (vec![error], None),
-    }
+    let certificate = read(&config.certificate).and_then(|pem| {
+        let chain = certificates(&config.certificate, &pem)?;
+        checked_validity(&config.certificate, &chain[0], now).map(|_| pem)
+    });
+    let key = read(&config.key).and_then(|pem| private_key(&config.key, &pem).map(|_| pem));
+    let client_ca = config.client_ca.as_deref().map(|path| read(path).and_then(|pem| client_verifier(path, &pem)));
+    // Whether certificate and key belong together does not depend on the CA of clients, which may be wrong, too.
+    let (pair, mut errors) = match (certificate, key) {
+        (Ok(certificate), Ok(key)) => {
+            let alone = TlsConfig { client_ca: None, ..config.clone() };
+            let built = TlsFiles { certificate, key, client_ca: None }.build(&alone, false, now);
+            built.map_or_else(|error| (None, vec![error]), |(_, validity)| (Some(validity), Vec::new()))
+        }
+        (certificate, key) => (None, certificate.err().into_iter().chain(key.err()).collect()),
+    };
+    errors.extend(client_ca.and_then(Result::err));
+    (errors, pair.map(|validity| (validity.from, validity.until)))
 }
 
 /// The validity period of a certificate.
