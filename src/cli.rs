@@ -4,6 +4,7 @@
 #[macro_use]
 mod output;
 
+mod account;
 /// `pullgate bundle export|import`.
 mod bundle;
 mod cache;
@@ -99,7 +100,7 @@ const EXAMPLES: &str = "Examples:
 #[derive(Debug, Parser)]
 #[command(name = "pullgate", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {
-    /// The configuration file, for every command that reads one.
+    /// The configuration file, for every command that reads one. Default: ./pullgate.toml, or else /etc/pullgate/pullgate.toml.
     #[arg(long, env = "PULLGATE_CONFIG", value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -254,7 +255,7 @@ pub(crate) struct GateArgs {
     /// configuration. `--config` on the command line wins over the variable.
     #[arg(long, env = "PULLGATE_SERVER", value_name = "URL")]
     server: Option<String>,
-    /// The configuration file.
+    /// The configuration file. Default: ./pullgate.toml, or else /etc/pullgate/pullgate.toml.
     #[arg(long, env = "PULLGATE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// A file that contains the admin token, which is required for changes over TCP.

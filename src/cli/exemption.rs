@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::account::named_or_own;
 use super::output::print_json;
 use super::table::table;
 use super::{CommandError, Exit, GateArgs, Output, remote};
@@ -73,7 +74,7 @@ pub(super) struct AddArgs {
     /// Why the issue does not count.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Who decides this.
+    /// Who decides this. Default: the account that runs the command.
     #[arg(long, value_name = "NAME", env = "USER")]
     by: Option<String>,
     #[command(flatten)]
@@ -116,7 +117,7 @@ fn add(args: &AddArgs) -> Result<(), CommandError> {
     let request = ExemptionRequest {
         expires: expires.clone(),
         reason: reason.clone(),
-        by: by.clone().filter(|by| !by.is_empty()),
+        by: Some(named_or_own(by.as_deref())),
         ..issue.request()?
     };
     let added: ExemptionAnswer = remote::post(gate, path::EXEMPTIONS, &request)?;

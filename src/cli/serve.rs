@@ -13,7 +13,7 @@ use crate::runtime::init_telemetry;
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
 pub(super) struct ServeArgs {
-    /// The configuration file.
+    /// The configuration file. Default: ./pullgate.toml, or else /etc/pullgate/pullgate.toml.
     #[arg(long, env = "PULLGATE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Write the bound addresses as JSON to this file once every listener is open.

@@ -80,7 +80,7 @@ pub(super) struct UpdateArgs {
     /// system.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// The configuration file.
+    /// The configuration file. Default: ./pullgate.toml, or else /etc/pullgate/pullgate.toml.
     #[arg(long, env = "PULLGATE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 }

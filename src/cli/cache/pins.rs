@@ -1,6 +1,7 @@
 //! `pullgate cache pin|pins|unpin`: images that are never evicted.
 
 use crate::api::{PinAnswer, PinRequest, PrefetchRequest, PrefetchedImage, encode, path};
+use crate::cli::account::named_or_own;
 use crate::cli::output::print_json;
 use crate::cli::remote::{delete, get, post, run_job};
 use crate::cli::table::table;
@@ -23,7 +24,7 @@ pub(in crate::cli) struct PinArgs {
     /// Why they must stay.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Who wants the images kept.
+    /// Who wants the images kept. Default: the account that runs the command.
     #[arg(long, value_name = "NAME", env = "USER")]
     by: Option<String>,
     /// Fetch the images first, as `pullgate prefetch` does, under the cluster-wide rules.
@@ -65,7 +66,7 @@ pub(super) fn pin(args: &PinArgs) -> Result<Exit, CommandError> {
         }
     }
     for image in images {
-        let by = by.clone().filter(|by| !by.is_empty());
+        let by = Some(named_or_own(by.as_deref()));
         let request = PinRequest { image: image.clone(), reason: reason.clone(), by };
         match post::<PinAnswer>(gate, path::CACHE_PINS, &request) {
             Ok(pin) if *output == Output::Json => pins.push(pin),

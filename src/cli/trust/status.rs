@@ -17,7 +17,7 @@ use crate::policy::{RootPart, TrustedRoot};
 pub(in crate::cli) struct StatusArgs {
     /// The files; by default, `trust.trusted_roots` of the configuration.
     pub(super) files: Vec<PathBuf>,
-    /// The configuration file.
+    /// The configuration file. Default: ./pullgate.toml, or else /etc/pullgate/pullgate.toml.
     #[arg(long, env = "PULLGATE_CONFIG", value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// The output format.
