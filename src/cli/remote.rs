@@ -169,6 +169,10 @@ pub(super) fn address(gate: &GateArgs) -> Result<String, CommandError> {
 fn message(status: StatusCode, body: &[u8]) -> String {
     match serde_json::from_slice::<ErrorAnswer>(body) {
         Ok(answer) => answer.error,
+        // What a registry listener says to these calls.
+        Err(_) if matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) => format!(
+            "the gate answered {status}; is that its admin listener, which has port 5001 by default, and not the registry's?"
+        ),
         Err(_) => format!("the gate answered {status}"),
     }
 }
@@ -250,6 +254,15 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_of_the_registry_has_a_hint() {
+        let said = |status, body: &str| message(status, body.as_bytes());
+        assert_eq!(said(StatusCode::NOT_FOUND, "{\"error\": \"no such image\"}"), "no such image");
+        let registry = said(StatusCode::NOT_FOUND, "{\"errors\": []}");
+        assert!(registry.contains("404") && registry.contains("5001"), "{registry}");
+        assert!(!said(StatusCode::BAD_GATEWAY, "").contains("5001"));
+    }
 
     /// A process that judges by itself decides without the exemptions and the memory of a gate that may well run.
     #[test]

@@ -76,7 +76,7 @@ impl Router {
     /// # Errors
     /// If no such upstream is configured, or it does not serve the scope.
     pub(super) fn target_of(&self, image: &ImageReference, scope: &Scope) -> Result<Target, GateError> {
-        serve(self.by_host(&image.name.host)?, image.name.repository.as_str(), scope)
+        serve(self.by_image(&image.name)?, image.name.repository.as_str(), scope)
     }
 
     /// The target of an image reference for an operator, who may name images of every upstream.
@@ -84,13 +84,29 @@ impl Router {
     /// # Errors
     /// If no such upstream is configured.
     pub(super) fn operator_target(&self, image: &ImageReference) -> Result<Target, GateError> {
-        target(self.by_host(&image.name.host)?, image.name.repository.as_str(), &Scope::CLUSTER)
+        target(self.by_image(&image.name)?, image.name.repository.as_str(), &Scope::CLUSTER)
     }
 
     /// The target for judging an image again with what is known; `None` if no such upstream is configured any more.
     pub(super) fn known_target(&self, name: &ImageName, scope: &Scope) -> Option<Target> {
         let upstream = self.upstreams.by_host(&name.host)?;
         Some(Target { upstream, name: name.clone(), scope: scope.clone(), known_only: true })
+    }
+
+    /// The upstream of an image that an operator names. Clients write the `path` of an upstream where its host belongs, and a name
+    /// without a host is one of Docker Hub.
+    fn by_image(&self, name: &ImageName) -> Result<Arc<Upstream>, GateError> {
+        self.by_host(&name.host).map_err(|error| {
+            let alias = name.repository.as_str().split_once('/').filter(|_| name.host.is_docker_hub());
+            let meant = alias.and_then(|(path, rest)| Some((self.upstreams.by_path(path)?, rest)));
+            match meant {
+                Some((upstream, rest)) => GateError::UnknownUpstream {
+                    asked: name.host.to_string(),
+                    near: vec![format!("{}/{rest}", upstream.host())],
+                },
+                None => error,
+            }
+        })
     }
 
     fn by_host(&self, host: &Host) -> Result<Arc<Upstream>, GateError> {

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::commands::text;
+use crate::commands::{pullgate, text};
 use crate::harness::{ALLOW_ALL, TestGate};
 use crate::support::{TestCa, TestRegistry, raw, request, soon};
 
@@ -102,4 +102,27 @@ async fn every_command_says_that_the_configuration_is_wrong() {
         let wanted = "wrong.toml:6:1: error: admin.address: 127.0.0.1:5000 cannot be used";
         assert!(said.contains(wanted) && !said.contains("pullgate: "), "{words:?}: {said}");
     }
+}
+
+/// Clients write the `path` of an upstream, and some people ask the registry where the admin listener is meant.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_and_addresses_of_clients_are_explained_to_operators() {
+    let registry = TestRegistry::start().await;
+    let gate = TestGate::new(&registry, ALLOW_ALL).upstream("path = \"local\"").start().await;
+    let said = text(&pullgate(&gate, &["check", "local/library/app:1"]).await);
+    assert!(
+        said.contains("docker.io is not an upstream of this gate; did you mean registry.test/library/app?"),
+        "{said}"
+    );
+    assert_eq!(said.matches("pullgate: ").count(), 1, "{said}");
+    let other = text(&pullgate(&gate, &["check", "nginx:1"]).await);
+    assert!(other.contains("docker.io is not an upstream") && !other.contains("did you mean"), "{other}");
+    let url = gate.any_url("");
+    let run = move || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pullgate"));
+        command.args(["check", "registry.test/library/app:1", "--server", &url]).output().expect("it runs")
+    };
+    let said = text(&soon(tokio::task::spawn_blocking(run)).await.expect("it ends"));
+    assert!(said.contains("the gate answered 404 Not Found; is that its admin listener"), "{said}");
+    gate.stop().await;
 }
