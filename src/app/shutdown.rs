@@ -70,8 +70,7 @@ impl Shutdown {
     pub(super) async fn stop(self, gate: RunningGate, stops: &mut (impl Stream<Item = ()> + Unpin)) -> Ended {
         let RunningGate { parts, accepting, front, .. } = gate;
         let tasks = parts.tasks.clone();
-        // Held until the end: `/readyz` says "draining".
-        let _draining = parts.readiness.block("draining");
+        parts.readiness.end("draining");
         notify_stopping("stopping: running transfers may finish");
         tasks.announce_stop();
         let in_order = async {
@@ -98,6 +97,7 @@ impl Shutdown {
             Some(is_drained) => is_drained,
             None => tasks.drain(LAST_MOMENT).await,
         };
+        let cut = if is_cut { tasks.running() } else { 0 };
         let close = async {
             front.drain(ADMIN_GRACE).await;
             accepting.drain(ADMIN_GRACE).await;
@@ -108,6 +108,7 @@ impl Shutdown {
         } else if tokio::time::timeout(AT_ONCE, close).await.is_err() {
             tracing::warn!("the disk does not respond; pending data may be lost");
         }
+        tracing::info!(cut_transfers = cut, "the gate has stopped");
         if is_cut { Ended::Cut } else { Ended::Complete }
     }
 
@@ -145,6 +146,8 @@ impl Shutdown {
             is_drained = tasks.drain(self.grace) => is_drained,
             () = next(stops) => tasks.drain(LAST_MOMENT).await,
         };
+        let cut = if is_drained { 0 } else { tasks.running() };
+        tracing::info!(cut_transfers = cut, "this process ends; another one has taken over");
         if is_drained { Ended::Complete } else { Ended::Cut }
     }
 }

@@ -41,6 +41,11 @@ impl Readiness {
         BlockReady { readiness: self.clone(), name: name.to_owned() }
     }
 
+    /// Blocks readiness until the end of the process: it stops.
+    pub fn end(&self, name: &str) {
+        *self.state().awaited.entry(name.to_owned()).or_default() += 1;
+    }
+
     /// Marks the part `name` as degraded for the given reason; `None` marks it as healthy. A part is listed from its first
     /// report on, so each part reports `None` when it starts.
     pub fn degraded(&self, name: &str, why: Option<String>) {
@@ -179,6 +184,8 @@ mod tests {
         assert_eq!(readiness.report().awaited, ["listener"]);
         drop(second);
         assert!(readiness.report().ready);
+        readiness.end("draining");
+        assert_eq!(readiness.report().awaited, ["draining"]);
     }
 
     #[test]

@@ -93,5 +93,9 @@ async fn a_hangup_during_the_start_is_a_reload_after_it() {
         }
     })
     .await;
+    let log = made.path().join("log");
     assert!(program.stop().await.success());
+    let log = std::fs::read_to_string(log).expect("a log");
+    assert!(log.contains("the gate has stopped"), "{log}");
+    assert!(!log.contains("part=\"draining\""), "a gate that stops does not become ready: {log}");
 }
