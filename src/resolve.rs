@@ -186,7 +186,7 @@ impl Resolver {
         // A silent upstream is treated as down. The lookup continues, and the next request can use its result.
         match tokio::time::timeout(SILENCE, looked_up).await {
             Ok(found) => found.unwrap_or(Err(ResolveError::Interrupted)),
-            Err(_) => self.stale(upstream, name, known, ResolveError::Silent).await,
+            Err(_) => self.stale(upstream, (name, tag), known, ResolveError::Silent).await,
         }
     }
 
@@ -218,7 +218,7 @@ impl Resolver {
                 self.inner.facts.forget_tag(name, tag).await?;
                 Err(ResolveError::NotFound)
             }
-            Err(error) => self.stale(upstream, name, known, error).await,
+            Err(error) => self.stale(upstream, (name, tag), known, error).await,
         }
     }
 
@@ -242,7 +242,7 @@ impl Resolver {
     async fn stale(
         &self,
         upstream: &Arc<Upstream>,
-        name: &ImageName,
+        (name, tag): (&ImageName, &Tag),
         known: Option<(Digest, Timestamp)>,
         error: ResolveError,
     ) -> Result<Resolved, ResolveError> {
@@ -251,7 +251,7 @@ impl Resolver {
             return Err(error);
         }
         let manifest = self.manifest(upstream, name, digest).await.map_err(|_| error.clone())?;
-        tracing::warn!(image.name = %name, %error, "serving the last known digest of the tag");
+        tracing::warn!(image = format!("{name}:{tag}"), %error, "serving the last known digest of the tag");
         Ok(Resolved { manifest, stale: Some(error.to_string()), fresh_until: None })
     }
 }

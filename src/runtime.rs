@@ -50,4 +50,7 @@ pub use shown_url::{shown_origin, shown_url};
 pub use tasks::{Tasks, Untracked};
 pub use telemetry::{LogFormat, LogGuard, check_log_filter, init as init_telemetry, set_log_filter};
 pub use trace::{ContentSource, Learned, Phase, PhaseTime, RequestTrace, SpanContext};
-pub use units::{InvalidDuration, InvalidSize, format_duration, format_size, parse_duration, parse_size, rounded_size};
+pub use units::{
+    InvalidDuration, InvalidSize, format_duration, format_size, parse_duration, parse_size, rounded_duration,
+    rounded_size,
+};

@@ -3,6 +3,7 @@
 use super::CacheInner;
 use super::evict::{Freed, NoRoom};
 use crate::oci::Digest;
+use crate::runtime::rounded_size;
 use crate::store::{StoreError, StoredContent};
 
 impl CacheInner {
@@ -10,7 +11,8 @@ impl CacheInner {
     pub(super) fn full_disk(&self, bytes: u64) -> Option<NoRoom> {
         let space = self.disk.space().ok()?;
         let kept = self.kept_free(space);
-        let message = || format!("{} bytes are free, of which {kept} must stay free (cache.min_free)", space.free);
+        let (free, must) = (rounded_size(space.free), rounded_size(kept));
+        let message = || format!("{free} are free, of which {must} must stay free (cache.min_free)");
         (space.free < bytes.saturating_add(kept)).then(|| NoRoom::Disk(message()))
     }
 

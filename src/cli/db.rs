@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use indicatif::ProgressBar;
-use jiff::{SignedDuration, Timestamp, Unit};
+use jiff::{SignedDuration, Timestamp};
 use rustix::process::geteuid;
 use serde_json::json;
 
@@ -20,9 +20,12 @@ use crate::advisories::{
     SourceStatus,
 };
 use crate::config::Config;
-use crate::runtime::{Clock, Metrics, Readiness, Tasks, create_private_dir, printable, rounded_size};
+use crate::runtime::{Clock, Metrics, Readiness, Tasks, create_private_dir, printable, rounded_duration, rounded_size};
 use crate::upstream::Upstreams;
 use crate::va::{DatabaseSources, FetchedDatabase, fetch_databases};
+
+/// The age from which a database is called old: most are built daily.
+const OLD: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// The database commands.
 #[derive(Debug, clap::Subcommand)]
@@ -68,7 +71,7 @@ pub(super) enum DbCommand {
 /// Arguments of all database commands.
 #[derive(Debug, clap::Args)]
 pub(super) struct DbArgs {
-    /// The configuration file.
+    /// The configuration file. Default: ./pullgate.toml, or else /etc/pullgate/pullgate.toml.
     #[arg(long, env = "PULLGATE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// The output format.
@@ -138,6 +141,7 @@ fn status(args: &DbArgs) -> Result<Exit, CommandError> {
 
 fn row(status: &SourceStatus, now: Timestamp) -> [String; 8] {
     let state = match &status.state {
+        SourceState::Ready if is_old(status, now) => "ready, old".into(),
         SourceState::Ready => "ready".into(),
         SourceState::Degraded { problem } => format!("previous in use: {problem}"),
         SourceState::Unusable { problem } => format!("cannot be used: {problem}"),
@@ -155,10 +159,15 @@ fn row(status: &SourceStatus, now: Timestamp) -> [String; 8] {
     ]
 }
 
-/// An age in days and hours: `5d 3h`.
+/// Of a database that was built in the future, the age is 0.
 fn age(age: SignedDuration) -> String {
-    let age = age.round(Unit::Hour).unwrap_or(age).as_hours();
-    format!("{}d {}h", age / 24, age % 24)
+    rounded_duration(age.try_into().unwrap_or_default())
+}
+
+/// Whether a database is so old that it misses what was published meanwhile. It is used nevertheless, unless `va.max_db_age` says
+/// otherwise.
+fn is_old(status: &SourceStatus, now: Timestamp) -> bool {
+    status.age(now).is_some_and(|age| age > OLD)
 }
 
 fn as_json(status: &SourceStatus, now: Timestamp) -> serde_json::Value {
@@ -169,7 +178,7 @@ fn as_json(status: &SourceStatus, now: Timestamp) -> serde_json::Value {
     };
     json!({
         "source": status.source, "state": state, "problem": problem,
-        "age_seconds": status.age(now).map(|age| age.as_secs()),
+        "age_seconds": status.age(now).map(|age| age.as_secs()), "old": is_old(status, now),
         "generation": status.generation, "previous": status.previous,
     })
 }
@@ -195,11 +204,16 @@ fn update(args: &DbArgs, force: bool) -> Result<Exit, CommandError> {
     for FetchedDatabase { source, outcome } in fetched {
         match outcome {
             Ok(installed) => all.push(installed),
-            Err(error) => exit = super::fail(format!("{source}: {error}")),
+            Err(error) => exit = super::fail(named(&source, &error.to_string())),
         }
     }
     print_installed(args, &all);
     Ok(exit)
+}
+
+/// An error with its source, unless it begins with that.
+fn named(source: &str, error: &str) -> String {
+    if error.starts_with(source) { error.to_owned() } else { format!("{source}: {error}") }
 }
 
 fn fetch(
@@ -263,4 +277,33 @@ fn show(bar: &ProgressBar, done: DatabaseProgress) -> ControlFlow<()> {
     bar.set_length(done.total.unwrap_or_default().max(done.read));
     bar.set_position(done.read);
     ControlFlow::Continue(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_database_is_called_old() {
+        let built = "2026-01-01T00:00:00Z";
+        let generation = json!({
+            "source": "osv-go", "kind": "osv", "built": built, "fetched": built, "from": "x", "rows": 1, "files": [],
+        });
+        let generation = serde_json::from_value(generation).ok();
+        assert!(generation.is_some());
+        let status = SourceStatus { source: "osv-go".into(), state: SourceState::Ready, generation, previous: None };
+        let state = |at: &str| {
+            let now: Timestamp = at.parse().unwrap();
+            let [_, state, _, age, ..] = row(&status, now);
+            (state, age, as_json(&status, now)["old"].as_bool())
+        };
+        assert_eq!(state("2026-01-07T03:00:00Z"), ("ready".into(), "6d3h".into(), Some(false)));
+        assert_eq!(state("2026-01-08T01:00:00Z"), ("ready, old".into(), "7d1h".into(), Some(true)));
+    }
+
+    #[test]
+    fn a_source_is_named_once() {
+        assert_eq!(named("a.test/db:1", "a.test/db:1: no answer"), "a.test/db:1: no answer");
+        assert_eq!(named("a.test/db:1", "no answer"), "a.test/db:1: no answer");
+    }
 }

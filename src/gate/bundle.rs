@@ -2,6 +2,7 @@
 //! other direction, see `import`.
 
 mod import;
+mod outcome;
 mod received;
 
 use std::collections::BTreeSet;
@@ -10,7 +11,8 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use import::{BundleImport, ImportOutcome, ImportedImage};
+pub use import::{BundleImport, ImportedImage};
+pub use outcome::ImportOutcome;
 pub use received::MAX_MANIFESTS as MAX_BUNDLED_MANIFESTS;
 
 use super::{Gate, GateError, Target};

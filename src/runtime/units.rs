@@ -93,6 +93,19 @@ pub fn rounded_size(bytes: u64) -> String {
     }
 }
 
+/// Formats a duration for people, in its two largest units: `777d`, `5d3h`, `20s`.
+pub fn rounded_duration(duration: Duration) -> String {
+    const UNITS: [u64; 4] = [86_400, 3600, 60, 1];
+    let seconds = duration.as_secs();
+    if seconds == 0 {
+        return format_duration(duration);
+    }
+    let largest = UNITS.into_iter().position(|unit| seconds >= unit).unwrap_or(UNITS.len() - 1);
+    // Hours are of no interest after a month.
+    let smallest = if seconds >= 30 * 86_400 { 0 } else { (largest + 1).min(UNITS.len() - 1) };
+    format_duration(Duration::from_secs(seconds - seconds % UNITS[smallest]))
+}
+
 fn split_number(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     Some((text[..end].parse().ok()?, &text[end..]))
@@ -132,6 +145,22 @@ mod tests {
         for bad in ["", "20", "s", "1.5s", "-1s", "1y", "99999999999999999999s", "999999999999d"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn durations_are_rounded_for_people() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (59, "59s"),
+            (3601, "1h"),
+            (3725, "1h2m"),
+            (5 * 86_400 + 3 * 3600 + 59, "5d3h"),
+            (7 * 86_400, "7d"),
+            (777 * 86_400 + 3600, "777d"),
+        ] {
+            assert_eq!(rounded_duration(Duration::from_secs(seconds)), text, "{seconds}");
+        }
+        assert_eq!(rounded_duration(Duration::from_millis(250)), "250ms");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::fetch::DatabaseSources;
 use crate::advisories::{AdvisoryStore, DatabaseKind, Databases, SourceState, SourceStatus, is_fetched};
 use crate::policy::DatedDatabase;
-use crate::runtime::{Clock, DirectoryWatch, Epoch, Metrics, Readiness, Tasks};
+use crate::runtime::{Clock, DirectoryWatch, Epoch, Metrics, Readiness, Tasks, rounded_duration};
 
 /// The part that is degraded while a database cannot be used or is too old.
 const TOPIC: &str = "advisories";
@@ -65,7 +65,7 @@ pub fn check_databases(config: &DatabaseConfig, now: Timestamp) -> Result<Databa
 /// Each source of which there is a database, with its age, for people.
 pub fn describe_databases(config: &DatabaseConfig, now: Timestamp) -> Vec<String> {
     let describe = |source: SourceStatus| match source.age(now) {
-        Some(age) => format!("{} ({} h old)", source.source, age.as_hours()),
+        Some(age) => format!("{} ({} old)", source.source, rounded_duration(age.try_into().unwrap_or_default())),
         None => format!("{} (cannot be used)", source.source),
     };
     known(config).map_or_else(|error| vec![error], |known| known.into_iter().map(describe).collect())

@@ -172,7 +172,7 @@ fn update_once(config: &DatabaseConfig, upstreams: &Arc<Upstreams>, clock: &Cloc
             }
             Ok(_) => tracing::debug!(source, "the advisory database is current"),
             Err(error) => {
-                tracing::error!(source, %error, "an advisory database cannot be updated; the one before stays in use");
+                tracing::error!(source, %error, "an advisory database cannot be fetched; if there is one, it stays in use");
                 failed.push(error.to_string());
             }
         }

@@ -167,15 +167,7 @@ fn exit_of(result: &ImportedImage) -> Exit {
 }
 
 fn print(result: &ImportedImage) {
-    let outcome = match result.outcome {
-        ImportOutcome::Admitted => "would be imported",
-        ImportOutcome::Denied => "denied",
-        ImportOutcome::Evicted => "imported, but evicted since",
-        ImportOutcome::Imported => "imported",
-        ImportOutcome::TagKept => "imported by digest only",
-        ImportOutcome::Undecided => "cannot be judged now",
-    };
-    println!("{}: {outcome} ({})", printable(&result.image), result.digest);
+    println!("{}: {} ({})", printable(&result.image), result.outcome.words(), result.digest);
     result.reasons.iter().for_each(|reason| println!("  {}", printable(reason)));
     result.notes.iter().for_each(|note| println!("  note: {}", printable(note)));
 }

@@ -76,7 +76,7 @@ fn the_report_has_the_sections_and_words_of_ibms_tool() {
         "\
 Image 'us.icr.io/team/app:1' was last scanned on Thu Nov 26 00:00:00 UTC 2026
 The scan results show that 4 ISSUES were found for the image.
-1 of unknown severity, 1 critical, 1 medium, 1 low. 1 of them is not covered by the rule. 1 more is exempt.
+1 of unknown severity, 1 critical, 1 medium, 1 low. 1 of them is not covered by the rule. 1 issue is exempt.
 
   status         FAIL
   digest         {}

@@ -98,7 +98,7 @@ fn databases(scan: &ImageScan) -> Option<String> {
     (!described.is_empty()).then(|| described.join(", "))
 }
 
-/// `2 critical, 1 low. 1 of them is not covered by the rule. 3 more are exempt.`
+/// `2 critical, 1 low. 1 of them is not covered by the rule. 3 issues are exempt.`
 fn by_severity(issues: &[IssueAnswer]) -> String {
     use Severity::{Critical, High, Low, Medium, Negligible, Unknown};
     let active = || issues.iter().filter(|found| !found.issue.exempt);
@@ -119,7 +119,7 @@ fn by_severity(issues: &[IssueAnswer]) -> String {
     }
     let exempt = issues.iter().filter(|found| found.issue.exempt).count();
     if exempt > 0 {
-        sentences.push(format!("{exempt} {} exempt.", if exempt == 1 { "more is" } else { "more are" }));
+        sentences.push(format!("{exempt} {} exempt.", if exempt == 1 { "issue is" } else { "issues are" }));
     }
     format!("{}\n", sentences.join(" "))
 }

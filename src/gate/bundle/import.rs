@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::received::{MAX_MANIFESTS, Manifests};
-use super::{BundledDatabase, BundledImage};
+use super::{BundledDatabase, BundledImage, ImportOutcome};
 use crate::gate::judgement::Judgement;
 use crate::gate::operator::OperatorAct;
 use crate::gate::{Gate, GateError, Target};
@@ -36,31 +36,6 @@ pub struct BundleImport {
     pub force: bool,
     /// The scope whose rules apply.
     pub scope: Scope,
-}
-
-/// What became of an image.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ImportOutcome {
-    /// It would be imported.
-    Admitted,
-    /// The policy denies it: nothing was made available.
-    Denied,
-    /// It is available.
-    Imported,
-    /// It is available by digest. The tag refers to another digest, which was seen later.
-    TagKept,
-    /// It was imported, and some of its content is not in the cache any more.
-    Evicted,
-    /// It cannot be judged now: nothing was made available.
-    Undecided,
-}
-
-impl ImportOutcome {
-    /// Whether the image is available, at least by its digest.
-    pub fn is_available(self) -> bool {
-        matches!(self, Self::Imported | Self::TagKept)
-    }
 }
 
 /// The result for one image.
@@ -172,7 +147,8 @@ impl Gate {
             notes.extend(self.import_parts(target, image.digest, own).await?);
             notes.extend(self.import_attached(target, attached, caller).await?);
         }
-        tracing::info!(image = name, digest = %image.digest, ?outcome, caller, "import");
+        let became = outcome.words();
+        tracing::info!(image = name, digest = %image.digest, outcome = became, caller, "import");
         Ok(ImportedImage { image: name, digest: image.digest, outcome, reasons, notes })
     }
 
