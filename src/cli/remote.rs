@@ -88,7 +88,9 @@ fn call<T: DeserializeOwned>(gate: &GateArgs, method: Method, path: &str, body: 
 
 /// An answer that is not a success.
 pub(super) struct Refusal {
+    /// Not a success.
     pub(super) status: StatusCode,
+    /// Usually an [`ErrorAnswer`].
     pub(super) body: Bytes,
 }
 

@@ -18,7 +18,7 @@ async fn secrets_in_urls_are_shown_nowhere() {
     ));
     let gate = Program::start(&made).await;
     soon(async {
-        while !(gate.log().contains("not fetched yet") && gate.log().contains("cannot be updated")) {
+        while !(gate.log().contains("not fetched yet") && gate.log().contains("cannot be fetched")) {
             tokio::task::yield_now().await;
         }
     })
