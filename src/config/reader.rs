@@ -62,6 +62,15 @@ impl Reader {
 
 /// The keys that belong to no table. What follows a table in the file is a part of it.
 const OUTSIDE: [&str; 4] = ["default_upstream", "shutdown_delay", "shutdown_grace", "state_dir"];
+/// Keys that are often written in a wrong table, each with the one that is usually meant.
+const ELSEWHERE: [(&str, &str); 6] = [
+    ("default_authorities", "[trust]"),
+    ("max_requests_in_flight", "[limits]"),
+    ("max_size", "[cache]"),
+    ("mode", "[gate]"),
+    ("reports", "[va]"),
+    ("verdict_wait", "[gate]"),
+];
 
 /// A table that is being read.
 pub(super) struct Table<'r> {
@@ -236,11 +245,14 @@ impl<'r> Table<'r> {
     /// Reports every key that was not read.
     pub(super) fn finish(self) {
         let mut known: Vec<&str> = self.known.iter().copied().collect();
-        let misplaced =
-            |key: &&&str| !self.fields.own_path().is_empty() && self.has(key) && !self.known.contains(**key);
-        for key in OUTSIDE.iter().filter(misplaced) {
-            self.problem(key, "unknown key", Some("it belongs above the first [table] of the file"));
-            known.push(*key);
+        let is_inside = !self.fields.own_path().is_empty();
+        let outside = OUTSIDE.into_iter().filter(|_| is_inside);
+        let outside = outside.map(|key| (key, "it belongs above the first [table] of the file".to_owned()));
+        let elsewhere = ELSEWHERE.into_iter().map(|(key, table)| (key, format!("it belongs into {table}")));
+        let is_misplaced = |key: &str| self.has(key) && !self.known.contains(key);
+        for (key, hint) in outside.chain(elsewhere).filter(|(key, _)| is_misplaced(key)) {
+            self.problem(key, "unknown key", Some(&hint));
+            known.push(key);
         }
         self.fields.only(&known);
     }

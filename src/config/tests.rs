@@ -485,6 +485,14 @@ fn settings_without_effect_are_told() {
         let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
         assert!(warnings.len() == 1 && warnings[0].contains(wanted), "{more}: {warnings:?}");
     }
+    let found = mistakes(
+        "[policy]\ndir = \"p\"\nmode = \"audit\"\n[gate]\nmax_size = \"1GiB\"\n[[upstream]]\nhost = \"a.test\"\n",
+    );
+    assert!(
+        found.len() == 2 && found[0].contains("policy.mode: unknown key (hint: it belongs into [gate])"),
+        "{found:?}"
+    );
+    assert!(found[1].contains("gate.max_size: unknown key (hint: it belongs into [cache])"), "{found:?}");
     let found = mistakes(&format!("{MINIMAL}state_dir = \"x\"\n"));
     assert!(
         found.len() == 1
