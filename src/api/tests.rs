@@ -322,17 +322,20 @@ fn contents_of_the_cache() {
 fn reloads_and_errors() {
     is_json(&Reloaded { reloaded: true, ..Reloaded::default() }, &json!({"reloaded": true}));
     let reloaded = Reloaded {
-        reloaded: true,
         changed: vec!["gate.mode".into()],
         rules_changed: true,
         needs_restart: vec!["state_dir".into()],
-        degraded: [("policy".to_owned(), "why".to_owned())].into(),
+        ..Reloaded::default()
     };
     let json = json!({
-        "reloaded": true, "changed": ["gate.mode"], "rules_changed": true, "needs_restart": ["state_dir"],
-        "degraded": {"policy": "why"}
+        "reloaded": false, "changed": ["gate.mode"], "rules_changed": true, "needs_restart": ["state_dir"],
+        "refused": {"policy": "why"}, "in_use": ["certificates", "configuration"], "error": "policy: why"
     });
-    is_json(&reloaded, &json);
+    is_json(&reloaded.clone().refusing([("policy".to_owned(), "why".to_owned())].into()), &json);
+    let all = json!({
+        "reloaded": true, "changed": ["gate.mode"], "rules_changed": true, "needs_restart": ["state_dir"]
+    });
+    is_json(&reloaded.refusing([].into()), &all);
     is_json(&ErrorAnswer { error: "why".into() }, &json!({"error": "why"}));
 }
 

@@ -217,7 +217,7 @@ fn admin(mut table: Table<'_>, state_dir: &Path, addresses: &mut UsedAddresses) 
     };
     addresses::check(&table, "address", &admin.address);
     addresses.add(&table, "address", &admin.address);
-    if !addresses::is_loopback(&admin.address) && admin.token_file.is_none() {
+    if !is_loopback(&admin.address) && admin.token_file.is_none() {
         let hint = "give it a token_file, or keep it on 127.0.0.1";
         table.problem("address", format!("{} is reachable from other machines", admin.address), Some(hint));
     }

@@ -306,7 +306,7 @@ async fn a_client_beyond_its_share_of_connections_gets_503() {
     assert!(refused.contains("max_connections_per_address") && refused.contains("connection: close"), "{refused}");
     drop(first);
     let answered = async { while !fixture.ask(b"", "").await.starts_with("HTTP/1.1 200") {} };
-    tokio::time::timeout(std::time::Duration::from_secs(20), answered).await.expect("the first connection has ended");
+    tokio::time::timeout(Duration::from_secs(20), answered).await.expect("the first connection has ended");
 }
 
 #[tokio::test]
