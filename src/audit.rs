@@ -8,7 +8,6 @@ mod queue;
 mod record;
 mod writer;
 
-use std::io;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
