@@ -1,5 +1,6 @@
 use jiff::Timestamp;
 
+use super::queue::Taken;
 use super::record::SCHEMA;
 use super::*;
 use crate::oci::Digest;
@@ -87,7 +88,7 @@ async fn a_gate_that_must_record_and_cannot_is_not_ready_until_it_can() {
     let readiness = Readiness::new();
     let audit = Audit::new(&config(true), &Metrics::default(), &readiness).unwrap();
     assert!(readiness.report().ready);
-    assert!(!audit.write(&record(&told("lost"))).await);
+    assert!(!audit.write(&record(&decided("lost"))).await);
     assert_eq!((readiness.report().ready, readiness.report().awaited), (false, vec![TOPIC.to_owned()]));
     audit.reopen();
     std::fs::remove_file(&path).unwrap();
@@ -103,7 +104,7 @@ async fn a_gate_that_must_record_and_cannot_is_not_ready_until_it_can() {
     std::os::unix::fs::symlink("/dev/full", &path).unwrap();
     let readiness = Readiness::new();
     let audit = Audit::new(&config(false), &Metrics::default(), &readiness).unwrap();
-    audit.write(&record(&told("lost"))).await;
+    audit.write(&record(&decided("lost"))).await;
     audit.close().await;
     assert!(readiness.report().ready && readiness.report().degraded.contains_key(TOPIC), "pulls go on");
 }
