@@ -66,9 +66,18 @@ impl Os {
                 self.name()
             ));
         }
-        let has_version = some(self.name.clone()).is_some_and(|name| !name.trim().eq_ignore_ascii_case("unknown"));
-        (!has_version && !ROLLING.contains(&&*family))
-            .then(|| format!("the packages of {family} were not assessed: it has no version that is known"))
+        if ROLLING.contains(&&*family) {
+            return None;
+        }
+        let version = some(self.name.clone()).filter(|name| !name.trim().eq_ignore_ascii_case("unknown"));
+        match version {
+            Some(version) if is_release(&family, &version) => None,
+            Some(_) => Some(format!(
+                "the packages of {} were not assessed: the scanner knows no issues of this release",
+                self.name()
+            )),
+            None => Some(format!("the packages of {family} were not assessed: it has no version that is known")),
+        }
     }
 
     /// Whether a result of this type may be for the system. If the report does not state the system, the type
@@ -91,6 +100,15 @@ impl Os {
         let family = self.family.as_deref().map(canonical).unwrap_or_default();
         (!matches!(&*family, "" | "none" | "unknown")).then_some(family)
     }
+}
+
+/// Whether Trivy may have data for a release with this name. Its data is kept by the numbers of releases, so it finds nothing
+/// for Debian's unstable and testing (`forky/sid`), or for derivatives that are taken for Debian (`kali-rolling`). Of
+/// Alpine's, one has no number; those of Amazon Linux 1 have it at the end.
+fn is_release(family: &str, version: &str) -> bool {
+    let version = version.trim().to_ascii_lowercase();
+    let number = if family == "amazon" { version.strip_prefix("ami release ").unwrap_or(&version) } else { &version };
+    number.starts_with(|c: char| c.is_ascii_digit()) || family == "alpine" && number == "edge"
 }
 
 fn canonical(family: &str) -> String {
