@@ -35,8 +35,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     let bom: Bom = read(bytes)?;
     let metadata = bom.metadata.unwrap_or_default();
     let at = time(metadata.timestamp.as_deref());
+    // The schema also allows the components of the subject within it.
+    let of_subject = metadata.component.as_ref().and_then(|subject| subject.components.as_deref());
+    let listed: Vec<&Component> = bom.components.iter().flatten().chain(of_subject.into_iter().flatten()).collect();
     let mut components = HashMap::new();
-    bom.components.iter().flatten().for_each(|component| component.collect(&mut components));
+    listed.iter().for_each(|component| component.collect(&mut components));
     let reader = BomReader {
         subject_ref: metadata.component.as_ref().and_then(|subject| subject.bom_ref.clone()),
         subject: metadata.component.as_ref(),
@@ -62,7 +65,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
         incomplete: compositions.iter().find_map(|composition| composition.missing(reader.subject_ref.as_deref())),
         data_of: None,
         findings: vulnerabilities.iter().flat_map(|v| reader.findings(v)).collect(),
-        packages: reader.packages(bom.components.as_deref().unwrap_or_default(), &vulnerabilities),
+        packages: reader.packages(&listed, &vulnerabilities),
         system: ScannedSystem::default(),
     });
     if assessment.is_none() && statements.is_empty() && notes.is_empty() {
@@ -110,7 +113,7 @@ impl BomReader<'_> {
 
     /// All packages that the document lists. Some tools list only those that have vulnerabilities: if all that are listed
     /// are affected by one, the list is not taken for that of all packages.
-    fn packages(&self, components: &[Component], vulnerabilities: &[BomVulnerability]) -> Option<PackageList> {
+    fn packages(&self, components: &[&Component], vulnerabilities: &[BomVulnerability]) -> Option<PackageList> {
         let affected = vulnerabilities.iter().flat_map(|vulnerability| vulnerability.affects.iter().flatten());
         let affected: HashSet<String> = affected.map(Affected::local_ref).collect();
         let is_affected = |component: &Component| {

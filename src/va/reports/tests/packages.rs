@@ -212,6 +212,20 @@ fn cyclonedx_lists_components() {
     assert_eq!(all_packages(&lookup(&[GRYPE])), None);
 }
 
+/// The schema allows components within the subject, too.
+#[test]
+fn components_of_the_subject_are_packages_of_the_image() {
+    let mut vdr = value(VDR);
+    let banned = json!({"bom-ref": "e", "type": "library", "name": "evil", "version": "1", "purl": "pkg:npm/evil@1"});
+    vdr["metadata"]["component"]["components"] = json!([{"type": "application", "name": "x", "components": [banned]}]);
+    let listed = all_packages(&lookup(&[&vdr.to_string()])).unwrap();
+    assert!(listed.contains(&"evil 1 pkg:npm/evil@1 ".to_owned()), "{listed:?}");
+    vdr["vulnerabilities"][0]["affects"] = json!([{"ref": "e"}]);
+    assert_eq!(packages(&lookup(&[&vdr.to_string()]), "CVE-2024-0001"), ["evil pkg:npm/evil@1 npm - - -"]);
+    vdr["metadata"]["component"]["components"][0]["components"][0]["name"] = json!("");
+    assert_eq!(all_packages(&lookup(&[&vdr.to_string()])), None, "it may be a banned one");
+}
+
 #[test]
 fn a_list_of_packages_comes_from_reports_on_the_whole_image() {
     let with = |change: &dyn Fn(&mut Value)| {
