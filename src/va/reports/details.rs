@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer};
 
+use super::document::some;
 use crate::oci::Digest;
 use crate::policy::{AffectedPackage, Purl};
 
@@ -40,6 +41,33 @@ impl<T> Lenient<Vec<Lenient<T>>> {
 /// A text that is not blank and not too long.
 pub(super) fn short(text: Option<&str>) -> Option<String> {
     text.map(str::trim).filter(|text| !text.is_empty() && text.len() <= MAX_TEXT).map(str::to_owned)
+}
+
+/// What is known of a fix that is published in a version that the report does not name.
+pub(super) const A_LATER_VERSION: &str = "a later version";
+
+/// The version in which a report says that an issue is fixed.
+#[derive(Debug, Default)]
+pub(super) struct FixedVersion(Option<String>);
+
+impl<'de> Deserialize<'de> for FixedVersion {
+    /// A value that is neither a text nor null states some fix. Read as none, it would admit the image where only issues
+    /// with a fix count.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(match serde_json::Value::deserialize(deserializer)? {
+            serde_json::Value::Null => None,
+            serde_json::Value::String(text) => some(Some(text)),
+            _ => Some(A_LATER_VERSION.to_owned()),
+        }))
+    }
+}
+
+impl FixedVersion {
+    /// The version; `status` may say that there is one.
+    pub(super) fn with(self, status: Option<&str>) -> Option<String> {
+        let is_fixed = status.is_some_and(|status| status.trim().eq_ignore_ascii_case("fixed"));
+        self.0.or_else(|| is_fixed.then(|| A_LATER_VERSION.to_owned()))
+    }
 }
 
 /// The distinct URLs among some texts, up to the limit. Only `https` and `http` URLs with a host are kept.

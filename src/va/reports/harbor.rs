@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Deserializer};
 
-use super::details::{self, Lenient, PackageDetails};
+use super::details::{self, FixedVersion, Lenient, PackageDetails};
 use super::document::{
     InvalidReport, ReportFinding, ScannedSystem, ScannerReport, check_size, read, severity, some, source,
     text_or_nothing, time,
@@ -75,8 +75,8 @@ struct HarborVulnerability {
     package: Option<String>,
     #[serde(default, deserialize_with = "text_or_nothing")]
     version: Option<String>,
-    #[serde(default, deserialize_with = "text_or_nothing")]
-    fix_version: Option<String>,
+    #[serde(default)]
+    fix_version: FixedVersion,
     #[serde(default, deserialize_with = "text_or_nothing")]
     severity: Option<String>,
     #[serde(default, deserialize_with = "text_or_nothing")]
@@ -108,8 +108,10 @@ impl HarborVulnerability {
         if self.id.trim().is_empty() {
             return Err(InvalidReport::new("a vulnerability has no identifier"));
         }
-        let package = some(self.package)
-            .map(|name| PackageDetails::default().of(name, some(self.version.clone()), some(self.fix_version.clone())));
+        let fixed = self.fix_version.with(None);
+        // Without a package there would be no fix.
+        let name = some(self.package).or_else(|| fixed.is_some().then(|| "unnamed".to_owned()));
+        let package = name.map(|name| PackageDetails::default().of(name, some(self.version), fixed));
         let issue = Issue {
             packages: package.into_iter().collect(),
             title: one_line(self.description),

@@ -170,6 +170,22 @@ mod tests {
     }
 
     #[test]
+    fn a_fix_that_cannot_be_read_is_a_fix() {
+        for (fix, package, expected) in [
+            (json!("3.0.13"), json!("openssl"), Some("3.0.13")),
+            (json!(""), json!("openssl"), None),
+            (Value::Null, json!("openssl"), None),
+            (json!(4), json!("openssl"), Some("a later version")),
+            (json!(["3.0.13"]), json!(""), Some("a later version")),
+        ] {
+            let mut report = harbor(digest('a'));
+            report["vulnerabilities"] = json!([{"id": "CVE-1", "package": package, "fix_version": fix}]);
+            let report = harbor_report(report.to_string().as_bytes(), &image()).unwrap();
+            assert_eq!(report.issues[0].packages[0].fixed.as_deref(), expected, "{fix}");
+        }
+    }
+
+    #[test]
     fn what_is_no_report_about_this_image_is_an_error() {
         let read = |report: &Value| harbor_report(report.to_string().as_bytes(), &image()).map(|report| report.issues);
         let changed = |change: &dyn Fn(&mut Value)| {

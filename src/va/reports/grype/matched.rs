@@ -108,7 +108,7 @@ impl Fix {
         let versions = self.versions.unwrap_or_default().join(", ");
         match (versions.is_empty(), self.state.as_deref()) {
             (false, _) => Some(versions),
-            (true, Some("fixed")) => Some("a later version".into()),
+            (true, Some("fixed")) => Some(details::A_LATER_VERSION.into()),
             (true, _) => None,
         }
     }

@@ -69,6 +69,31 @@ fn parts_that_trivy_assessed() {
     }
 }
 
+/// Where only issues with a fix count, what is odd about a fix must not mean that there is none.
+#[test]
+fn what_trivy_states_about_a_fix() {
+    for (change, fixed) in [
+        (json!({}), None),
+        (json!({"FixedVersion": null, "Status": "affected"}), None),
+        (json!({"FixedVersion": " ", "Status": "will_not_fix"}), None),
+        (json!({"FixedVersion": "4", "Status": "fixed"}), Some("4")),
+        (json!({"FixedVersion": 4}), Some("a later version")),
+        (json!({"FixedVersion": ["4.0"]}), Some("a later version")),
+        (json!({"FixedVersion": {"v": "4"}}), Some("a later version")),
+        (json!({"Status": "fixed"}), Some("a later version")),
+        (json!({"FixedVersion": "4", "PkgName": null}), Some("4")),
+    ] {
+        let mut finding = json!({"VulnerabilityID": "CVE-2026-1", "PkgName": "openssl", "Severity": "HIGH"});
+        finding.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let mut trivy = value(TRIVY_CLEAN);
+        trivy["Results"][0]["Vulnerabilities"] = json!([finding]);
+        let report = lookup(&[&trivy.to_string()]);
+        let issue = find(&report, "CVE-2026-1");
+        assert_eq!(issue.packages[0].fixed.as_deref(), fixed, "{change}");
+        assert_eq!(issue.is_fixable(), fixed.is_some(), "{change}");
+    }
+}
+
 #[test]
 fn parts_that_grype_assessed() {
     let matched = |kind: &str| json!([{"vulnerability": {"id": "CVE-1"}, "artifact": {"name": "x", "type": kind}}]);
