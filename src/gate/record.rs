@@ -20,6 +20,7 @@ pub(super) struct RecordDraft {
     is_finished: bool,
     method: String,
     kind: Option<Kind>,
+    has_checked_va: bool,
     validity: Validity,
     requester: Requester,
     audit: Audit,
@@ -62,6 +63,7 @@ impl RecordDraft {
             is_finished: false,
             method: request.method.clone(),
             kind: None,
+            has_checked_va: false,
             validity: Validity::default(),
             requester: request.requester.clone(),
             audit: audit.clone(),
@@ -97,7 +99,7 @@ impl RecordDraft {
 
     /// Forgets an earlier judgement: something else is judged for the same request.
     pub(super) fn not_judged(&mut self) {
-        (self.validity, self.kind) = (Validity::default(), None);
+        (self.validity, self.kind, self.has_checked_va) = (Validity::default(), None, false);
         let record = &mut self.decided;
         (record.digest, record.kind, record.document, record.rule) = (None, None, None, None);
         (record.warnings, record.skipped) = (Vec::new(), Vec::new());
@@ -108,6 +110,7 @@ impl RecordDraft {
     /// Records the judged manifest and what the entries say.
     pub(super) fn judged(&mut self, outcome: &JudgementOutcome) {
         (self.validity, self.kind) = (outcome.validity, outcome.kind);
+        self.has_checked_va = outcome.has_checked_va;
         let (judged, permit) = (outcome.judged.as_ref(), outcome.decision.as_ref().ok());
         let record = &mut self.decided;
         record.digest = judged.map(|judged| judged.manifest.digest);
@@ -148,9 +151,9 @@ impl RecordDraft {
         self.kind
     }
 
-    /// Whether the entry that decided checked vulnerabilities.
+    /// Whether the entry that decided checked the vulnerabilities of an image that is assessed.
     pub(super) fn has_checked_va(&self) -> bool {
-        self.decided.va_age_seconds.is_some()
+        self.has_checked_va
     }
 
     /// How long the decision remains valid according to its evidence.

@@ -13,10 +13,15 @@ use crate::support::{Answer, TestRegistry};
 
 /// A report of Trivy on an image, without a date, with these vulnerabilities.
 fn report(made: &TestGate, image: Digest, vulnerabilities: &[Value]) {
+    report_of(made, image, "debian", vulnerabilities);
+}
+
+/// The same, with this system.
+fn report_of(made: &TestGate, image: Digest, system: &str, vulnerabilities: &[Value]) {
     let report = json!({
         "SchemaVersion": 2, "ArtifactName": "x", "ArtifactType": "container_image",
-        "Metadata": {"OS": {"Family": "debian", "Name": "12"}, "RepoDigests": [format!("x@{image}")]},
-        "Results": [{"Target": "x", "Class": "os-pkgs", "Type": "debian", "Vulnerabilities": vulnerabilities}]
+        "Metadata": {"OS": {"Family": system, "Name": "12"}, "RepoDigests": [format!("x@{image}")]},
+        "Results": [{"Target": "x", "Class": "os-pkgs", "Type": system, "Vulnerabilities": vulnerabilities}]
     });
     fs::write(made.path().join(format!("reports/{}.json", image.hex())), report.to_string()).expect("a file");
 }
@@ -116,6 +121,33 @@ async fn a_grace_does_not_begin_anew_with_a_third_name() {
             let answer = pull(&gate, "team/app", "1").await;
             assert_eq!(answer.status, status, "{rule} {issue}: {}", answer.text());
             made = gate.stop().await;
+        }
+    }
+}
+
+/// Who admits images that nobody assessed has not checked their vulnerabilities.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_admission_without_a_complete_report_begins_no_admitted_grace() {
+    let registry = TestRegistry::start().await;
+    for (name, rule, system, status) in [
+        ("assessed", "{severity: high, admittedGrace: 20s}", Some("debian"), 200),
+        ("unscanned", "{severity: high, admittedGrace: 20s, unscanned: allow}", None, 403),
+        ("incomplete", "{severity: high, admittedGrace: 20s, incomplete: allow}", Some("fedora"), 403),
+    ] {
+        let clock = Clock::manual("2026-01-10T00:00:00Z".parse().expect("a time"));
+        let mut made = made(&registry, rule, &clock);
+        let (repository, image) = (format!("team/{name}"), simple(name));
+        registry.push(&repository, Some("1"), &image);
+        if let Some(system) = system {
+            report_of(&made, image.root, system, &[]);
+        }
+        for expected in [200, status] {
+            let gate = made.start().await;
+            let answer = pull(&gate, &repository, "1").await;
+            assert_eq!(answer.status, expected, "{name}: {}", answer.text());
+            made = gate.stop().await;
+            clock.advance(SignedDuration::from_secs(1));
+            report(&made, image.root, &[vulnerability("CVE-2020-1", "2")]);
         }
     }
 }

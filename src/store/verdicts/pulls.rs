@@ -37,7 +37,7 @@ pub struct AdmittedPull {
     pub kind: Kind,
     /// The decision: an admission, or a denial that was not enforced.
     pub outcome: VerdictOutcome,
-    /// Whether the entry that decided checked vulnerabilities.
+    /// Whether the entry that decided checked the vulnerabilities of an image that is assessed.
     pub has_checked_va: bool,
     /// When the decision ends by itself.
     pub until: Option<Timestamp>,
