@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::policy::{AffectedPackage, Issue, IssueKind, Report, Severity, VaEvidence};
+use crate::policy::{AffectedPackage, FixStatus, Issue, IssueKind, Report, Severity, VaEvidence};
 use crate::va::one_line;
 
 /// Parses a response. An unknown status is an error.
@@ -37,12 +37,16 @@ impl IbmReport {
     }
 
     /// Converts the report. An image that the service fails must fail here too, so if no named issue counts, an issue
-    /// for the failure itself is added.
+    /// for the failure itself is added. It fails only images for which there is a fix, so if no issue that counts states one,
+    /// each has one in a version that is not stated: they count also where only issues with a fix do.
     fn into_report(self, fails: bool) -> Report {
         let mut issues: Vec<_> = self.vulnerabilities.into_iter().flatten().map(Vulnerability::issue).collect();
         issues.extend(self.configuration_issues.into_iter().flatten().map(Configuration::issue));
         if fails && issues.iter().all(|issue| issue.exempt) {
             issues.push(unnamed());
+        }
+        if fails && !issues.iter().any(|issue| !issue.exempt && issue.is_fixable()) {
+            issues.iter_mut().filter(|issue| !issue.exempt).for_each(fix_somewhere);
         }
         let generated_at = self.scan_time.filter(|seconds| *seconds > 0);
         Report {
@@ -52,6 +56,14 @@ impl IbmReport {
             ..Report::default()
         }
     }
+}
+
+/// Notes that a fix is published, in a version that is not known.
+fn fix_somewhere(issue: &mut Issue) {
+    if issue.packages.is_empty() {
+        issue.packages.push(AffectedPackage { name: "unnamed".into(), ..AffectedPackage::default() });
+    }
+    issue.packages.iter_mut().for_each(|package| package.status = Some(FixStatus::Fixed));
 }
 
 fn unnamed() -> Issue {

@@ -203,6 +203,27 @@ async fn a_failure_without_a_named_issue_still_counts() {
     assert_eq!((&*counting[0].id, counting[0].is_fixable()), ("IBM-VA-FAIL", true));
 }
 
+/// With `va.fixable_only`, such an image must not be admitted, and an exemption of its issue must release it.
+#[tokio::test]
+async fn a_failure_without_a_fix_counts_where_only_fixes_do() {
+    let issue =
+        |exempt: &str, notices: Value| json!({"cve_id": "CVE-1", "exempt_status": exempt, "security_notices": notices});
+    let notices = |fix: &str| json!([{"notice_id": "USN-1", "vulnerable_packages": [{"package_name": "openssl", "fix_version": fix}]}]);
+    for (status, issues, fixable) in [
+        ("FAIL", json!([issue("active", notices("2"))]), vec!["CVE-1"]),
+        ("FAIL", json!([issue("active", notices(""))]), vec!["CVE-1"]),
+        ("FAIL", json!([issue("active", json!([]))]), vec!["CVE-1"]),
+        ("FAIL", json!([issue("exempt", notices("2")), issue("active", notices(""))]), vec!["CVE-1"]),
+        ("FAIL", json!([issue("exempt", notices(""))]), vec!["IBM-VA-FAIL"]),
+        ("WARN", json!([issue("active", notices(""))]), vec![]),
+    ] {
+        let body = json!({"status": status, "vulnerabilities": issues}).to_string();
+        let report = report(scripted(&[(200, &body)]).await.fetch().await);
+        let counts = report.issues.iter().filter(|issue| !issue.exempt && issue.is_fixable());
+        assert_eq!(counts.map(|issue| &*issue.id).collect::<Vec<_>>(), fixable, "{body}");
+    }
+}
+
 #[tokio::test]
 async fn exemptions_and_configuration_issues() {
     let body = json!({"status": "FAIL", "vulnerabilities": [
