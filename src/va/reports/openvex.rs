@@ -28,14 +28,18 @@ const JUSTIFICATIONS: [&str; 5] = [
 pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     let vex: Vex = read(bytes)?;
     let mut document = ReportFile::default();
-    for claim in &vex.statements {
-        let ids = claim.ids();
-        let (Some(id), Some(suppresses)) = (ids.first(), claim.suppresses()) else {
+    for value in &vex.statements {
+        let claim = VexClaim::deserialize(value).unwrap_or_else(|error| {
+            document.notes.push(format!("a statement cannot be read: {error}"));
+            VexClaim::of_unreadable(value)
+        });
+        let (ids, suppresses) = (claim.ids(), claim.suppresses());
+        let (Some(id), Some(suppresses)) = (ids.first(), suppresses) else {
             let why = "a statement without a vulnerability or a justification has no effect";
             document.notes.push(why.into());
             continue;
         };
-        let at = moment(&vex, claim, suppresses);
+        let at = moment(&vex, &claim, suppresses);
         let mut state = |(images, packages)| {
             document.statements.push(VexStatement { ids: ids.clone(), images, packages, at, suppresses });
         };
@@ -78,7 +82,8 @@ struct Vex {
     timestamp: Option<String>,
     #[serde(default, deserialize_with = "text_or_nothing")]
     last_updated: Option<String>,
-    statements: Vec<VexClaim>,
+    /// Read one by one, so that one that cannot be read does not lose the others.
+    statements: Vec<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -95,9 +100,39 @@ struct VexClaim {
 }
 
 impl VexClaim {
+    /// What can be read of a statement that is malformed. It names no product, so it exempts nothing, and is about any image
+    /// if it takes an exemption back.
+    fn of_unreadable(value: &serde_json::Value) -> Self {
+        let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+        let vulnerability = &value["vulnerability"];
+        let aliases = vulnerability["aliases"].as_array();
+        Self {
+            vulnerability: VexVulnerability {
+                id: text(&vulnerability["@id"]),
+                // A text in version 0.0.1.
+                name: text(vulnerability).or_else(|| text(&vulnerability["name"])),
+                aliases: aliases.map(|aliases| aliases.iter().filter_map(text).collect()),
+            },
+            products: None,
+            status: text(&value["status"]).unwrap_or_default(),
+            justification: None,
+            impact_statement: None,
+            timestamp: text(&value["timestamp"]),
+            last_updated: text(&value["last_updated"]),
+        }
+    }
+
+    /// The identifiers of the vulnerability. A statement that takes an exemption back may also name it by the end of an
+    /// address alone.
     fn ids(&self) -> Vec<String> {
-        let aliases = self.vulnerability.aliases.iter().flatten();
-        self.vulnerability.name.iter().chain(aliases).filter(|id| !id.is_empty()).cloned().collect()
+        let VexVulnerability { id, name, aliases } = &self.vulnerability;
+        let of_address = id.as_deref().filter(|_| self.suppresses() == Some(false)).map(|address| {
+            let address = address.trim().trim_end_matches('/');
+            address.rsplit(['/', '#', '?', '=', '&']).next().unwrap_or_default()
+        });
+        let named = name.iter().chain(aliases.iter().flatten()).map(String::as_str);
+        let ids = named.chain(of_address).map(str::trim).filter(|id| !id.is_empty());
+        ids.map(str::to_owned).collect()
     }
 
     /// `not_affected` requires a reason: a defined justification or a text (specification, "Status Labels").
@@ -116,6 +151,8 @@ impl VexClaim {
 
 #[derive(Deserialize)]
 struct VexVulnerability {
+    #[serde(rename = "@id")]
+    id: Option<String>,
     name: Option<String>,
     aliases: Option<Vec<String>>,
 }

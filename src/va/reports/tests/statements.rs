@@ -138,3 +138,54 @@ fn images_are_named_by_digests_of_all_kinds() {
         assert_eq!(find(&lookup(&[TRIVY, &statement]), "CVE-2024-0002").exempt, exempt, "{statement}");
     }
 }
+
+/// A statement that takes an exemption back counts however its vulnerability is named, and whatever else is in its file.
+#[test]
+fn no_open_vex_statement_that_takes_back_is_lost() {
+    let products = json!([image(CONFIG)]);
+    let exempting = stated(EARLY, json!({"products": products, "status": "fixed"}));
+    let of = |vulnerability: Value, others: &[Value]| {
+        let affected = json!({"vulnerability": vulnerability, "products": products, "status": "affected"});
+        let mut document = value(&stated(LATE, json!({})));
+        document["timestamp"] = LATE.into();
+        document["statements"] = others.iter().cloned().chain([affected]).collect();
+        document.to_string()
+    };
+    let named = json!({"name": "CVE-2024-0002"});
+    let other = |statement: Value| {
+        let mut whole = json!({"vulnerability": {"name": "CVE-1-1"}, "products": products, "status": "fixed"});
+        whole.as_object_mut().unwrap().extend(statement.as_object().unwrap().clone());
+        whole
+    };
+    for (name, file, exempt) in [
+        ("another vulnerability", of(json!({"name": "CVE-1-1"}), &[]), true),
+        ("name", of(named.clone(), &[]), false),
+        ("space", of(json!({"name": "CVE-2024-0002 "}), &[]), false),
+        ("address", of(json!({"@id": "https://nvd.nist.gov/vuln/detail/CVE-2024-0002"}), &[]), false),
+        ("address with a slash", of(json!({"@id": "https://example.com/CVE-2024-0002/"}), &[]), false),
+        ("identifier", of(json!({"@id": "CVE-2024-0002"}), &[]), false),
+        ("text", of(json!("CVE-2024-0002"), &[]), false),
+        ("beside one without a status", of(named.clone(), &[other(json!({"status": null}))]), false),
+        ("beside one with products as text", of(named.clone(), &[other(json!({"products": "x"}))]), false),
+        ("beside one that is none", of(named.clone(), &[json!("x")]), false),
+        ("own products as text", alone(&other(json!({"vulnerability": named, "products": "x"}))), true),
+    ] {
+        assert_eq!(find(&lookup(&[TRIVY, &exempting, &file]), "CVE-2024-0002").exempt, exempt, "{name}");
+    }
+    let unreadable = |status: &str| {
+        alone(&other(json!({"vulnerability": {"name": "CVE-2024-0002"}, "products": "x", "status": status})))
+    };
+    assert!(!find(&lookup(&[TRIVY, &exempting, &unreadable("affected")]), "CVE-2024-0002").exempt);
+    assert!(!find(&lookup(&[TRIVY, &unreadable("fixed")]), "CVE-2024-0002").exempt, "it exempts nothing");
+    assert!(index(&[&unreadable("fixed")]).problems[0].contains("cannot be read"));
+    let by_address = json!({"vulnerability": {"@id": "https://example.com/CVE-2024-0002"}});
+    assert!(!find(&lookup(&[TRIVY, &alone(&other(by_address))]), "CVE-2024-0002").exempt, "an address exempts nothing");
+}
+
+/// A document of one statement.
+fn alone(statement: &Value) -> String {
+    let mut document = value(&stated(LATE, json!({})));
+    document["timestamp"] = LATE.into();
+    document["statements"] = json!([statement]);
+    document.to_string()
+}
