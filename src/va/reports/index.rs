@@ -164,7 +164,7 @@ impl Index {
     }
 
     fn evidence(&self, subject: &ReportQuery<'_>, is_proven: bool, honour_ignores: bool) -> Option<VaEvidence> {
-        let Counting { base, more } = self.counting(subject, is_proven);
+        let Counting { base, more, other } = self.counting(subject, is_proven);
         if base.is_empty() {
             return self.nothing();
         }
@@ -192,7 +192,9 @@ impl Index {
             reports.find_map(|report| report.incomplete.clone().filter(|_| report.system.is_past_support == of_support))
         };
         // What cannot be accepted by `endOfLife` comes first.
-        let otherwise = missing(false);
+        let otherwise = missing(false).or_else(|| {
+            other.map(|other| format!("the report is about another image, {other}, and only lists this one"))
+        });
         let is_only_past_support = ended.is_some() && otherwise.is_none();
         Some(VaEvidence::Report(Report {
             source: sources.join(", "),
@@ -218,14 +220,16 @@ impl Index {
 
     fn counting(&self, subject: &ReportQuery<'_>, is_proven: bool) -> Counting<'_> {
         let (manifest, config) = (subject.manifest, subject.config.digest());
-        let (mut own, mut listed) = (Vec::new(), Vec::new());
+        let (mut own, mut listed, mut of_others) = (Vec::new(), Vec::new(), Vec::new());
         for dated in self.reports.get(&manifest).into_iter().flatten() {
             let names = &dated.document.image;
             // A scanner that also names the configuration has seen both together.
             if names.own.contains(&manifest) || names.own.contains(&config) {
                 own.push(dated);
-            } else {
+            } else if names.own.is_empty() {
                 listed.push(dated);
+            } else {
+                of_others.push(dated);
             }
         }
         let by_config = self.reports.get(&config).into_iter().flatten();
@@ -237,13 +241,14 @@ impl Index {
                 && !names.listed.contains(&manifest)
         });
         own.extend(by_config);
-        if own.is_empty() {
-            return Counting { base: newest(listed), more: Vec::new() };
-        }
-        let base = newest(own);
+        let is_of_other = own.is_empty() && listed.is_empty();
+        // The image's own reports, else those that name no image but list it, else those on others that list it.
+        let mut ranks = [own, listed, of_others].into_iter().skip_while(Vec::is_empty);
+        let base = newest(ranks.next().unwrap_or_default());
         let age = base.first().and_then(|dated| dated.at);
-        listed.retain(|dated| dated.at >= age);
-        Counting { base, more: listed }
+        let more = ranks.flatten().filter(|dated| dated.at >= age).collect();
+        let other = base.first().filter(|_| is_of_other).and_then(|dated| dated.document.image.own.first().copied());
+        Counting { base, more, other }
     }
 
     /// Whether there are VEX statements.
@@ -308,11 +313,14 @@ impl Index {
 struct Counting<'a> {
     /// The newest complete report on the image itself and all newer, incomplete ones. If none is complete, the newest
     /// incomplete one. If several are equally old, all of them. If no report is on the image itself, those that list
-    /// its manifest, selected in the same way.
+    /// its manifest, selected in the same way: those that name no image before those on others.
     base: Vec<&'a Dated>,
     /// In addition to the reports on the image itself: reports that only list its manifest and are at least as new.
     /// They add findings and remove none.
     more: Vec<&'a Dated>,
+    /// The image that the reports name, if all of `base` are on another one: what they found may be in this image as well,
+    /// but that they found nothing else says nothing about it.
+    other: Option<Digest>,
 }
 
 /// All packages in the image, from all reports that list them. One of these must cover the whole image, if any does.

@@ -201,7 +201,18 @@ fn a_report_that_only_lists_the_manifest_never_replaces_the_images_own() {
         let found = lookup(&[&files[0], &files[1]]);
         assert_eq!((found.issues.len(), found.generated_at), (issues, at.parse().ok()), "{why}");
     }
-    assert_eq!(lookup(&[&made(TRIVY, OLD, OTHER, &[MANIFEST])]).issues.len(), 10, "it counts where there is none");
+    let alone = lookup(&[&made(TRIVY, OLD, OTHER, &[MANIFEST])]);
+    assert_eq!(alone.issues.len(), 10, "its findings count where there is none");
+    assert!(alone.incomplete.is_some_and(|why| why.contains(&format!("another image, {}", digest(OTHER)))));
+    let clean = made(TRIVY_CLEAN, OLD, OTHER, &[MANIFEST]);
+    assert!(lookup(&[&clean]).incomplete.is_some(), "it does not show that this image is clean");
+    let mut unnamed = value(&made(TRIVY_CLEAN, OLD, OTHER, &[MANIFEST]));
+    unnamed["Metadata"].as_object_mut().unwrap().remove("ImageID");
+    let unnamed = unnamed.to_string();
+    assert_eq!(part(look(&index(&[&unnamed]), MANIFEST, CONFIG)), "whole", "it names no other image");
+    let files = [unnamed, made(TRIVY, NEW, OTHER, &[MANIFEST])];
+    let both = lookup(&[&files[0], &files[1]]);
+    assert_eq!((both.issues.len(), both.incomplete), (10, None), "one on another image only adds to it");
     let files = [made(TRIVY, OLD, CONFIG, &[MANIFEST]), made(TRIVY_CLEAN, NEW, OTHER, &[MANIFEST])];
     assert_eq!(lookup(&[&files[0], &files[1]]).issues.len(), 10, "one that names both is the image's own");
 }
