@@ -119,7 +119,7 @@ impl Vulnerability {
                 packages.push(package);
             }
         }
-        let issue = Issue::new(self.cve_id, IssueKind::Vulnerability, Severity::Unknown);
+        let issue = Issue::new(self.cve_id.trim(), IssueKind::Vulnerability, Severity::Unknown);
         Issue { aliases, packages, exempt, title: one_line(self.summary), ..issue }
     }
 }

@@ -5,7 +5,7 @@ use serde::de::{DeserializeOwned, Deserializer};
 
 use super::document::some;
 use crate::oci::Digest;
-use crate::policy::{AffectedPackage, Purl};
+use crate::policy::{AffectedPackage, Issue, Purl};
 
 /// The longest detail that is kept, in bytes.
 const MAX_TEXT: usize = 4096;
@@ -41,6 +41,15 @@ impl<T> Lenient<Vec<Lenient<T>>> {
 /// A text that is not blank and not too long.
 pub(super) fn short(text: Option<&str>) -> Option<String> {
     text.map(str::trim).filter(|text| !text.is_empty() && text.len() <= MAX_TEXT).map(str::to_owned)
+}
+
+/// The issue with identifiers that can be compared: without the spaces around them, which a report may have.
+pub(super) fn trimmed(mut issue: Issue) -> Issue {
+    let trim = |text: &mut String| *text = text.trim().to_owned();
+    trim(&mut issue.id);
+    issue.aliases.iter_mut().for_each(trim);
+    issue.aliases.retain(|alias| !alias.is_empty());
+    issue
 }
 
 /// What is known of a fix that is published in a version that the report does not name.

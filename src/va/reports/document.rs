@@ -149,7 +149,7 @@ pub(super) struct ReportFinding {
 
 impl ReportFinding {
     pub(super) fn new(issue: Issue) -> Self {
-        Self { issue, ignored: false, stated: None }
+        Self { issue: details::trimmed(issue), ignored: false, stated: None }
     }
 
     fn purl(&self) -> Option<&Purl> {

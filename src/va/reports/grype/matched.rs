@@ -170,13 +170,14 @@ impl GrypeMatch {
     /// CVE, so that an exemption for one CVE does not apply to the others.
     pub(super) fn findings(self, exempt: bool, ignored: bool) -> Vec<ReportFinding> {
         let GrypeVulnerability { id, severity: word, namespace, description, fix, details } = self.vulnerability;
+        let id = id.trim().to_owned();
         let mut cves: Vec<String> = Vec::new();
         let mut aliases: Vec<String> = Vec::new();
         let related = self.related_vulnerabilities.unwrap_or_default();
-        for related in &related {
-            let list = if is_cve(&related.id) { &mut cves } else { &mut aliases };
-            if related.id != id && !list.contains(&related.id) {
-                list.push(related.id.clone());
+        for other in related.iter().map(|related| related.id.trim()) {
+            let list = if is_cve(other) { &mut cves } else { &mut aliases };
+            if other != id && list.iter().all(|known| known != other) {
+                list.push(other.to_owned());
             }
         }
         let names = if is_cve(&id) || cves.is_empty() {
@@ -200,10 +201,10 @@ impl GrypeMatch {
         let severity = document::severity(word.as_deref());
         let named = |id: String| {
             // Details of another CVE of the same advisory do not apply to this one.
-            let own = related.iter().filter(|related| related.id == id).map(|related| &related.details);
+            let own = related.iter().filter(|related| related.id.trim() == id).map(|related| &related.details);
             let all = || std::iter::once(&details).chain(own.clone());
             let mut ratings = BTreeMap::new();
-            for other in related.iter().filter(|related| related.id == id) {
+            for other in related.iter().filter(|related| related.id.trim() == id) {
                 let publisher = publisher(other.namespace.as_deref()).unwrap_or_default();
                 rate(&mut ratings, &publisher, document::severity(other.severity.as_deref()));
             }

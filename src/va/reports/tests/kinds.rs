@@ -69,6 +69,29 @@ fn parts_that_trivy_assessed() {
     }
 }
 
+/// An identifier that `alwaysBlock` or an exemption names is found whatever is around it.
+#[test]
+fn identifiers_are_compared_without_spaces() {
+    let mut trivy = value(TRIVY_CLEAN);
+    trivy["Results"][0]["Vulnerabilities"] = json!([
+        {"VulnerabilityID": " CVE-2026-1", "Severity": "LOW"},
+        {"VulnerabilityID": "GHSA-1\n", "VendorIDs": ["CVE-2026-2 ", " "], "Severity": "LOW"},
+    ]);
+    let report = lookup(&[&trivy.to_string()]);
+    assert!(find(&report, "CVE-2026-1").is_called("CVE-2026-1"));
+    assert_eq!(find(&report, "GHSA-1").aliases, ["CVE-2026-2"]);
+    let mut grype = value(GRYPE);
+    grype["matches"] = json!([{
+        "vulnerability": {"id": " GHSA-2", "severity": "Low"}, "artifact": {"name": "x"},
+        "relatedVulnerabilities": [{"id": "CVE-2026-3 ", "severity": "High"}],
+    }]);
+    let found = lookup(&[&grype.to_string()]);
+    assert_eq!(find(&found, "CVE-2026-3").aliases, ["GHSA-2"]);
+    let mut vdr = value(VDR);
+    vdr["vulnerabilities"] = json!([{"id": "CVE-2026-4 ", "references": [{"id": " GHSA-4"}]}]);
+    assert_eq!(find(&lookup(&[&vdr.to_string()]), "CVE-2026-4").aliases, ["GHSA-4"]);
+}
+
 /// Where only issues with a fix count, what is odd about a fix must not mean that there is none.
 #[test]
 fn what_trivy_states_about_a_fix() {
