@@ -173,6 +173,8 @@ impl RuleSet {
             let policies = found.len() - before;
             files.push(ParsedFile { path: document.path.clone(), documents: roots.len(), policies });
         }
+        // As a cluster lists them, so that the same policy wins among entries that are equally specific.
+        found.policies.sort_by(|one, other| (&one.namespace, one.name).cmp(&(&other.namespace, other.name)));
         let secrets = Secrets::read(&found.secrets, materials);
         let context = Context::new(materials, secrets, settings, &problems);
         let rules = rules(&found, &context);

@@ -785,3 +785,24 @@ fn mistakes_in_ignore_files_are_errors_with_places() {
     let parsed = RuleSet::parse(&[], &IgnoreFiles(Vec::new()), &settings);
     assert!(parsed.rules.is_none() && parsed.problems[0].to_string().contains("va.ignore_files: no such file"));
 }
+
+/// A cluster lists policies by name, so Portieris uses the entry of the first name among equally specific ones.
+#[test]
+fn the_name_of_a_policy_decides_between_equally_specific_entries() {
+    let named = |group: &str, name: &str, entry: &str, checks: &str| {
+        let text = policy(group, &format!("{{name: '{entry}', policy: {checks}}}"));
+        text.replace("{name: p}", &format!("{{name: {name}}}"))
+    };
+    let checks = |group| match group {
+        "portieris" => "{vulnerability: {ICCRVA: {enabled: true}}}",
+        _ => "{va: {}}",
+    };
+    for group in ["portieris", "pullgate"] {
+        for (open, checked, is_checked) in [("z", "a", true), ("a", "z", false), ("b", "aa", true)] {
+            let open = named(group, open, "icr.io/n*", "{}");
+            let parsed = parse(&[&open, &named(group, checked, "icr.io/*n", checks(group))]);
+            let found = rule(&parsed, "icr.io/n:v1", "").is_some_and(|rule| rule.va.is_some());
+            assert_eq!(found, is_checked, "{group} {checked}");
+        }
+    }
+}
