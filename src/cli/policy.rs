@@ -138,15 +138,26 @@ fn match_one(rules: &RuleSet, image: &str, scope: &Scope) -> Value {
     let Ok(reference) = image.parse::<ImageReference>() else {
         return answer("none", None, None, "deny", &invalid_name(image));
     };
-    let (enforced, audited) = match rules.select(&subject(reference, scope.clone())) {
+    let all = subject(reference, scope.clone());
+    let (enforced, audited) = match rules.select(&all) {
         Selection::Entries { enforced, audited } => (enforced, audited),
         Selection::Deny(_) => return answer("none", None, None, "deny", &rules.no_match_message(image, scope)),
     };
-    let Some(selected) = enforced.first().or(audited.first()) else {
+    // The digest is what is meant; a tag beside it counts only if the gate knows it for the digest.
+    let own = match rules.select(&Subject { known_tags: Vec::new(), ..all }) {
+        Selection::Entries { enforced, audited } => enforced.into_iter().chain(audited).next(),
+        Selection::Deny(_) => None,
+    };
+    let Some(selected) = own.as_ref().or(enforced.first()).or(audited.first()) else {
         return answer("none", None, None, "deny", &rules.no_match_message(image, scope));
     };
     let (source, document) = selected.document.split_once('/').unwrap_or(("none", ""));
     let (outcome, message) = checks(selected);
+    let by_tag = enforced.iter().filter(|one| *one != selected).map(|one| {
+        let (_, message) = checks(one);
+        format!("; if the gate knows the tag, also {} {:?}: {message}", one.document, one.entry)
+    });
+    let message = std::iter::once(message).chain(by_tag).collect::<String>();
     let mut found = answer(source, Some(document), Some(&selected.entry), outcome, &message);
     if !audited.is_empty() && !enforced.is_empty() {
         found["audited"] = audited.iter().map(|one| format!("{} {:?}", one.document, one.entry)).collect();

@@ -256,6 +256,24 @@ fn matching() {
     assert_eq!((&lines[3]["outcome"], &lines[3]["source"]), (&json!("allow"), &json!("ClusterImagePolicy")));
 }
 
+/// A client that was given a tag and a digest asks for the digest.
+#[test]
+fn a_name_with_a_tag_and_a_digest_means_the_digest() {
+    let policies = "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {name: p}\nspec:\n  repositories:\n  \
+                    - {name: '*', policy: {}}\n  - {name: 'icr.io/ns/app:v1', policy: {trust: reject}}\n";
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let names = ["icr.io/ns/app:v1", "icr.io/ns/app", "icr.io/ns/app:v1"];
+    let images = [names[0].to_owned(), format!("{}@{digest}", names[1]), format!("{}@{digest}", names[2])];
+    let (_, lines, _) = run(&[("p.yaml", policies)], |dir, streams| {
+        match_images(dir, "", &images, &Settings::default(), Output::Json, streams).unwrap()
+    });
+    let found: Vec<_> = lines.iter().map(|line| line["repository"].as_str().unwrap()).collect();
+    assert_eq!(found, ["icr.io/ns/app:v1", "*", "*"]);
+    assert_eq!(lines[1]["message"], "no checks");
+    let also = "no checks; if the gate knows the tag, also ClusterImagePolicy/p \"icr.io/ns/app:v1\": checks: trust";
+    assert_eq!(lines[2]["message"], also);
+}
+
 #[test]
 fn exit_codes() {
     let broken = TUTORIAL.replace("policy:", "polcy:");
