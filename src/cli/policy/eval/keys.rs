@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::markup::nearest;
 
-const CASE: &[&str] = &["id", "namespace", "image", "digest", "now", "trust", "va", "history", "exemptions"];
+const CASE: &[&str] = &["id", "expect", "namespace", "image", "digest", "now", "trust", "va", "history", "exemptions"];
 const TRUST: &[&str] = &["signers", "simple", "error"];
 const VA: &[&str] =
     &["status", "why", "incomplete", "generated_at", "database_built", "feeds", "issues", "packages", "image"];
@@ -61,10 +61,11 @@ const SCOPE: &[&str] = &["scope_type", "registry", "namespace", "repository", "t
 /// The first key that is not known.
 pub(super) fn check(case: &Value) -> Result<(), String> {
     let Some(members) = case.as_object() else { return Ok(()) };
-    // A short key resembles others by chance: `note` is not a mistaken `now`.
-    let is_long = |key: &&String| key.len() > 4 && !CASE.contains(&key.as_str());
-    for key in members.keys().filter(is_long) {
-        if let Some(known) = nearest(key, CASE) {
+    for key in members.keys().filter(|key| !CASE.contains(&key.as_str())) {
+        // A short key resembles others by chance: `note` is not a mistaken `now`. In other letters it is one.
+        let same = CASE.iter().copied().find(|known| known.eq_ignore_ascii_case(key));
+        let near = || nearest(key, CASE).filter(|_| key.len() > 4);
+        if let Some(known) = same.or_else(near) {
             return Err(format!("unknown key {key:?}; did you mean {known:?}?"));
         }
     }

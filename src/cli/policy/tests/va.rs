@@ -688,11 +688,21 @@ fn a_case_that_expects_another_decision_fails() {
         let (code, answers) = evaluate(TUTORIAL, &format!(r#"{{"id":1,"image":"icr.io/a/b:v1","expect":{expect}}}"#));
         (code, answers[0]["decision"].as_str().unwrap().to_owned(), answers[0]["failed"] == true)
     };
-    let (_, decision, _) = case("null");
+    let (_, answers) = evaluate(TUTORIAL, r#"{"id":1,"image":"icr.io/a/b:v1"}"#);
+    let decision = answers[0]["decision"].as_str().unwrap().to_owned();
     let other = if decision == "admit" { "deny" } else { "admit" };
     assert_eq!(case(&format!("{decision:?}")), (EXIT_OK, decision.clone(), false));
     assert_eq!(case(&format!("{other:?}")), (EXIT_FINDINGS, decision.clone(), true));
-    assert_eq!(case(r#"{"decision": "unsure"}"#), (EXIT_OK, decision, false));
+    for odd in ["null", "\"Deny\"", "\"denied\"", "\"\"", "true", r#"{"decision":"deny"}"#] {
+        assert_eq!(case(odd), (EXIT_FAILURE, "deny".to_owned(), false), "{odd}");
+    }
+    for key in ["expected", "Expect", "expext", "EXPECT", "Now", "VA", "Id", "images"] {
+        let (code, answers) = evaluate(TUTORIAL, &format!(r#"{{"id":1,"image":"icr.io/a/b:v1","{key}":"deny"}}"#));
+        let error = answers[0]["error"].as_str().unwrap_or_default();
+        assert!(code == EXIT_FAILURE && error.contains("did you mean"), "{key}: {answers:?}");
+    }
+    let noted = r#"{"id":1,"image":"icr.io/a/b:v1","note":"x","why":"y","comment":"z"}"#;
+    assert_eq!(evaluate(TUTORIAL, noted).0, EXIT_OK);
 }
 
 /// A key that is not known may be meant to limit something.
