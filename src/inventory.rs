@@ -62,8 +62,8 @@ pub struct Inventory {
     pub layers: Vec<InventoryLayer>,
     /// What could not be read, and may hide packages.
     pub gaps: Vec<Gap>,
-    /// Java archives that do not state which artifact they are, in the order of their paths. Until they are named, each may
-    /// hide a package: it is a gap that depends on what is known about published archives.
+    /// Java archives that do not prove which artifact they are, in the order of their paths. Until they are named, each may
+    /// hide a package. Those that are not optional are a gap, if no published archive is known to be the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unnamed: Vec<UnnamedArchive>,
     /// How Red Hat built the layers that contain its packages, by the packages' `layer`. It decides which advisories of

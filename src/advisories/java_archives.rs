@@ -1,4 +1,4 @@
-//! Names the Java archives that do not state which artifact they are.
+//! Names the Java archives that do not prove which artifact they are.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,7 +8,8 @@ use super::java_db::{DATABASE, JavaArtifact, JavaDb};
 use crate::inventory::{Ecosystem, Gap, InstalledPackage, Inventory, UnnamedArchive};
 
 /// The inventory with the archives named that a database of published Java archives knows by their checksum. What their
-/// manifests and file names suggest is left out then. An archive that stays unknown is a gap, and what it suggests remains.
+/// manifests and file names suggest is left out then, unless they state artifacts, too. An archive that stays unknown is a
+/// gap, and what it suggests remains; one that is optional is no gap.
 ///
 /// Without a database, or with one that cannot be read, all of them stay unknown. An inventory without such archives is
 /// returned as it is, and nothing is read.
@@ -22,15 +23,16 @@ pub fn name_archives(databases: Option<&Databases>, inventory: Arc<Inventory>) -
     for archive in std::mem::take(&mut inventory.unnamed) {
         match java.map(|java| java.artifact(&archive.sha1)) {
             Some(Ok(Some(artifact))) => named.push((archive, artifact)),
-            Some(Ok(None)) => gaps.push(unknown(&archive, java)),
+            Some(Ok(None)) => gaps.extend(unknown(&archive, java)),
             Some(Err(error)) => {
                 gaps.push(Gap { place: DATABASE.to_owned(), problem: error.to_string() });
-                gaps.push(unknown(&archive, None));
+                gaps.extend(unknown(&archive, None));
             }
-            None => gaps.push(unknown(&archive, None)),
+            None => gaps.extend(unknown(&archive, None)),
         }
     }
-    let known: HashSet<&str> = named.iter().map(|(archive, _)| &*archive.path).collect();
+    let without_statement = named.iter().filter(|(archive, _)| !archive.is_optional);
+    let known: HashSet<&str> = without_statement.map(|(archive, _)| &*archive.path).collect();
     let is_guess = |package: &InstalledPackage| {
         package.ecosystem == Ecosystem::Maven && package.path.as_deref().is_some_and(|path| known.contains(path))
     };
@@ -48,13 +50,14 @@ fn package(archive: UnnamedArchive, JavaArtifact { name, version }: JavaArtifact
     InstalledPackage { path: Some(path), layer, ..InstalledPackage::new(Ecosystem::Maven, name, version) }
 }
 
-fn unknown(archive: &UnnamedArchive, java: Option<&JavaDb>) -> Gap {
+/// The gap of an archive that stays unknown, if it is not optional.
+fn unknown(archive: &UnnamedArchive, java: Option<&JavaDb>) -> Option<Gap> {
     let name = archive.path.rsplit('/').next().unwrap_or(&archive.path);
     let mut problem = format!("{name}: the archive contains classes and does not state which artifact it is");
     if java.is_some() {
         problem.push_str(", and no published archive has its checksum");
     }
-    Gap { place: archive.file.clone(), problem }
+    (!archive.is_optional).then(|| Gap { place: archive.file.clone(), problem })
 }
 
 #[cfg(test)]
@@ -104,6 +107,21 @@ mod tests {
         let packages = vec!["g:other 1".to_owned(), "org.apache.tomcat:catalina 10.1.5".to_owned()];
         assert_eq!(listed(&named), (packages, vec![("srv/app.war", unknown)]));
         assert_eq!(named.packages[1].path.as_deref(), Some("srv/app.war/catalina.jar"));
+    }
+
+    /// An artifact that was merged into an archive says nothing about the archive itself.
+    #[test]
+    fn optional_archives_get_the_name_of_their_checksum_beside_what_they_state_and_are_no_gaps() {
+        let folder = tempfile::tempdir().unwrap();
+        let databases = databases(folder.path());
+        let mut merged = Arc::unwrap_or_clone(inventory());
+        merged.unnamed.iter_mut().for_each(|archive| archive.is_optional = true);
+        let merged = Arc::new(merged);
+        let named = name_archives(Some(&databases), merged.clone());
+        let packages = ["a guess 1", "g:other 1", "org.apache.tomcat:catalina 10.1.5"].map(str::to_owned);
+        assert_eq!(listed(&named), (packages.to_vec(), vec![]));
+        assert!(named.unnamed.is_empty());
+        assert_eq!(listed(&name_archives(None, merged)), (packages[..2].to_vec(), vec![]));
     }
 
     #[test]

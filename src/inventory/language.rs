@@ -221,7 +221,7 @@ pub(super) struct LanguagePackages {
     limits: PackageLimits,
     /// The packages, without their layer.
     pub(super) packages: Vec<InstalledPackage>,
-    /// Java archives that do not state what they are, with their paths alone.
+    /// Java archives that do not prove what they are, with their paths alone.
     pub(super) unnamed: Vec<UnnamedArchive>,
     /// Why the file may state more packages, once for each reason. Each is a gap.
     pub(super) problems: Vec<String>,
@@ -248,9 +248,9 @@ impl LanguagePackages {
         }
     }
 
-    /// Adds a Java archive that does not state what it is.
-    fn add_unnamed(&mut self, path: &str, sha1: ArchiveChecksum) {
-        let archive = UnnamedArchive { path: path.to_owned(), file: String::new(), layer: None, sha1 };
+    /// Adds a Java archive that does not prove what it is.
+    fn add_unnamed(&mut self, path: &str, sha1: ArchiveChecksum, is_optional: bool) {
+        let archive = UnnamedArchive { path: path.to_owned(), file: String::new(), layer: None, sha1, is_optional };
         if self.has_room_for(archive.text_bytes()) {
             self.unnamed.push(archive);
         }

@@ -118,7 +118,7 @@ pub struct LayerInventory {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum FileFacts {
-    /// Packages, Java archives that do not state what they are, and why there may be more.
+    /// Packages, Java archives that do not prove what they are, and why there may be more.
     Packages {
         packages: Vec<InstalledPackage>,
         /// The path is empty for the file itself.

@@ -1,5 +1,4 @@
-//! Java archives that do not state which artifact they are. Only their checksum can tell: published archives are known by
-//! it.
+//! Java archives that do not prove which artifact they are. Their checksum can tell: published archives are known by it.
 
 use std::fmt;
 use std::io::SeekFrom;
@@ -10,8 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::ReadSeek;
 use crate::oci::Digest;
 
-/// An archive with classes that does not state which artifact it is. Its manifest or its file name may suggest one, which is
-/// a package with the same path.
+/// An archive that does not prove which artifact it is: it contains classes and states none, or states others, which may have
+/// been merged into it. Its manifest or its file name may suggest one, which is a package with the same path.
 #[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct UnnamedArchive {
     /// The path in the image, without a leading `/`; within the path of the file for an archive in an archive:
@@ -25,6 +24,10 @@ pub struct UnnamedArchive {
     pub layer: Option<Digest>,
     /// The SHA-1 of the bytes of the archive.
     pub sha1: ArchiveChecksum,
+    /// Whether nothing is missing if no published archive has this checksum: the archive states an artifact, or has no
+    /// classes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_optional: bool,
 }
 
 impl UnnamedArchive {

@@ -4,7 +4,8 @@
 //! What an archive of Java contains is stated by files `pom.properties` and `pom.xml`, which Maven writes: one for each
 //! artifact, also for those that were merged into it. Where they are missing, the manifest or the file name
 //! (`NAME-VERSION.jar`) suggest an artifact, whose advisories are found, but they prove nothing: such an archive of classes
-//! has no name, and is kept by its checksum, by which published archives are known.
+//! has no name, and is kept by its checksum, by which published archives are known. So is one that only states other
+//! artifacts than the file name: they may have been merged into it.
 //! Packages of Node.js count in the folder `node_modules/` of an archive: Yarn keeps each package in one.
 //! Distributions of Python count in any archive: Jython loads them from jars.
 
@@ -19,7 +20,7 @@ use super::window::{Integers, read_up_to};
 use super::zip::{self, ZipBudget, ZippedFile};
 use super::{LanguagePackages, npm, python, split_path};
 
-use artifacts::Artifacts;
+use artifacts::{Artifacts, OwnArtifact};
 
 mod artifacts;
 mod manifest;
@@ -42,6 +43,8 @@ const MAX_TEXT: u64 = 16 << 20;
 
 /// The extensions of files that are read as archives.
 const EXTENSIONS: [&str; 7] = ["ear", "egg", "jar", "par", "pex", "pyz", "war"];
+/// The extensions of archives of Java, which may be published whatever is in them.
+const JAVA_EXTENSIONS: [&str; 11] = ["aar", "ear", "hpi", "jar", "jpi", "kar", "nar", "par", "rar", "sar", "war"];
 /// The extensions of other archives that are read in archives, where they are libraries or plug-ins.
 const INNER_EXTENSIONS: [&str; 10] = ["aar", "hpi", "jmod", "jpi", "kar", "nar", "rar", "sar", "whl", "zip"];
 
@@ -104,7 +107,8 @@ fn read_archive(
         ArchiveKind::of(name).is_some()
     };
     let entries = match zip::entries(content, size, budget, is_wanted) {
-        Ok(entries) => entries.unwrap_or_default(),
+        Ok(Some(entries)) => entries,
+        Ok(None) => return,
         Err(problem) => return found.problem(within(path, &problem)),
     };
     let mut artifacts = Artifacts::new(has_classes.get());
@@ -132,12 +136,19 @@ fn read_archive(
             found.problem(within(path, &problem));
         }
     }
-    if artifacts.add(path, found) {
-        match ArchiveChecksum::of(content, || budget.spool.must_end()) {
-            Some(sha1) => found.add_unnamed(path, sha1),
-            None => found.problem(within(path, zip::ENDED)),
-        }
+    let is_optional = match artifacts.add(path, found) {
+        OwnArtifact::Unknown => false,
+        OwnArtifact::Unproven if has_manifest(&entries) || has_extension(path, &JAVA_EXTENSIONS) => true,
+        OwnArtifact::Unproven | OwnArtifact::Proven => return,
+    };
+    match ArchiveChecksum::of(content, || budget.spool.must_end()) {
+        Some(sha1) => found.add_unnamed(path, sha1, is_optional),
+        None => found.problem(within(path, zip::ENDED)),
     }
+}
+
+fn has_manifest(entries: &[ZippedFile]) -> bool {
+    entries.iter().any(|entry| matches!(ArchiveKind::of(&entry.name), Some(ArchiveKind::Manifest)))
 }
 
 /// Whether the entry is a class of the archive itself. Those of a web application or of Spring Boot are the application's

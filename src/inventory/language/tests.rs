@@ -38,10 +38,10 @@ fn read_within(
     file.read(path, by_content, &mut Cursor::new(content), size, limits, &Spool::new(folder, &time, u64::MAX))
 }
 
-/// The packages as `NAME VERSION`, `?` for each archive without a name, and `!` for each problem.
+/// The packages as `NAME VERSION`, `?` for each archive that must be named, and `!` for each problem.
 fn names(found: &LanguagePackages) -> Vec<String> {
     let packages = found.packages.iter().map(|package| format!("{} {}", package.name, package.version));
-    let unnamed = found.unnamed.iter().map(|_| "?".to_owned());
+    let unnamed = found.unnamed.iter().filter(|archive| !archive.is_optional).map(|_| "?".to_owned());
     packages.chain(unnamed).chain(found.problems.iter().map(|_| "!".to_owned())).collect()
 }
 

@@ -26,10 +26,9 @@ impl MergedImage<'_> {
 
     /// An archive with its place.
     pub(super) fn placed_archive(&self, file: &str, layer: usize, archive: &UnnamedArchive) -> UnnamedArchive {
-        let UnnamedArchive { path, sha1, .. } = archive;
-        let path = if path.is_empty() { file } else { path };
+        let path = if archive.path.is_empty() { file } else { &archive.path };
         let layer = self.layers.get(layer).map(|(digest, _)| *digest);
-        UnnamedArchive { path: path.to_owned(), file: file.to_owned(), layer, sha1: *sha1 }
+        UnnamedArchive { path: path.to_owned(), file: file.to_owned(), layer, ..archive.clone() }
     }
 
     /// Sets the layer of each package of the distribution to the lowest layer that states it in this version: databases

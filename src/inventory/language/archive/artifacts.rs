@@ -13,6 +13,17 @@ use super::{ArchiveKind, MAVEN, manifest, pom, within};
 /// An artifact: group, name and version.
 pub(super) type Artifact = (String, String, String);
 
+/// Which artifact an archive itself is, beside those that were merged into it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum OwnArtifact {
+    /// The one that the file name and a file of Maven agree about.
+    Proven,
+    /// Perhaps one that is stated, perhaps another one; or the archive has no code.
+    Unproven,
+    /// The archive contains classes and states no artifact.
+    Unknown,
+}
+
 /// What one archive states about itself.
 #[derive(Default)]
 pub(super) struct Artifacts {
@@ -85,8 +96,8 @@ impl Artifacts {
         Ok(())
     }
 
-    /// Adds the artifacts. Returns whether this is an archive of classes that does not state which artifact it is.
-    pub(super) fn add(mut self, path: &str, found: &mut LanguagePackages) -> bool {
+    /// Adds the artifacts. Returns what is known about the archive's own one.
+    pub(super) fn add(mut self, path: &str, found: &mut LanguagePackages) -> OwnArtifact {
         let from_name = from_file_name(split_path(path).1);
         let mut all = std::mem::take(&mut self.from_maven);
         let mut is_stated = !all.is_empty();
@@ -105,7 +116,8 @@ impl Artifacts {
             is_stated = true;
         }
         let is_own = |own: &(String, String)| all.iter().any(|(_, name, version)| *name == own.0 && *version == own.1);
-        if !from_name.as_ref().is_some_and(is_own) {
+        let is_proven = from_name.as_ref().is_some_and(is_own);
+        if !is_proven {
             match (self.from_manifest.take(), from_name) {
                 (Some(guess), _) => all.push(guess),
                 (None, Some((name, version))) if all.is_empty() && self.has_classes => {
@@ -115,7 +127,11 @@ impl Artifacts {
             }
         }
         self.add_all(all, path, found);
-        self.has_classes && !is_stated && !self.is_runtime
+        match is_proven {
+            true => OwnArtifact::Proven,
+            false if self.has_classes && !is_stated && !self.is_runtime => OwnArtifact::Unknown,
+            false => OwnArtifact::Unproven,
+        }
     }
 
     /// Reports what hides which artifact the archive is, if it contains code.

@@ -203,6 +203,29 @@ fn the_same_entry_twice_states_both_artifacts() {
     assert_ne!(found.packages[0].path.as_deref(), Some(&*found.unnamed[0].path));
 }
 
+/// What an archive contains does not say what it is: it is kept by its checksum, unless it and its file name agree.
+#[test]
+fn archives_that_do_not_prove_their_artifact_are_kept_by_their_checksum() {
+    let (class, inner) = (item("org/A.class", "x"), maven("org.inner", "inner", "4"));
+    let xml = item("META-INF/maven/org.inner/inner/pom.xml", "<project><version>4</version></project>");
+    let manifest = item("META-INF/MANIFEST.MF", "Manifest-Version: 1.0\n");
+    for (what, name, items, expected) in [
+        ("an artifact in it", "all-2.jar", vec![class.clone(), inner.clone()], 1),
+        ("a project in it", "all.jar", vec![class.clone(), xml.clone()], 1),
+        ("no classes", "scripts.jar", vec![manifest.clone(), item("a.clj", "(ns a)")], 1),
+        ("an application", "app.war", vec![item("WEB-INF/classes/A.class", "x")], 1),
+        ("a manifest alone", "opt/app", vec![manifest, item("a.clj", "")], 1),
+        ("its own artifact", "inner-4.jar", vec![class.clone(), inner], 0),
+        ("its own project", "inner-4.jar", vec![class, xml], 0),
+        ("Python", "app.pyz", vec![item("__main__.py", "")], 0),
+        ("Node.js", "a.zip", vec![item("node_modules/a/package.json", "{}")], 0),
+    ] {
+        let found = read(name, &zip(&items));
+        assert_eq!((found.unnamed.len(), found.problems.len()), (expected, 0), "{what}");
+        assert!(found.unnamed.iter().all(|archive| archive.is_optional), "{what}");
+    }
+}
+
 #[test]
 fn archives_of_every_form_are_read() {
     let plain = [maven("a", "a", "1")];
