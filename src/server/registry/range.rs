@@ -15,7 +15,7 @@ pub(super) enum Ranged {
     Whole,
 }
 
-/// Evaluates `Range` and `If-Range`. A malformed range or a list of requested_ranges is ignored, as the RFC allows, and the
+/// Evaluates `Range` and `If-Range`. A malformed range or a list of ranges is ignored, as the RFC allows, and the
 /// client receives the whole content.
 pub(super) fn requested(headers: &HeaderMap, size: u64, etag: &str) -> Ranged {
     let Some(range) = headers.get(header::RANGE).and_then(|value| value.to_str().ok()) else { return Ranged::Whole };
