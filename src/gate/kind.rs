@@ -253,9 +253,9 @@ fn is_attachment_type(essence: &str) -> bool {
     ) || essence.starts_with("application/vnd.dev.sigstore.bundle")
 }
 
-/// The keys of an image configuration (image-spec, config.md, and Docker's additional keys). For some clients, a single
-/// key suffices: podman needs neither `rootfs` nor `os`.
-const IMAGE_CONFIG_KEYS: &[&str] = &[
+/// The keys that may make a client run a configuration (image-spec, config.md, and Docker's additional keys). For some
+/// clients, a single key suffices: podman needs neither `rootfs` nor `os`. Manifests have some of them, too.
+const RUNNABLE_CONFIG_KEYS: &[&str] = &[
     "architecture",
     "author",
     "cmd",
@@ -286,7 +286,7 @@ fn is_object(bytes: &[u8]) -> bool {
 pub(super) fn is_image_config(bytes: &[u8]) -> bool {
     let folded = |key: &str| key.replace('\u{17f}', "s").replace('\u{212a}', "k").to_ascii_lowercase();
     let mut has_key = false;
-    match json::each_member(bytes, |key, _| has_key |= IMAGE_CONFIG_KEYS.contains(&&*folded(key))) {
+    match json::each_member(bytes, |key, _| has_key |= RUNNABLE_CONFIG_KEYS.contains(&&*folded(key))) {
         Ok(()) => has_key,
         // Go accepts objects that this parser rejects, so anything that looks like an object counts as an image
         // configuration.

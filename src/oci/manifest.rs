@@ -52,7 +52,7 @@ pub(super) const KNOWN_KEYS: &[&str] = &[
 const SHAPE_KEYS: &[&str] = &["blobs", "config", "fsLayers", "layers", "manifests", "signatures"];
 
 /// Keys of an image configuration (image-spec, config.md) that a manifest never has.
-const IMAGE_CONFIG_KEYS: &[&str] = &["architecture", "history", "os", "rootfs"];
+const CONFIG_ONLY_KEYS: &[&str] = &["architecture", "history", "os", "rootfs"];
 
 /// A manifest that was read completely and whose digest matches its bytes.
 #[derive(Clone, Debug)]
@@ -125,7 +125,7 @@ impl Manifest {
         }
         let body = object(&bytes)?;
         refuse_schema1(&body, content_type)?;
-        if IMAGE_CONFIG_KEYS.iter().any(|key| body.contains_key(*key)) {
+        if CONFIG_ONLY_KEYS.iter().any(|key| body.contains_key(*key)) {
             return Err(Refused::Configuration);
         }
         let is_index = is_index(&body)?;
