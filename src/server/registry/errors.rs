@@ -70,9 +70,6 @@ pub(super) fn response(error: &WireError) -> Response<Body> {
 }
 
 fn wire_error(error: &GateError, absent: ErrorCode) -> WireError {
-    let unavailable = |message: String| {
-        WireError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message).retry_after(UNAVAILABLE_RETRY)
-    };
     match error {
         GateError::Denied(denial) => denied(denial),
         GateError::Pending { .. } => pending(error.to_string()),
@@ -97,15 +94,17 @@ fn denied(denial: &Denial) -> WireError {
     match denial.kind {
         DenialKind::Policy => WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, denial.to_string()),
         DenialKind::Pending => pending(denial.to_string()),
-        DenialKind::Unavailable => {
-            WireError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, denial.to_string())
-                .retry_after(UNAVAILABLE_RETRY)
-        }
+        DenialKind::Unavailable => unavailable(denial.to_string()),
     }
 }
 
 fn pending(message: String) -> WireError {
     WireError::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message).retry_after(PENDING_RETRY)
+}
+
+/// The gate cannot answer now, and a retry may succeed.
+fn unavailable(message: String) -> WireError {
+    WireError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message).retry_after(UNAVAILABLE_RETRY)
 }
 
 fn resolve(error: &ResolveError, absent: ErrorCode) -> WireError {
@@ -119,14 +118,8 @@ fn resolve(error: &ResolveError, absent: ErrorCode) -> WireError {
         | ResolveError::NotKnown
         | ResolveError::Pin { temporary: true, .. }
         | ResolveError::Silent
-        | ResolveError::Store(_) => {
-            WireError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, format!("pullgate: {error}"))
-                .retry_after(UNAVAILABLE_RETRY)
-        }
-        ResolveError::Late { .. } => {
-            WireError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, format!("upstream: {error}"))
-                .retry_after(UNAVAILABLE_RETRY)
-        }
+        | ResolveError::Store(_) => unavailable(format!("pullgate: {error}")),
+        ResolveError::Late { .. } => unavailable(format!("upstream: {error}")),
         ResolveError::Upstream(error) => upstream(error, absent),
     }
 }
@@ -138,10 +131,7 @@ fn cache(error: &CacheError, absent: ErrorCode) -> WireError {
         CacheError::Size { .. } => {
             WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, format!("pullgate: refused: {error}"))
         }
-        CacheError::Busy | CacheError::Disk(_) => {
-            WireError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, format!("pullgate: {error}"))
-                .retry_after(UNAVAILABLE_RETRY)
-        }
+        CacheError::Busy | CacheError::Disk(_) => unavailable(format!("pullgate: {error}")),
     }
 }
 
@@ -162,10 +152,7 @@ fn upstream(error: &upstream::Error, absent: ErrorCode) -> WireError {
                 .retry_after(retry_after.unwrap_or(UNAVAILABLE_RETRY))
         }
         Error::Rejected { status, .. } => WireError::new(*status, rejected(*status, absent), message),
-        Error::Busy(_) | Error::Unavailable(_) => {
-            WireError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message)
-                .retry_after(UNAVAILABLE_RETRY)
-        }
+        Error::Busy(_) | Error::Unavailable(_) => unavailable(message),
         // The registry responds incorrectly, so a retry is not advised.
         Error::Digest(_) | Error::Protocol(_) | Error::TooLarge(_) => {
             WireError::new(StatusCode::BAD_GATEWAY, ErrorCode::Unavailable, message)
