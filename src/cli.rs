@@ -182,7 +182,7 @@ fn command() -> clap::Command {
     examples::with_examples(Arguments::command())
 }
 
-/// Parses the process arguments. What they say wins over the environment: with `--config`, a gate that only the variable
+/// Parses the process arguments. They take precedence over the environment: with `--config`, a gate that only the variable
 /// `PULLGATE_SERVER` names is not the one that is meant.
 fn parse() -> Result<Arguments, clap::Error> {
     let mut matches = command().try_get_matches()?;
@@ -252,7 +252,7 @@ const MAX_TOKEN: u64 = 64 * 1024;
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct GateArgs {
     /// The admin API of the gate, as http://HOST:PORT or unix:PATH. Default: the socket in the state directory of the
-    /// configuration. `--config` on the command line wins over the variable.
+    /// configuration. `--config` on the command line takes precedence over the variable.
     #[arg(long, env = "PULLGATE_SERVER", value_name = "URL")]
     server: Option<String>,
     /// The configuration file. Default: ./pullgate.toml, or else /etc/pullgate/pullgate.toml.
