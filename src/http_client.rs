@@ -240,7 +240,7 @@ pub(crate) enum HttpError {
     #[error("a private address")]
     PrivateAddress,
     /// No piece of the body within this time.
-    #[error("no byte came for {} s", .0.as_secs_f32())]
+    #[error("no data received for {} s", .0.as_secs_f32())]
     Silent(Duration),
     /// The body was not complete within this time.
     #[error("the response was not complete within {} s", .0.as_secs_f32())]

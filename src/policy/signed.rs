@@ -193,7 +193,7 @@ fn met(signers: BTreeSet<String>) -> Standing {
 fn of_authority(authority: &Authority, outcome: Option<&Observed<TrustOutcome>>, now: Timestamp) -> Standing {
     let name = authority.name();
     let Some(observed) = outcome else {
-        return Standing::open(authority.signers(), format!("{name}: was not asked"), true);
+        return Standing::open(authority.signers(), format!("{name}: was not queried"), true);
     };
     if has_ended(observed, now) {
         return Standing::open(authority.signers(), format!("{name}: must be verified again"), true);

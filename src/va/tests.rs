@@ -163,7 +163,7 @@ async fn what_is_listed_or_judged_again_is_not_asked_for() {
         (asked.may_ask, asked.is_background) = (may_ask, is_background);
         let evidence = &va.evidence(&asked).await.value;
         assert_eq!(word(evidence), expected);
-        assert_eq!(format!("{evidence:?}").contains("the service was not asked"), !may_ask, "{evidence:?}");
+        assert_eq!(format!("{evidence:?}").contains("the service was not queried"), !may_ask, "{evidence:?}");
     }
 }
 

@@ -185,7 +185,7 @@ fn outcome(authority: &Authority, findings: &TrustFindings) -> (AuthorityOutcome
         Some(TrustOutcome::Unknown { why, found, .. }) => {
             (AuthorityOutcome::Unknown, [vec![why.clone()], lines(found)].concat())
         }
-        Some(TrustOutcome::Verified { .. }) | None => (AuthorityOutcome::Unknown, vec!["was not asked".into()]),
+        Some(TrustOutcome::Verified { .. }) | None => (AuthorityOutcome::Unknown, vec!["was not queried".into()]),
     }
 }
 

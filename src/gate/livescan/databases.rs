@@ -64,13 +64,13 @@ impl Gate {
         }
     }
 
-    /// Says in the log and in the audit file that other databases are in use: they decide which images are admitted, and
+    /// Says in the log and in the audit file that the databases changed: they decide which images are admitted, and
     /// whoever may write the state directory can put them there.
     async fn note_databases(&self, before: &DatabaseNews, now: &DatabaseNews) {
         let names = now.sources.iter().map(|(name, built)| format!("{name} of {built}"));
         let names: Vec<String> = names.collect();
         let (databases, was) = (names.join(", "), &before.generation);
-        tracing::info!(databases, generation = now.generation, was, "other advisory databases are in use");
+        tracing::info!(databases, generation = now.generation, was, "advisory databases changed");
         let act = OperatorAct {
             endpoint: "advisories",
             method: "",

@@ -124,7 +124,7 @@ async fn docker_config(file: &Path, upstream: &Config, repository: &Repository) 
     let config = read_docker_config(file).await?;
     let found = config.find(upstream, repository);
     if let Some(name) = found.own_helper {
-        let name = name.as_str().ok_or_else(|| wrong(format!("the credential helper of {host} is no text")))?;
+        let name = name.as_str().ok_or_else(|| wrong(format!("the credential helper of {host} must be a string")))?;
         return helper(name, host).await;
     }
     if let Some(credentials) = found.entries.into_iter().find_map(|entry| entry_credentials(entry).transpose()) {

@@ -45,7 +45,7 @@ impl IbmSource {
     /// Nothing is known, and nothing may be asked: an image that is judged again keeps its verdict, and in a list it has no
     /// result yet.
     fn not_asked(&self, subject: &VaSubject) -> Arc<Observed<VaEvidence>> {
-        let why = "the service was not asked";
+        let why = "the service was not queried";
         let value = match subject.is_background {
             true => VaEvidence::Unavailable { why: why.into() },
             false => VaEvidence::Pending { why: why.into() },
