@@ -141,7 +141,7 @@ enum Command {
     /// could not be fetched.
     #[command(after_help = prefetch::EXAMPLES)]
     Prefetch(prefetch::PrefetchArgs),
-    /// Carry images, with everything that is needed to judge them, to a gate that has no route to their registries.
+    /// Transfer images, with the evidence about them, to an air-gapped gate.
     #[command(subcommand)]
     Bundle(bundle::BundleCommand),
     /// Check and test policy documents, without a gate.

@@ -361,7 +361,7 @@ impl Gate {
         in_time.unwrap_or_else(|_| Err(self.late(target, reference)))
     }
 
-    /// What a request waited for in vain: the upstream, or evidence.
+    /// What a timed-out request was waiting for: the upstream, or evidence.
     fn late(&self, target: &Target, reference: &Reference) -> GateError {
         let of_upstream = RequestTrace::current().is_some_and(|trace| trace.learned().was_given_up(Phase::Resolve));
         if of_upstream {

@@ -35,7 +35,7 @@ pub(super) enum DbCommand {
         #[command(flatten)]
         args: DbArgs,
     },
-    /// Fetch the databases that `[va.database]` names, and put them into use. The database before is kept.
+    /// Fetch the databases that `[va.database]` names, and put them into use. The previous database is kept.
     Update {
         #[command(flatten)]
         args: DbArgs,

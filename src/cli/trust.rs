@@ -43,7 +43,7 @@ pub(super) enum TrustCommand {
     /// Docker Content Trust that the gate remembers. Exits with 2 if a trusted root cannot be read or has ended.
     Status(status::StatusArgs),
     /// Make a running gate forget the roots and versions of Docker Content Trust that it has verified for a repository, for
-    /// example after its notary server was set up anew. Until the next pull, older documents are accepted too.
+    /// example after its notary server was reinstalled. Until the next pull, older documents are accepted too.
     Forget(forget::ForgetArgs),
     /// Fetch the current trusted root from a TUF repository, or take it from a file, and install it after checking it.
     #[command(after_help = EXAMPLES)]

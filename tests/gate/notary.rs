@@ -245,7 +245,7 @@ async fn a_root_is_remembered_only_on_request() {
     assert_is_forgotten_on_request(gate, &registry, &clock).await;
 }
 
-/// A server that was set up anew has other roots and smaller versions. An operator can make the gate forget the old ones.
+/// A server that was reinstalled has other roots and smaller versions. An operator can make the gate forget the old ones.
 async fn assert_is_forgotten_on_request(gate: Gate, registry: &TestRegistry, clock: &Clock) {
     let place = format!("{}/v2/{HOST}/{REPOSITORY}", registry.listening.url());
     let other = pullgate(&gate, &["trust", "forget", &format!("{}/v2/{HOST}/library", registry.listening.url())]).await;

@@ -41,7 +41,7 @@ pub(in crate::cli) enum PolicyCommand {
         output: Output,
     },
     /// Turn a containers-policy.json of podman and skopeo into a document, which is printed. What cannot be expressed is
-    /// denied, and said on standard error.
+    /// denied, and reported on standard error.
     Import {
         /// The policy: /etc/containers/policy.json.
         file: PathBuf,
