@@ -275,7 +275,7 @@ struct Registry {
     subject: Digest,
     manifests: HashMap<String, Bytes>,
     blobs: HashMap<Digest, Bytes>,
-    /// What extensions of the registry and services beside it have, by path or URL.
+    /// What extensions of the registry and auxiliary services have, by path or URL.
     documents: HashMap<String, Bytes>,
     api: Api,
     /// References and digests on which the registry fails.

@@ -67,14 +67,14 @@ impl Authorization {
     }
 }
 
-/// The only recipient of an authorization: the registry itself, another one that it redirects to, or a service beside it,
-/// and the repository.
+/// The only recipient of an authorization: the registry itself, another one that it redirects to, or an auxiliary
+/// service, and the repository.
 #[derive(Clone, Eq, Hash, PartialEq)]
 pub(super) struct Audience {
     origin: Origin,
     host: String,
     repository: Repository,
-    /// The name of the repository in a service beside the registry; `None` for a registry.
+    /// The name of the repository in an auxiliary service; `None` for a registry.
     beside: Option<Box<str>>,
 }
 
@@ -83,17 +83,17 @@ impl Audience {
         Self { origin: url.origin(), host: host(url).to_owned(), repository: repository.clone(), beside: None }
     }
 
-    /// A service beside the registry, which the operator named.
+    /// An auxiliary service, which the operator named.
     pub(super) fn beside(url: &Url, repository: &Repository, resource: &str) -> Self {
         Self { beside: Some(resource.into()), ..Self::new(url, repository) }
     }
 
-    /// The host of the service beside the registry.
+    /// The host of the auxiliary service.
     fn service(&self) -> Option<&str> {
         self.beside.is_some().then_some(&*self.host)
     }
 
-    /// Whether the credentials of the registry are for it: it is the registry itself, or a service beside it on a host
+    /// Whether the credentials of the registry are for it: it is the registry itself, or an auxiliary service on a host
     /// that the operator has named for that. A policy may name a service on any other host, also of the same site. What
     /// it asks for there, a password or a token service, is not believed.
     fn is_own(&self, client: &UpstreamClient) -> bool {
@@ -102,7 +102,7 @@ impl Audience {
         self.origin == client.base().origin() || is_service()
     }
 
-    /// The scope of a token, where the challenge decides nothing. A service beside the registry does not choose the
+    /// The scope of a token, where the challenge decides nothing. An auxiliary service does not choose the
     /// scope: it could obtain a token for the registry itself.
     fn scope<'a>(&self, challenge: Option<&'a str>) -> Cow<'a, str> {
         match (&self.beside, challenge) {
@@ -219,7 +219,7 @@ fn is_known_host(client: &UpstreamClient, named: &str) -> bool {
     is_same_site(host(client.base()), named) || is_listed(client, named)
 }
 
-/// Whether a service beside the registry may get its credentials: its host is exactly that of the registry or of its
+/// Whether an auxiliary service may get the registry's credentials: its host is exactly that of the registry or of its
 /// notary server, or listed by the operator.
 fn is_service_host(client: &UpstreamClient, named: &str) -> bool {
     let notary = || client.config().notary_server().and_then(|server| Url::parse(&server).ok());

@@ -64,7 +64,7 @@ pub struct Config {
     /// The total time that a request may wait between its attempts. If a registry asks for more, the result is
     /// [`Error::RateLimited`](super::Error::RateLimited) immediately.
     pub retry_budget: Duration,
-    /// The maximum number of concurrent requests to the registry. Services beside it have a limit of their own.
+    /// The maximum number of concurrent requests to the registry. Auxiliary services have a limit of their own.
     pub max_connections: usize,
     /// The maximum total bandwidth of response bodies, in bytes per second.
     pub max_bandwidth: Option<u64>,

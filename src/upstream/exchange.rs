@@ -43,7 +43,7 @@ const ABOUT_THE_CONNECTION: &[StatusCode] = &[
 pub(super) enum TokenUse {
     /// For the registry itself.
     Registry,
-    /// For a service beside the registry.
+    /// For an auxiliary service.
     Beside {
         /// The name of the repository in the scope of a token.
         resource: Box<str>,
@@ -75,8 +75,8 @@ impl Call {
         Self { method, url, accept, range_from, repository, absent, lane, has_alternative, tokens }
     }
 
-    /// The recipient of an authorization for this URL. A redirect leads to another one. `None` where a service beside the
-    /// registry redirects to: nothing goes there, also to the registry itself, as the service chose the request.
+    /// The recipient of an authorization for this URL. A redirect leads to another one. `None` where an auxiliary service
+    /// redirects to: nothing goes there, also to the registry itself, as the service chose the request.
     fn audience(&self, url: &Url) -> Option<Audience> {
         match &self.tokens {
             TokenUse::Beside { resource } => {
@@ -86,7 +86,7 @@ impl Call {
         }
     }
 
-    /// Whether this URL is of the service beside the registry that the request is for.
+    /// Whether this URL is of the auxiliary service that the request is for.
     fn is_beside(&self, url: &Url) -> bool {
         self.tokens != TokenUse::Registry && url.origin() == self.url.origin()
     }
@@ -135,7 +135,7 @@ pub(super) struct Exchange {
     client: Arc<UpstreamClient>,
     tokens: RegistryTokens,
     limits: Arc<UpstreamLimits>,
-    /// The limits of services beside the registry, which the configuration and policies name.
+    /// The limits of auxiliary services, which the configuration and policies name.
     service_limits: Mutex<HashMap<Origin, Arc<UpstreamLimits>>>,
 }
 
@@ -196,7 +196,7 @@ impl Exchange {
         known.entry(call.url.origin()).or_insert_with(|| self.limits.of_service()).clone()
     }
 
-    /// One attempt within the limits of the upstream, or of the service beside it. The response keeps the turn; it is
+    /// One attempt within the limits of the upstream, or of the auxiliary service. The response keeps the turn; it is
     /// released between attempts.
     async fn attempt(&self, call: &Call) -> Result<Response<Inbound>, Failure> {
         let limits = self.limits(call);

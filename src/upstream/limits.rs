@@ -25,7 +25,7 @@ const CREDIT: Duration = Duration::from_millis(100);
 /// for them.
 const SHARE_BESIDE_BLOBS: usize = 8;
 
-/// The maximum number of concurrent requests to one service beside the registry, such as its notary server.
+/// The maximum number of concurrent requests to one auxiliary service, such as a notary server.
 const SERVICE_TURNS: usize = 8;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
@@ -80,7 +80,7 @@ impl UpstreamLimits {
         })
     }
 
-    /// The limits of a service beside this registry: a small number of turns of its own, so that a service that does not
+    /// The limits of an auxiliary service: a small number of turns of its own, so that a service that does not
     /// answer takes none of the registry's, and its own back-off. Bandwidth is limited together with the registry's.
     pub(super) fn of_service(&self) -> Arc<Self> {
         Arc::new(Self {
@@ -88,7 +88,7 @@ impl UpstreamLimits {
             turns: Arc::new(Semaphore::new(SERVICE_TURNS)),
             blob_turns: Arc::new(Semaphore::new(SERVICE_TURNS)),
             patience: self.patience,
-            bound: "as many as one service beside it may get,",
+            bound: "as many as one auxiliary service may get,",
             pace: self.pace.clone(),
             pulls: None,
             holds: Mutex::default(),
@@ -297,7 +297,7 @@ mod tests {
             turns.push(service.turn(RequestLane::List).await.unwrap());
         }
         let error = service.turn(RequestLane::List).await.err().unwrap();
-        assert!(matches!(&error, Error::Busy(why) if why.contains("one service beside it")), "{error}");
+        assert!(matches!(&error, Error::Busy(why) if why.contains("one auxiliary service")), "{error}");
         limits.turn(RequestLane::List).await.unwrap();
         limits.hold(RequestLane::List, Duration::from_secs(60));
         drop(turns);

@@ -1,5 +1,5 @@
 //! Requests for documents that no registry API of the distribution specification has: extensions of the registry, and
-//! services beside it such as its notary server.
+//! auxiliary services such as its notary server.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -17,7 +17,7 @@ use crate::oci::Repository;
 pub enum ServiceAddress<'a> {
     /// A path of the registry itself, below its URL: `/v2/`.
     Registry(&'a str),
-    /// A service beside the registry, which the configuration or a policy names. It gets tokens for the resource of this
+    /// An auxiliary service, which the configuration or a policy names. It gets tokens for the resource of this
     /// name: `docker.io/library/alpine`.
     Beside {
         /// The URL of the document.
@@ -55,8 +55,8 @@ impl Upstream {
         Ok(self.exchange.is_authorized(&call))
     }
 
-    /// Fetches a document of at most `limit` bytes from the registry or from a service beside it. A service beside the
-    /// registry gets the registry's credentials only on the host of the registry, of its notary server, or on one that the
+    /// Fetches a document of at most `limit` bytes from the registry or from an auxiliary service. An auxiliary
+    /// service gets the registry's credentials only on the host of the registry, of its notary server, or on one that the
     /// operator lists in `realms`; otherwise the request is anonymous.
     ///
     /// # Errors

@@ -1490,7 +1490,7 @@ async fn redirected_requests_of_services_carry_no_credentials() {
     }
 }
 
-/// Requests that a service beside the registry keeps waiting take no turn of the registry.
+/// Requests that an auxiliary service keeps waiting take no turn of the registry.
 #[tokio::test]
 async fn a_service_that_hangs_does_not_stop_the_registry() {
     let (world, service) = (World::new().await, World::new().await);
