@@ -227,7 +227,7 @@ impl Resolver {
     async fn ask(&self, upstream: &Arc<Upstream>, name: &ImageName, tag: &Tag) -> Result<Arc<Manifest>, ResolveError> {
         let reference = Reference::Tag(tag.clone());
         match upstream.head_manifest(&name.repository, &reference).await {
-            // The request has already waited for a free slot, so GET is not tried.
+            // The request has already waited for its turn, so GET is not tried.
             Err(error @ upstream::Error::Busy(_)) => return Err(error.into()),
             Ok(Some(digest)) => match self.manifest(upstream, name, digest).await {
                 // Some registries return a manifest only by its tag.

@@ -85,7 +85,7 @@ where
             return Err(error);
         }
         resumes += 1;
-        // It occupies one of the upstream's slots, which the next request needs.
+        // It occupies one of the upstream's turns, which the next request needs.
         drop(stream);
         tokio::time::sleep(Duration::from_millis(100 << resumes)).await;
         tracing::info!(blob.digest = %source.digest, received, %error, "resuming an interrupted download");

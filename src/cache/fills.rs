@@ -18,8 +18,8 @@ use crate::oci::Digest;
 use crate::store::{NewContent, NewFacts};
 use crate::upstream::BlobStream;
 
-/// How long a request waits for a free download slot.
-const SLOT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a download waits for its turn.
+const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 /// After the disk failed in the middle of a blob, nothing is written for this long. Blobs that are streamed through
 /// from the start do not have to switch in the middle.
 const DISK_PAUSE: Duration = Duration::from_secs(5);
@@ -77,7 +77,7 @@ impl Fills {
     }
 
     async fn turn(&self) -> Result<OwnedSemaphorePermit, CacheError> {
-        let turn = tokio::time::timeout(SLOT_TIMEOUT, self.turns.clone().acquire_owned()).await;
+        let turn = tokio::time::timeout(TURN_TIMEOUT, self.turns.clone().acquire_owned()).await;
         turn.ok().and_then(Result::ok).ok_or(CacheError::Busy)
     }
 

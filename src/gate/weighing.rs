@@ -17,26 +17,26 @@ pub(super) struct OpinionWeigher {
     tasks: Tasks,
     /// How many evaluations run at once that may take long: at most on half of the processor cores. Others wait, and
     /// requests under other entries do not.
-    slots: Arc<Semaphore>,
-    /// Assessments for the answers of the admin API: one at a time, so that they take no slot from pulls.
+    turns: Arc<Semaphore>,
+    /// Assessments for the answers of the admin API: one at a time, so that they take no turn from pulls.
     answers: Arc<Semaphore>,
 }
 
 impl OpinionWeigher {
     pub(super) fn new(clock: Clock, tasks: Tasks) -> Self {
         let cores = available_parallelism().map_or(1, usize::from);
-        let slots = Arc::new(Semaphore::new((cores / 2).max(1)));
-        Self { clock, tasks, slots, answers: Arc::new(Semaphore::new(1)) }
+        let turns = Arc::new(Semaphore::new((cores / 2).max(1)));
+        Self { clock, tasks, turns, answers: Arc::new(Semaphore::new(1)) }
     }
 
     /// Runs assessments for an answer of the admin API, away from the threads that serve requests. `None` if they ended
     /// abnormally.
     pub(super) async fn answer<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         // Held until the work ends, even if the caller leaves.
-        let slot = self.answers.clone().acquire_owned().await.ok()?;
+        let turn = self.answers.clone().acquire_owned().await.ok()?;
         let work = move || {
             let answer = work();
-            drop(slot);
+            drop(turn);
             answer
         };
         self.tasks.spawn_blocking(work).await.ok()
@@ -77,11 +77,11 @@ impl OpinionWeigher {
             return Some(finding);
         }
         // Held until the work ends, even if the client leaves.
-        let slot = self.slots.clone().acquire_owned().await.ok()?;
+        let turn = self.turns.clone().acquire_owned().await.ok()?;
         let (weigher, subject) = (self.clone(), subject.clone());
         let work = move || {
             finding.opinion.outcome = weigher.weigh(&subject, digest, kind, &finding);
-            drop(slot);
+            drop(turn);
             finding
         };
         self.tasks.spawn_blocking(work).await.ok()
@@ -117,11 +117,11 @@ mod tests {
 
     /// However many conditions are evaluated, other entries do not wait for them.
     #[tokio::test]
-    async fn only_what_may_take_long_waits_for_a_slot() {
+    async fn only_what_may_take_long_waits_for_a_turn() {
         let (clock, digest) = (Clock::system(), Digest::sha256(b"image"));
         let weigher = OpinionWeigher::new(clock.clone(), Tasks::new());
-        let all = u32::try_from(weigher.slots.available_permits()).unwrap();
-        let held = weigher.slots.clone().acquire_many_owned(all).await.unwrap();
+        let all = u32::try_from(weigher.turns.available_permits()).unwrap();
+        let held = weigher.turns.clone().acquire_many_owned(all).await.unwrap();
         let image: ImageReference = "r.io/app:v1".parse().unwrap();
         let subject = Subject::new(image.name.clone(), image.reference(), crate::scope::Scope::CLUSTER);
         let of = |va: &str| weigher.weighed(&subject, digest, Kind::Image, finding(va, &subject, clock.now()));
@@ -130,14 +130,14 @@ mod tests {
         let mut banning = pin!(of("bannedPackages: ['pkg:npm/left-pad']"));
         tokio::select! {
             biased;
-            _ = &mut conditional => panic!("no slot is free"),
-            _ = &mut banning => panic!("no slot is free"),
+            _ = &mut conditional => panic!("no turn is free"),
+            _ = &mut banning => panic!("no turn is free"),
             () = std::future::ready(()) => {}
         }
         drop(held);
         let denial = conditional.await.unwrap().opinion.outcome.unwrap_err();
         assert!(denial.to_string().contains("when: the image is denied because true"), "{denial}");
         assert!(banning.await.unwrap().opinion.outcome.is_ok());
-        assert_eq!(weigher.slots.available_permits(), all as usize);
+        assert_eq!(weigher.turns.available_permits(), all as usize);
     }
 }
