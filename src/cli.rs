@@ -90,7 +90,7 @@ impl From<Exit> for ExitCode {
 
 /// Shown below the help text.
 const EXAMPLES: &str = "Examples:
-  pullgate demo                                                   # see it work, without a network
+  pullgate demo                                                   # see it work, offline
   pullgate serve --config pullgate.toml                           # run the gate
   pullgate check --config pullgate.toml docker.io/library/nginx   # how would it decide, and why
 

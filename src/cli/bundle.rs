@@ -10,8 +10,9 @@ use super::Exit;
 
 /// Shown below the help texts.
 const EXPORT_EXAMPLES: &str = "Examples:
-  pullgate bundle export --config pullgate.toml -f shop.tar docker.io/library/nginx:1.27 registry.acme.com/shop/app:v1
-  pullgate bundle export --config pullgate.toml -f shop.tar --platform linux/arm64 --with-advisories nginx:1.27";
+  pullgate bundle export --config pullgate.toml -f shop.tar nginx:1.27 registry.acme.com/app:v1
+  pullgate bundle export --config pullgate.toml -f shop.tar --platform linux/arm64 \\
+    --with-advisories nginx:1.27";
 const IMPORT_EXAMPLES: &str = "Examples:
   pullgate bundle import --config pullgate.toml --dry-run shop.tar
   pullgate bundle import --config pullgate.toml --with-advisories shop.tar";

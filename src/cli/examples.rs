@@ -1,4 +1,4 @@
-//! Examples for the help texts of commands that take few arguments. Commands with more have them beside their arguments.
+//! Examples for the help texts of commands that take few arguments. Commands with more have them next to their arguments.
 
 use clap::Command;
 
@@ -44,11 +44,11 @@ const EXAMPLES: &[(&[&str], &str)] = &[
     ),
     (
         &["policy", "eval"],
-        "echo '{\"image\": \"docker.io/library/nginx:1.27\", \"va\": {\"status\": \"OK\"}}' | pullgate policy eval --policies policies",
+        "echo '{\"image\": \"docker.io/library/nginx:1.27\", \"va\": {\"status\": \"OK\"}}' \\\n    | pullgate policy eval --policies policies",
     ),
     (
         &["policy", "import"],
-        "pullgate policy import /etc/containers/policy.json --registries-d /etc/containers/registries.d > policies/import.yaml",
+        "pullgate policy import /etc/containers/policy.json \\\n    --registries-d /etc/containers/registries.d > policies/import.yaml",
     ),
     (&["policy", "match"], "pullgate policy match --policies policies --namespace ci nginx ghcr.io/acme/app:v1"),
     (&["policy", "schema"], "pullgate policy schema > policy.schema.json"),

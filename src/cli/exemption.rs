@@ -12,9 +12,10 @@ use crate::runtime::printable;
 
 /// Shown below the help text.
 pub(super) const EXAMPLES: &str = "Examples:
-  pullgate exemption add --scope birds/bluebird --issue-type cve --issue-id CVE-2024-1234 --expires 30d \\
-    --reason \"not reachable\"
-  pullgate exemption add --scope '*' --issue-type package --package pkg:deb/debian/linux-libc-dev
+  pullgate exemption add --scope birds/bluebird --issue-type cve --issue-id CVE-2024-1234 \\
+    --expires 30d --reason \"not reachable\"
+  pullgate exemption add --scope '*' --issue-type package \\
+    --package pkg:deb/debian/linux-libc-dev
   pullgate exemption list --scope birds/bluebird:v1
   pullgate exemption rm --scope birds/bluebird --issue-type cve --issue-id CVE-2024-1234";
 

@@ -60,6 +60,9 @@ mod tests {
 
     use super::*;
 
+    /// The longest line of an example, in columns: it must fit into a help text, which is wrapped at 100.
+    const MAX_EXAMPLE: usize = 96;
+
     /// Every command that a user can run, with its words.
     fn commands(of: &clap::Command, path: &str, found: &mut Vec<(String, clap::Command)>) {
         for sub in of.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help") {
@@ -85,6 +88,20 @@ mod tests {
             .map(|(path, _)| path)
             .collect();
         assert_eq!(without, Vec::<&String>::new(), "commands without examples");
+    }
+
+    /// Help texts are wrapped at 100 columns. An example that is wrapped cannot be copied.
+    #[test]
+    fn no_example_is_wrapped() {
+        let mut root = command();
+        root.build();
+        let mut all = vec![("pullgate".to_owned(), root.clone())];
+        commands(&root, "pullgate", &mut all);
+        for (path, command) in &all {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let long = help.lines().find(|line| line.chars().count() > MAX_EXAMPLE);
+            assert_eq!(long, None, "an example of {path} has more than {MAX_EXAMPLE} columns");
+        }
     }
 
     #[test]

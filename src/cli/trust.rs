@@ -31,10 +31,11 @@ const SIGSTORE: &str = "https://tuf-repo-cdn.sigstore.dev";
 
 /// Shown below the help text of `update`.
 const EXAMPLES: &str = "Examples:
-  pullgate trust update --root 12.root.json        the first time: begins with a root that you have verified
-  pullgate trust update                            from then on
-  pullgate trust update --mirror https://tuf.corp.example --to /etc/pullgate/corp.json --root corp-root.json
-  pullgate trust update --from trusted_root.json   a file, on a machine without network";
+  pullgate trust update --root 12.root.json        # the first time, with a root that you verified
+  pullgate trust update                            # from then on
+  pullgate trust update --mirror https://tuf.corp.example --root corp-root.json \\
+    --to /etc/pullgate/corp.json
+  pullgate trust update --from trusted_root.json   # a file, on a machine without a network";
 
 /// Commands about trusted roots.
 #[derive(Debug, clap::Subcommand)]
