@@ -177,9 +177,25 @@ pub enum Output {
     Table,
 }
 
+/// The commands that read no configuration.
+const WITHOUT_CONFIGURATION: &[&[&str]] =
+    &[&["certs"], &["completions"], &["demo"], &["man"], &["policy", "import"], &["policy", "schema"]];
+
 /// The command line.
 fn command() -> clap::Command {
-    examples::with_examples(Arguments::command())
+    let command = examples::with_examples(Arguments::command());
+    WITHOUT_CONFIGURATION.iter().fold(command, |command, words| hide_configuration(command, words))
+}
+
+/// Leaves `--config` out of the help text of a command. It is accepted nevertheless, as everywhere.
+fn hide_configuration(command: clap::Command, words: &[&str]) -> clap::Command {
+    match words {
+        [] => {
+            let parser = clap::value_parser!(PathBuf);
+            command.arg(clap::Arg::new("config").long("config").value_parser(parser).global(true).hide(true))
+        }
+        [first, rest @ ..] => command.mut_subcommand(first, |inner| hide_configuration(inner, rest)),
+    }
 }
 
 /// Parses the process arguments. They take precedence over the environment: with `--config`, a gate that only the variable

@@ -90,6 +90,34 @@ mod tests {
         assert_eq!(without, Vec::<&String>::new(), "commands without examples");
     }
 
+    /// The help text of a command that reads no configuration does not offer one, and accepts it all the same.
+    #[test]
+    fn only_commands_that_read_a_configuration_offer_one() {
+        let mut root = command();
+        root.build();
+        let mut all = Vec::new();
+        commands(&root, "pullgate", &mut all);
+        let offers = |command: &clap::Command| {
+            command.get_arguments().any(|argument| argument.get_id() == "config" && !argument.is_hide_set())
+        };
+        let mut without: Vec<&str> =
+            all.iter().filter(|(_, command)| !offers(command)).map(|(path, _)| &**path).collect();
+        without.sort_unstable();
+        let expected = [
+            "pullgate certs",
+            "pullgate certs init",
+            "pullgate completions",
+            "pullgate demo",
+            "pullgate man",
+            "pullgate policy import",
+            "pullgate policy schema",
+        ];
+        assert_eq!(without, expected);
+        for words in [&["pullgate", "--config", "a", "demo"][..], &["pullgate", "certs", "init", "--config", "a"]] {
+            command().try_get_matches_from(words).unwrap();
+        }
+    }
+
     /// Help texts are wrapped at 100 columns. An example that is wrapped cannot be copied.
     #[test]
     fn no_example_is_wrapped() {
