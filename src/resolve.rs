@@ -1,7 +1,7 @@
 //! Resolves tags to digests and digests to manifests for judging. The judged bytes are exactly the served bytes.
 //!
 //! A tag is looked up once per freshness window. While the upstream is down or overloaded, the last known digest is
-//! used for a limited time; while it is offline by configuration, for ever. Manifests are known per repository: a manifest that only another repository delivered is
+//! used for a limited time; while it is offline by configuration, forever. Manifests are known per repository: a manifest that only another repository delivered is
 //! not available here.
 
 mod error;

@@ -301,7 +301,7 @@ struct Cells {
     right: Option<u32>,
 }
 
-/// Marks a page as used. A damaged database may use one twice, or for ever.
+/// Marks a page as used. A damaged database may use one twice, or lead in a circle.
 fn see(seen: &RefCell<HashSet<u32>>, page: u32) -> Result<(), String> {
     if seen.borrow_mut().insert(page) { Ok(()) } else { Err(format!("page {page} is used twice")) }
 }

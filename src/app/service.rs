@@ -150,7 +150,7 @@ async fn report_waiting() -> Infallible {
     }
 }
 
-/// Waits until another process can take over; for ever if none can.
+/// Waits until another process can take over; forever if none can.
 async fn requested(succession: Option<&Succession>) -> Successor {
     match succession {
         Some(succession) => succession.requested().await,

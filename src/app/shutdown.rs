@@ -152,7 +152,7 @@ impl Shutdown {
     }
 }
 
-/// Waits for the next item; for ever if there is none.
+/// Waits for the next item; forever if there is none.
 pub(crate) async fn next(stops: &mut (impl Stream<Item = ()> + Unpin)) {
     if stops.next().await.is_none() {
         std::future::pending::<()>().await;

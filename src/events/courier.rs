@@ -128,7 +128,7 @@ struct DeliveryRoute {
 }
 
 impl DeliveryRoute {
-    /// Delivers events in their order, for ever. While the first one cannot be delivered, the others wait.
+    /// Delivers events in their order, forever. While the first one cannot be delivered, the others wait.
     async fn run(self) {
         // Before the first event, so that a mistake is seen when it is made.
         if let Err(why) = self.receiver.secrets().await {

@@ -153,7 +153,7 @@ impl RpmFile<'_> {
     }
 }
 
-/// Marks pages as used. A damaged database may use one twice, or for ever.
+/// Marks pages as used. A damaged database may use one twice, or lead in a circle.
 #[derive(Default)]
 struct PagesSeen(std::collections::HashSet<u32>);
 

@@ -80,7 +80,7 @@ impl AttestationRule {
         format!("{id} attesting {}", self.predicate_type)
     }
 
-    /// Judges a statement. Returns until when the result holds; `None` means for ever.
+    /// Judges a statement. Returns until when the result holds; `None` means forever.
     ///
     /// # Errors
     /// Why the statement does not count.

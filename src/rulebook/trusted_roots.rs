@@ -89,7 +89,7 @@ impl RootReporter {
             (&self.end, |root, _| root.until()),
         ];
         for (family, time) in all {
-            // A root that is no longer in use must not be measured for ever.
+            // A root that is no longer in use must not be measured forever.
             family.clear();
             for root in roots {
                 if let Some(time) = time(root, now) {

@@ -75,7 +75,7 @@ pub enum SocketError {
         /// The cause.
         error: io::Error,
     },
-    /// No listener has the address of a socket, so its clients would wait for ever.
+    /// No listener has the address of a socket, so its clients would wait forever.
     #[error(
         "socket activation: no listener has the address of {0}; let ListenStream and `address` agree, or set \
          FileDescriptorName to listener[0], listener[1], … or admin"

@@ -886,7 +886,7 @@ impl SignatureSource for Silent {
     }
 }
 
-/// A registry that never answers does not hold a search for ever. Time passes only where everything waits for it.
+/// A registry that never answers does not hold a search forever. Time passes only where everything waits for it.
 #[tokio::test]
 async fn a_search_takes_no_longer_than_it_may() {
     let name = ImageName { host: "registry.acme.com".parse().unwrap(), repository: "team/app".parse().unwrap() };

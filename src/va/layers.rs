@@ -1,5 +1,5 @@
 //! What the bytes of layers say. Each layer is read once, for all images and repositories that contain it, and what was
-//! read is kept for ever.
+//! read is kept forever.
 
 use std::collections::HashMap;
 use std::io;
@@ -37,7 +37,7 @@ pub(super) struct KnownLayer {
 }
 
 impl KnownLayer {
-    /// What was found in layers, with its expiry: for ever, if all were read to their end.
+    /// What was found in layers, with its expiry: forever, if all were read to their end.
     pub(super) fn observed<T: Clone>(
         read: Result<T, CacheError>,
         ended_early: bool,

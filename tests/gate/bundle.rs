@@ -321,7 +321,7 @@ async fn a_bundle_that_lies_brings_nothing() {
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
     assert_eq!(gate.get(&format!("/library/app/manifests/{}", evil.root)).await.status, 404);
     assert_eq!(gate.get(&format!("/library/app/blobs/{}", evil.layers[0])).await.status, 404);
-    // A time in the future is no way to keep a tag for ever.
+    // A time in the future is not a way to keep a tag forever.
     let future = with_document(&renamed, |document| document["images"][0]["seen"] = json!("9000-01-01T00:00:00Z"));
     write(&lie, &future);
     assert!(import(&gate, &lie, &[]).await.status.success());

@@ -283,7 +283,7 @@ fn each_mistake_gives_one_problem() {
             "[admin]\naddress = \"127.0.0.1:0\"\nsocket = \"junk\"".to_owned(),
             "admin.socket: FOLDER/junk: a file that is not a socket",
         ),
-        // Pipes would wait for ever.
+        // Pipes would wait forever.
         ("", "", tls("certificate = \"pipe\", key = \"good.key\""), "tls.certificate: FOLDER/pipe: not a regular file"),
         ("", "", "[admin]\naddress = \"127.0.0.1:0\"\ntoken_file = \"pipe\"".to_owned(), "FOLDER/pipe: not a regular file"),
         ("", "", "[events]\ntoken_file = \"pipe\"".to_owned(), "events.token_file: FOLDER/pipe: not a regular file"),

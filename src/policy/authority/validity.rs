@@ -34,7 +34,7 @@ impl KeyValidity {
     }
 
     /// Judges a signature. `signed_at` is the time of signing, if a third party vouches for it. Returns until when the
-    /// result holds; `None` means for ever.
+    /// result holds; `None` means forever.
     ///
     /// # Errors
     /// Why the signature does not count, as the end of a sentence whose subject is the signature.

@@ -144,7 +144,7 @@ async fn a_verdict_that_cannot_be_judged_stays_and_one_that_ends_is_judged_again
     let ended = all_outdated(&store, &current, 40).await.remove(0);
     let doubt = Rejudged { before: ended, now: Err("no answer".into()), until: None, basis: current.clone() };
     assert!(store.store_rejudged(&[doubt], at(41), &event).await.unwrap().is_empty());
-    assert!(all_outdated(&store, &current, 50).await.is_empty(), "it is not tried for ever");
+    assert!(all_outdated(&store, &current, 50).await.is_empty(), "it is not tried forever");
     let verdict = all_outdated(&store, &basis("g2", "r1"), 50).await.remove(0);
     assert_eq!((verdict.outcome.decision, verdict.doubt.as_deref()), (StoredDecision::Admit, Some("no answer")));
 }

@@ -546,7 +546,7 @@ async fn timestamps_prove_that_a_certificate_was_valid() {
     // A signature by an expired certificate without any tsa trust store does not count, whatever timestamp it has.
     let error = result(&strict(root), signed(&expired, valid)).await.unwrap_err();
     assert!(error.contains("was not valid now"), "{error}");
-    // A verified timestamp is for ever; only the configuration ends what rests on it.
+    // A verified timestamp is valid forever; only the configuration ends what rests on it.
     let authority = authority_with(Some(checks(always)), RegistryScope::All, vec![]);
     let (outcome, until) = judged(&authority, &[signed(&expired, valid)]).await;
     let TrustOutcome::Verified { by, .. } = outcome else { panic!("{outcome:?}") };

@@ -228,7 +228,7 @@ async fn a_tag_is_pinned_to_the_digest_that_is_signed_for_it() {
     assert!(pins.unknown[0].0 == *down.id() && pins.unknown[0].1.temporary && pins.again_at.is_some(), "{pins:?}");
 }
 
-/// A server that never answers does not hold a pull for ever.
+/// A server that never answers does not hold a pull forever.
 #[tokio::test]
 async fn a_pin_takes_no_longer_than_it_may() {
     let (trust, _dir) = trust(&Clock::system()).await;

@@ -278,7 +278,7 @@ async fn older_documents_than_before_are_refused() {
     assert_eq!(std::fs::read_to_string(&to).unwrap(), SIGSTORE_STAGING_TRUSTED_ROOT);
 }
 
-/// A mirror that serves the same documents for ever.
+/// A mirror that serves the same documents forever.
 #[tokio::test]
 async fn expired_documents_are_refused() {
     let (_folder, to, mut repository) = installed().await;
