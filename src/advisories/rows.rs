@@ -286,7 +286,7 @@ pub struct OsvRange<T = String> {
 pub struct OsvEvent<T = String> {
     /// The first affected version; `0` is before all versions.
     pub introduced: Option<T>,
-    /// The first version that is not affected any more.
+    /// The first version that is no longer affected.
     pub fixed: Option<T>,
     /// The last affected version.
     pub last_affected: Option<T>,

@@ -29,7 +29,7 @@ macro_rules! eprintln {
 /// The first failure to write to standard output.
 static FAILURE: OnceLock<io::Error> = OnceLock::new();
 
-/// A stream that takes everything, also if nobody reads it any more.
+/// A stream that takes everything, even if nobody reads it any longer.
 pub(super) struct Stream<W>(W);
 
 /// Standard output.
@@ -52,7 +52,7 @@ impl<W: Write> Write for Stream<W> {
     }
 }
 
-/// The outcome if nobody reads the stream any more; any other error stays one.
+/// The outcome if nobody reads the stream any longer; any other error stays one.
 fn unread<T>(error: io::Error, done: T) -> io::Result<T> {
     if error.kind() == io::ErrorKind::BrokenPipe { Ok(done) } else { Err(error) }
 }

@@ -146,7 +146,7 @@ async fn one_receiver_does_not_delay_another_and_a_removed_one_is_forgotten() {
     let config = Config { urls: vec![url], ..Config::default() };
     store.close().await;
     let (_, store) = deliver(&config, dir.path(), &tasks).await;
-    assert_eq!(store.verdicts.count_events().await.unwrap(), 0, "nobody gets them any more");
+    assert_eq!(store.verdicts.count_events().await.unwrap(), 0, "nobody gets them now");
     tasks.stop();
 }
 

@@ -138,7 +138,7 @@ impl ManifestJudge {
     }
 
     /// Judges a manifest again, as if it was pulled by this reference, with what is known: no registry and no service is
-    /// asked, and no layers are read. Where signatures are not known any more, the vulnerabilities alone may still deny it.
+    /// asked, and no layers are read. Where signatures are no longer known, the vulnerabilities alone may still deny it.
     ///
     /// # Errors
     /// If something is not known that the decision needs.

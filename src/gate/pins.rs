@@ -77,7 +77,7 @@ impl Gate {
     /// # Errors
     /// See [`PinFailure`].
     pub async fn unpin(&self, image: &ImageReference, caller: &str) -> Result<(), PinFailure> {
-        // The upstream may not be configured any more.
+        // The upstream may no longer be configured.
         let target = self.router.operator_target(image);
         let name = target.map_or_else(|_| image.to_string(), |target| target.describe(&image.reference()));
         self.record_pin("unpin", &name, Vec::new(), caller).await?;

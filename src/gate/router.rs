@@ -87,7 +87,7 @@ impl Router {
         target(self.by_image(&image.name)?, image.name.repository.as_str(), &Scope::CLUSTER)
     }
 
-    /// The target for judging an image again with what is known; `None` if no such upstream is configured any more.
+    /// The target for judging an image again with what is known; `None` if the upstream is no longer configured.
     pub(super) fn known_target(&self, name: &ImageName, scope: &Scope) -> Option<Target> {
         let upstream = self.upstreams.by_host(&name.host)?;
         Some(Target { upstream, name: name.clone(), scope: scope.clone(), known_only: true })

@@ -291,8 +291,8 @@ impl WarmAnswers {
         self.copies.read(*warm.copy.get()?, warm.admitted()?.digest())
     }
 
-    /// Stores a decision for requests with the same key, with a copy of the admitted manifest. A decision that does not
-    /// hold any more is not stored: most first pulls of an image learn facts that their own decision did not begin with.
+    /// Stores a decision for requests with the same key, with a copy of the admitted manifest. A decision that no
+    /// longer holds is not stored: most first pulls of an image learn facts that their own decision did not begin with.
     pub(super) fn keep(&self, key: &str, mut answer: WarmAnswer, manifest: Option<&Arc<Manifest>>) {
         if !self.holds(&answer) {
             return;

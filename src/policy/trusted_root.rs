@@ -137,7 +137,7 @@ impl TrustedRoot {
         self.parts().iter().map(|part| part.until).max_by_key(|until| until.unwrap_or(Timestamp::MAX)).flatten()
     }
 
-    /// Whether none of its keys is valid any more. Such a root has been replaced by another one long ago.
+    /// Whether all of its keys have expired. Such a root has been replaced by another one long ago.
     pub fn has_expired(&self, now: Timestamp) -> bool {
         self.until().is_some_and(|until| until < now)
     }

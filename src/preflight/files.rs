@@ -132,7 +132,7 @@ fn upstream(found: &mut PreflightFindings<'_>, table: &str, config: &upstream::C
 fn adapter(found: &mut PreflightFindings<'_>, table: &str, adapter: &AdapterConfig) {
     found.connection(table, adapter.proxy.as_deref(), adapter.ca.as_deref());
     adapter_auth(found, &format!("{table}.auth"), &adapter.auth);
-    // The tables of `registry` have no positions any more; their place is that of the list.
+    // The tables of `registry` no longer have positions; their place is that of the list.
     for registry in adapter.registries.values() {
         adapter_auth(found, &format!("{table}.registry"), &registry.auth);
     }

@@ -17,7 +17,7 @@ pub enum ResolveError {
     #[error("the upstream does not have this manifest")]
     NotFound,
     /// The manifest is not in the cache, and nobody is asked for it.
-    #[error("the manifest is not in the cache any more")]
+    #[error("the manifest is no longer in the cache")]
     NotKnown,
     /// The digest that is signed for the tag is not known, so the tag must not be resolved.
     #[error("the digest that is signed for this tag is not known: {why}")]

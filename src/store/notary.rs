@@ -26,7 +26,7 @@ pub struct NotaryRecord {
     pub root_version: u64,
     /// The roles, with the root.
     pub roles: Vec<NotaryRole>,
-    /// Roles whose versions do not count any more because this root has replaced keys.
+    /// Roles whose versions no longer count because this root has replaced keys.
     pub forgotten: Vec<String>,
 }
 

@@ -74,7 +74,7 @@ impl Trust {
 }
 
 impl Inner {
-    /// Asks all places in a task, which ends early if nobody waits for the answers any more.
+    /// Asks all places in a task, which ends early if nobody waits for the answers any longer.
     fn begin<S: SignatureSource + 'static>(
         &self,
         source: Arc<S>,

@@ -176,7 +176,7 @@ impl ExternalScanner {
         readiness.degraded(&topic, problem);
     }
 
-    /// Why the database must not be used any more.
+    /// Why the database must no longer be used.
     fn too_old(&self, version: &EngineVersion) -> Option<String> {
         let (max_age, built) = (self.0.services.max_age?, version.built?);
         let is_over = built.saturating_add(max_age).is_ok_and(|end| end <= self.0.services.clock.now());

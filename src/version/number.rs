@@ -51,7 +51,7 @@ impl fmt::Display for Decimal<'_> {
     }
 }
 
-/// The numbers, separated by dots, with the last one increased: the first version that is not compatible any more.
+/// The numbers, separated by dots, with the last one increased: the first version that is no longer compatible.
 pub(super) fn limit(numbers: &[Decimal<'_>]) -> String {
     let Some((last, before)) = numbers.split_last() else { return String::new() };
     let before: String = before.iter().map(|number| format!("{number}.")).collect();

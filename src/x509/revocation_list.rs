@@ -45,7 +45,7 @@ struct ParsedRevocationList {
 pub struct RevokedCertificate {
     /// Why it was revoked, if the list says so.
     pub reason: Option<CrlReason>,
-    /// The time from which its key is not trusted any more; signatures before it are valid.
+    /// The time from which its key is no longer trusted; signatures before it are valid.
     pub invalid_since: Option<Timestamp>,
 }
 

@@ -166,7 +166,7 @@ async fn an_exemption_ends_at_its_instant() {
         assert!(metric(&format!("pullgate_exemptions_next_end_timestamp_seconds {seconds}\n")).await);
         clock.advance(SignedDuration::from_millis(1));
         assert_eq!(status(&gate).await, 403, "{expires}: at the end");
-        assert!(!metric("pullgate_exemptions 0\n").await, "it is not in force any more");
+        assert!(!metric("pullgate_exemptions 0\n").await, "it is no longer in force");
         let checked = pullgate(&gate, &["check", &format!("{HOST}/birds/bluebird:v1")]).await;
         let ended = format!("ended exemption {}, scope birds, until {end}", added["id"].as_str().expect("an id"));
         let said = text(&checked).split_whitespace().collect::<Vec<_>>().join(" ");

@@ -383,7 +383,7 @@ fn keyless_attestations_are_judged_by_type_age_and_content() {
     }
 }
 
-/// What is signed with a key and logged has a proven time: a key that is not valid any more counts for what it signed
+/// What is signed with a key and logged has a proven time: a key that is no longer valid counts for what it signed
 /// before, and never for what it signed later.
 #[test]
 fn logs_and_time_stamps_prove_when_a_key_signed() {

@@ -84,7 +84,7 @@ pub(super) fn import(args: &ImportArgs) -> Result<Exit, CommandError> {
         let count = digests.intersection(&lost).count();
         result.outcome = ImportOutcome::Evicted;
         let pieces = counted(count, "piece of its content is", "pieces of its content are");
-        result.reasons.push(format!("{pieces} not in the cache any more; repeat the import"));
+        result.reasons.push(format!("{pieces} no longer in the cache; repeat the import"));
         exit = Exit::Failure;
     }
     match args.output {

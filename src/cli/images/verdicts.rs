@@ -50,7 +50,7 @@ fn changes(verdicts: &[VerdictAnswer], no_trunc: bool) -> String {
     table(header, rows)
 }
 
-/// The new reason, or for an image that was released the one that does not hold any more; and what it follows from.
+/// The new reason, or for an image that was released the one that no longer holds; and what it follows from.
 fn why(verdict: &VerdictAnswer) -> String {
     let before = verdict.before.as_ref();
     let cause = match (verdict.cause.as_deref(), before) {

@@ -108,10 +108,10 @@ impl Gate {
     async fn judge_stored(&self, verdict: &StoredVerdict) -> Result<Judgement, String> {
         let StoredVerdict { name, digest, scope, tag, kind, .. } = verdict;
         let target = self.router.known_target(name, scope);
-        let target = target.ok_or_else(|| format!("{} is not an upstream of this gate any more", name.host))?;
+        let target = target.ok_or_else(|| format!("{} is no longer an upstream of this gate", name.host))?;
         let manifest = match self.resolver.known_manifest(name, *digest).await {
             Some(manifest) => manifest,
-            None => self.copied_manifest(verdict).await.ok_or("its manifest is not in the cache any more")?,
+            None => self.copied_manifest(verdict).await.ok_or("its manifest is no longer in the cache")?,
         };
         let reference = tag.clone().map_or(Reference::Digest(*digest), Reference::Tag);
         let judged = self.judge.judge_known(&target, &reference, &manifest, *kind).await;

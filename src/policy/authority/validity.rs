@@ -13,7 +13,7 @@ use super::Canonical;
 pub struct KeyValidity {
     /// The first time at which the key counts.
     pub from: Option<Timestamp>,
-    /// The first time at which the key does not count any more.
+    /// The first time at which the key no longer counts.
     pub until: Option<Timestamp>,
 }
 

@@ -69,7 +69,7 @@ fn empty_keys_in(node: &Node, problems: &Problems) {
     }
 }
 
-/// Warns about keys of an authority that can never count, or not any more.
+/// Warns about keys of an authority that can never count, or no longer count.
 pub(super) fn validity(authority: &Authority, now: Option<Timestamp>, problems: &Problems, at: Place) {
     let name = authority.name();
     for (key, validity) in authority.limited_keys() {

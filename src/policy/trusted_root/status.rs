@@ -20,7 +20,7 @@ impl TrustedRoot {
         let kinds: BTreeSet<RootPartKind> = self.parts().iter().map(|part| part.kind).collect();
         let ended = kinds.into_iter().filter_map(|kind| {
             let until = self.last_of(kind)?;
-            (until < now).then(|| format!("no {kind} is valid any more, the last ended at {until}"))
+            (until < now).then(|| format!("no {kind} is valid now: the last one expired at {until}"))
         });
         let ended: Vec<_> = ended.collect();
         (!ended.is_empty()).then(|| format!("{}; newer signatures cannot be verified with it", ended.join("; ")))
@@ -93,7 +93,7 @@ mod tests {
         );
         let partly = root(|value| end(value, "certificateAuthorities", "2025-01-01T00:00:00Z"));
         let why = partly.ended(now).unwrap();
-        assert!(why.contains("no certificate authority is valid any more") && !partly.has_expired(now), "{why}");
+        assert!(why.contains("no certificate authority is valid now") && !partly.has_expired(now), "{why}");
         assert!(partly.describe(now).starts_with("ENDED: no certificate authority"), "{}", partly.describe(now));
         let wholly = root(|value| {
             for list in ["tlogs", "ctlogs", "certificateAuthorities", "timestampAuthorities"] {

@@ -41,7 +41,7 @@ impl SocketFile {
         self.is_kept.store(true, Ordering::Release);
     }
 
-    /// Removes the file with the socket, because no other gate uses it any more. That of the service manager stays.
+    /// Removes the file with the socket, because no other gate uses it now. That of the service manager stays.
     pub fn own(&self) {
         self.is_kept.store(self.is_foreign, Ordering::Release);
     }

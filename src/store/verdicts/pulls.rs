@@ -163,7 +163,7 @@ async fn changed_by(
 }
 
 impl VerdictStore {
-    /// The manifest of a verdict's image, which may not be in the cache any more: its bytes and its media type.
+    /// The manifest of a verdict's image, which may no longer be in the cache: its bytes and its media type.
     ///
     /// # Errors
     /// The database cannot be read.

@@ -23,7 +23,7 @@ pub struct Rejudged {
     pub now: Result<VerdictOutcome, String>,
     /// When the decision ends by itself.
     pub until: Option<Timestamp>,
-    /// The basis that it was judged from. If it is not the current one any more, the verdict is judged again.
+    /// The basis that it was judged from. If it is no longer the current one, the verdict is judged again.
     pub basis: VerdictBasis,
 }
 

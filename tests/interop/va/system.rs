@@ -148,7 +148,7 @@ fn packages_of_an_rpm_system_are_those_of_rpm() {
     assert_eq!(scan.rows("rpm", &RPM), rpm_rows(&lab, &upper, "sqlite"));
 }
 
-/// The database of CentOS 8 and earlier. rpm still reads it, but does not write it any more: Berkeley DB's own program does.
+/// The database of CentOS 8 and earlier. rpm still reads it, but no longer writes it: Berkeley DB's own program does.
 #[test]
 fn packages_in_berkeley_db_are_those_of_rpm() {
     let lab = Lab::new();

@@ -39,7 +39,7 @@ impl<'a> ImportSession<'a> {
         Ok(missing)
     }
 
-    /// Ends the import. Returns the contents that the gate does not have any more.
+    /// Ends the import. Returns the contents that the gate no longer has.
     pub(super) fn end(self) -> Result<BTreeSet<Digest>, CommandError> {
         let answer: ReleaseAnswer = post(self.gate, path::BUNDLE_RELEASE, &ReleaseRequest { hold: self.hold })?;
         Ok(answer.lost.into_iter().collect())
