@@ -41,9 +41,9 @@ pub(crate) use tls::check_ca;
 /// How long an unused connection is kept.
 const POOL_IDLE: Duration = Duration::from_secs(60);
 /// How many unused connections are kept for each host: as many as an upstream may have by default (`max_connections`).
-/// With fewer, requests that come in waves would open connections anew for each wave.
+/// With fewer, requests that come in waves would open new connections for each wave.
 const POOL_SIZE: usize = 32;
-/// How much of a download is read at once, in bytes. The allocator gets larger buffers from the kernel anew each time,
+/// How much of a download is read at once, in bytes. The allocator gets larger buffers from the kernel every time,
 /// which costs a third of what receiving the bytes costs.
 const READ_BUFFER: usize = 96 * 1024;
 

@@ -77,7 +77,7 @@ impl RegistryService {
         self.numbered.mine().fetch_add(1, Ordering::Relaxed) * count + index
     }
 
-    /// A decision made a moment ago is repeated at once; everything else is decided anew.
+    /// A decision made a moment ago is repeated at once; everything else is decided from the start.
     fn answer(
         &self,
         request: Request<Incoming>,
@@ -159,7 +159,7 @@ impl RegistryService {
         self.send(&warm, response, (&requests, started), request, requester)
     }
 
-    /// Sends a response again, with a record. `None` when the request must be decided anew: the client takes no index, or
+    /// Sends a response again, with a record. `None` when the request must be decided again: the client takes no index, or
     /// the record would have to wait.
     fn send(
         &self,

@@ -16,7 +16,7 @@ use crate::runtime::Tasks;
 
 /// The number of new rows after which the journal is copied: a few megabytes.
 const COPY_AFTER: u64 = 1000;
-/// The number of pages of a journal of which the writer copies the rest, so that it begins anew: 16 MB.
+/// The number of pages of a journal of which the writer copies the rest, so that it starts over: 16 MB.
 const LONG: i64 = 4000;
 
 /// How much was written since the journal was copied.
@@ -53,7 +53,7 @@ impl Store {
 }
 
 impl Database {
-    /// Copies the journal into the file. If it is long, the next transaction begins it anew.
+    /// Copies the journal into the file. If it is long, the next transaction starts it over.
     async fn copy_journal(&self) -> Result<(), StoreError> {
         if copy(&self.copier).await? >= LONG {
             copy(&self.writer).await?;

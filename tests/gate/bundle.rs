@@ -171,7 +171,7 @@ async fn an_interrupted_export_goes_on_and_a_denied_image_is_not_exported() {
     let done = export(&gate, &file, &[&name("library/app", "1")]).await;
     assert!(done.status.success(), "{}", text(&done));
     assert!(file.exists() && !partial.exists());
-    assert!(registry.count(|request| request.path.contains("/manifests/")) == 0, "the plan is not made anew");
+    assert!(registry.count(|request| request.path.contains("/manifests/")) == 0, "the plan is not made again");
 }
 
 /// The files of an archive, by their names.

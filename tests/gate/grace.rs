@@ -39,7 +39,7 @@ async fn pull(gate: &Gate, repository: &str, tag: &str) -> Answer {
     gate.get(&format!("/{repository}/manifests/{tag}")).await
 }
 
-/// Who builds an image anew every week does not get a new grace every week.
+/// Rebuilding an image every week does not start a new grace period every week.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_grace_from_the_first_sight_is_that_of_the_repository() {
     let registry = TestRegistry::start().await;

@@ -103,7 +103,7 @@ async fn signed_images_are_admitted_and_their_signatures_stay_available() {
 }
 
 /// An authority that only the configuration defines, with a path that is relative to its file. A changed key judges
-/// images anew after a restart.
+/// images again after a restart.
 #[tokio::test]
 async fn authorities_of_the_configuration_are_enforced() {
     let registry = TestRegistry::start().await;

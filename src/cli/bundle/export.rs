@@ -144,7 +144,7 @@ fn resume(args: &ExportArgs, extras: &ExtraFiles, writer: &mut BundleWriter) -> 
     };
     if bundle.document.asked != asked(args, extras) {
         let partial = writer.path().display();
-        return Err(format!("{partial} was begun for other images, options or advisories; remove it to begin anew"));
+        return Err(format!("{partial} was begun for other images, options or advisories; remove it to start over"));
     }
     Ok(Some(bundle.document))
 }

@@ -89,7 +89,7 @@ fn first_root(state: &TufState, given: Option<&[u8]>) -> Result<Vec<u8>, String>
         (Some(kept), None) => Ok(kept),
         (Some(kept), Some((given, version))) if state.has_had(given, version) => Ok(kept),
         (Some(_), Some((_, version))) => Err(format!(
-            "version {version} of the root is not one that led to the trusted root; to begin anew with it, remove {}",
+            "version {version} of the root is not one that led to the trusted root; to start over with it, remove {}",
             state.folder().display()
         )),
     }

@@ -26,7 +26,7 @@ const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The request header with which a client asks for [`SERVER_TIMING`].
 const TIMING: HeaderName = HeaderName::from_static("x-pullgate-timing");
-/// How many headers a response with content has, at most. A map that grows is built anew.
+/// How many headers a response with content has, at most. A map that grows is rebuilt.
 const HEADERS: usize = 12;
 /// Server Timing, W3C.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");

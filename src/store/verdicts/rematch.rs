@@ -75,7 +75,7 @@ impl VerdictStore {
         Ok(end.map(time_of))
     }
 
-    /// Stores what was found. A verdict that was recorded anew since it was read stays as it is. `event` makes the events
+    /// Stores what was found. A verdict that was recorded again since it was read stays as it is. `event` makes the events
     /// of a verdict that changed; they are queued in the same transaction, in the order of the verdicts. Returns the
     /// verdicts that changed.
     ///

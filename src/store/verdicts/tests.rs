@@ -91,7 +91,7 @@ async fn outdated_verdicts_are_listed_hottest_first_and_judged_once() {
     let rest = all_outdated(&store, &next, 100).await;
     assert_eq!(rest.iter().map(|verdict| verdict.pulled_at).collect::<Vec<_>>(), [at(11), at(10)]);
     assert_eq!(store.outdated(&next, at(100), &mut page, 3).await.unwrap(), rest, "the page goes on");
-    // What was recorded anew since it was read is not overwritten.
+    // What was recorded again since it was read is not overwritten.
     let stale: Vec<_> = rest.into_iter().map(|v| rejudged(v, StoredDecision::Deny, next.clone())).collect();
     record(&store, &[pull("0", "1", "10.0.0.1", 60), pull("1", "1", "10.0.0.1", 61)]).await;
     assert!(store.store_rejudged(&stale, at(70), &event).await.unwrap().is_empty());

@@ -62,7 +62,7 @@ async fn interrupted_questions_are_unknown() {
         let results = gather(&registry, &Tasks::new(), &schemes, request, &Config::default(), &|_, _| {}).await;
         match is_used {
             true => assert_unknown(&results[0].result.outcome, "were interrupted", true),
-            // Questions about other tags are asked anew.
+            // Questions about other tags are asked again.
             false => assert_eq!(results[0].result.outcome, TrustOutcome::Unverified { found: vec![] }),
         }
     }

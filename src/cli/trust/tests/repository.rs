@@ -355,7 +355,7 @@ async fn the_first_root_is_the_operators_choice() {
     assert!(why.contains("threshold not met for role timestamp"), "{why}");
     // That root is trusted now, although nothing was installed, and another one does not replace it silently.
     let why = repository.update(&to, Some(&own), NOW).await.unwrap_err();
-    assert!(why.contains("to begin anew with it, remove") && why.contains(".root.json.tuf"), "{why}");
+    assert!(why.contains("to start over with it, remove") && why.contains(".root.json.tuf"), "{why}");
     std::fs::remove_dir_all(state::folder_of(&to)).unwrap();
     repository.update(&to, Some(&own), NOW).await.unwrap();
     assert!(repository.update(&to, Some(&own), NOW).await.unwrap().contains("is up to date"));
