@@ -194,7 +194,7 @@ pub(crate) async fn check_offline(config: Config, request: &CheckRequest) -> Res
 /// advisory databases are those of the configured state directory.
 ///
 /// # Errors
-/// The reason why the gate cannot be built or the image cannot be had.
+/// The reason why the gate cannot be built or the image is unavailable.
 pub(crate) async fn scan_offline(config: Config, request: &CheckRequest) -> Result<Vec<ImageScan>, String> {
     offline(config, async |gate| api::scan(gate, request).await).await
 }

@@ -286,7 +286,7 @@ impl Cache {
         }
     }
 
-    /// The manifest that a permit allows, if it can be had without waiting: from memory, or from a file that the system
+    /// The manifest that a permit allows, if it is available without waiting: from memory, or from a file that the system
     /// has in memory, which is then verified.
     pub fn manifest_at_once(&self, permit: &Permit) -> Option<Bytes> {
         let (inner, digest) = (&self.inner, permit.digest());

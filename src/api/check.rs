@@ -108,7 +108,7 @@ pub enum Decision {
     Deny,
     /// The image is not served now, because evidence is still being gathered.
     Pending,
-    /// The image is not served now, because something that the decision needs cannot be had.
+    /// The image is not served now, because something that the decision needs is unavailable.
     Unavailable,
 }
 

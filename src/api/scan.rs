@@ -76,7 +76,7 @@ pub struct ScanNames {
 /// Examines an image, or the relevant images of an index, whatever the policy says.
 ///
 /// # Errors
-/// A message, if the image or the namespace is not a valid name, or the image cannot be had.
+/// A message, if the image or the namespace is not a valid name, or the image is unavailable.
 pub async fn scan(gate: &Gate, request: &CheckRequest) -> Result<Vec<ImageScan>, String> {
     let (image, scope) = request.parse()?;
     scan_image(gate, &image, &scope).await.map_err(|error| error.to_string())
@@ -85,7 +85,7 @@ pub async fn scan(gate: &Gate, request: &CheckRequest) -> Result<Vec<ImageScan>,
 /// The same for an image by its name.
 ///
 /// # Errors
-/// If the image cannot be had: its upstream or the image is unknown, or the upstream does not respond.
+/// If the image is unavailable: its upstream or the image is unknown, or the upstream does not respond.
 pub async fn scan_image(gate: &Gate, image: &ImageReference, scope: &Scope) -> Result<Vec<ImageScan>, GateError> {
     let target = gate.target_of(image, scope)?;
     let explanation = gate.explain(&target, &image.reference()).await?;

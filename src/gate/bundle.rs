@@ -108,7 +108,7 @@ impl fmt::Display for BundledDatabase {
 }
 
 impl Gate {
-    /// What the repository lists now as attached to a manifest, and what could not be found out. A list that cannot be had
+    /// What the repository lists now as attached to a manifest, and what could not be found out. A list that is unavailable
     /// is not empty: it is missing, and nothing follows from it.
     ///
     /// # Errors
@@ -129,12 +129,12 @@ impl Gate {
                     false => notes.push(format!("the list of what is attached to {subject} is too long")),
                 }
             }
-            Err(error) => notes.push(format!("the list of what is attached to {subject} cannot be had: {error}")),
+            Err(error) => notes.push(format!("the list of what is attached to {subject} is unavailable: {error}")),
         }
         for suffix in SUFFIXES {
             match tagged(&target, subject, suffix).await {
                 Ok(digest) => _ = list.tags.insert(suffix.to_owned(), digest),
-                Err(error) => notes.push(format!("the tag {suffix} of {subject} cannot be had: {error}")),
+                Err(error) => notes.push(format!("the tag {suffix} of {subject} is unavailable: {error}")),
             }
         }
         Ok((BundledList { subject, list }, notes))

@@ -52,7 +52,7 @@ impl Gate {
     /// Examines an image, or the relevant images of an index.
     ///
     /// # Errors
-    /// If the image cannot be had: it is unknown, or the upstream does not respond.
+    /// If the image is not available: it is unknown, or the upstream does not respond.
     pub async fn scan(&self, target: &Target, reference: &Reference) -> Result<Vec<ScannedImage>, GateError> {
         let manifest = self.resolver.resolve(&target.upstream, &target.name, reference, None).await?.manifest;
         if let Content::Image { .. } = &manifest.content {

@@ -147,7 +147,7 @@ impl Gate {
         self.warm.recall(key)
     }
 
-    /// The manifest of a decision that was [recalled](Self::recall), if it can be had without waiting. It is verified, so
+    /// The manifest of a decision that was [recalled](Self::recall), if it is available without waiting. It is verified, so
     /// it is what was judged.
     pub fn manifest_at_once(&self, warm: &WarmAnswer) -> Option<Bytes> {
         self.warm.manifest(warm).or_else(|| self.cache.manifest_at_once(warm.admitted()?))
@@ -286,7 +286,7 @@ impl WarmAnswers {
         self.answers.get(&hash(key)).filter(|warm| self.holds(warm))
     }
 
-    /// The manifest of an admission, if its copy can be had without waiting.
+    /// The manifest of an admission, if its copy is available without waiting.
     pub(super) fn manifest(&self, warm: &WarmAnswer) -> Option<Bytes> {
         self.copies.read(*warm.copy.get()?, warm.admitted()?.digest())
     }

@@ -12,7 +12,7 @@ const MAX_ATTACHED: usize = 200;
 
 impl Prefetcher {
     /// Fetches the manifests of an image and of what is attached to it, and describes them. Each is judged like a pull; an
-    /// image that is denied cannot be exported. An attached manifest that cannot be had is noted.
+    /// image that is denied cannot be exported. An attached manifest that is unavailable is noted.
     ///
     /// # Errors
     /// The denial, or any other reason why a client could not pull the image.

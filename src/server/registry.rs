@@ -188,7 +188,7 @@ impl RegistryService {
     }
 
     /// The response for all requests that get this outcome. They have no conditions, which is part of their key. `None`
-    /// if the manifest cannot be had without waiting.
+    /// if the manifest is not available without waiting.
     fn render(&self, request: &Request<Incoming>, warm: &WarmAnswer) -> Option<Response<Bytes>> {
         let response = match warm.outcome() {
             WarmOutcome::Admitted { media_type, permit, .. } => {

@@ -84,7 +84,7 @@ impl IbmApi {
     /// it goes on meanwhile, so that a later call finds the result.
     ///
     /// # Errors
-    /// The response, if the name is invalid, or the image is unknown or cannot be had.
+    /// The response, if the name is invalid, or the image is unknown or unavailable.
     async fn scanned(&self, image: &str) -> Result<Option<ImageScan>, ApiResponse> {
         let parsed: Result<ImageReference, _> = image.parse();
         let reference = parsed.map_err(|invalid| {
@@ -166,7 +166,7 @@ fn name(tag: &KnownTag) -> String {
     format!("{}:{}", tag.name, tag.tag)
 }
 
-/// The response for an image that cannot be had. IBM's clients retry after a 503 and not after a 404.
+/// The response for an image that is unavailable. IBM's clients retry after a 503 and not after a 404.
 fn failure(problem: &GateError) -> ApiResponse {
     let (status, code) = match problem {
         GateError::Resolve(ResolveError::NotFound)

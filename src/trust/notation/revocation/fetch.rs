@@ -147,7 +147,7 @@ impl RevocationFetcher {
         self.answer(key.into(), move || async move { this.fetch_ocsp(&url, &certificate, &issuer).await }).await
     }
 
-    /// The answer in memory, or one that is asked for now. A valid answer is used for longer if none is to be had.
+    /// The answer in memory, or one that is asked for now. A valid answer is used for longer if none is available.
     async fn answer<F>(&self, key: Arc<str>, ask: impl FnOnce() -> F + Send + 'static) -> RevocationAnswer
     where
         F: Future<Output = RevocationAnswer> + Send + 'static,

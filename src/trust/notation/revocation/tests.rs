@@ -126,7 +126,7 @@ async fn published_lists_are_requested_and_remembered() {
     assert_eq!(published.status(None).await, good);
     assert_eq!(published.status(None).await, good);
     assert_eq!(published.site.asked(), ["/a.crl"]);
-    // A list that is still valid is used while no newer one is to be had.
+    // A list that is still valid is used while no newer one is available.
     published.site.answers.lock().unwrap().clear();
     published.clock.advance(jiff::SignedDuration::from_hours(2));
     assert_eq!(published.status(None).await, good);
