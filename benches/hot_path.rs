@@ -1,7 +1,7 @@
 //! The pure code that every request runs: parsing the route, selecting the rule, the decision, and the response headers.
 //! Run with `cargo bench`.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark is no library")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark is not a library")]
 
 use std::hint::black_box;
 

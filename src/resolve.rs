@@ -359,7 +359,7 @@ fn fresh_until(upstream: &Upstream, checked_at: Timestamp) -> Option<Timestamp> 
 
 fn no_manifest(upstream: &Upstream, why: &str) -> ResolveError {
     let host = upstream.host();
-    upstream::Error::Unavailable(format!("{host} answered with something that is no manifest: {why}")).into()
+    upstream::Error::Unavailable(format!("{host} answered with something that is not a manifest: {why}")).into()
 }
 
 fn to_signed(duration: Duration) -> SignedDuration {

@@ -288,7 +288,7 @@ impl Upstream {
         match parse_referrers(&bytes) {
             Ok(entries) => Ok(List { bytes, entries, next }),
             Err(refused) if is_meant_as_list(&bytes, label.as_deref()) => {
-                Err(self.protocol(&format!("an answer that is no list of referrers: {refused}")))
+                Err(self.protocol(&format!("an answer that is not a list of referrers: {refused}")))
             }
             Err(_) => Err(Error::NotFound),
         }

@@ -121,7 +121,7 @@ impl Va {
     /// Opens the configured sources: local reports first, because the administrator of the gate put them there.
     ///
     /// # Errors
-    /// When the configuration of a service cannot be used. A directory that cannot be read is no error, since it may be
+    /// When the configuration of a service cannot be used. A directory that cannot be read is not an error, since it may be
     /// mounted later: it makes `/readyz` degraded.
     pub async fn new(config: Config, services: VaServices) -> Result<Self, InvalidConfig> {
         let VaServices { store, upstreams, tasks, clock, readiness, epoch, metrics } = services;

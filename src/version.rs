@@ -94,7 +94,7 @@ pub fn compare(scheme: VersionScheme, a: &str, b: &str) -> Result<Ordering, Unre
     Ok(a.compare(&b))
 }
 
-/// Whether a version has the form that the scheme defines. [`compare`] orders more, as apk does: what is no version of
+/// Whether a version has the form that the scheme defines. [`compare`] orders more, as apk does: what is not a version of
 /// Alpine is before everything else. An advisory that states such a version says nothing.
 pub fn is_valid(scheme: VersionScheme, version: &str) -> bool {
     PackageVersion::parse(scheme, version).is_ok_and(|version| match &version.0 {

@@ -3,7 +3,7 @@
 //! `cargo bench --bench load -- [--quick] [--rounds N] [--only NAME,...] [--write]`; benches/README.md describes the
 //! scenarios. Everything runs on loopback; the load is bounded in bytes, clients and time.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::cast_precision_loss, reason = "a benchmark is no library")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::cast_precision_loss, reason = "a benchmark is not a library")]
 
 mod client;
 mod measure;

@@ -4,7 +4,7 @@
 //! `cargo bench --bench scan -- [--images N] [--program FILE] [--dir DIR]`; benches/README.md says what each row shows.
 //! Everything runs on loopback, and the load is bounded by the number of images.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::cast_precision_loss, reason = "a benchmark is no library")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::cast_precision_loss, reason = "a benchmark is not a library")]
 
 mod admin;
 #[path = "../support/client.rs"]

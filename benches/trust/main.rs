@@ -2,7 +2,7 @@
 //! multiple of the registry's round trip, and the CPU time of a verdict; and P-256 verifications a second. Run with
 //! `cargo bench --bench trust`. How many rounds of requests there are is a test: `tests/gate/rounds.rs`.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark is no library")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark is not a library")]
 
 use std::fs;
 use std::hint::black_box;

@@ -100,7 +100,7 @@ mod tests {
     fn archives_without_a_name_get_that_of_their_checksum_or_are_gaps() {
         let folder = tempfile::tempdir().unwrap();
         let databases = databases(folder.path());
-        assert!(!databases.has_advisories(), "names of archives are no advisories");
+        assert!(!databases.has_advisories(), "names of archives are not advisories");
         let named = name_archives(Some(&databases), inventory());
         let unknown = "mine.jar: the archive contains classes and does not state which artifact it is, and no published \
                        archive has its checksum";

@@ -39,7 +39,7 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>, release: Option<&Release>) {
         search.gap("etc/os-release", problem);
     }
     if let Some(id) = &distribution.derivative {
-        let problem = format!("{id} is no distribution with advisories: those of {} were used", distribution.id);
+        let problem = format!("{id} has no advisories of its own: those of {} were used", distribution.id);
         search.gap("etc/os-release", problem);
     }
     // The records of Echo name packages of others, too.

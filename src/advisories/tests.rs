@@ -651,7 +651,7 @@ fn a_distribution_whose_packages_are_all_from_others_is_a_gap() {
     let mut debian = inventory("debian", "12", &[docker, bash]);
     assert_eq!(gaps(&debian), [""; 0]);
     debian.distribution.as_mut().unwrap().derivative = Some("raspbian".to_owned());
-    assert_eq!(gaps(&debian), ["raspbian is no distribution with advisories: those of debian were used"]);
+    assert_eq!(gaps(&debian), ["raspbian has no advisories of its own: those of debian were used"]);
 }
 
 #[test]

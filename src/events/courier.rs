@@ -288,7 +288,7 @@ async fn read(path: &Path) -> Result<String, String> {
 /// Checks the file of the secret that signs events.
 ///
 /// # Errors
-/// It cannot be read, or is no secret that can sign.
+/// It cannot be read, or is not a secret that can sign.
 pub fn check_secret(path: &Path) -> Result<(), String> {
     let wrong = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
     let text = read_plain_text(path, MAX_SECRET).map_err(|error| wrong(&error))?;

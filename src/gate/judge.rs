@@ -132,7 +132,7 @@ impl ManifestJudge {
         Ok(Judgement { judged, enforced, audited, decision, at: self.clock.now() })
     }
 
-    /// Whether the media types of a manifest say that it is no image. Nothing is proven.
+    /// Whether the media types of a manifest say that it is not an image. Nothing is proven.
     pub(super) fn claims_no_image(&self, manifest: &Manifest) -> bool {
         self.kinds.claim(manifest).is_some()
     }

@@ -123,7 +123,7 @@ async fn listed_by_api(
 async fn listed_by_tag(target: &Target, permit: &ListingPermit, digest: Digest) -> Result<Vec<Descriptor>, Error> {
     let tag = referrers_tag(&digest);
     let not_a_list = |why: &str| {
-        Error::Protocol(format!("{}: the tag {tag} is no list of referrers: {why}", target.upstream.host()))
+        Error::Protocol(format!("{}: the tag {tag} is not a list of referrers: {why}", target.upstream.host()))
     };
     let reference = Reference::Tag(tag.parse().map_err(|_| not_a_list("it is not a valid tag"))?);
     match target.upstream.manifest(&permit.name().repository, &reference).await {

@@ -22,7 +22,7 @@ pub(super) struct ApkDatabase {
 }
 
 /// Parses a database of apk (apk-tools, "APKINDEX format"; one letter for each field). Of packages of the same name the
-/// first counts. A package without a name or a version, and a line that is no field, are problems, and apk refuses the
+/// first counts. A package without a name or a version, and a line that is not a field, are problems, and apk refuses the
 /// database; the other packages are read.
 ///
 /// # Errors
@@ -35,7 +35,7 @@ pub(super) fn database(content: &[u8], limit: usize) -> Result<ApkDatabase, Stri
     for line in lines(content).chain(["".into()]) {
         let Some((field, value)) = line.split_once(':') else {
             if !line.is_empty() {
-                database.problems.insert("a line of the database is no field".into());
+                database.problems.insert("a line of the database is not a field".into());
                 continue;
             }
             let entry = std::mem::take(&mut entry);

@@ -21,7 +21,7 @@ const MAX_FILES: usize = 1_000_000;
 /// Parses a database of dpkg (deb822(5), dpkg-query(1)). Packages of which only configuration files are left are not
 /// installed. Entries without `Status` are, as in distroless images.
 ///
-/// dpkg refuses a database in which an installed package has no name or no version, or a line is no field. Here the other
+/// dpkg refuses a database in which an installed package has no name or no version, or a line is not a field. Here the other
 /// entries are read, and this one is a problem: it may be a part of a package that is installed.
 ///
 /// # Errors
@@ -47,7 +47,7 @@ pub(super) fn database(content: &[u8], limit: usize) -> Result<DpkgDatabase, Str
             continue;
         }
         let Some((name, value)) = line.split_once(':') else {
-            database.problems.insert("a line of the database is no field".into());
+            database.problems.insert("a line of the database is not a field".into());
             continue;
         };
         // Of a repeated field the first counts.

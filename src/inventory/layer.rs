@@ -140,7 +140,7 @@ pub(super) enum FileFacts {
     /// A symbolic link to this path in the directory of alternatives, where other links decide which file it is: a link
     /// there may be of another layer.
     Alternative(String),
-    /// A file in the directory of alternatives, which is no link to another one.
+    /// A file in the directory of alternatives, which is not a link to another one.
     Chosen,
     /// What a database states if a link in its usual place leads to it: other layers decide that.
     Database(Box<Self>),
@@ -173,8 +173,8 @@ impl FileFacts {
 /// `folder` is where files that are too large for memory are kept while they are read, without a name.
 ///
 /// # Errors
-/// `compressed` or a temporary file cannot be read or written. What is wrong with the layer itself is no error: it is a gap,
-/// and the result may be kept.
+/// `compressed` or a temporary file cannot be read or written. What is wrong with the layer itself is not an error: it is a
+/// gap, and the result may be kept.
 pub fn read_layer(
     compressed: impl Read,
     algorithm: Algorithm,

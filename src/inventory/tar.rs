@@ -132,7 +132,7 @@ impl<R: BufRead> Archive<R> {
         if skip(&mut self.source, self.left)? > 0 {
             return Err(ends_early("the archive ends within a file"));
         }
-        // A missing padding is no error: the next header is missing, too.
+        // A missing padding is not an error: the next header is missing, too.
         skip(&mut self.source, self.padding)?;
         (self.left, self.padding) = (0, 0);
         Ok(())

@@ -216,7 +216,7 @@ fn atom(tokens: &mut &[LicenceToken], depth: usize) -> Option<String> {
         *tokens = rest;
         match exception(addition, &text).filter(|_| is_licence && !text.contains(' ')) {
             Some(exception) => text = format!("{text} WITH {exception}"),
-            // What is added is no known exception, and may be a restriction.
+            // What is added is not a known exception, and may be a restriction.
             None => text = format!("{text} AND {}", unknown(&format!("with {addition}"))),
         }
     }

@@ -83,7 +83,7 @@ pub enum InvalidBannedPackage {
     #[error("has a subpath, which packages in reports do not have")]
     Subpath,
     /// Its version cannot be one of the kind of package.
-    #[error("{0:?} is no version of a package of this type")]
+    #[error("{0:?} is not a version of a package of this type")]
     Version(String),
     /// Its versions cannot be compared.
     #[error("the order of versions of pkg:{0} is not known: name one version")]
@@ -512,7 +512,7 @@ mod tests {
             ("pkg:nmp/x", "there are no packages of type \"nmp\""),
             ("pkg:npm/x?vers=vers:npm/%3C2.0.0", "versions are written after @"),
             ("pkg:deb/debian/openssl?arch=amd64@<3.0.12", "versions are written after @"),
-            ("pkg:npm/x@latest", "\"latest\" is no version"),
+            ("pkg:npm/x@latest", "\"latest\" is not a version"),
             ("pkg:deb/debian/openssl#usr", "has a subpath"),
         ] {
             let error = BannedPackage::parse(text).unwrap_err().to_string();

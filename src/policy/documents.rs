@@ -98,7 +98,7 @@ impl Materials for NoMaterials {
     }
 }
 
-/// The name under which messages and [`Materials`] know the configuration, which is no document.
+/// The name under which messages and [`Materials`] know the configuration, which is not a document.
 pub const CONFIGURATION: &str = "configuration";
 
 /// The configuration for reading documents.

@@ -72,7 +72,7 @@ impl fmt::Debug for LicencePattern {
     }
 }
 
-/// The identifiers that a pattern without `*` stands for. Empty if it is no licence, or joins several.
+/// The identifiers that a pattern without `*` stands for. Empty if it is not a licence, or joins several.
 fn identifiers(text: &str) -> Vec<String> {
     if text.contains('*') {
         return Vec::new();

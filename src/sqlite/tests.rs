@@ -77,7 +77,7 @@ async fn rows_are_found_by_number_and_by_index() {
     for missing in [1, -1, 5999, 6000] {
         assert_eq!(database.row(table, missing, |_| Ok(())), Ok(None), "{missing}");
     }
-    assert!(database.root("table", "by_key").is_err(), "an index is no table");
+    assert!(database.root("table", "by_key").is_err(), "an index is not a table");
 }
 
 #[tokio::test]

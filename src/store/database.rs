@@ -129,7 +129,7 @@ impl Database {
 /// gate may be using it.
 ///
 /// # Errors
-/// The file is no database, or [`StoreError::Newer`].
+/// The file is not a database, or [`StoreError::Newer`].
 pub async fn check_schema(state: &Path) -> Result<(), StoreError> {
     let path = state.join(DATABASE);
     if !path.is_file() {

@@ -153,7 +153,7 @@ fn is_open(metadata: &Metadata) -> bool {
 pub enum StateDirError {
     /// The directory has files of something else.
     #[error(
-        "{}: this is no state directory: it has {name:?}; let `state_dir` name an empty directory, or one that does not exist, such as {}, because pullgate takes the access of other users away", path.display(), path.join("pullgate").display()
+        "{}: this is not a state directory: it has {name:?}; let `state_dir` name an empty directory, or one that does not exist, such as {}, because pullgate takes the access of other users away", path.display(), path.join("pullgate").display()
     )]
     Foreign {
         /// The directory.

@@ -318,7 +318,7 @@ fn attested(
     signer: &Signatory,
     image: &ImageSubject,
 ) -> Result<Option<Timestamp>, String> {
-    let statement = claim.statement.as_ref().ok_or("is no attestation")?;
+    let statement = claim.statement.as_ref().ok_or("is not an attestation")?;
     let body = StatementBody::parse(statement, &claim::own_digests(&image.manifest));
     let StatementBody { predicate, subject } = body.map_err(|error| error.to_string())?;
     let predicate_type = claim.predicate_type.as_deref().unwrap_or_default();

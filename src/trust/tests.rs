@@ -590,7 +590,7 @@ async fn bundles_that_do_not_count() {
         (stated("_type", "https://in-toto.io/Statement/v2"), "not an in-toto statement"),
         (changed("mediaType", "application/vnd.dev.sigstore.bundle+json;version=0.1".into()), "of an old version"),
         (changed("mediaType", "application/vnd.dev.sigstore.bundle+json;version=0.2".into()), "of an old version"),
-        (changed("mediaType", "application/vnd.dev.sigstore.bundle.v9+json".into()), "no Sigstore bundle"),
+        (changed("mediaType", "application/vnd.dev.sigstore.bundle.v9+json".into()), "not a Sigstore bundle"),
         (without_type, "of an old version"),
         (changed("verificationMaterial", certificate), "keyless"),
         (changed("messageSignature", signer.message_bundle(b"x")["messageSignature"].clone()), "two signatures"),
@@ -973,7 +973,7 @@ async fn the_search_goes_on_after_trouble() {
     assert_unknown(&registry.judge_by(&signer).await, "a page of the list of referrers is missing", true);
 }
 
-/// GitLab answers the referrers tag with the image: that is no list, and no trouble.
+/// GitLab answers the referrers tag with the image: that is not a list, and no trouble.
 #[tokio::test]
 async fn a_referrers_tag_that_is_the_image_lists_nothing() {
     let (digest, signer) = (image().digest, Signer::p256());
@@ -1012,7 +1012,7 @@ async fn each_signature_has_a_finding() {
     }
     let SignatureResult::Refused { why, hint: Some(hint) } = &not_ours.result else { panic!("{not_ours:?}") };
     assert!(why.contains("was not made by ECDSA P-256 key") && hint.contains("add the signer's key"), "{not_ours:?}");
-    assert!(matches!(&no_bundle.result, SignatureResult::Refused { why, .. } if why.contains("no Sigstore bundle")));
+    assert!(matches!(&no_bundle.result, SignatureResult::Refused { why, .. } if why.contains("not a Sigstore bundle")));
     // What was read is listed even if the outcome is unknown.
     registry.failing.push(format!("sha256-{}.sig", digest.hex()));
     let unknown = registry.judge_by(&Signer::p256()).await;

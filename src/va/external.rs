@@ -264,7 +264,7 @@ impl ExternalScanner {
                 let reader = subject.blobs.as_ref().ok_or("the image may not be read now")?;
                 let output = program.scan(reader, subject).await?;
                 scanned_report(&output, &image)
-                    .map_err(|why| format!("its output is no report on this image: {why}"))?
+                    .map_err(|why| format!("its output is not a report on this image: {why}"))?
             }
             ScanEngine::Adapter(adapter) => adapter.scan(subject, &image).await?,
         };

@@ -151,7 +151,7 @@ impl IbmClient {
         let asked = if self.serves(&image.host) {
             self.ask(image, manifest, account).await
         } else {
-            Err(IbmProblem(format!("{} is no registry of IBM's", image.host)))
+            Err(IbmProblem(format!("{} is not a registry of IBM's", image.host)))
         };
         let (value, outcome) = match asked {
             Ok(value) => (value, "answered"),

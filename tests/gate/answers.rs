@@ -149,7 +149,7 @@ async fn a_web_page_instead_of_a_manifest_is_an_upstream_failure() {
         let gate = gate(&registry).await;
         let got = gate.get(TAG).await;
         assert_eq!(got.status, 503, "{}", got.text());
-        assert!(got.text().contains("something that is no manifest"), "{}", got.text());
+        assert!(got.text().contains("something that is not a manifest"), "{}", got.text());
         page.remove();
         assert_eq!(gate.get(TAG).await.body, image.manifest().bytes);
         let page = registry.inject(On::manifests(), answer(body, content_type));

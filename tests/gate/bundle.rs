@@ -397,7 +397,7 @@ fn with_layer(files: &Files, media_type: &str, title: &str, bytes: &[u8]) -> Fil
 
 const ROOT: &str = "application/vnd.dev.sigstore.trustedroot+json";
 
-/// The sender of a bundle chooses neither the names of the files nor content that is no trusted root, and replaces nothing.
+/// The sender of a bundle chooses neither the names of the files nor content that is not a trusted root, and replaces nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn trusted_roots_of_a_bundle_replace_no_file() {
     let (registry, nowhere, folder) = (TestRegistry::start().await, TestRegistry::start().await, temp_dir());

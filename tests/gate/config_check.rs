@@ -261,7 +261,7 @@ fn each_mistake_gives_one_problem() {
         ("", "", "[[listener]]\naddress = \"no-such-host.invalid:5000\"".to_owned(), "listener[0].address: no-such-host.invalid:5000: "),
         ("", "", "[[listener]]\naddress = \"192.0.2.1:5000\"".to_owned(), "listener[0].address: cannot listen on 192.0.2.1:5000: "),
         ("", "", "[admin]\naddress = \"127.0.0.1:0\"\ntoken_file = \"junk\"".to_owned(), "admin.token_file: admin: token_file FOLDER/junk: "),
-        ("state_dir = \"reports\"", "", String::new(), "state_dir: FOLDER/reports: this is no state directory: it has \"broken.json\""),
+        ("state_dir = \"reports\"", "", String::new(), "state_dir: FOLDER/reports: this is not a state directory: it has \"broken.json\""),
         ("state_dir = \"dangling\"", "", String::new(), "state_dir: FOLDER/dangling: the directory cannot be written: it is a symbolic link"),
         ("state_dir = \"/proc/self/state\"", "", String::new(), "state_dir: /proc/self/state: the directory cannot be created: /proc/self: "),
         ("state_dir = \"odd\"", "", String::new(), "state_dir: FOLDER/odd/blobs: this must be a directory"),
@@ -619,7 +619,7 @@ fn without_column(line: &str) -> String {
     format!("{place}: {rest}")
 }
 
-/// While the gate runs, its ports and its state directory are in use, and that is no mistake.
+/// While the gate runs, its ports and its state directory are in use, and that is not a mistake.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_gate_is_no_mistake() {
     let registry = TestRegistry::start().await;

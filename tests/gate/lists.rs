@@ -231,7 +231,7 @@ async fn referrers_tags_that_are_not_lists_are_ignored() {
     assert_eq!(kinds(&gate.get(&path).await), [""; 0]);
     registry.push("team/app", Some(&tag), &simple("another"));
     let got = gate.get(&path).await;
-    assert!(got.status == 502 && got.text().contains("no list of referrers"), "{}", got.text());
+    assert!(got.status == 502 && got.text().contains("not a list of referrers"), "{}", got.text());
 }
 
 #[tokio::test]

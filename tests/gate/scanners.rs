@@ -123,8 +123,8 @@ async fn only_a_report_on_the_image_decides() {
     for (name, status, reason) in [
         ("clean", 200, ""),
         ("found", 403, "CVE-2024-1 high openssl fixed in 3.0.13"),
-        ("empty", 503, "trivy: its output is no report on this image: not a JSON object"),
-        ("nonsense", 503, "trivy: its output is no report on this image"),
+        ("empty", 503, "trivy: its output is not a report on this image: not a JSON object"),
+        ("nonsense", 503, "trivy: its output is not a report on this image"),
         ("other", 503, "it is about sha256:ffff"),
         ("fails", 503, "trivy: it failed (exit code 1): the database is locked"),
         ("hangs", 503, "trivy: it took longer than 3 s"),

@@ -153,7 +153,7 @@ fn every_block_of_the_papers_says_what_it_is() {
     for page in pages {
         for block in blocks(&page) {
             let known = ["sh", "console", "elsewhere", "text"].contains(&&*block.kind) || FILES.contains(&&*block.kind);
-            assert!(known, "{page}:{}: `{}` is no kind of block", block.line, block.kind);
+            assert!(known, "{page}:{}: `{}` is not a kind of block", block.line, block.kind);
             let begins = block.text.starts_with("$ ") || block.text.starts_with("# ");
             let is_session = block.kind == "console";
             assert!(!is_session || begins, "{page}:{}: a `console` block begins with a command", block.line);

@@ -365,7 +365,7 @@ fn names_of_java_archives_come_from_every_source() {
     let image = (DatabaseKind::JavaDb, "ghcr.io/aquasecurity/trivy-java-db:1");
     assert!(!server.fetch_kind(&place, image).unwrap().was_current);
     assert!(server.fetch_kind(&place, image).unwrap().was_current);
-    assert!(server.fetch(&place, image.1).is_err(), "it is no trivy-db");
+    assert!(server.fetch(&place, image.1).is_err(), "it is not a trivy-db");
     let exported = place.path("all.tar.gz");
     export(&place.store, &exported, &mut |_| ControlFlow::Continue(())).unwrap();
     let other = Place::new();

@@ -18,7 +18,7 @@ use crate::oci::{Algorithm, Digest, Hasher};
 const BLOCK: u64 = 512;
 /// The most files of an archive.
 const MAX_ENTRIES: usize = 200_000;
-/// The files of a layout that are no blobs.
+/// The files of a layout that are not blobs.
 const OTHER_FILES: [&str; 2] = ["oci-layout", "index.json"];
 /// The directories of a layout.
 const FOLDERS: [&str; 3] = ["blobs", "blobs/sha256", "blobs/sha512"];
@@ -130,7 +130,7 @@ fn layout_name(header: &Header) -> Result<Option<String>, String> {
     let bytes = header.path_bytes();
     let name = std::str::from_utf8(&bytes).map_err(|_| "it has a file whose name is not UTF-8".to_owned())?;
     let name = name.strip_prefix("./").unwrap_or(name);
-    let foreign = || format!("it has {name:?}, which is no file of an OCI image layout");
+    let foreign = || format!("it has {name:?}, which is not a file of an OCI image layout");
     match header.entry_type() {
         EntryType::Directory => {
             let folder = name.trim_end_matches('/');
@@ -183,7 +183,7 @@ impl BundleWriter {
         let mut file = options.open(&path).map_err(failed)?;
         let (files, end) = whole_files(&file).map_err(failed)?;
         if !is_partial(&file, &files).map_err(failed)? {
-            return Err(format!("{}: this is no partial bundle; remove it, or choose another name", path.display()));
+            return Err(format!("{}: this is not a partial bundle; remove it, or choose another name", path.display()));
         }
         file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end))).map_err(failed)?;
         Ok(Self { file, path, target: target.to_owned(), files })

@@ -333,7 +333,7 @@ impl Gate {
     }
 }
 
-/// What a judgement means for an import, with the reasons if it is no admission.
+/// What a judgement means for an import, with the reasons if it is not an admission.
 fn conclude(judged: &Result<Judgement, GateError>, digest: Digest) -> (ImportOutcome, Vec<String>) {
     let text = |denial: &Denial| vec![denial.to_string()];
     match judged {
@@ -350,7 +350,7 @@ fn conclude(judged: &Result<Judgement, GateError>, digest: Digest) -> (ImportOut
     }
 }
 
-/// Whether the bytes of a manifest prove that it is no image.
+/// Whether the bytes of a manifest prove that it is not an image.
 fn may_be_attached(judged: &Judgement) -> bool {
     let kind = judged.judged.as_ref().map(|judged| judged.kind.kind);
     matches!(kind, Some(Kind::Attachment | Kind::Artifact))

@@ -72,7 +72,7 @@ fn from_path(path: &str) -> Option<(&str, &str)> {
     (!name.is_empty() && !version.is_empty()).then_some((name, version))
 }
 
-/// Whether the folder states another distribution, or another version of it. What is no version (PEP 440) is part of a name
+/// Whether the folder states another distribution, or another version of it. What is not a version (PEP 440) is part of a name
 /// that was not escaped.
 fn differs((name, version): (&str, &str), (other_name, other_version): (&str, &str)) -> bool {
     let normal = |name: &str| {
@@ -84,7 +84,7 @@ fn differs((name, version): (&str, &str), (other_name, other_version): (&str, &s
 }
 
 /// The header fields, with their names in lower case, as Python's `email.feedparser` reads them. They end at the first empty
-/// line, and at a line that is no field. A line that starts with a space or a tab continues the field before it.
+/// line, and at a line that is not a field. A line that starts with a space or a tab continues the field before it.
 fn fields(text: &str) -> Vec<(String, String)> {
     let mut fields: Vec<(String, String)> = Vec::new();
     let text = text.replace("\r\n", "\n");

@@ -143,7 +143,7 @@ fn python_distributions_are_read_from_their_metadata() {
         // What is missing is in the name of the folder.
         ("foo_bar-1.2.dist-info/METADATA", "Summary: x\n", vec!["foo_bar 1.2"]),
         ("foo_bar-1.2-py3.9.egg-info/PKG-INFO", "Name: foo-bar\n", vec!["foo-bar 1.2"]),
-        ("foo-1.2.dist-info/METADATA", "a line that is no field\nName: b\nVersion: 2\n", vec!["foo 1.2"]),
+        ("foo-1.2.dist-info/METADATA", "a line that is not a field\nName: b\nVersion: 2\n", vec!["foo 1.2"]),
         // Lines end where Python ends them, and a field may go on in an empty line.
         ("a.egg-info", "Metadata-Version: 2.1\rName: a\rVersion: 1\nName: b\nVersion: 2\n", vec!["a 1"]),
         ("a.egg-info", "Name: a\n \nVersion: 1\n", vec!["a 1"]),
@@ -177,7 +177,7 @@ fn gems_are_read_from_their_specifications() {
 
     let old = "Gem::Specification.new do |spec|\nspec.name = 'a'\nspec.version = Gem::Version.new(\"1.2\")\nend";
     assert_eq!(names(&read("x/specifications/a-1.2.gemspec", old.as_bytes())), ["a 1.2"]);
-    // What is no literal is in the name of the file.
+    // What is not a literal is in the name of the file.
     let computed = "Gem::Specification.new do |s|\ns.name = NAME\ns.version = VERSION\nend";
     let path = "x/specifications/net-http-2fa-0.4.1-x86_64-linux.gemspec";
     assert_eq!(names(&read(path, computed.as_bytes())), ["net-http-2fa 0.4.1"]);

@@ -197,7 +197,7 @@ fn programs_and_archives_are_no_lists() {
             assert!(packages(&contents(&[file(path, content)]))[0].contains("a program or an archive"), "{path}");
         }
     }
-    // Lists without which nothing is missed are no gaps, and hide nothing.
+    // Lists without which nothing is missed are not gaps, and hide nothing.
     let archive =
         crate::inventory::sample::zip("META-INF/maven/g/lib/pom.properties", b"groupId=g\nartifactId=lib\nversion=1\n");
     let hidden = contents(&[file("usr/share/doc/x/copyright", archive)]);

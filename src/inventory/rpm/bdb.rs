@@ -18,7 +18,7 @@ const META: u8 = 8;
 const IN_PAGE: u8 = 1;
 const OFF_PAGE: u8 = 3;
 
-/// The record with key 0 is no package but the last used number.
+/// The record with key 0 is not a package but the last used number.
 const COUNTER: usize = 4;
 
 /// Passes the header of each package to `each`.

@@ -118,7 +118,7 @@ fn entries_are_read_as_go_reads_them() {
         assert_eq!(read(&whole), (wanted.iter().map(|line| (*line).to_owned()).collect(), Ok(false)), "{what}");
     }
     assert_eq!(read(&file).1, Ok(false), "the end marker may be missing");
-    assert_eq!(read(&[&file[..], &END, &END, &[7; 600]].concat()).1, Ok(false), "what follows is no archive");
+    assert_eq!(read(&[&file[..], &END, &END, &[7; 600]].concat()).1, Ok(false), "what follows is not an archive");
     assert_eq!(read(&[&file[..], &END, &file].concat()).1, Ok(true), "another archive follows");
 }
 
@@ -138,13 +138,13 @@ fn what_go_rejects_is_an_error() {
                 .collect(),
         ),
         ("a PAX path with a NUL", [pax(&[("path", "a\0b")]), file.clone()].concat()),
-        ("a PAX size that is no number", [pax(&[("size", "2x")]), file.clone()].concat()),
+        ("a PAX size that is not a number", [pax(&[("size", "2x")]), file.clone()].concat()),
         ("a negative PAX size", [pax(&[("size", "-2")]), file.clone()].concat()),
-        ("a PAX time that is no number", [pax(&[("mtime", "today")]), file.clone()].concat()),
+        ("a PAX time that is not a number", [pax(&[("mtime", "today")]), file.clone()].concat()),
         ("a PAX record without end", [member(b'x', b"x", b"", b"99 path=a\n"), file.clone()].concat()),
         ("a sparse file of old GNU tar", member(b'S', b"a", b"", b"")),
         ("a contiguous file", member(b'7', b"a", b"", b"")),
-        ("an owner that is no number", header(b'0', b"a", b"", 0, |block| block[108] = b'x')),
+        ("an owner that is not a number", header(b'0', b"a", b"", 0, |block| block[108] = b'x')),
     ] {
         assert!(read(&bytes).1.is_err(), "{what}");
     }

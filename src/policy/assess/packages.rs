@@ -30,7 +30,7 @@ pub(super) fn licences(rule: &VaRule, report: &Report, findings: &mut Findings) 
             LicenceProblem::NotAllowed => format!("{package} is licensed {licence}, which the policy does not allow"),
             LicenceProblem::Missing => format!("{package} states no licence (unknown: deny)"),
             LicenceProblem::Unreadable => {
-                format!("{package} has the licence {licence:?}, which is no SPDX expression (unknown: deny)")
+                format!("{package} has the licence {licence:?}, which is not an SPDX expression (unknown: deny)")
             }
         })
     };

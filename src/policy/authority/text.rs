@@ -87,7 +87,7 @@ impl AnchoredRegex {
         Ok(Self { text: text.to_owned(), regex })
     }
 
-    /// Whether it matches texts that have nothing in common, so that it is no condition.
+    /// Whether it matches texts that have nothing in common, so that it is not a condition.
     pub(in crate::policy) fn matches_everything(&self) -> bool {
         self.regex.is_match("\u{1}") && self.regex.is_match("https://example.com/\u{2}")
     }

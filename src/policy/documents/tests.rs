@@ -663,7 +663,7 @@ fn mistakes_in_exemptions_are_errors_with_places() {
         ("scope: birds, issueType: cve, issueId: CVE-2024-1, expires: ", "expires is empty"),
         ("scope: birds, issueType: cve, issueId: CVE-2024-1, package: ~", "package is empty"),
         ("scope: birds, issueType: cve, issueId: 'CVE-2024-*'", "no pattern"),
-        ("scope: birds, issueType: package, package: 'openssl*'", "a package is no pattern"),
+        ("scope: birds, issueType: package, package: 'openssl*'", "a package is not a pattern"),
         ("scope: birds, issueType: package, package: 'pkg:deb/debian/openssl@<3.0.12'", "has no range of versions"),
         ("scope: birds, issueType: configuration, issueId: CVE-2024-1", "have the type cve or sn"),
         ("scope: birds, issueType: sn, issueId: 'application_configuration:x'", "has the type configuration"),

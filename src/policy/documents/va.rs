@@ -176,7 +176,7 @@ fn text_or_list<'a>(fields: &Fields<'a>, key: &str) -> Vec<&'a str> {
 fn always_block(fields: &Fields<'_>) -> Vec<String> {
     let ids = list(fields, "alwaysBlock");
     for id in ids.iter().filter(|id| !is_issue_id(id)) {
-        let message = format!("alwaysBlock: {id:?} is no identifier of an issue, so it blocks nothing");
+        let message = format!("alwaysBlock: {id:?} is not the identifier of an issue, so it blocks nothing");
         let hint = "write it as reports do, without spaces and patterns: CVE-2021-44228";
         fields.report_key(ProblemSeverity::Error, "alwaysBlock", &message, Some(hint));
     }
@@ -279,7 +279,7 @@ fn licence_rule(fields: &Fields<'_>) -> LicenceRule {
         let texts = patterns(fields, key);
         for text in &texts {
             if !LicencePattern::new(text).is_known() {
-                let message = format!("{text:?} is no SPDX identifier, so it matches free text only");
+                let message = format!("{text:?} is not an SPDX identifier, so it matches free text only");
                 let hint = "see spdx.org/licenses; * matches any characters";
                 fields.report_key(ProblemSeverity::Warning, key, &message, Some(hint));
             }

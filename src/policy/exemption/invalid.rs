@@ -46,7 +46,7 @@ pub enum InvalidExemption {
     PackageName,
     /// A pattern, or a range of versions.
     #[error(
-        "a package is no pattern and has no range of versions: a package URL without a version matches every version \
+        "a package is not a pattern and has no range of versions: a package URL without a version matches every version \
          (pkg:deb/debian/openssl)"
     )]
     PackagePattern,

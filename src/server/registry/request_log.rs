@@ -91,7 +91,7 @@ impl RequestMetrics {
         self.manifests.get_or_create(&SourceLabels { source: source.as_str() }).clone()
     }
 
-    /// Counts the time to the headers of a response. `endpoint` is `None` for `/v2/` and for what is no endpoint.
+    /// Counts the time to the headers of a response. `endpoint` is `None` for `/v2/` and for what is not an endpoint.
     fn answered(&self, endpoint: Option<&Endpoint>, took: Duration) {
         let histogram = match endpoint {
             Some(Endpoint::Manifest { .. }) => &self.manifest,

@@ -198,7 +198,7 @@ fn bundle(bytes: &Bytes, manifest: &Manifest, limit: usize) -> Result<SignatureC
     if value.get("messageSignature").is_some() && value.get("dsseEnvelope").is_some() {
         return Err("holds two signatures".into());
     }
-    let bundle: Bundle = serde_json::from_value(value).map_err(|e| format!("is no Sigstore bundle: {e}"))?;
+    let bundle: Bundle = serde_json::from_value(value).map_err(|e| format!("is not a Sigstore bundle: {e}"))?;
     let material = &bundle.verification_material;
     let is_by_key = matches!(material.content, VerificationMaterialContent::PublicKey(_));
     if is_by_key && bundle.media_type() != MediaType::Bundle0_3 {

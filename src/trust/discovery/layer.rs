@@ -53,7 +53,7 @@ impl<S: SignatureSource> Search<'_, S> {
         Vec::new()
     }
 
-    /// For schemes that read large layers, what is in one stays unknown. For all others, it is no signature.
+    /// For schemes that read large layers, what is in one stays unknown. For all others, it is not a signature.
     fn note_too_large(&mut self, pointer: &Pointer) {
         let (place, form) = (&*pointer.place, format!("signature {}", pointer.digest.short()));
         for scheme in &self.schemes.reading {

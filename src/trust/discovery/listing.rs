@@ -57,10 +57,10 @@ impl ReferrersList {
     pub(super) fn read(bytes: &[u8]) -> Result<Self, String> {
         let mut found = None;
         json::each_member(bytes, |key, value| found = if key == "manifests" { Some(value) } else { found })
-            .map_err(|error| format!("no list of referrers: {error}"))?;
-        let list = found.ok_or("no list of referrers")?.get();
+            .map_err(|error| format!("not a list of referrers: {error}"))?;
+        let list = found.ok_or("not a list of referrers")?.get();
         // Go writes null for an empty list that nobody made.
-        let entries: Option<Vec<&RawValue>> = serde_json::from_str(list).map_err(|_| "no list of referrers")?;
+        let entries: Option<Vec<&RawValue>> = serde_json::from_str(list).map_err(|_| "not a list of referrers")?;
         let entries = entries.unwrap_or_default();
         let read: Vec<_> = entries.iter().take(MAX_LISTED).filter_map(|entry| ListedReferrer::read(entry)).collect();
         Ok(Self { unreadable: entries.len() - read.len(), entries: read })
@@ -90,7 +90,7 @@ mod tests {
             assert_eq!(read(&list), expected);
         }
         for list in ["{}", "[]", "1", r#"{"manifests":{}}"#, r#"{"manifests":1}"#, "<html>", ""] {
-            assert!(read(list).unwrap_err().starts_with("no list of referrers"), "{list}");
+            assert!(read(list).unwrap_err().starts_with("not a list of referrers"), "{list}");
         }
     }
 }

@@ -121,7 +121,7 @@ impl<'a, S: SignatureSource> AttachmentReader<'a, S> {
         (listed, trouble)
     }
 
-    /// Reads a list. GitLab takes the referrers tag for the digest and answers with the image itself, which is no list.
+    /// Reads a list. GitLab takes the referrers tag for the digest and answers with the image itself, which is not a list.
     fn read_list(self, name: &str, bytes: &Bytes, listed: &mut Vec<ListedReferrer>, trouble: &mut Vec<Trouble>) {
         if Digest::of(self.digest.algorithm(), bytes) == self.digest {
             return;

@@ -46,7 +46,7 @@ struct Cursor<'a> {
     number: usize,
 }
 
-/// A file of a store: its content, or why it is no signature.
+/// A file of a store: its content, or why it is not a signature.
 type StoredFile = Result<Bytes, RefusedSignature>;
 
 impl LookasideReader {

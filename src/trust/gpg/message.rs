@@ -100,7 +100,7 @@ fn check_form(bytes: &[u8]) -> Result<(), RefusedSignature> {
         let hint = "sign without --armor, or remove it with gpg --dearmor";
         return Err(RefusedSignature::with_hint("is in ASCII armour, and signatures are stored without it", hint));
     }
-    let malformed = |error: Error| format!("is no OpenPGP message: {error:#}");
+    let malformed = |error: Error| format!("is not an OpenPGP message: {error:#}");
     let builder = PacketParserBuilder::from_bytes(bytes).map_err(malformed)?;
     let builder = builder.dearmor(Dearmor::Disabled).max_recursion_depth(MAX_DEPTH).max_packet_size(MAX_MESSAGE as u32);
     let mut next = builder.automatic_hashing(false).build().map_err(malformed)?;
@@ -112,7 +112,7 @@ fn check_form(bytes: &[u8]) -> Result<(), RefusedSignature> {
     form.finish()?;
     match next {
         PacketParserResult::EOF(end) => Ok(end.is_message().map_err(malformed)?),
-        PacketParserResult::Some(_) => Err("is no OpenPGP message".into()),
+        PacketParserResult::Some(_) => Err("is not an OpenPGP message".into()),
     }
 }
 

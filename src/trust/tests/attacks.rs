@@ -42,7 +42,7 @@ async fn ten_thousand_signatures_on_one_image() {
     assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
 }
 
-/// Two parsers may read a document with duplicate keys differently, so it is no signature.
+/// Two parsers may read a document with duplicate keys differently, so it is not a signature.
 #[tokio::test]
 async fn duplicate_keys_in_every_json() {
     let (digest, signer) = (image().digest, Signer::p256());

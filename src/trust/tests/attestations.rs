@@ -79,7 +79,7 @@ async fn cve_2022_35929_the_type_is_that_of_the_verified_statement() {
     assert_refused(&judge(&with_att(&digest, &[both]), &authority).await, "exactly one signature");
 }
 
-/// A signature is no attestation, and an attestation is no signature of the image.
+/// A signature is not an attestation, and an attestation is not a signature of the image.
 #[tokio::test]
 async fn signatures_and_attestations_do_not_replace_each_other() {
     let (digest, signer) = (image().digest, Signer::p256());

@@ -188,7 +188,7 @@ async fn keyless_bundles_that_do_not_count() {
         (without(&v2, entry, "inclusionProof"), "without a proof of inclusion"),
         (changed(&v1, "/verificationMaterial/tlogEntries", json!([])), "is in no transparency log"),
         (changed(&v1, "/verificationMaterial/tlogEntries", many.into()), "more than 32 log entries"),
-        (changed(&v1, "/mediaType", "application/vnd.dev.sigstore.bundle.v0.4+json".into()), "no Sigstore bundle"),
+        (changed(&v1, "/mediaType", "application/vnd.dev.sigstore.bundle.v0.4+json".into()), "not a Sigstore bundle"),
         // Times.
         (sign(&instance, &Subject::default(), late), "had expired"),
         (sign(&instance, &Subject::default(), early), "was not yet valid"),

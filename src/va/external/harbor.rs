@@ -127,7 +127,7 @@ impl HarborAdapter {
     pub(super) async fn scan(&self, subject: &VaSubject, image: &ReportTarget) -> Result<Report, String> {
         let late = |_| format!("it took longer than {} s", self.timeout.as_secs());
         let report = tokio::time::timeout(self.timeout, self.report(subject)).await.map_err(late)??;
-        harbor_report(&report, image).map_err(|why| format!("its answer is no report on this image: {why}"))
+        harbor_report(&report, image).map_err(|why| format!("its answer is not a report on this image: {why}"))
     }
 
     async fn report(&self, subject: &VaSubject) -> Result<Bytes, String> {
@@ -265,7 +265,7 @@ impl HarborAdapter {
             other => (header::AUTHORIZATION, authorization(other)?),
         };
         let Some(text) = text else { return Ok(None) };
-        let mut value = HeaderValue::try_from(text).map_err(|_| "its credentials are no valid header")?;
+        let mut value = HeaderValue::try_from(text).map_err(|_| "its credentials are not a valid header")?;
         value.set_sensitive(true);
         Ok(Some((name, value)))
     }

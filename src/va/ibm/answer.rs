@@ -8,7 +8,7 @@ use crate::va::one_line;
 
 /// Parses a response. An unknown status is an error.
 pub(super) fn parse(bytes: &[u8]) -> Result<VaEvidence, String> {
-    let report: IbmReport = serde_json::from_slice(bytes).map_err(|e| format!("the answer is no report: {e}"))?;
+    let report: IbmReport = serde_json::from_slice(bytes).map_err(|e| format!("the answer is not a report: {e}"))?;
     let system = report.system();
     match &*report.status {
         "OK" | "WARN" => Ok(VaEvidence::Report(report.into_report(false))),

@@ -263,12 +263,12 @@ async fn invalid_answers_are_failures() {
         (500, "", 3, "500"),
         (503, "", 3, "503"),
         (429, "", 3, "429"),
-        (200, "<html>", 1, "no report"),
-        (200, "", 1, "no report"),
-        (200, r#"{"status":"OK","vulnerabilities":{}}"#, 1, "no report"),
-        (200, r#"{"status":"OK","status":"FAIL"}"#, 1, "no report"),
-        (200, r#"{"vulnerabilities":[]}"#, 1, "no report"),
-        (200, r#"{"status":"OK"} {"status":"FAIL"}"#, 1, "no report"),
+        (200, "<html>", 1, "not a report"),
+        (200, "", 1, "not a report"),
+        (200, r#"{"status":"OK","vulnerabilities":{}}"#, 1, "not a report"),
+        (200, r#"{"status":"OK","status":"FAIL"}"#, 1, "not a report"),
+        (200, r#"{"vulnerabilities":[]}"#, 1, "not a report"),
+        (200, r#"{"status":"OK"} {"status":"FAIL"}"#, 1, "not a report"),
     ] {
         let fixture = scripted(&[(status, body)]).await;
         let why = why(fixture.fetch().await);
@@ -333,8 +333,8 @@ async fn a_rejected_token_is_replaced_once() {
 async fn without_a_token_there_is_no_answer() {
     for (status, body, part) in [
         (400, json!({"errorCode": "BXNIM0415E"}), "IAM answered 400"),
-        (200, json!({"token": "x"}), "no token"),
-        (200, json!([]), "no token"),
+        (200, json!({"token": "x"}), "not a token"),
+        (200, json!([]), "not a token"),
     ] {
         let fixture = fixture(vec![(200, "{}".into())], (status, body)).await;
         let text = why(fixture.fetch().await);

@@ -114,7 +114,7 @@ impl Tokens {
     }
 
     fn token(&self, body: &[u8], epoch: u64) -> Result<Token, String> {
-        let answer: IbmTokenAnswer = serde_json::from_slice(body).map_err(|_| "IAM's answer is no token")?;
+        let answer: IbmTokenAnswer = serde_json::from_slice(body).map_err(|_| "IAM's answer is not a token")?;
         let lifetime = SignedDuration::from_secs(answer.expires_in.clamp(0, 24 * 3600));
         let expires = self.clock.now().saturating_add(lifetime - MARGIN);
         let expires = expires.map_err(|e| e.to_string())?;

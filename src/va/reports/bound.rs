@@ -96,7 +96,7 @@ impl BoundReports {
 
     /// A report names the configuration, and whether the layers are those of the configuration is not currently known.
     fn unproven(&self) -> Arc<Observed<VaEvidence>> {
-        let why = "the image's layers could not be compared with its configuration, which a report speaks of";
+        let why = "the image's layers could not be compared with its configuration, which a report is about";
         let value = VaEvidence::Unavailable { why: why.into() };
         Arc::new(Observed { value, at: self.clock.now(), until: None })
     }

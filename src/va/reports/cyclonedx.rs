@@ -71,7 +71,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     if assessment.is_none() && statements.is_empty() && notes.is_empty() {
         return Err(InvalidReport::new(
             "a CycloneDX document without findings or VEX statements for an image known by digest: \
-             an inventory alone is no report",
+             an inventory alone is not a report",
         ));
     }
     Ok(ReportFile { image: reader.image, assessment, statements, notes })

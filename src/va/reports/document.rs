@@ -123,7 +123,7 @@ impl ScannedSystem {
 }
 
 /// Checks how many findings a report has, from the numbers of findings and of names in each of its entries, before the
-/// findings are made. What would be left out may be what denies an image, so a larger report is no report.
+/// findings are made. What would be left out may be what denies an image, so a larger report is not a report.
 pub(super) fn check_size(entries: impl Iterator<Item = (usize, usize)>) -> Result<(), InvalidReport> {
     let (mut findings, mut names) = (0_usize, 0_usize);
     for (of_entry, names_of_each) in entries {

@@ -29,7 +29,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     let own = target.image_id.iter().chain(&target.manifest_digest).chain(&target.user_input);
     let image = ImageNames::new(own, target.repo_digests.iter().flatten());
     if image.is_empty() {
-        return Err(InvalidReport::new("a Grype report that names no digest speaks of no image"));
+        return Err(InvalidReport::new("a Grype report that names no digest identifies no image"));
     }
     let (missing, data_of) = (report.missing(), report.descriptor.built());
     let distribution = report.distro.as_ref().filter(|distro| distro.is_recognised()).map(Distro::text);

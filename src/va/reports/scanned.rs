@@ -24,7 +24,7 @@ pub(in crate::va) struct ReportTarget {
 /// Parses the output of a program.
 ///
 /// # Errors
-/// If it is no report of a known format, or is about anything but this image.
+/// If it is not a report of a known format, or is about anything but this image.
 pub(in crate::va) fn scanned_report(bytes: &[u8], image: &ReportTarget) -> Result<Report, String> {
     let file = document::parse(bytes).map_err(|error| error.to_string())?;
     let assessment = file.assessment.ok_or("it lists no findings of a scanner")?;

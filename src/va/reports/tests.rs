@@ -207,7 +207,7 @@ fn files_that_are_not_reports_on_an_image() {
         (change(GRYPE, &|v| v["source"] = json!({"type": "directory", "target": "/"})), "not of an image"),
         (change(GRYPE, &|v| v["matches"] = json!({})), "invalid type"),
         (change(GRYPE, &|v| v["source"]["target"] = json!({"userInput": "app:1"})), "no digest"),
-        (change(VDR, &|v| v["vulnerabilities"] = json!([])), "an inventory alone is no report"),
+        (change(VDR, &|v| v["vulnerabilities"] = json!([])), "an inventory alone is not a report"),
         (change(VDR, &|v| v["metadata"]["component"]["type"] = json!("application")), ""),
     ] {
         match read(&value) {

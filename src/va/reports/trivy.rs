@@ -34,7 +34,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     let own = metadata.image_id.iter().chain(&report.artifact_name);
     let image = ImageNames::new(own, metadata.repo_digests.iter().flatten());
     if image.is_empty() {
-        return Err(InvalidReport::new("a Trivy report with neither ImageID nor RepoDigests speaks of no image"));
+        return Err(InvalidReport::new("a Trivy report with neither ImageID nor RepoDigests identifies no image"));
     }
     let results = report.results.unwrap_or_default();
     let os = metadata.os.unwrap_or_default();

@@ -254,7 +254,7 @@ impl<'a> IssueOfMatches<'a> {
                 Ok(addresses) => {
                     self.issue.references.extend(addresses.iter().filter(|one| seen.insert((*one).clone())).cloned());
                 }
-                // No decision follows from them, so this is no gap.
+                // No decision follows from them, so this is not a gap.
                 Err(error) => {
                     tracing::warn!(%error, issue = self.issue.id, "the references of a vulnerability cannot be read");
                 }

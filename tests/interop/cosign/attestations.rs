@@ -126,7 +126,7 @@ fn attestations_are_found_in_both_forms() {
     world.denies(&world.push("provenance/nothing"), "not signed");
 }
 
-/// The type and the signer of an attestation both count, and a signature is no attestation.
+/// The type and the signer of an attestation both count, and a signature is not an attestation.
 #[test]
 fn attestations_of_other_types_and_signers_do_not_count() {
     let world = Attested::new();

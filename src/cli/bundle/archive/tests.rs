@@ -56,16 +56,16 @@ fn only_regular_files_of_a_layout_are_accepted() {
         (EntryType::GNUSparse, &*blob, "not a regular file"),
         (EntryType::XHeader, "PaxHeaders/x", "not a regular file"),
         (EntryType::XGlobalHeader, "pax_global_header", "not a regular file"),
-        (file, "../index.json", "no file of an OCI image layout"),
-        (file, "/etc/passwd", "no file of an OCI image layout"),
-        (file, "blobs/sha256/../../index.json", "no file of an OCI image layout"),
-        (file, "blobs/sha256/abc", "no file of an OCI image layout"),
-        (file, "blobs/md5/00112233445566778899aabbccddeeff", "no file of an OCI image layout"),
-        (file, "index.json/", "no file of an OCI image layout"),
-        (file, "INDEX.JSON", "no file of an OCI image layout"),
-        (file, "manifest.json", "no file of an OCI image layout"),
-        (EntryType::Directory, "../", "no file of an OCI image layout"),
-        (EntryType::Directory, "blobs/sha256/x/", "no file of an OCI image layout"),
+        (file, "../index.json", "not a file of an OCI image layout"),
+        (file, "/etc/passwd", "not a file of an OCI image layout"),
+        (file, "blobs/sha256/../../index.json", "not a file of an OCI image layout"),
+        (file, "blobs/sha256/abc", "not a file of an OCI image layout"),
+        (file, "blobs/md5/00112233445566778899aabbccddeeff", "not a file of an OCI image layout"),
+        (file, "index.json/", "not a file of an OCI image layout"),
+        (file, "INDEX.JSON", "not a file of an OCI image layout"),
+        (file, "manifest.json", "not a file of an OCI image layout"),
+        (EntryType::Directory, "../", "not a file of an OCI image layout"),
+        (EntryType::Directory, "blobs/sha256/x/", "not a file of an OCI image layout"),
     ] {
         let content: &[u8] = if kind == file { b"{}" } else { b"" };
         let why = refusal(&archive(&[(file, "oci-layout", b"{}"), (kind, name, content)]));
@@ -95,7 +95,7 @@ fn truncated_and_damaged_archives_are_refused() {
     damaged[1024 + 5] ^= 1;
     assert!(refusal(&damaged).contains("damaged"), "the checksum of a header");
     for nothing in [&b""[..], &[0; 1024], b"{}", &[0x1f, 0x8b, 8, 0, 0, 0]] {
-        open(nothing).expect_err("it is no archive");
+        open(nothing).expect_err("it is not an archive");
     }
     // Sizes that would lead past the end, or overflow.
     for size in [2001 * 512, u64::MAX - 100, i64::MAX as u64] {
@@ -210,7 +210,7 @@ fn an_export_overwrites_neither_a_link_nor_a_file_of_something_else() {
     for other in ["notes", "oci-layout of another program", &"x".repeat(3000)] {
         std::fs::write(&partial, other).unwrap();
         let why = BundleWriter::open(&target).err().expect("it is refused");
-        assert!(why.contains("this is no partial bundle"), "{why}");
+        assert!(why.contains("this is not a partial bundle"), "{why}");
         assert_eq!(std::fs::read_to_string(&partial).unwrap(), other);
     }
     std::fs::remove_file(&partial).unwrap();

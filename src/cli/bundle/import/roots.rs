@@ -77,7 +77,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = root(b"one").write(folder.path()).unwrap();
         assert_eq!(std::fs::read(&first[0].0).unwrap(), b"one");
-        assert_eq!(root(b"one").write(folder.path()).unwrap(), first, "a repeated import is no mistake");
+        assert_eq!(root(b"one").write(folder.path()).unwrap(), first, "a repeated import is not a mistake");
         std::fs::write(&first[0].0, "other").unwrap();
         root(b"one").write(folder.path()).expect_err("the file is another one");
         assert_eq!(std::fs::read(&first[0].0).unwrap(), b"other");

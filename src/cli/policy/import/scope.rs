@@ -18,7 +18,7 @@ impl DockerScope {
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
         if let Some(domain) = text.strip_prefix("*.") {
             let is_domain = !domain.is_empty() && !domain.contains(['/', ':', '@', '*']);
-            return if is_domain { Ok(Self(text.to_ascii_lowercase())) } else { Err("is no wildcard for a domain") };
+            return if is_domain { Ok(Self(text.to_ascii_lowercase())) } else { Err("is not a wildcard for a domain") };
         }
         if text.contains('*') {
             return Err("has a * that is not the whole first label of a domain");

@@ -208,7 +208,7 @@ mod tests {
             let named = named.replace("/ID", "/CVE-2024-1");
             for path in [named.replace("[/RESOURCE]", ""), named.replace("[/RESOURCE]", "/ns")] {
                 let call = IbmCall::parse(&format!("v4/{path}")).unwrap();
-                let call = call.unwrap_or_else(|| panic!("docs/reports.md has {path}, which is no call"));
+                let call = call.unwrap_or_else(|| panic!("docs/reports.md has {path}, which is not a call"));
                 let text = format!("{call:?}").replace("Exemptions(", "");
                 kinds.insert(text.split(['(', ')', ' ']).next().unwrap_or_default().to_owned());
             }

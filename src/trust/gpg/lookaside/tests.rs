@@ -12,7 +12,7 @@ async fn read(store: &SignatureStore) -> Vec<Result<Bytes, SourceError>> {
     read_files(store).await.into_iter().map(|one| one.map(whole)).collect()
 }
 
-/// The same with files that are no signatures.
+/// The same with files that are not signatures.
 async fn read_files(store: &SignatureStore) -> Vec<Result<StoredFile, SourceError>> {
     let reader = LookasideReader::new(Tasks::new());
     let found = reader.signatures(store, &"team/app".parse().unwrap(), DIGEST.parse().unwrap());

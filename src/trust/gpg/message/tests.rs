@@ -116,8 +116,8 @@ fn what_is_not_one_signed_message_is_refused() {
         ([&*message, b"{}"].concat(), "a packet that cannot be read"),
         ([&*message, &[0xd0, 1, 0]].concat(), "packet"),
         (message[..message.len() - 1].to_vec(), ""),
-        (b"{\"critical\": {}}".to_vec(), "is no OpenPGP message"),
-        (b"<html>not found</html>".to_vec(), "is no OpenPGP message"),
+        (b"{\"critical\": {}}".to_vec(), "is not an OpenPGP message"),
+        (b"<html>not found</html>".to_vec(), "is not an OpenPGP message"),
         (Vec::new(), "contains nothing that is signed"),
     ] {
         refused(&message, &[&cert, &other], reason);

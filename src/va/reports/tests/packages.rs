@@ -185,7 +185,7 @@ fn trivy_lists_all_packages_on_request() {
         ),
         ("no list", &|trivy| drop(trivy["Results"][0].as_object_mut().unwrap().remove("Packages"))),
         ("a package without a name", &|trivy| trivy["Results"][0]["Packages"][1]["Name"] = json!("")),
-        ("a package that is no package", &|trivy| trivy["Results"][0]["Packages"][1] = json!("x")),
+        ("a package that is not a package", &|trivy| trivy["Results"][0]["Packages"][1] = json!("x")),
         ("licences that are none", &|trivy| trivy["Results"][0]["Packages"][1]["Licenses"] = json!([1])),
         ("too many packages", &|trivy| trivy["Results"][0]["Packages"] = json!(vec![json!({"Name": "x"}); 100_001])),
     ] {
