@@ -125,7 +125,7 @@ impl Cache {
     ) -> Result<Self, CacheError> {
         readiness.degraded(TOPIC, None);
         let disk = Disk::open(&state.join("blobs")).map_err(|error| CacheError::Disk(error.to_string()))?;
-        // Not beside the content: while a file is open for writing, the disk of the content could not be made read-only.
+        // Not next to the content: while a file is open for writing, the disk of the content could not be made read-only.
         let copies = ManifestCopies::create(state, config.max_size);
         let totals = store.node.content_totals().await.map_err(CacheError::store)?;
         let usage = Arc::new(Usage::default());

@@ -159,7 +159,7 @@ impl Job<'_> {
             }
             _ => Err(DatabaseError::unrecognised(
                 path.display().to_string(),
-                "it is not an advisory database; expected are trivy.db or trivy-java.db with metadata.json beside it, \
+                "it is not an advisory database; expected are trivy.db or trivy-java.db with metadata.json next to it, \
                  db.tar.gz, an OCI layout of trivy-db or trivy-java-db, a zip archive of OSV records, the KEV catalog, EPSS scores, or what \
                  `pullgate db export` wrote",
             )),

@@ -38,7 +38,7 @@ const DETAILS: &str = "vulnerability";
 const SOURCES: &str = "data-source";
 const RED_HAT_CPE: &str = "Red Hat CPE";
 
-/// What `metadata.json` says, which is beside trivy-db and the database of Java archives.
+/// What `metadata.json` says, which is next to trivy-db and the database of Java archives.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct TrivyMetadata {

@@ -170,7 +170,7 @@ fn invalid_name(image: &str) -> String {
     format!("Deny \"{image}\", invalid image name")
 }
 
-/// The subject of an image reference. A tag beside a digest is a known name of that digest.
+/// The subject of an image reference. A tag next to a digest is a known name of that digest.
 fn subject(reference: ImageReference, scope: Scope) -> Subject {
     let asked = reference.reference();
     let mut subject = Subject::new(reference.name, asked, scope);

@@ -19,7 +19,7 @@ const RPM_VENDORS: &[&str] = &[
     "openSUSE",
 ];
 
-/// Parts of the maintainers' names of well-known repositories beside those of Debian and Ubuntu. Packages of dpkg have no
+/// Parts of the maintainers' names of well-known repositories other than those of Debian and Ubuntu. Packages of dpkg have no
 /// vendor.
 const DEB_MAINTAINERS: &[&str] = &[
     "@cloudflare.com",

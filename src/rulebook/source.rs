@@ -48,7 +48,7 @@ pub struct Snapshot {
     pub documents: Vec<Document>,
     /// The files and secrets that documents may refer to.
     pub materials: Box<dyn Materials>,
-    /// What in the source may not mean what its author thinks, beside the documents.
+    /// What in the source may not mean what its author thinks, besides the documents.
     pub warnings: Vec<Problem>,
 }
 

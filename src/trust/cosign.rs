@@ -242,7 +242,7 @@ impl Part {
         }
     }
 
-    /// What must be signed beside the digest.
+    /// What must be signed besides the digest.
     fn check_conditions(&self, claim: &SignatureClaim, image: &ImageSubject) -> Result<(), String> {
         match &self.cosign.attestation {
             None => claim.check_is_signature()?,

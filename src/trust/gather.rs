@@ -1,5 +1,5 @@
-//! One round of questions about an image, for all authorities that need it: a search for attached signatures and, beside
-//! it, questions to the places where other evidence is.
+//! One round of questions about an image, for all authorities that need it: a search for attached signatures and, in
+//! parallel, questions to the places where other evidence is.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -25,8 +25,8 @@ use crate::runtime::Tasks;
 /// The longest time for one round, and for finding out what is signed for a tag.
 pub(super) const MAX_TIME: Duration = Duration::from_secs(60);
 
-/// How long the search waits for confirmations, such as answers of OCSP responders, before it goes on beside them: with
-/// them it may be over.
+/// How long the search waits for confirmations, such as answers of OCSP responders, before it goes on while they are
+/// pending: with them it may be over.
 const CONFIRMATION_WAIT: Duration = Duration::from_millis(500);
 
 /// What a round found out for one authority.

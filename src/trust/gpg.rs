@@ -1,6 +1,6 @@
 //! Simple signing with OpenPGP: `signedBy` of containers/image, `simple` of Portieris.
 //!
-//! Signatures are files beside the image, in a [lookaside] store or in an [extension] of the image's
+//! Signatures are files outside the image, in a [lookaside] store or in an [extension] of the image's
 //! registry. Each is an OpenPGP [message] that contains a [claim]. Both places are read at the same time,
 //! until every key of the authority has signed or there is nothing left. One signature that cannot be read does not
 //! affect the others, and a place that does not answer is never "not signed".

@@ -1,4 +1,4 @@
-//! Docker Content Trust: signatures of tags, which a notary server keeps beside the registry.
+//! Docker Content Trust: signatures of tags, which a notary server keeps alongside the registry.
 //!
 //! Everything that a server says is verified up to a root that the operator pinned, or that was remembered when it was
 //! first seen, where that was asked for. An older document than one that was verified before is refused, also after a

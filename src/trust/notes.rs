@@ -1,4 +1,4 @@
-//! What a search noted beside the signatures that it found.
+//! What a search noted besides the signatures that it found.
 
 use super::source::SourceError;
 use crate::policy::{Signatory, SignatureFinding, TrustOutcome, Unseen};

@@ -1,4 +1,4 @@
-//! What a scheme of signatures implements. Each scheme is a folder beside this file and an entry in [`super::Schemes`].
+//! What a scheme of signatures implements. Each scheme is a folder next to this file and an entry in [`super::Schemes`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -74,8 +74,8 @@ pub(super) trait SignatureScheme: Send + Sync {
         false
     }
 
-    /// Asks where the evidence of this authority is, if it is not attached to the image. It runs beside the search for
-    /// attached signatures. `None` if the evidence is attached.
+    /// Asks where the evidence of this authority is, if it is not attached to the image. It runs in parallel with the search
+    /// for attached signatures. `None` if the evidence is attached.
     fn consult<'a>(&'a self, _question: Consultation<'a>) -> Option<BoxFuture<'a, AuthorityResult>> {
         None
     }

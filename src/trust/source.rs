@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use crate::oci::{Digest, Page, Reference, Repository};
 use crate::upstream::{ServiceAddress, ServiceAnswer};
 
-/// Documents beside the registry API: extensions of the image's registry, and services that belong to it. Requests carry
+/// Documents outside the registry API: extensions of the image's registry, and services that belong to it. Requests carry
 /// the credentials of the registry where these are meant for the service.
 pub trait RegistryServices: Send + Sync {
     /// A document of at most `limit` bytes; `None` when the service answers 404. See

@@ -992,7 +992,7 @@ async fn reasons_are_bounded() {
     assert_eq!((found.len(), &*found[20].to_string()), (21, "130 more: do not count"));
 }
 
-/// Each signature is listed with its place and its result. Broken ones beside a good one do not fail the image.
+/// Each signature is listed with its place and its result. Broken ones next to a good one do not fail the image.
 #[tokio::test]
 async fn each_signature_has_a_finding() {
     let (digest, signer, stranger) = (image().digest, Signer::p256(), Signer::ed25519());

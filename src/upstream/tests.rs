@@ -1433,7 +1433,7 @@ async fn documents_of_the_registry_and_of_services_beside_it() {
     world.upstream(listed).document(&repository(), beside, 1 << 20).await.unwrap();
 }
 
-/// A policy may name any notary server. One beside the registry, under the same domain, is not the registry's own.
+/// A policy may name any notary server. One next to the registry, under the same domain, is not the registry's own.
 #[tokio::test]
 async fn credentials_go_to_the_notary_server_that_the_operator_names() {
     let (world, service) = (World::new().await, World::new().await);

@@ -145,7 +145,7 @@ async fn cve_2024_29903_ten_thousand_signatures_take_bounded_work() {
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 }
 
-/// Somebody who can push, and has no key, makes indexes that list a signed image beside another one. They are admitted,
+/// Somebody who can push, and has no key, makes indexes that list a signed image next to another one. They are admitted,
 /// because their image for this platform is signed. They do not hide the signed index that lists the other image.
 #[tokio::test]
 async fn indexes_of_others_do_not_hide_a_signed_index() {

@@ -179,7 +179,7 @@ async fn a_place_that_does_not_answer_delays_no_signature_elsewhere() {
     silent.iter().for_each(pullgate::sample::Injected::remove);
 }
 
-/// The questions that run beside the fetch of a manifest delay nothing if the manifest does not exist, and end.
+/// The questions that run in parallel with the fetch of a manifest delay nothing if the manifest does not exist, and end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn questions_about_a_manifest_that_does_not_exist_are_given_up() {
     let registry = TestRegistry::start().await;

@@ -16,7 +16,7 @@ use crate::support::{TestRegistry, request, soon};
 
 const SCANNED: &str = "  - {name: \"*\", policy: {va: {severity: low}}}\n";
 
-/// A program with the options and the output of Trivy, and of Grype if it is called so. The file `mode` beside it says what
+/// A program with the options and the output of Trivy, and of Grype if it is called so. The file `mode` next to it says what
 /// it does, and `runs` lists what it did.
 const FAKE: &str = r#"#!/bin/sh
 here=$(dirname "$0")

@@ -84,7 +84,7 @@ fn tutorial() {
     four_cases(TUTORIAL);
 }
 
-/// The tutorial's own folder as it stands: the policy, and the deployments beside it, which are not policies.
+/// The tutorial's own folder as it stands: the policy, and the deployments next to it, which are not policies.
 #[test]
 #[ignore = "reads ../shared"]
 fn the_tutorials_own_files_work_unchanged() {

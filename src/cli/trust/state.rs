@@ -1,4 +1,4 @@
-//! What is known about a TUF repository, in a hidden folder beside the trusted root that comes from it.
+//! What is known about a TUF repository, in a hidden folder next to the trusted root that comes from it.
 //!
 //! The folder holds the root that is trusted, all roots that led to it, and the newest documents that were verified. They
 //! make a replay of older documents visible, also years later, so nothing in it is forgotten, and a file that cannot be
@@ -56,7 +56,7 @@ pub(super) struct SourceRecord {
     pub(super) timestamp_version: u64,
 }
 
-/// The folder for a trusted root: `.trusted_root.json.tuf` beside it. A hidden name, so that nothing takes what is in it
+/// The folder for a trusted root: `.trusted_root.json.tuf` next to it. A hidden name, so that nothing takes what is in it
 /// for policies.
 pub(super) fn folder_of(trusted_root: &Path) -> PathBuf {
     let name = trusted_root.file_name().unwrap_or_default().to_string_lossy();

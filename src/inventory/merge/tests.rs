@@ -396,7 +396,7 @@ fn forget_marks(path: &str, deleted: &mut Vec<String>, hidden: &mut Vec<String>)
     hidden.retain(|mark| mark != path && !is_beneath(mark));
 }
 
-/// Unpacks one layer beside the others, as an overlay file system keeps it.
+/// Unpacks one layer next to the others, as an overlay file system keeps it.
 fn unpack(entries: &[SampleEntry]) -> (SampleTree, Vec<String>, Vec<String>) {
     let (mut tree, mut deleted, mut hidden) = (SampleTree::new(), Vec::new(), Vec::new());
     for entry in entries {

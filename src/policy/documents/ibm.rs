@@ -64,7 +64,7 @@ fn entry(node: &Node, policy: &PolicyObject<'_>, context: &Context<'_>) -> Optio
     })
 }
 
-/// The keys beside `name`: a check beside `policy` instead of inside it would enforce nothing.
+/// The keys next to `name`: a check next to `policy` instead of inside it would enforce nothing.
 fn entry_keys(fields: &Fields<'_>) {
     for entry in fields.members() {
         match &*entry.key {
@@ -74,7 +74,7 @@ fn entry_keys(fields: &Fields<'_>) {
             }
             "policies" => fields.problems.error_hint(entry.at, "\"policies\" is not a key", "did you mean \"policy\"?"),
             key if POLICY_KEYS.contains(&key) => {
-                let message = format!("{key:?} is beside policy, where it enforces nothing");
+                let message = format!("{key:?} is next to policy, where it enforces nothing");
                 fields.problems.error_hint(entry.at, message, "indent it under policy");
             }
             _ => fields.known(entry, &["name", "policy"]),

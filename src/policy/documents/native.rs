@@ -56,7 +56,7 @@ impl RuleReader<'_> {
         let fields = Fields::of(node, "an entry of repositories", policy.problems)?;
         for entry in fields.members() {
             if ["trust", "va"].contains(&&*entry.key) {
-                let message = format!("{:?} is beside policy, where it enforces nothing", entry.key);
+                let message = format!("{:?} is next to policy, where it enforces nothing", entry.key);
                 fields.problems.error_hint(entry.at, message, "indent it under policy");
             } else {
                 fields.known(entry, &["name", "policy"]);

@@ -1,4 +1,4 @@
-//! Secrets that documents name: `Secret` documents, and those that are kept beside them.
+//! Secrets that documents name: `Secret` documents, and those that are kept next to them.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};

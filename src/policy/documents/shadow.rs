@@ -2,7 +2,7 @@
 //!
 //! The entry with the most literal characters wins (`ruleset.rs`), so one that covers another can win for all of it only
 //! with the same literal characters: it has stars wherever the other has them, and comes first. An entry of a document
-//! in audit mode is judged beside those in force, so it hides only its own kind, and only its own kind hides it.
+//! in audit mode is judged in addition to those in force, so it hides only its own kind, and only its own kind hides it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

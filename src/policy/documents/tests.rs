@@ -114,8 +114,8 @@ fn default_authorities_answer_for_bare_trust() {
 fn errors() {
     for (dialect, entry, message) in [
         ("cise", "{name: a, policies: {trust: {enabled: true}}}", "\"policies\" is not a key"),
-        ("cise", "{name: a, policy: , trust: {enabled: true}}", "is beside policy"),
-        ("portieris", "{name: a, policy: , va: {enabled: true}}", "is beside policy"),
+        ("cise", "{name: a, policy: , trust: {enabled: true}}", "is next to policy"),
+        ("portieris", "{name: a, policy: , va: {enabled: true}}", "is next to policy"),
         ("portieris", "{name: a, policy: {va: {enabled: true}}}", "not a key of portieris.cloud.ibm.com/v1"),
         ("portieris", "{name: a, policy: {simpleStore: {url: x}}}", "simpleStore"),
         ("portieris", "{name: a, policy: {trusst: {enabled: true}}}", "did you mean \"trust\"?"),

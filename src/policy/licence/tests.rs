@@ -151,7 +151,7 @@ fn patterns_may_be_written_as_package_managers_write_licences() {
         (" MIT ", "Expat", true),
         ("NOASSERTION", "NOASSERTION", true),
         ("Proprietary", "PROPRIETARY", true),
-        // The parts of an expression, in any case and beside unknown ones.
+        // The parts of an expression, in any case, and next to unknown ones.
         ("AGPL-*", "MIT AND agpl-3.0-only", true),
         ("AGPL-*", "mit and AGPL-3.0", true),
         ("AGPL-*", "MIT AND custom AND AGPL-3.0-only", true),

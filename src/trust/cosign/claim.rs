@@ -85,7 +85,7 @@ pub(super) struct SignatureClaim {
     pub(super) witnesses: Witnesses,
 }
 
-/// What vouches for a signature beside a key: certificates, log entries and time stamps. Nothing in it is verified yet.
+/// What vouches for a signature besides a key: certificates, log entries and time stamps. Nothing in it is verified yet.
 pub(super) struct Witnesses {
     /// The bundle, or why the annotations of a classic signature do not make one.
     pub(super) bundle: Result<Bundle, String>,

@@ -6,7 +6,7 @@ use crate::policy::SignedIdentity;
 use crate::trust::scheme::ImageSubject;
 
 /// Compares the name that a classic signature was made for with the image's. cosign signs the name of a repository without
-/// a tag, beside the digest: together they are a reference by digest.
+/// a tag, next to the digest: together they are a reference by digest.
 ///
 /// # Errors
 /// The names differ, or the signature names no image, as a bundle.

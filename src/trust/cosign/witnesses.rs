@@ -1,4 +1,4 @@
-//! Verifies what vouches for a signature beside a key: certificates of Fulcio, entries in Rekor's logs and RFC 3161 time
+//! Verifies what vouches for a signature besides a key: certificates of Fulcio, entries in Rekor's logs and RFC 3161 time
 //! stamps, all offline, against pinned trusted roots.
 
 use jiff::Timestamp;

@@ -146,7 +146,7 @@ async fn attestations_larger_than_signatures_are_read() {
         let registry = with_stated_size(&bundle, size);
         assert_verified(&judge(&registry, &authority).await, "(bundle)");
     }
-    // An authority that wants a signature reads none of it, alone or beside the other.
+    // An authority that wants a signature reads none of it, alone or next to the other.
     let registry = Registry::with_bundle(&bundle);
     assert_refused(&registry.judge_by(&signer).await, "is larger than 1 MiB, as no signature is");
     let [attested, signed] = &registry.judge(&[authority.clone(), signer.authority()]).await[..] else { panic!() };

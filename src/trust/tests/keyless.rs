@@ -646,7 +646,7 @@ async fn forged_time_stamp() {
     ] {
         let stamps = "/verificationMaterial/timestampVerificationData/rfc3161Timestamps";
         let forged = json!({"signedTimestamp": STANDARD.encode(token)});
-        // Instead of the genuine one, and beside it.
+        // Instead of the genuine one, and next to it.
         for keep in [false, true] {
             let mut bundle = late.clone();
             let all = bundle.pointer_mut(stamps).unwrap().as_array_mut().unwrap();

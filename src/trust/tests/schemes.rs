@@ -1,4 +1,4 @@
-//! A scheme made for the test, beside those that are registered.
+//! A scheme made for the test, in addition to those that are registered.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

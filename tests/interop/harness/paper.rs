@@ -313,7 +313,7 @@ fn agree(expected: &str, output: &str) -> bool {
         let text = digest.replace_all(&words.join(" "), "sha256:DIGEST").into_owned();
         duration.replace_all(&text, "dur=N").into_owned()
     };
-    // The spaces beside it belong to what it stands for.
+    // The spaces around it belong to what it stands for.
     let pattern = regex::escape(&normal(expected)).replace("… ", "…").replace(" …", "…").replace('…', ".*");
     Regex::new(&format!("(?s)^{pattern}$")).expect("a pattern").is_match(&normal(output))
 }

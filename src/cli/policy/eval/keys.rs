@@ -55,7 +55,7 @@ const EXEMPTION: &[&str] = &[
 ];
 const SCOPE: &[&str] = &["scope_type", "registry", "namespace", "repository", "tag"];
 
-/// Checks the keys of a case. Beside the keys of the case itself there may be others, unless they are nearly the same.
+/// Checks the keys of a case. There may be others besides those of the case itself, unless they are nearly the same.
 ///
 /// # Errors
 /// The first key that is not known.

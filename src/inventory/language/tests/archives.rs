@@ -277,7 +277,7 @@ fn what_readers_would_read_differently_or_not_at_all_is_a_problem() {
         ("two directories", two, vec!["!"]),
         ("no directory", zip(std::slice::from_ref(&plain))[..60].to_vec(), vec!["!"]),
         (
-            "a damaged archive beside a good one",
+            "a damaged archive next to a good one",
             {
                 let damaged = item("lib/b.jar", &other[..other.len() - 30]);
                 zip(&[damaged, item("lib/c.jar", other.clone()), plain.clone()])

@@ -365,7 +365,7 @@ fn the_key_must_be_for_signing() {
     }
 }
 
-/// A key packet beside a certificate, without a binding signature by its primary key.
+/// A key packet next to a certificate, without a binding signature by its primary key.
 #[test]
 fn an_unbound_subkey_does_not_count() {
     let cert = key();
