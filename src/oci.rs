@@ -37,4 +37,4 @@ pub use name::{
 };
 pub use platform::{InvalidPlatform, Platform};
 pub use referrers::{parse_referrers, parse_whole_referrers, referrers_tag, write_referrers};
-pub use route::{Endpoint, InvalidRoute, Page, Route};
+pub use route::{Endpoint, InvalidRoute, Page, RequestedName, Route};

@@ -159,7 +159,7 @@ impl Prefetcher {
         reference: Reference,
         scope: &Scope,
     ) -> Result<Arc<Manifest>, FetchError> {
-        let endpoint = Endpoint::Manifest { name: name.repository.clone(), reference };
+        let endpoint = Endpoint::Manifest { name: name.repository.clone().into(), reference };
         match self.ask(name, endpoint, scope).await? {
             Answer::Manifest { manifest, .. } => Ok(manifest),
             _ => Err(FetchError::Answer),
@@ -174,7 +174,7 @@ impl Prefetcher {
         scope: &Scope,
         progress: &Progress,
     ) -> Result<u64, FetchError> {
-        let endpoint = Endpoint::Blob { name: name.repository.clone(), digest };
+        let endpoint = Endpoint::Blob { name: name.repository.clone().into(), digest };
         let Answer::Blob { content, .. } = self.ask(name, endpoint, scope).await? else {
             return Err(FetchError::Answer);
         };

@@ -8,7 +8,7 @@ use futures_util::{Stream, stream};
 
 use super::{Answer, Gate, GateError, Target};
 use crate::oci::{
-    Descriptor, Digest, Page, Reference, Repository, media_type, parse_referrers, referrers_tag, write_referrers,
+    Descriptor, Digest, Page, Reference, RequestedName, media_type, parse_referrers, referrers_tag, write_referrers,
 };
 use crate::policy::{self, ListingPermit, Mode, Selection};
 use crate::upstream::{Error, TagList};
@@ -39,7 +39,7 @@ pub enum ListBody {
 
 impl Gate {
     /// A page of tags. `name` is the repository's name as the client knows it.
-    pub(super) async fn tags(&self, target: &Target, name: &Repository, page: &Page) -> Result<Answer, GateError> {
+    pub(super) async fn tags(&self, target: &Target, name: &RequestedName, page: &Page) -> Result<Answer, GateError> {
         let permit = self.admit_listing(target)?;
         let mut list = target.upstream.tags(&permit.name().repository, page).await?;
         let next = list.next.take();
@@ -144,7 +144,7 @@ pub struct TagWriter {
 }
 
 impl TagWriter {
-    async fn begin(name: &Repository, list: TagList) -> Result<ListBody, Error> {
+    async fn begin(name: &RequestedName, list: TagList) -> Result<ListBody, Error> {
         // Repository names and tags contain no characters that JSON would have to escape.
         let text = format!("{{\"name\":\"{name}\",\"tags\":[");
         let mut writer = Self { list, text, is_first: true };

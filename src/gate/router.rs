@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::{GateError, GateRequest};
-use crate::oci::{Host, ImageName, ImageReference, Reference, Repository, docker_hub_repository};
+use crate::oci::{Host, ImageName, ImageReference, Reference, Repository, RequestedName, docker_hub_repository};
 use crate::runtime::Tasks;
 use crate::scope::Scope;
 use crate::upstream::{Upstream, Upstreams};
@@ -118,14 +118,14 @@ impl Router {
 
     /// For `/v2/HOST/NAME/…`, the upstream whose host or `path` alias is the first component; otherwise the default
     /// upstream.
-    fn by_path(&self, name: &Repository) -> Result<(Arc<Upstream>, Repository), GateError> {
+    fn by_path(&self, name: &RequestedName) -> Result<(Arc<Upstream>, Repository), GateError> {
         let (first, rest) = name.as_str().split_once('/').unwrap_or((name.as_str(), ""));
         if let Some(upstream) = self.upstreams.by_path(first).filter(|_| !rest.is_empty()) {
             return Ok((upstream, rest.parse()?));
         }
         let upstream = self.upstreams.default_upstream();
         let upstream = upstream.ok_or_else(|| GateError::NoUpstream { near: self.upstreams.near(first) })?;
-        Ok((upstream, name.clone()))
+        Ok((upstream, name.as_repository().clone()))
     }
 }
 
@@ -143,7 +143,7 @@ fn target(upstream: Arc<Upstream>, repository: &str, scope: &Scope) -> Result<Ta
 }
 
 /// With `override_path`, containerd also names the upstream in the path; any other path is the repository unchanged.
-fn without_own_prefix(name: &Repository, upstream: &Arc<Upstream>) -> Repository {
+fn without_own_prefix(name: &RequestedName, upstream: &Arc<Upstream>) -> Repository {
     let rest = name.as_str().strip_prefix(upstream.host().as_str()).and_then(|rest| rest.strip_prefix('/'));
-    rest.and_then(|rest| rest.parse().ok()).unwrap_or_else(|| name.clone())
+    rest.and_then(|rest| rest.parse().ok()).unwrap_or_else(|| name.as_repository().clone())
 }

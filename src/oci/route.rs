@@ -1,5 +1,6 @@
 //! The path and query of a request, parsed once: the pull endpoints of the OCI distribution-spec, "Endpoints".
 
+use std::fmt;
 use std::str::FromStr;
 
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -23,28 +24,64 @@ pub struct Route {
     pub endpoint: Option<Endpoint>,
 }
 
-/// An endpoint and its arguments. `name` is the whole path before the endpoint's keyword, and may start with an
-/// upstream.
+/// The whole path before an endpoint's keyword. It has the grammar of a repository, but may start with an upstream: only
+/// the configuration tells which part is the repository.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RequestedName(Repository);
+
+impl RequestedName {
+    /// The name as a string.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// The name as a repository: its meaning where the request, or the registry itself, names the upstream otherwise.
+    pub fn as_repository(&self) -> &Repository {
+        &self.0
+    }
+}
+
+impl fmt::Display for RequestedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl From<Repository> for RequestedName {
+    fn from(repository: Repository) -> Self {
+        Self(repository)
+    }
+}
+
+impl FromStr for RequestedName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        text.parse().map(Self)
+    }
+}
+
+/// An endpoint and its arguments.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Endpoint {
     /// `/v2/<name>/blobs/<digest>`
     Blob {
         /// Upstream and repository.
-        name: Repository,
+        name: RequestedName,
         /// The blob's digest.
         digest: Digest,
     },
     /// `/v2/<name>/manifests/<reference>`
     Manifest {
         /// Upstream and repository.
-        name: Repository,
+        name: RequestedName,
         /// A tag or a digest.
         reference: Reference,
     },
     /// `/v2/<name>/referrers/<digest>`
     Referrers {
         /// Upstream and repository.
-        name: Repository,
+        name: RequestedName,
         /// The digest of the subject.
         digest: Digest,
         /// The page and filter to request from the upstream.
@@ -53,7 +90,7 @@ pub enum Endpoint {
     /// `/v2/<name>/tags/list`
     Tags {
         /// Upstream and repository.
-        name: Repository,
+        name: RequestedName,
         /// The page to request from the upstream.
         page: Page,
     },
@@ -130,7 +167,7 @@ impl Route {
 
 impl Endpoint {
     /// The whole path before the endpoint's word.
-    pub fn name(&self) -> &Repository {
+    pub fn name(&self) -> &RequestedName {
         let (Self::Blob { name, .. }
         | Self::Manifest { name, .. }
         | Self::Referrers { name, .. }
@@ -141,7 +178,7 @@ impl Endpoint {
     fn parse(rest: &str, page: Page) -> Result<Self, InvalidRoute> {
         let (head, argument) = rest.rsplit_once('/').ok_or(InvalidRoute::Path)?;
         let (name, word) = head.rsplit_once('/').ok_or(InvalidRoute::Path)?;
-        let name: Repository = name.parse()?;
+        let name: RequestedName = name.parse()?;
         match word {
             "blobs" => Ok(Self::Blob { name, digest: argument.parse()? }),
             "manifests" => {
@@ -241,7 +278,7 @@ mod tests {
     fn endpoints() {
         assert_eq!(parse("/v2/").unwrap().endpoint, None);
         assert_eq!(parse("/v2").unwrap().endpoint, None);
-        let name: Repository = "docker.io/library/nginx".parse().unwrap();
+        let name: RequestedName = "docker.io/library/nginx".parse().unwrap();
         let route = parse("/v2/docker.io/library/nginx/manifests/1.27?ns=Docker.io%3A443").unwrap();
         assert_eq!(route.ns.unwrap().as_str(), "docker.io");
         let manifest = Endpoint::Manifest { name: name.clone(), reference: "1.27".parse().unwrap() };

@@ -49,11 +49,12 @@ impl RegistryState {
                 false => answer,
             };
         };
+        let name = endpoint.name().as_repository();
         match endpoint {
-            Endpoint::Blob { name, digest } => self.blob(name, digest, headers),
-            Endpoint::Manifest { name, reference } => self.manifest(name, reference, headers),
-            Endpoint::Referrers { name, digest, page } => self.referrers(name, digest, page, uri),
-            Endpoint::Tags { name, page } => self.tags(name, page, uri),
+            Endpoint::Blob { digest, .. } => self.blob(name, digest, headers),
+            Endpoint::Manifest { reference, .. } => self.manifest(name, reference, headers),
+            Endpoint::Referrers { digest, page, .. } => self.referrers(name, digest, page, uri),
+            Endpoint::Tags { page, .. } => self.tags(name, page, uri),
         }
     }
 

@@ -145,7 +145,7 @@ impl Transfers {
 
     /// Content as a client would get it: it is judged and recorded.
     async fn send(&self, query: &ContentQuery, caller: Caller) -> Result<Body, String> {
-        let (name, digest) = (query.name.repository.clone(), query.digest);
+        let (name, digest) = (query.name.repository.clone().into(), query.digest);
         let endpoint = match query.media_type {
             Some(_) => Endpoint::Manifest { name, reference: Reference::Digest(digest) },
             None => Endpoint::Blob { name, digest },
