@@ -70,7 +70,7 @@ pub(crate) struct HttpSettings {
 
 /// Sends requests. Cheap to clone.
 ///
-/// Configured hosts, each service beside them, and hosts that an answer named have separate connections, so that a
+/// Configured hosts, each auxiliary service, and hosts that an answer named have separate connections, so that a
 /// connection that only the former may have is never used for the latter.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpClient {
@@ -121,8 +121,8 @@ impl HttpClient {
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let pool = match reach {
             Reach::Configured => self.configured.clone(),
-            Reach::Beside => self.services.of(request.uri().host().unwrap_or_default()).own,
-            Reach::NamedBeside(service) => self.services.of(service).named,
+            Reach::Auxiliary => self.services.of(request.uri().host().unwrap_or_default()).own,
+            Reach::NamedByAuxiliary(service) => self.services.of(service).named,
             Reach::Named => self.named.clone(),
         };
         match timeout(self.header_timeout, pool.request(request)).await {

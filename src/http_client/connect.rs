@@ -36,13 +36,13 @@ const MAX_ADDRESSES: usize = 8;
 pub(crate) enum Reach<'a> {
     /// The operator configured it. Any address may be connected to.
     Configured,
-    /// The operator configured it as another service, such as a signature store or a notary. Any address may be
-    /// connected to.
-    Beside,
-    /// A response of the [service](Self::Beside) on this host named it. As [`Named`](Self::Named), but the address of
+    /// The operator configured it as an auxiliary service, such as a signature store or a notary server. Any address
+    /// may be connected to.
+    Auxiliary,
+    /// A response of the [service](Self::Auxiliary) on this host named it. As [`Named`](Self::Named), but the address of
     /// this service decides whether a private address may be connected to, and not that of the configured host or of
     /// another service.
-    NamedBeside(&'a str),
+    NamedByAuxiliary(&'a str),
     /// A response or a document named it. Only public addresses may be connected to, so that a response cannot direct
     /// requests into the gate's own network.
     Named,

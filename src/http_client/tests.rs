@@ -167,9 +167,9 @@ async fn a_private_service_does_not_open_its_network_to_the_configured_host() {
     let server = CannedServer::start(&tasks, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     let port = server.address.port();
     let network = Network::fixed(&[("public.test", "93.184.216.34"), ("inner.test", "10.0.0.7")]);
-    let named_by_inner = Reach::NamedBeside("inner.test");
+    let named_by_inner = Reach::NamedByAuxiliary("inner.test");
     for (private, opened, closed) in
-        [(Reach::Beside, named_by_inner, Reach::Named), (Reach::Configured, Reach::Named, named_by_inner)]
+        [(Reach::Auxiliary, named_by_inner, Reach::Named), (Reach::Configured, Reach::Named, named_by_inner)]
     {
         let client = HttpClient::new(&settings(), &network).unwrap();
         let inner = format!("http://inner.test:{port}/");
@@ -189,11 +189,11 @@ async fn a_private_service_does_not_open_its_network_to_other_services() {
         Network::fixed(&[("public.test", "93.184.216.34"), ("inner.test", "10.0.0.7"), ("target.test", "10.0.0.8")]);
     let client = HttpClient::new(&settings(), &network).unwrap();
     for service in ["public.test", "inner.test"] {
-        fetch(&client, Reach::Beside, &format!("http://{service}:{port}/")).await.unwrap();
+        fetch(&client, Reach::Auxiliary, &format!("http://{service}:{port}/")).await.unwrap();
     }
     let target = format!("http://target.test:{port}/");
-    fetch(&client, Reach::NamedBeside("inner.test"), &target).await.unwrap();
-    let led = fetch(&client, Reach::NamedBeside("public.test"), &target).await;
+    fetch(&client, Reach::NamedByAuxiliary("inner.test"), &target).await.unwrap();
+    let led = fetch(&client, Reach::NamedByAuxiliary("public.test"), &target).await;
     assert_eq!(led, Err(HttpError::PrivateAddress));
     assert_eq!(server.count(), 3);
 }

@@ -81,7 +81,7 @@ impl UpstreamClient {
         })
     }
 
-    /// Sends one request to a URL. `service` is the host of the service beside the registry that the request is for; the
+    /// Sends one request to a URL. `service` is the host of the auxiliary service that the request is for; the
     /// configuration or a policy names it.
     pub(super) async fn send(
         &self,
@@ -93,8 +93,8 @@ impl UpstreamClient {
         let reach = match service {
             None if is_registry => Reach::Configured,
             None => Reach::Named,
-            Some(service) if is_registry || host(url) == service => Reach::Beside,
-            Some(service) => Reach::NamedBeside(service),
+            Some(service) if is_registry || host(url) == service => Reach::Auxiliary,
+            Some(service) => Reach::NamedByAuxiliary(service),
         };
         *request.uri_mut() = Uri::try_from(url.as_str()).map_err(|error| self.protocol(&error.to_string()))?;
         let call = RequestTrace::call(host(url), request.method().as_str());

@@ -97,7 +97,7 @@ impl LookasideReader {
         for _ in 0..=MAX_REDIRECTS {
             let is_own = at.origin() == url.origin();
             let request = request(&at, credentials.filter(|_| is_own)).map_err(|why| failed(&at, why, false))?;
-            let reach = if at.host() == url.host() { Reach::Beside } else { Reach::Named };
+            let reach = if at.host() == url.host() { Reach::Auxiliary } else { Reach::Named };
             let answer = http.send(reach, request).await.map_err(|error| failed(&at, error.to_string(), true))?;
             match answer.status() {
                 StatusCode::OK => {
