@@ -70,7 +70,7 @@ enum MissingAssessment {
     Unsupported,
 }
 
-const NO_REPORT: &str = "no report speaks of this image";
+const NO_REPORT: &str = "no report covers this image";
 
 /// Assesses the evidence about an image under a rule.
 pub fn assess(rule: &VaRule, evidence: &VaEvidence, context: &AssessmentContext<'_>) -> VaAssessment {

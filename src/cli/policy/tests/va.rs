@@ -523,7 +523,7 @@ fn conditions() {
 #[test]
 fn images_without_a_complete_report() {
     check_all(&[
-        (line!(), "{}", "null", "", Deny("UNSCANNED: no report speaks of this image (unscanned: deny; released once")),
+        (line!(), "{}", "null", "", Deny("UNSCANNED: no report covers this image (unscanned: deny; released once")),
         (line!(), "{unscanned: wait}", "null", "", Deny("is being verified")),
         (line!(), "{unscanned: allow}", "null", "", Admit),
         (line!(), "{}", r#"{"status":"PENDING"}"#, "", Deny("is being verified")),
