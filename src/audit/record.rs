@@ -118,7 +118,8 @@ pub struct Decided {
     pub schema: u32,
     /// The scope whose rules applied; empty means cluster-wide.
     pub scope: String,
-    /// The requested endpoint: `manifest`, `blob`, `tags`, `referrers`; `trust/forget` and `exemptions` of the admin API.
+    /// The requested endpoint: `manifest`, `blob`, `tags` or `referrers`; of the admin API, `cache/pins`, `cache/contents`,
+    /// `bundle/import`, `bundle/advisories`, `exemptions` or `trust/forget`; `advisories` if the databases have changed.
     pub endpoint: &'static str,
     /// The requested upstream, repository and reference, by the upstream's own name; for `trust/forget`, the server and the
     /// repository.
@@ -134,8 +135,8 @@ pub struct Decided {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<&'static str>,
     /// `admit`, `deny`, `would-deny` (admitted only because of audit mode), `pending`, `unavailable`, `refused`,
-    /// `error` or `abandoned`; `forget` for `trust/forget`, `add-exemption` or
-    /// `remove-exemption` for `exemptions`.
+    /// `error` or `abandoned`. What was done for an endpoint of the admin API has words of its own, such as `pin` or `forget`;
+    /// docs/operating.md lists them.
     pub decision: &'static str,
     /// The document that decided.
     #[serde(skip_serializing_if = "Option::is_none")]

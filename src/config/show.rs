@@ -360,7 +360,7 @@ fn auth(auth: &Auth) -> Option<String> {
     }
 }
 
-/// Of a variable, the name is not known any more, and its value is compared only.
+/// Of a variable, the name is no longer known, and its value is compared only.
 fn api_key(out: &mut Text, key: &ibm::ApiKey) {
     match key {
         ibm::ApiKey::File(path) => out.path("api_key_file", path),

@@ -207,7 +207,7 @@ impl Scanner {
             Some(judge(&databases, inventory, most, (Purpose::Decision, now)))
         };
         let unknown = || {
-            let why = "what is installed in the image is not known any more".to_owned();
+            let why = "what is installed in the image is no longer known".to_owned();
             Observed { value: VaEvidence::Unavailable { why }, at: now, until: None }
         };
         answer(Arc::new(self.background.run(work).await.flatten().unwrap_or_else(unknown)))

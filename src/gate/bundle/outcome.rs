@@ -14,7 +14,7 @@ pub enum ImportOutcome {
     Imported,
     /// It is available by digest. The tag refers to another digest, which was seen later.
     TagKept,
-    /// It was imported, and some of its content is not in the cache any more.
+    /// It was imported, and some of its content is no longer in the cache.
     Evicted,
     /// It cannot be judged now: nothing was made available.
     Undecided,

@@ -1,7 +1,7 @@
 //! The threads that serve connections.
 //!
 //! Each thread has a separate runtime with its sockets, timers and task queue. A connection stays on the thread that it
-//! was assigned to, so answering a request touches no memory that other cores write. Work that outlives a request
+//! was assigned to, so repeating a response touches no memory that other cores write. Work that outlives a request
 //! (downloads, lookups) runs on the runtime of [`Tasks`].
 
 use std::future::Future;

@@ -1,4 +1,4 @@
-//! When this gate first saw an issue in any image of a repository. A new build of an image does not begin that time anew.
+//! When this gate first saw an issue in any image of a repository. A new build of an image does not restart that time.
 
 use std::collections::BTreeMap;
 
