@@ -63,7 +63,7 @@ pub(super) struct Work {
 
 /// The lines that the writer has taken. Its buffers are used again, because new ones would have to be mapped.
 #[derive(Default)]
-pub(super) struct Taken {
+pub(super) struct TakenLines {
     /// Complete lines, in the order in which they were added.
     pub(super) lines: Vec<u8>,
     /// Senders that are told whether their line is in the file.
@@ -136,20 +136,20 @@ impl Queue {
     }
 
     /// Blocks until there is work, waits briefly for more unless the work is urgent, and takes all of it.
-    pub(super) fn take(&self, taken: &mut Taken) -> Work {
+    pub(super) fn take(&self, taken: &mut TakenLines) -> Work {
         let signal = self.filled.wait_while(lock(&self.signal), is_idle);
         self.gather(signal.unwrap_or_else(PoisonError::into_inner), taken)
     }
 
     /// The same, or `None` if there is no work within this time, if there is a limit.
-    pub(super) fn take_within(&self, limit: Option<Duration>, taken: &mut Taken) -> Option<Work> {
+    pub(super) fn take_within(&self, limit: Option<Duration>, taken: &mut TakenLines) -> Option<Work> {
         let Some(limit) = limit else { return Some(self.take(taken)) };
         let waited = self.filled.wait_timeout_while(lock(&self.signal), limit, is_idle);
         let (mut signal, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if is_idle(&mut signal) { None } else { Some(self.gather(signal, taken)) }
     }
 
-    fn gather(&self, signal: MutexGuard<'_, Signal>, taken: &mut Taken) -> Work {
+    fn gather(&self, signal: MutexGuard<'_, Signal>, taken: &mut TakenLines) -> Work {
         let gathered = self.filled.wait_timeout_while(signal, GATHER, |signal| !signal.is_urgent);
         let (mut signal, _) = gathered.unwrap_or_else(PoisonError::into_inner);
         // The signal is taken before the batches: a line that is added in between signals again.
@@ -165,7 +165,7 @@ impl Queue {
     }
 
     /// Accepts no more lines, and takes those that were added after the last [`take`](Self::take).
-    pub(super) fn end(&self, taken: &mut Taken) {
+    pub(super) fn end(&self, taken: &mut TakenLines) {
         self.take_lines(taken, None);
     }
 
@@ -175,7 +175,7 @@ impl Queue {
     /// The batches are locked one after the other, each for a moment: if the writer loses its processor core while it has a
     /// lock, the requests of one core wait, not those of all. A line that is added to a batch after its turn is later than
     /// `until`, so leaving later lines in all batches keeps the order.
-    fn take_lines(&self, taken: &mut Taken, until: Option<Instant>) -> Option<bool> {
+    fn take_lines(&self, taken: &mut TakenLines, until: Option<Instant>) -> Option<bool> {
         taken.batches.resize_with(self.batches.iter().len(), Batch::default);
         let mut left = None;
         for (batch, mine) in self.batches.iter().zip(&mut taken.batches) {
@@ -226,7 +226,7 @@ impl Batch {
     }
 }
 
-impl Taken {
+impl TakenLines {
     /// Restores the order in which the lines of all batches were added.
     fn merge(&mut self) {
         self.lines.clear();
@@ -258,14 +258,14 @@ mod tests {
 
     use super::*;
 
-    fn take(queue: &Queue) -> Taken {
-        let mut taken = Taken::default();
+    fn take(queue: &Queue) -> TakenLines {
+        let mut taken = TakenLines::default();
         queue.take(&mut taken);
         taken
     }
 
-    fn end(queue: &Queue) -> Taken {
-        let mut taken = Taken::default();
+    fn end(queue: &Queue) -> TakenLines {
+        let mut taken = TakenLines::default();
         queue.end(&mut taken);
         taken
     }
@@ -314,7 +314,7 @@ mod tests {
         let until = Instant::now();
         let (written, _) = oneshot::channel();
         assert!(queue.add(b"second\n", Some(written)) && queue.add(b"third\n", None));
-        let mut taken = Taken::default();
+        let mut taken = TakenLines::default();
         assert_eq!(queue.take_lines(&mut taken, Some(until)), Some(true), "a request waits for a line that is left");
         assert_eq!((&*taken.lines, taken.waiting.len()), (&b"first\n"[..], 0));
         assert_eq!(queue.take_lines(&mut taken, Some(Instant::now())), None);
@@ -327,7 +327,7 @@ mod tests {
         let queue = Queue::default();
         let (closed, _) = oneshot::channel();
         assert!(queue.add(b"first\n", None) && queue.close(closed));
-        let mut last = Taken::default();
+        let mut last = TakenLines::default();
         assert!(queue.take(&mut last).close.is_some() && last.lines == b"first\n");
         assert!(queue.add(b"second\n", None));
         assert_eq!(end(&queue).lines, b"second\n");

@@ -1,6 +1,6 @@
 use jiff::Timestamp;
 
-use super::queue::Taken;
+use super::queue::TakenLines;
 use super::record::SCHEMA;
 use super::*;
 use crate::oci::Digest;
@@ -130,7 +130,7 @@ async fn try_add_never_waits() {
     assert!(queue.try_add(&long), "the first one has room");
     assert!(!queue.try_add(&long), "the next one waits until it is taken");
     assert!(queue.add(&long, None), "a destructor cannot wait");
-    let mut taken = Taken::default();
+    let mut taken = TakenLines::default();
     queue.take(&mut taken);
     assert_eq!(taken.lines.len(), 2 * 5_000_000);
     assert!(queue.try_add(&long));
@@ -143,7 +143,7 @@ async fn requests_wait_while_the_queue_is_full() {
     queue.add(&full, None);
     let mut waiting = Box::pin(queue.wait_for_room());
     assert!(futures_util::poll!(&mut waiting).is_pending());
-    queue.take(&mut Taken::default());
+    queue.take(&mut TakenLines::default());
     waiting.await;
 }
 

@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use super::TOPIC;
 use super::file::RotatingFile;
-use super::queue::{Queue, Taken, Work};
+use super::queue::{Queue, TakenLines, Work};
 use crate::runtime::{BlockReady, Readiness};
 
 /// How often it is tried whether records can be written again.
@@ -19,7 +19,7 @@ const PROBE: Duration = Duration::from_secs(5);
 /// While the gate is not ready because records cannot be written, it gets no requests whose records would show that they can
 /// be written again. Then the file is probed.
 pub(super) fn write_all(mut file: RotatingFile, queue: &Queue, mut outcome: WriteReporter) {
-    let mut taken = Taken::default();
+    let mut taken = TakenLines::default();
     loop {
         let is_blocked = outcome.blocked.is_some();
         let limit = is_blocked.then_some(PROBE);
@@ -47,7 +47,7 @@ pub(super) fn write_all(mut file: RotatingFile, queue: &Queue, mut outcome: Writ
     }
 }
 
-fn write_lines(file: &mut RotatingFile, taken: &mut Taken, outcome: &mut WriteReporter) {
+fn write_lines(file: &mut RotatingFile, taken: &mut TakenLines, outcome: &mut WriteReporter) {
     let lines = &*taken.lines;
     let written = file.write(lines);
     match &written {
