@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::markup::{Fields, Member, Node, Place, ProblemSeverity, Problems, Value};
-use crate::oci::ImageReference;
+use crate::oci::{Algorithm, Digest, ImageReference};
 use crate::policy::authority::{Authority, KeyValidity};
 use crate::policy::distinct::distinct;
 use crate::policy::pattern::MAX_PATTERN;
@@ -38,6 +38,7 @@ pub(super) fn names(list: &[Node], problems: &Problems, severity: ProblemSeverit
         }
         open_host(name, at, problems, severity);
         never_matches(name, at, problems, severity);
+        matches_less(name, at, problems);
     }
 }
 
@@ -158,12 +159,51 @@ pub(super) fn never_matches(name: &str, at: Place, problems: &Problems, severity
         let message = format!("{name:?} can match nothing: it is a host alone");
         problems.report(severity, at, message, Some(hint));
         return;
+    } else if has_tag_beside_digest(name) {
+        "clients ask for the digest alone; leave the tag out"
     } else if !can_be_an_image(name) {
         "it is not the name of an image: HOST/REPOSITORY:TAG or HOST/REPOSITORY@sha256:DIGEST"
     } else {
         return;
     };
     problems.report(severity, at, format!("{name:?} can match nothing: {why}"), None);
+}
+
+/// Warns of a name that matches less than it seems to, so that another entry decides on the rest.
+fn matches_less(name: &str, at: Place, problems: &Problems) {
+    let reference = name.parse::<ImageReference>();
+    let is_library = |found: &ImageReference| {
+        found.name.host.is_docker_hub()
+            && found.name.repository.as_str() == "library/library"
+            && found.tag.is_none()
+            && found.digest.is_none()
+    };
+    let repository = name.strip_suffix(":*").filter(|start| !start.ends_with('*'));
+    if !name.contains(['/', ':', '@']) && name.rsplit('*').next().is_some_and(|end| end != name && end.contains('.')) {
+        let message = format!("{name:?} matches no image of the hosts that it seems to mean: it is a host alone");
+        problems.warn(at, message, format!("write {name}/*"));
+    } else if reference.as_ref().is_ok_and(is_library) {
+        let message = format!("{name:?} is an image called library, not the official images");
+        problems.warn(at, message, "write docker.io/library/*".to_owned());
+    } else if let Some(repository) = repository.filter(|start| start.contains('/') || !start.contains('.')) {
+        let message = format!("{name:?} covers all tags, and no pull by digest: another entry decides on these");
+        problems.warn(at, message, format!("write {repository} for all tags and digests"));
+    }
+}
+
+/// Whether a pattern has both a tag and a digest. Such a name without stars means the digest.
+fn has_tag_beside_digest(name: &str) -> bool {
+    let is_digest = |(_, digest): &(&str, &str)| digest.parse::<Digest>().is_ok();
+    let path = name.split_once('@').filter(is_digest).and_then(|(name, _)| name.split_once('/'));
+    name.contains('*') && path.is_some_and(|(_, path)| path.contains(':'))
+}
+
+/// Whether a digest can begin with this text, which ends where something is left out.
+fn may_begin_a_digest(start: &str) -> bool {
+    Algorithm::ALL
+        .iter()
+        .map(|algorithm| format!("{}:", algorithm.name()))
+        .any(|algorithm| start.starts_with(&algorithm) || algorithm.starts_with(start))
 }
 
 /// Whether this is a host without a repository, which names an image on Docker Hub that does not exist.
@@ -175,7 +215,8 @@ fn is_host(name: &str) -> bool {
 /// Whether some image can have a name that matches: one with something in the place of each `*`.
 pub fn can_be_an_image(name: &str) -> bool {
     // Addresses and digests in which something is left out.
-    if name.starts_with('[') && name.contains('*') || name.split_once('@').is_some_and(|(_, rest)| rest.contains('*')) {
+    let digest = name.split_once('@').and_then(|(_, rest)| rest.split_once('*'));
+    if name.starts_with('[') && name.contains('*') || digest.is_some_and(|(start, _)| may_begin_a_digest(start)) {
         return true;
     }
     // The first component may also be that of a repository on Docker Hub. Hosts are compared without regard to case.

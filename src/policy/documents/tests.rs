@@ -448,6 +448,7 @@ fn names_that_reach_too_far_or_nowhere() {
         ("icr.io/a,icr.io/b", "it is not the name of an image"),
         ("icr.io/a@sha256:abc", "it is not the name of an image"),
         ("Nginx", "it is not the name of an image"),
+        ("icr.io/a@md5:*", "it is not the name of an image"),
     ] {
         let text = policy("cise", &format!("{{name: '{name}'}}"));
         assert!(parse(&[&text]).rules.is_some() && said(&text).contains(expected), "{}", said(&text));
@@ -480,6 +481,35 @@ fn names_that_reach_too_far_or_nowhere() {
     let with_tag = policy("cise", &format!("{{name: '{with_tag}', policy: {{va: {{enabled: true}}}}}}, {{name: '*'}}"));
     assert!(rule(&parse(&[&with_tag]), &by_digest, "").is_some_and(|rule| rule.va.is_some()));
     assert!(rule(&parse(&[&with_tag]), "icr.io/a:v1", "").is_none());
+}
+
+/// An entry that denies less than it seems to leaves the rest to another, such as `*`.
+#[test]
+fn names_that_match_less_than_they_seem_to() {
+    let of_digest = |name: &str| format!("{name}@sha256:{}", "a".repeat(64));
+    let (by_digest, tag_and_digest) = (of_digest("icr.io/*"), of_digest("icr.io/*:v1"));
+    for (name, expected) in [
+        ("*.icr.io", "write *.icr.io/*"),
+        ("*.acme.com", "it is a host alone"),
+        ("docker.io/library", "write docker.io/library/*"),
+        ("library", "write docker.io/library/*"),
+        ("icr.io/ns/app:*", "write icr.io/ns/app for all tags and digests"),
+        ("nginx:*", "no pull by digest"),
+        ("*.icr.io/*", ""),
+        ("docker.io/library/*", ""),
+        ("icr.io/ns/app", ""),
+        ("icr.io/ns/*:*", ""),
+        ("icr.io/ns/app:v*", ""),
+        ("icr.io/a@*", ""),
+        ("icr.io/a@sha256:*", ""),
+        ("icr.io/a@sha*", ""),
+        (by_digest.as_str(), ""),
+        (tag_and_digest.as_str(), "clients ask for the digest alone"),
+    ] {
+        let said = said(&policy("pullgate", &format!("{{name: '{name}', policy: {{}}}}")));
+        assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{name}: {said}");
+        assert_eq!(said.contains("error"), name == tag_and_digest, "{name}: {said}");
+    }
 }
 
 /// In the IBM dialects a check that nothing turns on is none, as upstream. Its author is told.
