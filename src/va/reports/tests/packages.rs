@@ -258,7 +258,8 @@ fn severities_by_source() {
     let mut trivy = value(TRIVY);
     let found = &mut trivy["Results"][0]["Vulnerabilities"][0];
     found["SeveritySource"] = json!("debian");
-    found["VendorSeverity"] = json!({"nvd": 4, "redhat": 2, "Debian": 1, "ghsa": 0, "odd": "x", "high": 9});
+    found["VendorSeverity"] =
+        json!({"nvd": 4, "redhat": 1, "Debian": 1, "Redhat": 2, "ghsa": 0, "odd": "x", "high": 9});
     found["CVSS"] = json!({"nvd": {"V3Score": 5.0, "V3Vector": V31}, "oracle": {"V3Score": 7.5, "V3Vector": V31}});
     trivy["Results"][0]["Vulnerabilities"].as_array_mut().unwrap().truncate(1);
     let report = lookup(&[&trivy.to_string()]);
