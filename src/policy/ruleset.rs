@@ -1,7 +1,8 @@
 //! All rules in force, and the selection of the rules that apply to a subject.
 //!
 //! Scope and specificity follow Portieris. A namespace that has an ImagePolicy uses only its own entries. An entry that
-//! equals the name wins; otherwise the entry with the most literal characters wins, and among equals the first one, by the names of the documents.
+//! equals the name wins; otherwise the entry with the most literal characters wins, and among equals the first one, by
+//! the names of the documents.
 //! Unlike in Portieris, a name is tried in every spelling of the same image, and a digest reference is tried as the
 //! bare repository and with its known tags.
 //!

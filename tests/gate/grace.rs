@@ -125,33 +125,6 @@ async fn a_grace_does_not_begin_anew_with_a_third_name() {
     }
 }
 
-/// Who admits images that nobody assessed has not checked their vulnerabilities.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_admission_without_a_complete_report_begins_no_admitted_grace() {
-    let registry = TestRegistry::start().await;
-    for (name, rule, system, status) in [
-        ("assessed", "{severity: high, admittedGrace: 20s}", Some("debian"), 200),
-        ("unscanned", "{severity: high, admittedGrace: 20s, unscanned: allow}", None, 403),
-        ("incomplete", "{severity: high, admittedGrace: 20s, incomplete: allow}", Some("fedora"), 403),
-    ] {
-        let clock = Clock::manual("2026-01-10T00:00:00Z".parse().expect("a time"));
-        let mut made = made(&registry, rule, &clock);
-        let (repository, image) = (format!("team/{name}"), simple(name));
-        registry.push(&repository, Some("1"), &image);
-        if let Some(system) = system {
-            report_of(&made, image.root, system, &[]);
-        }
-        for expected in [200, status] {
-            let gate = made.start().await;
-            let answer = pull(&gate, &repository, "1").await;
-            assert_eq!(answer.status, expected, "{name}: {}", answer.text());
-            made = gate.stop().await;
-            clock.advance(SignedDuration::from_secs(1));
-            report(&made, image.root, &[vulnerability("CVE-2020-1", "2")]);
-        }
-    }
-}
-
 /// An image that is served only because it was admitted before is never served without a warning, whichever grace ended
 /// before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -176,5 +149,32 @@ async fn an_admitted_grace_warns_from_the_end_of_another_one() {
         let warning = answer.header("warning").unwrap_or_default();
         let found = (answer.status, warning.contains("CVE-2026-1"));
         assert_eq!(found, (status, is_warned), "{}: {warning} {}", clock.now(), answer.text());
+    }
+}
+
+/// Who admits images that nobody assessed has not checked their vulnerabilities.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_admission_without_a_complete_report_begins_no_admitted_grace() {
+    let registry = TestRegistry::start().await;
+    for (name, rule, system, status) in [
+        ("assessed", "{severity: high, admittedGrace: 20s}", Some("debian"), 200),
+        ("unscanned", "{severity: high, admittedGrace: 20s, unscanned: allow}", None, 403),
+        ("incomplete", "{severity: high, admittedGrace: 20s, incomplete: allow}", Some("fedora"), 403),
+    ] {
+        let clock = Clock::manual("2026-01-10T00:00:00Z".parse().expect("a time"));
+        let mut made = made(&registry, rule, &clock);
+        let (repository, image) = (format!("team/{name}"), simple(name));
+        registry.push(&repository, Some("1"), &image);
+        if let Some(system) = system {
+            report_of(&made, image.root, system, &[]);
+        }
+        for expected in [200, status] {
+            let gate = made.start().await;
+            let answer = pull(&gate, &repository, "1").await;
+            assert_eq!(answer.status, expected, "{name}: {}", answer.text());
+            made = gate.stop().await;
+            clock.advance(SignedDuration::from_secs(1));
+            report(&made, image.root, &[vulnerability("CVE-2020-1", "2")]);
+        }
     }
 }

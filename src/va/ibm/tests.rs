@@ -208,7 +208,10 @@ async fn a_failure_without_a_named_issue_still_counts() {
 async fn a_failure_without_a_fix_counts_where_only_fixes_do() {
     let issue =
         |exempt: &str, notices: Value| json!({"cve_id": "CVE-1", "exempt_status": exempt, "security_notices": notices});
-    let notices = |fix: &str| json!([{"notice_id": "USN-1", "vulnerable_packages": [{"package_name": "openssl", "fix_version": fix}]}]);
+    let notices = |fix: &str| {
+        let package = json!({"package_name": "openssl", "fix_version": fix});
+        json!([{"notice_id": "USN-1", "vulnerable_packages": [package]}])
+    };
     for (status, issues, fixable) in [
         ("FAIL", json!([issue("active", notices("2"))]), vec!["CVE-1"]),
         ("FAIL", json!([issue("active", notices(""))]), vec!["CVE-1"]),
