@@ -67,7 +67,7 @@ fn package(fields: &BTreeMap<&str, String>) -> Result<Option<InstalledPackage>, 
     // dpkg reads names without regard to case.
     let name = field("package").ok_or("an installed package has no name")?.to_ascii_lowercase();
     let version = field("version").ok_or("an installed package has no version")?;
-    let source = field("source").map(|source| match source.split_once(' ') {
+    let source = field("source").map(|source| match source.split_once([' ', '\t']) {
         Some((name, version)) => {
             let version = version.trim().trim_start_matches('(').trim_end_matches(')').trim();
             SourcePackage { name: name.to_ascii_lowercase(), version: version.to_owned() }
@@ -106,6 +106,7 @@ mod tests {
             Source: openssl\nVersion: 3.0.11-1~deb12u2\nMaintainer: Debian <x@debian.org>\nDescription: Package: x\n\
             \x20Version: 9\n\n\n\
             Package: libgcc-s1\nStatus: hold ok installed\nArchitecture: amd64\nSource: gcc-12 (12.2.0-14)\nVersion: 1:12\n\n\
+            Package: tab\nVersion: 2\nSource:\tTabs\t(1)\n\n\
             Package: gone\nStatus: deinstall ok config-files\nVersion: 1\n\n\
             Package: never\nStatus: purge ok not-installed\n\n\
             Package: half\nStatus: install ok half-configured\nVersion: 2\n\n\
@@ -123,6 +124,7 @@ mod tests {
             [
                 "libssl3 3.0.11-1~deb12u2 amd64 openssl 3.0.11-1~deb12u2",
                 "libgcc-s1 1:12 amd64 gcc-12 12.2.0-14",
+                "tab 2  tabs 1",
                 "half 2  ",
                 "base-files 12.4  ",
             ]
