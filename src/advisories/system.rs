@@ -43,7 +43,7 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>, release: Option<&Release>) {
         search.gap("etc/os-release", problem);
     }
     // The records of Echo name packages of others, too.
-    let is_own = |package: &InstalledPackage| !package.is_third_party() || distribution.id == "echo";
+    let is_own = |package: &InstalledPackage| !package.is_third_party(distribution) || distribution.id == "echo";
     let mut packages = search.packages().filter(|(_, package)| is_of_system(package) && !is_key(package)).peekable();
     if packages.peek().is_some() && !packages.any(|(_, package)| is_own(package)) {
         let problem = format!("no package is from {}, so none was compared with its advisories", name(distribution));
@@ -51,7 +51,7 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>, release: Option<&Release>) {
     }
     let covered = release.is_some_and(|release| is_covered(search, release));
     match release {
-        Some(release) if covered => find_in(search, release),
+        Some(release) if covered => find_in(search, distribution, release),
         _ if osv_match::covers_distribution(search, distribution) => {
             let kind = osv_match::system_ecosystem(&search.databases.osv, distribution).map(|system| system.package);
             let packages = search.packages().filter(|(_, package)| is_of_system(package) && !is_key(package));
@@ -87,7 +87,7 @@ fn is_covered(search: &mut AdvisorySearch<'_>, release: &Release) -> bool {
     covers.is_some_and(|covers| search.readable(TRIVY, covers) == Some(true))
 }
 
-fn find_in(search: &mut AdvisorySearch<'_>, release: &Release) {
+fn find_in(search: &mut AdvisorySearch<'_>, distribution: &LinuxDistribution, release: &Release) {
     let Some(trivy) = search.databases.trivy else { return };
     let source = trivy.source(&release.bucket);
     let unnamed = || Arc::new(TrivySource { id: release.bucket.clone(), ..TrivySource::default() });
@@ -102,7 +102,7 @@ fn find_in(search: &mut AdvisorySearch<'_>, release: &Release) {
             other_kind(search, &release.bucket, package);
             continue;
         }
-        if package.is_third_party() && release.rater != Some("echo") {
+        if package.is_third_party(distribution) && release.rater != Some("echo") {
             continue;
         }
         if release.bucket.starts_with("alma ") && package.module.is_none() && package.version.contains(".module_el") {

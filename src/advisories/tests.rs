@@ -134,7 +134,12 @@ fn inventory(id: &str, version: &str, packages: &[Value]) -> Inventory {
     let mut complete = packages.to_vec();
     for package in &mut complete {
         if package["ecosystem"] == "rpm" && package.get("vendor").is_none() {
-            package["vendor"] = json!("Red Hat, Inc.");
+            package["vendor"] = json!(match id {
+                "fedora" => "Fedora Project",
+                "ol" => "Oracle America",
+                "rocky" => "Rocky Enterprise Software Foundation",
+                _ => "Red Hat, Inc.",
+            });
         }
     }
     let distribution =
@@ -647,6 +652,8 @@ fn a_distribution_whose_packages_are_all_from_others_is_a_gap() {
     let problem = |name: &str| format!("no package is from {name}, so none was compared with its advisories");
     assert_eq!(gaps(&inventory("debian", "12", std::slice::from_ref(&docker))), [problem("debian 12")]);
     assert_eq!(gaps(&inventory("almalinux", "9", &[key, other])), [problem("almalinux 9")]);
+    let of_fedora = json!({"ecosystem": "rpm", "name": "x", "version": "1", "vendor": "Fedora Project"});
+    assert_eq!(gaps(&inventory("almalinux", "9", &[of_fedora])), [problem("almalinux 9")]);
     let bash = json!({"ecosystem": "deb", "name": "bash", "version": "5.0"});
     let mut debian = inventory("debian", "12", &[docker, bash]);
     assert_eq!(gaps(&debian), [""; 0]);

@@ -15,7 +15,7 @@ mod ndb;
 mod sample;
 mod sqlite;
 #[cfg(test)]
-pub(super) use sample::half_damaged;
+pub(super) use sample::{half_damaged, of_vendors};
 
 /// The most problems of one database that are listed.
 pub(super) const MAX_PROBLEMS: usize = 8;

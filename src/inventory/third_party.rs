@@ -1,22 +1,31 @@
 //! Whether a package comes from the distribution or from somebody else. The rules are those of Trivy.
 
-use super::{Ecosystem, InstalledPackage};
+use super::{Ecosystem, InstalledPackage, LinuxDistribution};
 
-/// The beginnings of the vendors' names of distributions with RPM.
-const RPM_VENDORS: &[&str] = &[
-    "AlmaLinux",
-    "Amazon Linux",
-    "Amazon.com",
-    "CentOS",
-    "CloudLinux",
-    "Fedora Project",
-    "Microsoft Corporation",
-    "Oracle America",
-    "Red Hat",
-    "Rocky",
-    "SUSE",
-    "VMware",
-    "openSUSE",
+/// The distributions that one vendor builds, by their `ID`.
+pub(super) type DistributionFamily = &'static [&'static str];
+
+const AMAZON: DistributionFamily = &["amzn"];
+const RED_HAT: DistributionFamily = &["centos", "centos-stream", "rhcos", "rhel"];
+const SUSE: DistributionFamily =
+    &["opensuse", "opensuse-leap", "opensuse-tumbleweed", "sl-micro", "sle-micro", "sle-micro-rancher", "sles"];
+
+/// The beginnings of the vendors' names of distributions with RPM, and which these are. A vendor's packages for another
+/// distribution (EPEL, PowerShell) are in no advisory of that one.
+const RPM_VENDORS: &[(&str, DistributionFamily)] = &[
+    ("AlmaLinux", &["almalinux"]),
+    ("Amazon Linux", AMAZON),
+    ("Amazon.com", AMAZON),
+    ("CentOS", RED_HAT),
+    ("CloudLinux", &["almalinux"]),
+    ("Fedora Project", &["coreos", "fedora"]),
+    ("Microsoft Corporation", &["azurelinux", "mariner"]),
+    ("Oracle America", &["ol"]),
+    ("Red Hat", RED_HAT),
+    ("Rocky", &["rocky"]),
+    ("SUSE", SUSE),
+    ("VMware", &["photon"]),
+    ("openSUSE", SUSE),
 ];
 
 /// Parts of the maintainers' names of well-known repositories other than those of Debian and Ubuntu. Packages of dpkg have no
@@ -61,18 +70,32 @@ pub(super) enum BuiltBy {
 
 impl InstalledPackage {
     /// Whether the package was not built by the distribution. A distribution's advisories do not cover such packages, and
-    /// the packages of programming languages that they contain are judged by themselves.
-    pub fn is_third_party(&self) -> bool {
-        self.built_by() == BuiltBy::ThirdParty
+    /// the packages of programming languages that they contain are judged by themselves. In a derivative, and in a
+    /// distribution without RPM, every vendor of a distribution counts: their packages are a gap.
+    pub fn is_third_party(&self, distribution: &LinuxDistribution) -> bool {
+        let is_of = |family: DistributionFamily| family.contains(&&*distribution.id);
+        let is_other = |family: DistributionFamily| {
+            !is_of(family) && distribution.derivative.is_none() && RPM_VENDORS.iter().any(|(_, family)| is_of(family))
+        };
+        self.built_by() == BuiltBy::ThirdParty || self.rpm_family().is_some_and(is_other)
     }
 
-    /// Who built the package.
+    /// The distributions that the vendor of an RPM builds; `None` if it builds none. Amazon's own packages may have no vendor.
+    pub(super) fn rpm_family(&self) -> Option<DistributionFamily> {
+        let vendor = self.vendor.as_deref().filter(|vendor| !vendor.is_empty());
+        let is_rpm = self.ecosystem == Ecosystem::Rpm;
+        let vendor = match vendor {
+            None => return (is_rpm && self.version.contains("amzn")).then_some(AMAZON),
+            Some(vendor) => vendor,
+        };
+        let known = RPM_VENDORS.iter().filter(|_| is_rpm).find(|(known, _)| vendor.starts_with(known));
+        known.map(|(_, family)| *family)
+    }
+
+    /// Who built the package: for RPM, whether it is a distribution at all.
     pub(super) fn built_by(&self) -> BuiltBy {
         match (self.ecosystem, self.vendor.as_deref()) {
-            // Amazon's own packages may have no vendor.
-            (Ecosystem::Rpm, None | Some("")) if self.version.contains("amzn") => BuiltBy::Distribution,
-            (Ecosystem::Rpm, vendor) if is_rpm_vendor(vendor.unwrap_or_default()) => BuiltBy::Distribution,
-            (Ecosystem::Rpm, _) => BuiltBy::ThirdParty,
+            (Ecosystem::Rpm, _) if self.rpm_family().is_none() => BuiltBy::ThirdParty,
             (Ecosystem::Deb, Some(maintainer)) if is_deb_vendor(maintainer) => BuiltBy::ThirdParty,
             (Ecosystem::Deb, Some(maintainer)) if !self.version.contains('-') && !is_of_debian(maintainer) => {
                 BuiltBy::Unclear
@@ -80,10 +103,6 @@ impl InstalledPackage {
             _ => BuiltBy::Distribution,
         }
     }
-}
-
-fn is_rpm_vendor(vendor: &str) -> bool {
-    RPM_VENDORS.iter().any(|known| vendor.starts_with(known))
 }
 
 fn is_deb_vendor(maintainer: &str) -> bool {
@@ -98,6 +117,39 @@ fn is_of_debian(maintainer: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_vendor_counts_only_in_its_own_distributions() {
+        for (distribution, vendor, is_third_party) in [
+            ("rhel", "Red Hat, Inc.", false),
+            ("centos", "CentOS", false),
+            ("rocky", "Rocky Enterprise Software Foundation", false),
+            ("rocky", "Fedora Project", true),
+            ("rocky", "Microsoft Corporation", true),
+            ("rocky", "Red Hat, Inc.", true),
+            ("azurelinux", "Microsoft Corporation", false),
+            ("fedora", "Fedora Project", false),
+            ("almalinux", "CloudLinux", false),
+            ("ol", "Oracle America", false),
+            ("photon", "VMware, Inc.", false),
+            ("opensuse-leap", "SUSE LLC <https://www.suse.com/>", false),
+            ("sles", "openSUSE", false),
+            ("amzn", "Amazon.com", false),
+            ("amzn", "", false),
+            ("debian", "Red Hat, Inc.", false),
+            ("rhel", "", true),
+        ] {
+            let package = InstalledPackage::new(Ecosystem::Rpm, "x".into(), "1-1.amzn2".into());
+            let package = InstalledPackage { vendor: Some(vendor.to_owned()), ..package };
+            let id = distribution.to_owned();
+            let distribution = LinuxDistribution { id, ..LinuxDistribution::default() };
+            assert_eq!(package.is_third_party(&distribution), is_third_party, "{distribution:?} {vendor}");
+            let derivative = LinuxDistribution { derivative: Some("x".to_owned()), ..distribution };
+            assert!(!package.is_third_party(&derivative), "{derivative:?} {vendor}");
+        }
+        let deb = InstalledPackage::new(Ecosystem::Deb, "x".into(), "1".into());
+        assert!(!deb.is_third_party(&LinuxDistribution { id: "debian".into(), ..LinuxDistribution::default() }));
+    }
 
     #[test]
     fn packages_of_the_distribution_are_told_from_others() {

@@ -4,11 +4,12 @@
 //! are left out, as Trivy does: their versions would match advisories that the distribution has fixed. Only lists in the
 //! same layer count: a file that a later layer puts in the same place is not the distribution's.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::inventory::InstalledPackage;
 use crate::inventory::paths::{PathSet, file_name, path_text};
-use crate::inventory::third_party::BuiltBy;
+use crate::inventory::system_file::SystemFile;
+use crate::inventory::third_party::{BuiltBy, DistributionFamily};
 
 /// Files of Python 2.7 in distroless images, which have no lists of files. They belong to these packages.
 const PYTHON: [&str; 2] = ["libpython2.7-minimal", "libpython2.7-stdlib"];
@@ -18,7 +19,7 @@ const WITHOUT_LIST: [&str; 3] = [
     "usr/lib/python2.7/wsgiref.egg-info",
 ];
 
-/// Folders in which Debian's own packages have no files (Debian Policy 9.1, FHS 3.0).
+/// Folders in which a distribution's own packages have no files (Debian Policy 9.1, FHS 3.0).
 const LOCAL: [&str; 4] = ["home/", "opt/", "srv/", "usr/local/"];
 
 /// The maximum number of files. A file beyond may be reported twice, but is not missed.
@@ -28,6 +29,10 @@ const MAX_FILES: usize = 4_000_000;
 pub(super) struct OwnedFiles {
     count: usize,
     files: PathSet,
+    /// RPM: the files by the distributions that the packages' vendors build, as long as it is unknown which one it is.
+    by_family: BTreeMap<DistributionFamily, PathSet>,
+    /// RPM: the distributions that the vendors of packages with release files build.
+    releases: BTreeSet<DistributionFamily>,
     /// dpkg: the lists by package, as long as it is unknown whose packages they are.
     lists: HashMap<String, PathSet>,
     /// The packages of dpkg from the distribution: `NAME` and `NAME:ARCHITECTURE`.
@@ -35,12 +40,30 @@ pub(super) struct OwnedFiles {
 }
 
 impl OwnedFiles {
-    /// Adds the files of a package of RPM or apk.
-    pub(super) fn add<'a>(&mut self, files: impl IntoIterator<Item = &'a String>) {
-        for file in files.into_iter().take(MAX_FILES.saturating_sub(self.count)) {
-            self.count += 1;
-            self.files.insert(&path_text(file.as_bytes()));
+    /// Adds the files of packages of apk.
+    pub(super) fn add(&mut self, files: &[String]) {
+        let left = MAX_FILES.saturating_sub(self.count);
+        self.count += files.len().min(left);
+        files.iter().take(left).for_each(|file| insert(&mut self.files, file));
+    }
+
+    /// Adds the files of a package of RPM.
+    pub(super) fn add_rpm(&mut self, package: &InstalledPackage, files: &[String]) {
+        let Some(family) = package.rpm_family() else { return };
+        if files.iter().any(|file| SystemFile::at(file) == Some(SystemFile::Release)) {
+            self.releases.insert(family);
         }
+        let left = MAX_FILES.saturating_sub(self.count);
+        self.count += files.len().min(left);
+        let known = self.by_family.entry(family).or_default();
+        files.iter().take(left).for_each(|file| insert(known, file));
+    }
+
+    /// Who built the distribution of RPM: the vendor of its release files, or, without any, the only vendor that is known.
+    fn own_files(by_family: BTreeMap<DistributionFamily, PathSet>, releases: &BTreeSet<DistributionFamily>) -> PathSet {
+        let is_own = |family: &DistributionFamily| releases.is_empty() || releases.contains(family);
+        let mut own = by_family.into_iter().filter(|(family, _)| is_own(family));
+        own.next().filter(|_| own.next().is_none()).map(|(_, files)| files).unwrap_or_default()
     }
 
     /// Adds the list of a package of dpkg, `NAME.md5sums` or `NAME:ARCHITECTURE.md5sums`.
@@ -49,8 +72,7 @@ impl OwnedFiles {
         let list = self.lists.entry(name.to_owned()).or_default();
         let files = &files[..files.len().min(MAX_FILES.saturating_sub(self.count))];
         self.count += files.len();
-        let files = files.iter().filter(|file| !LOCAL.iter().any(|folder| file.starts_with(folder)));
-        files.for_each(|file| list.insert(&path_text(file.as_bytes())));
+        files.iter().for_each(|file| insert(list, file));
     }
 
     /// Adds packages of dpkg.
@@ -63,11 +85,19 @@ impl OwnedFiles {
 
     /// The paths of all files that belong to packages of the distribution.
     pub(super) fn finish(self) -> PathSet {
-        let Self { mut files, lists, official, .. } = self;
+        let Self { mut files, by_family, releases, lists, official, .. } = self;
+        files.merge(Self::own_files(by_family, &releases));
         if PYTHON.iter().any(|package| official.contains(*package)) {
             WITHOUT_LIST.iter().for_each(|file| files.insert(file));
         }
         lists.into_iter().filter(|(name, _)| official.contains(name)).for_each(|(_, list)| files.merge(list));
         files
+    }
+}
+
+/// Adds a file, unless the distribution has none in its folder.
+fn insert(files: &mut PathSet, file: &str) {
+    if !LOCAL.iter().any(|folder| file.starts_with(folder)) {
+        files.insert(&path_text(file.as_bytes()));
     }
 }

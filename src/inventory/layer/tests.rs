@@ -295,6 +295,28 @@ fn what_the_distribution_owns_is_left_out() {
     assert_eq!(packages(&contents(&apk)), ["npm 9 in lib/apk/db/installed"]);
 }
 
+/// A vendor of another distribution is somebody else: EPEL's packages are Fedora's, and PowerShell is Microsoft's.
+#[test]
+fn files_of_rpm_are_left_out_if_the_vendor_of_the_distribution_built_them() {
+    let left = |path: &'static str, packages: &[(&'static str, &'static str, &'static str)]| {
+        let database = file("var/lib/rpm/Packages.db", crate::inventory::rpm::of_vendors(packages));
+        let found = self::packages(&contents(&[node_package(path, "npm", "9"), database]));
+        found.iter().filter(|line| line.starts_with("npm")).count()
+    };
+    let npm = |vendor| (vendor, "/usr/lib/npm/", "package.json");
+    let release = |vendor| (vendor, "/usr/lib/", "os-release");
+    assert_eq!(left("usr/lib/npm", &[npm("Rocky"), release("Rocky")]), 0);
+    assert_eq!(left("usr/lib/npm", &[npm("Rocky")]), 0, "the only vendor");
+    for vendor in ["Fedora Project", "Microsoft Corporation", "Somebody"] {
+        assert_eq!(left("usr/lib/npm", &[npm(vendor), release("Rocky")]), 1, "{vendor}");
+    }
+    assert_eq!(left("usr/lib/npm", &[npm("Rocky"), ("Fedora Project", "/usr/", "x")]), 1, "unknown which");
+    assert_eq!(left("usr/lib/npm", &[npm("SUSE LLC"), release("openSUSE")]), 0, "one family");
+    assert_eq!(left("opt/npm", &[("Rocky", "/opt/npm/", "package.json"), release("Rocky")]), 1);
+    let apk = "P:npm\nV:9\nF:opt/npm\nR:package.json\n\n";
+    assert_eq!(packages(&contents(&[node_package("opt/npm", "npm", "9"), file("lib/apk/db/installed", apk)])).len(), 2);
+}
+
 #[test]
 fn damaged_layers_have_gaps() {
     let tar = archive(&[dpkg_status(&[("zlib1g", "1.2")]), file("x", [b'x'; 2000])]);

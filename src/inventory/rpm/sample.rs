@@ -140,3 +140,12 @@ pub(in crate::inventory) fn half_damaged() -> Vec<u8> {
     let good = SampleRpm { name: "one", version: "1", release: "1", ..SampleRpm::default() };
     ndb(&[SampleRpm { name: "", ..good.clone() }.header(), good.header()])
 }
+
+/// A database of packages, each with its vendor and its only file: directory and name.
+pub(in crate::inventory) fn of_vendors(packages: &[(&'static str, &'static str, &'static str)]) -> Vec<u8> {
+    let header = |(vendor, directory, file): &(&'static str, &'static str, &'static str)| {
+        let files = vec![(*directory, *file)];
+        SampleRpm { name: "one", version: "1", release: "1", vendor, files, ..SampleRpm::default() }.header()
+    };
+    ndb(&packages.iter().map(header).collect::<Vec<_>>())
+}

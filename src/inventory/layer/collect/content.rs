@@ -82,8 +82,8 @@ impl Collector<'_> {
             };
             let rest = bytes.checked_sub(found.package.text_bytes()).filter(|_| packages.len() < left);
             bytes = rest.ok_or("the database has too many packages")?;
-            if is_own && !found.package.is_third_party() {
-                self.owned.add(&found.files);
+            if is_own {
+                self.owned.add_rpm(&found.package, &found.files);
             }
             packages.push(found.package);
             Ok(())
