@@ -10,7 +10,7 @@ use super::cve_table::{CveKey, CveTable};
 use super::details::DetailCache;
 use super::looked_up::{LookedUp, looked_up};
 use super::package_key::PackageKey;
-use super::release::Release;
+use super::release::{Release, with_releases};
 use super::{
     DamagedDatabase, Databases, MatchedAdvisory, OsvDetail, OsvRow, OsvRows, SourceState, TrivyDetail, TrivyRows, join,
     library, osv_match, system,
@@ -128,11 +128,13 @@ pub(super) fn find_in(databases: &Lookups<'_>, inventory: &Inventory, now: Times
         gaps: BTreeSet::new(),
         details: HashMap::new(),
     };
-    let release = inventory.distribution.as_ref().and_then(|distribution| Release::of(distribution, now));
-    system::find(&mut search, release.as_ref());
+    let distributions = inventory.distribution.as_ref().map_or_else(Vec::new, with_releases);
+    let releases: Vec<Option<Release>> = distributions.iter().map(|known| Release::of(known, now)).collect();
+    let releases: Vec<_> = distributions.iter().zip(&releases).collect();
+    system::find(&mut search, &releases);
     library::find(&mut search);
     osv_match::find(&mut search);
-    let end_of_life = release.and_then(|release| release.end_of_support);
+    let end_of_life = releases.first().and_then(|(_, release)| release.as_ref()?.end_of_support);
     let matches = join::join(search.candidates);
     ImageFindings { matches, copies, gaps: search.gaps.into_iter().collect(), end_of_life, databases: Vec::new() }
 }

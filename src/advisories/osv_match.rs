@@ -4,7 +4,7 @@ use super::find::{AdvisorySearch, CandidateMatch, OSV, is_of_system, scheme, sou
 use super::osv_range::{InstalledVersion, OsvFix, affects};
 use super::package_key::PackageKey;
 use super::rating::osv_rating;
-use super::release::{major, minor};
+use super::release::{major, minor, with_releases};
 use super::system::fill;
 use super::{FixStatus, MatchedAdvisory, OsvAffected, OsvDetail, OsvRow, OsvRows};
 use crate::inventory::{Ecosystem, InstalledPackage, LinuxDistribution};
@@ -13,7 +13,12 @@ use crate::policy::Severity;
 /// Adds the OSV records that affect packages.
 pub(super) fn find(search: &mut AdvisorySearch<'_>) {
     let distribution = search.inventory.distribution.as_ref();
-    let system = distribution.and_then(|distribution| system_ecosystem(&search.databases.osv, distribution));
+    let releases = distribution.map_or_else(Vec::new, with_releases);
+    let systems = releases.iter().filter_map(|release| system_ecosystem(&search.databases.osv, release));
+    let system = systems.reduce(|mut all, other| {
+        all.names.extend(other.names);
+        all
+    });
     let is_third_party =
         |package: &InstalledPackage| distribution.is_none_or(|distribution| package.is_third_party(distribution));
     let language = PackageKey::of_place(&[OSV]);

@@ -133,6 +133,17 @@ fn alpine(distribution: &LinuxDistribution) -> &str {
     if repository.is_empty() { minor(&distribution.version) } else { repository }
 }
 
+/// The distribution once for each release whose advisories count. For Alpine, these are the release of the repositories and, if
+/// that is another one, the release of os-release: from which of them a package is, is not known.
+pub(super) fn with_releases(distribution: &LinuxDistribution) -> Vec<LinuxDistribution> {
+    let release = minor(&distribution.version);
+    let is_release = release.split('.').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_other = distribution.id == "alpine" && is_release && release != alpine(distribution);
+    let repository = Some(release.to_owned());
+    let other = is_other.then(|| LinuxDistribution { repository, ..distribution.clone() });
+    std::iter::once(distribution.clone()).chain(other).collect()
+}
+
 /// `2023` of `2023.3.20240304`. Amazon Linux 1 counted by months, from `2010.11` to `2018.03`; the name of others is their own.
 fn amazon(version: &str) -> &str {
     let version = version.split_whitespace().next().unwrap_or_default();
@@ -215,6 +226,12 @@ mod tests {
         };
         assert_eq!(bucket(&alpine("edge")), "alpine edge");
         assert_eq!(bucket(&alpine("3.19")), "alpine 3.19");
+        let all = |distribution: &LinuxDistribution| with_releases(distribution).iter().map(bucket).collect::<Vec<_>>();
+        assert_eq!(all(&alpine("edge")), ["alpine edge", "alpine 3.18"]);
+        assert_eq!(all(&alpine("3.18")), ["alpine 3.18"]);
+        let snapshot = LinuxDistribution { version: "3.23_alpha20250612".to_owned(), ..alpine("edge") };
+        assert_eq!(all(&snapshot), ["alpine edge"]);
+        assert_eq!(all(&distribution("debian", "12")), ["debian 12"]);
         let ubuntu = |version: &str| LinuxDistribution { extended_support: true, ..distribution("ubuntu", version) };
         assert_eq!(bucket(&ubuntu("18.04")), "ubuntu 18.04-ESM");
         assert_eq!(bucket(&ubuntu("22.04")), "ubuntu 22.04", "the regular support has not ended");

@@ -26,7 +26,8 @@ pub(super) struct RowAdvisory<'r> {
 }
 
 /// Adds the advisories of trivy-db for the packages of the distribution, and the gaps of what no database covers.
-pub(super) fn find(search: &mut AdvisorySearch<'_>, release: Option<&Release>) {
+/// `releases` are the distribution with each release whose advisories count.
+pub(super) fn find(search: &mut AdvisorySearch<'_>, releases: &[(&LinuxDistribution, &Option<Release>)]) {
     let has_packages = search.packages().any(|(_, package)| is_of_system(package));
     let Some(distribution) = &search.inventory.distribution else {
         if has_packages {
@@ -49,6 +50,13 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>, release: Option<&Release>) {
         let problem = format!("no package is from {}, so none was compared with its advisories", name(distribution));
         search.gap("etc/os-release", problem);
     }
+    for (distribution, release) in releases {
+        find_release(search, distribution, release.as_ref());
+    }
+}
+
+/// Adds the advisories for one release of the distribution, or the gap if no database has any.
+fn find_release(search: &mut AdvisorySearch<'_>, distribution: &LinuxDistribution, release: Option<&Release>) {
     let covered = release.is_some_and(|release| is_covered(search, release));
     match release {
         Some(release) if covered => find_in(search, distribution, release),
@@ -75,7 +83,9 @@ fn other_kind(search: &mut AdvisorySearch<'_>, distribution: &str, package: &Ins
 }
 
 fn name(distribution: &LinuxDistribution) -> String {
-    if distribution.pretty_name.is_empty() {
+    if let Some(repository) = &distribution.repository {
+        format!("{} {repository}", distribution.id)
+    } else if distribution.pretty_name.is_empty() {
         format!("{} {}", distribution.id, distribution.version)
     } else {
         distribution.pretty_name.clone()

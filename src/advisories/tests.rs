@@ -358,7 +358,20 @@ fn alpine_and_its_descendants_compare_origins() {
     expect(&rows, &inventory("chainguard", "20230214", packages), &[]);
     let mut edge = inventory("alpine", "3.19.1", packages);
     edge.distribution.as_mut().unwrap().repository = Some("edge".to_owned());
+    // From which release a package is, is not known if os-release and the repositories differ.
+    expect(&rows, &edge, &["libssl3 CVE-2024-1 3.1.4-r6", "libssl3 CVE-2024-4 3.2.0-r0"]);
+    edge.distribution.as_mut().unwrap().version = "3.18.4".to_owned();
+    let gaps: Vec<_> = findings(&rows, &edge).gaps.into_iter().map(|gap| gap.problem).collect();
+    assert_eq!(gaps, ["no database has advisories for alpine 3.18"]);
+    edge.distribution.as_mut().unwrap().version = "3.23_alpha20250612".to_owned();
     expect(&rows, &edge, &["libssl3 CVE-2024-4 3.2.0-r0"]);
+    let records = Records::default()
+        .record("Alpine:edge", "openssl", json!({"id": "EDGE-1"}), json!([{"introduced": "0"}]))
+        .record("Alpine:v3.18", "openssl", json!({"id": "OLD-1"}), json!([{"introduced": "0"}]));
+    edge.distribution.as_mut().unwrap().version = "3.18.4".to_owned();
+    let found = find_in(&Lookups { trivy: None, osv: vec![&records], details: None }, &edge, now());
+    let ids: Vec<_> = found.matches.iter().map(|matched| &*matched.id).collect();
+    assert_eq!((&ids[..], found.gaps.len()), (&["EDGE-1", "OLD-1"][..], 0));
 }
 
 #[test]

@@ -168,13 +168,17 @@ fn red_hat_id(name: &str) -> &'static str {
 }
 
 /// The newest release of Alpine in `etc/apk/repositories`: `3.19`, or `edge`. `None` if they name none, or also another
-/// distribution.
+/// distribution. apk ignores comments, and takes from a repository with a tag (`@edge https://…`) only what is asked for by it.
 fn apk_repository(text: &str) -> Option<String> {
     let mut newest: Option<&str> = None;
-    for line in text.lines() {
+    for line in text.lines().map(str::trim_start).filter(|line| !line.starts_with(['#', '@'])) {
         let Some((family, release)) = apk_url(line) else { continue };
         if family != "alpine" {
             return None;
+        }
+        // Such as `latest-stable`, which does not say which one it was.
+        if release != "edge" && numbers(release).is_none() {
+            continue;
         }
         newest = Some(match newest {
             None => release,

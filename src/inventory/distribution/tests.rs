@@ -136,6 +136,12 @@ fn the_repositories_of_alpine_are_read() {
         ("https://x/alpine/v3.19/main\nhttps://x/alpine/edge/testing\n", " repository edge"),
         ("https://x/alpine/v3.19/main\nhttps://x/wolfi/v1/os\n", ""),
         ("/media/cdrom/apks\n", ""),
+        (
+            "https://x/alpine/v3.19/main\n#https://x/alpine/edge/testing\n # https://x/alpine/v3.20/main",
+            " repository 3.19",
+        ),
+        ("https://x/alpine/v3.19/main\n@edge https://x/alpine/edge/testing\n", " repository 3.19"),
+        ("https://x/alpine/latest-stable/main\n", ""),
     ] {
         assert_eq!(found(&[os, ("etc/apk/repositories", repositories)]), format!("alpine 3.19.1{wanted}"));
     }
