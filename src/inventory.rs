@@ -23,6 +23,7 @@ mod export;
 mod language;
 mod layer;
 mod merge;
+mod other_manager;
 mod paths;
 mod purl;
 mod read_seek;

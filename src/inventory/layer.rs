@@ -146,6 +146,8 @@ pub(super) enum FileFacts {
     Database(Box<Self>),
     /// A hard link to a path that this layer does not have, so that only a layer below can.
     HardLink(String),
+    /// Another package manager has packages in this folder, which are not read.
+    OtherPackages,
     /// The file may state something but could not be read.
     Unreadable(String),
 }
@@ -163,7 +165,7 @@ impl FileFacts {
             Self::Build(build) => total(&build.content_sets) + build.nvr.len() + build.architecture.len(),
             Self::Licenses(licenses) => total(licenses),
             Self::Database(facts) => facts.text_bytes(),
-            Self::Chosen | Self::UbuntuPro | Self::Journal => 0,
+            Self::Chosen | Self::UbuntuPro | Self::Journal | Self::OtherPackages => 0,
         }
     }
 }

@@ -195,6 +195,12 @@ impl<'a> MergedImage<'a> {
                 {
                     gaps.insert(gap(path, "the database has changes that are not written yet".into()));
                 }
+                Some(FileFacts::OtherPackages) => {
+                    gaps.insert(gap(
+                        parent(path),
+                        "it has packages of another package manager, which are not read".into(),
+                    ));
+                }
                 Some(FileFacts::UbuntuPro) => extended_support = true,
                 _ => {}
             }

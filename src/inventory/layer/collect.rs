@@ -11,6 +11,7 @@ use super::{FileFacts, LayerInventory, LayerLimits, LinkedNames, too_late};
 use crate::hardening::{self, CheckedFile, check_mode};
 use crate::inventory::ReadSeek;
 use crate::inventory::language::{self, LanguageFile};
+use crate::inventory::other_manager::records_of_other_manager;
 use crate::inventory::paths::{CleanPath, MAX_DEPTH, beneath, file_name, parent, path_text};
 use crate::inventory::spool::Spool;
 use crate::inventory::symlink::is_in_alternatives;
@@ -172,6 +173,7 @@ impl<'a> Collector<'a> {
         self.forget_linked(&path);
         self.observations.replace_tree(&path);
         self.names.note_undeclared(&path);
+        self.note_other_manager(&path);
         let named = match entry.kind {
             EntryKind::File => self.file(&path, entry, archive)?,
             EntryKind::HardLink => self.hard_link(&path, entry),
@@ -186,6 +188,16 @@ impl<'a> Collector<'a> {
             self.names.insert(path, named);
         }
         Ok(())
+    }
+
+    /// Notes the folder of another package manager under a name that no file has, so that it is gone with the folder alone,
+    /// and each folder is noted once.
+    fn note_other_manager(&mut self, path: &str) {
+        let Some(name) = records_of_other_manager(path).map(|folder| format!("{folder}/.")) else { return };
+        if self.names.get(&name).is_none() {
+            let named = self.add(FileFacts::OtherPackages);
+            self.names.insert(name, named);
+        }
     }
 
     /// The path with the links of the layer followed in its directories. A path that cannot be followed is kept.

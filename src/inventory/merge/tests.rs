@@ -289,6 +289,28 @@ fn links_through_the_directory_of_alternatives_lead_on_in_all_layers() {
     assert_eq!(gaps(&[&[symlink("opt/x.jar", "/opt/hidden")]]), ["opt/x.jar"]);
 }
 
+/// What Nix, pacman and others have installed is not known, as long as a layer does not delete all of it.
+#[test]
+fn packages_of_other_package_managers_are_a_gap() {
+    let debian = layer(&[file("etc/os-release", "ID=debian\nVERSION_ID=12\n"), dpkg_status(&[("a", "1")])]);
+    let nix = || file("nix/store/abc-openssl/lib/libssl.so", "");
+    let conda = layer(&[
+        file("opt/conda/conda-meta/openssl-1-0.json", "{}"),
+        file("opt/conda/conda-meta/zlib-1-0.json", "{}"),
+        file("opt/conda/lib/python3/site-packages/x-1.dist-info/METADATA", "Name: x\nVersion: 1\n"),
+    ]);
+    let gaps = |above: &[(Digest, Arc<LayerInventory>)]| {
+        let inventory = merge(&[&[debian.clone(), conda.clone()][..], above].concat());
+        assert!(inventory.packages.iter().any(|package| package.name == "x"), "packages of languages are read");
+        inventory.gaps.into_iter().map(|gap| gap.place).collect::<Vec<_>>()
+    };
+    assert_eq!(gaps(&[]), ["opt/conda/conda-meta"]);
+    assert_eq!(gaps(&[layer(&[nix(), directory("nix/store")])]), ["nix/store", "opt/conda/conda-meta"]);
+    assert_eq!(gaps(&[layer(&[file("opt/conda/conda-meta/.wh.openssl-1-0.json", "")])]), ["opt/conda/conda-meta"]);
+    assert_eq!(gaps(&[layer(&[file("opt/conda/.wh.conda-meta", "")])]), [""; 0]);
+    assert_eq!(gaps(&[layer(&[nix()]), layer(&[file(".wh.nix", ""), file("opt/conda/.wh.conda-meta", "")])]), [""; 0]);
+}
+
 #[test]
 fn archives_without_a_name_have_the_place_of_their_file() {
     let jar = zip("org/A.class", b"");
