@@ -18,7 +18,7 @@ use crate::inventory::{ArchiveChecksum, ReadSeek};
 use super::text::decode;
 use super::window::{Integers, read_up_to};
 use super::zip::{self, ZipBudget, ZippedFile};
-use super::{LanguagePackages, npm, python, split_path};
+use super::{LanguagePackages, gem, npm, python, split_path};
 
 use artifacts::{Artifacts, OwnArtifact};
 
@@ -42,7 +42,7 @@ const FREE_BYTES: u64 = 64 << 20;
 const MAX_TEXT: u64 = 16 << 20;
 
 /// The extensions of files that are read as archives.
-const EXTENSIONS: [&str; 7] = ["ear", "egg", "jar", "par", "pex", "pyz", "war"];
+const EXTENSIONS: [&str; 8] = ["ear", "egg", "jar", "par", "pex", "pyz", "pyzw", "war"];
 /// The extensions of archives of Java, which may be published whatever is in them.
 const JAVA_EXTENSIONS: [&str; 11] = ["aar", "ear", "hpi", "jar", "jpi", "kar", "nar", "par", "rar", "sar", "war"];
 /// The extensions of other archives that are read in archives, where they are libraries or plug-ins.
@@ -127,6 +127,9 @@ fn read_archive(
             Some(ArchiveKind::Distribution) => entry
                 .read(content, budget, MAX_TEXT)
                 .map(|text| python::read_in(path, &entry.name, &decode(&text), found)),
+            Some(ArchiveKind::Gem) => {
+                entry.read(content, budget, MAX_TEXT).map(|text| gem::read_in(path, &entry.name, &decode(&text), found))
+            }
             Some(kind) => entry
                 .read(content, budget, MAX_TEXT)
                 .and_then(|text| artifacts.read(&entry.name, &kind, &decode(&text), found.limits.bytes)),
@@ -193,6 +196,8 @@ enum ArchiveKind {
     Archive,
     /// The metadata of a distribution of Python.
     Distribution,
+    /// The specification of a gem, which JRuby loads from an archive.
+    Gem,
     Manifest,
     /// The `package.json` of a package of Node.js.
     Module,
@@ -210,6 +215,7 @@ impl ArchiveKind {
             "pom.xml" if name.starts_with(MAVEN) => Some(Self::Pom),
             "package.json" if name.starts_with(MODULES) => Some(Self::Module),
             _ if python::is_metadata(name) => Some(Self::Distribution),
+            _ if gem::is_specification(name) => Some(Self::Gem),
             _ => {
                 let is_archive = has_extension(name, &EXTENSIONS) || has_extension(name, &INNER_EXTENSIONS);
                 is_archive.then_some(Self::Archive)

@@ -9,15 +9,22 @@ use crate::inventory::Ecosystem;
 
 use super::{LanguagePackages, split_path};
 
-/// Whether this is the specification of an installed gem.
+/// Whether this is the specification of an installed gem: in `specifications/`, or in `bundler/gems/NAME-COMMIT/` or up to two
+/// folders below it, where Bundler writes those of gems from git.
 pub(super) fn is_specification(path: &str) -> bool {
     let in_specifications = path.starts_with("specifications/") || path.contains("/specifications/");
-    in_specifications && path.ends_with(".gemspec")
+    let from_git = || path.rsplit_once("/bundler/gems/").map(|(_, rest)| rest.split('/').count());
+    path.ends_with(".gemspec") && (in_specifications || from_git().is_some_and(|parts| (2..=4).contains(&parts)))
 }
 
 /// Reads a specification. What it does not state as a literal is taken from the name of the file. That name, and the line
 /// `# stub: NAME VERSION` by which RubyGems lists gems, also count where they differ: Ruby may compute something else.
 pub(super) fn read(path: &str, text: &str, found: &mut LanguagePackages) {
+    read_in(path, path, text, found);
+}
+
+/// Reads the specification at `place` in the archive at `path`.
+pub(super) fn read_in(path: &str, place: &str, text: &str, found: &mut LanguagePackages) {
     let mut variable = String::new();
     let (mut name, mut version, mut licenses) = (None, None, Vec::new());
     for line in text.lines().map(str::trim) {
@@ -38,7 +45,7 @@ pub(super) fn read(path: &str, text: &str, found: &mut LanguagePackages) {
     let stub = text.lines().find_map(|line| line.strip_prefix("# stub: "));
     let mut stub = stub.into_iter().flat_map(str::split_whitespace);
     let from_stub = stub.next().zip(stub.next());
-    let (_, file) = split_path(path);
+    let (_, file) = split_path(place);
     let stem = file.strip_suffix(".gemspec").unwrap_or(file);
     let from_file = name_and_version(stem);
     let name = name.or(from_file.map(|(name, _)| name.to_owned()));

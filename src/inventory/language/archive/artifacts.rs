@@ -73,7 +73,11 @@ impl Artifacts {
                     self.from_manifest = Some(artifact);
                 }
             }
-            ArchiveKind::Archive | ArchiveKind::Distribution | ArchiveKind::Module | ArchiveKind::Pom => {}
+            ArchiveKind::Archive
+            | ArchiveKind::Distribution
+            | ArchiveKind::Gem
+            | ArchiveKind::Module
+            | ArchiveKind::Pom => {}
         }
         Ok(())
     }

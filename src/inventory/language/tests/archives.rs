@@ -349,6 +349,18 @@ fn distributions_in_eggs_are_read() {
     assert_eq!(names(&read("six.egg", &egg[..egg.len() - 40])), ["!"]);
     let program = zip(&[item(".deps/six.whl/six-1.16.0.dist-info/METADATA", "Name: six\nVersion: 1.16.0\n")]);
     assert_eq!(names(&read("app.pex", &[b"#!/usr/bin/env python3\n", &program[..]].concat())), ["six 1.16.0"]);
+    let windows =
+        zip(&[item("__main__.py", ""), item("six-1.16.0.dist-info/METADATA", "Name: six\nVersion: 1.16.0\n")]);
+    assert_eq!(names(&read("app.pyzw", &windows)), ["six 1.16.0"]);
+}
+
+/// Warbler packs an application of JRuby with its gems.
+#[test]
+fn gems_in_archives_are_read() {
+    let text = "Gem::Specification.new do |s|\n  s.name = \"rack\"\n  s.version = \"1.0\"\nend\n";
+    let war = zip(&[item("WEB-INF/gems/specifications/rack-1.0.gemspec", text)]);
+    let found = read("app.war", &war);
+    assert_eq!((names(&found), paths(&found)), (vec!["rack 1.0".to_owned()], vec!["app.war"]));
 }
 
 /// Flips every byte, and cuts the file at every length: nothing panics, and what is found stays bounded.
