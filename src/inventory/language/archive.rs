@@ -101,9 +101,9 @@ fn read_archive(
     found: &mut LanguagePackages,
     paths: &mut HashSet<String>,
 ) {
-    let has_classes = Cell::new(false);
+    let classes = SeenClasses::default();
     let is_wanted = |name: &str| {
-        has_classes.set(has_classes.get() || is_class(name));
+        classes.see(name);
         ArchiveKind::of(name).is_some()
     };
     let entries = match zip::entries(content, size, budget, is_wanted) {
@@ -111,7 +111,7 @@ fn read_archive(
         Ok(None) => return,
         Err(problem) => return found.problem(within(path, &problem)),
     };
-    let mut artifacts = Artifacts::new(has_classes.get());
+    let mut artifacts = Artifacts::new(classes.has_own() && !is_generated(path));
     for entry in &entries {
         let result = match ArchiveKind::of(&entry.name) {
             Some(ArchiveKind::Archive) if depth + 1 >= MAX_DEPTH => Err("archives are nested too deeply".to_owned()),
@@ -152,6 +152,35 @@ fn read_archive(
 
 fn has_manifest(entries: &[ZippedFile]) -> bool {
     entries.iter().any(|entry| matches!(ArchiveKind::of(&entry.name), Some(ArchiveKind::Manifest)))
+}
+
+/// Which classes were seen in an archive.
+#[derive(Default)]
+struct SeenClasses {
+    is_spring_boot: Cell<bool>,
+    has_loader: Cell<bool>,
+    has_others: Cell<bool>,
+}
+
+impl SeenClasses {
+    fn see(&self, name: &str) {
+        self.is_spring_boot.set(self.is_spring_boot.get() || name.starts_with("BOOT-INF/"));
+        let seen =
+            if name.starts_with("org/springframework/boot/loader/") { &self.has_loader } else { &self.has_others };
+        seen.set(seen.get() || is_class(name));
+    }
+
+    /// Whether there are classes of the archive itself. The loader that the build of Spring Boot adds is none of them.
+    fn has_own(&self) -> bool {
+        self.has_others.get() || self.has_loader.get() && !self.is_spring_boot.get()
+    }
+}
+
+/// Whether this is one of the archives that the build of Quarkus makes from the classes of the application and its libraries,
+/// which are in archives of their own.
+fn is_generated(path: &str) -> bool {
+    let (folder, name) = split_path(path);
+    matches!(name, "generated-bytecode.jar" | "transformed-bytecode.jar") && split_path(folder).1 == "quarkus"
 }
 
 /// Whether the entry is a class of the archive itself. Those of a web application or of Spring Boot are the application's

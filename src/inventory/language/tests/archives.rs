@@ -203,6 +203,24 @@ fn the_same_entry_twice_states_both_artifacts() {
     assert_ne!(found.packages[0].path.as_deref(), Some(&*found.unnamed[0].path));
 }
 
+/// What the builds of Spring Boot and Quarkus add is no library of which something could be missing.
+#[test]
+fn archives_that_frameworks_generate_are_no_gap() {
+    let (loader, class) = ("org/springframework/boot/loader/launch/JarLauncher.class", "com/acme/App.class");
+    let application = item("BOOT-INF/classes/a/App.class", "x");
+    for (name, items, expected) in [
+        ("app.jar", vec![item(loader, "x"), application.clone()], &[""; 0][..]),
+        ("app.jar", vec![item(loader, "x"), application, item(class, "x")], &["?"]),
+        ("spring-boot-loader.jar", vec![item(loader, "x")], &["?"]),
+        ("work/quarkus/generated-bytecode.jar", vec![item(class, "x")], &[]),
+        ("work/quarkus/transformed-bytecode.jar", vec![item(class, "x")], &[]),
+        ("work/other/generated-bytecode.jar", vec![item(class, "x")], &["?"]),
+        ("work/quarkus/other.jar", vec![item(class, "x")], &["?"]),
+    ] {
+        assert_eq!(names(&read(name, &zip(&items))), expected, "{name} {}", items.len());
+    }
+}
+
 /// What an archive contains does not say what it is: it is kept by its checksum, unless it and its file name agree.
 #[test]
 fn archives_that_do_not_prove_their_artifact_are_kept_by_their_checksum() {
