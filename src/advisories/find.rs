@@ -50,8 +50,7 @@ pub fn find(databases: &Databases, inventory: &Inventory, now: Timestamp) -> Ima
     let details = Some(databases.details());
     let lookups = Lookups { trivy: databases.trivy(), osv: databases.osv().collect(), details };
     let mut found = find_in(&lookups, inventory, now);
-    let release = inventory.distribution.as_ref().and_then(|distribution| Release::of(distribution, now));
-    let LookedUp { trivy, osv } = looked_up(&lookups, inventory, release.as_ref());
+    let LookedUp { trivy, osv } = looked_up(&lookups, inventory, now);
     found.databases = databases.dated(trivy, &osv);
     add_feeds(databases, &mut found);
     for source in databases.unusable() {

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
+
 use super::find::Lookups;
 use super::library;
 use super::osv_match::{osv_ecosystem, system_ecosystem};
-use super::release::Release;
+use super::release::{Release, with_releases};
 use crate::inventory::{Ecosystem, Inventory};
 
 /// The databases that list packages of the kinds that are in an image.
@@ -18,19 +20,22 @@ pub(super) struct LookedUp {
 }
 
 /// Which databases these are for an inventory. One that is damaged counts, because it may list anything.
-pub(super) fn looked_up(databases: &Lookups<'_>, inventory: &Inventory, release: Option<&Release>) -> LookedUp {
+pub(super) fn looked_up(databases: &Lookups<'_>, inventory: &Inventory, now: Timestamp) -> LookedUp {
     let kinds: BTreeSet<Ecosystem> = inventory.packages.iter().map(|package| package.ecosystem).collect();
+    let distributions = inventory.distribution.as_ref().map_or_else(Vec::new, with_releases);
     let trivy = databases.trivy.is_some_and(|trivy| {
         let mut prefixes = kinds.iter().filter_map(|kind| library::prefix(*kind));
-        let is_release = |release: &Release| trivy.covers(&release.bucket).unwrap_or(true);
-        release.filter(|release| kinds.contains(&release.ecosystem)).is_some_and(is_release)
+        let releases = distributions.iter().filter_map(|distribution| Release::of(distribution, now));
+        let mut releases = releases.filter(|release| kinds.contains(&release.ecosystem));
+        releases.any(|release| trivy.covers(&release.bucket).unwrap_or(true))
             || prefixes.any(|prefix| trivy.buckets(prefix).map_or(true, |buckets| !buckets.is_empty()))
     });
-    let mut names: Vec<String> = kinds.iter().filter_map(|kind| osv_ecosystem(*kind)).map(str::to_owned).collect();
-    let system = inventory.distribution.as_ref().and_then(|named| system_ecosystem(&databases.osv, named));
-    names.extend(system.filter(|system| kinds.contains(&system.package)).into_iter().flat_map(|system| system.names));
-    let indexes = databases.osv.iter().enumerate();
+    let languages = kinds.iter().filter_map(|kind| osv_ecosystem(*kind)).map(str::to_owned);
+    let systems = distributions.iter().filter_map(|named| system_ecosystem(&databases.osv, named));
+    let systems = systems.filter(|system| kinds.contains(&system.package)).flat_map(|system| system.names);
+    let names: Vec<String> = languages.chain(systems).collect();
     let lists_any = |osv: &dyn super::OsvRows| names.iter().any(|name| osv.covers(name).unwrap_or(true));
+    let indexes = databases.osv.iter().enumerate();
     let osv = indexes.filter(|(_, osv)| lists_any(**osv)).map(|(place, _)| place).collect();
     LookedUp { trivy, osv }
 }

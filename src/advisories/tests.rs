@@ -176,8 +176,7 @@ fn packages_are_looked_up_in_the_databases_that_list_their_kind() {
         let packages: Vec<Value> = packages.iter().map(|kind| package(kind)).collect();
         let inventory = inventory(id, "12", &packages);
         let databases = Lookups { trivy: Some(&rows), osv: vec![&npm, &debian, &go], details: None };
-        let release = inventory.distribution.as_ref().and_then(|distribution| Release::of(distribution, now()));
-        let found = looked_up(&databases, &inventory, release.as_ref());
+        let found = looked_up(&databases, &inventory, now());
         assert_eq!((found.trivy, found.osv), (trivy, osv.iter().copied().collect()), "{id} {packages:?}");
     }
 }
