@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use super::details::DetailCache;
 use super::find::{Lookups, find_in};
 use super::looked_up::looked_up;
-use super::release::Release;
 use super::*;
 use crate::inventory::{Inventory, LinuxDistribution};
 

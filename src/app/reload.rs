@@ -143,10 +143,11 @@ impl Reload {
     pub(super) async fn watch(self) {
         // The file may have changed since it was read at the start: policies, a migration, another process came between.
         let mut known = self.0.started.places.text();
+        let watched = WatchedFile { path: self.0.file(), tasks: self.0.parts.tasks.clone() };
         loop {
             tokio::select! {
                 () = self.0.parts.tasks.stopping() => return,
-                now = self.0.changed(known) => {
+                now = watched.changed(known) => {
                     known = Some(now);
                     tracing::info!(file = %self.0.file().display(), "the configuration file has changed");
                     let _ = self.start().await;
@@ -156,16 +157,18 @@ impl Reload {
     }
 }
 
-impl ReloadState {
-    fn file(&self) -> PathBuf {
-        self.started.places.file().into()
-    }
+/// The file of the configuration.
+struct WatchedFile {
+    path: PathBuf,
+    tasks: Tasks,
+}
 
-    /// The digest of the file's content; `None` if it cannot be read, for example while it is being replaced.
+impl WatchedFile {
+    /// The digest of the content; `None` if it cannot be read, for example while it is being replaced.
     async fn content(&self) -> Option<Digest> {
-        let file = self.file();
-        let read = move || read_bounded(&file).map(|content| Digest::sha256(&content));
-        self.parts.tasks.spawn_blocking(read).await.ok()?.ok()
+        let path = self.path.clone();
+        let read = move || read_bounded(&path).map(|content| Digest::sha256(&content));
+        self.tasks.spawn_blocking(read).await.ok()?.ok()
     }
 
     /// Waits until the file differs from what is known, and is no longer being written. Returns its new digest.
@@ -178,6 +181,12 @@ impl ReloadState {
                 return now;
             }
         }
+    }
+}
+
+impl ReloadState {
+    fn file(&self) -> PathBuf {
+        self.started.places.file().into()
     }
 
     /// Reads the configuration again, and uses what can change without a restart: all of it, or nothing if anything is
@@ -286,28 +295,20 @@ fn lines(problems: &[Problem]) -> String {
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn the_file_that_was_read_at_the_start_has_not_changed() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("policies")).unwrap();
-        let text = "state_dir = \"state\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
-            [policy]\ndir = \"policies\"\n[[upstream]]\nhost = \"registry.test\"\nurl = \"http://127.0.0.1:1\"\n";
         let path = folder.path().join("pullgate.toml");
+        let text = "state_dir = \"state\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n[policy]\ndir = \"policies\"\n\
+            [[upstream]]\nhost = \"registry.test\"\n";
         std::fs::write(&path, text).unwrap();
-        let config = Config::load(Some(&path), std::iter::empty()).unwrap();
-        let known = config.places.text();
-        let bound = crate::app::build(config).await.unwrap();
-        let state = bound.reload.0.clone();
-        // No time passes while the file is read.
-        tokio::time::pause();
+        let known = Config::load(Some(&path), std::iter::empty()).unwrap().places.text();
+        let watched = WatchedFile { path: path.clone(), tasks: Tasks::new() };
         let hour = Duration::from_secs(3600);
-        assert!(tokio::time::timeout(hour, state.changed(known)).await.is_err());
+        assert!(tokio::time::timeout(hour, watched.changed(known)).await.is_err());
         let new = format!("{text}# new\n");
         std::fs::write(&path, &new).unwrap();
-        let changed = tokio::time::timeout(hour, state.changed(known)).await;
+        let changed = tokio::time::timeout(hour, watched.changed(known)).await;
         assert_eq!(changed, Ok(Digest::sha256(new.as_bytes())));
-        tokio::time::resume();
-        bound.parts.tasks.drain(Duration::ZERO).await;
-        bound.parts.close().await;
     }
 }

@@ -68,7 +68,7 @@ impl Histories {
                 Unremembered::Remember => self.store.issue_times(image, issues.into_iter(), now).await?,
                 Unremembered::Suppose => or_now(self.store.known_issues(image).await?, &issues, now),
             };
-            let earlier = seen_earlier(report.issues.iter(), &times);
+            let earlier = seen_earlier(&report.issues.iter(), &times);
             if unremembered == Unremembered::Remember && !earlier.is_empty() {
                 self.store.issues_seen_earlier(image, &earlier).await?;
             }
@@ -90,7 +90,7 @@ impl Histories {
                 or_now(self.store.known_in_repository(name, &names).await?, &names, now),
             ),
         };
-        let earlier = seen_earlier(issues(digest, findings), &seen_in_repository);
+        let earlier = seen_earlier(&issues(digest, findings), &seen_in_repository);
         if unremembered == Unremembered::Remember && !earlier.is_empty() {
             self.store.repository_issues_seen_earlier(name, &earlier).await?;
         }

@@ -84,10 +84,7 @@ impl InstalledPackage {
     pub(super) fn rpm_family(&self) -> Option<DistributionFamily> {
         let vendor = self.vendor.as_deref().filter(|vendor| !vendor.is_empty());
         let is_rpm = self.ecosystem == Ecosystem::Rpm;
-        let vendor = match vendor {
-            None => return (is_rpm && self.version.contains("amzn")).then_some(AMAZON),
-            Some(vendor) => vendor,
-        };
+        let Some(vendor) = vendor else { return (is_rpm && self.version.contains("amzn")).then_some(AMAZON) };
         let known = RPM_VENDORS.iter().filter(|_| is_rpm).find(|(known, _)| vendor.starts_with(known));
         known.map(|(_, family)| *family)
     }

@@ -36,7 +36,7 @@ impl SeenIssues {
 /// any of its names. Without that, an issue that is renamed twice would be new when its first name is gone. What
 /// is of [`Timestamp::UNIX_EPOCH`] was not noted.
 pub fn seen_earlier<'a>(
-    issues: impl Iterator<Item = &'a Issue> + Clone,
+    issues: &(impl Iterator<Item = &'a Issue> + Clone),
     times: &BTreeMap<String, Timestamp>,
 ) -> BTreeMap<String, Timestamp> {
     /// Of issues that are linked by names of others, so many links are followed.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use pullgate::runtime::Clock;
 use pullgate::sample::image::{Built, Image, Layer, Tree, index};
 use serde_json::{Value, json};
 
@@ -181,7 +182,7 @@ async fn only_the_databases_count_in_which_packages_are_looked_up() {
         records(made.path());
         assert!(import(made.path()).status.success());
         let record = json!({
-            "schema_version": "1.6.0", "id": "GHSA-1", "modified": jiff::Timestamp::now(), "affected": [{
+            "schema_version": "1.6.0", "id": "GHSA-1", "modified": Clock::system().now(), "affected": [{
                 "package": {"ecosystem": "npm", "name": "event-stream"},
                 "ranges": [{"type": "SEMVER", "events": [{"introduced": "0"}]}]
             }]

@@ -406,7 +406,7 @@ fn a_registry_that_delivers_something_else_is_refused() {
 fn osv_archives_are_fetched_with_the_time_that_the_server_states() {
     let place = Place::new();
     let zip = osv::sample_zip(&[("GO-1.json", record("GO-1", "Go").as_bytes())]);
-    let mut server = Server::new(zip);
+    let mut server = Server::new(zip.clone());
     let fetch = |server: &Server, url: &str| {
         fetch_file(&place.store, server, (WebSource::Osv, url), &options(), &mut |_| ControlFlow::Continue(()))
     };
@@ -421,6 +421,7 @@ fn osv_archives_are_fetched_with_the_time_that_the_server_states() {
     let index = place.path("state/advisories/osv-go").join(installed.manifest.id()).join(osv::INDEX);
     fs::write(&index, b"damaged").unwrap();
     assert!(fetch(&server, "https://x/dated/all.zip").is_err(), "a damaged one is fetched again");
+    server.blob = zip;
     let signed = fetch(&server, "https://x/Go/all.zip?sig=hush").unwrap();
     assert_eq!(signed.manifest.from, "https://x/Go/all.zip", "what may be a secret is not kept");
     server.size = Some(7);

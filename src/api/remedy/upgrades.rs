@@ -33,7 +33,7 @@ pub fn upgrades<'a>(issues: impl Iterator<Item = &'a Issue>) -> Vec<PackageUpgra
             let place = found.iter().position(is_same).unwrap_or(found.len());
             match found.get_mut(place) {
                 Some((_, known, _)) => {
-                    *known = known.zip(fixed).and_then(|(known, fixed)| later(package, known, fixed))
+                    *known = known.zip(fixed).and_then(|(known, fixed)| later(package, known, fixed));
                 }
                 None => found.push((package, fixed, 0)),
             }

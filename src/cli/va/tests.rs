@@ -229,7 +229,7 @@ fn json_has_the_fields_of_the_scan_and_of_ibms_report() {
     assert!(configuration.iter().all(|issue| issue["kind"] == "Configuration"), "{configuration:?}");
     assert_eq!(vulnerabilities.len() + configuration.len(), own["issues"].as_array().unwrap().len());
     assert_eq!(configuration.len(), 1);
-    assert_eq!(value["scan_time"], 1_795_586_828_i64);
+    assert_eq!(value["scan_time"], 1_795_651_200_i64);
     assert_eq!(value["os_distribution"]["distribution_id"], "debian");
     assert_eq!(value["vulnerabilities"][0]["cve_id"], "CVE-2026-1");
     assert_eq!(value["configuration_issues"][0]["type"], "application_configuration:mysql.ssl-ca");

@@ -12,6 +12,8 @@
 use std::cell::Cell;
 use std::collections::HashSet;
 
+use memchr::memmem;
+
 use crate::inventory::spool::Spool;
 use crate::inventory::{ArchiveChecksum, ReadSeek};
 
@@ -67,13 +69,13 @@ pub(super) const MAX_END: u64 = 22 + 65_535;
 
 /// Whether a file with these last bytes ends as an archive with entries does. Java loads it, whatever comes before it.
 pub(super) fn ends_as_archive(last_bytes: &[u8]) -> bool {
-    let mut starts = last_bytes.windows(4).enumerate().filter(|(_, part)| *part == b"PK\x05\x06").map(|(at, _)| at);
+    let end = &last_bytes[last_bytes.len().saturating_sub(22 + 65_535)..];
     let is_end = |at: usize| {
-        let record = Integers { bytes: &last_bytes[at..], big_endian: false };
+        let record = Integers { bytes: &end[at..], big_endian: false };
         let (entries, comment) = (record.u16(10), record.u16(20).map(usize::from));
-        entries.is_some_and(|count| count > 0) && comment.is_some_and(|length| at + 22 + length == last_bytes.len())
+        entries.is_some_and(|count| count > 0) && comment.is_some_and(|length| at + 22 + length == end.len())
     };
-    starts.any(is_end)
+    memmem::find_iter(end, b"PK\x05\x06").any(is_end)
 }
 
 fn has_extension(path: &str, known: &[&str]) -> bool {

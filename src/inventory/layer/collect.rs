@@ -303,22 +303,23 @@ impl<'a> Collector<'a> {
         first: Vec<u8>,
         archive: &mut Archive<impl BufRead>,
     ) -> io::Result<Option<Named>> {
-        let Some(checked) = CheckedFile::at(path) else {
-            if language::ends_as_archive(&first, &last_bytes(&first, entry.size, archive)?) {
-                let problems = vec!["an archive behind other bytes, which Java loads, is not read".to_owned()];
-                let facts = FileFacts::Packages { packages: Vec::new(), unnamed: Vec::new(), problems };
-                return Ok(Some(self.add(facts)));
-            }
-            return Ok(entry.is_executable().then_some(Named::Other));
-        };
-        if checked.is_read(entry.size, &first) {
+        let checked = CheckedFile::at(path);
+        let is_archive = if let Some(checked) = checked.filter(|checked| checked.is_read(entry.size, &first)) {
             let mut content = first;
             archive.by_ref().take(hardening::MAX_FILE).read_to_end(&mut content)?;
             self.observations.add(path, checked.examine(path, &content));
+            language::ends_as_archive(&content, &content)
         } else {
-            self.observations.add(path, checked.unread(entry.size).into_iter().collect());
+            let unread = checked.and_then(|checked| checked.unread(entry.size));
+            self.observations.add(path, unread.into_iter().collect());
+            language::ends_as_archive(&first, &last_bytes(&first, entry.size, archive)?)
+        };
+        if is_archive {
+            let problems = vec!["an archive behind other bytes, which Java loads, is not read".to_owned()];
+            let facts = FileFacts::Packages { packages: Vec::new(), unnamed: Vec::new(), problems };
+            return Ok(Some(self.add(facts)));
         }
-        let has_room = self.names.length() < self.limits.names / 2;
+        let has_room = checked.is_some() && self.names.length() < self.limits.names / 2;
         Ok((entry.is_executable() || has_room).then_some(Named::Other))
     }
 

@@ -155,7 +155,7 @@ impl Checker<'_> {
         self.scope.truncate(outer + 1);
         let result = self.type_of(&comprehension.result);
         self.scope.truncate(outer);
-        match appended.filter(|_| result == List) {
+        match appended.filter(|_| result == List && range != Any) {
             // A filtered list has the elements of the list.
             Some((IdedExpr { expr: Expr::Ident(name), .. }, _)) if *name == comprehension.iter_var => range,
             Some((_, Word(set))) => Words(set),

@@ -790,9 +790,24 @@ fn every_failed_condition_is_named() {
     }
 }
 
+/// Each rule has a mistake, and the message that is expected of `policy check`.
+fn expect_mistakes(cases: &[(&str, &str)]) {
+    for (rule, expected) in cases {
+        let policy = format!(
+            "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {{name: p}}\nspec:\n  repositories:\n  \
+             - name: '*'\n    policy:\n      va: {rule}\n"
+        );
+        let (code, lines, _) = run(&[("p.yaml", &policy)], |dir, streams| {
+            check(dir, &Settings::default(), Output::Json, streams).unwrap()
+        });
+        let said: Vec<&str> = lines.iter().filter_map(|line| line["message"].as_str()).collect();
+        assert!(code == EXIT_FINDINGS && said.iter().any(|said| said.contains(expected)), "{rule}: {said:?}");
+    }
+}
+
 #[test]
-fn mistakes_in_conditions_are_errors() {
-    for (rule, expected) in [
+fn mistakes_in_rules_are_errors() {
+    expect_mistakes(&[
         ("{licenses: {deny: [MIT]}}", "unknown key \"licenses\" in va"),
         ("{epss: 2}", "epss of va must be a number from 0 to 1"),
         ("{epss: high}", "epss of va must be a number from 0 to 1, not text"),
@@ -826,9 +841,15 @@ fn mistakes_in_conditions_are_errors() {
         ("{alwaysBlock: ['CVE-2026-*']}", "is not the identifier of an issue, so it blocks nothing"),
         ("{alwaysBlock: [CVE_2026_1]}", "is not the identifier of an issue, so it blocks nothing"),
         ("{alwaysBlock: ['']}", "is not the identifier of an issue, so it blocks nothing"),
+        ("{ignore: [{id: CVE-1, until: tomorrow}]}", "until \"tomorrow\" is not a time"),
+    ]);
+}
+
+#[test]
+fn mistakes_in_conditions_are_errors() {
+    expect_mistakes(&[
         ("{when: 'now - now > duration(\"30d\")'}", "\"30d\" is not a duration"),
         ("{when: 'issues.exists(i, i.id.matches(\"(\"))'}", "is not a regular expression"),
-        ("{ignore: [{id: CVE-1, until: tomorrow}]}", "until \"tomorrow\" is not a time"),
         ("{when: 'issue.exists(i, true)'}", "when: line 1, column 1: there is no variable \"issue\""),
         ("{when: 'issues.exists(i, i.sevrity == \"high\")'}", "no issue has a field \"sevrity\"; known: id, aliases"),
         ("{when: 'issues.filter(i, i.fixable).exists(j, j.sevrity == \"x\")'}", "no issue has a field \"sevrity\""),
@@ -844,17 +865,7 @@ fn mistakes_in_conditions_are_errors() {
         ("{when: 'issues.map(i, i.severity).filter(s, s >= \"high\") == []'}", "words are compared by their letters"),
         ("{when: 'issues.map(i, i).exists(i, i.severity == \"HIGH\")'}", "no severity is \"HIGH\""),
         ("{when: 'issues.exists(i, i.severity >= \"high\")'}", "compared by their letters; compare severity_level"),
-    ] {
-        let policy = format!(
-            "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {{name: p}}\nspec:\n  repositories:\n  \
-             - name: '*'\n    policy:\n      va: {rule}\n"
-        );
-        let (code, lines, _) = run(&[("p.yaml", &policy)], |dir, streams| {
-            check(dir, &Settings::default(), Output::Json, streams).unwrap()
-        });
-        let said: Vec<&str> = lines.iter().filter_map(|line| line["message"].as_str()).collect();
-        assert!(code == EXIT_FINDINGS && said.iter().any(|said| said.contains(expected)), "{rule}: {said:?}");
-    }
+    ]);
 }
 
 #[test]
