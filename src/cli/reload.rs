@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::Method;
 
 use super::output::print_json;
-use super::remote::{Refusal, answer};
+use super::remote::{RefusedAnswer, answer};
 use super::{CommandError, Exit, GateArgs, Output};
 use crate::api::{Reloaded, path};
 use crate::runtime::{printable, printable_lines};
@@ -47,7 +47,7 @@ fn reload(args: &ReloadArgs) -> Result<Exit, CommandError> {
 }
 
 /// What a refusal says about the parts of the reload. `None` if the call itself was refused.
-fn parts(refusal: &Refusal) -> Option<Reloaded> {
+fn parts(refusal: &RefusedAnswer) -> Option<Reloaded> {
     serde_json::from_slice(&refusal.body).ok().filter(|reloaded: &Reloaded| !reloaded.refused.is_empty())
 }
 

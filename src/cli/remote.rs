@@ -87,14 +87,14 @@ fn call<T: DeserializeOwned>(gate: &GateArgs, method: Method, path: &str, body: 
 }
 
 /// An answer that is not a success.
-pub(super) struct Refusal {
+pub(super) struct RefusedAnswer {
     /// Not a success.
     pub(super) status: StatusCode,
     /// Usually an [`ErrorAnswer`].
     pub(super) body: Bytes,
 }
 
-impl Refusal {
+impl RefusedAnswer {
     /// What is wrong, in words.
     pub(super) fn message(&self) -> String {
         message(self.status, &self.body)
@@ -107,14 +107,14 @@ pub(super) fn answer<T: DeserializeOwned>(
     method: Method,
     path: &str,
     body: Bytes,
-) -> Result<Result<T, Refusal>, CommandError> {
+) -> Result<Result<T, RefusedAnswer>, CommandError> {
     let (endpoint, token) = (endpoint(gate)?, gate.token()?);
     let call = AdminCall { method, path, token, body: Full::new(body).map_err(|never| match never {}).boxed_unsync() };
     let runtime = super::runtime().map_err(|error| error.to_string())?;
     let asked = async { tokio::time::timeout(TIMEOUT, ask(&endpoint, call, whole)).await };
     let (status, body) = runtime.block_on(asked).map_err(|_| "the gate did not answer within 60 s".to_owned())??;
     if !status.is_success() {
-        return Ok(Err(Refusal { status, body }));
+        return Ok(Err(RefusedAnswer { status, body }));
     }
     serde_json::from_slice(&body).map(Ok).map_err(|error| unreadable(&error).into())
 }

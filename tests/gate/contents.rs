@@ -63,7 +63,9 @@ async fn contents_are_listed_and_removed() {
     let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
     let (first, second) = (format!("{HOST}/library/one:1"), format!("{HOST}/library/two:1"));
     // Two manifests, two configurations, two layers, and one that both have.
-    let mut listed = fetched(&gate, &[&first, &second], 7).await;
+    // One after the other: of two that fetch a layer together, one delivers it.
+    fetched(&gate, &[&first], 4).await;
+    let mut listed = fetched(&gate, &[&second], 7).await;
     let of_both = serde_json::json!([format!("{HOST}/library/one"), format!("{HOST}/library/two")]);
     // What a repository delivered is written a moment after it was delivered.
     soon(async {

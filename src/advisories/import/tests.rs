@@ -422,8 +422,8 @@ fn osv_archives_are_fetched_with_the_time_that_the_server_states() {
     fs::write(&index, b"damaged").unwrap();
     assert!(fetch(&server, "https://x/dated/all.zip").is_err(), "a damaged one is fetched again");
     server.blob = zip;
-    let signed = fetch(&server, "https://x/Go/all.zip?sig=hush").unwrap();
-    assert_eq!(signed.manifest.from, "https://x/Go/all.zip", "what may be a secret is not kept");
+    let signed = fetch(&server, "https://x/dated/all.zip?sig=hush").unwrap();
+    assert_eq!(signed.manifest.from, "https://x/dated/all.zip", "what may be a secret is not kept");
     server.size = Some(7);
     let error = fetch(&server, "https://x/Go/all.zip").unwrap_err().to_string();
     assert!(error.contains("instead of 7"), "{error}");

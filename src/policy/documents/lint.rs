@@ -178,7 +178,7 @@ fn matches_less(name: &str, at: Place, problems: &Problems) {
             && found.tag.is_none()
             && found.digest.is_none()
     };
-    let repository = name.strip_suffix(":*").filter(|start| !start.ends_with('*'));
+    let repository = name.strip_suffix(":*").filter(|start| !start.ends_with('*') && !start.contains('@'));
     if !name.contains(['/', ':', '@']) && name.rsplit('*').next().is_some_and(|end| end != name && end.contains('.')) {
         let message = format!("{name:?} matches no image of the hosts that it seems to mean: it is a host alone");
         problems.warn(at, message, format!("write {name}/*"));

@@ -200,7 +200,8 @@ fn the_same_entry_twice_states_both_artifacts() {
     let unnamed = zip(&[item("org/A.class", "x")]);
     let found = read("x.jar", &zip(&[item("lib/b.jar", library("1")), item("lib/./b.jar", unnamed)]));
     assert_eq!(names(&found), ["b:b 1", "?"]);
-    assert_ne!(found.packages[0].path.as_deref(), Some(&*found.unnamed[0].path));
+    let unnamed = found.unnamed.iter().find(|archive| !archive.is_optional).unwrap();
+    assert_ne!(found.packages[0].path.as_deref(), Some(&*unnamed.path));
 }
 
 /// What the builds of Spring Boot and Quarkus add is no library of which something could be missing.
@@ -411,7 +412,8 @@ fn large_archives_in_archives_are_kept_in_the_given_folder() {
     let file = zip(&[item("inner.jar", inner)]);
     let read = |folder: &Path| read_as(LanguageFile::Archive, "x.jar", &file, folder);
     assert_eq!(names(&read(&std::env::temp_dir())), ["g:a 1"]);
-    assert_eq!(names(&read(Path::new("/nonexistent"))), ["!"]);
+    let unread = read(Path::new("/nonexistent"));
+    assert!(unread.packages.is_empty() && !unread.problems.is_empty(), "{:?}", unread.problems);
 }
 
 /// Errors of the disk are not damage of the archive, and the bytes and the time of a layer hold for all its archives.
