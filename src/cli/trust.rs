@@ -31,7 +31,7 @@ const SIGSTORE: &str = "https://tuf-repo-cdn.sigstore.dev";
 
 /// Shown below the help text of `update`.
 const EXAMPLES: &str = "Examples:
-  pullgate trust update --root 12.root.json        # the first time, with a root that you verified
+  pullgate trust update --root 12.root.json        # the first time, with a verified root
   pullgate trust update                            # from then on
   pullgate trust update --mirror https://tuf.corp.example --root corp-root.json \\
     --to /etc/pullgate/corp.json
