@@ -19,8 +19,6 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>) {
         all.names.extend(other.names);
         all
     });
-    let is_third_party =
-        |package: &InstalledPackage| distribution.is_none_or(|distribution| package.is_third_party(distribution));
     let language = PackageKey::of_place(&[OSV]);
     let names = system.iter().flat_map(|system| &system.names).map(String::as_str);
     let of_system = PackageKey::of_place(&[OSV].into_iter().chain(names).collect::<Vec<_>>());
@@ -32,7 +30,7 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>) {
             (_, Some(ecosystem)) => search.known_or(language, index, |search| {
                 look_up(search, index, ecosystem, (&package.name, &package.version));
             }),
-            (Some(system), None) if system.package == package.ecosystem && !is_third_party(package) => {
+            (Some(system), None) if system.package == package.ecosystem && !package.is_third_party() => {
                 search.known_or(of_system, index, |search| {
                     for ecosystem in &system.names {
                         system.by.each(package, |name, version| look_up(search, index, ecosystem, (name, version)));

@@ -360,7 +360,7 @@ fn alpine_and_its_descendants_compare_origins() {
     expect(&rows, &edge, &["libssl3 CVE-2024-1 3.1.4-r6", "libssl3 CVE-2024-4 3.2.0-r0"]);
     edge.distribution.as_mut().unwrap().version = "3.18.4".to_owned();
     let gaps: Vec<_> = findings(&rows, &edge).gaps.into_iter().map(|gap| gap.problem).collect();
-    assert_eq!(gaps, ["no database has advisories for alpine 3.18"]);
+    assert_eq!(gaps, [""; 0], "one of the two is enough");
     edge.distribution.as_mut().unwrap().version = "3.23_alpha20250612".to_owned();
     expect(&rows, &edge, &["libssl3 CVE-2024-4 3.2.0-r0"]);
     let records = Records::default()
@@ -664,7 +664,7 @@ fn a_distribution_whose_packages_are_all_from_others_is_a_gap() {
     assert_eq!(gaps(&inventory("debian", "12", std::slice::from_ref(&docker))), [problem("debian 12")]);
     assert_eq!(gaps(&inventory("almalinux", "9", &[key, other])), [problem("almalinux 9")]);
     let of_fedora = json!({"ecosystem": "rpm", "name": "x", "version": "1", "vendor": "Fedora Project"});
-    assert_eq!(gaps(&inventory("almalinux", "9", &[of_fedora])), [problem("almalinux 9")]);
+    assert_eq!(gaps(&inventory("almalinux", "9", &[of_fedora])), [""; 0], "it is compared as AlmaLinux's");
     let bash = json!({"ecosystem": "deb", "name": "bash", "version": "5.0"});
     let mut debian = inventory("debian", "12", &[docker, bash]);
     assert_eq!(gaps(&debian), [""; 0]);

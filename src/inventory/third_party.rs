@@ -1,6 +1,6 @@
 //! Whether a package comes from the distribution or from somebody else. The rules are those of Trivy.
 
-use super::{Ecosystem, InstalledPackage, LinuxDistribution};
+use super::{Ecosystem, InstalledPackage};
 
 /// The distributions that one vendor builds, by their `ID`.
 pub(super) type DistributionFamily = &'static [&'static str];
@@ -69,15 +69,11 @@ pub(super) enum BuiltBy {
 }
 
 impl InstalledPackage {
-    /// Whether the package was not built by the distribution. A distribution's advisories do not cover such packages, and
-    /// the packages of programming languages that they contain are judged by themselves. In a derivative, and in a
-    /// distribution without RPM, every vendor of a distribution counts: their packages are a gap.
-    pub fn is_third_party(&self, distribution: &LinuxDistribution) -> bool {
-        let is_of = |family: DistributionFamily| family.contains(&&*distribution.id);
-        let is_other = |family: DistributionFamily| {
-            !is_of(family) && distribution.derivative.is_none() && RPM_VENDORS.iter().any(|(_, family)| is_of(family))
-        };
-        self.built_by() == BuiltBy::ThirdParty || self.rpm_family().is_some_and(is_other)
+    /// Whether the package was not built by a distribution. A distribution's advisories do not cover such packages, and the
+    /// packages of programming languages that they contain are judged by themselves. Packages of another distribution are
+    /// compared with the advisories of the image's own, as Trivy does.
+    pub fn is_third_party(&self) -> bool {
+        self.built_by() == BuiltBy::ThirdParty
     }
 
     /// The distributions that the vendor of an RPM builds; `None` if it builds none. Amazon's own packages may have no vendor.
@@ -116,36 +112,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_vendor_counts_only_in_its_own_distributions() {
-        for (distribution, vendor, is_third_party) in [
-            ("rhel", "Red Hat, Inc.", false),
-            ("centos", "CentOS", false),
-            ("rocky", "Rocky Enterprise Software Foundation", false),
-            ("rocky", "Fedora Project", true),
-            ("rocky", "Microsoft Corporation", true),
-            ("rocky", "Red Hat, Inc.", true),
-            ("azurelinux", "Microsoft Corporation", false),
-            ("fedora", "Fedora Project", false),
-            ("almalinux", "CloudLinux", false),
-            ("ol", "Oracle America", false),
-            ("photon", "VMware, Inc.", false),
-            ("opensuse-leap", "SUSE LLC <https://www.suse.com/>", false),
-            ("sles", "openSUSE", false),
-            ("amzn", "Amazon.com", false),
-            ("amzn", "", false),
-            ("debian", "Red Hat, Inc.", false),
-            ("rhel", "", true),
+    fn a_vendor_builds_its_own_distributions() {
+        for (distribution, vendor, is_built) in [
+            ("rhel", "Red Hat, Inc.", true),
+            ("centos", "CentOS", true),
+            ("rocky", "Rocky Enterprise Software Foundation", true),
+            ("rocky", "Fedora Project", false),
+            ("rocky", "Microsoft Corporation", false),
+            ("azurelinux", "Microsoft Corporation", true),
+            ("fedora", "Fedora Project", true),
+            ("almalinux", "CloudLinux", true),
+            ("ol", "Oracle America", true),
+            ("photon", "VMware, Inc.", true),
+            ("opensuse-leap", "SUSE LLC <https://www.suse.com/>", true),
+            ("sles", "openSUSE", true),
+            ("amzn", "Amazon.com", true),
+            ("amzn", "", true),
+            ("rhel", "", false),
         ] {
             let package = InstalledPackage::new(Ecosystem::Rpm, "x".into(), "1-1.amzn2".into());
             let package = InstalledPackage { vendor: Some(vendor.to_owned()), ..package };
-            let id = distribution.to_owned();
-            let distribution = LinuxDistribution { id, ..LinuxDistribution::default() };
-            assert_eq!(package.is_third_party(&distribution), is_third_party, "{distribution:?} {vendor}");
-            let derivative = LinuxDistribution { derivative: Some("x".to_owned()), ..distribution };
-            assert!(!package.is_third_party(&derivative), "{derivative:?} {vendor}");
+            let family = package.rpm_family().expect("a vendor of a distribution");
+            assert_eq!(family.contains(&distribution), is_built, "{distribution} {vendor}");
+            assert!(!package.is_third_party(), "it is compared with the advisories of every distribution: {vendor}");
         }
-        let deb = InstalledPackage::new(Ecosystem::Deb, "x".into(), "1".into());
-        assert!(!deb.is_third_party(&LinuxDistribution { id: "debian".into(), ..LinuxDistribution::default() }));
     }
 
     #[test]
