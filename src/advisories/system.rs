@@ -71,7 +71,7 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>, releases: &[(&LinuxDistribut
 /// Adds the advisories for one release of the distribution, which a database has.
 fn find_release(search: &mut AdvisorySearch<'_>, distribution: &LinuxDistribution, release: Option<&Release>) {
     match release {
-        Some(release) if is_covered(search, release) => find_in(search, distribution, release),
+        Some(release) if is_covered(search, release) => find_in(search, release),
         _ => {
             let kind = osv_match::system_ecosystem(&search.databases.osv, distribution).map(|system| system.package);
             let packages = search.packages().filter(|(_, package)| is_of_system(package) && !is_key(package));
@@ -108,7 +108,7 @@ fn is_covered(search: &mut AdvisorySearch<'_>, release: &Release) -> bool {
     covers.is_some_and(|covers| search.readable(TRIVY, covers) == Some(true))
 }
 
-fn find_in(search: &mut AdvisorySearch<'_>, distribution: &LinuxDistribution, release: &Release) {
+fn find_in(search: &mut AdvisorySearch<'_>, release: &Release) {
     let Some(trivy) = search.databases.trivy else { return };
     let source = trivy.source(&release.bucket);
     let unnamed = || Arc::new(TrivySource { id: release.bucket.clone(), ..TrivySource::default() });

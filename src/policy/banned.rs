@@ -120,7 +120,7 @@ impl BannedPackage {
         Ok(Self { written: written.to_owned(), purl, is_source, versions })
     }
 
-    /// The name of the package without its namespace, in the form in which [`Self::key_of`] writes it.
+    /// The name of the package without its namespace, in the form in which packages of its ecosystem are compared.
     pub(super) fn key(&self) -> String {
         key(self.purl.name())
     }
