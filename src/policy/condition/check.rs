@@ -39,7 +39,7 @@ pub(super) fn check(
     variables: &[(&str, ValueType)],
 ) -> Result<HashMap<String, CompiledPattern>, Vec<InvalidCondition>> {
     let scope = variables.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
-    let mut checker = Checker { source, scope, found: Vec::new(), patterns: HashMap::new() };
+    let mut checker = Checker { source, scope, found: Vec::new(), types: HashMap::new(), patterns: HashMap::new() };
     let result = checker.type_of(expression);
     if !matches!(result, Bool | Any) {
         checker.report(expression, format!("the result is a {result}, but a condition is true or false"));
@@ -61,6 +61,8 @@ struct Checker<'a> {
     /// Variables in scope; later ones hide earlier ones.
     scope: Vec<(String, ValueType)>,
     found: Vec<InvalidCondition>,
+    /// The types of the expressions that were checked, by their identifiers.
+    types: HashMap<u64, ValueType>,
     /// The regular expressions that are written out.
     patterns: HashMap<String, CompiledPattern>,
 }
@@ -77,7 +79,7 @@ impl Checker<'_> {
     }
 
     fn type_of(&mut self, expression: &IdedExpr) -> ValueType {
-        match &expression.expr {
+        let found = match &expression.expr {
             Expr::Literal(literal) => type_of_literal(literal),
             Expr::Ident(name) => self.variable(expression, name),
             Expr::Select(select) => {
@@ -102,7 +104,9 @@ impl Checker<'_> {
             Expr::Comprehension(comprehension) => self.comprehension(comprehension),
             Expr::Struct(message) => self.report(expression, format!("there is no type {:?}", message.type_name)),
             Expr::Unspecified => self.report(expression, "cannot be parsed".into()),
-        }
+        };
+        self.types.insert(expression.id, found);
+        found
     }
 
     fn field(&mut self, at: &IdedExpr, operand: ValueType, name: &str) -> ValueType {
@@ -151,7 +155,8 @@ impl Checker<'_> {
         self.scope.extend(comprehension.iter_var2.iter().map(|name| (name.clone(), Any)));
         self.type_of(&comprehension.loop_cond);
         self.type_of(&comprehension.loop_step);
-        let appended = appended(comprehension).map(|element| (element, self.type_again(element)));
+        let appended =
+            appended(comprehension).map(|element| (element, self.types.get(&element.id).copied().unwrap_or(Any)));
         self.scope.truncate(outer + 1);
         let result = self.type_of(&comprehension.result);
         self.scope.truncate(outer);
@@ -161,14 +166,6 @@ impl Checker<'_> {
             Some((_, Word(set))) => Words(set),
             _ => result,
         }
-    }
-
-    /// The type of an expression whose mistakes were reported before.
-    fn type_again(&mut self, expression: &IdedExpr) -> ValueType {
-        let reported = self.found.len();
-        let found = self.type_of(expression);
-        self.found.truncate(reported);
-        found
     }
 
     /// Reports an argument that is written out and would fail in every evaluation.

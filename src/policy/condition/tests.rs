@@ -50,6 +50,13 @@ fn conditions_are_met_or_not() {
     }
 }
 
+/// If each level were checked twice, this would take hours.
+#[test]
+fn nested_macros_are_checked_once() {
+    let nested = (0..28).fold("0".to_owned(), |inner, _| format!("[0].map(x, {inner})"));
+    assert!(compile(&format!("size({nested}) == 1")).is_ok());
+}
+
 #[test]
 fn mistakes_are_found_before_use_with_their_place() {
     for (text, expected) in [
