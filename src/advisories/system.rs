@@ -50,35 +50,25 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>, releases: &[(&LinuxDistribut
         let problem = format!("no package is from {}, so none was compared with its advisories", name(distribution));
         search.gap("etc/os-release", problem);
     }
-    // An edge image of Alpine names a release that has no advisories yet, so one of the two is enough.
-    let is_known = |(distribution, release): &(&LinuxDistribution, &Option<Release>),
-                    search: &mut AdvisorySearch<'_>| {
-        release.as_ref().is_some_and(|release| is_covered(search, release))
-            || osv_match::covers_distribution(search, distribution)
-    };
-    let mut is_any_known = false;
-    for release in releases {
-        if is_known(release, search) {
-            is_any_known = true;
-            find_release(search, release.0, release.1.as_ref());
+    // Packages are from the repositories, whose release is the first. That of os-release may have no advisories yet (edge).
+    for (index, (distribution, release)) in releases.iter().enumerate() {
+        match release {
+            Some(release) if is_covered(search, release) => find_in(search, release),
+            _ if osv_match::covers_distribution(search, distribution) => other_kinds(search, distribution),
+            _ if index == 0 => {
+                search.gap("etc/os-release", format!("no database has advisories for {}", name(distribution)));
+            }
+            _ => {}
         }
-    }
-    if !is_any_known {
-        search.gap("etc/os-release", format!("no database has advisories for {}", name(distribution)));
     }
 }
 
-/// Adds the advisories for one release of the distribution, which a database has.
-fn find_release(search: &mut AdvisorySearch<'_>, distribution: &LinuxDistribution, release: Option<&Release>) {
-    match release {
-        Some(release) if is_covered(search, release) => find_in(search, release),
-        _ => {
-            let kind = osv_match::system_ecosystem(&search.databases.osv, distribution).map(|system| system.package);
-            let packages = search.packages().filter(|(_, package)| is_of_system(package) && !is_key(package));
-            for (_, package) in packages.filter(|(_, package)| Some(package.ecosystem) != kind) {
-                other_kind(search, &name(distribution), package);
-            }
-        }
+/// Records the packages of kinds for which the OSV records of the distribution have no advisories.
+fn other_kinds(search: &mut AdvisorySearch<'_>, distribution: &LinuxDistribution) {
+    let kind = osv_match::system_ecosystem(&search.databases.osv, distribution).map(|system| system.package);
+    let packages = search.packages().filter(|(_, package)| is_of_system(package) && !is_key(package));
+    for (_, package) in packages.filter(|(_, package)| Some(package.ecosystem) != kind) {
+        other_kind(search, &name(distribution), package);
     }
 }
 

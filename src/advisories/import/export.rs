@@ -25,6 +25,7 @@ use super::super::{DamagedDatabase, DatabaseError};
 use super::Job;
 use super::layout::name_of;
 use crate::oci::{Algorithm, Hasher};
+use crate::runtime::parent_folder;
 
 /// The name of the listing, the first file of an archive.
 pub(super) const LISTING: &str = "pullgate-advisories.json";
@@ -57,8 +58,7 @@ pub fn export(
     let limits = DatabaseLimits { compressed: u64::MAX, unpacked: u64::MAX };
     let mut meter = Meter::new(limits, progress);
     meter.expect(generations.iter().map(GenerationManifest::size).sum())?;
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = tempfile::NamedTempFile::with_prefix_in(".pullgate-export-", folder).map_err(failed)?;
+    let file = tempfile::NamedTempFile::with_prefix_in(".pullgate-export-", parent_folder(path)).map_err(failed)?;
     let is_compressed = path.extension().is_some_and(|extension| extension == "gz" || extension == "tgz");
     let output = BufWriter::with_capacity(256 * 1024, file.as_file());
     if is_compressed {
