@@ -33,30 +33,33 @@ impl SeenIssues {
 }
 
 /// The times of names that are later than that of another name of their issue: an issue was seen when it was first seen under
-/// any of its names. Without that, an issue that is renamed twice would be new when its first name is gone. What
-/// is of [`Timestamp::UNIX_EPOCH`] was not noted.
+/// any of its names. Otherwise, an issue that is renamed twice would look new once its first name is gone.
+/// [`Timestamp::UNIX_EPOCH`] means that no time was noted.
 pub fn seen_earlier<'a>(
     issues: &(impl Iterator<Item = &'a Issue> + Clone),
     times: &BTreeMap<String, Timestamp>,
 ) -> BTreeMap<String, Timestamp> {
-    /// Of issues that are linked by names of others, so many links are followed.
+    /// How many links between issues that share names are followed.
     const MAX_LINKS: usize = 8;
-    let mut earlier: BTreeMap<String, Timestamp> = BTreeMap::new();
+    let noted = times.iter().filter(|(_, at)| **at != Timestamp::UNIX_EPOCH);
+    let mut seen: SeenIssues = noted.map(|(name, at)| (name, *at)).collect();
     for _ in 0..MAX_LINKS {
         let mut has_changed = false;
         for issue in issues.clone() {
-            let known = |name: &str| earlier.get(name).or_else(|| times.get(name)).copied();
-            let noted = issue.names().filter_map(known).filter(|at| *at != Timestamp::UNIX_EPOCH);
-            let Some(first) = noted.min() else { continue };
-            let later: Vec<&str> = issue.names().filter(|name| known(name).is_some_and(|at| first < at)).collect();
-            has_changed |= !later.is_empty();
-            earlier.extend(later.into_iter().map(|name| (name.to_owned(), first)));
+            let Some(first) = seen.first(issue, |_| true) else { continue };
+            for name in issue.names() {
+                if let Some(at) = seen.0.get_mut(&name.to_ascii_lowercase()).filter(|at| first < **at) {
+                    (*at, has_changed) = (first, true);
+                }
+            }
         }
         if !has_changed {
             break;
         }
     }
-    earlier
+    // By the names as they are stored, whose case does not matter.
+    let first = |name: &str| seen.0.get(&name.to_ascii_lowercase()).copied();
+    times.iter().filter_map(|(name, at)| Some((name.clone(), first(name).filter(|first| first < at)?))).collect()
 }
 
 impl<T: AsRef<str>> Extend<(T, Timestamp)> for SeenIssues {
@@ -73,5 +76,25 @@ impl<T: AsRef<str>> FromIterator<(T, Timestamp)> for SeenIssues {
         let mut seen = Self::default();
         seen.extend(times);
         seen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{IssueKind, Severity};
+
+    #[test]
+    fn an_issue_was_seen_when_any_of_its_names_was() {
+        let issue = |id: &str, alias: &str| {
+            let aliases = vec![alias.to_owned()];
+            Issue { aliases, ..Issue::new(id, IssueKind::Vulnerability, Severity::High) }
+        };
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let times = [("A", 5), ("b", 7), ("C", 9), ("D", 3), ("E", 0)].map(|(name, time)| (name.to_owned(), at(time)));
+        let issues = [issue("C", "B"), issue("B", "A"), issue("D", "X"), issue("E", "D")];
+        let earlier = seen_earlier(&issues.iter(), &times.into());
+        let expected = [("b", 5), ("C", 5)].map(|(name, time)| (name.to_owned(), at(time)));
+        assert_eq!(earlier, expected.into(), "links are followed, whatever the case; 0 means that no time was noted");
     }
 }

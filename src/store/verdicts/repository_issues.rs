@@ -55,7 +55,9 @@ impl VerdictStore {
         earlier: &IssueTimes,
     ) -> Result<(), StoreError> {
         let times: BTreeMap<&str, i64> = earlier.iter().map(|(issue, at)| (&**issue, at.as_millisecond())).collect();
-        let sql = "UPDATE repository_issues SET first_seen = MIN(first_seen, given.value)                    FROM json_each(?3) AS given WHERE given.key = issue AND repository =                    (SELECT id FROM judged_repositories WHERE host = ?1 AND judged_repositories.repository = ?2)";
+        let sql = "UPDATE repository_issues SET first_seen = MIN(first_seen, given.value) \
+             FROM json_each(?3) AS given WHERE given.key = issue AND repository = \
+             (SELECT id FROM judged_repositories WHERE host = ?1 AND judged_repositories.repository = ?2)";
         let update = sqlx::query(sql).bind(name.host.as_str()).bind(name.repository.as_str()).bind(json(&times));
         update.execute(&self.database.writer).await?;
         Ok(())
