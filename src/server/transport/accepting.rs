@@ -199,8 +199,8 @@ impl<S: Service> ListenerShared<S> {
         Ok(source.map_or(peer.ip(), |source| source.ip().to_canonical()))
     }
 
-    /// The place of a connection among those of its client. A proxy has the connections of many clients, so its address does not
-    /// count.
+    /// The place of a connection among those of its client. A proxy has the connections of many clients, so its address does
+    /// not count.
     fn place_of(&self, address: IpAddr, capacity: &Capacity) -> ClientPlace {
         if self.listener.proxies.trusts(address) {
             return ClientPlace::Unlimited;
@@ -252,13 +252,13 @@ impl<S: Service> ListenerShared<S> {
         IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
         let ConnectionSlot { capacity, _permit, unanswered, is_refused } = slot;
-        if matches!(place, ClientPlace::Refused { .. }) {
-            let refuse = move |_| ready(connection::crowded(http2));
-            return connection::serve(stream, http2, &capacity.of_refused(), &self.tasks, unanswered, refuse).await;
-        }
         if is_refused {
             let refuse = move |_| ready(connection::draining(http2));
             return connection::serve(stream, http2, &capacity, &self.front, unanswered, refuse).await;
+        }
+        if matches!(place, ClientPlace::Refused { .. }) {
+            let refuse = move |_| ready(connection::crowded(http2));
+            return connection::serve(stream, http2, &capacity.of_refused(), &self.tasks, unanswered, refuse).await;
         }
         // A count of references that only this connection changes: the service itself is shared by all cores.
         let service = Arc::new(self.service.clone());
