@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::runtime::{create_private_dir, open_private};
+use crate::runtime::{create_private_dir, open_private, parent_folder};
 
 /// How much a probe writes, in bytes: room for many records.
 const PROBE_SIZE: usize = 64 * 1024;
@@ -86,8 +86,9 @@ impl RotatingFile {
         if !self.file.metadata()?.is_file() {
             return self.file.write_all(b"\n");
         }
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut probe = tempfile::tempfile_in(folder)?;
+        // A link may lead to another file system.
+        let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
+        let mut probe = tempfile::tempfile_in(parent_folder(&path))?;
         probe.write_all(&[b' '; PROBE_SIZE])?;
         // Some file systems find out about a full disk only now.
         probe.sync_data()
@@ -95,6 +96,7 @@ impl RotatingFile {
 
     pub(super) fn reopen(&mut self) -> io::Result<()> {
         (self.file, self.size) = open(&self.path)?;
+        self.rotation_error = None;
         Ok(())
     }
 
@@ -181,6 +183,7 @@ mod tests {
         }
         assert!(path.is_symlink() && !numbered(&path, 1).exists());
     }
+
     /// A folder at the name of the new file stands for a disk without room for it.
     #[test]
     fn failed_rotation_loses_no_record_and_no_file() {

@@ -24,12 +24,12 @@ pub(super) fn write_all(mut file: RotatingFile, queue: &Queue, mut outcome: Writ
         let is_blocked = outcome.blocked.is_some();
         let limit = is_blocked.then_some(PROBE);
         let Some(Work { reopen, close }) = queue.take_within(limit, &mut taken) else {
-            outcome.probed(file.probe());
+            outcome.probed(&mut file);
             continue;
         };
         if reopen {
             match file.reopen() {
-                Ok(()) if is_blocked => outcome.probed(file.probe()),
+                Ok(()) if is_blocked => outcome.probed(&mut file),
                 Ok(()) => {}
                 Err(error) => {
                     tracing::error!(%error, "cannot reopen the audit file; records still go to the old one");
@@ -82,11 +82,11 @@ impl WriteReporter {
         self.readiness.degraded(TOPIC, problem);
     }
 
-    fn probed(&mut self, outcome: io::Result<()>) {
-        match outcome {
+    fn probed(&mut self, file: &mut RotatingFile) {
+        match file.probe() {
             Ok(()) => {
                 tracing::info!("decisions can be recorded again");
-                self.works(None);
+                self.works(file.rotation_error());
             }
             Err(error) => self.readiness.degraded(TOPIC, Some(unrecorded(&error))),
         }
