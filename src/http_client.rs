@@ -119,11 +119,18 @@ impl HttpClient {
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("pullgate/", env!("CARGO_PKG_VERSION"))));
         // Digests and signatures cover the bytes as they are, so nobody may encode them on the way.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let service;
         let pool = match reach {
-            Reach::Configured => self.configured.clone(),
-            Reach::Auxiliary => self.services.of(request.uri().host().unwrap_or_default()).own,
-            Reach::NamedByAuxiliary(service) => self.services.of(service).named,
-            Reach::Named => self.named.clone(),
+            Reach::Configured => &self.configured,
+            Reach::Auxiliary => {
+                service = self.services.of(request.uri().host().unwrap_or_default());
+                &service.own
+            }
+            Reach::NamedByAuxiliary(host) => {
+                service = self.services.of(host);
+                &service.named
+            }
+            Reach::Named => &self.named,
         };
         match timeout(self.header_timeout, pool.request(request)).await {
             Ok(Ok(response)) => Ok(response),

@@ -57,8 +57,8 @@ pub(super) struct Connector {
     pub(super) proxies: Arc<Matcher>,
     /// The time limit for a connection without TLS: name resolution, TCP and the proxy's response.
     pub(super) timeout: Duration,
-    /// Whether the configured host or the service had a private address at the last connection. Its token service and storage may be
-    /// in the same network, so hosts that its responses name may then have private addresses too.
+    /// Whether the configured host or the service had a private address at the last connection. Its token service and
+    /// storage may be in the same network, so hosts that its responses name may then have private addresses too.
     pub(super) at_home: Arc<AtomicBool>,
 }
 

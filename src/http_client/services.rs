@@ -48,8 +48,10 @@ impl AuxiliaryServices {
         if let Some(pools) = known.get(host) {
             return pools.clone();
         }
-        if known.len() >= MAX_SERVICES {
-            known.clear();
+        if known.len() >= MAX_SERVICES
+            && let Some(one) = known.keys().next().cloned()
+        {
+            known.remove(&one);
         }
         let own = self.connector.for_service();
         let named = own.for_named_hosts();
