@@ -14,7 +14,7 @@ use crate::scanner::{SCANNED, image, import, python, records, until_open};
 use crate::support::{TestRegistry, request, soon};
 
 /// A zip archive with one entry; `size` is what its headers state.
-fn zip(name: &str, content: &[u8], size: usize) -> Vec<u8> {
+pub(crate) fn zip(name: &str, content: &[u8], size: usize) -> Vec<u8> {
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(content).expect("memory");
     let packed = encoder.finish().expect("memory");

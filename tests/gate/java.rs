@@ -10,24 +10,13 @@ use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::commands::{pullgate, text};
 use crate::harness::{ALLOW_ALL, HOST, TestGate, policy};
+use crate::hostile::zip;
 use crate::scanner::{self, SCANNED};
 use crate::support::{TestRegistry, temp_dir};
 
 /// A zip archive with one class, and nothing that states an artifact.
 fn jar(class: &str) -> Vec<u8> {
-    let (name, content) = (b"org/acme/A.class", class.as_bytes());
-    let mut crc = flate2::Crc::new();
-    crc.update(content);
-    let size = u32::try_from(content.len()).expect("a small file").to_le_bytes();
-    let length = u16::try_from(name.len()).expect("a short name").to_le_bytes();
-    // From the version that is needed to the length of the extra field: stored, without a time.
-    let common =
-        [&[10, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &crc.sum().to_le_bytes(), &size, &size, &length, &[0; 2]].concat();
-    let local = [&b"PK\x03\x04"[..], &common, name, content].concat();
-    let central = [&b"PK\x01\x02\x0a\x00"[..], &common, &[0; 14], name].concat();
-    let length = |bytes: &[u8]| u32::try_from(bytes.len()).expect("a small file").to_le_bytes();
-    let end = [&b"PK\x05\x06\0\0\0\0\x01\0\x01\0"[..], &length(&central), &length(&local), &[0; 2]].concat();
-    [local, central, end].concat()
+    zip("org/acme/A.class", class.as_bytes(), class.len())
 }
 
 /// Writes a database that names these archives, each a version of `org.acme:lib`.

@@ -74,8 +74,14 @@ async fn scanning(registry: &TestRegistry) -> Gate {
 
 /// Waits until the gate has opened its databases.
 pub(crate) async fn until_open(gate: &Gate) {
+    until_sources(gate, 1).await;
+}
+
+/// Waits until the gate has opened this many databases.
+async fn until_sources(gate: &Gate, sources: usize) {
+    let line = format!("pullgate_advisory_sources {sources}\n");
     let is_open = async {
-        while !request("GET", &gate.admin_url("/metrics"), &[]).await.text().contains("pullgate_advisory_sources 1") {
+        while !request("GET", &gate.admin_url("/metrics"), &[]).await.text().contains(&line) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -192,13 +198,7 @@ async fn only_the_databases_count_in_which_packages_are_looked_up() {
         let imported = import_from(made.path(), "npm");
         assert!(imported.status.success(), "{}", text(&imported));
         let gate = made.start().await;
-        let is_open = async {
-            while !request("GET", &gate.admin_url("/metrics"), &[]).await.text().contains("pullgate_advisory_sources 2")
-            {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        soon(is_open).await;
+        until_sources(&gate, 2).await;
         assert_eq!(gate.get("/team/app/manifests/npm").await.status, 200, "{reason}");
         for tag in ["python", "both"] {
             let answer = gate.get(&format!("/team/app/manifests/{tag}")).await;

@@ -168,9 +168,12 @@ impl Machine {
     /// yet answers that a part is refused.
     pub(crate) fn reload(&self) {
         for gate in &self.gates {
-            let curl = ["--silent", "--show-error", "--request", "POST", "--unix-socket"];
+            let curl = ["--silent", "--show-error", "--output", "/dev/null", "--write-out", "%{http_code}"];
             let target = [gate.socket.as_os_str(), "http://gate/api/v1/reload".as_ref()];
-            Program::new("curl", self.dir()).args(curl).args(target).run().bytes();
+            let post =
+                Program::new("curl", self.dir()).args(curl).args(["--request", "POST", "--unix-socket"]).args(target);
+            let status = post.run().text();
+            assert!(matches!(&*status, "200" | "422"), "{status}");
         }
     }
 
