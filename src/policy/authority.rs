@@ -117,8 +117,8 @@ impl Authority {
         all.into_iter().filter(|(_, validity)| validity.is_limited()).collect()
     }
 
-    /// Whether no key of the authority may be used at this time, by which signatures count whose time of signing nobody
-    /// vouches for.
+    /// Whether every key of the authority is outside its validity at this time. It decides about signatures whose signing time
+    /// no third party confirms.
     pub fn is_out_of_validity(&self, now: Timestamp) -> bool {
         let limited = self.limited_keys();
         let is_every_key_limited = limited.len() >= self.key_count() && !limited.is_empty();

@@ -494,7 +494,7 @@ fn names_that_match_less_than_they_seem_to() {
         ("docker.io/library", "write docker.io/library/*"),
         ("library", "write docker.io/library/*"),
         ("icr.io/ns/app:*", "write icr.io/ns/app for all tags and digests"),
-        ("nginx:*", "no pull by digest"),
+        ("nginx:*", "a pull by digest only while a tag of it is known"),
         ("*.icr.io/*", ""),
         ("docker.io/library/*", ""),
         ("icr.io/ns/app", ""),

@@ -56,8 +56,8 @@ impl ExemptionScope {
         self.host.is_some()
     }
 
-    /// The name, if the scope is a namespace of Docker Hub other than that of the official images: `docker.io/nginx` has none
-    /// of `docker.io/library/nginx`, which image references may write so.
+    /// The name, if the scope is a namespace of Docker Hub other than `library`. As a scope, `docker.io/nginx` does not
+    /// contain `docker.io/library/nginx`, although image references may shorten that to the same text.
     pub fn docker_hub_namespace(&self) -> Option<&str> {
         let is_hub = self.host.as_ref().is_some_and(Host::is_docker_hub);
         match &self.images {
