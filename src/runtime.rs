@@ -35,7 +35,7 @@ pub use directory_watch::DirectoryWatch;
 pub use epoch::{Epoch, Moment};
 pub use file_window::{FileWindow, FileWindows};
 pub use flights::{FlightReporter, Flights};
-pub use folder::folder_names;
+pub use folder::{folder_names, parent_folder};
 pub use histogram::BusyHistogram;
 pub use log_limit::LogLimit;
 pub use metrics::Metrics;

@@ -7,7 +7,7 @@ use crate::policy::{VaEvidence, VaStatus};
 pub(super) const NOT_SCANNED: &str = "Not Scanned";
 
 /// The status as IBM prints it: `No Issues`, `1 Issue`, `N Issues`, `Scanning` or `Unsupported OS`. Where nothing goes on,
-/// `Scanning` would last for ever: an image without a result is `Not Scanned`, and one that was scanned only in part is
+/// `Scanning` would last forever: an image without a result is `Not Scanned`, and one that was scanned only in part is
 /// `Incomplete`. `Unavailable` if no source responds, and `Denied` if no issue counts but another condition of the rule is not
 /// met. Exempt issues are not counted.
 pub(super) fn security_status(evidence: &VaEvidence, assessed: &AssessmentCounts) -> String {

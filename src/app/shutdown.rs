@@ -108,7 +108,7 @@ impl Shutdown {
         } else if tokio::time::timeout(AT_ONCE, close).await.is_err() {
             tracing::warn!("the disk does not respond; pending data may be lost");
         }
-        tracing::info!(cut_transfers = cut, "the gate has stopped");
+        tracing::info!(cut_tasks = cut, "the gate has stopped");
         if is_cut { Ended::Cut } else { Ended::Complete }
     }
 
@@ -147,7 +147,7 @@ impl Shutdown {
             () = next(stops) => tasks.drain(LAST_MOMENT).await,
         };
         let cut = if is_drained { 0 } else { tasks.running() };
-        tracing::info!(cut_transfers = cut, "this process ends; another one has taken over");
+        tracing::info!(cut_tasks = cut, "this process ends; another one has taken over");
         if is_drained { Ended::Complete } else { Ended::Cut }
     }
 }

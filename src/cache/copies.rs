@@ -72,7 +72,7 @@ impl ManifestCopies {
         self.assigned.load(Ordering::Relaxed).saturating_sub(place.position) < self.size / 2
     }
 
-    /// Reads a copy, if its bytes have this digest and is available without waiting.
+    /// Reads a copy, if its bytes have this digest and are available without waiting.
     pub fn read(&self, place: CopyPlace, digest: Digest) -> Option<Bytes> {
         let mut bytes = vec![0; place.length as usize];
         let is_read = read_without_waiting(self.file.as_ref()?, &mut bytes, place.position % self.size);

@@ -11,8 +11,10 @@ impl CacheInner {
     pub(super) fn full_disk(&self, bytes: u64) -> Option<NoRoom> {
         let space = self.disk.space().ok()?;
         let kept = self.kept_free(space);
-        let (free, must) = (rounded_size(space.free), rounded_size(kept));
-        let message = || format!("{free} are free, of which {must} must stay free (cache.min_free)");
+        let message = || {
+            let (free, must) = (rounded_size(space.free), rounded_size(kept));
+            format!("{free} are free, of which {must} must stay free (cache.min_free)")
+        };
         (space.free < bytes.saturating_add(kept)).then(|| NoRoom::Disk(message()))
     }
 

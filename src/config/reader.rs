@@ -248,7 +248,7 @@ impl<'r> Table<'r> {
         let is_inside = !self.fields.own_path().is_empty();
         let outside = OUTSIDE.into_iter().filter(|_| is_inside);
         let outside = outside.map(|key| (key, "it belongs above the first [table] of the file".to_owned()));
-        let elsewhere = ELSEWHERE.into_iter().map(|(key, table)| (key, format!("it belongs into {table}")));
+        let elsewhere = ELSEWHERE.into_iter().map(|(key, table)| (key, format!("it belongs in {table}")));
         let is_misplaced = |key: &str| self.has(key) && !self.known.contains(key);
         for (key, hint) in outside.chain(elsewhere).filter(|(key, _)| is_misplaced(key)) {
             self.problem(key, "unknown key", Some(&hint));

@@ -489,10 +489,10 @@ fn settings_without_effect_are_told() {
         "[policy]\ndir = \"p\"\nmode = \"audit\"\n[gate]\nmax_size = \"1GiB\"\n[[upstream]]\nhost = \"a.test\"\n",
     );
     assert!(
-        found.len() == 2 && found[0].contains("policy.mode: unknown key (hint: it belongs into [gate])"),
+        found.len() == 2 && found[0].contains("policy.mode: unknown key (hint: it belongs in [gate])"),
         "{found:?}"
     );
-    assert!(found[1].contains("gate.max_size: unknown key (hint: it belongs into [cache])"), "{found:?}");
+    assert!(found[1].contains("gate.max_size: unknown key (hint: it belongs in [cache])"), "{found:?}");
     let found = mistakes(&format!("{MINIMAL}state_dir = \"x\"\n"));
     assert!(
         found.len() == 1

@@ -93,8 +93,8 @@ impl Router {
         Some(Target { upstream, name: name.clone(), scope: scope.clone(), known_only: true })
     }
 
-    /// The upstream of an image that an operator names. Clients write the `path` of an upstream where its host belongs, and a name
-    /// without a host is one of Docker Hub.
+    /// The upstream of an image that an operator names. Clients write the `path` of an upstream where its host belongs, and a
+    /// name without a host is one of Docker Hub.
     fn by_image(&self, name: &ImageName) -> Result<Arc<Upstream>, GateError> {
         self.by_host(&name.host).map_err(|error| {
             let alias = name.repository.as_str().split_once('/').filter(|_| name.host.is_docker_hub());

@@ -5,7 +5,7 @@ use super::paths::{file_name, parent};
 /// Folders in which each package has a folder of its own, with or without a database.
 const STORES: [&str; 2] = ["nix/store", "gnu/store"];
 
-/// The folder in which another package manager than dpkg, apk and RPM records its packages, if the file is such a record:
+/// The folder in which a package manager other than dpkg, apk and RPM records its packages, if the file is such a record:
 /// of Nix, Guix, pacman, opkg, Portage, XBPS, Homebrew or Conda.
 pub(super) fn records_of_other_manager(path: &str) -> Option<&str> {
     let is_in = |folder: &&&str| path.strip_prefix(**folder).is_some_and(|rest| rest.starts_with('/'));

@@ -2,31 +2,27 @@
 
 use super::{Ecosystem, InstalledPackage};
 
-/// The distributions that one vendor builds, by their `ID`.
-pub(super) type DistributionFamily = &'static [&'static str];
+/// The builder of one or more distributions with RPM.
+pub(super) type DistributionFamily = &'static str;
 
-const AMAZON: DistributionFamily = &["amzn"];
-const RED_HAT: DistributionFamily = &["centos", "centos-stream", "rhcos", "rhel"];
-const SUSE: DistributionFamily =
-    &["opensuse", "opensuse-leap", "opensuse-tumbleweed", "sl-micro", "sle-micro", "sle-micro-rancher", "sles"];
-
-/// The beginnings of the vendors' names of distributions with RPM, and which these are. A vendor's packages for another
-/// distribution (EPEL, PowerShell) are in no advisory of that one.
+/// The beginnings of the vendors' names of distributions with RPM, and who that is. Files of a package count as the
+/// distribution's own only if the same builder made the release files.
 const RPM_VENDORS: &[(&str, DistributionFamily)] = &[
-    ("AlmaLinux", &["almalinux"]),
+    ("AlmaLinux", "almalinux"),
     ("Amazon Linux", AMAZON),
     ("Amazon.com", AMAZON),
-    ("CentOS", RED_HAT),
-    ("CloudLinux", &["almalinux"]),
-    ("Fedora Project", &["coreos", "fedora"]),
-    ("Microsoft Corporation", &["azurelinux", "mariner"]),
-    ("Oracle America", &["ol"]),
-    ("Red Hat", RED_HAT),
-    ("Rocky", &["rocky"]),
-    ("SUSE", SUSE),
-    ("VMware", &["photon"]),
-    ("openSUSE", SUSE),
+    ("CentOS", "red hat"),
+    ("CloudLinux", "almalinux"),
+    ("Fedora Project", "fedora"),
+    ("Microsoft Corporation", "microsoft"),
+    ("Oracle America", "oracle"),
+    ("Red Hat", "red hat"),
+    ("Rocky", "rocky"),
+    ("SUSE", "suse"),
+    ("VMware", "vmware"),
+    ("openSUSE", "suse"),
 ];
+const AMAZON: DistributionFamily = "amazon";
 
 /// Parts of the maintainers' names of well-known repositories other than those of Debian and Ubuntu. Packages of dpkg have no
 /// vendor.
@@ -85,7 +81,7 @@ impl InstalledPackage {
         known.map(|(_, family)| *family)
     }
 
-    /// Who built the package: for RPM, whether it is a distribution at all.
+    /// Who built the package. For RPM, this only says whether the builder is a distribution, not whether it is the image's own.
     pub(super) fn built_by(&self) -> BuiltBy {
         match (self.ecosystem, self.vendor.as_deref()) {
             (Ecosystem::Rpm, _) if self.rpm_family().is_none() => BuiltBy::ThirdParty,
@@ -112,29 +108,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_vendor_builds_its_own_distributions() {
-        for (distribution, vendor, is_built) in [
-            ("rhel", "Red Hat, Inc.", true),
-            ("centos", "CentOS", true),
-            ("rocky", "Rocky Enterprise Software Foundation", true),
-            ("rocky", "Fedora Project", false),
-            ("rocky", "Microsoft Corporation", false),
-            ("azurelinux", "Microsoft Corporation", true),
-            ("fedora", "Fedora Project", true),
-            ("almalinux", "CloudLinux", true),
-            ("ol", "Oracle America", true),
-            ("photon", "VMware, Inc.", true),
-            ("opensuse-leap", "SUSE LLC <https://www.suse.com/>", true),
-            ("sles", "openSUSE", true),
-            ("amzn", "Amazon.com", true),
-            ("amzn", "", true),
-            ("rhel", "", false),
-        ] {
+    fn vendors_of_the_same_distribution_are_one_family() {
+        let package = |vendor: &str| {
             let package = InstalledPackage::new(Ecosystem::Rpm, "x".into(), "1-1.amzn2".into());
-            let package = InstalledPackage { vendor: Some(vendor.to_owned()), ..package };
-            let family = package.rpm_family().expect("a vendor of a distribution");
-            assert_eq!(family.contains(&distribution), is_built, "{distribution} {vendor}");
-            assert!(!package.is_third_party(), "it is compared with the advisories of every distribution: {vendor}");
+            InstalledPackage { vendor: Some(vendor.to_owned()), ..package }
+        };
+        for (one, other, is_same) in [
+            ("Red Hat, Inc.", "CentOS", true),
+            ("AlmaLinux", "CloudLinux", true),
+            ("SUSE LLC <https://www.suse.com/>", "openSUSE", true),
+            ("Amazon Linux", "Amazon.com", true),
+            ("Amazon.com", "", true),
+            ("Rocky Enterprise Software Foundation", "Fedora Project", false),
+            ("Rocky Enterprise Software Foundation", "Microsoft Corporation", false),
+            ("Oracle America", "Red Hat, Inc.", false),
+            ("VMware, Inc.", "Fedora Project", false),
+            ("Red Hat, Inc.", "", false),
+        ] {
+            let families = [one, other].map(|vendor| package(vendor).rpm_family().expect("a vendor of a distribution"));
+            assert_eq!(families[0] == families[1], is_same, "{one} {other}");
+            let are_compared = !package(one).is_third_party() && !package(other).is_third_party();
+            assert!(are_compared, "with the advisories of every distribution: {one} {other}");
         }
     }
 

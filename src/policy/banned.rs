@@ -4,7 +4,7 @@ mod notation;
 
 use percent_encoding::percent_decode_str;
 
-use super::purl::Purl;
+use super::purl::{Purl, is_source_arch};
 use super::vulnerability::ReportPackage;
 use crate::version::{self, VersRange, VersionRange, VersionScheme, scheme_of};
 
@@ -109,7 +109,7 @@ impl BannedPackage {
         let (package, version) = split_version(body);
         let (rest, epoch) = without_qualifier(rest, "epoch");
         let (others, arch) = without_qualifier(&rest, "arch");
-        let is_source = matches!(arch, Some("source" | "src"));
+        let is_source = is_source_arch(arch);
         let rest = if is_source { others } else { rest };
         let purl = Purl::parse(&format!("{package}{rest}")).ok_or(InvalidBannedPackage::Purl)?;
         check_name(&purl)?;

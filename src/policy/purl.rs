@@ -167,7 +167,7 @@ impl Purl {
     /// was built from. `source` is its name; a package without one is its own source. With a version, both must have it.
     pub fn is_source_of(&self, other: &Self, source: Option<&str>) -> bool {
         let (own, others) = (self.url(), other.url());
-        matches!(self.qualifier("arch"), Some("source" | "src"))
+        is_source_arch(self.qualifier("arch"))
             && own.qualifiers().len() == 1
             && own.subpath().is_none()
             && own.ty() == others.ty()
@@ -259,6 +259,11 @@ fn push_simple(text: &mut String, part: &str) -> Option<()> {
         }
     }
     Some(())
+}
+
+/// Whether this value of the qualifier `arch` stands for source packages.
+pub(super) fn is_source_arch(arch: Option<&str>) -> bool {
+    matches!(arch, Some("source" | "src"))
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
         && !is_loopback(&config.admin.address)
     {
         let message =
-            format!("{}: the admin listener has no TLS, so the token can be read on the way", config.admin.address);
+            format!("{}: the admin listener has no TLS, so the token can be read in transit", config.admin.address);
         let hint = "use it within a trusted network only, put a proxy with TLS before it, or use the socket";
         found.warn("admin.address", &message, Some(hint));
     }

@@ -11,7 +11,7 @@ use rustix::fs::Access;
 use super::PreflightFindings;
 use super::collisions::resolved;
 use crate::markup::ProblemSeverity::{Error, Note, Warning};
-use crate::runtime::rounded_size;
+use crate::runtime::{parent_folder, rounded_size};
 use crate::server;
 use crate::store::{self, StateDir};
 
@@ -79,8 +79,7 @@ fn too_full(free: u64, total: u64, min_free: u64) -> Option<String> {
 fn audit(found: &mut PreflightFindings<'_>, state_is_usable: bool) {
     let config = found.config;
     let file = &config.audit.file;
-    // A name without a folder has an empty parent.
-    let folder = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = parent_folder(file);
     let is_elsewhere = !file.starts_with(&config.state_dir);
     // The state directory, where a relative path begins, may not exist yet.
     let there = resolved(file);

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::source::{DocumentSource, DocumentSourceError, Snapshot};
 use crate::markup::{Problem, ProblemSeverity};
 use crate::policy::{Document, Materials, NoMaterials, RuleSet, Settings};
-use crate::runtime::{DirectoryWatch, Tasks, folder_names, read_plain_file};
+use crate::runtime::{DirectoryWatch, Tasks, folder_names, parent_folder, read_plain_file};
 
 /// The largest file, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -50,8 +50,7 @@ impl Directory {
         if !path.is_file() {
             return Self::new(path);
         }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Self { path: folder.to_owned(), only: Some(path.to_owned()) }
+        Self { path: parent_folder(path).to_owned(), only: Some(path.to_owned()) }
     }
 
     fn read(&self) -> Result<Snapshot, DirectoryError> {

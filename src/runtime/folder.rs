@@ -1,4 +1,4 @@
-//! The names in a folder.
+//! Folders: the names in one, and the one of a file.
 
 use std::ffi::OsString;
 use std::io;
@@ -21,4 +21,15 @@ pub fn folder_names(folder: &Path, most: usize) -> io::Result<Vec<OsString>> {
     }
     names.sort();
     Ok(names)
+}
+
+/// The folder of a file: `.` for a name without one.
+///
+/// ```
+/// # use std::path::Path;
+/// assert_eq!(pullgate::runtime::parent_folder(Path::new("audit.jsonl")), Path::new("."));
+/// assert_eq!(pullgate::runtime::parent_folder(Path::new("logs/audit.jsonl")), Path::new("logs"));
+/// ```
+pub fn parent_folder(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -10,7 +10,7 @@ use url::Url;
 /// assert_eq!(pullgate::runtime::shown_url("https://u:hush@osv.test/PyPI/all.zip?sig=hush"), "https://osv.test/PyPI/all.zip");
 /// ```
 pub fn shown_url(text: &str) -> String {
-    // What is no URL was perhaps meant as one: a password with a `/` or `?` in it ends the host too early.
+    // What is not a URL was perhaps meant as one: a password with a `/` or `?` in it ends the host too early.
     let Some(mut url) = Url::parse(text).ok().filter(Url::has_host) else { return without_secrets(text) };
     if url.username().is_empty() && url.password().is_none() {
         // As it is written: without the `/` that parsing adds.
@@ -25,8 +25,8 @@ pub fn shown_url(text: &str) -> String {
     if is_bare { shown.trim_end_matches('/').to_owned() } else { shown }
 }
 
-/// The scheme, host and port of a configured URL whose path may be a secret, such as that of a webhook. Empty if it is no
-/// URL.
+/// The scheme, host and port of a configured URL whose path may be a secret, such as that of a webhook. Empty if it is not
+/// a URL.
 pub fn shown_origin(text: &str) -> String {
     Url::parse(text).map_or_else(|_| String::new(), |url| url.origin().ascii_serialization())
 }

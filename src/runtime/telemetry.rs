@@ -81,8 +81,8 @@ pub fn init(filter: &str, format: LogFormat, colour: bool) -> Result<LogGuard, T
     Ok(LogGuard(lines))
 }
 
-/// Makes panics lines of the log. By default they go to standard error directly, where a reader that has stopped would stop the
-/// panicking thread for ever, with what it has locked.
+/// Makes panics lines of the log. By default they go to standard error directly, where a reader that has stopped would
+/// block the panicking thread forever, along with whatever it has locked.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();

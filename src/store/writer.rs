@@ -65,7 +65,8 @@ impl Writer {
     }
 
     /// Writes rows, together with those of others. When this returns without an error, they are committed. If the
-    /// caller is dropped, its rows are written with the next ones, or when the database is closed. Returns false for content that was recorded before.
+    /// caller is dropped, its rows are written with the next ones, or when the database is closed. Returns false for content
+    /// that was recorded before.
     pub(super) async fn write(&self, rows: NewRows) -> Result<bool, StoreError> {
         let (done, mut answer) = oneshot::channel();
         lock(&self.waiting).push(WriteRequest { rows, done });

@@ -367,7 +367,7 @@ mod tests {
 
     use super::*;
 
-    /// On the only thread of this runtime, waiting for the lock would wait for ever.
+    /// On the only thread of this runtime, waiting for the lock would wait forever.
     #[tokio::test]
     async fn an_update_by_another_process_does_not_block_the_runtime() {
         let state = tempfile::tempdir().unwrap();

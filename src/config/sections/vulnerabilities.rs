@@ -46,7 +46,7 @@ fn database_sources(mut table: Table<'_>) -> va::DatabaseSources {
     shown.sort();
     // A database is known by this text: of two with the same, one would count as fetched once the other is.
     if let Some(same) = shown.windows(2).find(|pair| pair[0] == pair[1]) {
-        let hint = "they may not differ in what is a secret alone: the user, the query, the fragment";
+        let hint = "they must differ in more than the user, the query or the fragment, which are treated as secrets";
         table.problem("osv", format!("two of the URLs are shown as {:?}", same[0]), Some(hint));
     }
     let names_any = !osv.is_empty();

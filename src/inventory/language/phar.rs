@@ -4,6 +4,7 @@
 use std::io::Read as _;
 
 use flate2::read::DeflateDecoder;
+use memchr::memmem;
 
 use crate::inventory::ReadSeek;
 
@@ -62,7 +63,7 @@ fn read_lists(path: &str, files: PharFiles, content: &mut dyn ReadSeek, found: &
 
 /// Where the program ends.
 fn find(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(HALT.len()).position(|part| part == HALT).map(|at| at + HALT.len())
+    memmem::find(bytes, HALT).map(|at| at + HALT.len())
 }
 
 /// What an archive has.

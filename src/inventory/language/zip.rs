@@ -16,8 +16,8 @@ use super::window::{Integers, Window, read_at, read_up_to};
 /// What the header of an entry starts with; most archives start with one.
 pub(super) const FIRST_ENTRY: &[u8] = b"PK\x03\x04";
 /// The end record without its comment, and the longest comment.
-const END: usize = 22;
-const MAX_COMMENT: u64 = 0xffff;
+pub(super) const END: usize = 22;
+pub(super) const MAX_COMMENT: u64 = 0xffff;
 /// The header of an entry in the central directory, without its name, and a local header.
 const ENTRY: usize = 46;
 const LOCAL: u64 = 30;

@@ -42,9 +42,8 @@ pub(super) struct OwnedFiles {
 impl OwnedFiles {
     /// Adds the files of packages of apk.
     pub(super) fn add(&mut self, files: &[String]) {
-        let left = MAX_FILES.saturating_sub(self.count);
-        self.count += files.len().min(left);
-        files.iter().take(left).for_each(|file| insert(&mut self.files, file));
+        let files = self.within_limit(files);
+        files.iter().for_each(|file| insert(&mut self.files, file));
     }
 
     /// Adds the files of a package of RPM.
@@ -53,13 +52,20 @@ impl OwnedFiles {
         if files.iter().any(|file| SystemFile::at(file) == Some(SystemFile::Release)) {
             self.releases.insert(family);
         }
-        let left = MAX_FILES.saturating_sub(self.count);
-        self.count += files.len().min(left);
+        let files = self.within_limit(files);
         let known = self.by_family.entry(family).or_default();
-        files.iter().take(left).for_each(|file| insert(known, file));
+        files.iter().for_each(|file| insert(known, file));
     }
 
-    /// Who built the distribution of RPM: the vendor of its release files, or, without any, the only vendor that is known.
+    /// The files that may still be kept.
+    fn within_limit<'f>(&mut self, files: &'f [String]) -> &'f [String] {
+        let files = &files[..files.len().min(MAX_FILES.saturating_sub(self.count))];
+        self.count += files.len();
+        files
+    }
+
+    /// The files of the packages that the distribution's builder made: the vendor of its release files or, without any, the
+    /// only known vendor. Empty if that is unclear.
     fn own_files(by_family: BTreeMap<DistributionFamily, PathSet>, releases: &BTreeSet<DistributionFamily>) -> PathSet {
         let is_own = |family: &DistributionFamily| releases.is_empty() || releases.contains(family);
         let mut own = by_family.into_iter().filter(|(family, _)| is_own(family));
@@ -68,10 +74,9 @@ impl OwnedFiles {
 
     /// Adds the list of a package of dpkg, `NAME.md5sums` or `NAME:ARCHITECTURE.md5sums`.
     pub(super) fn add_list(&mut self, path: &str, files: &[String]) {
+        let files = self.within_limit(files);
         let name = file_name(path).trim_end_matches(".md5sums");
         let list = self.lists.entry(name.to_owned()).or_default();
-        let files = &files[..files.len().min(MAX_FILES.saturating_sub(self.count))];
-        self.count += files.len();
         files.iter().for_each(|file| insert(list, file));
     }
 

@@ -242,14 +242,15 @@ impl Component {
             None => Vec::new(),
             Some(list) => list.0.as_ref()?.iter().map(|entry| entry.0.as_ref()?.text()).collect::<Option<_>>()?,
         };
+        let details = self.details();
         Some(ListedPackage {
             name: self.name.as_deref(),
             group: self.group.as_deref(),
             version: self.version.as_deref(),
             purl: self.purl.as_deref(),
             licences,
-            path: self.details().path,
-            source: self.details().source,
+            path: details.path,
+            source: details.source,
         })
     }
 

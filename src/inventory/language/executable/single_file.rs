@@ -1,6 +1,8 @@
 //! Programs of .NET in a single file (github.com/dotnet/designs, "Single-file Publish"): the list of packages is in a bundle at
 //! the end of the executable.
 
+use memchr::memmem;
+
 use super::super::window::{Integers, read_at, read_up_to};
 use super::super::{LanguagePackages, MAX_JSON_BYTES, dotnet, text};
 use super::Executable;
@@ -41,7 +43,7 @@ fn header(executable: &mut Executable<'_>) -> Option<u64> {
             // Pieces overlap, so that none cuts the mark.
             let length = (PIECE + 64).min(size - at);
             let piece = read_up_to(executable.content, offset.checked_add(at)?, length)?;
-            let first = piece.windows(MARKER.len()).position(|part| part[0] == MARKER[0] && *part == MARKER);
+            let first = memmem::find(&piece, &MARKER);
             if let Some(place) = first.filter(|place| *place >= 8) {
                 let header_at = Integers { bytes: &piece, big_endian: false }.u64(place - 8)?;
                 return (header_at != 0).then_some(header_at);

@@ -1,5 +1,7 @@
 //! Reads what the content of a file states.
 
+use std::collections::BTreeSet;
+
 use super::super::FileFacts;
 use super::super::read_as::ReadAs;
 use super::Collector;
@@ -7,7 +9,6 @@ use crate::inventory::distribution::is_ubuntu_pro;
 use crate::inventory::language::{LanguageFile, PackageLimits};
 use crate::inventory::system_file::SystemFile;
 use crate::inventory::{InstalledPackage, ReadSeek, apk, copyright, dpkg, red_hat, rpm};
-use std::collections::BTreeSet;
 
 impl Collector<'_> {
     /// What the file states, if anything. `by_content` is what its first bytes say about it.
