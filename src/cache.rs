@@ -4,6 +4,7 @@
 //! once, for all requests: see `fill`. Bytes become visible under their digest only once it is verified. If the disk
 //! cannot be written, blobs are streamed through: see `relay`. For eviction, see `evict`.
 
+mod ahead;
 mod body;
 mod buffers;
 mod config;

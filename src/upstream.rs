@@ -6,6 +6,7 @@
 
 mod answer;
 mod auth;
+mod blobs;
 mod client;
 mod config;
 mod error;
@@ -36,7 +37,7 @@ pub use answer::tags::TagList;
 pub use config::{Auth, Config, ConfigError, Secret};
 pub use error::Error;
 use exchange::{Call, Exchange};
-use headers::{content_length, content_range, text};
+use headers::{content_length, text};
 use limits::RequestLane;
 use metrics::{LimitMetrics, UpstreamMetrics};
 pub use offline::{OfflineAnswer, OfflineContent};
@@ -155,69 +156,6 @@ impl Upstream {
     pub async fn head_manifest(&self, repository: &Repository, reference: &Reference) -> Result<Option<Digest>, Error> {
         let call = Call { has_alternative: true, ..self.manifest_call(Method::HEAD, repository, reference) };
         Ok(claimed_digest(&self.exchange.send(&call).await?))
-    }
-
-    /// Streams a blob, from an offset if the registry supports that; [`BlobStream::from`] is where it actually starts.
-    /// `size` is the size in the manifest, in bytes, which is used if the response states none. The bytes are not
-    /// verified here: whoever stores or serves them does that. For the same reason `If-Range` is not needed: the
-    /// content of a digest never changes, and parts of different content would not match it.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn blob(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        size: u64,
-        from: u64,
-    ) -> Result<BlobStream, Error> {
-        let whole = self.blob_call(Method::GET, repository, digest);
-        if from > 0 {
-            let rest = Call { range_from: Some(from), ..whole.clone() };
-            match self.exchange.send(&rest).await {
-                Ok(response) => {
-                    if let Some(stream) = self.rest(response, size, from) {
-                        return Ok(stream);
-                    }
-                }
-                // It has already waited for a turn.
-                Err(error @ Error::Busy(_)) => return Err(error),
-                Err(_) => {}
-            }
-            // The registry refuses this range, but may still send the whole blob.
-            tracing::debug!(upstream = %self.host(), %digest, from, "the range request failed; requesting the whole blob");
-        }
-        let response = self.exchange.send(&whole).await?;
-        self.whole(response, size)
-    }
-
-    /// A response with the whole blob.
-    fn whole(&self, response: Response<Inbound>, size: u64) -> Result<BlobStream, Error> {
-        let stated = content_length(response.headers()).unwrap_or(size);
-        let stream = BlobStream::new(stated, 0..stated, response, self.config());
-        match &stream.encoding {
-            Some(encoding) if stated != size => {
-                let what = format!(
-                    "a blob of {size} bytes as {stated} bytes with the encoding {encoding:?}, which was not requested"
-                );
-                Err(self.protocol(&what))
-            }
-            _ => Ok(stream),
-        }
-    }
-
-    /// A response with the rest of a blob, or all of it, if valid (RFC 9110 §14.4; the total may be `*`).
-    fn rest(&self, response: Response<Inbound>, size: u64, from: u64) -> Option<BlobStream> {
-        match response.status() {
-            StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION => self.whole(response, size).ok(),
-            StatusCode::PARTIAL_CONTENT => {
-                let (span, total) = content_range(response.headers())?;
-                let fits = span.start <= from && from < span.end && span.end <= size;
-                let is_of_it = fits && total.is_none_or(|total| total == size);
-                is_of_it.then(|| BlobStream::new(size, span, response, self.config()))
-            }
-            _ => None,
-        }
     }
 
     /// The size, in bytes, of a blob that the repository has: `size`, from the manifest, unless the registry states

@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::watch;
 
 use super::Opened;
+use super::ahead::PartsAhead;
 use super::buffers::PIECE;
 use super::content_file::ContentFile;
 use super::disk::blocking;
@@ -43,6 +44,8 @@ pub struct ContentBody {
     position: u64,
     end: u64,
     in_a_row: u32,
+    /// Whether a part that is far ahead of its download was requested separately.
+    has_asked_ahead: bool,
     waiting: Option<BodyWaiting>,
 }
 
@@ -55,6 +58,8 @@ enum BodySource {
 
 enum BodyWaiting {
     Event(Pin<Box<dyn Future<Output = ()> + Send>>),
+    /// All that is left of the range, or nothing if the download has to be followed.
+    Part(Pin<Box<dyn Future<Output = Option<Bytes>> + Send>>),
     Read(Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send>>),
 }
 
@@ -71,7 +76,7 @@ impl ContentBody {
             Opened::Memory(bytes) => (BodySource::Memory(bytes.clone()), None),
             Opened::Relayed(relay) => (BodySource::Relayed(Box::new(relay.stream(start, end))), None),
         };
-        Self { source, window, position: start, end, in_a_row: 0, waiting: None }
+        Self { source, window, position: start, end, in_a_row: 0, has_asked_ahead: false, waiting: None }
     }
 
     /// Returns the next chunk if it is available; otherwise starts to read or wait.
@@ -99,7 +104,7 @@ impl ContentBody {
 
     fn read(&mut self, readable: u64) -> io::Result<Option<Bytes>> {
         if readable <= self.position {
-            self.waiting = Some(BodyWaiting::Event(self.progress_beyond(self.position)));
+            self.waiting = Some(self.wait(readable));
             return Ok(None);
         }
         let available = usize::try_from(readable - self.position).unwrap_or(usize::MAX);
@@ -127,6 +132,28 @@ impl ContentBody {
         let (file, position) = (file.clone(), self.position);
         self.waiting = Some(BodyWaiting::Read(Box::pin(blocking(move || file.read(position, length)))));
         Ok(None)
+    }
+
+    /// Waits for the download, which has written this many bytes, or for the part if that is requested separately.
+    fn wait(&mut self, written: u64) -> BodyWaiting {
+        let moved = self.progress_beyond(self.position);
+        let part = self.position..self.end;
+        match &self.source {
+            BodySource::Growing { follower, .. }
+                if !self.has_asked_ahead && PartsAhead::is_worthwhile(&part, written) =>
+            {
+                self.has_asked_ahead = true;
+                let follower = follower.clone();
+                BodyWaiting::Part(Box::pin(async move {
+                    tokio::select! {
+                        biased;
+                        () = moved => None,
+                        part = follower.part_ahead(part) => part,
+                    }
+                }))
+            }
+            _ => BodyWaiting::Event(moved),
+        }
     }
 
     fn progress_beyond(&self, position: u64) -> Pin<Box<dyn Future<Output = ()> + Send>> {
@@ -169,6 +196,13 @@ impl Body for ContentBody {
         loop {
             match &mut self.waiting {
                 Some(BodyWaiting::Event(event)) => std::task::ready!(event.as_mut().poll(cx)),
+                Some(BodyWaiting::Part(part)) => {
+                    let part = std::task::ready!(part.as_mut().poll(cx));
+                    self.waiting = None;
+                    if let Some(part) = part {
+                        return self.give(part);
+                    }
+                }
                 Some(BodyWaiting::Read(read)) => {
                     let piece = std::task::ready!(read.as_mut().poll(cx));
                     let piece = piece.inspect_err(|error| self.unreadable(error))?;

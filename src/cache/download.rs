@@ -1,6 +1,7 @@
 //! Downloads a blob from its upstream once, in order, and resumes after interruptions.
 
 use std::future::Future;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +51,11 @@ impl BlobSource {
     /// Requests the blob from an offset.
     pub(super) async fn open(&self, from: u64) -> Result<BlobStream, upstream::Error> {
         self.upstream.blob(&self.name.repository, &self.digest, self.size, from).await
+    }
+
+    /// Requests only this part of the blob.
+    pub(super) async fn part(&self, part: Range<u64>) -> Result<Bytes, upstream::Error> {
+        self.upstream.blob_part(&self.name.repository, &self.digest, self.size, part).await
     }
 }
 

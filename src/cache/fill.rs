@@ -5,6 +5,7 @@
 //! reader can never complete wrong content. A limited number of fills continue after all their readers have left.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::ahead::PartsAhead;
 use super::content_file::ContentFile;
 use super::disk::{Disk, Partial};
 use super::download::{BlobSource, Broken, download};
@@ -43,6 +45,7 @@ pub(super) struct Fill {
     orphans: Arc<Semaphore>,
     abandoned: CancellationToken,
     relay: Arc<Relay>,
+    parts_ahead: PartsAhead,
     /// The complete file, which counts as being read while followers still read it.
     reading: OnceLock<Arc<Reading>>,
 }
@@ -68,7 +71,13 @@ pub(super) enum FillProgress {
 }
 
 impl Fill {
-    pub(super) fn new(source: BlobSource, file: ContentFile, orphans: Arc<Semaphore>, relay: Arc<Relay>) -> Self {
+    pub(super) fn new(
+        source: BlobSource,
+        file: ContentFile,
+        orphans: Arc<Semaphore>,
+        relay: Arc<Relay>,
+        parts_ahead: PartsAhead,
+    ) -> Self {
         Self {
             source,
             file: Arc::new(file),
@@ -77,6 +86,7 @@ impl Fill {
             orphans,
             abandoned: CancellationToken::new(),
             relay,
+            parts_ahead,
             reading: OnceLock::new(),
         }
     }
@@ -187,6 +197,11 @@ impl Follower {
         self.0.progress.subscribe()
     }
 
+    /// A part that the download will not reach soon, if it can be requested separately.
+    pub(super) async fn part_ahead(&self, part: Range<u64>) -> Option<Bytes> {
+        self.0.parts_ahead.request(&self.0.source, part).await
+    }
+
     /// The same content, streamed from the upstream without using the disk.
     pub(super) fn relay(&self) -> &Arc<Relay> {
         &self.0.relay
@@ -276,6 +291,7 @@ fn write(fill: &Fill, partial: Partial, mut pieces: mpsc::Receiver<Bytes>, path:
         return Err(FillError::Digest(found));
     }
     fill.finish(FillProgress::Complete);
+    fill.parts_ahead.compare(&fill.file, &fill.source);
     partial.publish(path, size).map_err(FillError::Disk)
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::ahead::{MAX_REQUESTS, PartsAhead};
 use super::content_file::ContentFile;
 use super::disk::Partial;
 use super::download::BlobSource;
@@ -32,6 +33,8 @@ pub(super) struct Fills {
     /// turns of downloads that do not wait for clients.
     relays: Arc<Semaphore>,
     orphans: Arc<Semaphore>,
+    /// Limits the parts that are requested before a download reaches them.
+    parts_ahead: Arc<Semaphore>,
     /// When the disk may be used again.
     paused_until: Mutex<Option<Instant>>,
 }
@@ -43,6 +46,7 @@ impl Fills {
             turns: Arc::new(Semaphore::new(max_fills)),
             relays: Arc::new(Semaphore::new(max_fills)),
             orphans: Arc::new(Semaphore::new(orphan_limit)),
+            parts_ahead: Arc::new(Semaphore::new(MAX_REQUESTS)),
             paused_until: Mutex::default(),
         }
     }
@@ -154,7 +158,8 @@ impl CacheInner {
     ) -> Result<Opened, CacheError> {
         let Room { partial, reservation } = room;
         let file = ContentFile::new(partial.file.clone(), source.size, self.file_memory.clone());
-        let fill = Arc::new(Fill::new(source, file, self.fills.orphans.clone(), Arc::new(relay)));
+        let parts_ahead = PartsAhead::new(self.fills.parts_ahead.clone());
+        let fill = Arc::new(Fill::new(source, file, self.fills.orphans.clone(), Arc::new(relay), parts_ahead));
         let follower = fill.follow().ok_or(CacheError::Busy)?;
         self.fills.begin(&fill);
         self.metrics.fills.inc();

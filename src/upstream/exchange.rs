@@ -1,6 +1,7 @@
 //! A request and its response: retries, redirects, authorization.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -50,13 +51,28 @@ pub(super) enum TokenUse {
     },
 }
 
+/// The bytes that a request asks for (RFC 9110 §14.2).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestedRange {
+    pub(super) first: u64,
+    /// `None` for all bytes to the end.
+    pub(super) last: Option<u64>,
+}
+
+impl fmt::Display for RequestedRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bytes={}-", self.first)?;
+        self.last.map_or(Ok(()), |last| write!(f, "{last}"))
+    }
+}
+
 /// A request, before credentials are added.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) accept: Option<&'static str>,
-    pub(super) range_from: Option<u64>,
+    pub(super) range: Option<RequestedRange>,
     /// The repository whose content is requested, which a token must allow.
     pub(super) repository: Repository,
     /// Statuses besides 404 that mean that the content does not exist.
@@ -70,9 +86,9 @@ pub(super) struct Call {
 impl Call {
     pub(super) fn new(method: Method, lane: RequestLane, url: Url, repository: Repository) -> Self {
         let lane = if method == Method::HEAD { RequestLane::Look } else { lane };
-        let (accept, range_from, absent, has_alternative) = (None, None, &[][..], false);
+        let (accept, range, absent, has_alternative) = (None, None, &[][..], false);
         let tokens = TokenUse::Registry;
-        Self { method, url, accept, range_from, repository, absent, lane, has_alternative, tokens }
+        Self { method, url, accept, range, repository, absent, lane, has_alternative, tokens }
     }
 
     /// The recipient of an authorization for this URL. A redirect leads to another one. `None` where an auxiliary service
@@ -96,8 +112,8 @@ impl Call {
         if let Some(accept) = self.accept {
             request = request.header(header::ACCEPT, accept);
         }
-        if let Some(from) = self.range_from {
-            request = request.header(header::RANGE, format!("bytes={from}-"));
+        if let Some(range) = self.range {
+            request = request.header(header::RANGE, range.to_string());
         }
         if let Some(authorization) = authorization {
             request = request.header(header::AUTHORIZATION, &authorization.value);
@@ -109,8 +125,8 @@ impl Call {
     /// answer with 503, or 429 for ranges; the caller then requests the whole content, and that response counts.
     fn is_refused_by(&self, status: StatusCode) -> bool {
         match status {
-            StatusCode::TOO_MANY_REQUESTS => self.range_from.is_none(),
-            StatusCode::SERVICE_UNAVAILABLE => self.range_from.is_none() && self.method != Method::HEAD,
+            StatusCode::TOO_MANY_REQUESTS => self.range.is_none(),
+            StatusCode::SERVICE_UNAVAILABLE => self.range.is_none() && self.method != Method::HEAD,
             _ => false,
         }
     }
@@ -123,8 +139,8 @@ impl Call {
         };
         match response.status() {
             StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION => true,
-            StatusCode::PARTIAL_CONTENT => self.range_from.is_some() || whole(),
-            StatusCode::RANGE_NOT_SATISFIABLE => self.range_from.is_some(),
+            StatusCode::PARTIAL_CONTENT => self.range.is_some() || whole(),
+            StatusCode::RANGE_NOT_SATISFIABLE => self.range.is_some(),
             _ => false,
         }
     }

@@ -70,6 +70,50 @@ async fn one_download_serves_everyone_including_ranges() {
     assert_eq!(registry.count(|r| r.is("GET", &layer.to_string())), 1);
 }
 
+/// Lazy snapshotters read the end of a layer first.
+#[tokio::test]
+async fn a_small_part_far_ahead_of_the_download_is_requested_separately() {
+    let registry = TestRegistry::start().await;
+    let (image, layer, content) = large(3_000_000);
+    registry.push("library/app", Some("1"), &image);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    let stall =
+        registry.inject(On::path(&format!("*/blobs/{layer}")).method(Method::GET).times(1), Fault::Stall(1_500_000));
+    let url = gate.url(&format!("/library/app/blobs/{layer}"));
+    for (range, start, end) in [("-47", 2_999_953, 3_000_000), ("2500000-2500999", 2_500_000, 2_501_000)] {
+        let part = request("GET", &url, &[("range", &format!("bytes={range}"))]).await;
+        assert_eq!((part.status, part.body), (206, content.slice(start..end)));
+    }
+    let ranges = || registry.count(|r| r.is("GET", &layer.to_string()) && r.range.is_some());
+    assert_eq!(ranges(), 2);
+    // What is large, or is about to be reached, waits for the download.
+    let large = Exchange::start("GET", &url, &[("range", "bytes=2000000-")]).await;
+    let mut near = Exchange::start("GET", &url, &[("range", "bytes=1400000-1600000")]).await;
+    assert_eq!(near.read(100_000).await, content.slice(1_400_000..1_500_000));
+    stall.release();
+    assert_eq!(near.finish().await.body, content.slice(1_500_000..1_600_001));
+    assert_eq!((large.head().status, large.finish().await.body), (206, content.slice(2_000_000..)));
+    assert_eq!(ranges(), 2);
+}
+
+#[tokio::test]
+async fn a_part_that_the_registry_does_not_send_separately_waits_for_the_download() {
+    let registry = TestRegistry::start().await;
+    let (image, layer, content) = large(3_000_000);
+    registry.push("library/app", Some("1"), &image);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    let blobs = || On::path(&format!("*/blobs/{layer}")).method(Method::GET);
+    let stall = registry.inject(blobs().times(1), Fault::Stall(1_500_000));
+    registry.inject(blobs(), Fault::IgnoreRange);
+    let url = gate.url(&format!("/library/app/blobs/{layer}"));
+    let part = Exchange::start("GET", &url, &[("range", "bytes=-47")]).await;
+    soon(registry.wait_for(|log| log.iter().any(|r| r.is("GET", &layer.to_string()) && r.range.is_some()))).await;
+    stall.release();
+    assert_eq!(part.finish().await.body, content.slice(2_999_953..));
+}
+
 #[tokio::test]
 async fn interrupted_downloads_are_resumed() {
     let registry = TestRegistry::start().await;

@@ -1,0 +1,149 @@
+//! Parts of a blob that are requested separately, because its download is far from reaching them.
+//!
+//! Lazy snapshotters (eStargz, SOCI, nydus) read the end of a layer before anything else. Such a part is small; it is sent as
+//! it arrives from the registry, and compared with the verified content once the download is complete.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use super::content_file::ContentFile;
+use super::download::BlobSource;
+use crate::oci::Digest;
+
+/// How long a reader waits for the download to reach its part: most downloads are faster than a second request.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// The largest part in bytes, which is held in memory.
+const MAX_PART: u64 = 2 * 1024 * 1024;
+/// The smallest distance in bytes between the download and a part.
+const MIN_DISTANCE: u64 = 256 * 1024;
+/// How many times its own length a part must be away, so that clients that download a blob in parts do not download it twice.
+const LENGTHS_AWAY: u64 = 4;
+/// The number of parts of one blob that are compared. Readers of others wait for the download.
+const MAX_PARTS: usize = 1024;
+/// The number of parts that are requested at the same time.
+pub(super) const MAX_REQUESTS: usize = 16;
+
+/// The parts of one blob that were sent before its download reached them.
+pub(super) struct PartsAhead {
+    sent: Mutex<SentParts>,
+    requests: Arc<Semaphore>,
+}
+
+enum SentParts {
+    Uncompared(Vec<(Range<u64>, Digest)>),
+    /// The download is complete, so its file is read instead.
+    Compared,
+}
+
+impl PartsAhead {
+    /// `requests` limits the parts of all blobs that are requested at the same time.
+    pub(super) fn new(requests: Arc<Semaphore>) -> Self {
+        Self { sent: Mutex::new(SentParts::Uncompared(Vec::new())), requests }
+    }
+
+    /// Whether a part is small and far enough from what the download has written, in bytes.
+    pub(super) fn is_worthwhile(part: &Range<u64>, written: u64) -> bool {
+        let (length, distance) = (part.end - part.start, part.start.saturating_sub(written));
+        length <= MAX_PART && distance >= MIN_DISTANCE.max(length * LENGTHS_AWAY)
+    }
+
+    /// Requests a part after a moment. `None` if it cannot be had separately: the reader then waits for the download.
+    pub(super) async fn request(&self, source: &BlobSource, part: Range<u64>) -> Option<Bytes> {
+        tokio::time::sleep(PATIENCE).await;
+        let _turn = self.requests.try_acquire().ok()?;
+        let bytes = source.part(part.clone()).await;
+        let failed =
+            |error: &_| tracing::debug!(blob.digest = %source.digest, ?part, %error, "a part cannot be requested");
+        let bytes = bytes.inspect_err(failed).ok()?;
+        self.note(part, digest(&bytes)).then_some(bytes)
+    }
+
+    /// Records what is about to be sent. `false` if it would not be compared.
+    fn note(&self, part: Range<u64>, found: Digest) -> bool {
+        match &mut *self.sent.lock().unwrap_or_else(PoisonError::into_inner) {
+            SentParts::Uncompared(parts) if parts.len() < MAX_PARTS => {
+                parts.push((part, found));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Compares what was sent with the complete and verified file. Reads the disk.
+    pub(super) fn compare(&self, file: &ContentFile, source: &BlobSource) {
+        for part in self.differing(file) {
+            let (first_byte, last_byte) = (part.start, part.end - 1);
+            tracing::warn!(
+                blob.digest = %source.digest, image.name = %source.name, first_byte, last_byte,
+                "the upstream answered a range request with other bytes than the content has, and a client received them"
+            );
+        }
+    }
+
+    /// The parts that were sent with other bytes than the file has.
+    fn differing(&self, file: &ContentFile) -> Vec<Range<u64>> {
+        let sent =
+            std::mem::replace(&mut *self.sent.lock().unwrap_or_else(PoisonError::into_inner), SentParts::Compared);
+        let SentParts::Uncompared(parts) = sent else { return Vec::new() };
+        let differs = |(part, sent): (Range<u64>, Digest)| {
+            let length = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
+            let is_same = file.read(part.start, length).is_ok_and(|bytes| digest(&bytes) == sent);
+            (!is_same).then_some(part)
+        };
+        parts.into_iter().filter_map(differs).collect()
+    }
+}
+
+fn digest(bytes: &[u8]) -> Digest {
+    Digest::sha256(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::super::content_file::FileMemory;
+    use super::*;
+
+    #[test]
+    fn only_small_parts_that_are_far_away_are_requested() {
+        const MIB: u64 = 1024 * 1024;
+        for (part, written, wanted) in [
+            (9_999_953..10_000_000, 0, true),
+            (9_999_953..10_000_000, 9_900_000, false),
+            (400_000..400_047, 0, true),
+            (100_000..100_047, 0, false),
+            (0..10_000, 0, false),
+            (10 * MIB..12 * MIB, 0, true),
+            (10 * MIB..12 * MIB, 3 * MIB, false),
+            (10 * MIB..12 * MIB + 1, 0, false),
+            (5..10, 10, false),
+        ] {
+            assert_eq!(PartsAhead::is_worthwhile(&part, written), wanted, "{part:?} at {written}");
+        }
+    }
+
+    #[test]
+    fn no_more_parts_are_sent_than_are_compared() {
+        let parts = PartsAhead::new(Arc::new(Semaphore::new(1)));
+        assert!((0..MAX_PARTS).all(|_| parts.note(0..1, digest(b"x"))));
+        assert!(!parts.note(0..1, digest(b"x")));
+    }
+
+    #[test]
+    fn parts_are_compared_with_the_complete_file() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(b"0123456789", 0).unwrap();
+        let file = ContentFile::new(Arc::new(file), 10, FileMemory::default());
+        let parts = PartsAhead::new(Arc::new(Semaphore::new(1)));
+        for (part, sent) in [(8..10, b"89"), (2..4, b"23"), (4..6, b"xx")] {
+            assert!(parts.note(part, digest(sent)));
+        }
+        assert_eq!(parts.differing(&file), [4..6]);
+        assert!(!parts.note(0..1, digest(b"0")), "the file is complete");
+    }
+}
