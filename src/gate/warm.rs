@@ -17,7 +17,7 @@ use crate::policy::Permit;
 use crate::runtime::{ALLOCATION, Bounded, BusyCounter, Clock, Epoch, Moment, Tasks, budget};
 
 /// The maximum time for which an admission without reservations is reused.
-const ADMITTED_FOR: SignedDuration = SignedDuration::from_secs(30);
+const ADMITTED_FOR: SignedDuration = SignedDuration::from_secs(60);
 /// The maximum time for which all other decisions are reused.
 const OTHERS_FOR: SignedDuration = SignedDuration::from_secs(1);
 /// The part of the memory for decisions that holds what they share, in bytes.
