@@ -64,12 +64,18 @@ impl Audit {
         Ok(Self { queue: sender, required: config.required, lost })
     }
 
-    /// Writes a record. Returns false if the writer has stopped, or if the record could not be written and
-    /// `audit.required` is set. If requests arrive faster than the disk can record them, they wait: load never causes a
-    /// decision to go unrecorded.
-    pub async fn write(&self, record: &Record<'_>) -> bool {
+    /// Waits until there is room for a record, if requests arrive faster than the disk can record them: load never causes a
+    /// decision to go unrecorded. A record that is [required](Config::required) is confirmed, so it does not wait here.
+    pub async fn wait_for_room(&self) {
         if !self.required {
             self.queue.wait_for_room().await;
+        }
+    }
+
+    /// Writes a record. It is queued before the returned future waits for anything. Returns false if the writer has stopped,
+    /// or if the record could not be written and `audit.required` is set.
+    pub async fn write(&self, record: &Record<'_>) -> bool {
+        if !self.required {
             return self.write_later(record);
         }
         let (done, written) = oneshot::channel();
@@ -104,6 +110,21 @@ impl Audit {
     /// Reopens the file after it was renamed (SIGHUP).
     pub fn reopen(&self) {
         self.queue.reopen();
+    }
+}
+
+#[cfg(test)]
+impl Audit {
+    /// Records are queued and never written.
+    pub(crate) fn without_writer() -> Self {
+        Self { queue: Arc::new(QueueHandle(Arc::default())), required: false, lost: Counter::default() }
+    }
+
+    /// Takes the queued lines.
+    pub(crate) fn queued(&self) -> String {
+        let mut taken = queue::TakenLines::default();
+        self.queue.take(&mut taken);
+        String::from_utf8(taken.lines).unwrap()
     }
 }
 

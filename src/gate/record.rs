@@ -126,7 +126,6 @@ impl RecordDraft {
 
     /// Writes the record and returns the text of the decision; `None` if a required record could not be written.
     pub(super) async fn finish(&mut self, answer: &Result<Answer, GateError>) -> Option<DecisionText> {
-        self.is_finished = true;
         match answer {
             Ok(answer) => conclude(&mut self.decided, answer),
             Err(error) => explain(&mut self.decided, error),
@@ -141,6 +140,9 @@ impl RecordDraft {
             tracing::warn!(image = decided.image, "admitted only for now: {warning}");
         }
         let text = DecisionText::from(decided);
+        // A client may leave meanwhile; the record is then written when this is dropped.
+        self.audit.wait_for_room().await;
+        self.is_finished = true;
         let record = self.requester.record(text.parts(), &self.method, self.time, self.duration_ms());
         let is_recorded = self.audit.write(&record).await;
         is_recorded.then_some(text)
@@ -238,5 +240,39 @@ fn asked_name(request: &GateRequest) -> String {
     match &request.ns {
         Some(ns) => format!("{ns}/{image}"),
         None => image,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scope::Scope;
+
+    fn request(repository: &str) -> GateRequest {
+        let endpoint =
+            Endpoint::Manifest { name: repository.parse().unwrap(), reference: "1".parse::<Reference>().unwrap() };
+        let requester = Requester { request_id: "1".into(), client: "127.0.0.1".into(), client_name: None };
+        GateRequest { ns: None, endpoint, method: "GET".into(), scope: Scope::CLUSTER, requester, key: None }
+    }
+
+    #[tokio::test]
+    async fn the_record_of_a_client_that_leaves_while_the_queue_is_full_is_written() {
+        let audit = Audit::without_writer();
+        let draft = |repository: &str| RecordDraft::new(&request(repository), &audit, Timestamp::UNIX_EPOCH);
+        let failed = Err(GateError::Cache(crate::cache::CacheError::NotFound));
+        while futures_util::poll!(std::pin::pin!(audit.wait_for_room())).is_ready() {
+            (0..1000).for_each(|_| drop(draft("library/filler")));
+        }
+        let mut waiting = draft("library/waiting");
+        assert!(futures_util::poll!(std::pin::pin!(waiting.finish(&failed))).is_pending());
+        drop(waiting);
+        let lines = audit.queued();
+        let record = lines.lines().rfind(|line| line.contains("library/waiting")).expect("it is written");
+        assert!(record.contains("\"decision\":\"error\""), "{record}");
+        assert_eq!(lines.matches("library/waiting").count(), 1);
+        let mut finished = draft("library/finished");
+        assert!(finished.finish(&failed).await.is_some());
+        drop(finished);
+        assert_eq!(audit.queued().matches("library/finished").count(), 1);
     }
 }
