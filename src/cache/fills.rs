@@ -15,9 +15,9 @@ use super::fill::{Fill, FillError, FillKey, Follower, pump};
 use super::relay::Relay;
 use super::usage::Reservation;
 use super::{CacheError, CacheInner, Opened};
-use crate::oci::Digest;
+use crate::oci::{Digest, Host};
 use crate::store::{NewContent, NewFacts};
-use crate::upstream::BlobStream;
+use crate::upstream::{BlobStream, Upstream};
 
 /// How long a download waits for its turn.
 const TURN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,9 +29,9 @@ const DISK_PAUSE: Duration = Duration::from_secs(5);
 pub(super) struct Fills {
     running: Mutex<HashMap<FillKey, Arc<Fill>>>,
     turns: Arc<Semaphore>,
-    /// Limits the downloads that are streamed through. They last as long as their clients read, so they must not use up the
-    /// turns of downloads that do not wait for clients.
-    relays: Arc<Semaphore>,
+    /// Limits the downloads that are streamed through, for each registry. They last as long as their clients read, so they
+    /// must not use up the turns of downloads that do not wait for clients. Only configured registries occur.
+    relays: Mutex<HashMap<Host, Arc<Semaphore>>>,
     orphans: Arc<Semaphore>,
     /// Limits the parts that are requested before a download reaches them.
     parts_ahead: Arc<Semaphore>,
@@ -44,7 +44,7 @@ impl Fills {
         Self {
             running: Mutex::default(),
             turns: Arc::new(Semaphore::new(max_fills)),
-            relays: Arc::new(Semaphore::new(max_fills)),
+            relays: Mutex::default(),
             orphans: Arc::new(Semaphore::new(orphan_limit)),
             parts_ahead: Arc::new(Semaphore::new(MAX_REQUESTS)),
             paused_until: Mutex::default(),
@@ -85,9 +85,11 @@ impl Fills {
         turn.ok().and_then(Result::ok).ok_or(CacheError::Busy)
     }
 
-    /// Does not wait: the request already has an answer of the upstream, and a turn.
-    fn relay_turn(&self) -> Result<OwnedSemaphorePermit, CacheError> {
-        self.relays.clone().try_acquire_owned().map_err(|_| CacheError::Busy)
+    /// The turns of downloads from this upstream that are streamed through: half of those that it has for blobs.
+    fn relays(&self, upstream: &Upstream) -> Arc<Semaphore> {
+        let mut relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Semaphore::new((upstream.blob_turns() / 2).max(1)));
+        relays.entry(upstream.host().clone()).or_insert_with(new).clone()
     }
 
     fn pause(&self) {
@@ -104,8 +106,9 @@ impl Fills {
 impl CacheInner {
     /// Requests the blob from the repository and starts to fill; streams it through if the disk cannot be written.
     pub(super) async fn start(self: Arc<Self>, source: BlobSource) -> Result<Opened, CacheError> {
-        let turn = self.fills.turn().await?;
+        // The registry's turn comes first: whoever waits for a slow registry holds no turn that others could use.
         let stream = source.open(0).await?;
+        let turn = self.fills.turn().await?;
         let (digest, size) = (source.digest, source.size);
         if stream.size != size {
             return Err(CacheError::Size { digest, manifest: size, upstream: stream.size });
@@ -114,11 +117,13 @@ impl CacheInner {
             // An empty blob has no last byte to hold back, so its digest is checked first.
             return Err(CacheError::NotFound);
         }
-        let relay = Relay::new(source.clone(), self.tasks.clone(), self.fills.relays.clone());
+        let relays = self.fills.relays(&source.upstream);
+        let relay = Relay::new(source.clone(), self.tasks.clone(), relays.clone());
         match self.room(digest, size).await {
             Ok(room) => self.fill(source, relay, room, stream, turn),
             Err(why) => {
-                let turn = self.fills.relay_turn()?;
+                // Does not wait: the request already has an answer of the upstream, and a turn.
+                let turn = relays.try_acquire_owned().map_err(|_| CacheError::Busy)?;
                 self.metrics.relayed.inc();
                 self.not_cached(&source, &why);
                 Ok(Opened::Relayed(Arc::new(relay.begun(stream, turn))))
@@ -216,20 +221,4 @@ impl CacheInner {
 struct Room {
     partial: Partial,
     reservation: Reservation,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A relay lasts as long as its client reads.
-    #[tokio::test]
-    async fn relays_do_not_use_up_the_turns_of_fills() {
-        let fills = Fills::new(1, 0);
-        let relay = fills.relay_turn().unwrap();
-        let turn = fills.turn().await.unwrap();
-        assert!(matches!(fills.relay_turn(), Err(CacheError::Busy)), "there is a limit");
-        drop((relay, turn));
-        assert!(fills.relay_turn().is_ok());
-    }
 }

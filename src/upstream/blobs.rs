@@ -8,10 +8,16 @@ use http::{Method, Response, StatusCode};
 use super::answer::body::{BlobStream, Inbound, read_whole};
 use super::exchange::{Call, RequestedRange};
 use super::headers::{content_length, content_range};
+use super::limits::blob_turns;
 use super::{Error, Upstream};
 use crate::oci::{Digest, Repository};
 
 impl Upstream {
+    /// The maximum number of blobs that are downloaded at the same time.
+    pub fn blob_turns(&self) -> usize {
+        blob_turns(self.config())
+    }
+
     /// Streams a blob, from an offset if the registry supports that; [`BlobStream::from`] is where it actually starts.
     /// `size` is the size in the manifest, in bytes, which is used if the response states none. The bytes are not
     /// verified here: whoever stores or serves them does that. For the same reason `If-Range` is not needed: the

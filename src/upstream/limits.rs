@@ -65,11 +65,11 @@ pub(super) struct UpstreamLimits {
 
 impl UpstreamLimits {
     pub(super) fn new(config: &Config, metrics: LimitMetrics) -> Arc<Self> {
-        let turns = config.max_connections.clamp(1, Semaphore::MAX_PERMITS);
+        let turns = turns(config);
         Arc::new(Self {
             host: config.host.to_string(),
             turns: Arc::new(Semaphore::new(turns)),
-            blob_turns: Arc::new(Semaphore::new(turns - turns / SHARE_BESIDE_BLOBS)),
+            blob_turns: Arc::new(Semaphore::new(blob_turns(config))),
             patience: config.header_timeout,
             bound: "max_connections",
             pace: config.max_bandwidth.map(|limit| Arc::new(Pace::new(limit))),
@@ -168,6 +168,16 @@ impl UpstreamLimits {
     fn holds(&self) -> MutexGuard<'_, [Option<Instant>; LANES]> {
         self.holds.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The maximum number of concurrent requests.
+fn turns(config: &Config) -> usize {
+    config.max_connections.clamp(1, Semaphore::MAX_PERMITS)
+}
+
+/// The same for blobs.
+pub(super) fn blob_turns(config: &Config) -> usize {
+    turns(config) - turns(config) / SHARE_BESIDE_BLOBS
 }
 
 /// The turn of one request, from before it is sent until its response is read or dropped.

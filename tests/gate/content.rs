@@ -215,6 +215,63 @@ async fn streamed_blobs_leave_the_downloads_to_others() {
     assert_eq!(reader.finish().await.body, large.slice(1000..));
 }
 
+/// Clients that read slowly keep only half of a registry's connections.
+#[tokio::test]
+async fn streamed_blobs_leave_connections_to_others() {
+    let registry = TestRegistry::start().await;
+    let (large, small) = (noise(24_000_000, 1), noise(500_000, 2));
+    registry.push("library/large", Some("1"), &image(&[&large]));
+    registry.push("library/small", Some("1"), &image(&[&small]));
+    let gate = TestGate::new(&registry, ALLOW_ALL).with("[cache]\nmax_size = \"4MiB\"");
+    let gate = gate.upstream("max_connections = 4").start().await;
+    for repository in ["large", "small"] {
+        assert_eq!(gate.get(&format!("/library/{repository}/manifests/1")).await.status, 200);
+    }
+    let url = gate.url(&format!("/library/large/blobs/{}", digest(&large)));
+    let mut readers = Vec::new();
+    for _ in 0..2 {
+        let mut reader = Exchange::start("GET", &url, &[]).await;
+        assert_eq!(reader.read(1000).await, large.slice(..1000));
+        readers.push(reader);
+    }
+    let third = request("GET", &url, &[]).await;
+    assert_eq!((third.status, third.header("retry-after").is_some()), (503, true), "{}", third.text());
+    assert_eq!(gate.get(&format!("/library/small/blobs/{}", digest(&small))).await.body, small);
+    drop(readers.pop());
+    soon(async { while request("GET", &url, &[]).await.status != 200 {} }).await;
+    assert_eq!(readers.pop().unwrap().finish().await.body, large.slice(1000..));
+}
+
+/// Downloads that wait for a slow registry do not count as running.
+#[tokio::test]
+async fn a_slow_registry_leaves_downloads_to_others() {
+    let (good, slow) = (TestRegistry::start().await, TestRegistry::start().await);
+    let contents = [noise(600_000, 1), noise(600_000, 2), noise(600_000, 3)];
+    let content = noise(500_000, 4);
+    slow.push("library/app", Some("1"), &image(&contents.each_ref()));
+    good.push("library/app", Some("1"), &image(&[&content]));
+    let second = format!(
+        "[[upstream]]\nhost = \"slow.test\"\nurl = \"{}\"\nmax_connections = 1\n[cache]\nmax_fills = 2",
+        slow.listening.url()
+    );
+    let gate = TestGate::new(&good, ALLOW_ALL).with(&second).start().await;
+    let at_slow = |path: &str| gate.any_url(&format!("/v2/slow.test/library/app{path}"));
+    assert_eq!(request("GET", &at_slow("/manifests/1"), &[]).await.status, 200);
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    let stall = slow.inject(On::blobs().method(Method::GET), Fault::Stall(1000));
+    let urls = contents.each_ref().map(|content| at_slow(&format!("/blobs/{}", digest(content))));
+    let pulls = futures_util::future::join_all(urls.iter().map(|url| request("GET", url, &[])));
+    let other = async {
+        stall.wait_for_hits(1).await;
+        let other = soon(gate.get(&format!("/library/app/blobs/{}", digest(&content)))).await;
+        stall.release();
+        other
+    };
+    let (pulled, other) = tokio::join!(pulls, other);
+    assert_eq!(other.body, content);
+    assert!(pulled.iter().zip(&contents).all(|(got, content)| got.body == *content));
+}
+
 #[tokio::test]
 async fn pulls_continue_when_the_disk_fails_and_caching_recovers() {
     let registry = TestRegistry::start().await;
