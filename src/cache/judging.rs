@@ -1,33 +1,32 @@
 //! Reads blobs for judging, without a permit. The bytes go only to a judge and never to a client.
 //!
 //! Reads go through the cache, so the pull that follows finds the content and nothing is downloaded twice. A running
-//! download is followed. All bytes are verified, the time is limited, and each upstream has separate turns, so that a
-//! slow upstream does not delay others.
+//! download is followed. All bytes are verified, and the time is limited. Reads wait for their turn (`turns.rs`), so that a slow
+//! registry does not delay the images of others.
 
-use std::collections::HashMap;
 use std::io::{self, Read};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
+use self::turns::{ReadTurn, Turns};
 use super::{Cache, CacheError, ContentBody, Opened, Transfer};
-use crate::oci::{Descriptor, Digest, Hasher, Host, ImageName};
+use crate::oci::{Descriptor, Digest, Hasher, ImageName};
 use crate::policy::Observed;
 use crate::runtime::{Clock, Tasks};
 use crate::store::Evidence;
 use crate::upstream::{self, Upstream};
 
 mod place;
+mod turns;
 
 /// The time limit for one read.
 const MAX_TIME: Duration = Duration::from_secs(300);
-/// The maximum number of concurrent reads of one kind at one upstream.
-const TURNS: usize = 4;
 /// The maximum number of pieces queued between the cache and the thread that processes them.
 const QUEUE: usize = 4;
 
@@ -65,9 +64,13 @@ impl BlobReader {
         &self.name
     }
 
-    /// Waits for a turn at the upstream for work of one kind. Turns of different kinds do not wait for each other.
-    pub async fn turn(&self, kind: &'static str) -> Option<OwnedSemaphorePermit> {
-        self.readers.turns.take(kind, self.upstream.host()).await
+    /// Waits for a turn for work of one kind on a blob that is on disk, or that is read from the registry. Turns of
+    /// different kinds do not wait for each other.
+    pub async fn turn(&self, kind: &'static str, is_on_disk: bool) -> ReadTurn {
+        match is_on_disk {
+            true => self.readers.turns.on_disk(kind, self.upstream.host()).await,
+            false => self.readers.turns.at_registry(kind, &self.name).await,
+        }
     }
 
     /// Opens a blob, in a turn for reads of this kind. The turn ends with the returned value.
@@ -80,7 +83,9 @@ impl BlobReader {
 
     /// The same, with the content from which the pieces are read.
     async fn open_content(&self, kind: &'static str, blob: &Descriptor) -> Result<(Opened, BlobPieces), CacheError> {
-        let turn = self.turn(kind).await;
+        // It is kept, so that what is on disk now is not evicted before its turn.
+        let on_disk = self.readers.cache.inner.opened(blob.digest).await;
+        let turn = self.turn(kind, on_disk.is_some()).await;
         let end = Instant::now() + MAX_TIME;
         let opening = self.readers.cache.open_for_judging(&self.name, &self.upstream, blob.digest, blob.size);
         let opened = self.before(end, opening).await??;
@@ -89,13 +94,29 @@ impl BlobReader {
         let is_file = matches!(opened, Opened::File(_));
         let hasher = is_file.then(|| (Hasher::new(blob.digest.algorithm()), blob.digest));
         let body = opened.read(0, blob.size, Transfer::Copied);
-        Ok((opened, BlobPieces { reader: self.clone(), body, hasher, end, _turn: turn }))
+        Ok((opened, BlobPieces { reader: self.clone(), body, hasher, end, _turn: Some(turn) }))
     }
 
     /// The pieces of content that is already open. The cache has verified it.
     pub fn pieces_of(&self, content: &Opened) -> BlobPieces {
         let body = content.read(0, content.size(), Transfer::Copied);
         BlobPieces { reader: self.clone(), body, hasher: None, end: Instant::now() + MAX_TIME, _turn: None }
+    }
+
+    /// Waits until a download is complete, so that the rest of the content is read from disk. Returns whether it is.
+    ///
+    /// # Errors
+    /// If that takes too long.
+    pub async fn complete(&self, content: &Opened) -> Result<bool, CacheError> {
+        match content {
+            Opened::File(_) | Opened::Memory(_) => Ok(true),
+            // If it fails, the pieces say why.
+            Opened::Filling(follower) => {
+                let finished = follower.finished(|_| {});
+                Ok(self.before(Instant::now() + MAX_TIME, finished).await?.is_ok())
+            }
+            Opened::Relayed(_) => Ok(false),
+        }
     }
 
     async fn before<T>(&self, end: Instant, read: impl Future<Output = T>) -> Result<T, CacheError> {
@@ -161,7 +182,7 @@ pub struct BlobPieces {
     /// The hasher and the expected digest; `None` if nothing is left to verify.
     hasher: Option<(Hasher, Digest)>,
     end: Instant,
-    _turn: Option<OwnedSemaphorePermit>,
+    _turn: Option<ReadTurn>,
 }
 
 impl BlobPieces {
@@ -258,22 +279,5 @@ impl<T: Clone> BlobFinding<T> {
             Some(Self::Unread(error)) => Err(error),
             None => Err(CacheError::Busy),
         }
-    }
-}
-
-/// The turns for reading, by kind of read and upstream. Only configured upstreams occur, so the map stays bounded.
-#[derive(Clone, Default)]
-struct Turns(Arc<Mutex<TurnsByUpstream>>);
-
-type TurnsByUpstream = HashMap<(&'static str, Host), Arc<Semaphore>>;
-
-impl Turns {
-    async fn take(&self, kind: &'static str, host: &Host) -> Option<OwnedSemaphorePermit> {
-        let turns = {
-            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            all.entry((kind, host.clone())).or_insert_with(|| Arc::new(Semaphore::new(TURNS))).clone()
-        };
-        // The semaphore is never closed.
-        turns.acquire_owned().await.ok()
     }
 }

@@ -82,9 +82,10 @@ async fn sniff(reader: &BlobReader, layer: &Descriptor) -> Result<bool, CacheErr
 async fn start_of(reader: &BlobReader, content: &Opened, all: bool) -> Result<Vec<u8>, CacheError> {
     let (mut pieces, mut bytes, mut turn) = (reader.pieces_of(content), Vec::new(), None);
     while all || may_be_object(&bytes) {
-        // Reading a single piece does not wait for reads that hold more in memory.
+        // A single piece is read without a turn. More is held in memory, so a download is awaited before its turn is taken.
         if turn.is_none() && (all || !bytes.is_empty()) {
-            turn = reader.turn("manifest").await;
+            let is_on_disk = reader.complete(content).await?;
+            turn = Some(reader.turn("manifest", is_on_disk).await);
         }
         let Some(piece) = pieces.next().await? else { break };
         bytes.extend_from_slice(&piece);
