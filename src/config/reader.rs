@@ -142,6 +142,17 @@ impl<'r> Table<'r> {
         self.read(key).duration(key)
     }
 
+    /// A duration within which something must happen, so it cannot be `0s`.
+    pub(super) fn timeout(&mut self, key: &'static str) -> Option<Duration> {
+        self.note(key, || "duration, more than 0s".into());
+        let timeout = self.read(key).duration(key)?;
+        if timeout.is_zero() {
+            self.problem(key, "must be more than 0s", Some("leave the key out for the default"));
+            return None;
+        }
+        Some(timeout)
+    }
+
     pub(super) fn size(&mut self, key: &'static str) -> Option<u64> {
         self.note(key, || "size".into());
         self.read(key).size(key)

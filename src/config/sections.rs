@@ -190,12 +190,12 @@ fn limits(mut table: Table<'_>) -> server::Limits {
             .number("max_requests_in_flight", 1, 1_000_000)
             .map(|n| count(Some(n), 0))
             .or(default.max_requests_in_flight),
-        header_timeout: table.duration("header_timeout").unwrap_or(default.header_timeout),
+        header_timeout: table.timeout("header_timeout").unwrap_or(default.header_timeout),
         max_header_bytes: count(table.size("max_header_size"), default.max_header_bytes),
         max_headers: default.max_headers,
-        idle_timeout: table.duration("idle_timeout").unwrap_or(default.idle_timeout),
-        write_stall_timeout: table.duration("write_timeout").unwrap_or(default.write_stall_timeout),
-        tls_handshake_timeout: table.duration("tls_handshake_timeout").unwrap_or(default.tls_handshake_timeout),
+        idle_timeout: table.timeout("idle_timeout").unwrap_or(default.idle_timeout),
+        write_stall_timeout: table.timeout("write_timeout").unwrap_or(default.write_stall_timeout),
+        tls_handshake_timeout: table.timeout("tls_handshake_timeout").unwrap_or(default.tls_handshake_timeout),
     };
     if limits.max_header_bytes < 8192 {
         table.problem("max_header_size", "must be at least 8KiB", None);
@@ -303,6 +303,9 @@ fn audit(mut table: Table<'_>, state_dir: &Path) -> audit::Config {
         max_file_size: table.size("max_file_size").unwrap_or(100 * 1024 * 1024),
         keep: table.number("keep", 0, 10_000).map_or(10, |n| u32::try_from(n).unwrap_or(u32::MAX)),
     };
+    if config.max_file_size < 1024 {
+        table.problem("max_file_size", "must be at least 1KiB", Some("rotated files beyond `keep` are deleted"));
+    }
     table.finish();
     config
 }

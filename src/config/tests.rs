@@ -470,6 +470,33 @@ fn paths_of_files_that_rules_name_do_not_depend_on_the_folder_of_policies() {
     assert!(key.starts_with('/'), "{key}");
 }
 
+/// A timeout of nothing would end everything, and rotation at nothing deletes each record.
+#[test]
+fn limits_of_zero_are_mistakes() {
+    for (table, key) in [
+        ("limits", "header_timeout"),
+        ("limits", "idle_timeout"),
+        ("limits", "write_timeout"),
+        ("limits", "tls_handshake_timeout"),
+        ("events", "timeout"),
+        ("va", "rescan"),
+    ] {
+        let found = mistakes(&format!("{MINIMAL}[{table}]\n{key} = \"0s\"\n"));
+        assert!(
+            found.len() == 1 && found[0].contains(&format!("{table}.{key}: must be more than 0s")),
+            "{table}.{key}: {found:?}"
+        );
+    }
+    for key in ["connect_timeout", "tls_timeout", "header_timeout", "idle_timeout", "body_timeout"] {
+        let found = mistakes(&format!("{MINIMAL}{key} = \"0s\"\n"));
+        assert!(found.len() == 1 && found[0].contains("must be more than 0s"), "{key}: {found:?}");
+    }
+    for size in ["\"0\"", "0", "\"100B\""] {
+        let found = mistakes(&format!("{MINIMAL}[audit]\nmax_file_size = {size}\n"));
+        assert!(found.len() == 1 && found[0].contains("audit.max_file_size: must be at least 1KiB"), "{found:?}");
+    }
+}
+
 #[test]
 fn settings_without_effect_are_told() {
     let listener = "[[listener]]\naddress = \"127.0.0.1:1\"\nhttp2 = true\n";

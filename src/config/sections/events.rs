@@ -17,7 +17,7 @@ pub(super) fn events(mut table: Table<'_>) -> events::Config {
         token_file: table.file("token_file"),
         ca: table.file("ca"),
         proxy: table.text("proxy"),
-        timeout: table.duration("timeout").unwrap_or(default.timeout),
+        timeout: table.timeout("timeout").unwrap_or(default.timeout),
     };
     let is_usable =
         |url: &String| Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());

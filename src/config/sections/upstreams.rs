@@ -73,11 +73,11 @@ fn upstream(mut table: Table<'_>, seen: &mut BTreeSet<String>) -> Option<upstrea
 
 /// Timeouts, retries and rates.
 fn upstream_limits(table: &mut Table<'_>, config: &mut upstream::Config) {
-    config.connect_timeout = table.duration("connect_timeout").unwrap_or(config.connect_timeout);
-    config.tls_timeout = table.duration("tls_timeout").unwrap_or(config.tls_timeout);
-    config.header_timeout = table.duration("header_timeout").unwrap_or(config.header_timeout);
-    config.idle_timeout = table.duration("idle_timeout").unwrap_or(config.idle_timeout);
-    config.body_timeout = table.duration("body_timeout").unwrap_or(config.body_timeout);
+    config.connect_timeout = table.timeout("connect_timeout").unwrap_or(config.connect_timeout);
+    config.tls_timeout = table.timeout("tls_timeout").unwrap_or(config.tls_timeout);
+    config.header_timeout = table.timeout("header_timeout").unwrap_or(config.header_timeout);
+    config.idle_timeout = table.timeout("idle_timeout").unwrap_or(config.idle_timeout);
+    config.body_timeout = table.timeout("body_timeout").unwrap_or(config.body_timeout);
     config.attempts = table.number("attempts", 1, 10).map_or(config.attempts, |n| u32::try_from(n).unwrap_or(1));
     config.retry_budget = table.duration("retry_budget").unwrap_or(config.retry_budget);
     config.max_connections = count(table.number("max_connections", 1, 10_000), config.max_connections);

@@ -12,7 +12,7 @@ pub(super) fn va(mut table: Table<'_>, state_dir: &Path) -> (va::Config, bool, V
     let default = va::Config::default();
     let config = va::Config {
         reports: table.files("reports").unwrap_or_default(),
-        rescan: table.duration("rescan").unwrap_or(default.rescan),
+        rescan: table.timeout("rescan").unwrap_or(default.rescan),
         honour_ignores: table.flag("honour_ignores").unwrap_or(default.honour_ignores),
         ibm: table.optional_table("ibm").and_then(ibm),
         databases: Some(va::DatabaseConfig {
@@ -68,7 +68,7 @@ fn database_sources(mut table: Table<'_>) -> va::DatabaseSources {
         osv,
         kev,
         epss,
-        update: table.duration("update"),
+        update: table.timeout("update"),
         limits: DatabaseLimits {
             compressed: table.size("max_download").unwrap_or(default.limits.compressed),
             unpacked: table.size("max_size").unwrap_or(default.limits.unpacked),
