@@ -229,6 +229,9 @@ impl Exchange {
         // A refusal by the storage behind a redirect is not the registry's.
         let is_refusal = call.is_refused_by(response.status());
         let failure = self.failure(call, response, &url).await;
+        if failure.error == Error::NotFound {
+            turn.unspend(call.lane);
+        }
         if let Some(wait) = failure.wait.filter(|_| is_own && is_refusal) {
             limits.hold(call.lane, wait);
         }

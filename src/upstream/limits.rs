@@ -187,6 +187,14 @@ pub(super) struct Turn {
 }
 
 impl Turn {
+    /// Does not count the request as a pull: the registry has nothing to send, and counts what it sends. Otherwise whoever
+    /// polls a tag that does not exist would use up the pulls of all.
+    pub(super) fn unspend(&self, lane: RequestLane) {
+        if let Some(budget) = self.limits.pulls.as_ref().filter(|_| lane == RequestLane::Pull) {
+            budget.unspend();
+        }
+    }
+
     /// Counts bytes that have arrived, and waits until the bandwidth limit allows them.
     pub(super) async fn pay(&self, bytes: usize) {
         self.limits.received.inc_by(bytes as u64);
@@ -250,6 +258,11 @@ impl Budget {
             return Ok(());
         }
         Err(spent.front().map_or(self.window, |first| self.window.saturating_sub(now.duration_since(*first))))
+    }
+
+    /// Takes the latest pull back. With several at the same time, which one it was makes no difference that matters.
+    fn unspend(&self) {
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner).pop_back();
     }
 }
 
@@ -350,8 +363,12 @@ mod tests {
             limits.turn(lane).await.unwrap();
         }
         advance(Duration::from_secs(3000)).await;
-        limits.turn(RequestLane::Pull).await.unwrap();
+        let turn = limits.turn(RequestLane::Pull).await.unwrap();
         assert_eq!(limits.turn(RequestLane::Pull).await.err(), limited(600), "the second one's window");
+        turn.unspend(RequestLane::Look);
+        assert_eq!(limits.turn(RequestLane::Pull).await.err(), limited(600), "only pulls are counted");
+        turn.unspend(RequestLane::Pull);
+        limits.turn(RequestLane::Pull).await.expect("there was nothing to send");
     }
 
     #[tokio::test(start_paused = true)]
