@@ -86,6 +86,8 @@ pub(super) struct HeadDeadline<IO> {
     head: Option<Duration>,
     idle: Duration,
     awaited: Awaited,
+    /// Whether the client has not accepted all of an answer yet: it is still in flight.
+    is_writing: bool,
     /// The deadline.
     due: Instant,
     /// Fires at the deadline or earlier: resetting it for each request would cost more than checking again.
@@ -107,7 +109,16 @@ impl<IO> HeadDeadline<IO> {
     pub(super) fn new(io: IO, in_flight: Arc<AtomicUsize>, http2: bool, head: Duration, idle: Duration) -> Self {
         let alarm = Box::pin(tokio::time::sleep(head));
         let due = alarm.deadline();
-        Self { io, in_flight, head: (!http2).then_some(head), idle, awaited: Awaited::Head, due, alarm }
+        Self {
+            io,
+            in_flight,
+            head: (!http2).then_some(head),
+            idle,
+            awaited: Awaited::Head,
+            is_writing: false,
+            due,
+            alarm,
+        }
     }
 
     fn await_until(&mut self, awaited: Awaited, timeout: Duration) {
@@ -128,8 +139,20 @@ impl<IO> HeadDeadline<IO> {
         }
     }
 
+    /// Notes whether something is left to be written. If nothing is any more, the next request is awaited, although nobody may
+    /// have read since.
+    fn wrote<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let was_writing = std::mem::replace(&mut self.is_writing, written.is_pending());
+        if was_writing && !self.is_writing && self.in_flight.load(Ordering::Acquire) == 0 {
+            self.await_until(Awaited::Request, self.idle);
+            // Wakes the task at the deadline, which then reads.
+            let _ = self.poll_due(cx);
+        }
+        written
+    }
+
     fn watch(&mut self, cx: &mut Context<'_>, read: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
-        if self.in_flight.load(Ordering::Acquire) > 0 {
+        if self.is_writing || self.in_flight.load(Ordering::Acquire) > 0 {
             self.awaited = Awaited::Answer;
             return read;
         }
@@ -156,7 +179,8 @@ impl<IO: AsyncRead + Unpin> AsyncRead for HeadDeadline<IO> {
 
 impl<IO: AsyncWrite + Unpin> AsyncWrite for HeadDeadline<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.wrote(cx, written)
     }
 
     fn poll_write_vectored(
@@ -164,7 +188,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for HeadDeadline<IO> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.wrote(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -172,7 +197,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for HeadDeadline<IO> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.wrote(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

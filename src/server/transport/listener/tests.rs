@@ -25,12 +25,15 @@ use super::*;
 use crate::server::TlsError;
 use crate::server::transport::identity::ClientCertificate;
 
+/// More bytes than a socket holds.
+const LARGE: usize = 32 * 1024 * 1024;
 /// Longer than anything that should not time out.
 const LONG: Duration = Duration::from_secs(20);
 /// For limits that a test waits for.
 const SHORT: Duration = Duration::from_millis(150);
 
-/// Reports the client; `/stream` sends what the test provides, `/endless` never ends, `/wait` waits, `/panic` panics.
+/// Reports the client; `/stream` sends what the test provides, `/large` sends [`LARGE`] bytes, `/endless` never
+/// ends, `/wait` waits, `/panic` panics.
 #[derive(Default)]
 struct Echo {
     started: Notify,
@@ -41,6 +44,7 @@ struct Echo {
 impl Service for Echo {
     async fn call(&self, request: Request<Incoming>, client: Arc<ClientIdentity>) -> Response<Body> {
         match request.uri().path() {
+            "/large" => return Response::new(Body::from("x".repeat(LARGE))),
             "/endless" => return Response::new(Body::stream(Endless)),
             "/panic" => panic!("as the test asked"),
             "/stream" => {
@@ -241,6 +245,17 @@ async fn idle_connections_are_closed_and_busy_ones_are_not() {
         fixture.service.release.notify_one();
     };
     assert!(tokio::join!(answer, release).0.starts_with("HTTP/1.1 200"));
+}
+
+/// The body has been read when its end waits for the client.
+#[tokio::test]
+async fn clients_that_read_slowly_are_not_idle() {
+    let fixture = Fixture::plain(Limits { idle_timeout: SHORT, ..Limits::default() }).await;
+    let mut stream = fixture.connect().await;
+    stream.write_all(b"GET /large HTTP/1.1\r\nHost: gate\r\n\r\n").await.unwrap();
+    tokio::time::sleep(SHORT * 3).await;
+    let answer = rest(stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.len() > LARGE, "{} bytes of {LARGE}", answer.len());
 }
 
 #[tokio::test]
