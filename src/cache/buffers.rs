@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-/// The number of bytes in one read. A body holds one piece of this size until the client accepts it.
-pub(super) const PIECE: usize = 256 * 1024;
+/// The number of bytes in one read. A body holds one or two pieces of this size until the client accepts them: for slow
+/// clients, it is the memory of a connection or, with HTTP/2, of each request.
+pub(super) const PIECE: usize = 64 * 1024;
 /// The maximum number of spare buffers: 16 MiB in total.
-const SPARE: usize = 64;
+const SPARE: usize = 256;
 
 /// The spare buffers of a cache. Clones share them.
 #[derive(Clone, Default)]

@@ -34,6 +34,8 @@ const MIN_BUFFER: usize = 8192;
 const BUFFER: usize = 64 * 1024;
 /// Sufficient for a client that requests all layers at once. Each can hold one chunk of a blob in memory.
 const HTTP2_STREAMS: u32 = 32;
+/// The bytes of a response that wait until an HTTP/2 client accepts them. One chunk of a blob is as large.
+const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 
 /// How long a connection without a request is kept open after shutdown has started. A client that has just connected, or
 /// has just sent a request on a connection that it kept open, would otherwise see the connection end without a response.
@@ -197,6 +199,7 @@ fn http2_builder(limits: &Limits, tasks: &Tasks) -> http2::Builder<Spawner> {
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
         .max_concurrent_streams(HTTP2_STREAMS)
+        .max_send_buf_size(HTTP2_SEND_BUFFER)
         .keep_alive_interval(limits.idle_timeout)
         .keep_alive_timeout(limits.write_stall_timeout);
     builder
