@@ -13,7 +13,7 @@ use futures_util::{StreamExt, stream};
 
 use crate::cache::Opened;
 use crate::gate::{Answer, Gate, GateError, GateRequest, Requester};
-use crate::oci::{Content, Descriptor, Digest, Endpoint, ImageName, ImageReference, Manifest, Platform, Reference};
+use crate::oci::{Content, Digest, Endpoint, ImageName, ImageReference, Manifest, Platform, Reference};
 use crate::runtime::Tasks;
 use crate::scope::Scope;
 
@@ -76,7 +76,7 @@ impl Prefetcher {
         Self { gate, next: AtomicU64::new(0) }
     }
 
-    /// Fetches an image. For an index, fetches the children for these platforms, or those that the gate would judge.
+    /// Fetches an image. For an index, fetches its parts for these platforms, or those that the gate would judge.
     ///
     /// # Errors
     /// The denial, or any other reason why a client could not pull it.
@@ -92,10 +92,10 @@ impl Prefetcher {
             let root = self.manifest(name, image.reference(), scope).await?;
             let mut fetched = Fetched { manifests: 1, ..Fetched::default() };
             let mut blobs = blobs_of(&root);
-            for child in self.children(image, &root, platforms, scope).await? {
-                let child = self.manifest(name, Reference::Digest(child), scope).await?;
+            for part in self.parts(image, &root, platforms, scope).await? {
+                let part = self.manifest(name, Reference::Digest(part), scope).await?;
                 fetched.manifests += 1;
-                blobs.extend(blobs_of(&child));
+                blobs.extend(blobs_of(&part));
             }
             blobs.sort_unstable();
             blobs.dedup();
@@ -114,25 +114,22 @@ impl Prefetcher {
         fetch.await.map_err(|error: FetchError| about(&image.to_string(), &error.to_string()))
     }
 
-    /// The images of an index to fetch: for the requested platforms, or else those by which the gate judges the index.
-    async fn children(
+    /// What to fetch of an index: the images for the requested platforms, or else those by which the gate judges the index,
+    /// and the nested indexes that lead to them.
+    async fn parts(
         &self,
         image: &ImageReference,
         root: &Manifest,
         platforms: &[Platform],
         scope: &Scope,
     ) -> Result<Vec<Digest>, FetchError> {
-        let Content::Index(children) = &root.content else { return Ok(Vec::new()) };
-        let found = match platforms {
-            [] => self.gate.deciding_images(image, scope, root).await?,
-            wanted => of_platforms(children, wanted),
-        };
-        if found.is_empty() && !children.is_empty() {
+        let parts = self.gate.index_parts(image, scope, root, platforms).await?;
+        if parts.digests.is_empty() && !root.children().is_empty() {
             let here = [Platform::here()];
             let wanted = [platforms, self.gate.platforms(), &here].into_iter().find(|wanted| !wanted.is_empty());
-            return Err(no_platform(children, wanted.unwrap_or_default()));
+            return Err(no_platform(&parts.platforms, wanted.unwrap_or_default()));
         }
-        Ok(found)
+        Ok(parts.digests)
     }
 
     /// Fetches the configured images at each interval, until shutdown.
@@ -215,16 +212,9 @@ fn blobs_of(manifest: &Manifest) -> Vec<(Digest, u64)> {
     }
 }
 
-fn of_platforms(children: &[Descriptor], wanted: &[Platform]) -> Vec<Digest> {
-    let is_wanted = |platform: &Platform| wanted.iter().any(|wanted| wanted.includes(platform));
-    let is_chosen = |child: &&Descriptor| child.platform.as_ref().is_some_and(is_wanted);
-    children.iter().filter(is_chosen).map(|child| child.digest).collect()
-}
-
-fn no_platform(children: &[Descriptor], wanted: &[Platform]) -> FetchError {
-    let text = |platforms: Vec<String>| platforms.join(", ");
-    let has = children.iter().filter_map(|child| child.platform.as_ref()).map(ToString::to_string);
-    FetchError::Platform { wanted: text(wanted.iter().map(ToString::to_string).collect()), has: text(has.collect()) }
+fn no_platform(has: &[Platform], wanted: &[Platform]) -> FetchError {
+    let text = |platforms: &[Platform]| platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    FetchError::Platform { wanted: text(wanted), has: text(has) }
 }
 
 /// An error that names the image once. Denials of the gate name it themselves, after the gate's own name.

@@ -3,13 +3,14 @@
 //! Pulling the image of another platform does not add it; otherwise any client could change the result for an index by
 //! a pull.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::{Gate, GateError, Target};
 use crate::oci::{Content, Descriptor, Digest, ImageReference, Manifest, Platform, media_type};
 use crate::resolve::{ResolveError, Resolver};
 use crate::scope::Scope;
+use crate::upstream;
 
 /// The maximum number of children of an index that one request examines.
 const MAX_CHILDREN: usize = 32;
@@ -18,6 +19,23 @@ const MAX_CHILDREN: usize = 32;
 const MAX_OPENED: usize = 32;
 /// The maximum nesting depth of indexes.
 const MAX_DEPTH: usize = 4;
+
+/// What to fetch of an index for some platforms.
+#[derive(Clone, Debug, Default)]
+pub struct IndexParts {
+    /// The images, and the nested indexes that lead to them: each index before what it lists.
+    pub digests: Vec<Digest>,
+    /// The platforms of all images that the index lists, chosen or not.
+    pub platforms: Vec<Platform>,
+}
+
+/// The images that an index lists, directly or in nested indexes.
+#[derive(Default)]
+struct ListedImages {
+    images: Vec<Descriptor>,
+    /// What nested indexes list, each with the index that lists it, which comes before those that it lists.
+    nested: Vec<(Digest, Digest)>,
+}
 
 /// Selects the images that decide about an index.
 pub(super) struct Platforms {
@@ -58,18 +76,42 @@ impl Platforms {
             return Ok(Vec::new());
         }
         let pulled = self.resolver.pulled_children(&target.name, manifest).await?;
-        let images = self.images_of(target, manifest).await?;
-        Ok(relevant(&images, &pulled, &self.configured))
+        let listed = self.images_of(target, manifest).await?;
+        Ok(relevant(&listed.images, &pulled, &self.configured))
+    }
+
+    /// The parts of an index for these platforms. For none, its relevant children, with the indexes that lead to them.
+    ///
+    /// # Errors
+    /// If a required manifest or configuration cannot be read now.
+    async fn parts(&self, target: &Target, index: &Manifest, wanted: &[Platform]) -> Result<IndexParts, GateError> {
+        if index.children().is_empty() {
+            return Ok(IndexParts::default());
+        }
+        let listed = self.images_of(target, index).await?;
+        let is_wanted = |has: &Platform| wanted.iter().any(|wanted| wanted.includes(has));
+        let chosen = match wanted {
+            [] => {
+                let pulled = self.resolver.pulled_children(&target.name, index).await?;
+                relevant(&listed.images, &pulled, &self.configured)
+            }
+            _ => {
+                let is_chosen = |image: &&Descriptor| image.platform.as_ref().is_some_and(is_wanted);
+                listed.images.iter().filter(is_chosen).cloned().collect()
+            }
+        };
+        let digests = listed.with_indexes(&chosen);
+        Ok(IndexParts { digests, platforms: listed.images.into_iter().filter_map(|image| image.platform).collect() })
     }
 
     /// The images that an index lists, directly or in nested indexes, with the platforms from its entries or from the
     /// images' configurations.
-    async fn images_of(&self, target: &Target, index: &Manifest) -> Result<Vec<Descriptor>, GateError> {
+    async fn images_of(&self, target: &Target, index: &Manifest) -> Result<ListedImages, GateError> {
         let mut open: VecDeque<(Descriptor, usize)> = index.children().iter().map(|child| (child.clone(), 1)).collect();
-        let (mut images, mut opened) = (Vec::new(), 0);
+        let (mut listed, mut opened, mut missing) = (ListedImages::default(), 0, None);
         while let Some((mut child, depth)) = open.pop_front() {
             if is_image_of_a_platform(&child) {
-                images.push(child);
+                listed.images.push(child);
                 continue;
             }
             opened += 1;
@@ -80,6 +122,11 @@ impl Platforms {
                 Ok(Some(manifest)) => manifest,
                 // It cannot be pulled.
                 Ok(None) | Err(GateError::Resolve(ResolveError::Refused(_))) => continue,
+                // Nor can this: a bundle carries the parts for some platforms only.
+                Err(error) if is_offline(&error) => {
+                    missing = Some(error);
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             if let Content::Index(children) = &manifest.content {
@@ -89,6 +136,7 @@ impl Platforms {
                     platform: nested.platform.clone().or_else(|| child.platform.clone()),
                     ..nested.clone()
                 };
+                listed.nested.extend(children.iter().map(|nested| (nested.digest, child.digest)));
                 open.extend(within.map(|nested| (inherits(nested), depth + 1)));
                 continue;
             }
@@ -98,9 +146,28 @@ impl Platforms {
                     false => self.resolver.platform(&target.upstream, &target.name, &manifest).await?,
                 };
             }
-            images.push(child);
+            listed.images.push(child);
         }
-        Ok(images)
+        match missing {
+            // Nothing is known about such an index, rather than that it has no images.
+            Some(error) if listed.images.is_empty() => Err(error),
+            _ => Ok(listed),
+        }
+    }
+}
+
+impl ListedImages {
+    /// The digests of these images, after those of the nested indexes that lead to them.
+    fn with_indexes(&self, images: &[Descriptor]) -> Vec<Digest> {
+        let images: Vec<Digest> = images.iter().map(|image| image.digest).collect();
+        let mut needed: BTreeSet<Digest> = images.iter().copied().collect();
+        for (listed, index) in self.nested.iter().rev() {
+            if needed.contains(listed) {
+                needed.insert(*index);
+            }
+        }
+        let indexes = self.nested.iter().map(|(_, index)| *index);
+        indexes.chain(images).filter(|digest| needed.remove(digest)).collect()
     }
 }
 
@@ -110,19 +177,19 @@ impl Gate {
         self.judge.evidence.platforms.configured()
     }
 
-    /// The images of an index that decide about it. They are also those to fetch in advance.
+    /// What to fetch of an index for these platforms; for none, what decides about it.
     ///
     /// # Errors
     /// If a required manifest or configuration cannot be read now.
-    pub async fn deciding_images(
+    pub async fn index_parts(
         &self,
         image: &ImageReference,
         scope: &Scope,
         index: &Manifest,
-    ) -> Result<Vec<Digest>, GateError> {
+        platforms: &[Platform],
+    ) -> Result<IndexParts, GateError> {
         let target = self.target_of(image, scope)?;
-        let images = self.judge.evidence.platforms.relevant_children(&target, index).await?;
-        Ok(images.into_iter().map(|image| image.digest).collect())
+        self.judge.evidence.platforms.parts(&target, index, platforms).await
     }
 
     /// The image of an index for a client that does not accept indexes.
@@ -147,6 +214,11 @@ pub(super) async fn manifest_if_there(
         Err(ResolveError::NotFound) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether something is missing that only an import can bring.
+fn is_offline(error: &GateError) -> bool {
+    matches!(error, GateError::Resolve(ResolveError::Upstream(upstream::Error::Offline { .. })))
 }
 
 fn is_image_of_a_platform(child: &Descriptor) -> bool {
@@ -228,6 +300,16 @@ mod tests {
         let [pulled, _, attestation] = &children;
         assert_eq!(chosen(&children, &[], &[]), [""; 0]);
         assert_eq!(chosen(&children, &[pulled, attestation], &[]), ["linux/mips64le"]);
+    }
+
+    #[test]
+    fn nested_indexes_come_before_what_they_list() {
+        let [image, other, inner, outer, unrelated] = ["linux/amd64", "linux/arm64", "a", "b", "c"].map(child);
+        let nested = [(&inner, &outer), (&other, &unrelated), (&image, &inner), (&image, &outer)];
+        let nested = nested.map(|(listed, index)| (listed.digest, index.digest)).to_vec();
+        let listed = ListedImages { images: vec![image.clone(), other, image.clone()], nested };
+        let parts = listed.with_indexes(&[image.clone(), image.clone()]);
+        assert_eq!(parts, [outer.digest, inner.digest, image.digest]);
     }
 
     #[test]

@@ -42,8 +42,8 @@ impl Prefetcher {
         let name = self.gate.target_of(image, scope)?.name;
         let root = self.manifest(&name, image.reference(), scope).await?;
         let mut own = vec![root.clone()];
-        for child in self.children(image, &root, platforms, scope).await? {
-            own.push(self.manifest(&name, Reference::Digest(child), scope).await?);
+        for part in self.parts(image, &root, platforms, scope).await? {
+            own.push(self.manifest(&name, Reference::Digest(part), scope).await?);
         }
         let tag = match image.reference() {
             Reference::Tag(tag) => Some(tag),

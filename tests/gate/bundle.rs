@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::commands::{pullgate, text};
 use crate::harness::{ALLOW_ALL, Gate, HOST, TestGate, policy};
+use crate::platforms::{RULE, image_of, index, report};
 use crate::pull::{multi, simple};
 use crate::scanner;
 use crate::sigstore::Instance;
@@ -92,6 +93,33 @@ async fn images_are_judged_and_served_where_there_is_no_route_to_their_registry(
     let results: Value = serde_json::from_slice(&done.stdout).expect("JSON");
     assert_eq!((&results[0]["outcome"], &results[1]["outcome"]), (&json!("imported"), &json!("denied")));
     assert_eq!(nowhere.requests().len(), 0, "the registry is never contacted");
+}
+
+/// What leads to the chosen platforms is carried, and what is missing of others does not keep the index from being judged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nested_indexes_are_carried_for_the_chosen_platforms() {
+    let (registry, nowhere, folder) = (TestRegistry::start().await, TestRegistry::start().await, temp_dir());
+    let (ours, other) = (image_of("linux/s390x"), image_of("linux/mips64le"));
+    let [nested, unrelated] = [&ours, &other].map(|image| index(&[image.descriptor()], &[image]));
+    let root = index(&[unrelated.plain_descriptor(), nested.plain_descriptor()], &[&nested, &unrelated]);
+    registry.push("library/app", Some("1"), &root);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let file = folder.path().join("app.tar");
+    let done = export(&gate, &file, &[&name("library/app", "1"), "--platform", "linux/s390x"]).await;
+    assert!(done.status.success() && text(&done).contains("3 manifests, 0 attached"), "{}", text(&done));
+    let report = report(&ours.configs[0].to_string(), "");
+    let made = TestGate::new(&nowhere, &policy(RULE)).with("[gate]\nplatforms = [\"linux/s390x\"]");
+    let gate = made.file("reports/0.json", &report).upstream("offline = true").start().await;
+    let done = import(&gate, &file, &[]).await;
+    assert!(done.status.success(), "{}", text(&done));
+    assert_eq!(gate.get("/library/app/manifests/1").await.body, root.manifest().bytes);
+    for image in [&nested, &ours] {
+        let got = gate.get(&format!("/library/app/manifests/{}", image.root)).await;
+        assert_eq!((got.status, &got.body), (200, &image.manifest().bytes), "{}", got.text());
+    }
+    assert_eq!(gate.get(&format!("/library/app/blobs/{}", ours.layers[0])).await.status, 200);
+    assert!([403, 404].contains(&gate.get(&format!("/library/app/blobs/{}", other.layers[0])).await.status));
+    assert_eq!(nowhere.requests().len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,6 +7,7 @@ use pullgate::oci::Digest;
 use pullgate::sample::image::{self, Image, Layer, noise};
 
 use crate::harness::{ALLOW_ALL, Gate, HOST, TestGate, policy};
+use crate::platforms::{image_of, index};
 use crate::pull::{multi, simple};
 use crate::support::{TestRegistry, soon};
 
@@ -62,6 +63,28 @@ async fn the_images_that_decide_about_an_index_are_prefetched() {
     let done = pullgate(&gate, &["prefetch", &format!("{HOST}/library/many:1")]).await;
     assert!(done.status.success(), "{}", text(&done));
     assert_eq!(registry.count(|r| r.is("GET", "/library/many/manifests/")), 2, "the index and one image");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nested_indexes_are_prefetched_for_the_chosen_platforms() {
+    let registry = TestRegistry::start().await;
+    let (ours, other) = (image_of("linux/arm64"), image_of("linux/s390x"));
+    let [nested, unrelated] = [&ours, &other].map(|image| index(&[image.descriptor()], &[image]));
+    let root = index(&[nested.plain_descriptor(), unrelated.plain_descriptor()], &[&nested, &unrelated]);
+    registry.push("library/app", Some("1"), &root);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let name = format!("{HOST}/library/app:1");
+    let done = pullgate(&gate, &["prefetch", &name, "--platform", "linux/arm64"]).await;
+    assert!(done.status.success() && text(&done).contains("2 blobs"), "{}", text(&done));
+    let missing = pullgate(&gate, &["prefetch", &name, "--platform", "windows/amd64"]).await;
+    let why = "the index has no windows/amd64, only linux/arm64, linux/s390x";
+    assert!(text(&missing).contains(why), "{}", text(&missing));
+    registry.listening.stop().await;
+    for image in [&root, &nested, &ours] {
+        let got = gate.get(&format!("/library/app/manifests/{}", image.root)).await;
+        assert_eq!((got.status, &got.body), (200, &image.manifest().bytes), "{}", got.text());
+    }
+    assert_eq!(gate.get(&format!("/library/app/blobs/{}", ours.layers[0])).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,20 +8,20 @@ use crate::harness::{Gate, TestGate, policy};
 use crate::support::{Answer, TestRegistry};
 
 const TAG: &str = "/library/app/manifests/1";
-const RULE: &str = "  - {name: \"*\", policy: {va: {severity: high, unscanned: deny}}}\n";
+pub(crate) const RULE: &str = "  - {name: \"*\", policy: {va: {severity: high, unscanned: deny}}}\n";
 
-fn image_of(platform: &str) -> Built {
+pub(crate) fn image_of(platform: &str) -> Built {
     let layer = Layer::gzip(&Tree::new().file("app", platform.to_owned()));
     Image::new(platform.parse().expect("a platform")).layer(layer).build()
 }
 
 /// An index with exactly these entries, and all content of `images`.
-fn index(entries: &[Value], images: &[&Built]) -> Built {
+pub(crate) fn index(entries: &[Value], images: &[&Built]) -> Built {
     let body = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries});
     images.iter().fold(image::raw(media_type::OCI_INDEX, &body), |index, image| index.with_content_of(image))
 }
 
-fn entry(image: &Built, platform: Option<(&str, &str, &str)>) -> Value {
+pub(crate) fn entry(image: &Built, platform: Option<(&str, &str, &str)>) -> Value {
     let mut entry = image.plain_descriptor();
     if let Some((os, architecture, variant)) = platform {
         entry["platform"] = json!({"os": os, "architecture": architecture, "variant": variant});
@@ -29,7 +29,7 @@ fn entry(image: &Built, platform: Option<(&str, &str, &str)>) -> Value {
     entry
 }
 
-fn report(config: &str, issues: &str) -> String {
+pub(crate) fn report(config: &str, issues: &str) -> String {
     format!(
         r#"{{"SchemaVersion":2,"CreatedAt":"2026-01-01T00:00:00Z","ArtifactName":"x","ArtifactType":"container_image",
         "Metadata":{{"OS":{{"Family":"debian","Name":"12"}},"ImageID":"{config}"}},
