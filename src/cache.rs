@@ -46,7 +46,7 @@ use content_file::FileMemory;
 pub use contents::{CachedContent, ContentKind, NotRemoved, RemovedContent};
 pub use copies::{CopyPlace, ManifestCopies};
 use disk::{Disk, UNSYNCED};
-use download::{BlobSource, BlobSourceKey, said_size};
+use download::{BlobSource, BlobSourceKey};
 pub use error::CacheError;
 pub use fill::Follower;
 use fills::Fills;
@@ -235,37 +235,6 @@ impl Cache {
         }
         RequestTrace::note_source(ContentSource::Miss);
         self.confirm(permit, upstream).await
-    }
-
-    /// Content that is cached or being downloaded, if the permit's repository may have it.
-    async fn at_hand(&self, permit: &Permit, upstream: &Arc<Upstream>) -> Result<Option<Opened>, CacheError> {
-        let (name, digest) = (permit.name(), permit.digest());
-        let (inner, key) = (&self.inner, (name.host.clone(), digest, said_size(permit)?));
-        // Checked before the links: a fill that ends in between has already recorded its link.
-        let own_fill = inner.fills.follow(&key, |fill| fill.name() == name);
-        if self.is_linked(name, digest).await? {
-            if let Some(opened) = inner.opened(digest).await {
-                return Ok(Some(opened));
-            }
-            return Ok(own_fill.or_else(|| inner.fills.follow(&key, |_| true)).map(Opened::Filling));
-        }
-        if let Some(follower) = own_fill {
-            return Ok(Some(Opened::Filling(follower)));
-        }
-        // A registry's HEAD response vouches only for its own repositories, not for content that another registry
-        // delivered.
-        if !inner.fills.has(&key) && !self.is_of_registry(name, digest).await? {
-            return Ok(None);
-        }
-        let size = self.confirm(permit, upstream).await?;
-        if let Some(follower) = inner.fills.follow(&key, |_| true) {
-            return Ok(Some(Opened::Filling(follower)));
-        }
-        if !self.is_of_registry(name, digest).await? {
-            return Ok(None);
-        }
-        self.link(name, digest, size).await;
-        Ok(inner.opened(digest).await)
     }
 
     /// Reads and verifies cached content of at most `limit` bytes for judging, such as manifests; never for clients.

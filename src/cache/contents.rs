@@ -104,6 +104,18 @@ impl From<StoreError> for NotRemoved {
     }
 }
 
+impl Freed {
+    /// Whether nothing stays. What went is gone; a repetition removes the rest.
+    fn is_complete(&self) -> Result<(), NotRemoved> {
+        match (self.failed, self.in_use) {
+            (0, 0) => Ok(()),
+            (0, _) => Err(NotRemoved::InUse),
+            (1, _) => Err(CacheError::Disk("1 file could not be removed".to_owned()).into()),
+            (failed, _) => Err(CacheError::Disk(format!("{failed} files could not be removed")).into()),
+        }
+    }
+}
+
 impl Cache {
     /// The contents on disk after this one, in the order of their digests, at most `limit`.
     ///
@@ -148,20 +160,18 @@ impl Cache {
         if !forced && self.is_of_offline(&digests, offline).await? {
             return Err(NotRemoved::Offline);
         }
-        if inner.is_in_use(&parts) {
-            return Err(NotRemoved::InUse);
-        }
         let mut freed = Freed::default();
         inner.remove_together(&parts, &mut freed).await?;
         inner.report(&freed);
-        if freed.files == 0 {
-            return Err(NotRemoved::InUse);
-        }
-        // Only now: content that stays, stays pinned.
-        for pin in &pins {
+        // Content that stays, stays pinned.
+        let stayed: Vec<Digest> = inner.store.node.present(&digests).await?.into_iter().collect();
+        let kept = inner.store.node.pins_keeping(&stayed).await?;
+        let unpinned: Vec<String> = pins.into_iter().filter(|pin| !kept.contains(pin)).collect();
+        for pin in &unpinned {
             inner.store.node.unpin(pin).await?;
         }
-        Ok(RemovedContent { digest, files: freed.files, bytes: freed.bytes, unpinned: pins })
+        freed.is_complete()?;
+        Ok(RemovedContent { digest, files: freed.files, bytes: freed.bytes, unpinned })
     }
 
     /// Whether one of these registries delivered any of the contents.

@@ -237,6 +237,7 @@ impl CacheInner {
     /// Removes all of these files or, if one is in use, none. Returns false if they stay.
     pub(super) async fn remove_together(&self, parts: &[StoredContent], freed: &mut Freed) -> Result<bool, StoreError> {
         if parts.is_empty() || self.is_in_use(parts) {
+            freed.in_use += parts.len() as u64;
             return Ok(false);
         }
         let digests: Vec<Digest> = parts.iter().map(|part| part.digest).collect();
@@ -255,10 +256,14 @@ impl CacheInner {
                     freed.files += 1;
                 }
                 // A reader opened it in the meantime, so it stays.
-                Ok(false) => self.stored(self.content(*part).await, None).await,
+                Ok(false) => {
+                    self.stored(self.content(*part).await, None).await;
+                    freed.in_use += 1;
+                }
                 Err(error) => {
                     tracing::warn!(content.digest = %part.digest, %error, "cannot remove evicted content");
                     self.stored(self.content(*part).await, None).await;
+                    freed.failed += 1;
                     all_went = false;
                 }
             }
@@ -367,6 +372,10 @@ fn manifest_in(digest: Digest, bytes: Bytes) -> Option<Manifest> {
 pub(super) struct Freed {
     pub(super) files: u64,
     pub(super) bytes: u64,
+    /// The number of files that stay because they, or what goes only with them, are in use.
+    pub(super) in_use: u64,
+    /// The number of files that the disk did not remove.
+    pub(super) failed: u64,
 }
 
 /// Why no space could be reserved.

@@ -2,16 +2,53 @@
 
 use std::sync::Arc;
 
-use super::download::BlobSource;
-use super::{Cache, CacheError};
+use super::download::{BlobSource, said_size};
+use super::{Cache, CacheError, Opened};
 use crate::oci::{Digest, ImageName};
 use crate::policy::Permit;
 use crate::store::NewFacts;
 use crate::upstream::Upstream;
 
 impl Cache {
+    /// Content that is cached or being downloaded, if the permit's repository may have it.
+    pub(super) async fn at_hand(
+        &self,
+        permit: &Permit,
+        upstream: &Arc<Upstream>,
+    ) -> Result<Option<Opened>, CacheError> {
+        let (name, digest) = (permit.name(), permit.digest());
+        let (inner, key) = (&self.inner, (name.host.clone(), digest, said_size(permit)?));
+        // Checked before the links: a fill that ends in between has already recorded its link.
+        let own_fill = inner.fills.follow(&key, |fill| fill.name() == name);
+        if self.is_linked(name, digest).await? {
+            if let Some(opened) = inner.opened(digest).await {
+                return Ok(Some(opened));
+            }
+            return Ok(own_fill.or_else(|| inner.fills.follow(&key, |_| true)).map(Opened::Filling));
+        }
+        if let Some(follower) = own_fill {
+            return Ok(Some(Opened::Filling(follower)));
+        }
+        // A registry's HEAD response vouches only for its own repositories, not for content that another registry
+        // delivered.
+        if !inner.fills.has(&key) && !self.is_of_registry(name, digest).await? {
+            return Ok(None);
+        }
+        let size = self.confirm(permit, upstream).await?;
+        let follower = inner.fills.follow(&key, |_| true);
+        if follower.is_none() && !self.is_of_registry(name, digest).await? {
+            return Ok(None);
+        }
+        // A running download records only the repository that delivers it.
+        self.link(name, digest, size).await;
+        match follower {
+            Some(follower) => Ok(Some(Opened::Filling(follower))),
+            None => Ok(inner.opened(digest).await),
+        }
+    }
+
     /// Whether the content is cached, and some repository of this registry delivered it.
-    pub(super) async fn is_of_registry(&self, name: &ImageName, digest: Digest) -> Result<bool, CacheError> {
+    async fn is_of_registry(&self, name: &ImageName, digest: Digest) -> Result<bool, CacheError> {
         let has_link = self.inner.store.facts.has_link_at(&name.host, digest);
         Ok(self.inner.is_here(digest) && has_link.await.map_err(CacheError::store)?)
     }
@@ -27,7 +64,7 @@ impl Cache {
         }
     }
 
-    pub(super) async fn is_linked(&self, name: &ImageName, digest: Digest) -> Result<bool, CacheError> {
+    async fn is_linked(&self, name: &ImageName, digest: Digest) -> Result<bool, CacheError> {
         let key = (name.clone(), digest);
         if self.links.get(&key).is_some() {
             return Ok(true);
@@ -40,7 +77,7 @@ impl Cache {
     }
 
     /// The link is valid while this process runs, even if it cannot be stored.
-    pub(super) async fn link(&self, name: &ImageName, digest: Digest, size: u64) {
+    async fn link(&self, name: &ImageName, digest: Digest, size: u64) {
         let now = self.inner.clock.now();
         let link = NewFacts::new(now).link(name, digest, size, now);
         if let Err(error) = self.inner.store.facts.record(link).await {

@@ -31,9 +31,10 @@ impl CacheInner {
             match self.readings.remove_unread(&self.disk, part.digest) {
                 Ok(true) => gone.push(*part),
                 // A reader opened it in the meantime, so it stays.
-                Ok(false) => {}
+                Ok(false) => freed.in_use += 1,
                 Err(error) => {
                     tracing::warn!(content.digest = %part.digest, %error, "cannot remove evicted content");
+                    freed.failed += 1;
                 }
             }
         }

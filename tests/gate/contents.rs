@@ -4,16 +4,18 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use http::Method;
 use jiff::SignedDuration;
 use pullgate::oci::Digest;
 use pullgate::runtime::Clock;
 use pullgate::sample::image::{Built, Image, Layer, noise};
+use pullgate::sample::{Fault, On};
 use serde_json::Value;
 
 use crate::commands::{pullgate, text};
 use crate::harness::{ALLOW_ALL, Gate, HOST, TestGate};
 use crate::pull::multi;
-use crate::support::{TestRegistry, request, soon};
+use crate::support::{Exchange, TestRegistry, request, soon};
 
 /// An image with one layer of its own and one that all of them share.
 fn sharing(seed: u64) -> (Built, Digest, Digest) {
@@ -63,7 +65,6 @@ async fn contents_are_listed_and_removed() {
     let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
     let (first, second) = (format!("{HOST}/library/one:1"), format!("{HOST}/library/two:1"));
     // Two manifests, two configurations, two layers, and one that both have.
-    // One after the other: of two that fetch a layer together, one delivers it.
     fetched(&gate, &[&first], 4).await;
     let mut listed = fetched(&gate, &[&second], 7).await;
     let of_both = serde_json::json!([format!("{HOST}/library/one"), format!("{HOST}/library/two")]);
@@ -119,6 +120,38 @@ async fn contents_are_listed_and_removed() {
     assert!(acts.iter().any(|act| act["image"] == first && act["client"].to_string().contains("admin socket")));
 }
 
+/// One of them delivers it, and the other one confirms that it has it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn repositories_that_fetch_a_layer_together_are_both_listed() {
+    let registry = TestRegistry::start().await;
+    let ((one, shared, _), (two, ..)) = (sharing(1), sharing(2));
+    registry.push("library/one", Some("1"), &one);
+    registry.push("library/two", Some("1"), &two);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    for repository in ["one", "two"] {
+        assert_eq!(gate.get(&format!("/library/{repository}/manifests/1")).await.status, 200);
+    }
+    let url = |repository: &str| gate.url(&format!("/library/{repository}/blobs/{shared}"));
+    let stalled = registry.inject(On::blobs().method(Method::GET), Fault::Stall(10));
+    let first = Exchange::start("GET", &url("one"), &[]).await;
+    let second = Exchange::start("GET", &url("two"), &[]).await;
+    stalled.release();
+    let (first, second) = (first.finish().await, second.finish().await);
+    assert_eq!((first.status, second.status, first.body == second.body), (200, 200, true));
+    assert_eq!(registry.count(|request| request.is("GET", "/blobs/")), 1, "it is fetched once");
+    let of_both = serde_json::json!([format!("{HOST}/library/one"), format!("{HOST}/library/two")]);
+    soon(async {
+        loop {
+            let listed = json(&gate, &["cache", "list"]).await;
+            let layer = listed.as_array().expect("a list").iter().find(|one| one["digest"] == shared.to_string());
+            if layer.is_some_and(|layer| layer["repositories"] == of_both) {
+                return;
+            }
+        }
+    })
+    .await;
+}
+
 /// What could not be removed is still kept by its pin.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pin_is_dropped_only_with_its_content() {
@@ -135,10 +168,21 @@ async fn a_pin_is_dropped_only_with_its_content() {
     std::fs::create_dir(file(&gate, layer)).expect("a folder");
     let kept = pullgate(&gate, &["cache", "rm", "--force", &layer.to_string()]).await;
     assert_eq!(kept.status.code(), Some(1), "{}", text(&kept));
+    assert!(text(&kept).contains("1 file could not be removed"), "{}", text(&kept));
     assert_eq!(json(&gate, &["cache", "pins"]).await[0]["image"], name);
     std::fs::remove_dir(file(&gate, layer)).expect("a folder");
     std::fs::write(file(&gate, layer), content).expect("a file");
     assert!(pullgate(&gate, &["cache", "rm", "--force", &name]).await.status.success());
+    assert_eq!(json(&gate, &["cache", "pins"]).await, serde_json::json!([]));
+    // The manifest goes, so there is nothing left to pin, but not all of the image does.
+    fetched(&gate, &[&name], 4).await;
+    assert!(pullgate(&gate, &["cache", "pin", &name]).await.status.success());
+    std::fs::remove_file(file(&gate, layer)).expect("a file");
+    std::fs::create_dir(file(&gate, layer)).expect("a folder");
+    let partly = pullgate(&gate, &["cache", "rm", "--force", &name]).await;
+    assert_eq!(partly.status.code(), Some(1), "{}", text(&partly));
+    assert!(text(&partly).contains("1 file could not be removed"), "{}", text(&partly));
+    assert!(!file(&gate, image.root).exists());
     assert_eq!(json(&gate, &["cache", "pins"]).await, serde_json::json!([]));
     gate.stop().await;
 }
