@@ -110,8 +110,8 @@ pub mod path {
     pub const TRUST_FORGET: &str = "trust/forget";
     /// `GET` with the query of a [`VerdictsRequest`](super::VerdictsRequest): a [`VerdictsAnswer`](super::VerdictsAnswer).
     pub const VERDICTS: &str = "verdicts";
-    /// `POST`: reads the configuration, policies and certificates again; [`Reloaded`](super::Reloaded). Status 422 if any of
-    /// them is refused.
+    /// `POST`: reads the configuration, policies and certificates again and reopens the audit file;
+    /// [`Reloaded`](super::Reloaded). Status 422 if any of them is refused.
     pub const RELOAD: &str = "reload";
 }
 
@@ -130,7 +130,7 @@ pub struct Reloaded {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs_restart: Vec<String>,
     /// The parts that are refused, so that their previous versions stay in use, and why: `configuration`, `policy`,
-    /// `certificates`.
+    /// `certificates`, and `audit` if the audit file cannot be reopened.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub refused: BTreeMap<String, String>,
     /// If a part is refused, the other parts: they were reloaded.
@@ -143,7 +143,7 @@ pub struct Reloaded {
 
 impl Reloaded {
     /// The parts that are read with every reload.
-    pub const PARTS: [&str; 3] = ["certificates", "configuration", "policy"];
+    pub const PARTS: [&str; 4] = ["audit", "certificates", "configuration", "policy"];
 
     /// Says which parts are refused, and why.
     pub fn refusing(self, refused: BTreeMap<String, String>) -> Self {

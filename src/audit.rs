@@ -10,7 +10,8 @@ mod writer;
 
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
@@ -23,6 +24,8 @@ use writer::{WriteReporter, write_all};
 
 /// The topic of the audit file in `/readyz`.
 const TOPIC: &str = "audit";
+/// How long a caller waits until the file is reopened. A disk that hangs must not hold up a reload.
+const REOPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where records go.
 #[derive(Clone, Debug)]
@@ -107,9 +110,17 @@ impl Audit {
         }
     }
 
-    /// Reopens the file after it was renamed (SIGHUP).
-    pub fn reopen(&self) {
-        self.queue.reopen();
+    /// Reopens the file after it was renamed (SIGHUP). Blocks until the writer has done that, for a limited time.
+    ///
+    /// # Errors
+    /// Why records still go to the old file.
+    pub fn reopen(&self) -> Result<(), String> {
+        let (done, reopened) = mpsc::channel();
+        if !self.queue.reopen(done) {
+            return Ok(());
+        }
+        let silent = || "the audit file is not reopened yet: its disk does not answer".to_owned();
+        reopened.recv_timeout(REOPEN_TIMEOUT).unwrap_or_else(|_| Err(silent()))
     }
 }
 

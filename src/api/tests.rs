@@ -329,7 +329,7 @@ fn reloads_and_errors() {
     };
     let json = json!({
         "reloaded": false, "changed": ["gate.mode"], "rules_changed": true, "needs_restart": ["state_dir"],
-        "refused": {"policy": "why"}, "in_use": ["certificates", "configuration"], "error": "policy: why"
+        "refused": {"policy": "why"}, "in_use": ["audit", "certificates", "configuration"], "error": "policy: why"
     });
     is_json(&reloaded.clone().refusing([("policy".to_owned(), "why".to_owned())].into()), &json);
     let all = json!({

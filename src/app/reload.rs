@@ -103,8 +103,8 @@ impl Reload {
         let policy = parts.rulebook.reload().map(|why| ("policy", why));
         let lines = |errors: Vec<_>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         let certificates = parts.certificates.reload().err().map(|errors| ("certificates", lines(errors)));
-        parts.audit.reopen();
-        policy.into_iter().chain(certificates).map(|(part, why)| (part.to_owned(), why)).collect()
+        let audit = parts.audit.reopen().err().map(|why| ("audit", why));
+        policy.into_iter().chain(certificates).chain(audit).map(|(part, why)| (part.to_owned(), why)).collect()
     }
 
     /// The configuration in use.

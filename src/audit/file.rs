@@ -19,6 +19,8 @@ pub(super) struct RotatingFile {
     keep: u32,
     /// Why the file is larger than `max_size`.
     rotation_error: Option<io::Error>,
+    /// Why lines still go to a file that was renamed or removed.
+    reopen_problem: Option<String>,
 }
 
 impl RotatingFile {
@@ -29,7 +31,7 @@ impl RotatingFile {
         for n in 1..=keep {
             close_to_others(&numbered(&path, n))?;
         }
-        Ok(Self { path, file, size, max_size, keep, rotation_error: None })
+        Ok(Self { path, file, size, max_size, keep, rotation_error: None, reopen_problem: None })
     }
 
     /// Writes complete lines, with one call per file, so that rotation never splits a line. If the file cannot be rotated,
@@ -51,9 +53,10 @@ impl RotatingFile {
         Ok(())
     }
 
-    /// Why the last rotation failed, until one succeeds.
-    pub(super) fn rotation_error(&self) -> Option<&io::Error> {
-        self.rotation_error.as_ref()
+    /// What is wrong with the file, although lines can be written: it could not be reopened or rotated.
+    pub(super) fn problem(&self) -> Option<String> {
+        let rotation = |error: &io::Error| format!("the audit file cannot be rotated, so it grows: {error}");
+        self.reopen_problem.clone().or_else(|| self.rotation_error.as_ref().map(rotation))
     }
 
     /// How many bytes of complete lines fit into the current file; at least one line if the file is empty.
@@ -94,10 +97,24 @@ impl RotatingFile {
         probe.sync_data()
     }
 
-    pub(super) fn reopen(&mut self) -> io::Result<()> {
-        (self.file, self.size) = open(&self.path)?;
-        self.rotation_error = None;
-        Ok(())
+    /// Opens the file under its name again, because it was renamed.
+    ///
+    /// # Errors
+    /// Why it cannot be opened. Lines still go to the old one.
+    pub(super) fn reopen(&mut self) -> Result<(), String> {
+        match open(&self.path) {
+            Ok((file, size)) => {
+                (self.file, self.size) = (file, size);
+                (self.rotation_error, self.reopen_problem) = (None, None);
+                Ok(())
+            }
+            Err(error) => {
+                let path = self.path.display();
+                let why = format!("cannot reopen the audit file, so records still go to the old one: {path}: {error}");
+                self.reopen_problem = Some(why.clone());
+                Err(why)
+            }
+        }
     }
 
     /// Renames `audit.jsonl` to `audit.jsonl.1`, that to `.2`, and so on; deletes the oldest.
@@ -118,6 +135,7 @@ impl RotatingFile {
         }
         fs::rename(&next, &self.path)?;
         (self.file, self.size) = (file, size);
+        self.reopen_problem = None;
         Ok(())
     }
 }
@@ -201,13 +219,13 @@ mod tests {
             fs::create_dir(&next).unwrap();
             for n in 1..=5 {
                 file.write(format!("new {n}\n").as_bytes()).unwrap();
-                assert!(file.rotation_error().is_some());
+                assert!(file.rotation_error.is_some());
             }
             assert_eq!(text(&path), "old 4\nnew 1\nnew 2\nnew 3\nnew 4\nnew 5\n", "keep {keep}");
             assert_eq!(rotated(), before, "keep {keep}");
             fs::remove_dir(&next).unwrap();
             file.write(b"last\n").unwrap();
-            assert!(file.rotation_error().is_none());
+            assert!(file.rotation_error.is_none());
             assert_eq!(text(&path), "last\n", "keep {keep}");
             assert_eq!(rotated().len(), keep as usize);
         }

@@ -4,6 +4,7 @@
 //! is woken once for many lines. The writer restores the order in which the lines of all batches were added.
 
 use std::mem;
+use std::sync::mpsc::Sender;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -51,13 +52,16 @@ struct Mark {
 struct Signal {
     has_lines: bool,
     is_urgent: bool,
-    reopen: bool,
+    reopen: Vec<ReopenSender>,
     close: Option<oneshot::Sender<()>>,
 }
 
+/// Is told whether the file was reopened, or why not.
+pub(super) type ReopenSender = Sender<Result<(), String>>;
+
 /// The next steps of the writer, in this order: reopen the file, write the lines, end.
 pub(super) struct Work {
-    pub(super) reopen: bool,
+    pub(super) reopen: Vec<ReopenSender>,
     pub(super) close: Option<oneshot::Sender<()>>,
 }
 
@@ -105,9 +109,16 @@ impl Queue {
         true
     }
 
-    /// Makes the writer reopen the file before it writes later lines.
-    pub(super) fn reopen(&self) {
-        self.signal(|signal| (signal.reopen, signal.is_urgent) = (true, true));
+    /// Makes the writer reopen the file before it writes later lines. Returns false if it has already ended.
+    pub(super) fn reopen(&self, reopened: ReopenSender) -> bool {
+        if lock(self.batches.mine()).has_ended {
+            return false;
+        }
+        self.signal(|signal| {
+            signal.reopen.push(reopened);
+            signal.is_urgent = true;
+        });
+        true
     }
 
     /// Makes the writer end after it has written all earlier lines. Returns false if it has already ended.
@@ -245,7 +256,7 @@ impl TakenLines {
 }
 
 fn is_idle(signal: &mut Signal) -> bool {
-    !signal.has_lines && !signal.reopen && signal.close.is_none()
+    !signal.has_lines && signal.reopen.is_empty() && signal.close.is_none()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -61,10 +61,45 @@ async fn a_renamed_file_is_recreated_by_reopen() {
     let audit = Audit::new(&config, &Metrics::default(), &Readiness::new()).unwrap();
     assert!(audit.write(&record(&decided("first"))).await);
     std::fs::rename(&config.file, dir.path().join("moved")).unwrap();
-    audit.reopen();
+    assert_eq!(audit.reopen(), Ok(()));
     assert!(audit.write(&record(&decided("second"))).await);
     assert!(std::fs::read_to_string(&config.file).unwrap().contains("second"));
     assert!(std::fs::read_to_string(dir.path().join("moved")).unwrap().contains("first"));
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_reopened_is_reported_until_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, readiness) = (config(dir.path(), true), Readiness::new());
+    let audit = Audit::new(&config, &Metrics::default(), &readiness).unwrap();
+    let moved = dir.path().join("moved");
+    std::fs::rename(&config.file, &moved).unwrap();
+    std::fs::create_dir(&config.file).unwrap();
+    let why = audit.reopen().unwrap_err();
+    assert!(why.contains("records still go to the old one") && why.contains("audit.jsonl"), "{why}");
+    assert_eq!(readiness.report().degraded[TOPIC], why);
+    assert!(audit.write(&record(&decided("first"))).await);
+    assert_eq!(readiness.report().degraded[TOPIC], why, "a record in the wrong file changes nothing");
+    assert!(std::fs::read_to_string(&moved).unwrap().contains("first"));
+    std::fs::remove_dir(&config.file).unwrap();
+    assert_eq!(audit.reopen(), Ok(()));
+    assert!(readiness.report().degraded.is_empty());
+    audit.close().await;
+    assert_eq!(audit.reopen(), Ok(()), "nothing is left to write");
+}
+
+/// The new file does not show that lines can be written.
+#[tokio::test]
+async fn reopening_does_not_hide_that_records_are_lost() {
+    let config = Config { file: "/dev/full".into(), required: false, max_file_size: u64::MAX, keep: 1 };
+    let readiness = Readiness::new();
+    let audit = Audit::new(&config, &Metrics::default(), &readiness).unwrap();
+    audit.write(&record(&decided("lost"))).await;
+    while readiness.report().degraded.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(audit.reopen(), Ok(()));
+    assert!(readiness.report().degraded[TOPIC].contains("cannot be recorded"));
 }
 
 #[tokio::test]
@@ -90,10 +125,11 @@ async fn a_gate_that_must_record_and_cannot_is_not_ready_until_it_can() {
     assert!(readiness.report().ready);
     assert!(!audit.write(&record(&decided("lost"))).await);
     assert_eq!((readiness.report().ready, readiness.report().awaited), (false, vec![TOPIC.to_owned()]));
-    audit.reopen();
+    assert_eq!(audit.reopen(), Ok(()));
+    assert!(!readiness.report().ready);
     std::fs::remove_file(&path).unwrap();
-    audit.reopen();
-    // The second one, at the latest, finds a file that can be written. `close` waits for it.
+    assert_eq!(audit.reopen(), Ok(()));
+    assert!(readiness.report().ready, "the file can be written");
     audit.close().await;
     assert!(readiness.report().ready, "{:?}", readiness.report());
     let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

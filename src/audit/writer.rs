@@ -27,14 +27,18 @@ pub(super) fn write_all(mut file: RotatingFile, queue: &Queue, mut outcome: Writ
             outcome.probed(&mut file);
             continue;
         };
-        if reopen {
-            match file.reopen() {
+        if !reopen.is_empty() {
+            let reopened = file.reopen();
+            match &reopened {
                 Ok(()) if is_blocked => outcome.probed(&mut file),
-                Ok(()) => {}
-                Err(error) => {
-                    tracing::error!(%error, "cannot reopen the audit file; records still go to the old one");
+                Ok(()) => outcome.reopened(file.problem()),
+                Err(why) => {
+                    tracing::error!("{why}");
+                    outcome.reopened(file.problem());
                 }
             }
+            // The receiver is gone if the caller has stopped waiting.
+            reopen.iter().for_each(|done| _ = done.send(reopened.clone()));
         }
         write_lines(&mut file, &mut taken, &mut outcome);
         if let Some(closed) = close {
@@ -52,7 +56,7 @@ fn write_lines(file: &mut RotatingFile, taken: &mut TakenLines, outcome: &mut Wr
     let written = file.write(lines);
     match &written {
         Ok(()) if lines.is_empty() => {}
-        Ok(()) => outcome.works(file.rotation_error()),
+        Ok(()) => outcome.works(file.problem()),
         Err((error, left)) => outcome.failed(error, left),
     }
     for done in taken.waiting.drain(..) {
@@ -68,25 +72,33 @@ pub(super) struct WriteReporter {
     required: bool,
     /// Held while the last write failed, if records are required: then every pull is refused, and another gate can do better.
     blocked: Option<BlockReady>,
+    /// Whether the last write failed.
+    fails: bool,
 }
 
 impl WriteReporter {
     pub(super) fn new(lost: Counter, readiness: Readiness, required: bool) -> Self {
-        Self { lost, readiness, required, blocked: None }
+        Self { lost, readiness, required, blocked: None, fails: false }
     }
 
-    /// Reports that lines are written, and why the file was not rotated before.
-    fn works(&mut self, rotation_error: Option<&io::Error>) {
-        self.blocked = None;
-        let problem = rotation_error.map(|error| format!("the audit file cannot be rotated, so it grows: {error}"));
+    /// Reports that lines are written, and what is wrong with their file.
+    fn works(&mut self, problem: Option<String>) {
+        (self.blocked, self.fails) = (None, false);
         self.readiness.degraded(TOPIC, problem);
+    }
+
+    /// Reports what is wrong with the file after an attempt to reopen it. Whether lines can be written is not known by that.
+    fn reopened(&self, problem: Option<String>) {
+        if !self.fails {
+            self.readiness.degraded(TOPIC, problem);
+        }
     }
 
     fn probed(&mut self, file: &mut RotatingFile) {
         match file.probe() {
             Ok(()) => {
                 tracing::info!("decisions can be recorded again");
-                self.works(file.rotation_error());
+                self.works(file.problem());
             }
             Err(error) => self.readiness.degraded(TOPIC, Some(unrecorded(&error))),
         }
@@ -94,6 +106,7 @@ impl WriteReporter {
 
     /// Reports an error and the lines that were not written.
     fn failed(&mut self, error: &io::Error, left: &[u8]) {
+        self.fails = true;
         let records = left.iter().filter(|&&byte| byte == b'\n').count() as u64;
         self.lost.inc_by(records);
         tracing::error!(%error, records, "cannot record decisions; check the disk that holds the audit file");

@@ -172,16 +172,44 @@ async fn a_refused_part_is_no_success_and_the_others_are_reloaded() {
     let why = json["refused"]["policy"].as_str().expect("a reason");
     assert!(answer.status == 422 && why.contains("default.yaml"), "{json}");
     assert_eq!((&json["reloaded"], &json["error"]), (&false.into(), &format!("policy: {why}").into()));
-    assert_eq!(json["in_use"], serde_json::json!(["certificates", "configuration"]));
+    assert_eq!(json["in_use"], serde_json::json!(["audit", "certificates", "configuration"]));
     assert_eq!(on.pull("registry.test").await, 200, "the previous policy is in use");
     let broken = on.reload(&format!("{}[limits]\nmax_conections = 1\n", on.text)).await.json();
     let refused: Vec<&str> = broken["refused"].as_object().expect("parts").keys().map(String::as_str).collect();
     assert_eq!(refused, ["configuration", "policy"]);
-    assert_eq!(broken["in_use"], serde_json::json!(["certificates"]));
+    assert_eq!(broken["in_use"], serde_json::json!(["audit", "certificates"]));
     std::fs::write(on.gate.file("policies/default.yaml"), ALLOW_ALL).expect("a file");
     let again = on.reload(&on.text).await;
     assert_eq!((again.status, again.json()), (200, serde_json::json!({"reloaded": true})));
     on.gate.stop().await;
+}
+
+/// Where records go to a file that was renamed, whoever renamed it must know.
+#[tokio::test]
+async fn an_audit_file_that_cannot_be_reopened_is_refused() {
+    let on = Reloading::start().await;
+    let (file, moved) = (on.gate.file("state/audit.jsonl"), on.gate.file("state/moved"));
+    std::fs::rename(&file, &moved).expect("a file");
+    std::fs::create_dir(&file).expect("a folder");
+    let answer = on.reload(&on.text).await;
+    let json = answer.json();
+    let why = json["refused"]["audit"].as_str().expect("a reason").to_owned();
+    assert!(answer.status == 422 && why.contains("records still go to the old one"), "{json}");
+    assert_eq!(json["in_use"], serde_json::json!(["certificates", "configuration", "policy"]));
+    assert_eq!(on.pull("registry.test").await, 200);
+    assert_eq!(on.readyz().await["degraded"]["audit"], why);
+    let text = request("GET", &on.gate.admin_url("/readyz?verbose"), &[]).await.text();
+    assert!(text.contains(&format!("[-]audit: {why}\n")), "{text}");
+    let degraded = async || {
+        let metrics = request("GET", &on.gate.admin_url("/metrics"), &[]).await.text();
+        metrics.contains("pullgate_degraded{part=\"audit\"} 1\n")
+    };
+    assert!(degraded().await);
+    std::fs::remove_dir(&file).expect("a folder");
+    assert_eq!(on.reload(&on.text).await.json(), serde_json::json!({"reloaded": true}));
+    assert!(!degraded().await && file.is_file());
+    on.gate.stop().await;
+    assert!(std::fs::read_to_string(moved).expect("a file").contains("library/app"));
 }
 
 /// The exit code and the output of `pullgate reload`.
