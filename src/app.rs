@@ -22,7 +22,7 @@ use crate::cache::CacheError;
 use crate::config::Config;
 use crate::gate::Gate;
 use crate::otlp::{InvalidTracing, TraceExporter};
-use crate::rulebook::RulebookError;
+use crate::rulebook::{Rulebook, RulebookError};
 use crate::runtime::{Clock, Tasks, keep_watchdog};
 pub(crate) use crate::server::InheritedSockets;
 use crate::server::admin::AdminError;
@@ -50,7 +50,6 @@ pub struct BoundGate {
     reload: Reload,
     prefetch: prefetch::Config,
     shutdown: SharedShutdown,
-    summary: StartSummary,
 }
 
 /// Builds every component and binds every listener.
@@ -91,8 +90,8 @@ async fn bind(config: &Config, clock: Clock, sockets: &mut InheritedSockets) -> 
 async fn assemble(config: Config, state: StateDir, fronts: BoundFronts) -> Result<BoundGate, BuildError> {
     let BoundFronts { prepared, registry, admin } = fronts;
     let clock = prepared.clock.clone();
-    let parts = RunningParts::build(&config, state, prepared).await?;
-    let summary = StartSummary::new(&config, &parts.rulebook, parts.cache.stored_bytes(), clock.now());
+    let announce = |rulebook: &Rulebook, used| StartSummary::new(&config, rulebook, used, clock.now()).log();
+    let parts = RunningParts::build(&config, state, prepared, announce).await?;
     // Traces end when the listeners have: running transfers have traces, too.
     let front = Tasks::new();
     let traces = TraceExporter::start(&config.tracing, &clock, &front, &parts.metrics)?;
@@ -103,7 +102,7 @@ async fn assemble(config: Config, state: StateDir, fronts: BoundFronts) -> Resul
     let on_request = reload.clone();
     let (gate, cache, prefetcher) = (parts.gate.clone(), parts.cache.clone(), parts.prefetcher.clone());
     let api = AdminApi::new(gate, cache, prefetcher, parts.tasks.clone(), move || on_request.start());
-    Ok(BoundGate { registry, admin, service, api, parts, front, reload, prefetch, shutdown, summary })
+    Ok(BoundGate { registry, admin, service, api, parts, front, reload, prefetch, shutdown })
 }
 
 impl BoundGate {
@@ -137,8 +136,7 @@ impl BoundGate {
 
     /// Starts to serve.
     async fn start(self, hangups: io::Result<Signal>) -> RunningGate {
-        let Self { registry, admin, service, api, parts, front, reload, prefetch, shutdown, summary } = self;
-        summary.log();
+        let Self { registry, admin, service, api, parts, front, reload, prefetch, shutdown } = self;
         let tasks = parts.tasks.clone();
         parts.rulebook.watch(&tasks);
         parts.gate.watch(&tasks);
@@ -208,7 +206,8 @@ async fn offline<T>(mut config: Config, command: impl AsyncFnOnce(&Gate) -> Resu
     config.audit.file = scratch.path().join("audit.jsonl");
     let state = StateDir::open(&config.state_dir).map_err(|error| error.to_string())?;
     let prepared = PreparedParts::new(&config, Clock::system()).map_err(|error| error.to_string())?;
-    let parts = RunningParts::build(&config, state, prepared).await.map_err(|error| error.to_string())?;
+    let parts = RunningParts::build(&config, state, prepared, |_, _| {}).await;
+    let parts = parts.map_err(|error| error.to_string())?;
     let answer = command(&parts.gate).await;
     parts.tasks.drain(Duration::from_secs(5)).await;
     parts.close().await;

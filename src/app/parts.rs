@@ -59,19 +59,27 @@ impl PreparedParts {
         reload::inform_of_mode(config, &readiness);
         let rulebook = rulebook(config, &tasks, &readiness, &epoch, &clock, &metrics)?;
         let (configs, default) = (config.upstreams.clone(), config.default_upstream.as_ref());
-        let upstreams = Upstreams::new(configs, default, &tasks, &metrics, &readiness)?;
+        let upstreams = Upstreams::new(configs, default, (&tasks, &clock), &metrics, &readiness)?;
         Ok(Self { metrics, readiness, clock, rulebook, upstreams, epoch, tasks })
     }
 }
 
 impl RunningParts {
-    pub(super) async fn build(config: &Config, state: StateDir, prepared: PreparedParts) -> Result<Self, BuildError> {
+    /// Starts the background work of all components. `announce` gets the size of the content on disk, in bytes, before any of
+    /// them can log what it finds.
+    pub(super) async fn build(
+        config: &Config,
+        state: StateDir,
+        prepared: PreparedParts,
+        announce: impl FnOnce(&Rulebook, u64),
+    ) -> Result<Self, BuildError> {
         let PreparedParts { metrics, readiness, clock, rulebook, upstreams, epoch, tasks } = prepared;
         let store = Store::open(state.path()).await?.with_epoch(epoch.clone());
         tasks.spawn(store.clone().copy_journal_until_stop(tasks.clone()));
         let (cache, path) = (config.cache.clone(), state.path());
         let cache = Cache::new(cache, path, store.clone(), tasks.clone(), clock.clone(), readiness.clone(), &metrics);
         let cache = Arc::new(cache.await?);
+        announce(&rulebook, cache.stored_bytes());
         let audit = Audit::new(&config.audit, &metrics, &readiness)?;
         let events = Events::new(&config.events);
         let (queue, receivers) = (store.verdicts.clone(), &config.events);
