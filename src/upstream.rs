@@ -48,7 +48,7 @@ use crate::http_client::Network;
 use crate::oci::{
     Descriptor, Digest, Host, MAX_MANIFEST, Page, Reference, Refused, Repository, media_type, parse_referrers,
 };
-use crate::runtime::Tasks;
+use crate::runtime::{Clock, Tasks};
 use crate::scope::Scope;
 
 /// The maximum size of a list of referrers, in bytes (distribution-spec, "Listing Referrers": registries should stay
@@ -86,11 +86,11 @@ pub struct Upstream {
 impl Upstream {
     fn new(
         config: Config,
-        tasks: &Tasks,
+        services: (&Tasks, &Clock),
         metrics: (UpstreamMetrics, LimitMetrics),
         network: &Network,
     ) -> Result<Self, ConfigError> {
-        Ok(Self { exchange: Exchange::new(config, tasks, metrics, network)?, offline: OnceLock::new() })
+        Ok(Self { exchange: Exchange::new(config, services, metrics, network)?, offline: OnceLock::new() })
     }
 
     /// The canonical name of the registry.

@@ -195,7 +195,8 @@ fn update(args: &DbArgs, force: bool) -> Result<Exit, CommandError> {
     let options = ImportOptions { force, limits: sources.limits, ..options() };
     let runtime = super::runtime().map_err(|error| error.to_string())?;
     let fetched: Vec<FetchedDatabase> = runtime.block_on(async {
-        let upstreams = Upstreams::new(config.upstreams, None, &Tasks::new(), &Metrics::default(), &Readiness::new());
+        let (services, metrics) = ((&Tasks::new(), &Clock::system()), Metrics::default());
+        let upstreams = Upstreams::new(config.upstreams, None, services, &metrics, &Readiness::new());
         let upstreams = Arc::new(upstreams.map_err(|error| error.to_string())?);
         let work = move || fetch(&sources, &store, &upstreams, &options);
         tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?

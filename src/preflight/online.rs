@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::http_client::{HttpClient, HttpSettings, Network, Reach};
 use crate::markup::{Problem, ProblemSeverity};
 use crate::oci::{ImageReference, Repository};
-use crate::runtime::{Metrics, Readiness, Tasks, shown_url};
+use crate::runtime::{Clock, Metrics, Readiness, Tasks, shown_url};
 use crate::upstream::{self, Auth, ServiceAddress, Upstreams};
 use crate::va::ScannerKind;
 
@@ -108,7 +108,8 @@ fn questions(config: &Config) -> Vec<ServiceQuestion<'_>> {
 fn upstreams(config: &upstream::Config) -> Result<Upstreams, String> {
     let config = upstream::Config { attempts: config.attempts.min(2), ..config.clone() };
     let (tasks, metrics, readiness) = (Tasks::new(), Metrics::default(), Readiness::new());
-    Upstreams::new(vec![config], None, &tasks, &metrics, &readiness).map_err(|error| error.to_string())
+    Upstreams::new(vec![config], None, (&tasks, &Clock::system()), &metrics, &readiness)
+        .map_err(|error| error.to_string())
 }
 
 /// Asks a registry by `GET /v2/`, with the credentials that it asks for.

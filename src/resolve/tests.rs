@@ -47,7 +47,8 @@ async fn pinned_tag_resolves_to_the_signed_digest() {
     );
     let host: crate::oci::Host = "registry.acme.com".parse().unwrap();
     let config = upstream::Config::new(host.clone(), format!("http://{}", listening.address()));
-    let upstreams = upstream::Upstreams::new(vec![config], None, &tasks, &metrics, &readiness).unwrap();
+    let upstreams =
+        upstream::Upstreams::new(vec![config], None, (&tasks, &Clock::system()), &metrics, &readiness).unwrap();
     let upstream = upstreams.by_host(&host).unwrap().clone();
     let name = ImageName { host, repository: REPOSITORY.parse().unwrap() };
     let tag = Reference::Tag("v1".parse().unwrap());

@@ -276,7 +276,8 @@ impl TokenRequest<'_> {
 
     async fn read(&self, response: Response<Incoming>) -> Result<(String, Duration), Error> {
         let (client, name) = (self.client, &self.client.config().host);
-        let (status, wait) = (response.status(), retry_after(response.headers()).map(|wait| wait.as_secs()));
+        let wait = retry_after(response.headers(), client.clock()).map(|wait| wait.as_secs());
+        let status = response.status();
         if status == StatusCode::OK {
             // It needs no turn: the request that waits for the token has one.
             let body = ReceivedBody::new(response.into_body(), client.config().idle_timeout);

@@ -17,7 +17,7 @@ use super::metrics::UpstreamMetrics;
 use crate::http_client::{
     HttpClient, HttpError, HttpSettings, InvalidSettings, Network, Reach, RedirectError, check_url, redirect_target,
 };
-use crate::runtime::{RequestTrace, SpanContext};
+use crate::runtime::{Clock, RequestTrace, SpanContext};
 
 /// Sends single requests for one upstream.
 pub(super) struct UpstreamClient {
@@ -26,10 +26,16 @@ pub(super) struct UpstreamClient {
     http: HttpClient,
     metrics: UpstreamMetrics,
     health: UpstreamHealth,
+    clock: Clock,
 }
 
 impl UpstreamClient {
-    pub(super) fn new(config: Config, metrics: UpstreamMetrics, network: &Network) -> Result<Self, ConfigError> {
+    pub(super) fn new(
+        config: Config,
+        clock: &Clock,
+        metrics: UpstreamMetrics,
+        network: &Network,
+    ) -> Result<Self, ConfigError> {
         let base = config.base_url()?;
         let settings = HttpSettings {
             proxy: config.proxy.clone(),
@@ -46,11 +52,16 @@ impl UpstreamClient {
             InvalidSettings::Proxy => ConfigError::Proxy(config.host.to_string()),
         })?;
         let health = metrics.health(&config.host);
-        Ok(Self { http, base, metrics, health, config })
+        Ok(Self { http, base, metrics, health, config, clock: clock.clone() })
     }
 
     pub(super) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The time by which answers are understood.
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     pub(super) fn base(&self) -> &Url {

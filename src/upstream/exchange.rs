@@ -25,7 +25,7 @@ use super::metrics::{LimitMetrics, UpstreamMetrics};
 use super::retry::{Failure, Retries, is_passing, retry_after};
 use crate::http_client::{MAX_REDIRECTS, Network, is_redirect};
 use crate::oci::Repository;
-use crate::runtime::Tasks;
+use crate::runtime::{Clock, Tasks};
 
 /// 4xx statuses about the connection between this client and the registry or its proxy, which clients of the gate
 /// cannot influence.
@@ -158,12 +158,12 @@ pub(super) struct Exchange {
 impl Exchange {
     pub(super) fn new(
         config: Config,
-        tasks: &Tasks,
+        (tasks, clock): (&Tasks, &Clock),
         (metrics, limit_metrics): (UpstreamMetrics, LimitMetrics),
         network: &Network,
     ) -> Result<Self, ConfigError> {
         let limits = UpstreamLimits::new(&config, limit_metrics);
-        let client = Arc::new(UpstreamClient::new(config, metrics, network)?);
+        let client = Arc::new(UpstreamClient::new(config, clock, metrics, network)?);
         Ok(Self { client, tokens: RegistryTokens::new(tasks.clone()), limits, service_limits: Mutex::default() })
     }
 
@@ -287,7 +287,7 @@ impl Exchange {
     async fn failure(&self, call: &Call, response: Response<Incoming>, from: &Url) -> Failure {
         let status = response.status();
         let host = if call.is_beside(from) { host(from) } else { self.config().host.as_str() };
-        let wait = retry_after(response.headers());
+        let wait = retry_after(response.headers(), self.client.clock());
         let is_absent = status == StatusCode::NOT_FOUND || call.absent.contains(&status);
         let said = if is_absent { String::new() } else { words(response.into_body()).await };
         let tls_expected = from.scheme() == "http" && status == StatusCode::BAD_REQUEST && said.contains("HTTPS");

@@ -83,14 +83,15 @@ impl Retries {
     }
 }
 
-/// `Retry-After` in either form. A date is relative to the response's own `Date`, so that clocks need not agree.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+/// `Retry-After` in either form. A date is relative to the response's own `Date`, so that clocks need not agree; without
+/// one, to `clock`.
+pub(super) fn retry_after(headers: &HeaderMap, clock: &Clock) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
     let until = date(text)?;
-    let now = own_date(headers, &header::DATE).unwrap_or_else(|| Clock::system().now());
+    let now = own_date(headers, &header::DATE).unwrap_or_else(|| clock.now());
     Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
 }
 
@@ -110,19 +111,21 @@ mod tests {
     #[test]
     fn retry_after_is_parsed_in_both_forms() {
         let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");
+        let clock = Clock::manual("1994-11-06T08:49:40Z".parse().unwrap());
         for (value, date, wanted) in [
             ("7", None, Some(7)),
             ("0", None, Some(0)),
             ("Sun, 06 Nov 1994 08:49:47 GMT", date, Some(10)),
             ("Sun, 06 Nov 1994 08:49:07 GMT", date, Some(0)),
-            ("Sun, 06 Nov 1994 08:49:47 GMT", None, Some(0)),
+            ("Sun, 06 Nov 1994 08:49:47 GMT", None, Some(7)),
+            ("Sun, 06 Nov 1994 08:49:07 GMT", None, Some(0)),
             ("-1", None, None),
             ("soon", None, None),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::RETRY_AFTER, value.parse().unwrap());
             date.map(|date| headers.insert(header::DATE, date.parse().unwrap()));
-            assert_eq!(retry_after(&headers), wanted.map(Duration::from_secs), "{value}");
+            assert_eq!(retry_after(&headers, &clock), wanted.map(Duration::from_secs), "{value}");
         }
     }
 

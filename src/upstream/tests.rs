@@ -21,6 +21,7 @@ struct World {
     listening: Listening,
     image: Built,
     tasks: Tasks,
+    clock: Clock,
     readiness: Readiness,
 }
 
@@ -30,7 +31,7 @@ impl World {
         let listening = registry.bind(SocketAddr::from(([127, 0, 0, 1], 0)), &tasks).await.unwrap();
         let image = Image::linux_amd64().layer(Layer::gzip(&Tree::new().file("a", "b"))).build();
         registry.push("team/app", Some("1"), &image);
-        Self { registry, listening, image, tasks, readiness: Readiness::new() }
+        Self { registry, listening, image, tasks, clock: Clock::system(), readiness: Readiness::new() }
     }
 
     fn config(&self) -> Config {
@@ -48,7 +49,7 @@ impl World {
     fn upstream_in(&self, config: Config, network: &Network) -> Arc<Upstream> {
         let metrics =
             (UpstreamMetrics::new(&Metrics::default(), &self.readiness), LimitMetrics::new(&Metrics::default()));
-        let upstream = Upstream::new(config, &self.tasks, metrics, network).unwrap();
+        let upstream = Upstream::new(config, (&self.tasks, &self.clock), metrics, network).unwrap();
         upstream.begin();
         Arc::new(upstream)
     }
@@ -1045,7 +1046,9 @@ async fn changed_passwords_are_reloaded() {
 fn passwords_are_never_printed() {
     let host: Host = "a.test".parse().unwrap();
     let new = |config: Config| {
-        Upstreams::new(vec![config], None, &Tasks::new(), &Metrics::default(), &Readiness::new()).err().unwrap()
+        Upstreams::new(vec![config], None, (&Tasks::new(), &Clock::system()), &Metrics::default(), &Readiness::new())
+            .err()
+            .unwrap()
     };
     for proxy in ["https://u:hunter2@proxy:1", "socks5://u:hunter2@proxy:1", "http://"] {
         let config = Config { proxy: Some(proxy.into()), ..Config::new(host.clone(), "http://a.test") };
@@ -1063,7 +1066,8 @@ fn passwords_are_never_printed() {
 async fn requests_are_counted_by_status() {
     let (world, metrics) = (World::new().await, Metrics::default());
     let config = world.config();
-    let upstreams = Upstreams::new(vec![config], None, &world.tasks, &metrics, &world.readiness).unwrap();
+    let upstreams =
+        Upstreams::new(vec![config], None, (&world.tasks, &world.clock), &metrics, &world.readiness).unwrap();
     let upstream = upstreams.by_path("registry.test").unwrap();
     world.registry.inject(On::manifests().times(1), Fault::status(StatusCode::from_u16(599).unwrap()));
     upstream.manifest(&repository(), &tag()).await.unwrap();
@@ -1129,7 +1133,7 @@ fn replaced_upstreams_keep_the_clients_that_did_not_change() {
     let (metrics, readiness) = (Metrics::default(), Readiness::new());
     let down = Config { offline: true, ..config("offline.test") };
     let first = vec![config("a.test"), config("b.test"), down.clone()];
-    let all = Upstreams::new(first.clone(), None, &Tasks::new(), &metrics, &readiness).unwrap();
+    let all = Upstreams::new(first.clone(), None, (&Tasks::new(), &Clock::system()), &metrics, &readiness).unwrap();
     let client = |host: &str| all.by_host(&host.parse().unwrap());
     let (a, b) = (client("a.test").unwrap(), client("b.test").unwrap());
     let up = |host: &str| metrics.render().contains(&format!("pullgate_upstream_up{{upstream=\"{host}\"}} 1"));
@@ -1160,7 +1164,13 @@ fn upstreams_are_found_by_their_unique_names() {
     };
     let new = |configs, default: Option<&str>| {
         let default = default.map(|host| host.parse().unwrap());
-        Upstreams::new(configs, default.as_ref(), &Tasks::new(), &Metrics::default(), &Readiness::new())
+        Upstreams::new(
+            configs,
+            default.as_ref(),
+            (&Tasks::new(), &Clock::system()),
+            &Metrics::default(),
+            &Readiness::new(),
+        )
     };
     let all = new(
         vec![config("a.test", Some("short"), Some("alias.test")), config("b.test:5000", Some("b"), None)],
@@ -1238,6 +1248,19 @@ async fn bodies_respect_the_bandwidth_limit() {
     let digest = world.registry.put_blob("team/app", noise(1000, 7));
     let mut stream = upstream.blob(&repository(), &digest, 1000, 0).await.unwrap();
     assert!(tokio::time::timeout(Duration::from_millis(100), stream.next()).await.is_err());
+}
+
+/// Without a `Date`, only the clock of the gate says how long that is.
+#[tokio::test]
+async fn a_date_to_retry_at_is_compared_with_the_clock_of_the_gate() {
+    let clock = Clock::manual("1994-11-06T08:49:37Z".parse().unwrap());
+    let world = World { clock, ..World::new().await };
+    let dated = Fault::status(StatusCode::TOO_MANY_REQUESTS)
+        .with(header::DATE, "unknown")
+        .with(header::RETRY_AFTER, "Sun, 06 Nov 1994 08:59:37 GMT");
+    world.registry.inject(On::manifests(), dated);
+    let got = world.upstream(world.config()).manifest(&repository(), &tag()).await.map(|_| ());
+    assert_eq!(got, Err(Error::RateLimited { retry_after: Some(600) }));
 }
 
 #[tokio::test]
@@ -1330,7 +1353,8 @@ async fn the_first_success_ends_the_back_off() {
 #[tokio::test]
 async fn quota_and_requests_in_flight_are_measured() {
     let (world, metrics) = (World::new().await, Metrics::default());
-    let upstreams = Upstreams::new(vec![world.config()], None, &world.tasks, &metrics, &world.readiness).unwrap();
+    let upstreams =
+        Upstreams::new(vec![world.config()], None, (&world.tasks, &world.clock), &metrics, &world.readiness).unwrap();
     let upstream = upstreams.by_path("registry.test").unwrap();
     let has = |line: &str| metrics.render().contains(&line.replacen("{}", "{upstream=\"registry.test\"}", 1));
     upstream.head_manifest(&repository(), &tag()).await.unwrap();
@@ -1353,7 +1377,8 @@ async fn quota_and_requests_in_flight_are_measured() {
 #[tokio::test]
 async fn an_upstream_is_down_after_failures_until_it_answers() {
     let (world, metrics) = (World::new().await, Metrics::default());
-    let upstreams = Upstreams::new(vec![world.config()], None, &world.tasks, &metrics, &world.readiness).unwrap();
+    let upstreams =
+        Upstreams::new(vec![world.config()], None, (&world.tasks, &world.clock), &metrics, &world.readiness).unwrap();
     let upstream = upstreams.by_path("registry.test").unwrap();
     let is_up = |up: u8| metrics.render().contains(&format!("upstream_up{{upstream=\"registry.test\"}} {up}\n"));
     let why = || world.readiness.report().degraded.get("upstream registry.test").cloned();

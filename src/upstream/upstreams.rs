@@ -11,7 +11,7 @@ use super::metrics::{LimitMetrics, UpstreamMetrics};
 use super::{Config, ConfigError, OfflineContent, Upstream};
 use crate::http_client::Network;
 use crate::oci::Host;
-use crate::runtime::{Metrics, Readiness, Tasks};
+use crate::runtime::{Clock, Metrics, Readiness, Tasks};
 
 /// How often credentials are checked, and upstreams that are down are asked whether they answer again.
 const CHECK_INTERVAL: Duration = Duration::from_secs(30);
@@ -27,6 +27,7 @@ pub struct Upstreams {
     /// Who answers in place of upstreams that are offline.
     offline: OnceLock<Arc<dyn OfflineContent>>,
     tasks: Tasks,
+    clock: Clock,
     metrics: (UpstreamMetrics, LimitMetrics),
 }
 
@@ -47,13 +48,13 @@ impl Upstreams {
     pub fn new(
         configs: Vec<Config>,
         default: Option<&Host>,
-        tasks: &Tasks,
+        (tasks, clock): (&Tasks, &Clock),
         metrics: &Metrics,
         readiness: &Readiness,
     ) -> Result<Self, ConfigError> {
         let metrics = (UpstreamMetrics::new(metrics, readiness), LimitMetrics::new(metrics));
-        let current = ArcSwap::default();
-        let upstreams = Self { current, offline: OnceLock::new(), tasks: tasks.clone(), metrics };
+        let (current, offline) = (ArcSwap::default(), OnceLock::new());
+        let upstreams = Self { current, offline, tasks: tasks.clone(), clock: clock.clone(), metrics };
         upstreams.replace(upstreams.prepare(configs, default)?);
         Ok(upstreams)
     }
@@ -71,7 +72,10 @@ impl Upstreams {
             let kept = current.all.iter().find(|upstream| *upstream.config() == config);
             let upstream = match kept {
                 Some(upstream) => upstream.clone(),
-                None => Arc::new(Upstream::new(config, &self.tasks, self.metrics.clone(), &Network::default())?),
+                None => {
+                    let services = (&self.tasks, &self.clock);
+                    Arc::new(Upstream::new(config, services, self.metrics.clone(), &Network::default())?)
+                }
             };
             table.all.push(upstream);
         }
