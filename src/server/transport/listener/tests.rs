@@ -320,8 +320,40 @@ async fn a_client_beyond_its_share_of_connections_gets_503() {
     assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: 1"), "{refused}");
     assert!(refused.contains("max_connections_per_address") && refused.contains("connection: close"), "{refused}");
     drop(first);
-    let answered = async { while !fixture.ask(b"", "").await.starts_with("HTTP/1.1 200") {} };
-    tokio::time::timeout(Duration::from_secs(20), answered).await.expect("the first connection has ended");
+    until(async || fixture.ask(b"", "").await.starts_with("HTTP/1.1 200")).await;
+}
+
+/// Repeats a step until it succeeds: the gate may notice the end of a connection a moment after the client.
+async fn until(step: impl AsyncFn() -> bool) {
+    let repeated = async { while !step().await {} };
+    tokio::time::timeout(LONG, repeated).await.expect("it succeeds in time");
+}
+
+#[tokio::test]
+async fn behind_a_proxy_each_client_has_its_own_share_of_connections() {
+    let limits = || Limits { max_connections_per_address: Some(1), ..Limits::default() };
+    let fixture = Fixture::start(behind(&["127.0.0.1/32"], ProxyHeader::ProxyProtocol), limits()).await;
+    let open = async |fixture: &Fixture, preamble: &str| {
+        let mut stream = fixture.connect().await;
+        stream.write_all(preamble.as_bytes()).await.unwrap();
+        assert!(ask_once(&mut stream, "/endless").await.starts_with("HTTP/1.1 200"), "{preamble}");
+        stream
+    };
+    let of = |last: u8| format!("PROXY TCP4 192.0.2.{last} 127.0.0.1 4096 5000\r\n");
+    let first = open(&fixture, &of(1)).await;
+    let refused = fixture.ask(of(1).as_bytes(), "").await;
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("max_connections_per_address"), "{refused}");
+    assert!(fixture.ask(of(2).as_bytes(), "").await.starts_with("HTTP/1.1 200"), "another client");
+    drop(first);
+    until(async || fixture.ask(of(1).as_bytes(), "").await.starts_with("HTTP/1.1 200")).await;
+    // The connections of the proxy itself are those of many clients, also where it names them in a header.
+    let _own = [open(&fixture, "PROXY UNKNOWN\r\n").await, open(&fixture, "PROXY UNKNOWN\r\n").await];
+    let fixture = Fixture::start(behind(&["127.0.0.0/8"], ProxyHeader::XForwardedFor), limits()).await;
+    let _all = [open(&fixture, "").await, open(&fixture, "").await, open(&fixture, "").await];
+    let fixture = Fixture::start(behind(&["192.0.2.0/24"], ProxyHeader::XForwardedFor), limits()).await;
+    let _one = open(&fixture, "").await;
+    let refused = fixture.ask(b"", "X-Forwarded-For: 192.0.2.7\r\n").await;
+    assert!(refused.starts_with("HTTP/1.1 503"), "a client cannot claim to be a proxy: {refused}");
 }
 
 #[tokio::test]
@@ -592,6 +624,33 @@ async fn http2_client(pki: &Pki, fixture: &Fixture) -> (Http2Client, JoinHandle<
 
 fn get(path: &str) -> Request<Empty<Bytes>> {
     Request::get(format!("https://localhost{path}")).body(Empty::new()).unwrap()
+}
+
+/// All requests of a connection count as one, and a connection counts before its handshake has ended.
+#[tokio::test]
+async fn a_client_has_a_share_of_connections_over_tls_and_http2() {
+    let pki = Pki::new();
+    let limits = Limits { max_connections_per_address: Some(1), ..Limits::default() };
+    let fixture = Fixture::start(Config { http2: true, ..pki.config() }, limits).await;
+    let (mut client, connection) = http2_client(&pki, &fixture).await;
+    let _endless = client.send_request(get("/endless")).await.unwrap();
+    assert_eq!(client.send_request(get("/")).await.unwrap().status(), StatusCode::OK);
+    let (mut second, refused) = http2_client(&pki, &fixture).await;
+    let answer = second.send_request(get("/")).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.headers().get("connection").is_none(), "HTTP/2 has no such header");
+    let status = async |wanted: &str| match pki.connect(&fixture, &[], None).await {
+        Ok(stream) => ask_and_close(stream, "/", "").await.starts_with(&format!("HTTP/1.1 {wanted}")),
+        // Beyond twice its share, a client is not even answered.
+        Err(_) => false,
+    };
+    connection.abort();
+    refused.abort();
+    until(async || status("200").await).await;
+    let silent = fixture.connect().await;
+    until(async || status("503").await).await;
+    drop(silent);
+    until(async || status("200").await).await;
 }
 
 #[tokio::test]
