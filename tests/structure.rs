@@ -164,6 +164,36 @@ fn the_changelog_and_the_chart_have_the_version_of_the_program() {
     }
 }
 
+/// A container build sees what `.dockerignore` allows and the Containerfile copies.
+#[test]
+fn container_builds_have_every_file_that_the_program_includes() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).canonicalize().unwrap();
+    let (allowed, recipe) = (read_lines(&root.join(".dockerignore")), read_lines(&root.join("deploy/Containerfile")));
+    let mut outside = BTreeSet::new();
+    for file in rust_files(&root.join("src")) {
+        let text = without_comments(&fs::read_to_string(&file).unwrap());
+        let code = text.split("#[cfg(test)]\nmod").next().unwrap();
+        let included = ["include_str!(\"", "include_bytes!(\""].into_iter().flat_map(|call| code.split(call).skip(1));
+        for name in included.filter_map(|rest| rest.split('"').next()) {
+            let path = file.parent().unwrap().join(name).canonicalize().unwrap();
+            let path = path.strip_prefix(&root).unwrap();
+            if !path.starts_with("src") {
+                outside.insert(path.display().to_string());
+            }
+        }
+    }
+    assert!(outside.contains("docs/policy.schema.json"), "the files are found: {outside:?}");
+    for path in outside {
+        assert!(allowed.contains(&format!("!{path}")), ".dockerignore hides {path}");
+        let copies = format!("COPY {path} ");
+        assert!(recipe.iter().any(|line| line.starts_with(&copies)), "deploy/Containerfile does not copy {path}");
+    }
+}
+
+fn read_lines(file: &Path) -> Vec<String> {
+    fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect()
+}
+
 /// Every link between the papers leads to a file, and to a heading of it.
 #[test]
 fn links_in_the_papers_lead_somewhere() {
