@@ -19,7 +19,7 @@ use std::time::Duration;
 
 pub use places::KeyPlaces;
 use reader::{Reader, RootFiles};
-pub(crate) use sections::is_loopback;
+pub(crate) use sections::{is_loopback, overlap};
 
 use crate::markup::{MAX_FILE, Node, Place, Problem, ProblemSeverity, Problems, Value, read_toml, read_yaml};
 use crate::oci::Host;

@@ -4,6 +4,7 @@
 //! which each part opens its files. When a gate starts, each part opens them again and has the last word.
 
 mod collisions;
+mod contradictions;
 mod files;
 mod machine;
 mod online;
@@ -83,6 +84,7 @@ pub async fn check(config: &Config, depth: PreflightDepth, clock: &Clock) -> Pre
     let open = move || {
         let mut found = PreflightFindings::new(&opened, depth, now);
         collisions::check(&mut found);
+        contradictions::check(&mut found);
         files::check(&mut found);
         policies::check(&mut found);
         machine::socket(&mut found);

@@ -8,7 +8,7 @@ mod trust;
 mod upstreams;
 mod vulnerabilities;
 
-pub(crate) use addresses::is_loopback;
+pub(crate) use addresses::{is_loopback, overlap};
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

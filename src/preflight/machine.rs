@@ -10,6 +10,7 @@ use rustix::fs::Access;
 
 use super::PreflightFindings;
 use super::collisions::resolved;
+use crate::config::overlap;
 use crate::markup::ProblemSeverity::{Error, Note, Warning};
 use crate::runtime::{parent_folder, rounded_size};
 use crate::server;
@@ -128,8 +129,10 @@ pub(super) fn socket(found: &mut PreflightFindings<'_>) {
         return found.machine(Error, key, &message, Some("remove it, or set admin.socket to another path"));
     }
     // The state directory is created. Others are not.
-    let folder = path.parent().filter(|folder| !is_default && **folder != found.config.state_dir);
-    let Some(folder) = folder else { return };
+    let folder = parent_folder(path);
+    if is_default || folder == found.config.state_dir {
+        return;
+    }
     let usable = match folder.metadata() {
         Ok(_) => directory(folder),
         Err(error) => Err(format!("{}: {error}", folder.display())),
@@ -231,6 +234,10 @@ impl TestedPorts {
         let port = |address: &str| address.rsplit_once(':').map(|(_, port)| port.to_owned());
         let own = self.open.iter().find(|(_, other, _)| port(other) == port(address));
         if let Some((other, at, _)) = own {
+            if overlap(at, address) {
+                // A mistake that was reported where it is written.
+                return;
+            }
             let message = format!("cannot listen on {address}: {other} = {at:?} has this port already");
             found.machine(Error, key, &message, Some("give each listener its own port or IP address"));
         } else if self.is_running {

@@ -55,19 +55,29 @@ fn policies(found: &mut PreflightFindings<'_>, now: Timestamp) {
     }
 }
 
-/// Images and registries that are named must belong to an upstream.
+/// Images and registries that are named must belong to an upstream, which can be asked for them.
 fn names(found: &mut PreflightFindings<'_>) {
     let config = found.config;
-    let is_served = |host: &crate::oci::Host| {
-        config.upstreams.iter().any(|upstream| upstream.host == *host || upstream.aliases.contains(host))
+    let of = |host: &crate::oci::Host| {
+        config.upstreams.iter().find(|upstream| upstream.host == *host || upstream.aliases.contains(host))
     };
+    // Databases of an offline registry are imported. Only an update would fetch them.
+    let updates = config.va.databases.as_ref().is_some_and(|databases| databases.sources.update.is_some());
     let databases = config.va.databases.iter().flat_map(|databases| databases.sources.images());
-    let databases = databases.map(|(_, key, image)| (format!("va.database.{key}"), image));
-    let named = config.prefetch.images.iter().map(|image| ("prefetch.images".to_owned(), image));
-    for (key, image) in named.chain(databases) {
-        if !is_served(&image.name.host) {
-            let message = format!("{} is not the host of an [[upstream]], so it cannot be fetched", image.name.host);
-            found.warn(&key, &message, Some("add an [[upstream]] with this host"));
+    let databases = databases.map(|(_, key, image)| (format!("va.database.{key}"), image, updates));
+    let named = config.prefetch.images.iter().map(|image| ("prefetch.images".to_owned(), image, true));
+    for (key, image, is_fetched) in named.chain(databases) {
+        let host = &image.name.host;
+        match of(host) {
+            None => {
+                let message = format!("{host} is not the host of an [[upstream]], so it cannot be fetched");
+                found.warn(&key, &message, Some("add an [[upstream]] with this host"));
+            }
+            Some(upstream) if upstream.offline && is_fetched => {
+                let message = format!("{host} is offline, so it cannot be fetched");
+                found.warn(&key, &message, Some("import it (`pullgate bundle import`, `pullgate db import`)"));
+            }
+            Some(_) => {}
         }
     }
 }

@@ -133,6 +133,16 @@ fn a_good_configuration_passes() {
     assert!(!made.path().join("state").exists(), "nothing is created");
 }
 
+/// Paths without a folder are in the folder of the configuration, also where that has no name.
+#[test]
+fn a_configuration_in_the_current_directory_passes() {
+    let made = Checked::new();
+    made.write("", "[admin]\naddress = \"127.0.0.1:0\"\nsocket = \"a.sock\"\n");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pullgate"));
+    let output = command.current_dir(made.path()).args(["config", "check", "--strict"]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+}
+
 #[test]
 fn a_cache_that_is_larger_than_its_disk_is_told() {
     let made = Checked::new();
@@ -146,6 +156,8 @@ fn a_cache_that_is_larger_than_its_disk_is_told() {
 #[test]
 fn each_mistake_gives_one_problem() {
     let long = "x".repeat(120);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let looping = format!("url = \"http://localhost:{free}\"");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = format!("[[listener]]\naddress = \"{}\"", taken.local_addr().unwrap());
     let tls = |files: &str| format!("[[listener]]\naddress = \"127.0.0.1:0\"\ntls = {{ {files} }}");
@@ -307,6 +319,40 @@ fn each_mistake_gives_one_problem() {
             "[admin]\naddress = \"0.0.0.0:0\"\ntoken_file = \"token\"".to_owned(),
             "warning: admin.address: 0.0.0.0:0: the admin listener has no TLS",
         ),
+        // What is valid, and does something else than what it is for.
+        ("", "offline = true", "[prefetch]\nimages = [\"registry.test/app:1\"]".to_owned(), "warning: prefetch.images: registry.test is offline"),
+        ("", "url = \"https://docker.io\"", String::new(), "warning: upstream[0].url: docker.io is the web site of Docker Hub"),
+        ("", "url = \"https://registry.test/v2/\"", String::new(), "warning: upstream[0].url: the gate itself adds /v2/"),
+        ("", "url = \"http://registry.test\"", String::new(), "warning: upstream[0].url: no TLS"),
+        ("", "serve_to = [\"ci\"]", String::new(), "warning: upstream[0].serve_to: no listener has one of these scopes"),
+        (
+            "",
+            looping.as_str(),
+            format!("[[listener]]\naddress = \"0.0.0.0:{free}\""),
+            "warning: upstream[0].url: this is listener[0] of the gate itself",
+        ),
+        (
+            "",
+            "",
+            "[[listener]]\naddress = \"127.0.0.1:0\"\ntrusted_proxies = [\"0.0.0.0/0\"]".to_owned(),
+            "warning: listener[0].trusted_proxies: every client may state any address",
+        ),
+        (
+            "",
+            "",
+            format!("[[listener]]\naddress = \"0.0.0.0:{free}\"\n[admin]\naddress = \"127.0.0.1:{free}\""),
+            "error: admin.address: 127.0.0.1:",
+        ),
+        ("state_dir = \"policies/state\"", "", String::new(), "error: state_dir: FOLDER/policies/state: this is in policy.dir"),
+        ("", "", "[va.ibm]\napi_key_file = \"token\"\n[audit]\nfile = \"../token\"".to_owned(), "audit.file: FOLDER/token: this is va.ibm.api_key_file"),
+        (
+            "",
+            "",
+            "[[va.scanner]]\nkind = \"harbor\"\nurl = \"https://a.test\"\nauth = { type = \"bearer\", token_file = \"token\" }\n\
+             [audit]\nfile = \"../token\""
+                .to_owned(),
+            "audit.file: FOLDER/token: this is the credentials of a scanner",
+        ),
         // Within the file.
         ("log = { filter = \"nonsense==\" }", "", String::new(), "log.filter: not a log filter: "),
         ("log = { filter = \"pullgate=loud\" }", "", String::new(), "log.filter: not a log filter: "),
@@ -398,7 +444,9 @@ fn listeners_of_one_port_and_variables_of_collectors_are_checked() {
     made.write("", &(listener("localhost") + &listener("0.0.0.0")));
     let (_, problems) = made.problems(&[], &[]);
     let lines: Vec<String> = problems.iter().map(line).collect();
-    assert!(lines.iter().any(|line| line.contains("listener[0].address = \"localhost:")), "{lines:?}");
+    let wanted =
+        format!("listener[1].address: 0.0.0.0:{free} cannot be used, because listener[0].address is localhost:");
+    assert!(lines.len() == 1 && lines[0].contains(&wanted), "{lines:?}");
     made.write("", "");
     for (variables, severity, wanted) in [
         (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4317")][..], "error", "is not an http:// or https:// URL"),
