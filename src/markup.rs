@@ -14,13 +14,15 @@
 mod fields;
 mod problem;
 mod spelling;
+mod text;
 mod toml;
 mod tree;
 mod yaml;
 
-pub use fields::{Fields, text_of};
+pub use fields::{Fields, refuse_merge_keys, text_of};
 pub use problem::{Problem, ProblemSeverity, Problems};
 pub use spelling::{distance, nearest};
+pub use text::decode_text;
 pub use toml::read_toml;
 pub use tree::{Member, Node, Place, Value};
 pub use yaml::read_yaml;

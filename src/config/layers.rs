@@ -119,7 +119,7 @@ impl Merge {
         added.sort_by_key(|(key, _)| *key);
         let added = added.into_iter().filter_map(|(key, value)| {
             let node = self.node(None, value, &of(key))?;
-            Some(Member { key: key.clone(), at: node.at, merge: false, node })
+            Some(Member { key: key.clone(), at: node.at, merge: None, node })
         });
         overridden.chain(added).collect()
     }

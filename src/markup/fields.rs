@@ -262,6 +262,9 @@ impl<'a> Fields<'a> {
         if known.contains(&&*member.key) {
             return;
         }
+        if let Some(why) = &member.merge {
+            return refuse_merge_key(member, why, self.problems);
+        }
         let hint = match nearest(&member.key, known) {
             Some(near) => format!("did you mean {near:?}?"),
             None => format!("known here: {}", known.join(", ")),
@@ -337,6 +340,21 @@ impl<'a> Fields<'a> {
         let explain = |error: E| self.report_key(ProblemSeverity::Error, key, &format!("{text:?}: {error}"), None);
         parse(text).map_err(explain).ok()
     }
+}
+
+/// Reports a merge key anywhere in a value that could not be expanded.
+pub fn refuse_merge_keys(root: &Node, problems: &Problems) {
+    if let Some((member, why)) = root.merge_key().and_then(|member| Some((member, member.merge.as_ref()?))) {
+        refuse_merge_key(member, why, problems);
+    }
+}
+
+fn refuse_merge_key(member: &Member, why: &str, problems: &Problems) {
+    problems.error_hint(
+        member.at,
+        format!("merge key (<<): {why}"),
+        "write it first in its mapping, or write the keys out",
+    );
 }
 
 /// A value that has no key of its own, as text; `what` refers to it in messages.

@@ -121,8 +121,11 @@ impl Problems {
         let file = self.name(at.file).as_ref().to_owned();
         let mut collected = self.0.borrow_mut();
         let error = severity == ProblemSeverity::Error;
-        if collected.list.len() < MAX_PROBLEMS || (error && !collected.failed) {
-            collected.list.push(Problem { severity, file, line: at.line, column: at.column, message, hint });
+        let problem = Problem { severity, file, line: at.line, column: at.column, message, hint };
+        // A mistake behind an anchor is found again for each of its aliases.
+        let has_room = collected.list.len() < MAX_PROBLEMS || (error && !collected.failed);
+        if has_room && !collected.list.contains(&problem) {
+            collected.list.push(problem);
         }
         collected.failed |= error;
     }

@@ -46,7 +46,7 @@ impl Places<'_> {
         let member = |(key, item): (&str, &Item)| {
             let span = table.key(key).and_then(toml_edit::Key::span).or_else(|| item.span());
             let at = span.map_or(Place::whole(self.file), |span| self.place(&span));
-            Some(Member { key: key.to_owned(), at, merge: false, node: self.item(item, at)? })
+            Some(Member { key: key.to_owned(), at, merge: None, node: self.item(item, at)? })
         };
         Value::Map(table.iter().filter_map(member).collect())
     }

@@ -92,8 +92,8 @@ pub struct Member {
     pub key: String,
     /// The place of the key.
     pub at: Place,
-    /// Whether the key is the plain `<<` of YAML, which parsers treat differently.
-    pub merge: bool,
+    /// Why the key is a merge key of YAML (`<<`) that could not be expanded; `None` for every other key.
+    pub merge: Option<String>,
     /// The value.
     pub node: Node,
 }
@@ -120,11 +120,13 @@ impl Node {
         }
     }
 
-    /// The first merge key anywhere inside.
-    pub fn merge_key(&self) -> Option<Place> {
+    /// The first merge key anywhere inside that could not be expanded.
+    pub fn merge_key(&self) -> Option<&Member> {
         match &self.value {
             Value::List(items) => items.iter().find_map(Self::merge_key),
-            Value::Map(members) => members.iter().find_map(|m| if m.merge { Some(m.at) } else { m.node.merge_key() }),
+            Value::Map(members) => members
+                .iter()
+                .find_map(|member| member.merge.as_ref().map(|_| member).or_else(|| member.node.merge_key())),
             _ => None,
         }
     }

@@ -1,18 +1,22 @@
 //! YAML as the Kubernetes API reads it, with the place of every value.
 //!
 //! saphyr-parser gives the events; the tree, the limits and the meaning of plain scalars are here. Reading is strict: no
-//! key may occur twice, an alias must be complete and small, and no explicit tag changes the meaning of a value. JSON is
-//! YAML too.
+//! key may occur twice, an alias must be complete and small, and no explicit tag changes the meaning of a value. Merge keys
+//! are expanded if all parsers agree on the result. JSON is YAML too.
 
+mod characters;
+mod merge;
 mod scalar;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
-use saphyr_parser::{Event, Marker, Parser, ScanError, Span, StrInput, Tag};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, Tag};
 
 use super::MAX_FILE;
 use super::problem::Problems;
 use super::tree::{FileId, Member, Node, Place, Value};
+use characters::Characters;
 
 /// The deepest nesting of lists and mappings.
 const MAX_DEPTH: usize = 64;
@@ -47,7 +51,7 @@ fn parse(text: &str, file: FileId) -> (Vec<Node>, Vec<YamlFault>) {
     }
     let mut builder = Builder {
         file,
-        parser: Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)),
+        parser: Parser::new(Characters::new(text.strip_prefix('\u{feff}').unwrap_or(text))),
         anchors: HashMap::new(),
         expanded: 0,
         faults: Vec::new(),
@@ -61,7 +65,7 @@ fn parse(text: &str, file: FileId) -> (Vec<Node>, Vec<YamlFault>) {
 
 struct Builder<'a> {
     file: FileId,
-    parser: Parser<'a, StrInput<'a>>,
+    parser: Parser<'a, Characters<'a>>,
     /// Complete values by the parser's anchor number, which begins at 1.
     anchors: HashMap<usize, Node>,
     expanded: usize,
@@ -142,23 +146,36 @@ impl<'a> Builder<'a> {
 
     fn map(&mut self, depth: usize) -> Result<Value, YamlFault> {
         let mut members: Vec<Member> = Vec::new();
-        let mut seen = HashSet::new();
+        let mut seen = HashMap::new();
+        let mut merge = None;
         loop {
-            let (key, at, merge) = match self.next()? {
-                (Event::MappingEnd, _) => return Ok(Value::Map(members)),
+            let (key, at) = match self.next()? {
+                (Event::MappingEnd, _) => break,
                 (Event::Scalar(text, style, 0, None), span) => {
-                    let merge = text == "<<" && style == saphyr_parser::ScalarStyle::Plain;
-                    (text.into_owned(), self.place(span.start), merge)
+                    if text == "<<" && style == ScalarStyle::Plain {
+                        merge = merge.or(Some(members.len()));
+                    }
+                    (text.into_owned(), self.place(span.start))
                 }
                 (_, span) => return Err(YamlFault::new(self.place(span.start), "a key must be plain text")),
             };
-            if !seen.insert(key.clone()) {
-                self.faults.push(YamlFault::new(at, format!("duplicate key {key:?}")));
+            match seen.entry(key.clone()) {
+                Entry::Vacant(entry) => {
+                    entry.insert(at);
+                }
+                Entry::Occupied(first) => {
+                    let Place { line, column, .. } = first.get();
+                    self.faults.push(YamlFault::new(at, format!("duplicate key {key:?}: also at {line}:{column}")));
+                }
             }
             let (event, span) = self.next()?;
             let node = self.node(event, span, depth + 1)?;
-            members.push(Member { key, at, merge, node });
+            members.push(Member { key, at, merge: None, node });
         }
+        Ok(Value::Map(match merge {
+            Some(index) => merge::expand(members, index),
+            None => members,
+        }))
     }
 
     /// A copy of what the anchor names, at the place of the alias.

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::source::{DocumentSource, DocumentSourceError, Snapshot};
-use crate::markup::{Problem, ProblemSeverity};
+use crate::markup::{Problem, ProblemSeverity, decode_text};
 use crate::policy::{Document, Materials, NoMaterials, RuleSet, Settings};
 use crate::runtime::{DirectoryWatch, Tasks, folder_names, parent_folder, read_plain_file};
 
@@ -69,14 +69,15 @@ impl Directory {
         let mut documents = Vec::new();
         let is_read = |file: &Path| self.only.as_deref().map_or_else(|| is_document(file), |only| file == only);
         for file in files.iter().filter(|file| !file.starts_with(&secrets) && is_read(file)) {
-            let text = String::from_utf8(walk.read(file)?).map_err(|_| DirectoryError::NotText(file.clone()))?;
+            let text = decode_text(walk.read(file)?);
+            let text = text.map_err(|why| DirectoryError::NotText { path: file.clone(), why })?;
             documents.push(Document { path: file.display().to_string(), text });
         }
         let mut materials = DirectoryMaterials { root: self.path.clone(), secrets: BTreeMap::new() };
         let mut warnings = Vec::new();
         for (file, inner) in files.iter().filter_map(|file| Some((file, file.strip_prefix(&secrets).ok()?))) {
             let content = walk.read(file)?;
-            if is_document(file) && holds_policies(file, &content) {
+            if is_document(file) && holds_policies(file, content.clone()) {
                 warnings.push(misplaced(file));
             }
             materials.add(inner, content);
@@ -161,9 +162,14 @@ pub enum DirectoryError {
         /// The reason.
         source: io::Error,
     },
-    /// A document is not UTF-8.
-    #[error("{}: not UTF-8 text", .0.display())]
-    NotText(PathBuf),
+    /// A document is not text.
+    #[error("{path}: {why}", path = path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        why: &'static str,
+    },
     /// A limit is exceeded.
     #[error("{path}: {what}", path = path.display())]
     TooMuch {
@@ -179,9 +185,9 @@ fn is_document(path: &Path) -> bool {
     ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
-fn holds_policies(path: &Path, content: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(content) else { return false };
-    let source = Document { path: path.display().to_string(), text: text.to_owned() };
+fn holds_policies(path: &Path, content: Vec<u8>) -> bool {
+    let Ok(text) = decode_text(content) else { return false };
+    let source = Document { path: path.display().to_string(), text };
     let parsed = RuleSet::parse(&[source], &NoMaterials, &Settings::default());
     parsed.files.iter().any(|file| file.policies > 0)
 }
@@ -291,6 +297,21 @@ mod tests {
         assert_eq!(warnings, []);
     }
 
+    /// kubectl reads such files, so a policy that was saved by PowerShell is in force, too.
+    #[test]
+    fn documents_may_be_utf16_with_a_byte_order_mark() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in [("a.yaml", u16::to_le_bytes as fn(u16) -> [u8; 2]), ("b.yaml", u16::to_be_bytes)] {
+            let wide: Vec<_> = "\u{feff}kind: ü".encode_utf16().flat_map(bytes).collect();
+            fs::write(dir.path().join(name), wide).unwrap();
+        }
+        let texts: Vec<_> = read(dir.path()).unwrap().documents.into_iter().map(|document| document.text).collect();
+        assert_eq!(texts, ["kind: ü", "kind: ü"]);
+        fs::write(dir.path().join("b.yaml"), b"k\0i\0").unwrap();
+        let error = read(dir.path()).map(|_| ()).unwrap_err().to_string();
+        assert!(error.ends_with("b.yaml: not text: it has zero bytes; UTF-16 needs a byte order mark"), "{error}");
+    }
+
     #[test]
     fn policies_among_the_secrets_are_reported() {
         let dir = tempfile::tempdir().unwrap();
@@ -300,11 +321,13 @@ mod tests {
         put(dir.path(), "secrets/prod/alice/key.yaml", policy);
         put(dir.path(), "secrets/prod/alice/key.pub", policy);
         put(dir.path(), "secrets/prod/bob/odd.yaml", "kind: [");
+        let wide: Vec<_> = format!("\u{feff}{policy}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+        fs::write(dir.path().join("secrets/wide.yaml"), wide).unwrap();
         let Snapshot { documents, materials, warnings } = read(dir.path()).unwrap();
         assert!(documents.is_empty());
         let warned: Vec<_> = warnings.iter().map(ToString::to_string).collect();
         assert!(
-            warned.len() == 2 && warned[0].contains("secrets/deny.yaml: warning: policies in the folder"),
+            warned.len() == 3 && warned[0].contains("secrets/deny.yaml: warning: policies in the folder"),
             "{warned:?}"
         );
         assert!(materials.secret("prod", "alice").is_some(), "a secret may contain anything");
@@ -317,7 +340,7 @@ mod tests {
         put(dir.path(), "big.yaml", &"#".repeat(1024 * 1024 + 1));
         assert!(matches!(read(dir.path()), Err(DirectoryError::TooMuch { .. })));
         fs::write(dir.path().join("big.yaml"), [0xff]).unwrap();
-        assert!(matches!(read(dir.path()), Err(DirectoryError::NotText(_))));
+        assert!(matches!(read(dir.path()), Err(DirectoryError::NotText { .. })));
         fs::remove_file(dir.path().join("big.yaml")).unwrap();
         std::os::unix::fs::symlink("/nowhere/at/all", dir.path().join("dangling.yaml")).unwrap();
         assert!(matches!(read(dir.path()), Err(DirectoryError::Io { .. })));

@@ -71,8 +71,8 @@ fn positions() {
 
 #[test]
 fn refused() {
-    assert_eq!(fault("a: 1\nb: 2\na: 3\n"), "3:1 duplicate key \"a\"");
-    assert_eq!(fault("a: 1\n\"a\": 3\n"), "2:1 duplicate key \"a\"");
+    assert_eq!(fault("a: 1\nb: 2\na: 3\n"), "3:1 duplicate key \"a\": also at 1:1");
+    assert_eq!(fault("a: 1\n\"a\": 3\n"), "2:1 duplicate key \"a\": also at 1:1");
     assert!(fault("a: !custom x").contains("tag !custom is not supported"));
     assert!(fault("a: !!bool maybe").contains("is not"));
     assert!(fault("a: !!binary eA==").contains("not supported"));
@@ -96,11 +96,80 @@ fn aliases_are_copied_within_a_budget() {
     assert!(fault(&text).contains("aliases expand to more than"));
 }
 
+/// As go-yaml v2 and v3 and libyaml's users expand them: none of these differs between them.
 #[test]
-fn merge_keys_are_seen() {
+fn merge_keys_are_expanded() {
+    for (merged, same) in [
+        ("a: &a {b: 1}\nc: {<<: *a}\n", "a: {b: 1}\nc: {b: 1}\n"),
+        ("a: &a {b: 1, c: 2}\nc:\n  <<: *a\n  b: 3\n", "a: {b: 1, c: 2}\nc: {c: 2, b: 3}\n"),
+        ("c: {x: 1, <<: {b: 1, c: {d: 1}}, c: {e: 1}}", "c: {x: 1, b: 1, c: {e: 1}}"),
+        (
+            "a: &a {b: 1}\nb: &b {b: 2, c: 3}\nc: {<<: [*a, *b, {d: 4}]}\n",
+            "a: {b: 1}\nb: {b: 2, c: 3}\nc: {b: 1, c: 3, d: 4}\n",
+        ),
+        ("a: &a {b: 1}\nb: &b {<<: *a, c: 2}\nc: {<<: *b}\n", "a: {b: 1}\nb: {b: 1, c: 2}\nc: {b: 1, c: 2}\n"),
+        ("c: {<<: []}", "c: {}"),
+    ] {
+        assert_eq!(bare(merged), bare(same), "{merged}");
+    }
     let (roots, _) = parse("a: &a {b: 1}\nc:\n  <<: *a\n", FileId::default());
-    assert_eq!(roots[0].merge_key(), Some(Place { line: 3, column: 3, ..Place::default() }));
+    let merged = &roots[0].find("c").unwrap().members()[0];
+    assert_eq!((merged.at.line, merged.at.column), (1, 8), "errors name the place that has to be changed");
+    assert_eq!(bare("c: {\"<<\": {b: 1}}"), bare("c: {'<<': {b: 1}}"), "in quotes it is a key like any other");
+}
+
+#[test]
+fn merge_keys_that_parsers_read_differently_stay() {
+    for (text, expected) in [
+        ("a: &a {b: 1}\nc:\n  b: 2\n  <<: *a\n", "4:3 \"b\" is before it"),
+        ("c: {<<: null}", "1:5 its value must be a mapping"),
+        ("c: {<<: x}", "1:5 its value must be a mapping"),
+        ("a: &a 5\nc: {<<: [*a]}", "2:5 its value must be a mapping"),
+        ("c: {<<: [[{b: 1}]]}", "1:5 its value must be a mapping"),
+        ("a: [{b: {<<: 1}}]", "1:10 its value must be a mapping"),
+        ("a: &a {<<: 1}\nc: {<<: *a}", "1:8 its value must be a mapping"),
+    ] {
+        let (roots, faults) = parse(text, FileId::default());
+        let member = roots[0].merge_key().unwrap_or_else(|| panic!("{text}"));
+        let said = format!("{}:{} {}", member.at.line, member.at.column, member.merge.as_deref().unwrap());
+        assert!(said.starts_with(expected) && faults.is_empty(), "{text}: {said} {faults:?}");
+    }
     assert_eq!(parse("c: {\"<<\": 1}", FileId::default()).0[0].merge_key(), None);
+    assert_eq!(fault("c: {<<: {a: 1}, <<: {b: 1}}"), "1:17 duplicate key \"<<\": also at 1:5");
+}
+
+#[test]
+fn merge_keys_are_expanded_within_the_budget() {
+    let mut bomb = String::from("a0: &a0 {k: x}\n");
+    for i in 1..40 {
+        bomb.push_str(&format!("a{i}: &a{i} {{<<: *a{0}, l{i}: *a{0}, r{i}: *a{0}}}\n", i - 1));
+    }
+    assert!(fault(&bomb).contains("aliases expand to more than"));
+}
+
+/// All of these are the same to libyaml; a tab in a text stays.
+#[test]
+fn tabs_after_a_colon() {
+    for (tabs, spaces) in [
+        ("a:\ttrue\nb:\t\t-1\nc: \td\n", "a: true\nb: -1\nc: d\n"),
+        ("a:\n  b:\tc\n  d:\t{e:\tf}\n", "a:\n  b: c\n  d: {e: f}\n"),
+        ("a:\t# comment\n  b: c\n", "a:\n  b: c\n"),
+        ("a:\t&x b\nc:\t*x\nd:\t!!str 1\n", "a: b\nc: b\nd: '1'\n"),
+        ("- a:\tb\n  c:\td\n", "- a: b\n  c: d\n"),
+        ("a:\t|\n  x:\ty\n", "a: \"x:\\ty\\n\"\n"),
+        ("a:\t\"x:\ty\"\n", "a: \"x:\\ty\"\n"),
+        ("a:\tx:\ty\n", ""),
+        ("a:\t- x\n", ""),
+        ("\ta: x\n", ""),
+        ("a:\n\tb: x\n", ""),
+    ] {
+        match spaces {
+            "" => assert_ne!(fault(tabs), "", "{tabs:?}"),
+            _ => assert_eq!(bare(tabs), bare(spaces), "{tabs:?}"),
+        }
+    }
+    let (roots, _) = parse("a:\tb\n", FileId::default());
+    assert_eq!(roots[0].find("a").unwrap().at.column, 4);
 }
 
 proptest! {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::super::ruleset::DEFAULT_NAMESPACE;
-use crate::markup::{Fields, Member, Node, Place, Problems, Value, distance, nearest};
+use crate::markup::{Fields, Member, Node, Place, Problems, Value, distance, nearest, refuse_merge_keys};
 use crate::scope::Scope;
 
 /// The dialect of a policy document.
@@ -157,18 +157,12 @@ fn sort_as<'a>(
 
 /// A document without a type. One that could be a policy must not be skipped.
 fn untyped(fields: &Fields<'_>) {
-    let suspicious =
-        |entry: &&Member| entry.merge || ["spec", "repositories", "items", "apiVersion", "kind"].contains(&&*entry.key);
+    let suspicious = |entry: &&Member| {
+        entry.merge.is_some() || ["spec", "repositories", "items", "apiVersion", "kind"].contains(&&*entry.key)
+    };
     match fields.members().iter().find(suspicious) {
         Some(_) => fields.error("a document needs apiVersion and kind"),
         None => fields.problems.note(fields.at, "not a Kubernetes object: skipped"),
-    }
-}
-
-/// Parsers disagree about merge keys (in go-yaml v2 a later one overrides, in v3 it does not).
-fn refuse_merge_keys(root: &Node, problems: &Problems) {
-    if let Some(at) = root.merge_key() {
-        problems.error_hint(at, "merge keys (<<) are not supported in policies", "write the keys out");
     }
 }
 

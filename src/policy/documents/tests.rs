@@ -191,8 +191,8 @@ fn documents_that_may_be_policies_do_not_vanish() {
         ("metadata: {name: p}", "metadata: {name: p, namspace: x}", "unknown key \"namspace\""),
         ("metadata: {name: p}", "metadata: {}", "name of metadata is missing"),
         ("spec:", "spce:", "did you mean \"spec\"?"),
-        ("kind: ClusterImagePolicy", "<<: {kind: ClusterImagePolicy}", "needs apiVersion and kind"),
-        ("spec: {", "spec: {<<: {}, ", "merge keys"),
+        ("kind: ClusterImagePolicy", "<<: ClusterImagePolicy", "needs apiVersion and kind"),
+        ("spec: {", "spec: {<<: x, ", "merge key (<<): its value must be a mapping or a list of mappings (hint: write"),
     ] {
         let text = good.replace(from, to);
         assert_ne!(text, good);
@@ -205,6 +205,18 @@ fn documents_that_may_be_policies_do_not_vanish() {
         "{:?}",
         twice.problems
     );
+}
+
+#[test]
+fn anchors_and_merge_keys_of_policies() {
+    let anchored = "{name: 'a.io/*', policy: &p {vulnerability: {ICCRVA: {enabled: true}}}}";
+    let text = policy("portieris", &format!("{anchored}, {{name: 'b.io/*', policy: {{<<: *p, mutateImage: false}}}}"));
+    let parsed = parse(&[&text]);
+    assert!(rule(&parsed, "b.io/x", "").unwrap().va.is_some());
+    let mistaken = text.replace("enabled", "enabld");
+    let problems: Vec<_> = parse(&[&mistaken]).problems.iter().map(ToString::to_string).collect();
+    let unknown: Vec<_> = problems.iter().filter(|problem| problem.contains("unknown key \"enabld\"")).collect();
+    assert!(unknown.len() == 1, "where it is written, and once: {problems:?}");
 }
 
 #[test]
