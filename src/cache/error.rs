@@ -28,6 +28,16 @@ pub enum CacheError {
     /// The upstream failed.
     #[error(transparent)]
     Upstream(upstream::Error),
+    /// A part of an image cannot be opened.
+    #[error("{kind} {}: {error}", digest.short())]
+    Part {
+        /// What the part is: `layer`, `configuration`.
+        kind: &'static str,
+        /// The part.
+        digest: Digest,
+        /// The reason.
+        error: Box<Self>,
+    },
 }
 
 impl CacheError {
@@ -37,7 +47,14 @@ impl CacheError {
             Self::Busy | Self::Disk(_) => true,
             Self::Upstream(error) => error.is_temporary(),
             Self::NotFound | Self::Size { .. } => false,
+            Self::Part { error, .. } => error.is_temporary(),
         }
+    }
+
+    /// The error of this part of an image.
+    #[must_use]
+    pub fn of(self, kind: &'static str, digest: Digest) -> Self {
+        Self::Part { kind, digest, error: Box::new(self) }
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "for map_err")]

@@ -138,7 +138,8 @@ impl Scanner {
             let gap = Gap { place: "the manifest".into(), problem };
             return Ok((Arc::new(Inventory { gaps: vec![gap], ..Inventory::default() }), false));
         }
-        let settings = configuration::read(reader, config).await?;
+        let settings = configuration::read(reader, config).await;
+        let settings = settings.map_err(|error| error.of("configuration", config.digest))?;
         let mut different: Vec<Descriptor> = Vec::new();
         for layer in &named {
             if !different.iter().any(|known| known.digest == layer.digest) {
@@ -147,7 +148,10 @@ impl Scanner {
         }
         let reads = different.into_iter().map(|layer| {
             let (layers, reader) = (self.layers.clone(), reader.clone());
-            async move { Ok((layer.digest, layers.of(&reader, &layer, Algorithm::Sha256).await?)) }
+            async move {
+                let known = layers.of(&reader, &layer, Algorithm::Sha256).await;
+                known.map(|known| (layer.digest, known)).map_err(|error| error.of("layer", layer.digest))
+            }
         });
         let reads: Vec<Result<(Digest, KnownLayer), CacheError>> =
             stream::iter(reads).buffered(AT_ONCE).collect().await;
@@ -186,11 +190,11 @@ impl Scanner {
             Ok(Some(inventory)) => answer(self.matched(digest, databases, inventory).await),
             Ok(None) => SourceAnswer::Silent,
             Err(error) if error.is_temporary() => {
-                let why = format!("the layers cannot be read now: {error}");
+                let why = format!("the image cannot be read now: {error}; the next pull tries again");
                 SourceAnswer::Doubts(self.observed(VaEvidence::Unavailable { why }))
             }
             Err(error) => {
-                let why = format!("the layers cannot be read: {error}");
+                let why = format!("the image cannot be read: {error}; push it again");
                 SourceAnswer::Decides(self.observed(VaEvidence::Incomplete { why }))
             }
         }
@@ -319,6 +323,13 @@ fn merge(readings: &[&KnownLayer], named: &[Descriptor]) -> Inventory {
     let layers: Vec<_> =
         readings.iter().map(|layer| (layer.diff_id.unwrap_or(layer.digest), layer.inventory.clone())).collect();
     let mut inventory = inventory::merge(&layers);
+    // People know a layer by its digest in the manifest.
+    for gap in &mut inventory.gaps {
+        let of_gap = |layer: &&&KnownLayer| layer.diff_id.is_some_and(|diff_id| gap.place == diff_id.to_string());
+        if let Some(layer) = readings.iter().find(of_gap) {
+            gap.place = layer.digest.to_string();
+        }
+    }
     let layer = |layer: &&KnownLayer| InventoryLayer { digest: layer.digest, diff_id: layer.diff_id };
     inventory.layers = readings.iter().map(layer).collect();
     let gap = |layer: &Descriptor| Some(Gap { place: layer.digest.to_string(), problem: type_problem(layer)?.into() });
@@ -384,5 +395,19 @@ mod tests {
             let readings: Vec<&KnownLayer> = layers.iter().map(|_| &known).collect();
             assert_eq!(merge(&readings, layers).gaps.len(), gaps, "{layers:?}");
         }
+    }
+
+    #[test]
+    fn gaps_name_the_layers_of_the_manifest() {
+        let (digest, diff_id) = (Digest::sha256(b"layer"), Some(Digest::sha256(b"its content")));
+        let inventory = serde_json::from_value(json!({"files": [], "problems": ["it is too large"]})).unwrap();
+        let known = KnownLayer { digest, diff_id, inventory: Arc::new(inventory), ended_early: false };
+        let text = report::gaps(merge(&[&known], &[]).gaps.iter()).unwrap();
+        assert!(
+            text.starts_with(&format!("layer {}: it is too large; build the image again", digest.short())),
+            "{text}"
+        );
+        let other = Gap { place: "a.jar".into(), problem: "is encrypted".into() };
+        assert_eq!(report::gaps([other].iter()).unwrap(), "a.jar: is encrypted");
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use pullgate::oci::Digest;
 use pullgate::runtime::Clock;
 use pullgate::sample::image::{Built, Image, Layer, Tree, index};
 use serde_json::{Value, json};
@@ -132,6 +133,21 @@ async fn an_image_is_judged_by_its_layers_at_its_first_pull() {
             assert_eq!(registry.count(|r| r.is("GET", &path)), 1, "{tag}: nothing is downloaded twice");
         }
     }
+}
+
+/// Who has to mend a layer must know which.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_layer_that_cannot_be_read_is_named() {
+    let registry = TestRegistry::start().await;
+    let missing = image([Layer::gzip(&python("2.2.28")), Layer::gzip(&Tree::new().file("a", "missing"))]);
+    let digest: Digest =
+        missing.json()["layers"][1]["digest"].as_str().and_then(|text| text.parse().ok()).expect("a digest");
+    registry.push("team/missing", Some("1"), &missing);
+    registry.delete_blob("team/missing", &digest);
+    let gate = scanning(&registry).await;
+    let answer = gate.get("/team/missing/manifests/1").await.text();
+    let expected = format!("INCOMPLETE: the image cannot be read: layer {}: ", digest.short());
+    assert!(answer.contains(&expected) && answer.contains("; push it again"), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -132,6 +132,7 @@ fn cache(error: &CacheError, absent: ErrorCode) -> WireError {
             WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, format!("pullgate: refused: {error}"))
         }
         CacheError::Busy | CacheError::Disk(_) => unavailable(format!("pullgate: {error}")),
+        CacheError::Part { error, .. } => cache(error, absent),
     }
 }
 

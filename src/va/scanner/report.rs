@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::advisories::{Databases, ImageFindings, MatchedAdvisory, ReferenceList};
 use crate::inventory::{Gap, InstalledPackage, Inventory, LinuxDistribution};
+use crate::oci::Digest;
 use crate::policy::{
     AffectedPackage, DatedDatabase, DeclaredLicence, Epss, ImageFacts, Issue, IssueKind, PackageList, Purl, Report,
     ReportGap, ReportPackage, Severity, VaEvidence,
@@ -16,6 +17,8 @@ use crate::va::{configuration, feeds};
 
 /// The most gaps that a report names in words.
 const MAX_NAMED: usize = 3;
+/// What to do about layers that cannot be read.
+const LAYER_ADVICE: &str = "; build the image again with plain tar layers, or add a report of another scanner";
 /// The most gaps that a report lists.
 const MAX_GAPS: usize = 1000;
 /// The most other places of a package that an issue lists. Further ones are one entry without a path, so that no exemption
@@ -152,12 +155,21 @@ fn source(databases: &Databases) -> String {
 
 /// The gaps in words; `None` if there are none.
 pub(super) fn gaps<'a>(gaps: impl Iterator<Item = &'a Gap>) -> Option<String> {
-    let all: Vec<String> = gaps.map(|gap| format!("{}: {}", gap.place, gap.problem)).collect();
+    let mut has_layer = false;
+    let mut text = |gap: &Gap| match gap.place.parse::<Digest>() {
+        Ok(layer) => {
+            has_layer = true;
+            format!("layer {}: {}", layer.short(), gap.problem)
+        }
+        Err(_) => format!("{}: {}", gap.place, gap.problem),
+    };
+    let all: Vec<String> = gaps.map(&mut text).collect();
     let named = all.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join("; ");
+    let advice = if has_layer { LAYER_ADVICE } else { "" };
     match all.len().saturating_sub(MAX_NAMED) {
         0 if all.is_empty() => None,
-        0 => Some(named),
-        more => Some(format!("{named}; +{more}")),
+        0 => Some(format!("{named}{advice}")),
+        more => Some(format!("{named}; +{more}{advice}")),
     }
 }
 
