@@ -8,7 +8,9 @@
 //! Scanners read layers by the image's configuration, or keep what they found under the digests that it states. So they
 //! are asked only about images whose layers are proven to be those of the configuration (`va/binding.rs`).
 //!
-//! Reports are kept by scanner, image and version of the scanner's database, until `ttl` ends or the version changes.
+//! Reports are kept by scanner, image and version of the scanner's database, until `ttl` ends or the version changes: they
+//! say what the content is, in whichever repository it was read. Failures are kept by repository, too, because another one
+//! may have the layers, or other credentials.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -205,13 +207,23 @@ impl ExternalScanner {
         let digest = subject.manifest().digest;
         let versions = format!("{} {}", version.program, version.database);
         let key: Arc<str> = format!("scanner {name} {digest} {settings} {versions}").into();
-        if subject.blobs.is_none() {
-            return answers.known(&key).await.map_or(SourceAnswer::Silent, answer);
+        let own_key: Arc<str> = format!("{key} {}", subject.image()).into();
+        let failed = answers.recall(&own_key);
+        if failed.is_some() || subject.blobs.is_none() {
+            return answers.known(&key).await.or(failed).map_or(SourceAnswer::Silent, answer);
         }
-        let (scanner, asked) = (self.clone(), subject.clone());
-        let gather = || async move { scanner.scan(&asked, &version).await };
-        let found = answers.obtain(key, is_durable, gather).await;
-        answer(found.unwrap_or_else(|| self.unavailable("the scan was interrupted")))
+        let (scanner, asked, own) = (self.clone(), subject.clone(), own_key.clone());
+        let gather = || async move {
+            let found = scanner.scan(&asked, &version).await;
+            if is_shared(&found.value) {
+                return found;
+            }
+            let kept = scanner.0.services.answers.remember(own, found, |_| false).await;
+            // It is over at once for other repositories.
+            Observed { value: kept.value.clone(), at: kept.at, until: Some(kept.at) }
+        };
+        let found = answers.obtain_from(subject.image(), key, is_shared, gather).await;
+        answer(answers.recall(&own_key).or(found).unwrap_or_else(|| self.unavailable("the scan was interrupted")))
     }
 
     /// Scans an image, and states how long the result is valid.
@@ -296,8 +308,10 @@ fn answer(evidence: Arc<Observed<VaEvidence>>) -> SourceAnswer {
     }
 }
 
-fn is_durable(evidence: &VaEvidence) -> bool {
-    matches!(evidence, VaEvidence::Report(_) | VaEvidence::Incomplete { .. })
+/// Whether a result says something about the content alone. Whether layers can be compared with their configuration may depend
+/// on the repository that they are read from.
+fn is_shared(evidence: &VaEvidence) -> bool {
+    matches!(evidence, VaEvidence::Report(_))
 }
 
 impl VaSource for ExternalScanner {

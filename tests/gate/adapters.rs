@@ -226,6 +226,37 @@ async fn only_a_report_on_the_image_decides() {
     }
 }
 
+/// The service may have credentials for one repository and not for the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_in_one_repository_says_nothing_about_another() {
+    let registry = TestRegistry::start().await;
+    let service = Service::default();
+    let url = service.start().await;
+    let built = image("shared");
+    for repository in ["team/broken", "team/clean"] {
+        registry.push(repository, Some("1"), &built);
+    }
+    let gate = asking(&registry, &url, "timeout = \"8s\"").await;
+    let answer = async |repository: &str| {
+        soon(async {
+            loop {
+                let answer = gate.get(&format!("/{repository}/manifests/1")).await;
+                if answer.status != 429 {
+                    return answer;
+                }
+            }
+        })
+        .await
+    };
+    let scans = || service.0.lock().expect("no panic").scans.len();
+    let broken = answer("team/broken").await;
+    assert!(broken.status == 503 && broken.text().contains("the scan failed"), "{}", broken.text());
+    let clean = answer("team/clean").await;
+    assert_eq!((clean.status, scans()), (200, 2), "{}", clean.text());
+    answer("team/broken").await;
+    assert_eq!(scans(), 2, "a failure is remembered, and a report counts for all repositories");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_is_told_what_to_pull_and_from_where() {
     let registry = TestRegistry::start().await;

@@ -20,7 +20,7 @@ impl ReportLimits {
     /// distribution or an ecosystem that they do not know may be unknown to the service.
     ///
     /// # Errors
-    /// If the image cannot be examined now.
+    /// If the image cannot be examined in its repository.
     pub(super) async fn of(
         embedded: &Scanner,
         subject: &VaSubject,
@@ -33,11 +33,8 @@ impl ReportLimits {
         let inventory = match embedded.inventory(subject).await {
             Ok(Some(inventory)) => inventory,
             Ok(None) => return Err("the image may not be read now".into()),
-            Err(error) if error.is_temporary() => return Err(format!("the layers cannot be read now: {error}")),
-            Err(error) => {
-                let gaps = Some(format!("what the image contains cannot be read: {error}"));
-                return Ok(Self { gaps, is_unproven: is_service });
-            }
+            Err(error) if error.is_temporary() => return Err(format!("the image cannot be read now: {error}")),
+            Err(error) => return Err(format!("what the image contains cannot be read: {error}")),
         };
         let is_unproven = is_service && inventory.is_opaque();
         let gaps = if is_trusted { None } else { embedded.gaps(inventory, is_service).await? };
