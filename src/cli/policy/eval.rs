@@ -4,6 +4,7 @@
 mod case;
 mod evidence;
 mod keys;
+mod twice;
 
 use std::io::{self, BufRead, Read};
 use std::path::Path;
@@ -88,6 +89,9 @@ fn skip_line(reader: &mut dyn BufRead) -> io::Result<()> {
 fn answer(rules: &RuleSet, line: &[u8], now: Timestamp) -> Result<Value, (Value, String)> {
     let value: Value = serde_json::from_slice(line).map_err(|error| (Value::Null, error.to_string()))?;
     let id = value.get("id").cloned().unwrap_or_default();
+    if let Some(why) = std::str::from_utf8(line).ok().and_then(twice::duplicate_key) {
+        return Err((id, why));
+    }
     let expected = match value.get("expect").map(|expected| (expected, expected.as_str())) {
         None => None,
         Some((_, Some(word @ ("admit" | "deny")))) => Some(word.to_owned()),

@@ -95,6 +95,24 @@ fn exemptions_in_the_shape_of_ibm() {
 }
 
 #[test]
+fn a_key_that_occurs_twice_is_an_error() {
+    for (case, places) in [
+        (
+            r#"{"id":7,"expect":"deny","image":"a.io/x:1","expect":"admit"}"#,
+            "\"expect\" occurs twice: at characters 9 and 44",
+        ),
+        (
+            r#"{"id":7,"image":"a.io/x:1","va":{"status":"FAIL","status":"OK"}}"#,
+            "\"status\" occurs twice: at characters 34 and 50",
+        ),
+    ] {
+        let (code, answers) = evaluate(TUTORIAL, case);
+        let error = answers[0]["error"].as_str().unwrap_or_default();
+        assert!(code == EXIT_FAILURE && error.contains(places) && answers[0]["id"] == 7, "{case}: {}", answers[0]);
+    }
+}
+
+#[test]
 fn keys_without_effect_are_reported() {
     for (rule, expected) in [
         ("{alwaysBlock: [CVE-2026-1], ignore: [cve-2026-1]}", Some("ignore: cve-2026-1 has no effect")),
