@@ -105,6 +105,21 @@ impl VaExemptions {
         Self { scopes, children: self.children.clone() }
     }
 
+    /// An issue with only the packages in which it is not exempt, and when the first exemption in the others ends. `None` if
+    /// no package is exempt, or all are.
+    pub(super) fn open_part(&self, issue: &Issue, now: Timestamp) -> Option<(Issue, Timestamp)> {
+        if self.scopes.is_empty() || issue.packages.len() < 2 {
+            return None;
+        }
+        let names = NamedExemptions::new(self, issue, now);
+        let end = |package| self.way(&names, issue, Some(package), Some(package), now).map(|way| way.end());
+        let ends: Vec<Option<Timestamp>> = issue.packages.iter().map(end).collect();
+        let first = ends.iter().flatten().min()?;
+        let open = issue.packages.iter().zip(&ends).filter(|(_, end)| end.is_none());
+        let packages: Vec<_> = open.map(|(package, _)| package.clone()).collect();
+        (!packages.is_empty()).then(|| (Issue { packages, ..issue.clone() }, *first))
+    }
+
     /// What the exemptions say about an issue. It is exempt if it is in every package that it affects.
     pub fn coverage(&self, issue: &Issue, now: Timestamp) -> Coverage {
         self.covered(issue, now, true)

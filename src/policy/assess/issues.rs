@@ -1,6 +1,7 @@
 //! Which issues count: `severity`, `severitySource`, `fixableOnly`, `ignoreUnfixedFor`, `configuration`, `alwaysBlock`,
 //! `ignore`, `grace`, `admittedGrace`, `exploited`, `epss`, `malicious`, and exemptions.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use jiff::{SignedDuration, Timestamp};
@@ -25,6 +26,7 @@ enum Cause {
 }
 
 /// What becomes of an issue that is not exempt.
+#[derive(PartialEq)]
 enum IssueStanding {
     /// It counts.
     Counts(Cause),
@@ -54,7 +56,7 @@ pub(super) fn assess<'a>(
 ) -> SortedIssues<'a> {
     let weighing = Weighing { rule, context, exemptions: context.exemptions.with(&rule.ignore) };
     let mut sorted = SortedIssues::default();
-    let mut counting: Vec<(Cause, &Issue)> = Vec::new();
+    let mut counting: Vec<(Cause, &Issue, Cow<'_, Issue>)> = Vec::new();
     for issue in report.issues.iter().filter(|issue| !weighing.is_off(issue)) {
         let exempt_until = weighing.exempt_until(issue);
         let standing = weighing.standing(issue);
@@ -68,23 +70,28 @@ pub(super) fn assess<'a>(
             continue;
         }
         sorted.open.push(issue);
-        match standing {
-            IssueStanding::Counts(cause) => counting.push((cause, issue)),
+        let (open, first_end) = weighing.open_part(issue);
+        let standing_of_open = weighing.standing(&open);
+        if let Some(end) = first_end.filter(|end| *end != Timestamp::MAX && standing_of_open != standing) {
+            findings.changes_at(end);
+        }
+        match standing_of_open {
+            IssueStanding::Counts(cause) => counting.push((cause, issue, open)),
             IssueStanding::CountsFrom(at) => findings.changes_at(at),
             IssueStanding::Tolerated(end) => {
                 findings.changes_at(end);
-                findings.warnings.push(weighing.tolerated(issue, end));
+                findings.warnings.push(weighing.tolerated(&open, end));
             }
             IssueStanding::Ignored => {}
         }
     }
-    counting.sort_by_key(|(cause, _)| *cause);
-    for same in counting.chunk_by(|(one, _), (other, _)| one == other) {
-        let issues: Vec<&Issue> = same.iter().map(|(_, issue)| *issue).collect();
+    counting.sort_by_key(|(cause, ..)| *cause);
+    for same in counting.chunk_by(|(one, ..), (other, ..)| one == other) {
+        let issues: Vec<&Issue> = same.iter().map(|(_, _, open)| &**open).collect();
         findings.reasons.push(weighing.reason(same[0].0, &issues));
     }
     // In the order of the report.
-    let counting: HashSet<*const Issue> = counting.into_iter().map(|(_, issue)| std::ptr::from_ref(issue)).collect();
+    let counting: HashSet<*const Issue> = counting.iter().map(|(_, issue, _)| std::ptr::from_ref(*issue)).collect();
     let counts = |issue: &&Issue| counting.contains(&std::ptr::from_ref(*issue));
     findings.blocking = report.issues.iter().filter(counts).cloned().collect();
     sorted
@@ -129,6 +136,15 @@ impl Weighing<'_> {
 
     fn exemptions_of(&self, issue: &Issue) -> &VaExemptions {
         if self.is_always_blocked(issue) { self.context.exemptions } else { &self.exemptions }
+    }
+
+    /// The issue in the packages in which it is not exempt, and when the first exemption in the others ends: a fix for a
+    /// package that is exempt resolves nothing.
+    fn open_part<'a>(&self, issue: &'a Issue) -> (Cow<'a, Issue>, Option<Timestamp>) {
+        match self.exemptions_of(issue).open_part(issue, self.context.now) {
+            Some((part, end)) => (Cow::Owned(part), Some(end)),
+            None => (Cow::Borrowed(issue), None),
+        }
     }
 
     /// Until when one of the identifiers of malware is exempt.

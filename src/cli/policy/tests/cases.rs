@@ -62,6 +62,24 @@ fn words_and_blank_texts_of_cases() {
     ]);
 }
 
+/// What is fixed in a package that is exempt does not help, and is not what denies.
+#[test]
+fn only_packages_that_are_not_exempt_are_judged() {
+    let two = r#"{"issues":[{"id":"CVE-1","severity":"high","packages":[{"name":"a","installed":"1","fixed":"2"},{"name":"b","installed":"1"}]}]}"#;
+    let exempt_a = r#""exemptions":[{"id":"CVE-1","package":"a"}]"#;
+    let exempt_b = r#""exemptions":[{"id":"CVE-1","package":"b"}]"#;
+    let for_now = r#""exemptions":[{"id":"CVE-1","package":"a","expires":"2026-12-01"}]"#;
+    check_all(&[
+        (line!(), "{fixableOnly: true}", two, "", Deny("CVE-1 high a fixed in 2")),
+        (line!(), "{fixableOnly: true}", two, exempt_a, Admit),
+        (line!(), "{fixableOnly: true}", two, for_now, AdmitUntil("2026-12-01T00:00:00Z")),
+        (line!(), "{fixableOnly: true}", two, exempt_b, Deny("CVE-1 high a fixed in 2")),
+        (line!(), "{fixableOnly: true, ignore: [{id: CVE-1, package: a}]}", two, "", Admit),
+        (line!(), "{ignoreUnfixedFor: 7d}", two, exempt_a, Deny("(CVE-1 high b)")),
+        (line!(), "{}", two, exempt_a, Deny("(CVE-1 high b); the policy denies from low; no fix is published")),
+    ]);
+}
+
 #[test]
 fn exemptions_in_the_shape_of_ibm() {
     let issue = r#"{"issues":[{"id":"CVE-1","severity":"high"}]}"#;
