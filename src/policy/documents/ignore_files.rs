@@ -126,6 +126,10 @@ impl IgnoreFile<'_> {
             package @ ExemptPackage::Purl(_) => Ok(package),
         })?;
         let paths = all(entry, "paths", str::parse::<PathPattern>)?;
+        for path in entry.texts("paths").into_iter().filter(|path| path.starts_with('/')) {
+            let message = format!("{path:?} matches no path: those of an image begin without /, here and in Trivy");
+            entry.warn(message, format!("write {}", path.trim_start_matches('/')));
+        }
         let combinations = packages.iter().flat_map(|package| paths.iter().map(move |path| (package, path)));
         let record = |(package, path): (&Option<ExemptPackage>, &Option<PathPattern>)| {
             let record = ExemptionRecord::new(ExemptionScope::EVERYTHING, kind, Some(id), package.clone())?;

@@ -800,6 +800,19 @@ fn ignore_files_of_trivy_are_read() {
     assert_eq!(ignored(".trivyignore.yml", "vulnerabilities: []\n").unwrap(), Vec::<String>::new());
 }
 
+#[test]
+fn a_path_from_the_root_is_no_path_of_trivy() {
+    let text = "vulnerabilities:\n- id: CVE-2024-1\n  paths: [/usr/lib/x]\n";
+    let settings = Settings { ignore_files: vec!["i.yaml".into()], ..Settings::default() };
+    let parsed = RuleSet::parse(&[], &IgnoreFiles(vec![("i.yaml", text)]), &settings);
+    let said: Vec<_> = parsed.problems.iter().map(ToString::to_string).collect();
+    assert!(parsed.rules.is_some() && said.len() == 1, "{said:?}");
+    assert!(
+        said[0].contains("warning: \"/usr/lib/x\" matches no path") && said[0].contains("write usr/lib/x"),
+        "{said:?}"
+    );
+}
+
 /// Trivy ignores what it does not know, and then exempts more than the author of the file meant.
 #[test]
 fn mistakes_in_ignore_files_are_errors_with_places() {

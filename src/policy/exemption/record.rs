@@ -148,7 +148,8 @@ impl From<ExemptPackage> for String {
 }
 
 /// A pattern of paths in the file system of an image, as Trivy's ignore files have them: `*` matches within a component,
-/// `**` any number of components, `{a,b}` one of several texts.
+/// `**` any number of components, `{a,b}` one of several texts. It is compared with paths that do not begin with `/`, and as it
+/// is written, so one that begins with `/` matches nothing.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PathPattern(Box<str>);
 
@@ -163,10 +164,9 @@ impl FromStr for PathPattern {
 
     /// A pattern that starts with `!` would match everything else, so it is not accepted.
     fn from_str(text: &str) -> Result<Self, InvalidExemption> {
-        let pattern = text.trim_start_matches('/');
-        let is_valid = !pattern.is_empty() && pattern.len() <= MAX_PATTERN && !pattern.starts_with('!');
-        let is_valid = is_valid && fast_glob::validate(pattern).is_ok();
-        is_valid.then(|| Self(pattern.into())).ok_or(InvalidExemption::Path)
+        let is_valid = !text.is_empty() && text.len() <= MAX_PATTERN && !text.starts_with('!');
+        let is_valid = is_valid && fast_glob::validate(text).is_ok();
+        is_valid.then(|| Self(text.into())).ok_or(InvalidExemption::Path)
     }
 }
 

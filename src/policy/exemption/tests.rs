@@ -289,7 +289,9 @@ fn an_exemption_of_paths_applies_to_packages_there() {
     };
     for (pattern, path, applies) in [
         ("usr/lib/python3/**", Some("usr/lib/python3/x/METADATA"), true),
-        ("/usr/lib/python3/**", Some("/usr/lib/python3/x/METADATA"), true),
+        ("usr/lib/python3/**", Some("/usr/lib/python3/x/METADATA"), true),
+        ("/usr/lib/python3/**", Some("/usr/lib/python3/x/METADATA"), false),
+        ("/usr/lib/python3/**", Some("usr/lib/python3/x/METADATA"), false),
         ("usr/lib/*", Some("usr/lib/python3/x/METADATA"), false),
         ("app/{a,b}/*.jar", Some("app/b/x.jar"), true),
         ("app/{a,b}/*.jar", Some("app/c/x.jar"), false),
