@@ -110,9 +110,11 @@ impl Router {
     }
 
     fn by_host(&self, host: &Host) -> Result<Arc<Upstream>, GateError> {
-        self.upstreams.by_host(host).ok_or_else(|| GateError::UnknownUpstream {
-            asked: host.to_string(),
-            near: self.upstreams.near(host.as_str()),
+        self.upstreams.by_host(host).ok_or_else(|| {
+            // What was asked may be the `path` of an upstream, which is no name of it here.
+            let meant = self.upstreams.by_path(host.as_str()).map(|upstream| vec![upstream.host().to_string()]);
+            let near = meant.unwrap_or_else(|| self.upstreams.near(host.as_str()));
+            GateError::UnknownUpstream { asked: host.to_string(), near }
         })
     }
 

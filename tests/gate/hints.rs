@@ -115,6 +115,8 @@ async fn names_and_addresses_of_clients_are_explained_to_operators() {
         "{said}"
     );
     assert_eq!(said.matches("pullgate: ").count(), 1, "{said}");
+    let asked = request("GET", &gate.any_url("/v2/library/app/manifests/1?ns=local"), &[]).await.text();
+    assert!(asked.contains("local is not an upstream of this gate; did you mean registry.test?"), "{asked}");
     let other = text(&pullgate(&gate, &["check", "nginx:1"]).await);
     assert!(other.contains("docker.io is not an upstream") && !other.contains("did you mean"), "{other}");
     let url = gate.any_url("");

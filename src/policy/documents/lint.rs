@@ -36,7 +36,9 @@ pub(super) fn names(list: &[Node], problems: &Problems, severity: ProblemSeverit
         } else {
             seen.insert(name, at);
         }
-        open_host(name, at, problems, severity);
+        if !name.contains(char::is_whitespace) {
+            open_host(name, at, problems, severity);
+        }
         never_matches(name, at, problems, severity);
         matches_less(name, at, problems);
     }

@@ -348,13 +348,17 @@ impl fmt::Display for ExemptionRecord {
     }
 }
 
-/// Parses the end of an exemption: a date, which means its beginning in UTC, or a time as in RFC 3339.
+/// Parses the end of an exemption: a date, which means its beginning in UTC, or a time as in RFC 3339. The last day of the
+/// year 9999, which the library cannot represent, means that there is no end.
 ///
 /// # Errors
 /// If the text is neither.
 pub fn expiry(text: &str) -> Result<Timestamp, InvalidExemption> {
     const DATE: usize = "2026-12-31".len();
     let of_date = || {
+        if text == "9999-12-31" || text == "9999-12-31T23:59:59Z" {
+            return Some(Timestamp::MAX);
+        }
         let date: jiff::civil::Date = text.parse().ok().filter(|_| text.len() == DATE)?;
         Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
     };
@@ -448,11 +452,14 @@ mod tests {
 
     #[test]
     fn an_end_is_a_date_or_a_time() {
+        let no_end = Timestamp::MAX.to_string();
         for (text, end) in [
             ("2026-12-31", Some("2026-12-31T00:00:00Z")),
             ("2026-12-31T18:00:00Z", Some("2026-12-31T18:00:00Z")),
             ("2026-12-31T18:00:00+02:00", Some("2026-12-31T16:00:00Z")),
             ("2026-12-31T18:00:00", None),
+            ("9999-12-31", Some(&*no_end)),
+            ("9999-12-31T23:59:59Z", Some(&*no_end)),
             ("2026-13-01", None),
             ("31.12.2026", None),
             ("30d", None),

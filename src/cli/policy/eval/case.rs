@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::policy::{Epss, FixStatus, IssueType};
+use crate::policy::{Epss, FixStatus, IssueType, expiry};
 
 /// One case.
 #[derive(Deserialize)]
@@ -373,7 +373,7 @@ impl TryFrom<Value> for CaseTime {
             Value::Number(number) => number.as_i64().and_then(|seconds| Timestamp::from_second(seconds).ok()),
             Value::String(text) => text.parse::<Timestamp>().ok().or_else(|| {
                 let date: Date = text.parse().ok()?;
-                Some(date.to_zoned(TimeZone::UTC).ok()?.timestamp())
+                date.to_zoned(TimeZone::UTC).map_or_else(|_| expiry(text).ok(), |time| Some(time.timestamp()))
             }),
             _ => None,
         };
