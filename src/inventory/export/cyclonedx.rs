@@ -15,7 +15,8 @@ use crate::oci::Digest;
 ///
 /// `image` is the name of the image, `digest` that of its manifest, and `read_at` that time, if it is known. Properties named `aquasecurity:trivy:…` are those by
 /// which `trivy sbom` finds source packages and paths. Gaps are properties of the image, and make its composition
-/// `incomplete`.
+/// `incomplete`. The image depends on its distribution and on the packages of languages, and the distribution on its own packages.
+/// What packages depend on is not known, so they have no entries among the dependencies.
 ///
 /// ```json
 /// {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1,
@@ -37,10 +38,18 @@ pub fn cyclonedx(inventory: &Inventory, image: &str, digest: &Digest, read_at: O
         container["properties"] = Value::Array(gaps);
     }
     let mut components: Vec<_> = inventory.distribution.iter().map(operating_system).collect();
+    let system = components.first().map(|system| system["bom-ref"].clone());
+    let (mut of_image, mut of_system): (Vec<_>, Vec<_>) = (system.iter().cloned().collect(), Vec::new());
     let mut refs = HashMap::new();
     for package in &inventory.packages {
-        components.push(library(package, inventory.distribution.as_ref(), &mut refs));
+        let component = library(package, inventory.distribution.as_ref(), &mut refs);
+        let is_of_system = system.is_some() && package.ecosystem.is_of_distribution();
+        if is_of_system { &mut of_system } else { &mut of_image }.push(component["bom-ref"].clone());
+        components.push(component);
     }
+    let mut dependencies = vec![json!({"ref": image_ref, "dependsOn": of_image})];
+    dependencies
+        .extend(system.filter(|_| !of_system.is_empty()).map(|system| json!({"ref": system, "dependsOn": of_system})));
     let aggregate = if is_incomplete { "incomplete" } else { "unknown" };
     let mut document = json!({
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
@@ -54,6 +63,7 @@ pub fn cyclonedx(inventory: &Inventory, image: &str, digest: &Digest, read_at: O
             "component": container,
         },
         "components": components,
+        "dependencies": dependencies,
         "compositions": [{"aggregate": aggregate, "assemblies": [image_ref]}],
     });
     if let Some(at) = read_at {
@@ -267,6 +277,21 @@ mod tests {
         refs.sort_unstable();
         refs.dedup();
         assert_eq!(refs.len(), components.len());
+    }
+
+    #[test]
+    fn the_image_depends_on_its_system_and_the_system_on_its_packages() {
+        let document = cyclonedx(&inventory(), "a", &Digest::sha256(b""), None);
+        let reference = |at: usize| document["components"][at]["bom-ref"].clone();
+        let image = document["metadata"]["component"]["bom-ref"].clone();
+        let of_image = [0, 2, 3, 4, 5].map(reference);
+        let expected =
+            json!([{"ref": image, "dependsOn": of_image}, {"ref": reference(0), "dependsOn": [reference(1)]}]);
+        assert_eq!(document["dependencies"], expected);
+        let bare = Inventory { distribution: None, ..inventory() };
+        let document = cyclonedx(&bare, "a", &Digest::sha256(b""), None);
+        assert_eq!(document["dependencies"][0]["dependsOn"].as_array().map(Vec::len), Some(bare.packages.len()));
+        assert!(document["dependencies"].get(1).is_none());
     }
 
     #[test]
