@@ -13,41 +13,53 @@ pub struct PackageUpgrade {
     pub name: String,
     /// The version in the image; empty if the report does not state it.
     pub installed: String,
-    /// The greatest of the versions that fix an issue.
-    pub fixed: String,
-    /// How many issues it resolves.
+    /// The greatest of the versions that fix an issue. If they cannot be compared, all of them.
+    pub fixed: Vec<String>,
+    /// How many issues have a fix.
     pub issues: usize,
 }
 
-/// The upgrades that resolve these issues, those of most issues first. A package whose fixed versions cannot be compared is
-/// left out: another version might resolve only some of its issues. So is what has no fix.
+/// A package, the version that resolves the issues so far if that is clear, and everything that fixes one of them.
+struct Fixes<'a> {
+    package: &'a AffectedPackage,
+    best: Option<&'a str>,
+    stated: Vec<&'a str>,
+    issues: usize,
+}
+
+/// The upgrades that resolve these issues, those of most issues first. What has no fix is left out.
 pub fn upgrades<'a>(issues: impl Iterator<Item = &'a Issue>) -> Vec<PackageUpgrade> {
-    let mut found: Vec<(&AffectedPackage, Option<&str>, usize)> = Vec::new();
+    let mut found: Vec<Fixes<'a>> = Vec::new();
     for issue in issues {
         let mut of_issue: Vec<usize> = Vec::new();
-        for package in issue.packages.iter().filter(|package| package.fixed.is_some()) {
-            let is_same = |(known, ..): &(&AffectedPackage, Option<&str>, usize)| {
+        for (package, fixed) in issue.packages.iter().filter_map(|package| Some((package, package.fixed.as_deref()?))) {
+            let is_same = |Fixes { package: known, .. }: &Fixes<'_>| {
                 known.name == package.name && known.installed == package.installed && kind(known) == kind(package)
             };
-            let fixed = package.fixed.as_deref().and_then(|fixed| the_fix(fixed, package.installed.as_deref()));
+            let best = the_fix(fixed, package.installed.as_deref());
             let place = found.iter().position(is_same).unwrap_or(found.len());
             match found.get_mut(place) {
-                Some((_, known, _)) => {
-                    *known = known.zip(fixed).and_then(|(known, fixed)| later(package, known, fixed));
+                Some(known) => known.best = known.best.zip(best).and_then(|(a, b)| later(package, a, b)),
+                None => found.push(Fixes { package, best, stated: Vec::new(), issues: 0 }),
+            }
+            let stated = &mut found[place].stated;
+            for version in best.map_or_else(|| fixed.split(',').map(str::trim).collect(), |best| vec![best]) {
+                if !stated.contains(&version) {
+                    stated.push(version);
                 }
-                None => found.push((package, fixed, 0)),
             }
             if !of_issue.contains(&place) {
                 of_issue.push(place);
             }
         }
-        of_issue.into_iter().for_each(|place| found[place].2 += 1);
+        of_issue.into_iter().for_each(|place| found[place].issues += 1);
     }
-    let upgrade = |(package, fixed, issues): (&AffectedPackage, Option<&str>, usize)| {
+    let upgrade = |Fixes { package, best, stated, issues }: Fixes<'_>| {
         let (name, installed) = (package.name.clone(), package.installed.clone().unwrap_or_default());
-        Some(PackageUpgrade { name, installed, fixed: fixed?.to_owned(), issues })
+        let fixed = best.map_or(stated, |best| vec![best]).into_iter().map(str::to_owned).collect();
+        PackageUpgrade { name, installed, fixed, issues }
     };
-    let mut all: Vec<PackageUpgrade> = found.into_iter().filter_map(upgrade).collect();
+    let mut all: Vec<PackageUpgrade> = found.into_iter().map(upgrade).collect();
     all.sort_by(|a, b| b.issues.cmp(&a.issues).then_with(|| a.name.cmp(&b.name)));
     all
 }
@@ -92,15 +104,23 @@ mod tests {
             issue(vec![django(Some("3.2.25")), package("npm", "x", Some("4.0.0"))]),
             issue(vec![django(Some("3.2.13"))]),
             issue(vec![django(None)]),
-            // Not comparable: naming one could be wrong.
+            // Not comparable: naming one of them alone could be wrong.
             issue(vec![package("huggingface", "model", Some("b"))]),
             issue(vec![package("huggingface", "model", Some("a"))]),
             issue(vec![package("gem", "rack", Some("4.0.1, 4.1.1"))]),
         ];
         let found: Vec<String> = upgrades(issues.iter())
             .into_iter()
-            .map(|one| format!("{} {} -> {} ({})", one.name, one.installed, one.fixed, one.issues))
+            .map(|one| format!("{} {} -> {} ({})", one.name, one.installed, one.fixed.join(" or "), one.issues))
             .collect();
-        assert_eq!(found, ["Django 3.2.0 -> 3.2.25 (3)", "x 3.2.0 -> 4.0.0 (1)"]);
+        assert_eq!(
+            found,
+            [
+                "Django 3.2.0 -> 3.2.25 (3)",
+                "model 3.2.0 -> b or a (2)",
+                "rack 3.2.0 -> 4.0.1 or 4.1.1 (1)",
+                "x 3.2.0 -> 4.0.0 (1)",
+            ]
+        );
     }
 }

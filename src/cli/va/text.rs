@@ -204,14 +204,21 @@ fn affected(package: &AffectedPackage, with_path: bool) -> String {
     text
 }
 
-/// What resolves many issues at once.
+/// The most versions of a package that are named if they cannot be compared.
+const MAX_VERSIONS: usize = 5;
+
 /// The upgrades that resolve what counts and has a fix: `To resolve all: Django 3.2.0 -> 3.2.25 (25 issues)`.
 fn to_resolve_all(issues: &[&IssueAnswer]) -> String {
     let counting = || issues.iter().filter(|found| found.blocks).map(|found| &found.issue);
     let upgrades = upgrades(counting());
     let line = |one: &PackageUpgrade| {
         let issues = counted(one.issues, "issue", "issues");
-        printable(&format!("{} {} -> {} ({issues})", one.name, one.installed, one.fixed)).into_owned()
+        let mut versions = one.fixed.iter().take(MAX_VERSIONS).cloned().collect::<Vec<_>>().join(" or ");
+        if one.fixed.len() > MAX_VERSIONS {
+            versions += &format!(" or {} more", one.fixed.len() - MAX_VERSIONS);
+        }
+        let unclear = if one.fixed.len() > 1 { "; which of them resolves all is not known" } else { "" };
+        printable(&format!("{} {} -> {versions} ({issues}{unclear})", one.name, one.installed)).into_owned()
     };
     let unfixed = counting().filter(|issue| !issue.is_fixable()).count();
     let rest = match unfixed {
@@ -225,6 +232,7 @@ fn to_resolve_all(issues: &[&IssueAnswer]) -> String {
     format!("To resolve all: {}{rest}\n\n", lines.join("\n                "))
 }
 
+/// What resolves many issues at once.
 fn advice(issues: &[&IssueAnswer]) -> &'static str {
     let of_distribution = |package: &AffectedPackage| {
         let kind = package.purl.as_ref().map(Purl::kind).or(package.ecosystem.as_deref());
