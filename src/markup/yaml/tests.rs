@@ -160,7 +160,6 @@ fn tabs_after_a_colon() {
         ("a:\t\"x:\ty\"\n", "a: \"x:\\ty\"\n"),
         ("a:\tx:\ty\n", ""),
         ("a:\t- x\n", ""),
-        ("\ta: x\n", ""),
         ("a:\n\tb: x\n", ""),
     ] {
         match spaces {
