@@ -74,6 +74,9 @@ pub(super) fn run(args: &ImagesArgs) -> Exit {
     } else {
         let shown = Shown { without_va, no_trunc: args.no_trunc, now: Clock::system().now(), width: terminal_width() };
         print!("{}", describe(&images, &shown));
+        if let Some(help) = help(&images, args.restrict.as_deref(), shown.width.is_some()) {
+            eprintln!("{help}");
+        }
     }
     Exit::Ok
 }
@@ -121,6 +124,19 @@ fn describe(images: &[ImageAnswer], shown: &Shown) -> String {
         row
     };
     wrapped(&header, &images.iter().map(row).collect::<Vec<_>>(), shown.width)
+}
+
+/// What to do next, if there is nothing in the list, or something in it that a person at a terminal may want to know more about.
+fn help(images: &[ImageAnswer], restrict: Option<&str>, is_terminal: bool) -> Option<String> {
+    let is_wrong = |image: &ImageAnswer| !matches!(&*image.security_status, "No Issues" | "Not Scanned" | "Scanning");
+    match (images, restrict) {
+        ([], Some(restrict)) => Some(format!("No image that went through the gate is selected by --restrict {restrict}.")),
+        ([], None) => Some("No image went through the gate yet.".to_owned()),
+        _ if is_terminal && images.iter().any(is_wrong) => {
+            Some("\n`pullgate va IMAGE` shows what is wrong with an image and how to resolve it.".to_owned())
+        }
+        _ => None,
+    }
 }
 
 /// How long ago something was, as `cr images` and `docker images` say: `9 minutes ago`, `2 weeks ago`.
@@ -212,6 +228,17 @@ registry.ng.bluemix.net/sg_space/tomcat        v2       0cb8e91ef51a   sg_space 
         assert!(full.contains("sha256:252b0e19319b0000") && full.contains("2018-05-10T12:00:00Z"), "{full}");
         let narrow = describe(&tutorial(), &Shown { width: Some(100), ..shown() });
         assert!(narrow.lines().all(|line| line.len() <= 100) && narrow.contains("2 weeks ago"), "{narrow}");
+    }
+
+    #[test]
+    fn a_list_says_what_to_do_next() {
+        let clean = || tutorial().into_iter().filter(|image| image.security_status == "No Issues").collect::<Vec<_>>();
+        let said = |images: &[ImageAnswer], restrict| help(images, restrict, true).unwrap_or_default();
+        assert!(said(&tutorial(), None).contains("`pullgate va IMAGE` shows what is wrong"));
+        assert_eq!(said(&clean(), None), "");
+        assert_eq!(help(&tutorial(), None, false), None, "what other programs read stays as it was");
+        assert_eq!(said(&[], None), "No image went through the gate yet.");
+        assert!(said(&[], Some("acme")).ends_with("is selected by --restrict acme."));
     }
 
     /// Repository and tag are checked names. The creation time is whatever the image states.

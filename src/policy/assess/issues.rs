@@ -259,7 +259,8 @@ impl Weighing<'_> {
                      {release}"
                 )
             }
-            Cause::Severity if self.rule.is_ibm() => format!("{count} not exempt ({worst})"),
+            // IBM's tools refer to the report, too.
+            Cause::Severity if self.rule.is_ibm() => format!("{count} not exempt ({worst}); see `pullgate va`"),
             Cause::Severity => format!(
                 "severity: {count} not exempt ({worst}); the policy denies from {}{}{}; {release}",
                 self.rule.severity.as_str(),

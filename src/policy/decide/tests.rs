@@ -552,7 +552,7 @@ fn reasons_name_document_rule_and_worst_issue() {
     assert_eq!(
         denial.to_string(),
         "pullgate: icr.io/a/b:v1 denied by ClusterImagePolicy/p \"*\": va: 3 issues not exempt (CVE-2 critical openssl \
-         fixed in 3.0.11; +2 more)"
+         fixed in 3.0.11; +2 more); see `pullgate va`"
     );
 }
 
