@@ -44,7 +44,8 @@ pub fn cyclonedx(inventory: &Inventory, image: &str, digest: &Digest, read_at: O
     for package in &inventory.packages {
         let component = library(package, inventory.distribution.as_ref(), &mut refs);
         let is_of_system = system.is_some() && package.ecosystem.is_of_distribution();
-        if is_of_system { &mut of_system } else { &mut of_image }.push(component["bom-ref"].clone());
+        let needed_by = if is_of_system { &mut of_system } else { &mut of_image };
+        needed_by.push(component["bom-ref"].clone());
         components.push(component);
     }
     let mut dependencies = vec![json!({"ref": image_ref, "dependsOn": of_image})];
