@@ -130,7 +130,9 @@ fn describe(images: &[ImageAnswer], shown: &Shown) -> String {
 fn help(images: &[ImageAnswer], restrict: Option<&str>, is_terminal: bool) -> Option<String> {
     let is_wrong = |image: &ImageAnswer| !matches!(&*image.security_status, "No Issues" | "Not Scanned" | "Scanning");
     match (images, restrict) {
-        ([], Some(restrict)) => Some(format!("No image that went through the gate is selected by --restrict {restrict}.")),
+        ([], Some(restrict)) => {
+            Some(format!("No image that went through the gate is selected by --restrict {restrict}."))
+        }
         ([], None) => Some("No image went through the gate yet.".to_owned()),
         _ if is_terminal && images.iter().any(is_wrong) => {
             Some("\n`pullgate va IMAGE` shows what is wrong with an image and how to resolve it.".to_owned())

@@ -41,7 +41,8 @@ enum IssueStanding {
 /// The issues of a report, by whether they are exempt.
 #[derive(Debug, Default)]
 pub(super) struct SortedIssues<'a> {
-    pub(super) open: Vec<&'a Issue>,
+    /// With the packages in which they are not exempt.
+    pub(super) open: Vec<Cow<'a, Issue>>,
     pub(super) exempt: Vec<&'a Issue>,
     /// When the first exemption ends.
     pub(super) exempt_until: Option<Timestamp>,
@@ -56,7 +57,8 @@ pub(super) fn assess<'a>(
 ) -> SortedIssues<'a> {
     let weighing = Weighing { rule, context, exemptions: context.exemptions.with(&rule.ignore) };
     let mut sorted = SortedIssues::default();
-    let mut counting: Vec<(Cause, &Issue, Cow<'_, Issue>)> = Vec::new();
+    // Why, the issue as the report has it, and its place among those that are open.
+    let mut counting: Vec<(Cause, &Issue, usize)> = Vec::new();
     for issue in report.issues.iter().filter(|issue| !weighing.is_off(issue)) {
         let exempt_until = weighing.exempt_until(issue);
         let standing = weighing.standing(issue);
@@ -69,14 +71,14 @@ pub(super) fn assess<'a>(
             }
             continue;
         }
-        sorted.open.push(issue);
         let (open, first_end) = weighing.open_part(issue);
         let standing_of_open = weighing.standing(&open);
+        sorted.exempt_until = [sorted.exempt_until, first_end].into_iter().flatten().min();
         if let Some(end) = first_end.filter(|end| *end != Timestamp::MAX && standing_of_open != standing) {
             findings.changes_at(end);
         }
         match standing_of_open {
-            IssueStanding::Counts(cause) => counting.push((cause, issue, open)),
+            IssueStanding::Counts(cause) => counting.push((cause, issue, sorted.open.len())),
             IssueStanding::CountsFrom(at) => findings.changes_at(at),
             IssueStanding::Tolerated(end) => {
                 findings.changes_at(end);
@@ -84,10 +86,11 @@ pub(super) fn assess<'a>(
             }
             IssueStanding::Ignored => {}
         }
+        sorted.open.push(open);
     }
     counting.sort_by_key(|(cause, ..)| *cause);
     for same in counting.chunk_by(|(one, ..), (other, ..)| one == other) {
-        let issues: Vec<&Issue> = same.iter().map(|(_, _, open)| &**open).collect();
+        let issues: Vec<&Issue> = same.iter().map(|(_, _, open)| &*sorted.open[*open]).collect();
         findings.reasons.push(weighing.reason(same[0].0, &issues));
     }
     // In the order of the report.

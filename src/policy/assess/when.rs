@@ -161,11 +161,9 @@ fn evaluate(
     context: &AssessmentContext<'_>,
 ) -> Result<bool, String> {
     let made = |name: &str, make: &dyn Fn() -> Value| if condition.mentions(name) { make() } else { Value::Null };
-    let list = |issues: &[&Issue], exempt| {
-        issues.iter().map(|issue| of_issue(issue, exempt, (rule, report), context)).collect::<Value>()
-    };
-    let open = made("issues", &|| list(&issues.open, false));
-    let exempt = made("exempt_issues", &|| list(&issues.exempt, true));
+    let of_issue = |issue: &Issue, exempt: bool| of_issue(issue, exempt, (rule, report), context);
+    let open = made("issues", &|| issues.open.iter().map(|issue| of_issue(issue, false)).collect());
+    let exempt = made("exempt_issues", &|| issues.exempt.iter().map(|issue| of_issue(issue, true)).collect());
     let packages = made("packages", &|| report.packages.iter().flat_map(|all| all.iter()).map(of_package).collect());
     let image = made("image", &|| {
         let image = &report.image;
@@ -313,7 +311,10 @@ mod tests {
         let (exemptions, history) = (VaExemptions::default(), ImageHistory::default());
         let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(48);
         let context = AssessmentContext { exemptions: &exemptions, history: &history, now };
-        let sorted = SortedIssues { open: report.issues.iter().collect(), ..SortedIssues::default() };
+        let sorted = SortedIssues {
+            open: report.issues.iter().map(std::borrow::Cow::Borrowed).collect(),
+            ..SortedIssues::default()
+        };
         Some(evaluate(&condition, &rule, report, &sorted, &context))
     }
 

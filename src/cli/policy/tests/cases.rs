@@ -75,6 +75,15 @@ fn only_packages_that_are_not_exempt_are_judged() {
         (line!(), "{fixableOnly: true}", two, for_now, AdmitUntil("2026-12-01T00:00:00Z")),
         (line!(), "{fixableOnly: true}", two, exempt_b, Deny("CVE-1 high a fixed in 2")),
         (line!(), "{fixableOnly: true, ignore: [{id: CVE-1, package: a}]}", two, "", Admit),
+        (line!(), "{severity: critical, when: 'issues.exists(i, i.fixable)'}", two, exempt_a, Admit),
+        (
+            line!(),
+            "{severity: critical, when: 'issues.exists(i, i.fixable)'}",
+            two,
+            for_now,
+            AdmitUntil("2026-12-01T00:00:00Z"),
+        ),
+        (line!(), "{severity: critical, when: 'issues.exists(i, i.fixable)'}", two, exempt_b, Deny("when: ")),
         (line!(), "{ignoreUnfixedFor: 7d}", two, exempt_a, Deny("(CVE-1 high b)")),
         (line!(), "{}", two, exempt_a, Deny("(CVE-1 high b); the policy denies from low; no fix is published")),
     ]);
