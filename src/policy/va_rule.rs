@@ -160,7 +160,7 @@ impl Grace {
 /// When the grace of an issue begins. An issue for which that is not known has no grace.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum GraceStart {
-    /// When the issue was first found in the image.
+    /// When the issue was first found in the image, or in another one of its repository.
     FirstSeen,
     /// When the vulnerability was published.
     #[default]

@@ -36,9 +36,7 @@ pub(super) fn names(list: &[Node], problems: &Problems, severity: ProblemSeverit
         } else {
             seen.insert(name, at);
         }
-        if !name.contains(char::is_whitespace) {
-            open_host(name, at, problems, severity);
-        }
+        open_host(name, at, problems, severity);
         never_matches(name, at, problems, severity);
         matches_less(name, at, problems);
     }
@@ -130,7 +128,8 @@ fn share_a_signer<'a>(
 pub(super) fn open_host(name: &str, at: Place, problems: &Problems, severity: ProblemSeverity) {
     let host = name.split('/').next().unwrap_or_default();
     let bare = host.trim_matches('*');
-    if bare.is_empty() {
+    // What has whitespace matches nothing, and is reported as that.
+    if bare.is_empty() || name.contains(char::is_whitespace) {
         return;
     }
     // After a colon there can only be a port.
