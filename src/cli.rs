@@ -337,8 +337,7 @@ fn problem_json(problem: &Problem) -> serde_json::Value {
     })
 }
 
-/// Prints an error to standard error, and returns the exit code. The messages of a gate begin with its name, which is not
-/// printed twice.
+/// Prints an error to standard error, and returns the exit code.
 fn fail(error: impl Into<CommandError>) -> Exit {
     let error = error.into();
     let text = printable_lines(&error.to_string());
@@ -348,7 +347,7 @@ fn fail(error: impl Into<CommandError>) -> Exit {
             Exit::Config
         }
         CommandError::Failed(_) => {
-            eprintln!("pullgate: {}", text.strip_prefix("pullgate: ").unwrap_or(&text));
+            eprintln!("pullgate: {text}");
             Exit::Failure
         }
     }

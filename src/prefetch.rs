@@ -217,9 +217,8 @@ fn no_platform(has: &[Platform], wanted: &[Platform]) -> FetchError {
     FetchError::Platform { wanted: text(wanted), has: text(has) }
 }
 
-/// An error that names the image once. Denials of the gate name it themselves, after the gate's own name.
+/// An error that names the image once. Denials name it themselves.
 fn about(image: &str, error: &str) -> String {
-    let error = error.strip_prefix("pullgate: ").unwrap_or(error);
     if error.starts_with(image) { error.to_owned() } else { format!("{image}: {error}") }
 }
 

@@ -5,6 +5,7 @@
 //! its headers.
 
 pub mod admin;
+mod own_error;
 mod registry;
 mod sockets;
 mod transport;

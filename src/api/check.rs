@@ -84,7 +84,7 @@ pub struct CheckAnswer {
     pub skipped: Vec<String>,
     /// The decision.
     pub decision: Decision,
-    /// The reason in the wording that a client receives; empty if the image is admitted.
+    /// The reason as a client receives it, without the name of the gate; empty if the image is admitted.
     pub message: String,
     /// Denials that are not enforced: those of a gate in audit mode, and those of audited documents.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -101,7 +101,7 @@ pub struct VerdictAnswer {
 pub struct OutcomeAnswer {
     /// `admit`, `deny` or `would-deny`.
     pub decision: String,
-    /// The denial in the wording that clients receive; empty for an admission.
+    /// The denial as clients receive it, without the name of the gate; empty for an admission.
     pub reason: String,
     /// The generation of the advisory databases; empty if there were none.
     pub databases: String,

@@ -80,7 +80,7 @@ pub(super) fn run(args: &CheckArgs) -> Exit {
         if args.output == CheckOutput::Table {
             match &answer {
                 Ok(answer) => print!("{}", text::describe(answer, &judge.to_string())),
-                Err(error) => _ = super::fail(about(&image, error)),
+                Err(error) => _ = super::fail(format!("{image}: {error}")),
             }
         }
         CheckedImage { image, answer }
@@ -96,11 +96,6 @@ pub(super) fn run(args: &CheckArgs) -> Exit {
         CheckOutput::Table => {}
     }
     exit(&checked)
-}
-
-/// An error with the image that it is about. The messages of a gate begin with its name.
-fn about(image: &str, error: &str) -> String {
-    format!("{image}: {}", error.strip_prefix("pullgate: ").unwrap_or(error))
 }
 
 /// The lowest exit code that applies to an image, except 0.

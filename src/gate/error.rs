@@ -26,7 +26,7 @@ pub enum GateError {
     Denied(Denial),
     /// A descriptor would send the client to another host.
     #[error(
-        "pullgate: {subject} refused: it sends clients to {url} for content; \
+        "{subject} refused: it sends clients to {url} for content; \
          allow the host in gate.url_hosts if that is meant"
     )]
     ForeignUrl {
@@ -40,7 +40,7 @@ pub enum GateError {
     Name(#[from] InvalidName),
     /// The path names no upstream, and no default upstream is configured.
     #[error(
-        "pullgate: the request names no upstream of this gate; the first component of its path must be the host or the \
+        "the request names no upstream of this gate; the first component of its path must be the host or the \
          `path` of one{}",
         did_you_mean(near)
     )]
@@ -49,7 +49,7 @@ pub enum GateError {
         near: Vec<String>,
     },
     /// The upstream's credentials may not be used for this scope.
-    #[error("pullgate: {upstream} is not served to {}; see serve_to of that upstream", for_whom(scope))]
+    #[error("{upstream} is not served to {}; see serve_to of that upstream", for_whom(scope))]
     NotServed {
         /// The upstream.
         upstream: String,
@@ -57,7 +57,7 @@ pub enum GateError {
         scope: String,
     },
     /// The evidence is still being gathered.
-    #[error("pullgate: {subject} is being verified; retry later")]
+    #[error("{subject} is being verified; retry later")]
     Pending {
         /// The requested reference.
         subject: String,
@@ -69,7 +69,7 @@ pub enum GateError {
     #[error("{0}")]
     Store(String),
     /// `ns` names no upstream.
-    #[error("pullgate: {asked} is not an upstream of this gate{}", did_you_mean(near))]
+    #[error("{asked} is not an upstream of this gate{}", did_you_mean(near))]
     UnknownUpstream {
         /// The host that was requested.
         asked: String,
@@ -77,7 +77,7 @@ pub enum GateError {
         near: Vec<String>,
     },
     /// The decision could not be recorded, and the configuration requires a record.
-    #[error("pullgate: the decision could not be recorded, and audit.required is set")]
+    #[error("the decision could not be recorded, and audit.required is set")]
     Unrecorded,
     /// The upstream request failed.
     #[error(transparent)]

@@ -63,7 +63,7 @@ impl fmt::Display for Denial {
             DenialKind::Policy => "denied",
             DenialKind::Unavailable => "cannot be judged now",
         };
-        write!(f, "pullgate: {} {verb}", self.subject)?;
+        write!(f, "{} {verb}", self.subject)?;
         if let (Some(document), Some(rule)) = (&self.document, &self.rule) {
             write!(f, " by {document} \"{rule}\"")?;
         }

@@ -25,6 +25,7 @@ use request_log::{RequestLog, RequestMetrics};
 pub use response::manifest_response;
 use response::{REQUEST_ID, add_common_headers, add_timing, base, respond, with_namespace};
 
+use super::own_error::own_error;
 use super::{Body, ClientIdentity, Service};
 use crate::cache::Transfer;
 use crate::gate::{Gate, GateRequest, Requester, WarmAnswer, WarmOutcome};
@@ -237,8 +238,8 @@ impl Service for RegistryService {
 /// Parses the method and the raw target, before any other processing.
 fn parse(request: &Request<Incoming>) -> Result<Route, WireError> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let message = "pullgate: this registry is pull-only; push to the upstream registry itself";
-        return Err(WireError::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported, message));
+        let message = "this registry is pull-only; push to the upstream registry itself";
+        return Err(own_error(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported, message));
     }
     Route::parse(request.uri().path(), request.uri().query()).map_err(respond_to_route)
 }

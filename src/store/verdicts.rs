@@ -107,7 +107,7 @@ impl VerdictBasis {
 pub struct VerdictOutcome {
     /// The decision.
     pub decision: StoredDecision,
-    /// The denial in the wording that clients receive; empty for an admission.
+    /// The denial as clients receive it, without the name of the gate; empty for an admission.
     pub reason: String,
     /// What the decision was made from.
     pub basis: VerdictBasis,

@@ -107,7 +107,7 @@ fn clients(clients: &[ClientAnswer], all: bool) -> String {
     }
 }
 
-/// A denial without its subject, which has columns of its own: `pullgate: SUBJECT denied by DOCUMENT "ENTRY": REASON`.
+/// A denial without its subject, which has columns of its own: `SUBJECT denied by DOCUMENT "ENTRY": REASON`.
 fn short(reason: &str) -> &str {
     reason.split_once(" denied by ").map_or(reason, |(_, rest)| rest)
 }
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn changes_and_denials_are_listed_with_their_reasons_and_clients() {
-        let reason = "pullgate: a.test/app:1 denied by P/default \"*\": va: 1 issue not exempt (CVE-2026-1 high)";
+        let reason = "a.test/app:1 denied by P/default \"*\": va: 1 issue not exempt (CVE-2026-1 high)";
         let client = |address: &str, name: Option<&str>| ClientAnswer {
             address: address.into(),
             name: name.map(str::to_owned),

@@ -551,7 +551,7 @@ fn reasons_name_document_rule_and_worst_issue() {
     let Err(denial) = image(rule, &TrustFindings::default(), Some(&va), Kind::Image) else { panic!() };
     assert_eq!(
         denial.to_string(),
-        "pullgate: icr.io/a/b:v1 denied by ClusterImagePolicy/p \"*\": va: 3 issues not exempt (CVE-2 critical openssl \
+        "icr.io/a/b:v1 denied by ClusterImagePolicy/p \"*\": va: 3 issues not exempt (CVE-2 critical openssl \
          fixed in 3.0.11; +2 more); see `pullgate va`"
     );
 }

@@ -1,5 +1,7 @@
 //! The only mapping from errors to responses.
 
+use std::fmt::Display;
+
 use http::{Response, StatusCode, header};
 use hyper::ext::ReasonPhrase;
 
@@ -10,6 +12,7 @@ use crate::oci::{Endpoint, ErrorCode, InvalidRoute, WireError};
 use crate::policy::{Denial, DenialKind};
 use crate::resolve::ResolveError;
 use crate::server::Body;
+use crate::server::own_error::own_error;
 use crate::upstream;
 
 /// The `Retry-After` for pending evidence, in seconds; the kubelet's own back-off starts at ten.
@@ -43,7 +46,7 @@ pub(super) fn respond_to_route(error: InvalidRoute) -> WireError {
         InvalidRoute::Reference(_) => (StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid),
         InvalidRoute::Upload => (StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported),
     };
-    WireError::new(status, code, format!("pullgate: {error}"))
+    own_error(status, code, error)
 }
 
 /// A JSON body, with the reason also in the HTTP/1.1 reason phrase, which containerd shows for a HEAD without a body.
@@ -72,18 +75,14 @@ pub(super) fn response(error: &WireError) -> Response<Body> {
 fn wire_error(error: &GateError, absent: ErrorCode) -> WireError {
     match error {
         GateError::Denied(denial) => denied(denial),
-        GateError::Pending { .. } => pending(error.to_string()),
-        GateError::BlobUnknown { .. } => {
-            WireError::new(StatusCode::NOT_FOUND, ErrorCode::BlobUnknown, error.to_string())
-        }
-        GateError::Name(_) => WireError::new(StatusCode::BAD_REQUEST, ErrorCode::NameInvalid, error.to_string()),
+        GateError::Pending { .. } => pending(error),
+        GateError::BlobUnknown { .. } => own_error(StatusCode::NOT_FOUND, ErrorCode::BlobUnknown, error),
+        GateError::Name(_) => own_error(StatusCode::BAD_REQUEST, ErrorCode::NameInvalid, error),
         GateError::ForeignUrl { .. }
         | GateError::NoUpstream { .. }
         | GateError::NotServed { .. }
-        | GateError::UnknownUpstream { .. } => {
-            WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, error.to_string())
-        }
-        GateError::Store(_) | GateError::Unrecorded => unavailable(format!("pullgate: {error}")),
+        | GateError::UnknownUpstream { .. } => own_error(StatusCode::FORBIDDEN, ErrorCode::Denied, error),
+        GateError::Store(_) | GateError::Unrecorded => unavailable(error),
         GateError::Resolve(error) => resolve(error, absent),
         GateError::Cache(error) => cache(error, absent),
         GateError::Upstream(error) => upstream(error, absent),
@@ -92,33 +91,33 @@ fn wire_error(error: &GateError, absent: ErrorCode) -> WireError {
 
 fn denied(denial: &Denial) -> WireError {
     match denial.kind {
-        DenialKind::Policy => WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, denial.to_string()),
-        DenialKind::Pending => pending(denial.to_string()),
-        DenialKind::Unavailable => unavailable(denial.to_string()),
+        DenialKind::Policy => own_error(StatusCode::FORBIDDEN, ErrorCode::Denied, denial),
+        DenialKind::Pending => pending(denial),
+        DenialKind::Unavailable => unavailable(denial),
     }
 }
 
-fn pending(message: String) -> WireError {
-    WireError::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message).retry_after(PENDING_RETRY)
+fn pending(message: impl Display) -> WireError {
+    own_error(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message).retry_after(PENDING_RETRY)
 }
 
 /// The gate cannot answer now, and a retry may succeed.
-fn unavailable(message: String) -> WireError {
-    WireError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message).retry_after(UNAVAILABLE_RETRY)
+fn unavailable(message: impl Display) -> WireError {
+    own_error(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message).retry_after(UNAVAILABLE_RETRY)
 }
 
 fn resolve(error: &ResolveError, absent: ErrorCode) -> WireError {
     match error {
-        ResolveError::NotFound => not_found(absent, error.to_string()),
+        ResolveError::NotFound => not_found(absent, error),
         // Bytes that no policy can make right: final, and 403 so that clients do not look for them elsewhere here.
         ResolveError::Refused(_) | ResolveError::Pin { temporary: false, .. } => {
-            WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, format!("pullgate: refused: {error}"))
+            own_error(StatusCode::FORBIDDEN, ErrorCode::Denied, format!("refused: {error}"))
         }
         ResolveError::Interrupted
         | ResolveError::NotKnown
         | ResolveError::Pin { temporary: true, .. }
         | ResolveError::Silent
-        | ResolveError::Store(_) => unavailable(format!("pullgate: {error}")),
+        | ResolveError::Store(_) => unavailable(error),
         ResolveError::Late { .. } => unavailable(format!("upstream: {error}")),
         ResolveError::Upstream(error) => upstream(error, absent),
     }
@@ -126,12 +125,10 @@ fn resolve(error: &ResolveError, absent: ErrorCode) -> WireError {
 
 fn cache(error: &CacheError, absent: ErrorCode) -> WireError {
     match error {
-        CacheError::NotFound => not_found(absent, error.to_string()),
+        CacheError::NotFound => not_found(absent, error),
         CacheError::Upstream(error) => upstream(error, absent),
-        CacheError::Size { .. } => {
-            WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, format!("pullgate: refused: {error}"))
-        }
-        CacheError::Busy | CacheError::Disk(_) => unavailable(format!("pullgate: {error}")),
+        CacheError::Size { .. } => own_error(StatusCode::FORBIDDEN, ErrorCode::Denied, format!("refused: {error}")),
+        CacheError::Busy | CacheError::Disk(_) => unavailable(error),
         CacheError::Part { error, .. } => cache(error, absent),
     }
 }
@@ -139,24 +136,24 @@ fn cache(error: &CacheError, absent: ErrorCode) -> WireError {
 /// The message names the upstream as the cause, so that nobody suspects the policy.
 fn upstream(error: &upstream::Error, absent: ErrorCode) -> WireError {
     use upstream::Error;
-    let message = format!("pullgate: upstream: {error}");
+    let message = format!("upstream: {error}");
     match error {
         Error::NotFound => not_found(absent, message),
         // This gate is the only registry here, so its answer is final.
-        Error::Offline { .. } => not_found(absent, format!("pullgate: {error}")),
+        Error::Offline { .. } => not_found(absent, error),
         // Not 401: the credentials that are wrong are the gate's. A client would ask its user for others, or forget its own.
         Error::Unauthorized(_) | Error::Forbidden(_) | Error::Refused(_) => {
-            WireError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
+            own_error(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
         }
         Error::RateLimited { retry_after } => {
-            WireError::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message)
+            own_error(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message)
                 .retry_after(retry_after.unwrap_or(UNAVAILABLE_RETRY))
         }
-        Error::Rejected { status, .. } => WireError::new(*status, rejected(*status, absent), message),
+        Error::Rejected { status, .. } => own_error(*status, rejected(*status, absent), message),
         Error::Busy(_) | Error::Unavailable(_) => unavailable(message),
         // The registry responds incorrectly, so a retry is not advised.
         Error::Digest(_) | Error::Protocol(_) | Error::TooLarge(_) => {
-            WireError::new(StatusCode::BAD_GATEWAY, ErrorCode::Unavailable, message)
+            own_error(StatusCode::BAD_GATEWAY, ErrorCode::Unavailable, message)
         }
     }
 }
@@ -170,8 +167,8 @@ fn rejected(status: StatusCode, absent: ErrorCode) -> ErrorCode {
     }
 }
 
-fn not_found(absent: ErrorCode, message: String) -> WireError {
-    WireError::new(StatusCode::NOT_FOUND, absent, message)
+fn not_found(absent: ErrorCode, message: impl Display) -> WireError {
+    own_error(StatusCode::NOT_FOUND, absent, message)
 }
 
 #[cfg(test)]
@@ -180,7 +177,12 @@ mod tests {
 
     use regex::Regex;
 
-    use super::StatusCode;
+    use super::{ErrorCode, GateError, InvalidRoute, StatusCode, respond_to_route, wire_error};
+    use crate::cache::CacheError;
+    use crate::oci::ImageReference;
+    use crate::policy::no_match_in;
+    use crate::resolve::ResolveError;
+    use crate::upstream;
 
     /// The rows of the table in docs/api.md, as `403 DENIED`.
     fn documented() -> BTreeSet<String> {
@@ -216,6 +218,32 @@ mod tests {
         // `not_found` gets its code from the endpoint.
         let absent = ["BLOB_UNKNOWN", "MANIFEST_UNKNOWN", "NAME_UNKNOWN"].map(|code| format!("404 {code}"));
         found.chain(absent).collect()
+    }
+
+    /// People see the message among those of the client and of registries.
+    #[test]
+    fn every_message_begins_with_the_name_of_the_gate() {
+        let image: ImageReference = "a.test/app:1".parse().unwrap();
+        let subject = || "a.test/app:1".to_owned();
+        let errors = [
+            GateError::BlobUnknown { name: subject(), digest: format!("sha256:{}", "a".repeat(64)).parse().unwrap() },
+            GateError::Cache(CacheError::Busy),
+            GateError::Cache(CacheError::NotFound),
+            GateError::Denied(no_match_in(&image.name, "no rule selects it".into())),
+            GateError::ForeignUrl { subject: subject(), url: "https://b.test".into() },
+            GateError::NoUpstream { near: Vec::new() },
+            GateError::Pending { subject: subject() },
+            GateError::Resolve(ResolveError::NotFound),
+            GateError::Resolve(ResolveError::Silent),
+            GateError::Store("disk full".into()),
+            GateError::Unrecorded,
+            GateError::Upstream(upstream::Error::NotFound),
+        ];
+        let wire = errors.iter().map(|error| wire_error(error, ErrorCode::NameUnknown));
+        for error in wire.chain([respond_to_route(InvalidRoute::Path)]) {
+            let message = &error.message;
+            assert!(message.starts_with("pullgate: ") && message.matches("pullgate: ").count() == 1, "{message}");
+        }
     }
 
     #[test]

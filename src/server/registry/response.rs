@@ -15,9 +15,10 @@ use super::headers::insert;
 use super::range::{Ranged, requested};
 use crate::cache::Transfer;
 use crate::gate::{Answer, ListBody, ListPage};
-use crate::oci::{Digest, ErrorCode, Host, WireError};
+use crate::oci::{Digest, ErrorCode, Host};
 use crate::policy::Permit;
 use crate::server::Body;
+use crate::server::own_error::{own_error, own_message};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -117,7 +118,7 @@ fn ranged(headers: &HeaderMap, size: u64, digest: Digest, body: impl FnOnce(u64,
             }
             Ranged::Unsatisfiable => {
                 let message = format!("the range is outside the {size} bytes of {digest}");
-                let error = WireError::new(StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::RangeInvalid, message);
+                let error = own_error(StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::RangeInvalid, message);
                 let mut response = errors::response(&error);
                 insert(response.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{size}"));
                 return response;
@@ -169,7 +170,8 @@ fn respond_list(request: &Request<Incoming>, list: ListPage) -> Response<Body> {
 /// Adds `Warning` headers, as in the distribution specification, for denials that were not enforced, for
 /// images that are admitted only for now, and for stale content.
 fn warn(headers: &mut HeaderMap, permit: &Permit, stale: Option<String>) {
-    let would_deny = permit.would_deny().iter().map(|denial| format!("audit mode, would be denied: {denial}"));
+    let would_deny =
+        permit.would_deny().iter().map(|denial| format!("audit mode, would be denied: {}", own_message(denial)));
     let warnings = permit.warnings().iter().map(|warning| format!("admitted only for now: {warning}"));
     for text in would_deny.chain(warnings).chain(stale.map(|why| format!("the tag could not be checked: {why}"))) {
         let quoted: String = text

@@ -25,8 +25,9 @@ use super::body::Body;
 use super::limits::{Capacity, Limits, RequestPermit};
 use super::read_progress::{BodyReader, ReadProgress};
 use super::stream::HeadDeadline;
-use crate::oci::{ErrorCode, WireError};
+use crate::oci::ErrorCode;
 use crate::runtime::Tasks;
+use crate::server::own_error::own_error;
 
 /// The minimum that hyper accepts.
 const MIN_BUFFER: usize = 8192;
@@ -215,17 +216,17 @@ fn panicked() -> Response<Body> {
 
 /// The response when the maximum number of requests is in flight.
 fn busy() -> Response<Body> {
-    unavailable("pullgate: too many requests are in flight (max_requests_in_flight)")
+    unavailable("too many requests are in flight (max_requests_in_flight)")
 }
 
 /// The response on a connection that its client has beyond its share.
 pub(super) fn crowded(http2: bool) -> Response<Body> {
-    closing("pullgate: this address has too many connections (max_connections_per_address)", http2)
+    closing("this address has too many connections (max_connections_per_address)", http2)
 }
 
 /// The response to new requests after shutdown has started.
 pub(super) fn draining(http2: bool) -> Response<Body> {
-    closing("pullgate: the gate is shutting down", http2)
+    closing("the gate is shutting down", http2)
 }
 
 fn closing(why: &str, http2: bool) -> Response<Body> {
@@ -237,7 +238,7 @@ fn closing(why: &str, http2: bool) -> Response<Body> {
 }
 
 fn unavailable(why: &str) -> Response<Body> {
-    let text = WireError::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, why);
+    let text = own_error(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, why);
     let mut response = Response::new(Body::from(text.body()));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
