@@ -19,6 +19,7 @@ mod printable;
 mod private;
 mod process;
 mod readiness;
+mod secret;
 mod service_manager;
 mod sharded;
 mod shown_url;
@@ -44,6 +45,7 @@ pub use plain_file::{load_plain_file, load_plain_text, open_plain_file, read_pla
 pub use printable::{printable, printable_lines};
 pub use private::{create_private_dir, open_private};
 pub use readiness::{BlockReady, Readiness, ReadinessReport};
+pub use secret::Secret;
 pub use service_manager::{keep_watchdog, notify_ready, notify_reloading, notify_stopping};
 pub use sharded::{BusyCounter, Sharded, ShardedCount, number_this_thread};
 pub use shown_url::{shown_origin, shown_url};

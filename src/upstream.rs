@@ -34,7 +34,7 @@ use answer::body::{Inbound, read_whole};
 use answer::encoding::{gunzipped, is_gzip};
 use answer::link::next_page;
 pub use answer::tags::TagList;
-pub use config::{Auth, Config, ConfigError, Secret};
+pub use config::{Auth, Config, ConfigError};
 pub use error::Error;
 use exchange::{Call, Exchange};
 use headers::{content_length, text};

@@ -3,6 +3,7 @@
 mod addresses;
 mod events;
 mod scanners;
+mod secret;
 mod tracing;
 mod trust;
 mod upstreams;

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use super::Config;
 use crate::markup::{Node, Value};
-use crate::runtime::{LogFormat, format_duration, format_size, shown_origin, shown_url};
-use crate::upstream::{Auth, Secret};
-use crate::va::{AdapterAuth, ScannerConfig, ScannerKind, ibm};
+use crate::runtime::{LogFormat, Secret, format_duration, format_size, shown_origin, shown_url};
+use crate::upstream::Auth;
+use crate::va::{AdapterAuth, ScannerConfig, ScannerKind};
 use crate::{server, upstream, va};
 
 /// Everything but secrets: of those in files and variables only the place is known here, and those in URLs are left out.
@@ -245,7 +245,8 @@ fn evidence(out: &mut Text, config: &Config) {
         ibm.ca.iter().for_each(|ca| out.path("ca", ca));
         out.line("ttl", quoted(&format_duration(ibm.report_ttl)));
         out.line("unscanned_ttl", quoted(&format_duration(ibm.unscanned_ttl)));
-        api_key(out, &ibm.api_key);
+        let (key, place) = secret_setting("api_key", &ibm.api_key);
+        out.line(&key, place);
     }
 }
 
@@ -338,12 +339,18 @@ fn adapter_auth(auth: &AdapterAuth) -> Option<String> {
     }
 }
 
-/// Where a secret is.
-fn secret(name: &str, secret: &Secret) -> String {
+/// Where a secret is: the key and its value.
+fn secret_setting(name: &str, secret: &Secret) -> (String, String) {
     match secret {
-        Secret::Env(variable) => format!("{name}_env = {variable:?}"),
-        Secret::File(path) => format!("{name}_file = {:?}", path.display().to_string()),
+        Secret::Env(variable) => (format!("{name}_env"), quoted(variable)),
+        Secret::File(path) => (format!("{name}_file"), quoted(&path.display().to_string())),
     }
+}
+
+/// The same within a table on one line.
+fn secret(name: &str, secret: &Secret) -> String {
+    let (key, place) = secret_setting(name, secret);
+    format!("{key} = {place}")
 }
 
 fn auth(auth: &Auth) -> Option<String> {
@@ -357,15 +364,6 @@ fn auth(auth: &Auth) -> Option<String> {
         }
         Auth::Helper { program } => Some(format!("{{ type = \"helper\", program = {program:?} }}")),
         Auth::Iam { api_key } => Some(format!("{{ type = \"iam\", {} }}", secret("api_key", api_key))),
-    }
-}
-
-/// Of a variable, the name is no longer known, and its value is compared only.
-fn api_key(out: &mut Text, key: &ibm::ApiKey) {
-    match key {
-        ibm::ApiKey::File(path) => out.path("api_key_file", path),
-        ibm::ApiKey::Value(value) if out.with_secrets => out.line("api_key_env", quoted(value)),
-        ibm::ApiKey::Value(_) => out.line("# api_key_env", quoted("set")),
     }
 }
 

@@ -3,8 +3,8 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::PreflightFindings;
-use crate::upstream::{Auth, Secret};
-use crate::va::ibm::ApiKey;
+use crate::runtime::Secret;
+use crate::upstream::Auth;
 use crate::va::{self, AdapterAuth, ScannerKind};
 
 /// What pullgate writes in a state directory besides the audit file and the socket. Files below are its own, too.
@@ -88,7 +88,7 @@ fn evidence(va: &va::Config, named: &mut impl FnMut(&str, Option<&PathBuf>)) {
     named("va.database.ca", va.databases.as_ref().and_then(|databases| databases.sources.ca.as_ref()));
     if let Some(ibm) = &va.ibm {
         named("va.ibm.ca", ibm.ca.as_ref());
-        if let ApiKey::File(file) = &ibm.api_key {
+        if let Secret::File(file) = &ibm.api_key {
             named("va.ibm.api_key_file", Some(file));
         }
     }

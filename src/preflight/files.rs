@@ -8,9 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{PreflightDepth, PreflightFindings};
 use crate::config::is_loopback;
+use crate::runtime::Secret;
 use crate::server::{self, TlsError, admin};
-use crate::upstream::{self, Auth, Secret};
-use crate::va::ibm::ApiKey;
+use crate::upstream::{self, Auth};
 use crate::va::{AdapterAuth, AdapterConfig, ScannerKind};
 use crate::{events, otlp};
 
@@ -47,9 +47,7 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
     }
     if let Some(ibm) = &config.va.ibm {
         found.connection("va.ibm", ibm.proxy.as_deref(), ibm.ca.as_deref());
-        if let ApiKey::File(path) = &ibm.api_key {
-            found.secret("va.ibm.api_key_file", Secret::File(path.clone()).read().map(drop));
-        }
+        secret(found, "va.ibm", "api_key", &ibm.api_key);
     }
     for (index, scanner) in config.va.scanners.iter().enumerate() {
         if let ScannerKind::Adapter(adapter) = &scanner.kind {

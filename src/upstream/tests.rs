@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::http_client::tests::ConnectProxy;
-use crate::runtime::{Metrics, Readiness};
+use crate::runtime::{Metrics, Readiness, Secret};
 use crate::sample::image::{Built, Image, Layer, Tree, noise};
 use crate::sample::{Access, Credentials, Fault, Listening, On, Registry};
 use http::HeaderMap;

@@ -21,7 +21,7 @@ use super::InvalidConfig;
 use crate::http_client::{HttpClient, HttpError, HttpSettings, Network, Reach, is_confidential};
 use crate::oci::{Digest, Host, ImageName};
 use crate::policy::{Observed, VaEvidence};
-use crate::runtime::{Clock, Metrics, shown_url};
+use crate::runtime::{Clock, Metrics, Secret, shown_url};
 
 mod answer;
 mod source;
@@ -40,7 +40,7 @@ pub struct Config {
     /// The IAM token endpoint.
     pub iam_url: String,
     /// The IAM API key.
-    pub api_key: ApiKey,
+    pub api_key: Secret,
     /// The account whose images and exemptions are used if the policy names none.
     pub account: Option<String>,
     /// The egress proxy, an `http://` URL. `None` uses the proxies of the environment, and an empty string uses none.
@@ -59,7 +59,7 @@ pub struct Config {
 
 impl Config {
     /// The configuration of the public service, with an API key.
-    pub fn new(api_key: ApiKey) -> Self {
+    pub fn new(api_key: Secret) -> Self {
         Self {
             hosts: vec!["icr.io".into(), ".icr.io".into()],
             url: None,
@@ -80,24 +80,6 @@ impl fmt::Debug for Config {
     /// Omits the proxy's URL, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config").field("hosts", &self.hosts).field("api_key", &self.api_key).finish_non_exhaustive()
-    }
-}
-
-/// The source of the API key. Never printed.
-#[derive(Clone)]
-pub enum ApiKey {
-    /// The first line of a file. It is read for every token, so the key can be changed.
-    File(PathBuf),
-    /// The key itself, from an environment variable.
-    Value(String),
-}
-
-impl fmt::Debug for ApiKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => f.debug_tuple("File").field(path).finish(),
-            Self::Value(_) => f.write_str("Value(…)"),
-        }
     }
 }
 

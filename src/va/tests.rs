@@ -8,6 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::oci::{Digest, ImageName, Manifest};
 use crate::policy::{Issue, IssueKind, Report, Severity, VaEvidence};
+use crate::runtime::Secret;
 use crate::store::Store;
 
 const TRIVY: &str = include_str!("../../tests/data/va/trivy.json");
@@ -26,7 +27,7 @@ fn ibm() -> ibm::Config {
         url: Some("http://127.0.0.1:1".into()),
         iam_url: "http://127.0.0.1:1/token".into(),
         retry_wait: Duration::ZERO,
-        ..ibm::Config::new(ibm::ApiKey::Value("key".into()))
+        ..ibm::Config::new(Secret::Env("PATH".into()))
     }
 }
 

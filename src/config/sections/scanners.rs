@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::upstreams::secret;
+use super::secret::secret;
 use crate::config::reader::Table;
 use crate::oci::Host;
 use crate::upstream;

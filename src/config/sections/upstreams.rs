@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::count;
+use super::secret::secret;
 use crate::config::reader::Table;
 use crate::oci::{Host, Repository};
 use crate::runtime::shown_url;
 use crate::scope::Scope;
-use crate::upstream::{self, Auth, Secret};
+use crate::upstream::{self, Auth};
 
 /// The smallest bandwidth limit of an upstream, in bytes per second.
 const MIN_BANDWIDTH: u64 = 64 * 1024;
@@ -160,22 +161,4 @@ fn auth(mut table: Table<'_>) -> Option<Auth> {
     }
     table.finish();
     auth
-}
-
-pub(super) fn secret(
-    table: &mut Table<'_>,
-    inline: &'static str,
-    file: &'static str,
-    variable: &'static str,
-) -> Option<Secret> {
-    if table.has(inline) {
-        let hint = format!("write {file} = \"…\" or {variable} = \"…\"");
-        table.problem(inline, "a secret must not be in the configuration", Some(&hint));
-        return None;
-    }
-    let secret = table.file(file).map(Secret::File).or_else(|| table.text(variable).map(Secret::Env));
-    if secret.is_none() {
-        table.problem(file, format!("{file} or {variable} is required"), None);
-    }
-    secret
 }

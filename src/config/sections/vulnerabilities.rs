@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::secret::secret;
 use super::{scanners, trust};
 use crate::advisories::DatabaseLimits;
 use crate::config::reader::Table;
@@ -84,15 +85,7 @@ fn database_sources(mut table: Table<'_>) -> va::DatabaseSources {
 }
 
 fn ibm(mut table: Table<'_>) -> Option<va::ibm::Config> {
-    let key_file = table.file("api_key_file").map(va::ibm::ApiKey::File);
-    let key_env = table.text("api_key_env").and_then(|name| {
-        let value = std::env::var(&name);
-        value.map_err(|_| table.problem("api_key_env", format!("{name} is not set"), None)).ok()
-    });
-    let Some(api_key) = key_file.or(key_env.map(va::ibm::ApiKey::Value)) else {
-        table.problem("api_key_file", "an IAM API key is required", Some("set api_key_file or api_key_env"));
-        return None;
-    };
+    let api_key = secret(&mut table, "api_key", "api_key_file", "api_key_env")?;
     let default = va::ibm::Config::new(api_key);
     let config = va::ibm::Config {
         hosts: table.texts("hosts").unwrap_or_else(|| default.hosts.clone()),

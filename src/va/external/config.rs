@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::oci::Host;
-use crate::upstream::Secret;
+use crate::runtime::Secret;
 
 /// A `[[va.scanner]]` table.
 #[derive(Clone, Debug)]

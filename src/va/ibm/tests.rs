@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
 
 use super::*;
@@ -59,6 +60,8 @@ struct Fixture {
     client: IbmClient,
     server: Arc<Server>,
     clock: Clock,
+    /// The file with the API key.
+    _key: NamedTempFile,
 }
 
 async fn fixture(script: Vec<(u16, Bytes)>, token: (u16, Value)) -> Fixture {
@@ -84,6 +87,8 @@ async fn configured(script: Vec<(u16, Bytes)>, token: (u16, Value), change: impl
         }
     });
     let clock = Clock::manual("2026-01-01T00:00:00Z".parse().unwrap());
+    let key = NamedTempFile::new().unwrap();
+    std::fs::write(key.path(), "key+/\n").unwrap();
     let mut config = Config {
         url: Some(base.clone()),
         iam_url: format!("{base}/token"),
@@ -91,11 +96,11 @@ async fn configured(script: Vec<(u16, Bytes)>, token: (u16, Value), change: impl
         timeout: Duration::from_secs(5),
         retry_wait: Duration::ZERO,
         proxy: Some(String::new()),
-        ..Config::new(ApiKey::Value("key+/".into()))
+        ..Config::new(Secret::File(key.path().into()))
     };
     change(&mut config);
     let client = IbmClient::new(config, clock.clone(), &Metrics::default()).unwrap();
-    Fixture { client, server, clock }
+    Fixture { client, server, clock, _key: key }
 }
 
 fn token() -> (u16, Value) {
@@ -349,9 +354,9 @@ async fn without_a_token_there_is_no_answer() {
 
 #[tokio::test]
 async fn the_key_is_read_for_every_token() {
-    let file = tempfile::NamedTempFile::new().unwrap();
+    let file = NamedTempFile::new().unwrap();
     let fixture = scripted(&[(200, r#"{"status":"OK"}"#)]).await;
-    let config = Config { api_key: ApiKey::File(file.path().into()), ..fixture.client.0.config.clone() };
+    let config = Config { api_key: Secret::File(file.path().into()), ..fixture.client.0.config.clone() };
     let client = IbmClient::new(config, fixture.clock.clone(), &Metrics::default()).unwrap();
     let name = image("icr.io");
     let fetch = || client.fetch(&name, manifest(), None);
@@ -404,7 +409,7 @@ async fn a_redirect_is_a_failure_and_is_not_followed() {
 #[test]
 fn valid_and_invalid_configurations() {
     let config = |change: &dyn Fn(&mut Config)| {
-        let mut config = Config::new(ApiKey::Value("secret".into()));
+        let mut config = Config::new(Secret::Env("IAM_API_KEY".into()));
         change(&mut config);
         assert!(!format!("{config:?}").contains("secret"), "{config:?}");
         IbmClient::new(config, Clock::system(), &Metrics::default()).map(|_| ()).map_err(|e| e.to_string())

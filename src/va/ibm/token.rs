@@ -14,9 +14,8 @@ use moka::policy::EvictionPolicy;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
-use super::ApiKey;
 use crate::http_client::{HttpClient, HttpError, Reach};
-use crate::runtime::{Clock, load_plain_text};
+use crate::runtime::{Clock, Secret};
 
 /// A bearer token. Never printed.
 #[derive(Clone)]
@@ -42,7 +41,7 @@ impl fmt::Debug for Token {
 #[derive(Debug)]
 pub(super) struct Tokens {
     url: Uri,
-    key: ApiKey,
+    key: Secret,
     http: HttpClient,
     clock: Clock,
     /// Tokens are numbered, so that all holders of an old token request the same new one.
@@ -53,14 +52,11 @@ pub(super) struct Tokens {
 /// How long before its expiry a token is replaced.
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 const MAX_ANSWER: usize = 64 << 10;
-const MAX_KEY: usize = 4 << 10;
-/// The largest file of an API key, in bytes.
-const MAX_KEY_FILE: u64 = 64 * 1024;
 /// The time limit for one exchange.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Tokens {
-    pub(super) fn new(url: Uri, key: ApiKey, http: HttpClient, clock: Clock) -> Self {
+    pub(super) fn new(url: Uri, key: Secret, http: HttpClient, clock: Clock) -> Self {
         // moka's default policy may reject a new entry in favour of an old one that is used often.
         let cache = Cache::builder().max_capacity(4).eviction_policy(EvictionPolicy::lru()).build();
         Self { url, key, http, clock, epoch: AtomicU64::new(0), cache }
@@ -86,7 +82,7 @@ impl Tokens {
     }
 
     async fn exchange(&self, epoch: u64) -> Result<Token, String> {
-        let key = self.key().await?;
+        let key = self.key.read().map_err(|why| format!("the API key: {why}"))?;
         let form = format!(
             "grant_type=urn%3Aibm%3Aparams%3Aoauth%3Agrant-type%3Aapikey&apikey={}",
             utf8_percent_encode(&key, NON_ALPHANUMERIC)
@@ -119,19 +115,6 @@ impl Tokens {
         let expires = self.clock.now().saturating_add(lifetime - MARGIN);
         let expires = expires.map_err(|e| e.to_string())?;
         Ok(Token { text: answer.access_token.into(), expires, epoch })
-    }
-
-    async fn key(&self) -> Result<String, String> {
-        let path = match &self.key {
-            ApiKey::Value(key) => return Ok(key.clone()),
-            ApiKey::File(path) => path,
-        };
-        let failed = |why: String| format!("the API key in {}: {why}", path.display());
-        let text = load_plain_text(path, MAX_KEY_FILE).await.map_err(|e| failed(e.to_string()))?;
-        match text.lines().next().map(str::trim) {
-            Some(key) if !key.is_empty() && key.len() <= MAX_KEY => Ok(key.to_owned()),
-            _ => Err(failed("is empty or too long".into())),
-        }
     }
 }
 
