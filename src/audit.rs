@@ -4,6 +4,7 @@
 //! reasons, so they never contain a secret.
 
 mod file;
+mod names;
 mod queue;
 mod record;
 mod writer;
@@ -18,6 +19,7 @@ use tokio::sync::oneshot;
 
 use crate::runtime::{Metrics, Readiness};
 use file::RotatingFile;
+pub use names::{RecordedDecision, RecordedEndpoint, RecordedMethod};
 use queue::Queue;
 pub use record::{Decided, DecisionParts, DecisionText, Record, UsedExemption, WouldDeny};
 use writer::{WriteReporter, write_all};

@@ -27,6 +27,7 @@ mod pins;
 mod platforms;
 mod recent;
 mod record;
+mod request;
 mod router;
 mod scan;
 mod warm;
@@ -49,6 +50,7 @@ pub use listing::{ListBody, ListPage};
 pub use livescan::ListedVerdicts;
 pub use pins::PinFailure;
 pub use record::Requester;
+pub use request::{GateRequest, ReadMethod};
 pub use router::Target;
 pub use scan::{AppliedVaRule, ScannedImage};
 pub use warm::{WarmAnswer, WarmOutcome};
@@ -56,7 +58,7 @@ pub use warm::{WarmAnswer, WarmOutcome};
 use crate::audit::Audit;
 use crate::cache::{BlobReaders, Cache, Opened};
 use crate::events::Events;
-use crate::oci::{Endpoint, Host, ImageReference, Manifest, Platform, Reference};
+use crate::oci::{Endpoint, ImageReference, Manifest, Platform, Reference};
 use crate::policy::{self, Permit};
 use crate::resolve::{ResolveError, Resolver};
 use crate::rulebook::Rulebook;
@@ -163,24 +165,6 @@ pub struct GateParts {
     pub clock: Clock,
     /// The tracker of background tasks.
     pub tasks: Tasks,
-}
-
-/// A request for content or for a list.
-#[derive(Clone, Debug)]
-pub struct GateRequest {
-    /// The `ns` query parameter, in which containerd names the registry.
-    pub ns: Option<Host>,
-    /// The requested endpoint.
-    pub endpoint: Endpoint,
-    /// `GET` or `HEAD`.
-    pub method: String,
-    /// The scope whose rules apply.
-    pub scope: Scope,
-    /// The sender of the request.
-    pub requester: Requester,
-    /// Everything in the request that the answer depends on, as text. The answer may be reused for requests with the
-    /// same text; with `None`, every request is decided separately.
-    pub key: Option<String>,
 }
 
 /// The answer to a request.

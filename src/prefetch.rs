@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 
 use crate::cache::Opened;
-use crate::gate::{Answer, Gate, GateError, GateRequest, Requester};
+use crate::gate::{Answer, Gate, GateError, GateRequest, ReadMethod, Requester};
 use crate::oci::{Content, Digest, Endpoint, ImageName, ImageReference, Manifest, Platform, Reference};
 use crate::runtime::Tasks;
 use crate::scope::Scope;
@@ -194,7 +194,7 @@ impl Prefetcher {
         let request = GateRequest {
             ns: Some(name.host.clone()),
             endpoint,
-            method: "GET".into(),
+            method: ReadMethod::Get,
             scope: scope.clone(),
             requester: Requester { request_id, client: "prefetch".into(), client_name: None },
             key: None,

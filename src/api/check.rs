@@ -258,7 +258,7 @@ impl From<Explanation> for CheckAnswer {
             namespace: explanation.scope.to_string(),
             digest: explanation.digest,
             kind: explanation.kind,
-            skipped: explanation.skipped.into_iter().map(str::to_owned).collect(),
+            skipped: explanation.skipped.into_iter().map(|stage| stage.as_str().to_owned()).collect(),
             decision,
             message,
             would_deny: explanation.would_deny.iter().map(ToString::to_string).collect(),

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::names::{RecordedDecision, RecordedEndpoint, RecordedMethod};
 use crate::oci::Digest;
-use crate::policy::{Denial, ExemptionRecord};
+use crate::policy::{Denial, ExemptionRecord, Kind, Stage};
 
 /// The version of the record schema.
 pub(super) const SCHEMA: u32 = 1;
@@ -21,8 +22,8 @@ const DIGEST_LENGTH: usize = 96;
 pub struct Record<'a> {
     /// The decision.
     pub what: DecisionParts<'a>,
-    /// `GET` or `HEAD`.
-    pub method: &'a str,
+    /// The method of the request.
+    pub method: RecordedMethod,
     /// The time of the request.
     pub time: Timestamp,
     /// Identifies the request in all logs.
@@ -60,7 +61,7 @@ impl Record<'_> {
 /// The part of a record that differs for each request.
 #[derive(Serialize)]
 struct Request<'a> {
-    method: &'a str,
+    method: RecordedMethod,
     time: Timestamp,
     request_id: &'a str,
     client: &'a str,
@@ -118,9 +119,8 @@ pub struct Decided {
     pub schema: u32,
     /// The scope whose rules applied; empty means cluster-wide.
     pub scope: String,
-    /// The requested endpoint: `manifest`, `blob`, `tags` or `referrers`; of the admin API, `cache/pins`, `cache/contents`,
-    /// `bundle/import`, `bundle/advisories`, `exemptions` or `trust/forget`; `advisories` if the databases have changed.
-    pub endpoint: &'static str,
+    /// The requested endpoint.
+    pub endpoint: RecordedEndpoint,
     /// The requested upstream, repository and reference, by the upstream's own name; for `trust/forget`, the server and the
     /// repository.
     #[serde(skip)]
@@ -128,16 +128,14 @@ pub struct Decided {
     /// The digest that was judged.
     #[serde(skip)]
     pub digest: Option<Digest>,
-    /// What the digest is: `image`, `index`, `artifact` or `attachment`.
+    /// What the digest is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<&'static str>,
-    /// Checks that the rule requires but that do not apply to this kind: `trust`, `simple`, `va`.
+    pub kind: Option<Kind>,
+    /// Checks that the rule requires but that do not apply to this kind.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub skipped: Vec<&'static str>,
-    /// `admit`, `deny`, `would-deny` (admitted only because of audit mode), `pending`, `unavailable`, `refused`,
-    /// `error` or `abandoned`. What was done for an endpoint of the admin API has words of its own, such as `pin` or `forget`;
-    /// docs/operating.md lists them.
-    pub decision: &'static str,
+    pub skipped: Vec<Stage>,
+    /// What was decided or done.
+    pub decision: RecordedDecision,
     /// The document that decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub document: Option<String>,
@@ -146,7 +144,7 @@ pub struct Decided {
     pub rule: Option<String>,
     /// The part of the rule that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub stage: Option<&'static str>,
+    pub stage: Option<Stage>,
     /// The reasons for the decision.
     pub reasons: Vec<String>,
     /// The exemptions that the vulnerability check relied on, at most 50.
@@ -168,7 +166,7 @@ pub struct Decided {
 
 impl Decided {
     /// A decision about an image, cluster-wide and without anything else yet.
-    pub fn new(endpoint: &'static str, image: String, decision: &'static str) -> Self {
+    pub fn new(endpoint: RecordedEndpoint, image: String, decision: RecordedDecision) -> Self {
         Self {
             schema: SCHEMA,
             scope: String::new(),
@@ -227,7 +225,7 @@ pub struct WouldDeny {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
     /// The part of the rule that would have denied.
-    pub stage: &'static str,
+    pub stage: Stage,
     /// The reasons.
     pub reasons: Vec<String>,
 }
@@ -236,6 +234,6 @@ impl From<&Denial> for WouldDeny {
     fn from(denial: &Denial) -> Self {
         let Denial { stage, document, rule, reasons, .. } = denial;
         let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
-        Self { document: text(document), rule: text(rule), stage: stage.as_str(), reasons: reasons.clone() }
+        Self { document: text(document), rule: text(rule), stage: *stage, reasons: reasons.clone() }
     }
 }

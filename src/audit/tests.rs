@@ -4,20 +4,21 @@ use super::queue::TakenLines;
 use super::record::SCHEMA;
 use super::*;
 use crate::oci::Digest;
+use crate::policy::{Kind, Stage};
 
 fn decided(image: &str) -> DecisionText {
     DecisionText::from(&Decided {
-        kind: Some("image"),
-        stage: Some("policy"),
+        kind: Some(Kind::Image),
+        stage: Some(Stage::Policy),
         reasons: vec!["a \"quoted\"\nreason".into()],
-        ..Decided::new("manifest", image.into(), "deny")
+        ..Decided::new(RecordedEndpoint::Manifest, image.into(), RecordedDecision::Deny)
     })
 }
 
 fn record(what: &DecisionText) -> Record<'_> {
     Record {
         what: what.parts(),
-        method: "GET",
+        method: RecordedMethod::Get,
         time: Timestamp::from_second(1).unwrap(),
         request_id: "1",
         client: "127.0.0.1",
@@ -186,7 +187,7 @@ async fn requests_wait_while_the_queue_is_full() {
 /// A record in which every field has a value.
 fn complete() -> serde_json::Value {
     let denial =
-        WouldDeny { document: Some("d".into()), rule: Some("r".into()), stage: "va", reasons: vec!["why".into()] };
+        WouldDeny { document: Some("d".into()), rule: Some("r".into()), stage: Stage::Va, reasons: vec!["why".into()] };
     let exemption = UsedExemption {
         id: "1".into(),
         exempts: "cve CVE-2024-1, scope *".into(),
@@ -197,18 +198,18 @@ fn complete() -> serde_json::Value {
     let decided = Decided {
         schema: SCHEMA,
         scope: "ci".into(),
-        endpoint: "manifest",
+        endpoint: RecordedEndpoint::Manifest,
         image: "a.test/b:1".into(),
         digest: Some(Digest::sha256(b"x")),
-        kind: Some("image"),
-        skipped: vec!["trust"],
+        kind: Some(Kind::Image),
+        skipped: vec![Stage::Trust],
         exemptions: vec![exemption],
         would_deny: vec![denial],
         warnings: vec!["why".into()],
-        decision: "admit",
+        decision: RecordedDecision::Admit,
         document: Some("d".into()),
         rule: Some("r".into()),
-        stage: Some("policy"),
+        stage: Some(Stage::Policy),
         reasons: Vec::new(),
         trust_age_seconds: Some(1),
         va_age_seconds: Some(1),
@@ -218,13 +219,41 @@ fn complete() -> serde_json::Value {
     serde_json::from_slice(&record.line().unwrap()).unwrap()
 }
 
+/// The two tables of docs/operating.md: the fields, and the decisions.
+fn documentation() -> (&'static str, &'static str) {
+    let page = include_str!("../../docs/operating.md");
+    let section = page.split("\n## The audit file\n").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+    section.split_once("| decision | endpoint |").unwrap()
+}
+
+/// The names in a cell of a table.
+fn names(cell: &str) -> Vec<String> {
+    cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The decisions and the endpoints in the table of docs/operating.md are those that records can have.
+#[test]
+fn documented_decisions_and_endpoints_are_those_of_records() {
+    let rows: Vec<Vec<&str>> =
+        documentation().1.lines().filter(|row| row.starts_with("| `")).map(|row| row.split(" | ").collect()).collect();
+    let documented = |column: usize| {
+        let mut all: Vec<String> = rows.iter().flat_map(|row| names(row[column])).collect();
+        all.sort();
+        all
+    };
+    let decisions: Vec<&str> = RecordedDecision::ALL.iter().map(|decision| decision.as_str()).collect();
+    let mut endpoints: Vec<&str> = RecordedEndpoint::ALL.iter().map(|endpoint| endpoint.as_str()).collect();
+    endpoints.sort_unstable();
+    assert_eq!(documented(0), decisions, "in the order of their names");
+    assert_eq!(documented(1), endpoints);
+    let methods: Vec<&str> = RecordedMethod::ALL.iter().map(|method| method.as_str()).collect();
+    assert_eq!(methods, ["DELETE", "GET", "HEAD", "", "POST"]);
+}
+
 /// The fields in the table of docs/operating.md are those of a record.
 #[test]
 fn documented_fields_are_those_of_a_record() {
-    let page = include_str!("../../docs/operating.md");
-    let section = page.split("\n## The audit file\n").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
-    let section = section.split("| decision | endpoint |").next().unwrap();
-    let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let (section, _) = documentation();
     let rows = section.lines().filter(|line| line.starts_with("| `"));
     let mut documented: Vec<String> = rows.flat_map(|row| names(row.split(" | ").next().unwrap())).collect();
     documented.sort();

@@ -6,7 +6,7 @@ use super::judgement::JudgementOutcome;
 use super::recent::AdmissionKey;
 use super::record::RecordDraft;
 use super::warm::Basis;
-use super::{Answer, Gate, GateError, GateRequest, Target};
+use super::{Answer, Gate, GateError, GateRequest, ReadMethod, Target};
 use crate::oci::{Digest, Reference};
 use crate::policy::DenialKind;
 use crate::runtime::{Moment, Phase, RequestTrace};
@@ -32,7 +32,7 @@ impl Gate {
         let admitted = self.admitted(target, &outcome, false).await?;
         let unknown = || GateError::BlobUnknown { name: target.name.to_string(), digest: blob };
         let permit = admitted.permit.for_blob(&admitted.manifest, blob).ok_or_else(unknown)?;
-        if request.method == "HEAD" {
+        if request.method == ReadMethod::Head {
             let size = self.cache.size(&permit, &target.upstream).await?;
             return Ok(Answer::BlobSize { size, permit });
         }

@@ -2,6 +2,7 @@
 
 use super::operator::OperatorAct;
 use super::{Gate, GateError};
+use crate::audit::{RecordedDecision, RecordedEndpoint, RecordedMethod};
 use crate::cache::{NotRemoved, RemovedContent};
 use crate::oci::{Digest, ImageReference, Reference};
 
@@ -50,8 +51,8 @@ impl Gate {
             RemovalTarget::Image(image) => self.digest_here(image).await?,
         };
         let reasons = [digest.to_string()].into_iter().chain(forced.then(|| "forced".to_owned())).collect();
-        let (endpoint, decision) = ("cache/contents", "remove-content");
-        let act = OperatorAct { endpoint, method: "DELETE", decision, image: what.clone(), reasons };
+        let (endpoint, decision) = (RecordedEndpoint::Contents, RecordedDecision::RemoveContent);
+        let act = OperatorAct { endpoint, method: RecordedMethod::Delete, decision, image: what.clone(), reasons };
         if !act.record(&self.audit, caller, self.clock.now()).await {
             return Err(RemovalFailure::Audit);
         }

@@ -14,7 +14,7 @@ use prometheus_client::registry::Unit;
 use tokio::sync::Mutex;
 
 use super::operator::OperatorAct;
-use crate::audit::Audit;
+use crate::audit::{Audit, RecordedDecision, RecordedEndpoint, RecordedMethod};
 use crate::oci::Digest;
 use crate::policy::{
     ExemptedImage, ExemptionRecord, ExemptionScope, ExemptionSet, MAX_EXEMPTIONS, VaExemptions, expiry,
@@ -136,7 +136,8 @@ impl ExemptionBook {
         let dated = |record| ExemptionRecord { created: Some(now), document: None, ..record };
         let records: Vec<_> = records.into_iter().map(dated).collect();
         let mut by_id = self.by_id.lock().await;
-        self.record("add-exemption", "POST", &records.iter().collect::<Vec<_>>(), caller).await?;
+        self.record(RecordedDecision::AddExemption, RecordedMethod::Post, &records.iter().collect::<Vec<_>>(), caller)
+            .await?;
         if !self.store.put(&records, now).await? {
             return Err(ExemptionError::TooMany);
         }
@@ -173,7 +174,7 @@ impl ExemptionBook {
     async fn delete_all(&self, caller: &str) -> Result<usize, ExemptionError> {
         let mut by_id = self.by_id.lock().await;
         let records: Vec<_> = by_id.values().map(|record| &**record).collect();
-        self.record("remove-exemption", "POST", &records, caller).await?;
+        self.record(RecordedDecision::RemoveExemption, RecordedMethod::Post, &records, caller).await?;
         let ids: Vec<&str> = by_id.keys().map(|id| &**id).collect();
         self.store.remove(&ids).await?;
         let removed = std::mem::take(&mut *by_id).len();
@@ -185,7 +186,7 @@ impl ExemptionBook {
     async fn delete(&self, id: &str, caller: &str) -> Result<Arc<ExemptionRecord>, ExemptionError> {
         let mut by_id = self.by_id.lock().await;
         let Some(record) = by_id.get(id).cloned() else { return Err(self.unknown(id)) };
-        self.record("remove-exemption", "DELETE", &[&record], caller).await?;
+        self.record(RecordedDecision::RemoveExemption, RecordedMethod::Delete, &[&record], caller).await?;
         self.store.remove(&[id]).await?;
         by_id.remove(id);
         self.put_into_force(&by_id);
@@ -196,8 +197,8 @@ impl ExemptionBook {
     /// Writes the audit record of a change before it is made: one for each exemption.
     async fn record(
         &self,
-        decision: &'static str,
-        method: &'static str,
+        decision: RecordedDecision,
+        method: RecordedMethod,
         records: &[&ExemptionRecord],
         caller: &str,
     ) -> Result<(), ExemptionError> {
@@ -206,7 +207,7 @@ impl ExemptionBook {
             let texts = texts.into_iter().filter_map(|(key, text)| Some(format!("{key}: {}", text.as_deref()?)));
             let end = record.expires.map(|end| format!("until {end}"));
             let act = OperatorAct {
-                endpoint: "exemptions",
+                endpoint: RecordedEndpoint::Exemptions,
                 method,
                 decision,
                 image: record.scope.to_string(),

@@ -6,7 +6,7 @@ use super::evidence::GatheredEvidence;
 use super::judgement::EntryFinding;
 use super::{Gate, GateError, Target};
 use crate::oci::{Digest, Reference};
-use crate::policy::{Denial, ImageHistory, Kind, Opinion, TrustFindings, VaExemptions, VaFindings};
+use crate::policy::{Denial, ImageHistory, Kind, Opinion, Stage, TrustFindings, VaExemptions, VaFindings};
 use crate::scope::Scope;
 
 /// A judgement of one image with all findings.
@@ -21,7 +21,7 @@ pub struct Explanation {
     /// What the manifest is.
     pub kind: Option<Kind>,
     /// The checks that the deciding entry requires but that were skipped because of the kind.
-    pub skipped: Vec<&'static str>,
+    pub skipped: Vec<Stage>,
     /// The decision.
     pub decision: ExplainedDecision,
     /// Denials that are not enforced: those of a gate in audit mode, and those of audited documents.

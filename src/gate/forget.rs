@@ -2,6 +2,7 @@
 
 use super::Gate;
 use super::operator::OperatorAct;
+use crate::audit::{RecordedDecision, RecordedEndpoint, RecordedMethod};
 use crate::store::{NotaryRole, StoreError};
 
 /// Why nothing was forgotten.
@@ -27,9 +28,9 @@ impl Gate {
     pub async fn forget_notary(&self, repository: &str, caller: &str) -> Result<Vec<NotaryRole>, ForgetError> {
         let reason = "an operator asked to forget the verified versions and roots of this repository";
         let act = OperatorAct {
-            endpoint: "trust/forget",
-            method: "POST",
-            decision: "forget",
+            endpoint: RecordedEndpoint::Forget,
+            method: RecordedMethod::Post,
+            decision: RecordedDecision::Forget,
             image: repository.to_owned(),
             reasons: vec![reason.to_owned()],
         };

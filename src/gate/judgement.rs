@@ -9,7 +9,7 @@ use super::kind::Classification;
 use super::warm::Validity;
 use crate::audit::{UsedExemption, WouldDeny};
 use crate::oci::{Digest, Manifest};
-use crate::policy::{self, Denial, DenialKind, Kind, Observed, Opinion, Permit, VaEvidence, VaFindings};
+use crate::policy::{self, Denial, DenialKind, Kind, Observed, Opinion, Permit, Stage, VaEvidence, VaFindings};
 
 /// The most exemptions that a record names.
 const MAX_EXEMPTIONS_IN_RECORD: usize = 50;
@@ -37,7 +37,7 @@ pub(super) struct JudgementOutcome {
     pub(super) decision: Result<Permit, Denial>,
     pub(super) kind: Option<Kind>,
     /// The checks that were skipped because of the kind of the manifest.
-    pub(super) skipped: Vec<&'static str>,
+    pub(super) skipped: Vec<Stage>,
     /// The denials that were not enforced.
     pub(super) would_deny: Vec<WouldDeny>,
     /// The exemptions that the check of vulnerabilities relied on, as the record names them.
@@ -146,17 +146,21 @@ impl Judgement {
 
     /// The checks that the deciding entry requires but that were skipped because of the kind of the manifest: all of
     /// them for an attachment, vulnerabilities for an artifact.
-    pub(super) fn skipped(&self) -> Vec<&'static str> {
-        let skips: &[&str] = match self.judged.as_ref().map(|judged| judged.kind.kind) {
-            Some(Kind::Attachment) => &["trust", "simple", "va"],
-            Some(Kind::Artifact) => &["va"],
+    pub(super) fn skipped(&self) -> Vec<Stage> {
+        let skips: &[Stage] = match self.judged.as_ref().map(|judged| judged.kind.kind) {
+            Some(Kind::Attachment) => &[Stage::Trust, Stage::Simple, Stage::Va],
+            Some(Kind::Artifact) => &[Stage::Va],
             Some(Kind::Image | Kind::Index) | None => &[],
         };
         let Some(rule) = self.deciding().and_then(|finding| finding.opinion.selected.rule.as_ref()) else {
             return Vec::new();
         };
-        let checks = [("trust", rule.trust.is_some()), ("simple", rule.simple.is_some()), ("va", rule.va.is_some())];
-        checks.into_iter().filter(|(name, asked)| *asked && skips.contains(name)).map(|(name, _)| name).collect()
+        let checks = [
+            (Stage::Trust, rule.trust.is_some()),
+            (Stage::Simple, rule.simple.is_some()),
+            (Stage::Va, rule.va.is_some()),
+        ];
+        checks.into_iter().filter(|(stage, asked)| *asked && skips.contains(stage)).map(|(stage, _)| stage).collect()
     }
 }
 

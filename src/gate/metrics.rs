@@ -5,8 +5,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Unit;
 
-use super::record::{RecordDraft, decision_name};
+use super::record::{RecordDraft, decision_of};
 use super::{Answer, GateError};
+use crate::audit::RecordedDecision;
 use crate::policy::{DenialKind, Permit};
 use crate::runtime::{BusyCounter, Metrics};
 
@@ -87,12 +88,12 @@ impl GateMetrics {
         let (decision, reason) = match answer {
             Ok(answer) => match would_deny.first() {
                 Some(denial) if answer.permit().is_some_and(Permit::is_only_reported) => {
-                    ("would-deny", denial.stage.as_str())
+                    (RecordedDecision::WouldDeny, denial.stage.as_str())
                 }
-                _ => ("admit", ""),
+                _ => (RecordedDecision::Admit, ""),
             },
-            Err(error @ GateError::Denied(denial)) => (decision_name(error), denial.stage.as_str()),
-            Err(error) => (decision_name(error), ""),
+            Err(error @ GateError::Denied(denial)) => (decision_of(error), denial.stage.as_str()),
+            Err(error) => (decision_of(error), ""),
         };
         // Policies bound the number of documents.
         let of = |family: &Family<DocumentLabels, BusyCounter>, document: &str| {
@@ -104,7 +105,8 @@ impl GateMetrics {
         };
         // Audited documents count for denials too, so they are taken from the record.
         let would_deny = record.would_deny().map(|document| of(&self.would_deny, document));
-        let decisions = self.decisions.get_or_create(&DecisionLabels { decision, reason }).clone();
+        let labels = DecisionLabels { decision: decision.as_str(), reason };
+        let decisions = self.decisions.get_or_create(&labels).clone();
         std::iter::once(decisions).chain(denied.map(|document| of(&self.denied, document))).chain(would_deny).collect()
     }
 }

@@ -2,16 +2,16 @@
 
 use jiff::Timestamp;
 
-use crate::audit::{Audit, Decided, DecisionText, Record};
+use crate::audit::{Audit, Decided, DecisionText, Record, RecordedDecision, RecordedEndpoint, RecordedMethod};
 
 /// A change that an operator requests.
 pub(super) struct OperatorAct {
-    /// The call: `trust/forget`.
-    pub(super) endpoint: &'static str,
+    /// The call.
+    pub(super) endpoint: RecordedEndpoint,
     /// The method of the call.
-    pub(super) method: &'static str,
-    /// What the call does: `forget`.
-    pub(super) decision: &'static str,
+    pub(super) method: RecordedMethod,
+    /// What the call does.
+    pub(super) decision: RecordedDecision,
     /// The images or the repository that the change affects.
     pub(super) image: String,
     /// What is changed.

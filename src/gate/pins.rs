@@ -2,6 +2,7 @@
 
 use super::operator::OperatorAct;
 use super::{Gate, GateError};
+use crate::audit::{RecordedDecision, RecordedEndpoint, RecordedMethod};
 use crate::cache::{CacheError, NotPinned};
 use crate::oci::{ImageReference, Reference};
 use crate::store::PinnedImage;
@@ -57,7 +58,8 @@ impl Gate {
         let pin = PinnedImage { image: name, digest, reason, by, created: self.clock.now() };
         let texts = [("by", &pin.by), ("reason", &pin.reason)];
         let texts = texts.into_iter().filter_map(|(key, text)| Some(format!("{key}: {}", text.as_deref()?)));
-        self.record_pin("pin", &pin.image, [digest.to_string()].into_iter().chain(texts).collect(), caller).await?;
+        let reasons = [digest.to_string()].into_iter().chain(texts).collect();
+        self.record_pin((RecordedDecision::Pin, RecordedMethod::Post), &pin.image, reasons, caller).await?;
         let not_pinned = |why| PinFailure::NotPinned { image: pin.image.clone(), why };
         self.cache.pin(&pin, attached).await.map_err(not_pinned)?;
         tracing::info!(image = pin.image, digest = %pin.digest, by = pin.by, caller, "image pinned");
@@ -80,7 +82,7 @@ impl Gate {
         // The upstream may no longer be configured.
         let target = self.router.operator_target(image);
         let name = target.map_or_else(|_| image.to_string(), |target| target.describe(&image.reference()));
-        self.record_pin("unpin", &name, Vec::new(), caller).await?;
+        self.record_pin((RecordedDecision::Unpin, RecordedMethod::Delete), &name, Vec::new(), caller).await?;
         match self.cache.unpin(&name).await.map_err(GateError::from)? {
             true => tracing::info!(image = name, caller, "image unpinned"),
             false => return Err(PinFailure::Unknown(name)),
@@ -90,12 +92,12 @@ impl Gate {
 
     async fn record_pin(
         &self,
-        decision: &'static str,
+        (decision, method): (RecordedDecision, RecordedMethod),
         image: &str,
         reasons: Vec<String>,
         caller: &str,
     ) -> Result<(), PinFailure> {
-        let (endpoint, method) = ("cache/pins", if decision == "pin" { "POST" } else { "DELETE" });
+        let endpoint = RecordedEndpoint::Pins;
         let act = OperatorAct { endpoint, method, decision, image: image.to_owned(), reasons };
         if act.record(&self.audit, caller, self.clock.now()).await { Ok(()) } else { Err(PinFailure::Audit) }
     }

@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use super::judgement::JudgementOutcome;
 use super::warm::Validity;
 use super::{Answer, GateError, GateRequest, Target};
-use crate::audit::{Audit, Decided, DecisionParts, DecisionText, Record};
+use crate::audit::{
+    Audit, Decided, DecisionParts, DecisionText, Record, RecordedDecision, RecordedEndpoint, RecordedMethod,
+};
 use crate::oci::{Endpoint, Reference};
 use crate::policy::{Denial, DenialKind, Kind};
 use crate::runtime::RequestTrace;
@@ -18,7 +20,7 @@ pub(super) struct RecordDraft {
     decided: Decided,
     /// Whether the decision was handed to the audit log.
     is_finished: bool,
-    method: String,
+    method: RecordedMethod,
     kind: Option<Kind>,
     has_checked_va: bool,
     validity: Validity,
@@ -44,7 +46,7 @@ impl Requester {
     pub(super) fn record<'a>(
         &'a self,
         what: DecisionParts<'a>,
-        method: &'a str,
+        method: RecordedMethod,
         time: Timestamp,
         duration_ms: u64,
     ) -> Record<'a> {
@@ -56,12 +58,12 @@ impl Requester {
 impl RecordDraft {
     /// Starts the record of a request.
     pub(super) fn new(request: &GateRequest, audit: &Audit, now: Timestamp) -> Self {
-        let about = Decided::new(endpoint_name(&request.endpoint), asked_name(request), "abandoned");
+        let about = Decided::new(recorded(&request.endpoint), asked_name(request), RecordedDecision::Abandoned);
         let decided = Decided { scope: request.scope.to_string(), ..about };
         Self {
             decided,
             is_finished: false,
-            method: request.method.clone(),
+            method: request.method.into(),
             kind: None,
             has_checked_va: false,
             validity: Validity::default(),
@@ -114,7 +116,7 @@ impl RecordDraft {
         let (judged, permit) = (outcome.judged.as_ref(), outcome.decision.as_ref().ok());
         let record = &mut self.decided;
         record.digest = judged.map(|judged| judged.manifest.digest);
-        record.kind = judged.map(|judged| judged.kind.kind.as_str());
+        record.kind = judged.map(|judged| judged.kind.kind);
         record.document = permit.map(|permit| permit.document().to_owned());
         record.rule = permit.map(|permit| permit.rule().to_owned());
         record.warnings = permit.map(|permit| permit.warnings().to_vec()).unwrap_or_default();
@@ -133,7 +135,7 @@ impl RecordDraft {
         let decided = &self.decided;
         RequestTrace::note(|learned| {
             learned.image.clone_from(&decided.image);
-            learned.decision = decided.decision;
+            learned.decision = decided.decision.as_str();
             learned.reason = decided.reasons.join("; ");
         });
         for warning in decided.warnings.iter().filter(|_| answer.is_ok()) {
@@ -143,7 +145,7 @@ impl RecordDraft {
         // A client may leave meanwhile; the record is then written when this is dropped.
         self.audit.wait_for_room().await;
         self.is_finished = true;
-        let record = self.requester.record(text.parts(), &self.method, self.time, self.duration_ms());
+        let record = self.requester.record(text.parts(), self.method, self.time, self.duration_ms());
         let is_recorded = self.audit.write(&record).await;
         is_recorded.then_some(text)
     }
@@ -172,60 +174,60 @@ impl Drop for RecordDraft {
     fn drop(&mut self) {
         if !self.is_finished {
             let text = DecisionText::from(&self.decided);
-            self.audit.write_later(&self.requester.record(text.parts(), &self.method, self.time, self.duration_ms()));
+            self.audit.write_later(&self.requester.record(text.parts(), self.method, self.time, self.duration_ms()));
         }
     }
 }
 
 /// If an enforced entry admitted, the decision is to admit, regardless of audited entries.
 fn conclude(record: &mut Decided, answer: &Answer) {
-    record.decision = "admit";
+    record.decision = RecordedDecision::Admit;
     let Some(permit) = answer.permit().filter(|permit| permit.is_only_reported()) else { return };
     if let Some(denial) = permit.would_deny().first() {
-        record.decision = "would-deny";
-        record.stage = Some(denial.stage.as_str());
+        record.decision = RecordedDecision::WouldDeny;
+        record.stage = Some(denial.stage);
         record.reasons.clone_from(&denial.reasons);
     }
 }
 
 fn explain(record: &mut Decided, error: &GateError) {
     let GateError::Denied(denial) = error else {
-        record.decision = decision_name(error);
+        record.decision = decision_of(error);
         record.reasons = vec![error.to_string()];
         return;
     };
     let Denial { stage, document, rule, reasons, .. } = denial;
-    record.decision = decision_name(error);
-    record.stage = Some(stage.as_str());
+    record.decision = decision_of(error);
+    record.stage = Some(*stage);
     record.document = document.as_deref().map(str::to_owned);
     record.rule = rule.as_deref().map(str::to_owned);
     record.reasons.clone_from(reasons);
 }
 
-/// The name of an outcome that is not an admission, for records and metrics.
-pub(super) fn decision_name(error: &GateError) -> &'static str {
+/// An outcome that is not an admission, for records and metrics.
+pub(super) fn decision_of(error: &GateError) -> RecordedDecision {
     match error {
         GateError::Denied(denial) => match denial.kind {
-            DenialKind::Pending => "pending",
-            DenialKind::Policy => "deny",
-            DenialKind::Unavailable => "unavailable",
+            DenialKind::Pending => RecordedDecision::Pending,
+            DenialKind::Policy => RecordedDecision::Deny,
+            DenialKind::Unavailable => RecordedDecision::Unavailable,
         },
-        GateError::Pending { .. } => "pending",
+        GateError::Pending { .. } => RecordedDecision::Pending,
         GateError::ForeignUrl { .. }
         | GateError::NotServed { .. }
         | GateError::NoUpstream { .. }
         | GateError::UnknownUpstream { .. }
-        | GateError::Resolve(crate::resolve::ResolveError::Refused(_)) => "refused",
-        _ => "error",
+        | GateError::Resolve(crate::resolve::ResolveError::Refused(_)) => RecordedDecision::Refused,
+        _ => RecordedDecision::Error,
     }
 }
 
-fn endpoint_name(endpoint: &Endpoint) -> &'static str {
+fn recorded(endpoint: &Endpoint) -> RecordedEndpoint {
     match endpoint {
-        Endpoint::Blob { .. } => "blob",
-        Endpoint::Manifest { .. } => "manifest",
-        Endpoint::Referrers { .. } => "referrers",
-        Endpoint::Tags { .. } => "tags",
+        Endpoint::Blob { .. } => RecordedEndpoint::Blob,
+        Endpoint::Manifest { .. } => RecordedEndpoint::Manifest,
+        Endpoint::Referrers { .. } => RecordedEndpoint::Referrers,
+        Endpoint::Tags { .. } => RecordedEndpoint::Tags,
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Answer, Gate, GateError, Requester};
+use super::{Answer, Gate, GateError, ReadMethod, Requester};
 use crate::audit::{DecisionParts, DecisionText};
 use crate::cache::{CopyPlace, ManifestCopies};
 use crate::oci::{Digest, Manifest, media_type};
@@ -160,8 +160,8 @@ impl Gate {
 
     /// Records a reused decision for another request. Returns false and does nothing if the record would have to wait;
     /// the request must then be decided again.
-    pub fn repeat(&self, warm: &WarmAnswer, requester: &Requester, method: &str) -> bool {
-        let record = requester.record(warm.record(), method, self.clock.now(), 0);
+    pub fn repeat(&self, warm: &WarmAnswer, requester: &Requester, method: ReadMethod) -> bool {
+        let record = requester.record(warm.record(), method.into(), self.clock.now(), 0);
         let is_recorded = self.audit.try_write(&record);
         if is_recorded {
             warm.counters().iter().for_each(|counter| _ = counter.inc());

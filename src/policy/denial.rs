@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Serialize, Serializer};
+
 /// The reason why a request is denied.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Denial {
@@ -53,6 +55,12 @@ impl Stage {
             Self::Trust => "trust",
             Self::Va => "va",
         }
+    }
+}
+
+impl Serialize for Stage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 

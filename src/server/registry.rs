@@ -28,7 +28,7 @@ use response::{REQUEST_ID, add_common_headers, add_timing, base, respond, with_n
 use super::own_error::own_error;
 use super::{Body, ClientIdentity, Service};
 use crate::cache::Transfer;
-use crate::gate::{Gate, GateRequest, Requester, WarmAnswer, WarmOutcome};
+use crate::gate::{Gate, GateRequest, ReadMethod, Requester, WarmAnswer, WarmOutcome};
 use crate::oci::{ErrorCode, Route, WireError};
 use crate::otlp::TraceExporter;
 use crate::runtime::{BusyCounter, Metrics, Sharded};
@@ -107,13 +107,13 @@ impl RegistryService {
         // TLS must read what it encrypts; a plain connection sends files itself.
         let transfer = if client.tls { Transfer::Copied } else { Transfer::Lent };
         let (mut response, endpoint) = match parse(&request) {
-            Ok(Route { ns, endpoint: None }) => {
+            Ok((_, Route { ns, endpoint: None })) => {
                 log.routed(None);
                 (with_namespace(base(), ns.as_ref()), None)
             }
-            Ok(Route { ns, endpoint: Some(endpoint) }) => {
+            Ok((method, Route { ns, endpoint: Some(endpoint) })) => {
                 log.routed(Some(&endpoint));
-                let (method, scope) = (request.method().to_string(), client.scope.clone());
+                let scope = client.scope.clone();
                 let asked = GateRequest { ns, endpoint, method, scope, requester, key };
                 let response = match log.trace().follow(accept::answer(&self.gate, &asked, request.headers())).await {
                     Ok(answer) => respond(&request, answer, transfer),
@@ -173,10 +173,11 @@ impl RegistryService {
         if is_index(warm.outcome()) && accept::takes_images_alone(request.headers()) {
             return None;
         }
-        if !self.gate.repeat(warm, requester, request.method().as_str()) {
+        let method = ReadMethod::of(request.method())?;
+        if !self.gate.repeat(warm, requester, method) {
             return None;
         }
-        let is_head = request.method() == Method::HEAD;
+        let is_head = method == ReadMethod::Head;
         let body = |bytes| if is_head { Body::Empty } else { Body::from(bytes) };
         let mut response = response.map(body);
         if let Ok(id) = HeaderValue::from_str(&requester.request_id) {
@@ -236,10 +237,11 @@ impl Service for RegistryService {
 }
 
 /// Parses the method and the raw target, before any other processing.
-fn parse(request: &Request<Incoming>) -> Result<Route, WireError> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+fn parse(request: &Request<Incoming>) -> Result<(ReadMethod, Route), WireError> {
+    let Some(method) = ReadMethod::of(request.method()) else {
         let message = "this registry is pull-only; push to the upstream registry itself";
         return Err(own_error(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported, message));
-    }
-    Route::parse(request.uri().path(), request.uri().query()).map_err(respond_to_route)
+    };
+    let route = Route::parse(request.uri().path(), request.uri().query()).map_err(respond_to_route)?;
+    Ok((method, route))
 }

@@ -24,7 +24,7 @@ use crate::policy::{
     AttestationRule, Authority, CosignAuthority, CosignSigners, Keyless, PinnedKey, PublicKey, Scheme, Signatory,
     SignatureFinding, TransparencyLog, TrustOutcome, TrustedRoot, VerifiedStatement, known_time,
 };
-use claim::SignatureClaim;
+use claim::{ClaimForm, SignatureClaim};
 use layers::{Form, Wanted};
 use witnesses::CertifiedSigner;
 
@@ -266,7 +266,7 @@ impl Part {
         now: Timestamp,
         tried: &mut Tried,
     ) -> Result<(Signatory, Option<Timestamp>), Refusal> {
-        if claim.form == "bundle" && claim.has_certificate() {
+        if claim.form == ClaimForm::Bundle && claim.has_certificate() {
             return Err("was made with a certificate (keyless), not with a key".to_owned().into());
         }
         let made_it = |pinned: &&PinnedKey<PublicKey>| {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::received::{MAX_MANIFESTS, Manifests};
 use super::{BundledDatabase, BundledImage, ImportOutcome};
+use crate::audit::{RecordedDecision, RecordedEndpoint, RecordedMethod};
 use crate::gate::judgement::Judgement;
 use crate::gate::operator::OperatorAct;
 use crate::gate::{Gate, GateError, Target};
@@ -181,9 +182,9 @@ impl Gate {
     /// Records that advisory databases of a bundle are about to be put into use. `false` if they must not be.
     pub async fn record_advisories(&self, databases: &[BundledDatabase], caller: &str) -> bool {
         let act = OperatorAct {
-            endpoint: "bundle/advisories",
-            method: "POST",
-            decision: "import-advisories",
+            endpoint: RecordedEndpoint::BundleAdvisories,
+            method: RecordedMethod::Post,
+            decision: RecordedDecision::ImportAdvisories,
             image: String::new(),
             reasons: databases.iter().map(ToString::to_string).collect(),
         };
@@ -251,9 +252,9 @@ impl Gate {
                 }
                 (ImportOutcome::Imported, _) => {
                     let act = OperatorAct {
-                        endpoint: "bundle/import",
-                        method: "POST",
-                        decision: "import-attached",
+                        endpoint: RecordedEndpoint::BundleImport,
+                        method: RecordedMethod::Post,
+                        decision: RecordedDecision::ImportAttached,
                         image: target.describe(&reference),
                         reasons: Vec::new(),
                     };
@@ -321,14 +322,15 @@ impl Gate {
         caller: &str,
     ) -> Result<(), ImportFailure> {
         let decision = match (outcome, is_dry_run) {
-            (_, true) => "import-dry-run",
-            (ImportOutcome::Imported, false) => "import",
-            (ImportOutcome::TagKept, false) => "import-by-digest",
-            (_, false) => "import-denied",
+            (_, true) => RecordedDecision::ImportDryRun,
+            (ImportOutcome::Imported, false) => RecordedDecision::Import,
+            (ImportOutcome::TagKept, false) => RecordedDecision::ImportByDigest,
+            (_, false) => RecordedDecision::ImportDenied,
         };
         let seen = format!("{} as of {}", image.digest, image.seen);
         let reasons = [seen].into_iter().chain(reasons.iter().cloned()).collect();
-        let act = OperatorAct { endpoint: "bundle/import", method: "POST", decision, image: name.to_owned(), reasons };
+        let (endpoint, method) = (RecordedEndpoint::BundleImport, RecordedMethod::Post);
+        let act = OperatorAct { endpoint, method, decision, image: name.to_owned(), reasons };
         if act.record(&self.audit, caller, self.clock.now()).await { Ok(()) } else { Err(ImportFailure::Audit) }
     }
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Gate;
+use crate::audit::{RecordedDecision, RecordedEndpoint, RecordedMethod};
 use crate::events::EventKind;
 use crate::gate::operator::OperatorAct;
 use crate::runtime::Tasks;
@@ -72,9 +73,9 @@ impl Gate {
         let (databases, was) = (names.join(", "), &before.generation);
         tracing::info!(databases, generation = now.generation, was, "advisory databases changed");
         let act = OperatorAct {
-            endpoint: "advisories",
-            method: "",
-            decision: "use-advisories",
+            endpoint: RecordedEndpoint::Advisories,
+            method: RecordedMethod::NoRequest,
+            decision: RecordedDecision::UseAdvisories,
             image: String::new(),
             reasons: names,
         };

@@ -1,7 +1,7 @@
 //! Tests for how long decisions are kept, and what they take.
 
 use super::*;
-use crate::audit::Decided;
+use crate::audit::{Decided, RecordedDecision, RecordedEndpoint};
 use crate::oci::ImageName;
 use crate::policy::{self, Admission, Mode, Opinion, Opinions, Selected, Subject};
 use crate::scope::Scope;
@@ -68,14 +68,18 @@ fn a_decision_is_valid_until_something_changes_or_it_expires() {
 fn decisions_share_what_is_not_about_their_image() {
     let answers = WarmAnswers::new(Arc::default(), Tasks::new(), Epoch::new(), Clock::system());
     let keep = |image: &str, decision| {
-        let decided = Decided::new("manifest", image.into(), decision);
+        let decided = Decided::new(RecordedEndpoint::Manifest, image.into(), decision);
         let basis = Basis { moment: answers.epoch.moment("a"), time: answers.clock.now() };
         let outcome = refused();
         let record = DecisionText::from(&decided);
         answers.keep(image, WarmAnswer::new(outcome, record, Vec::new(), basis, Validity::default()), None);
         answers.recall(image).unwrap()
     };
-    let (one, two, other) = (keep("one", "deny"), keep("two", "deny"), keep("other", "refused"));
+    let (one, two, other) = (
+        keep("one", RecordedDecision::Deny),
+        keep("two", RecordedDecision::Deny),
+        keep("other", RecordedDecision::Refused),
+    );
     assert!(Arc::ptr_eq(&one.common, &two.common));
     assert!(!Arc::ptr_eq(&one.common, &other.common));
     assert!(one.weight() > two.weight() + one.common.shape.len(), "it is counted once");

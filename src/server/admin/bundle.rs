@@ -15,7 +15,7 @@ use crate::api::{
     AdvisoriesRequest, ContentQuery, HoldAnswer, HoldRequest, MissingRequest, ReleaseAnswer, ReleaseRequest,
 };
 use crate::cache::{Cache, ImportHold, NotReceived, Transfer};
-use crate::gate::{Answer, Gate, GateRequest, Requester};
+use crate::gate::{Answer, Gate, GateRequest, ReadMethod, Requester};
 use crate::oci::{Digest, Endpoint, MAX_MANIFEST, Manifest, Reference};
 
 /// The most digests in one call.
@@ -154,7 +154,7 @@ impl Transfers {
         let request = GateRequest {
             ns: Some(query.name.host.clone()),
             endpoint,
-            method: "GET".into(),
+            method: ReadMethod::Get,
             scope: query.namespace.parse().map_err(|error| format!("{:?}: {error}", query.namespace))?,
             requester: Requester { request_id, client: caller.to_string().into(), client_name: None },
             key: None,

@@ -1,6 +1,7 @@
 //! What a signature claims, read strictly before any key is tried.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -71,8 +72,8 @@ pub(super) struct SignatureClaim {
     pub(super) message: Bytes,
     /// The signature's bytes.
     pub(super) signature: Vec<u8>,
-    /// `classic` or `bundle`.
-    pub(super) form: &'static str,
+    /// The form in which it is stored.
+    pub(super) form: ClaimForm,
     /// The name under which a classic signature was made.
     pub(super) reference: Option<String>,
     /// The annotations that were signed.
@@ -83,6 +84,27 @@ pub(super) struct SignatureClaim {
     pub(super) statement: Option<Bytes>,
     /// Certificates, log entries and time stamps.
     pub(super) witnesses: Witnesses,
+}
+
+/// The forms in which cosign stores signatures, without what they contain.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum ClaimForm {
+    /// An envelope with an attestation.
+    Attestation,
+    /// A Sigstore bundle.
+    Bundle,
+    /// A payload whose signature is an annotation.
+    Classic,
+}
+
+impl fmt::Display for ClaimForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Attestation => "classic attestation",
+            Self::Bundle => "bundle",
+            Self::Classic => "classic",
+        })
+    }
 }
 
 /// What vouches for a signature besides a key: certificates, log entries and time stamps. Nothing in it is verified yet.
@@ -150,7 +172,7 @@ fn classic(
     Ok(SignatureClaim {
         message: payload.clone(),
         signature,
-        form: "classic",
+        form: ClaimForm::Classic,
         reference: Some(payload_says.reference),
         annotations: payload_says.annotations,
         predicate_type: None,
@@ -183,7 +205,7 @@ fn attestation(
     Ok(SignatureClaim {
         message: pae(&envelope.payload_type, &envelope.payload).into(),
         signature,
-        form: "classic attestation",
+        form: ClaimForm::Attestation,
         reference: None,
         annotations: subject_annotations,
         predicate_type: Some(predicate_type),
@@ -225,7 +247,7 @@ fn bundle(bytes: &Bytes, manifest: &Manifest, limit: usize) -> Result<SignatureC
     };
     let witnesses = Witnesses { bundle: Ok(bundle), artifact: manifest.bytes.clone(), needs_proofs: true };
     let annotations = annotations.unwrap_or_default();
-    let (form, reference) = ("bundle", None);
+    let (form, reference) = (ClaimForm::Bundle, None);
     Ok(SignatureClaim { message, signature, form, reference, annotations, predicate_type, statement, witnesses })
 }
 
