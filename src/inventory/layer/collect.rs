@@ -128,6 +128,7 @@ impl<'a> Collector<'a> {
         Ok(())
     }
 
+    /// Reads an entry if the archive creates it and it has a usable path.
     fn entry(&mut self, entry: &ArchiveEntry, archive: &mut Archive<impl BufRead>) -> io::Result<()> {
         if let Some(doubt) = entry.doubt {
             self.problem(doubt);
@@ -161,13 +162,22 @@ impl<'a> Collector<'a> {
             return Ok(());
         }
         if entry.kind == EntryKind::Directory {
-            // A directory that replaces the mark of a deletion shows what the layers below have there.
-            self.whiteouts.remove(&path);
-            self.names.directory(&path);
-            self.linked.remove(&path);
-            self.observations.replace_file(&path);
+            self.directory(&path);
             return Ok(());
         }
+        self.replace(path, entry, archive)
+    }
+
+    fn directory(&mut self, path: &str) {
+        // A directory that replaces the mark of a deletion shows what the layers below have there.
+        self.whiteouts.remove(path);
+        self.names.directory(path);
+        self.linked.remove(path);
+        self.observations.replace_file(path);
+    }
+
+    /// Reads an entry that replaces everything that the layer had at its path so far: a file or a link.
+    fn replace(&mut self, path: String, entry: &ArchiveEntry, archive: &mut Archive<impl BufRead>) -> io::Result<()> {
         self.forget_marks(&path);
         self.names.remove_tree(&path);
         self.forget_linked(&path);
