@@ -81,6 +81,6 @@ pub use va_rule::VaRule;
 pub use verdict::Verdict;
 pub use vulnerability::{
     AffectedPackage, BaseImage, ChildFinding, DatedDatabase, DeclaredLicence, Feeds, FixStatus, ImageFacts, Issue,
-    IssueKind, OWN_CHECKS, PackageList, Report, ReportGap, ReportPackage, VaEvidence, VaFindings, VaStatus, is_cve,
-    is_own_scanner,
+    IssueKind, OWN_CHECKS, OWN_SCANNER, PackageList, Report, ReportGap, ReportPackage, VaEvidence, VaFindings,
+    VaStatus, is_cve, is_own_scanner,
 };

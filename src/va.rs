@@ -50,6 +50,9 @@ pub use scanner::Scanner;
 pub use source::{SourceAnswer, VaSource};
 pub use subject::VaSubject;
 
+/// The name of an issue or a package to which a source gives none.
+const UNNAMED: &str = "unnamed";
+
 /// Which sources there are.
 #[derive(Clone, Debug)]
 pub struct Config {

@@ -120,7 +120,7 @@ impl Judgement {
             trust_age_seconds: evidence
                 .and_then(|found| found.trust.own.iter().map(|(_, observed)| age(observed.at)).max()),
             va_age_seconds: evidence.and_then(|found| found.va.as_ref()).and_then(oldest).map(age),
-            has_checked_va: evidence.and_then(|found| found.va.as_ref()).is_some_and(is_assessed),
+            has_checked_va: evidence.and_then(|found| found.va.as_ref()).is_some_and(VaFindings::is_assessed),
             validity: self.validity(),
             judged: self.judged,
             decision: self.decision,
@@ -167,15 +167,6 @@ impl Judgement {
 /// The opinions of the entries, without the evidence.
 pub(super) fn opinions(findings: &[EntryFinding]) -> Vec<&Opinion> {
     findings.iter().map(|finding| &finding.opinion).collect()
-}
-
-/// Whether a report covers each image as a whole. The issues of an image that was not assessed were not found to be absent.
-fn is_assessed(va: &VaFindings) -> bool {
-    let covers = |observed: &Observed<VaEvidence>| match &observed.value {
-        VaEvidence::Report(report) => report.incomplete.is_none() || report.is_only_past_support,
-        _ => false,
-    };
-    va.evidence().next().is_some() && va.evidence().all(covers)
 }
 
 /// When the oldest vulnerability evidence was gathered.

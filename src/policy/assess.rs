@@ -152,8 +152,7 @@ fn of_report(rule: &VaRule, report: &Report, context: &AssessmentContext<'_>, fi
     {
         return without(MissingAssessment::Stale, &why, findings);
     }
-    // That newer issues are not known is what the end of support means.
-    let is_accepted = report.is_only_past_support && rule.end_of_life == Behaviour::Allow && !rule.is_ibm();
+    let is_accepted = report.covers_image() && rule.end_of_life == Behaviour::Allow && !rule.is_ibm();
     match (report.incomplete.as_ref().filter(|_| !is_accepted), findings.exempt) {
         _ if !findings.reasons.is_empty() => findings.with_status(VaStatus::Fail),
         (Some(why), _) => without(MissingAssessment::Incomplete, why, findings),

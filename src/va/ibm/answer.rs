@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::policy::{AffectedPackage, FixStatus, Issue, IssueKind, Report, Severity, VaEvidence};
-use crate::va::one_line;
+use crate::va::{UNNAMED, one_line};
 
 /// Parses a response. An unknown status is an error.
 pub(super) fn parse(bytes: &[u8]) -> Result<VaEvidence, String> {
@@ -61,7 +61,7 @@ impl IbmReport {
 /// Notes that a fix is published, in a version that is not known.
 fn fix_somewhere(issue: &mut Issue) {
     if issue.packages.is_empty() {
-        issue.packages.push(AffectedPackage { name: "unnamed".into(), ..AffectedPackage::default() });
+        issue.packages.push(AffectedPackage { name: UNNAMED.into(), ..AffectedPackage::default() });
     }
     issue.packages.iter_mut().for_each(|package| package.status = Some(FixStatus::Fixed));
 }

@@ -12,7 +12,7 @@ use super::document::{
 };
 use crate::oci::Digest;
 use crate::policy::{CvssScore, Issue, IssueKind, Severity};
-use crate::va::one_line;
+use crate::va::{UNNAMED, one_line};
 
 /// Parses a report. Returns the digest of the image that it is about, and the report.
 pub(super) fn parse(bytes: &[u8]) -> Result<(Digest, ScannerReport), InvalidReport> {
@@ -110,7 +110,7 @@ impl HarborVulnerability {
         }
         let fixed = self.fix_version.with(None);
         // Without a package there would be no fix.
-        let name = some(self.package).or_else(|| fixed.is_some().then(|| "unnamed".to_owned()));
+        let name = some(self.package).or_else(|| fixed.is_some().then(|| UNNAMED.to_owned()));
         let package = name.map(|name| PackageDetails::default().of(name, some(self.version), fixed));
         let issue = Issue {
             packages: package.into_iter().collect(),

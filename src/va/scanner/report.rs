@@ -9,8 +9,8 @@ use crate::advisories::{Databases, ImageFindings, MatchedAdvisory, ReferenceList
 use crate::inventory::{Gap, InstalledPackage, Inventory, LinuxDistribution};
 use crate::oci::Digest;
 use crate::policy::{
-    AffectedPackage, DatedDatabase, DeclaredLicence, Epss, ImageFacts, Issue, IssueKind, PackageList, Purl, Report,
-    ReportGap, ReportPackage, Severity, VaEvidence,
+    AffectedPackage, DatedDatabase, DeclaredLicence, Epss, ImageFacts, Issue, IssueKind, OWN_SCANNER, PackageList,
+    Purl, Report, ReportGap, ReportPackage, Severity, VaEvidence,
 };
 use crate::va::reports::ratings;
 use crate::va::{configuration, feeds};
@@ -150,7 +150,7 @@ fn source(databases: &Databases) -> String {
         let built = status.generation.as_ref()?.built;
         Some(format!("{} of {}", status.source, built.strftime("%Y-%m-%d")))
     });
-    format!("pullgate {} ({})", env!("CARGO_PKG_VERSION"), named.collect::<Vec<_>>().join(", "))
+    format!("{OWN_SCANNER} {} ({})", env!("CARGO_PKG_VERSION"), named.collect::<Vec<_>>().join(", "))
 }
 
 /// The gaps in words; `None` if there are none.
