@@ -20,7 +20,7 @@ use crate::api::{self, CheckAnswer, CheckRequest, ImageScan};
 use crate::audit::AuditError;
 use crate::cache::CacheError;
 use crate::config::Config;
-use crate::gate::Gate;
+use crate::gate::Inspector;
 use crate::otlp::{InvalidTracing, TraceExporter};
 use crate::rulebook::{Rulebook, RulebookError};
 use crate::runtime::{Clock, Tasks, keep_watchdog};
@@ -96,12 +96,12 @@ async fn assemble(config: Config, state: StateDir, fronts: BoundFronts) -> Resul
     let front = Tasks::new();
     let traces = TraceExporter::start(&config.tracing, &clock, &front, &parts.metrics)?;
     let epoch = u64::try_from(clock.now().as_millisecond()).unwrap_or_default();
-    let service = RegistryService::new(parts.gate.clone(), &parts.metrics, epoch, traces);
+    let service = RegistryService::new(parts.gate.gate.clone(), &parts.metrics, epoch, traces);
     let (shutdown, prefetch) = (SharedShutdown::new(&config), config.prefetch.clone());
     let reload = Reload::new(parts.reload(&registry, &shutdown, &clock), config, &parts.metrics);
     let on_request = reload.clone();
-    let (gate, cache, prefetcher) = (parts.gate.clone(), parts.cache.clone(), parts.prefetcher.clone());
-    let api = AdminApi::new(gate, cache, prefetcher, parts.tasks.clone(), move || on_request.start());
+    let (cache, prefetcher) = (parts.cache.clone(), parts.prefetcher.clone());
+    let api = AdminApi::new(&parts.gate, cache, prefetcher, parts.tasks.clone(), move || on_request.start());
     Ok(BoundGate { registry, admin, service, api, parts, front, reload, prefetch, shutdown })
 }
 
@@ -139,7 +139,8 @@ impl BoundGate {
         let Self { registry, admin, service, api, parts, front, reload, prefetch, shutdown } = self;
         let tasks = parts.tasks.clone();
         parts.rulebook.watch(&tasks);
-        parts.gate.watch(&tasks);
+        parts.upstreams.watch(&tasks);
+        parts.gate.livescan.watch(&tasks);
         parts.courier.start(&tasks).await;
         match hangups {
             Ok(hangups) => drop(tasks.spawn(reload.clone().on_hangup(hangups))),
@@ -185,7 +186,7 @@ pub(crate) fn admin_socket(config: &Config) -> PathBuf {
 /// # Errors
 /// The reason why the gate cannot be built or the image cannot be judged.
 pub(crate) async fn check_offline(config: Config, request: &CheckRequest) -> Result<CheckAnswer, String> {
-    offline(config, async |gate| api::check(gate, request).await).await
+    offline(config, async |inspector| api::check(inspector, request).await).await
 }
 
 /// Examines an image with a given configuration, without a running gate. State is kept in a temporary directory; the
@@ -194,11 +195,14 @@ pub(crate) async fn check_offline(config: Config, request: &CheckRequest) -> Res
 /// # Errors
 /// The reason why the gate cannot be built or the image is unavailable.
 pub(crate) async fn scan_offline(config: Config, request: &CheckRequest) -> Result<Vec<ImageScan>, String> {
-    offline(config, async |gate| api::scan(gate, request).await).await
+    offline(config, async |inspector| api::scan(inspector, request).await).await
 }
 
 /// Runs a command on a gate that exists only for it.
-async fn offline<T>(mut config: Config, command: impl AsyncFnOnce(&Gate) -> Result<T, String>) -> Result<T, String> {
+async fn offline<T>(
+    mut config: Config,
+    command: impl AsyncFnOnce(&Inspector) -> Result<T, String>,
+) -> Result<T, String> {
     let scratch = tempfile::Builder::new().prefix("pullgate-check-").tempdir();
     let scratch = scratch.map_err(|error| format!("cannot create a temporary directory: {error}"))?;
     config.state_dir = scratch.path().to_owned();
@@ -208,7 +212,7 @@ async fn offline<T>(mut config: Config, command: impl AsyncFnOnce(&Gate) -> Resu
     let prepared = PreparedParts::new(&config, Clock::system()).map_err(|error| error.to_string())?;
     let parts = RunningParts::build(&config, state, prepared, |_, _| {}).await;
     let parts = parts.map_err(|error| error.to_string())?;
-    let answer = command(&parts.gate).await;
+    let answer = command(&parts.gate.inspector).await;
     parts.tasks.drain(Duration::from_secs(5)).await;
     parts.close().await;
     answer

@@ -1,9 +1,13 @@
 //! The request pipeline: a request is routed and judged and, if a permit is issued, its content is opened.
 //!
-//! Start with `Gate::handle`; everything else here is a step of it. The gate decides nothing itself: rules come from
-//! the rulebook, evidence from `trust` and `va`, and the decision from `policy`. `judge.rs` combines them.
+//! Start with `Gate::handle`. The gate decides nothing itself: rules come from the rulebook, evidence from `trust` and `va`,
+//! and the decision from `policy`. `judge.rs` combines them.
+//!
+//! Three others judge with the same judge (`build.rs`): [`Inspector`] answers questions about images, [`Operations`] does what
+//! operators ask for, and [`Livescan`] judges again what was served.
 
 mod blob;
+mod build;
 mod bundle;
 mod contents;
 mod error;
@@ -14,6 +18,7 @@ mod forget;
 mod history;
 mod images;
 mod inherited;
+mod inspector;
 mod judge;
 mod judgement;
 mod kind;
@@ -21,6 +26,7 @@ mod layers;
 mod listing;
 mod livescan;
 mod metrics;
+mod operations;
 mod operator;
 mod origin;
 mod pins;
@@ -36,6 +42,7 @@ mod weighing;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use build::{GateParts, GateServices};
 pub use bundle::{
     BundleImport, BundledDatabase, BundledImage, BundledManifest, ImportOutcome, ImportedImage, MAX_BUNDLED_IMAGE,
     MAX_BUNDLED_MANIFESTS,
@@ -46,8 +53,10 @@ pub use exemptions::{ExemptionBook, ExemptionError};
 pub use explain::{ExplainedDecision, ExplainedEntry, Explanation};
 pub use forget::ForgetError;
 pub use images::{ImageQuery, KnownAssessment, KnownTag, KnownTags};
+pub use inspector::Inspector;
 pub use listing::{ListBody, ListPage};
-pub use livescan::ListedVerdicts;
+pub use livescan::{ListedVerdicts, Livescan};
+pub use operations::Operations;
 pub use pins::PinFailure;
 pub use record::Requester;
 pub use request::{GateRequest, ReadMethod};
@@ -56,32 +65,21 @@ pub use scan::{AppliedVaRule, ScannedImage};
 pub use warm::{WarmAnswer, WarmOutcome};
 
 use crate::audit::Audit;
-use crate::cache::{BlobReaders, Cache, Opened};
-use crate::events::Events;
-use crate::oci::{Endpoint, ImageReference, Manifest, Platform, Reference};
+use crate::cache::{Cache, Opened};
+use crate::oci::{Digest, Endpoint, Manifest, Platform, Reference};
 use crate::policy::{self, Permit};
 use crate::resolve::{ResolveError, Resolver};
-use crate::rulebook::Rulebook;
-use crate::runtime::{Clock, Epoch, Metrics, Moment, Phase, RequestTrace, Tasks};
-use crate::scope::Scope;
-use crate::store::{FactStore, VerdictStore};
-use crate::trust::Trust;
-use crate::upstream::Upstreams;
-use crate::va::Va;
-use evidence::EvidenceGatherer;
-use history::Histories;
+use crate::runtime::{Clock, Epoch, Moment, Phase, RequestTrace};
+use blob::BlobJudge;
 use judge::ManifestJudge;
 use judgement::{Judged, JudgementOutcome};
-use kind::Kinds;
-use layers::Layers;
-use livescan::Livescan;
+use listing::Listings;
+use livescan::LiveRecords;
 use metrics::GateMetrics;
 use platforms::Platforms;
-use recent::RecentAdmissions;
 use record::RecordDraft;
 use router::Router;
 use warm::{Basis, WarmAnswers};
-use weighing::OpinionWeigher;
 
 /// The configuration of the gate.
 #[derive(Clone, Debug)]
@@ -119,52 +117,19 @@ impl Default for Config {
 /// The gate. One instance per process, shared by all requests.
 pub struct Gate {
     verdict_wait: Duration,
-    max_unseen_children: u32,
     router: Router,
-    judge: ManifestJudge,
-    rulebook: Arc<Rulebook>,
+    judge: Arc<ManifestJudge>,
+    blobs: BlobJudge,
+    listings: Listings,
+    platforms: Arc<Platforms>,
     resolver: Resolver,
     cache: Arc<Cache>,
-    layers: Layers,
     warm: WarmAnswers,
-    recent: RecentAdmissions,
-    livescan: Livescan,
+    livescan: Arc<LiveRecords>,
     audit: Audit,
     epoch: Epoch,
     clock: Clock,
     metrics: GateMetrics,
-}
-
-/// The components of the gate.
-pub struct GateParts {
-    /// The upstream registries.
-    pub upstreams: Arc<Upstreams>,
-    /// The rules.
-    pub rulebook: Arc<Rulebook>,
-    /// Resolves tags and loads manifests.
-    pub resolver: Resolver,
-    /// Checks signatures.
-    pub trust: Trust,
-    /// Provides vulnerability assessments.
-    pub va: Va,
-    /// The exemptions of vulnerabilities.
-    pub exemptions: Arc<ExemptionBook>,
-    /// The content cache.
-    pub cache: Arc<Cache>,
-    /// The persistent store.
-    pub store: FactStore,
-    /// Remembers verdicts.
-    pub verdicts: VerdictStore,
-    /// Makes events.
-    pub events: Events,
-    /// Writes audit records.
-    pub audit: Audit,
-    /// Detects changes to the inputs of decisions.
-    pub epoch: Epoch,
-    /// The clock.
-    pub clock: Clock,
-    /// The tracker of background tasks.
-    pub tasks: Tasks,
 }
 
 /// The answer to a request.
@@ -215,60 +180,6 @@ impl Answer {
 }
 
 impl Gate {
-    /// Creates a gate from its components.
-    pub fn new(config: Config, parts: GateParts, metrics: &Metrics) -> Self {
-        let GateParts { upstreams, rulebook, resolver, trust, va, exemptions, cache, store, .. } = parts;
-        let GateParts { verdicts, events, audit, epoch, clock, tasks, .. } = parts;
-        let Config { verdict_wait, platforms, attachment_limit, url_hosts, max_unseen_children, .. } = config;
-        let layers = Layers::new(BlobReaders::new(cache.clone(), tasks.clone()), &store, &clock, &tasks);
-        let kinds = Kinds::new(resolver.clone(), layers.clone(), attachment_limit, &store, &clock, &tasks);
-        let evidence = EvidenceGatherer {
-            resolver: resolver.clone(),
-            trust,
-            origins: origin::Origins::new(&resolver, &layers, &cache, &store, va.derived(), &clock),
-            va,
-            exemptions,
-            layers: layers.clone(),
-            platforms: Platforms::new(resolver.clone(), platforms),
-            histories: Histories { store: verdicts.clone(), clock: clock.clone() },
-            clock: clock.clone(),
-        };
-        let livescan = Livescan::new(verdicts, events, clock.clone(), metrics);
-        let weigher = OpinionWeigher::new(clock.clone(), tasks.clone());
-        let (rules, time) = (rulebook.clone(), clock.clone());
-        let judge = ManifestJudge::new(rules, resolver.clone(), kinds, evidence, url_hosts, weigher, time);
-        Self {
-            verdict_wait,
-            max_unseen_children,
-            router: Router::new(upstreams),
-            judge,
-            rulebook,
-            resolver,
-            layers,
-            warm: WarmAnswers::new(cache.copies().clone(), tasks, epoch.clone(), clock.clone()),
-            cache,
-            recent: RecentAdmissions::new(epoch.clone(), clock.clone()),
-            livescan,
-            audit,
-            epoch,
-            clock,
-            metrics: GateMetrics::new(metrics),
-        }
-    }
-
-    /// The exemptions of vulnerabilities, which commands can change.
-    pub fn exemptions(&self) -> &Arc<ExemptionBook> {
-        &self.judge.evidence.exemptions
-    }
-
-    /// The target of an image reference, for commands.
-    ///
-    /// # Errors
-    /// If no such upstream is configured, or it does not serve the scope.
-    pub fn target_of(&self, image: &ImageReference, scope: &Scope) -> Result<Target, GateError> {
-        self.router.target_of(image, scope)
-    }
-
     /// Answers a request and records the decision even if the client disconnects.
     ///
     /// # Errors
@@ -301,6 +212,11 @@ impl Gate {
         answer
     }
 
+    /// The image of an index for a client that does not accept indexes.
+    pub fn default_child(&self, index: &Manifest) -> Option<Digest> {
+        self.platforms.default_child(index)
+    }
+
     /// The steps after routing: judge -> open. `routed` is a moment before the routing.
     async fn answer(
         &self,
@@ -316,8 +232,8 @@ impl Gate {
             Endpoint::Blob { digest, .. } => {
                 Box::pin(self.answer_blob(request, &target, *digest, routed, record)).await
             }
-            Endpoint::Tags { name, page } => Box::pin(self.tags(&target, name, page)).await,
-            Endpoint::Referrers { digest, page, .. } => Box::pin(self.referrers(&target, *digest, page)).await,
+            Endpoint::Tags { name, page } => Box::pin(self.listings.tags(&target, name, page)).await,
+            Endpoint::Referrers { digest, page, .. } => Box::pin(self.listings.referrers(&target, *digest, page)).await,
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 
 use crate::cache::Opened;
-use crate::gate::{Answer, Gate, GateError, GateRequest, ReadMethod, Requester};
+use crate::gate::{Answer, Gate, GateError, GateRequest, Inspector, ReadMethod, Requester};
 use crate::oci::{Content, Digest, Endpoint, ImageName, ImageReference, Manifest, Platform, Reference};
 use crate::runtime::Tasks;
 use crate::scope::Scope;
@@ -36,6 +36,7 @@ pub struct Config {
 /// Fetches images through a gate.
 pub struct Prefetcher {
     gate: Arc<Gate>,
+    inspector: Arc<Inspector>,
     /// Numbers requests, to distinguish them in the records.
     next: AtomicU64,
 }
@@ -72,8 +73,8 @@ pub struct Fetched {
 
 impl Prefetcher {
     /// Creates a prefetcher for a gate.
-    pub fn new(gate: Arc<Gate>) -> Self {
-        Self { gate, next: AtomicU64::new(0) }
+    pub fn new(gate: Arc<Gate>, inspector: Arc<Inspector>) -> Self {
+        Self { gate, inspector, next: AtomicU64::new(0) }
     }
 
     /// Fetches an image. For an index, fetches its parts for these platforms, or those that the gate would judge.
@@ -123,10 +124,10 @@ impl Prefetcher {
         platforms: &[Platform],
         scope: &Scope,
     ) -> Result<Vec<Digest>, FetchError> {
-        let parts = self.gate.index_parts(image, scope, root, platforms).await?;
+        let parts = self.inspector.index_parts(image, scope, root, platforms).await?;
         if parts.digests.is_empty() && !root.children().is_empty() {
             let here = [Platform::here()];
-            let wanted = [platforms, self.gate.platforms(), &here].into_iter().find(|wanted| !wanted.is_empty());
+            let wanted = [platforms, self.inspector.platforms(), &here].into_iter().find(|wanted| !wanted.is_empty());
             return Err(no_platform(&parts.platforms, wanted.unwrap_or_default()));
         }
         Ok(parts.digests)

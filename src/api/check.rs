@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::ExemptionAnswer;
 use super::counts::{AssessedIssues, issues_of};
 use super::query::{encode, parameter};
-use crate::gate::{ExplainedDecision, ExplainedEntry, Explanation, Gate, GateError, KnownAssessment};
+use crate::gate::{ExplainedDecision, ExplainedEntry, Explanation, GateError, Inspector, KnownAssessment};
 use crate::oci::{Digest, ImageReference};
 use crate::policy::{
     self, AssessmentContext, ChildFinding, Coverage, CvssScore, Denial, DenialKind, ExemptStatus, Issue, Kind,
@@ -57,14 +57,14 @@ impl CheckRequest {
 ///
 /// # Errors
 /// A message, if the image or the namespace is not a valid name, or the image cannot be judged.
-pub async fn check(gate: &Gate, request: &CheckRequest) -> Result<CheckAnswer, String> {
+pub async fn check(inspector: &Inspector, request: &CheckRequest) -> Result<CheckAnswer, String> {
     let (reference, scope) = request.parse()?;
     let explained = async {
-        let target = gate.target_of(&reference, &scope)?;
-        gate.explain(&target, &reference.reference()).await
+        let target = inspector.target_of(&reference, &scope)?;
+        inspector.explain(&target, &reference.reference()).await
     };
     let explanation = explained.await.map_err(|error: GateError| error.to_string())?;
-    let answer = gate.answer_aside(move || CheckAnswer::from(explanation)).await;
+    let answer = inspector.answer_aside(move || CheckAnswer::from(explanation)).await;
     answer.ok_or_else(|| "the assessment ended abnormally; see the log".to_owned())
 }
 

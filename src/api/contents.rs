@@ -2,7 +2,7 @@
 
 use super::query::{encode, parameter};
 use crate::cache::{Cache, CacheError, CachedContent, RemovedContent};
-use crate::gate::{Gate, RemovalFailure, RemovalTarget};
+use crate::gate::{Operations, RemovalFailure, RemovalTarget};
 use crate::oci::Digest;
 
 /// The most contents of one answer.
@@ -73,7 +73,7 @@ pub async fn contents(cache: &Cache, wanted: &ContentListRequest) -> Result<Vec<
 /// # Errors
 /// See [`RemovalFailure`].
 pub async fn remove_content(
-    gate: &Gate,
+    operations: &Operations,
     wanted: &RemovalRequest,
     caller: &str,
 ) -> Result<RemovedContent, RemovalFailure> {
@@ -81,5 +81,5 @@ pub async fn remove_content(
         Ok(digest) => RemovalTarget::Digest(digest),
         Err(_) => RemovalTarget::Image(wanted.name.parse().map_err(crate::gate::GateError::Name)?),
     };
-    gate.remove_content(&target, wanted.force, caller).await
+    operations.remove_content(&target, wanted.force, caller).await
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::gate::{ForgetError, Gate};
+use crate::gate::{ForgetError, Operations};
 
 /// What to forget.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -26,7 +26,11 @@ pub struct ForgottenRole {
 ///
 /// # Errors
 /// See [`ForgetError`].
-pub async fn forget(gate: &Gate, request: &ForgetRequest, caller: &str) -> Result<Vec<ForgottenRole>, ForgetError> {
-    let forgotten = gate.forget_notary(&request.repository, caller).await?;
+pub async fn forget(
+    operations: &Operations,
+    request: &ForgetRequest,
+    caller: &str,
+) -> Result<Vec<ForgottenRole>, ForgetError> {
+    let forgotten = operations.forget_notary(&request.repository, caller).await?;
     Ok(forgotten.into_iter().map(|one| ForgottenRole { role: one.role, version: one.version }).collect())
 }

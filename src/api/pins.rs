@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::CacheError;
-use crate::gate::{Gate, GateError, PinFailure};
+use crate::gate::{GateError, Operations, PinFailure};
 use crate::oci::{Digest, InvalidName};
 use crate::store::PinnedImage;
 
@@ -58,10 +58,10 @@ impl PinAnswer {
 ///
 /// # Errors
 /// See [`PinFailure`].
-pub async fn pin(gate: &Gate, request: &PinRequest, caller: &str) -> Result<PinAnswer, PinFailure> {
+pub async fn pin(operations: &Operations, request: &PinRequest, caller: &str) -> Result<PinAnswer, PinFailure> {
     let PinRequest { image, reason, by } = request;
     let image = image.parse().map_err(|invalid: InvalidName| GateError::Name(invalid))?;
-    let pin = gate.pin(&image, (reason.clone(), by.clone()), caller).await?;
+    let pin = operations.pin(&image, (reason.clone(), by.clone()), caller).await?;
     Ok(PinAnswer::new(pin, None))
 }
 
@@ -69,8 +69,8 @@ pub async fn pin(gate: &Gate, request: &PinRequest, caller: &str) -> Result<PinA
 ///
 /// # Errors
 /// The database cannot be read.
-pub async fn pins(gate: &Gate) -> Result<Vec<PinAnswer>, CacheError> {
-    let pins = gate.pins().await?;
+pub async fn pins(operations: &Operations) -> Result<Vec<PinAnswer>, CacheError> {
+    let pins = operations.pins().await?;
     Ok(pins.into_iter().map(|(pin, bytes)| PinAnswer::new(pin, Some(bytes))).collect())
 }
 
@@ -78,7 +78,7 @@ pub async fn pins(gate: &Gate) -> Result<Vec<PinAnswer>, CacheError> {
 ///
 /// # Errors
 /// See [`PinFailure`].
-pub async fn unpin(gate: &Gate, image: &str, caller: &str) -> Result<(), PinFailure> {
+pub async fn unpin(operations: &Operations, image: &str, caller: &str) -> Result<(), PinFailure> {
     let image = image.parse().map_err(|invalid: InvalidName| GateError::Name(invalid))?;
-    gate.unpin(&image, caller).await
+    operations.unpin(&image, caller).await
 }

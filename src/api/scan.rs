@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{AssessmentAnswer, CheckRequest};
-use crate::gate::{AppliedVaRule, Gate, GateError, ScannedImage};
+use crate::gate::{AppliedVaRule, GateError, Inspector, ScannedImage};
 use crate::inventory::{Gap, InstalledPackage, InventoryLayer, LinuxDistribution};
 use crate::oci::{ImageName, ImageReference, Reference};
 use crate::policy::{
@@ -77,21 +77,25 @@ pub struct ScanNames {
 ///
 /// # Errors
 /// A message, if the image or the namespace is not a valid name, or the image is unavailable.
-pub async fn scan(gate: &Gate, request: &CheckRequest) -> Result<Vec<ImageScan>, String> {
+pub async fn scan(inspector: &Inspector, request: &CheckRequest) -> Result<Vec<ImageScan>, String> {
     let (image, scope) = request.parse()?;
-    scan_image(gate, &image, &scope).await.map_err(|error| error.to_string())
+    scan_image(inspector, &image, &scope).await.map_err(|error| error.to_string())
 }
 
 /// The same for an image by its name.
 ///
 /// # Errors
 /// If the image is unavailable: its upstream or the image is unknown, or the upstream does not respond.
-pub async fn scan_image(gate: &Gate, image: &ImageReference, scope: &Scope) -> Result<Vec<ImageScan>, GateError> {
-    let target = gate.target_of(image, scope)?;
-    let explanation = gate.explain(&target, &image.reference()).await?;
+pub async fn scan_image(
+    inspector: &Inspector,
+    image: &ImageReference,
+    scope: &Scope,
+) -> Result<Vec<ImageScan>, GateError> {
+    let target = inspector.target_of(image, scope)?;
+    let explanation = inspector.explain(&target, &image.reference()).await?;
     // What the gate serves for a tag may be the digest that was signed.
     let reference = explanation.digest.map_or_else(|| image.reference(), Reference::Digest);
-    let images = gate.scan(&target, &reference).await?;
+    let images = inspector.scan(&target, &reference).await?;
     let mut rules = explanation.entries.iter().filter_map(|entry| {
         let rule = entry.opinion.selected.rule.as_deref()?.va.as_ref()?;
         let exemptions = entry.va.as_ref().map(|_| entry.exemptions.clone());
@@ -109,11 +113,11 @@ pub async fn scan_image(gate: &Gate, image: &ImageReference, scope: &Scope) -> R
     };
     let (rule, found, history) = rules.next().unwrap_or_else(|| (VaRule::ibm(), None, ImageHistory::default()));
     // They are not gathered for an image whose signatures do not suffice.
-    let exemptions = found.unwrap_or_else(|| gate.exemptions().of_image(&exempted));
+    let exemptions = found.unwrap_or_else(|| inspector.exemptions_of(&exempted));
     let applied = AppliedVaRule { rule, exemptions, history, at: explanation.at };
     let names = ScanNames { repository: target.name.clone(), image: explanation.image };
     let assess = move || images.into_iter().map(|image| ImageScan::new(&names, image, &applied)).collect();
-    let assessed = gate.answer_aside(assess).await;
+    let assessed = inspector.answer_aside(assess).await;
     // Not a missing report: nothing is known about the image.
     assessed.ok_or_else(|| GateError::Store("the assessment ended abnormally; see the log".to_owned()))
 }

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::query::parameter;
-use crate::gate::{Gate, ListedVerdicts};
+use crate::gate::{ListedVerdicts, Livescan};
 use crate::oci::{Digest, Tag};
 use crate::store::{PullingClient, StoredVerdict, VerdictFilter, VerdictOutcome};
 
@@ -125,14 +125,14 @@ pub struct ClientAnswer {
 ///
 /// # Errors
 /// A message, if the database cannot be read.
-pub async fn verdicts(gate: &Gate, request: &VerdictsRequest) -> Result<VerdictsAnswer, String> {
+pub async fn verdicts(livescan: &Livescan, request: &VerdictsRequest) -> Result<VerdictsAnswer, String> {
     let seconds = i64::try_from(request.since_seconds).unwrap_or(i64::MAX);
-    let since = gate.now().saturating_sub(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MIN);
+    let since = livescan.now().saturating_sub(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MIN);
     let filter = match request.which {
         ListedChange::Changed => VerdictFilter::ChangedSince(since),
         ListedChange::WouldDeny => VerdictFilter::DeniedPulledSince(since),
     };
-    let ListedVerdicts { list, outdated } = gate.verdicts(filter).await.map_err(|error| error.to_string())?;
+    let ListedVerdicts { list, outdated } = livescan.verdicts(filter).await.map_err(|error| error.to_string())?;
     let verdicts = list.verdicts.into_iter().map(|(verdict, clients)| VerdictAnswer::new(verdict, clients));
     Ok(VerdictsAnswer { verdicts: verdicts.collect(), more: list.is_cut, outdated })
 }

@@ -11,7 +11,7 @@ use crate::audit::Audit;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::events::{EventCourier, Events};
-use crate::gate::{self, ExemptionBook, Gate};
+use crate::gate::{self, ExemptionBook, GateServices};
 use crate::prefetch::Prefetcher;
 use crate::resolve::Resolver;
 use crate::rulebook::Rulebook;
@@ -24,7 +24,7 @@ use crate::va::{Va, VaServices};
 
 /// All components of a gate.
 pub(super) struct RunningParts {
-    pub(super) gate: Arc<Gate>,
+    pub(super) gate: GateServices,
     pub(super) cache: Arc<Cache>,
     pub(super) prefetcher: Arc<Prefetcher>,
     pub(super) rulebook: Arc<Rulebook>,
@@ -32,7 +32,7 @@ pub(super) struct RunningParts {
     pub(super) readiness: Readiness,
     pub(super) tasks: Tasks,
     pub(super) courier: EventCourier,
-    upstreams: Arc<Upstreams>,
+    pub(super) upstreams: Arc<Upstreams>,
     epoch: Epoch,
     audit: Audit,
     store: Store,
@@ -115,8 +115,8 @@ impl RunningParts {
             clock,
             tasks: tasks.clone(),
         };
-        let gate = Arc::new(Gate::new(config.gate.clone(), parts, &metrics));
-        let prefetcher = Arc::new(Prefetcher::new(gate.clone()));
+        let gate = GateServices::new(config.gate.clone(), parts, &metrics);
+        let prefetcher = Arc::new(Prefetcher::new(gate.gate.clone(), gate.inspector.clone()));
         Ok(Self {
             gate,
             cache,

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use super::judge::ManifestJudge;
 use super::judgement::JudgementOutcome;
-use super::recent::AdmissionKey;
+use super::layers::Layers;
+use super::recent::{AdmissionKey, RecentAdmissions};
 use super::record::RecordDraft;
 use super::warm::Basis;
 use super::{Answer, Gate, GateError, GateRequest, ReadMethod, Target};
 use crate::oci::{Digest, Reference};
 use crate::policy::DenialKind;
-use crate::runtime::{Moment, Phase, RequestTrace};
+use crate::resolve::Resolver;
+use crate::runtime::{Clock, Epoch, Moment, Phase, RequestTrace};
 
 impl Gate {
     /// Answers a request for a blob that an admitted manifest names, or for a manifest requested through the blob
@@ -27,7 +30,7 @@ impl Gate {
         if self.resolver.is_known(&target.name, blob).await? {
             return self.answer_manifest(target, &reference, record).await;
         }
-        let outcome = self.in_time(target, &reference, self.judge_blob(target, routed, blob)).await?;
+        let outcome = self.in_time(target, &reference, self.blobs.judge_blob(target, routed, blob)).await?;
         record.judged(&outcome);
         let admitted = self.admitted(target, &outcome, false).await?;
         let unknown = || GateError::BlobUnknown { name: target.name.to_string(), digest: blob };
@@ -37,7 +40,7 @@ impl Gate {
             return Ok(Answer::BlobSize { size, permit });
         }
         let content = RequestTrace::phase(Phase::Open, self.cache.open(&permit, &target.upstream)).await?;
-        match self.layers.unless_manifest(target, blob, content).await? {
+        match self.blobs.layers.unless_manifest(target, blob, content).await? {
             Some(content) => Ok(Answer::Blob { content, permit }),
             None => {
                 record.not_judged();
@@ -45,7 +48,21 @@ impl Gate {
             }
         }
     }
+}
 
+/// Finds out whether a blob may be served: by the manifests that name it, and by its content.
+pub(super) struct BlobJudge {
+    pub(super) judge: Arc<ManifestJudge>,
+    pub(super) resolver: Resolver,
+    pub(super) layers: Layers,
+    pub(super) recent: RecentAdmissions,
+    /// How many child manifests not seen before are loaded from indexes to find the manifest that names a blob.
+    pub(super) max_unseen_children: u32,
+    pub(super) epoch: Epoch,
+    pub(super) clock: Clock,
+}
+
+impl BlobJudge {
     /// The outcome for the first admitted manifest of the repository that names the blob; otherwise that for the first
     /// denied one.
     async fn judge_blob(

@@ -15,7 +15,8 @@ pub use import::{BundleImport, ImportedImage};
 pub use outcome::ImportOutcome;
 pub use received::MAX_MANIFESTS as MAX_BUNDLED_MANIFESTS;
 
-use super::{Gate, GateError, Target};
+use super::inspector::Inspector;
+use super::{GateError, Target};
 use crate::oci::{
     Descriptor, Digest, ImageName, ImageReference, Page, Reference, Tag, parse_whole_referrers, referrers_tag,
     write_referrers,
@@ -107,7 +108,7 @@ impl fmt::Display for BundledDatabase {
     }
 }
 
-impl Gate {
+impl Inspector {
     /// What the repository lists now as attached to a manifest, and what could not be found out. A list that is unavailable
     /// is not empty: it is missing, and nothing follows from it.
     ///

@@ -1,7 +1,8 @@
 //! What is on this disk, and what operators remove from it. Used by `pullgate cache list` and `cache rm`.
 
+use super::GateError;
+use super::operations::Operations;
 use super::operator::OperatorAct;
-use super::{Gate, GateError};
 use crate::audit::{RecordedDecision, RecordedEndpoint, RecordedMethod};
 use crate::cache::{NotRemoved, RemovedContent};
 use crate::oci::{Digest, ImageReference, Reference};
@@ -34,7 +35,7 @@ pub enum RemovalFailure {
     },
 }
 
-impl Gate {
+impl Operations {
     /// Removes content from the cache. What is known about it stays: tags, evidence, verdicts. `caller` is for the audit
     /// record.
     ///

@@ -83,11 +83,11 @@ impl GatheredEvidence {
 /// Gathers evidence from trust and VA.
 pub(super) struct EvidenceGatherer {
     pub(super) resolver: Resolver,
-    pub(super) trust: Trust,
-    pub(super) va: Va,
+    pub(super) trust: Arc<Trust>,
+    pub(super) va: Arc<Va>,
     pub(super) exemptions: Arc<ExemptionBook>,
     pub(super) layers: Layers,
-    pub(super) platforms: Platforms,
+    pub(super) platforms: Arc<Platforms>,
     pub(super) histories: Histories,
     pub(super) origins: Origins,
     pub(super) clock: Clock,

@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 
 use super::evidence::GatheredEvidence;
+use super::inspector::Inspector;
 use super::judgement::EntryFinding;
-use super::{Gate, GateError, Target};
+use super::{GateError, Target};
 use crate::oci::{Digest, Reference};
 use crate::policy::{Denial, ImageHistory, Kind, Opinion, Stage, TrustFindings, VaExemptions, VaFindings};
 use crate::scope::Scope;
@@ -62,11 +63,11 @@ pub struct ExplainedEntry {
     pub history: ImageHistory,
 }
 
-impl Gate {
+impl Inspector {
     /// Runs assessments for an answer of the admin API away from the threads that serve requests, one answer at a time:
     /// conditions and many issues may take long. `None` if they ended abnormally.
     pub async fn answer_aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        self.judge.weigher.answer(work).await
+        self.weigher.answer(work).await
     }
 
     /// Judges an image for a scope and returns all findings.

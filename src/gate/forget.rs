@@ -1,6 +1,6 @@
 //! What the gate forgets when an operator asks for it. Used by `pullgate trust forget`.
 
-use super::Gate;
+use super::operations::Operations;
 use super::operator::OperatorAct;
 use crate::audit::{RecordedDecision, RecordedEndpoint, RecordedMethod};
 use crate::store::{NotaryRole, StoreError};
@@ -19,7 +19,7 @@ pub enum ForgetError {
     Store(#[from] StoreError),
 }
 
-impl Gate {
+impl Operations {
     /// Forgets which versions and roots of Docker Content Trust were verified for a repository of a server. `caller` is for
     /// the audit record.
     ///
@@ -37,7 +37,7 @@ impl Gate {
         if !act.record(&self.audit, caller, self.clock.now()).await {
             return Err(ForgetError::Audit);
         }
-        let forgotten = self.judge.evidence.trust.forget(repository).await?;
+        let forgotten = self.trust.forget(repository).await?;
         if forgotten.is_empty() {
             return Err(ForgetError::Unknown(repository.to_owned()));
         }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
-use super::{AppliedVaRule, Gate, GateError};
+use super::inspector::Inspector;
+use super::{AppliedVaRule, GateError};
 use crate::inventory::LinuxDistribution;
 use crate::oci::{Content, Digest, ImageName, Manifest, Tag};
 use crate::policy::{Observed, VaEvidence};
@@ -96,7 +97,7 @@ impl<T> Default for KnownTags<T> {
     }
 }
 
-impl Gate {
+impl Inspector {
     /// What `answer` says about each known tag that a query selects. Sends no requests to upstreams and reads no layers.
     ///
     /// Each tag is answered as soon as it is looked up, away from the threads that serve requests: what is known about all
@@ -204,7 +205,7 @@ impl Gate {
     ) -> Option<KnownAssessment> {
         let target = self.router.known_target(&tag.name, &Scope::default())?;
         let (subject, rule) = self.known_rule(&tag.name, &tag.tag);
-        let known = self.judge.evidence.known(&target, &subject, &rule, tag.digest, manifest).await;
+        let known = self.evidence.known(&target, &subject, &rule, tag.digest, manifest).await;
         let (evidence, exemptions, history) = known
             .inspect_err(
                 |error| tracing::warn!(%error, image = %subject, "what is known about an image cannot be read"),
@@ -212,7 +213,7 @@ impl Gate {
             .ok()?;
         let applied = AppliedVaRule { rule, exemptions, history, at: self.clock.now() };
         let distribution = match VaSubject::new(tag.name.clone(), manifest.clone()).filter(|_| with_distribution) {
-            Some(image) => self.judge.evidence.va.scanner().distribution(&image).await,
+            Some(image) => self.va.scanner().distribution(&image).await,
             None => None,
         };
         Some(KnownAssessment { digest: manifest.digest, evidence, applied, distribution })

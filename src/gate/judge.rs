@@ -51,10 +51,10 @@ pub(super) struct ManifestJudge {
     rulebook: Arc<Rulebook>,
     resolver: Resolver,
     kinds: Kinds,
-    pub(super) evidence: EvidenceGatherer,
+    evidence: Arc<EvidenceGatherer>,
     /// Hosts that the `urls` of descriptors may name.
     url_hosts: Vec<String>,
-    pub(super) weigher: OpinionWeigher,
+    weigher: OpinionWeigher,
     clock: Clock,
 }
 
@@ -63,7 +63,7 @@ impl ManifestJudge {
         rulebook: Arc<Rulebook>,
         resolver: Resolver,
         kinds: Kinds,
-        evidence: EvidenceGatherer,
+        evidence: Arc<EvidenceGatherer>,
         url_hosts: Vec<String>,
         weigher: OpinionWeigher,
         clock: Clock,

@@ -2,15 +2,17 @@
 
 use std::collections::HashSet;
 use std::mem;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 
-use super::{Answer, Gate, GateError, Target};
+use super::{Answer, GateError, Target};
 use crate::oci::{
     Descriptor, Digest, Page, Reference, RequestedName, media_type, parse_referrers, referrers_tag, write_referrers,
 };
 use crate::policy::{self, ListingPermit, Mode, Selection};
+use crate::rulebook::Rulebook;
 use crate::upstream::{Error, TagList};
 
 /// How much of a tag list is buffered before the response starts, in bytes. A list that fits is known to be complete,
@@ -37,7 +39,14 @@ pub enum ListBody {
     Tags(Box<TagWriter>),
 }
 
-impl Gate {
+/// Answers requests for lists.
+pub(super) struct Listings(Arc<Rulebook>);
+
+impl Listings {
+    pub(super) fn new(rulebook: Arc<Rulebook>) -> Self {
+        Self(rulebook)
+    }
+
     /// A page of tags. `name` is the repository's name as the client knows it.
     pub(super) async fn tags(&self, target: &Target, name: &RequestedName, page: &Page) -> Result<Answer, GateError> {
         let permit = self.admit_listing(target)?;
@@ -73,13 +82,13 @@ impl Gate {
     /// A repository may be listed if any rule selects it: lists hold names, not content, and users need them to see why
     /// an image is denied.
     fn admit_listing(&self, target: &Target) -> Result<ListingPermit, GateError> {
-        match self.rulebook.rules().select_repository(&target.name, &target.scope) {
+        match self.0.rules().select_repository(&target.name, &target.scope) {
             Selection::Entries { enforced, audited } => {
                 let selected = [enforced, audited].concat();
                 let nothing = || GateError::Denied(policy::no_match_in(&target.name, "no rule selects it".into()));
                 policy::admit_listing(&target.name, &selected).ok_or_else(nothing)
             }
-            Selection::Deny(_) if self.rulebook.rules().mode() == Mode::Audit => {
+            Selection::Deny(_) if self.0.rules().mode() == Mode::Audit => {
                 Ok(policy::admit_listing_unmatched(&target.name))
             }
             Selection::Deny(message) => Err(GateError::Denied(policy::no_match_in(&target.name, message))),

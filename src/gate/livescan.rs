@@ -22,24 +22,31 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, mpsc};
 
-use super::Gate;
+use super::exemptions::ExemptionBook;
+use super::judge::ManifestJudge;
+use super::platforms::Platforms;
+use super::router::Router;
+use crate::audit::Audit;
 use crate::events::Events;
 use crate::oci::{Algorithm, Hasher};
-use crate::runtime::{Clock, Metrics, Moment, Noted, Tasks, budget};
+use crate::resolve::Resolver;
+use crate::rulebook::Rulebook;
+use crate::runtime::{Clock, Epoch, Metrics, Moment, Noted, Tasks, budget};
 use crate::store::{StoreError, VerdictBasis, VerdictFilter, VerdictList, VerdictStore};
+use crate::va::Va;
 use recorder::LiveRecord;
 
 /// The most records that wait to be written. Further ones are left out, and recorded at the next pull.
 const MAX_WAITING: usize = 512;
 
-/// The part of the gate that remembers verdicts and judges them again.
-pub(super) struct Livescan {
+/// What is remembered about verdicts, and what waits to be remembered.
+pub(super) struct LiveRecords {
     store: VerdictStore,
     events: Events,
     clock: Clock,
     /// What was recorded or reported recently.
     noted: Noted,
-    records: mpsc::Sender<LiveRecord>,
+    sender: mpsc::Sender<LiveRecord>,
     /// Until the recorder takes it.
     waiting: std::sync::Mutex<Option<mpsc::Receiver<LiveRecord>>>,
     /// The current basis, and the moment before it was read.
@@ -56,9 +63,9 @@ struct LiveMetrics {
     unrecorded: Counter,
 }
 
-impl Livescan {
+impl LiveRecords {
     pub(super) fn new(store: VerdictStore, events: Events, clock: Clock, metrics: &Metrics) -> Self {
-        let (records, waiting) = mpsc::channel(MAX_WAITING);
+        let (sender, waiting) = mpsc::channel(MAX_WAITING);
         let metrics = LiveMetrics {
             changes: metrics.register(
                 "verdict_changes",
@@ -78,13 +85,28 @@ impl Livescan {
             events,
             clock,
             noted: Noted::new(budget::NOTED_CLIENTS),
-            records,
+            sender,
             waiting: Some(waiting).into(),
             basis: ArcSwapOption::empty(),
             outdated: Notify::new(),
             metrics,
         }
     }
+}
+
+/// Remembers verdicts and judges them again.
+pub struct Livescan {
+    pub(super) records: Arc<LiveRecords>,
+    pub(super) router: Router,
+    pub(super) judge: Arc<ManifestJudge>,
+    pub(super) va: Arc<Va>,
+    pub(super) platforms: Arc<Platforms>,
+    pub(super) exemptions: Arc<ExemptionBook>,
+    pub(super) rulebook: Arc<Rulebook>,
+    pub(super) resolver: Resolver,
+    pub(super) audit: Audit,
+    pub(super) epoch: Epoch,
+    pub(super) clock: Clock,
 }
 
 /// Verdicts, and how many are still being judged again.
@@ -96,11 +118,10 @@ pub struct ListedVerdicts {
     pub outdated: u64,
 }
 
-impl Gate {
-    /// Starts to record pulls, to judge verdicts again and to check the upstreams, until shutdown.
+impl Livescan {
+    /// Starts to record pulls and to judge verdicts again, until shutdown.
     pub fn watch(self: &Arc<Self>, tasks: &Tasks) {
-        self.router.watch(tasks);
-        let (recording, judging, following) = (self.clone(), self.clone(), self.clone());
+        let (recording, judging, following) = (self.records.clone(), self.clone(), self.clone());
         let (recorder, judge, follower) = (tasks.clone(), tasks.clone(), tasks.clone());
         tasks.spawn(async move { recording.record_pulls(&recorder).await });
         tasks.spawn(async move { judging.judge_again(&judge).await });
@@ -112,12 +133,12 @@ impl Gate {
     /// # Errors
     /// The database cannot be read.
     pub async fn verdicts(&self, filter: VerdictFilter) -> Result<ListedVerdicts, StoreError> {
-        let basis = self.livescan.basis.load_full();
+        let basis = self.records.basis.load_full();
         let outdated = match &basis {
-            Some(basis) => self.livescan.store.count_outdated(&basis.1).await?,
+            Some(basis) => self.records.store.count_outdated(&basis.1).await?,
             None => 0,
         };
-        Ok(ListedVerdicts { list: self.livescan.store.list(filter).await?, outdated })
+        Ok(ListedVerdicts { list: self.records.store.list(filter).await?, outdated })
     }
 
     /// The time by the gate's clock.
@@ -129,20 +150,20 @@ impl Gate {
     /// that depend on them cannot be judged then.
     fn read_basis(&self) -> Option<VerdictBasis> {
         let moment = self.epoch.moment(());
-        let before = self.livescan.basis.load_full();
-        let databases = match self.judge.evidence.va.scanner().databases().generation() {
+        let before = self.records.basis.load_full();
+        let databases = match self.va.scanner().databases().generation() {
             Ok(generation) => generation,
             Err(_) => before.as_ref()?.1.databases.clone(),
         };
         let mut hasher = Hasher::new(Algorithm::Sha256);
-        let platforms: Vec<String> = self.platforms().iter().map(ToString::to_string).collect();
-        let (exemptions, reports) = (self.exemptions().fingerprint(), self.judge.evidence.va.report_files());
+        let platforms: Vec<String> = self.platforms.configured().iter().map(ToString::to_string).collect();
+        let (exemptions, reports) = (self.exemptions.fingerprint(), self.va.report_files());
         let (version, rules) = (env!("CARGO_PKG_VERSION"), self.rulebook.fingerprint());
         for part in [version, &rules, &platforms.join(" "), &exemptions, &reports] {
             hasher.update(format!("{} {part}\n", part.len()).as_bytes());
         }
         let basis = VerdictBasis { databases, rules: hasher.finish().short() };
-        self.livescan.basis.store(Some(Arc::new((moment, basis.clone()))));
+        self.records.basis.store(Some(Arc::new((moment, basis.clone()))));
         Some(basis)
     }
 }

@@ -1,7 +1,8 @@
 //! Pins of images that must never be evicted, as operators set them. Used by `pullgate cache pin`.
 
+use super::GateError;
+use super::operations::Operations;
 use super::operator::OperatorAct;
-use super::{Gate, GateError};
 use crate::audit::{RecordedDecision, RecordedEndpoint, RecordedMethod};
 use crate::cache::{CacheError, NotPinned};
 use crate::oci::{ImageReference, Reference};
@@ -32,7 +33,7 @@ pub enum PinFailure {
     UnknownTag(String),
 }
 
-impl Gate {
+impl Operations {
     /// Pins an image that is in the cache, with its platforms and everything that is known to be attached to it. A tag is
     /// pinned to the digest that it refers to now, as far as this is known here. `caller` is for the audit record.
     ///

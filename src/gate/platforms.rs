@@ -6,10 +6,9 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::{Gate, GateError, Target};
-use crate::oci::{Content, Descriptor, Digest, ImageReference, Manifest, Platform, media_type};
+use super::{GateError, Target};
+use crate::oci::{Content, Descriptor, Digest, Manifest, Platform, media_type};
 use crate::resolve::{ResolveError, Resolver};
-use crate::scope::Scope;
 use crate::upstream;
 
 /// The maximum number of children of an index that one request examines.
@@ -84,7 +83,12 @@ impl Platforms {
     ///
     /// # Errors
     /// If a required manifest or configuration cannot be read now.
-    async fn parts(&self, target: &Target, index: &Manifest, wanted: &[Platform]) -> Result<IndexParts, GateError> {
+    pub(super) async fn parts(
+        &self,
+        target: &Target,
+        index: &Manifest,
+        wanted: &[Platform],
+    ) -> Result<IndexParts, GateError> {
         if index.children().is_empty() {
             return Ok(IndexParts::default());
         }
@@ -168,33 +172,6 @@ impl ListedImages {
         }
         let indexes = self.nested.iter().map(|(_, index)| *index);
         indexes.chain(images).filter(|digest| needed.remove(digest)).collect()
-    }
-}
-
-impl Gate {
-    /// The platforms that the configuration names.
-    pub fn platforms(&self) -> &[Platform] {
-        self.judge.evidence.platforms.configured()
-    }
-
-    /// What to fetch of an index for these platforms; for none, what decides about it.
-    ///
-    /// # Errors
-    /// If a required manifest or configuration cannot be read now.
-    pub async fn index_parts(
-        &self,
-        image: &ImageReference,
-        scope: &Scope,
-        index: &Manifest,
-        platforms: &[Platform],
-    ) -> Result<IndexParts, GateError> {
-        let target = self.target_of(image, scope)?;
-        self.judge.evidence.platforms.parts(&target, index, platforms).await
-    }
-
-    /// The image of an index for a client that does not accept indexes.
-    pub fn default_child(&self, index: &Manifest) -> Option<Digest> {
-        self.judge.evidence.platforms.default_child(index)
     }
 }
 

@@ -247,6 +247,7 @@ fn asked_name(request: &GateRequest) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ReadMethod;
     use super::*;
     use crate::scope::Scope;
 
@@ -254,7 +255,7 @@ mod tests {
         let endpoint =
             Endpoint::Manifest { name: repository.parse().unwrap(), reference: "1".parse::<Reference>().unwrap() };
         let requester = Requester { request_id: "1".into(), client: "127.0.0.1".into(), client_name: None };
-        GateRequest { ns: None, endpoint, method: "GET".into(), scope: Scope::CLUSTER, requester, key: None }
+        GateRequest { ns: None, endpoint, method: ReadMethod::Get, scope: Scope::CLUSTER, requester, key: None }
     }
 
     #[tokio::test]

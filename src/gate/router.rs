@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use super::{GateError, GateRequest};
 use crate::oci::{Host, ImageName, ImageReference, Reference, Repository, RequestedName, docker_hub_repository};
-use crate::runtime::Tasks;
 use crate::scope::Scope;
 use crate::upstream::{Upstream, Upstreams};
 
@@ -34,7 +33,8 @@ impl Target {
     }
 }
 
-/// Determines the upstream and repository of requests.
+/// Determines the upstream and repository of requests. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct Router {
     upstreams: Arc<Upstreams>,
 }
@@ -47,11 +47,6 @@ impl Router {
     /// The hosts of the upstreams that are offline.
     pub(super) fn offline_hosts(&self) -> Vec<Host> {
         self.upstreams.offline_hosts()
-    }
-
-    /// Checks the health of the upstreams until shutdown.
-    pub(super) fn watch(&self, tasks: &Tasks) {
-        self.upstreams.watch(tasks);
     }
 
     /// The target of a request.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::inspector::Inspector;
 use super::platforms::manifest_if_there;
-use super::{Gate, GateError, Target};
+use super::{GateError, Target};
 use crate::inventory::Inventory;
 use crate::oci::{Content, Digest, ImageName, Manifest, Reference, Tag};
 use crate::policy::{AssessmentContext, ImageHistory, Observed, Selection, Subject, VaEvidence, VaExemptions, VaRule};
@@ -48,7 +49,7 @@ impl AppliedVaRule {
     }
 }
 
-impl Gate {
+impl Inspector {
     /// Examines an image, or the relevant images of an index.
     ///
     /// # Errors
@@ -59,7 +60,7 @@ impl Gate {
             return Ok(self.scan_image(target, &manifest, None).await?.into_iter().collect());
         }
         let mut scanned = Vec::new();
-        for child in self.judge.evidence.platforms.relevant_children(target, &manifest).await? {
+        for child in self.platforms.relevant_children(target, &manifest).await? {
             let Some(image) = manifest_if_there(&self.resolver, target, child.digest).await? else { continue };
             let platform = child.platform.as_ref().map(ToString::to_string);
             scanned.extend(self.scan_image(target, &image, platform).await?);
@@ -73,13 +74,13 @@ impl Gate {
         image: &Arc<Manifest>,
         platform: Option<String>,
     ) -> Result<Option<ScannedImage>, GateError> {
-        let Some(subject) = self.judge.evidence.va_subject(target, image, None).await? else { return Ok(None) };
+        let Some(subject) = self.evidence.va_subject(target, image, None).await? else { return Ok(None) };
         Ok(Some(self.scan_subject(&subject, platform).await))
     }
 
     /// What is known about an image of one platform. Its layers are read if the subject allows it.
     pub(super) async fn scan_subject(&self, subject: &VaSubject, platform: Option<String>) -> ScannedImage {
-        let va = &self.judge.evidence.va;
+        let va = &self.va;
         let inventory = match va.scanner().inventory(subject).await {
             Ok(inventory) => inventory.ok_or_else(|| "the layers were not read".to_owned()),
             Err(error) => Err(error.to_string()),

@@ -39,7 +39,7 @@ impl Prefetcher {
         platforms: &[Platform],
         scope: &Scope,
     ) -> Result<BundledImage, FetchError> {
-        let name = self.gate.target_of(image, scope)?.name;
+        let name = self.inspector.target_of(image, scope)?.name;
         let root = self.manifest(&name, image.reference(), scope).await?;
         let mut own = vec![root.clone()];
         for part in self.parts(image, &root, platforms, scope).await? {
@@ -49,12 +49,12 @@ impl Prefetcher {
             Reference::Tag(tag) => Some(tag),
             Reference::Digest(_) => None,
         };
-        let seen = self.gate.tag_seen(&name, tag.as_ref()).await;
+        let seen = self.inspector.tag_seen(&name, tag.as_ref()).await;
         let (mut manifests, mut attached, mut notes) = (Vec::new(), Vec::new(), Vec::new());
         manifests.extend(own.iter().map(|manifest| described(manifest, false)));
         let mut known: BTreeSet<Digest> = own.iter().map(|manifest| manifest.digest).collect();
         for subject in &own {
-            let (list, more) = self.gate.list_attached(image, subject.digest, scope).await?;
+            let (list, more) = self.inspector.list_attached(image, subject.digest, scope).await?;
             notes.extend(more);
             let digests: Vec<_> = list.list.digests().into_iter().filter(|digest| known.insert(*digest)).collect();
             let most = most_attached(own.len(), manifests.len());

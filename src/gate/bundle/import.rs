@@ -11,8 +11,9 @@ use super::received::{MAX_MANIFESTS, Manifests};
 use super::{BundledDatabase, BundledImage, ImportOutcome};
 use crate::audit::{RecordedDecision, RecordedEndpoint, RecordedMethod};
 use crate::gate::judgement::Judgement;
+use crate::gate::operations::Operations;
 use crate::gate::operator::OperatorAct;
-use crate::gate::{Gate, GateError, Target};
+use crate::gate::{GateError, Target};
 use crate::oci::{Digest, Host, Manifest, Reference, Refused};
 use crate::policy::{Denial, DenialKind, Kind};
 use crate::resolve::TagImport;
@@ -90,7 +91,7 @@ pub enum ImportFailure {
     Unrelated(Digest),
 }
 
-impl Gate {
+impl Operations {
     /// Imports an image whose content was received. Nothing about a denied image is stored. `caller` is for the audit
     /// record.
     ///
@@ -202,7 +203,7 @@ impl Gate {
     /// # Errors
     /// They are not in use, and nothing says why.
     pub async fn await_advisories(&self, wanted: &[(String, Timestamp)]) -> Result<(), String> {
-        let mut news = self.judge.evidence.va.scanner().databases().news();
+        let mut news = self.va.scanner().databases().news();
         let is_used = |(source, built): &(String, Timestamp), news: &DatabaseNews| {
             news.sources.iter().any(|(known, at)| known == source && at >= built)
         };

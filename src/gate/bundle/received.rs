@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::import::ImportFailure;
 use super::{BundledImage, BundledManifest};
-use crate::gate::Gate;
+use crate::gate::operations::Operations;
 use crate::oci::{Digest, MAX_MANIFEST, Manifest, parse_whole_referrers};
 
 /// The most manifests of one image.
@@ -14,7 +14,7 @@ pub const MAX_MANIFESTS: usize = 2000;
 /// Manifests by their digests.
 pub(super) type Manifests = BTreeMap<Digest, Arc<Manifest>>;
 
-impl Gate {
+impl Operations {
     /// The manifests of the image, and those that are attached to it, if all of their content is here.
     pub(super) async fn received(&self, image: &BundledImage) -> Result<(Manifests, Manifests), ImportFailure> {
         if image.manifests.len() > MAX_MANIFESTS {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Gate, Livescan};
+use super::LiveRecords;
 use crate::events::EventKind;
 use crate::oci::{Digest, Tag};
 use crate::store::{NewEvent, StoredVerdict, VerdictOutcome};
@@ -39,7 +39,7 @@ impl<'a> From<&'a VerdictOutcome> for ChangedOutcome<'a> {
     }
 }
 
-impl Livescan {
+impl LiveRecords {
     /// The events of a verdict that changed.
     pub(super) fn change_events(&self, verdict: &StoredVerdict) -> Vec<NewEvent> {
         let Some((before, at)) = &verdict.change else { return Vec::new() };
@@ -82,13 +82,11 @@ impl Livescan {
             self.events.wake();
         }
     }
-}
 
-impl Gate {
     /// Queues events that belong to no other change in the database.
     pub(super) async fn queue(&self, events: &[NewEvent]) {
-        match self.livescan.store.queue_events(events).await {
-            Ok(()) => self.livescan.events.wake(),
+        match self.store.queue_events(events).await {
+            Ok(()) => self.events.wake(),
             Err(error) => tracing::error!(%error, "an event is lost: it cannot be queued"),
         }
     }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Gate;
+use super::Livescan;
 use crate::audit::{RecordedDecision, RecordedEndpoint, RecordedMethod};
 use crate::events::EventKind;
 use crate::gate::operator::OperatorAct;
@@ -38,10 +38,10 @@ struct FailedDatabases<'a> {
     databases: &'a str,
 }
 
-impl Gate {
+impl Livescan {
     /// Follows the databases until shutdown. What is in use when the process starts is not news.
     pub(super) async fn follow_databases(&self, tasks: &Tasks) {
-        let databases = self.judge.evidence.va.scanner().databases();
+        let databases = self.va.scanner().databases();
         let mut news = databases.news();
         tokio::select! {
             () = tasks.stopping() => return,
@@ -59,7 +59,7 @@ impl Gate {
             }
             let events = self.database_events(&before, &now);
             if !events.is_empty() {
-                self.queue(&events).await;
+                self.records.queue(&events).await;
             }
             before = now;
         }
@@ -88,14 +88,14 @@ impl Gate {
         if before.generation != now.generation {
             let sources = now.sources.iter().map(|(name, built)| UpdatedSource { name, built: *built }).collect();
             let data = UpdatedDatabases { from: &before.generation, to: &now.generation, sources };
-            events.extend(self.livescan.events.of(EventKind::DatabaseUpdated, SUBJECT, at, &data));
+            events.extend(self.records.events.of(EventKind::DatabaseUpdated, SUBJECT, at, &data));
         }
         let problems =
             [("use", &before.problem, &now.problem), ("update", &before.update_problem, &now.update_problem)];
         for (part, earlier, problem) in problems {
             if let Some(problem) = problem.as_ref().filter(|problem| earlier.as_ref() != Some(problem)) {
                 let data = FailedDatabases { part, problem, databases: &now.generation };
-                events.extend(self.livescan.events.of(EventKind::DatabaseFailed, SUBJECT, at, &data));
+                events.extend(self.records.events.of(EventKind::DatabaseFailed, SUBJECT, at, &data));
             }
         }
         events

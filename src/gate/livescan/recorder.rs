@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Gate, Livescan};
+use super::LiveRecords;
 use crate::events::EventKind;
 use crate::gate::record::Requester;
 use crate::gate::{Answer, GateError, GateRequest};
@@ -51,7 +51,7 @@ pub(super) struct DeniedPull {
     at: Timestamp,
 }
 
-impl Livescan {
+impl LiveRecords {
     /// Notes an answer to a request for a manifest, which was decided at this moment.
     pub(in crate::gate) fn note(
         &self,
@@ -116,7 +116,7 @@ impl Livescan {
     }
 
     fn send(&self, record: LiveRecord) {
-        if self.records.try_send(record).is_err() {
+        if self.sender.try_send(record).is_err() {
             self.metrics.unrecorded.inc();
             // So that the next pull of what was left out is recorded.
             self.noted.clear();
@@ -131,10 +131,10 @@ fn outcome(permit: &Permit) -> VerdictOutcome {
     VerdictOutcome { decision, reason, basis: VerdictBasis::default() }
 }
 
-impl Gate {
+impl LiveRecords {
     /// Writes records until shutdown, and then those that wait.
     pub(super) async fn record_pulls(&self, tasks: &Tasks) {
-        let taken = self.livescan.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let taken = self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let Some(mut waiting) = taken else { return };
         let (mut trimming, mut denials) = (Trimming::default(), DenialLimit::default());
         loop {
@@ -152,15 +152,15 @@ impl Gate {
             gather(&mut waiting, &mut batch, tasks).await;
             let count = batch.len() as u64;
             self.write(batch, &mut denials).await;
-            if let Err(error) = trimming.recorded(count, &self.livescan.store).await {
+            if let Err(error) = trimming.recorded(count, &self.store).await {
                 tracing::warn!(%error, "cannot remove old verdicts");
             }
         }
     }
 
     async fn write(&self, batch: Vec<LiveRecord>, denials: &mut DenialLimit) {
-        let (mut pulls, mut events, livescan) = (Vec::new(), Vec::new(), &self.livescan);
-        let basis = livescan.basis.load_full();
+        let (mut pulls, mut events) = (Vec::new(), Vec::new());
+        let basis = self.basis.load_full();
         for record in batch {
             match record {
                 LiveRecord::Pull(mut pull, moment) => {
@@ -173,7 +173,7 @@ impl Gate {
                     pulls.push(*pull);
                 }
                 LiveRecord::Denied(pull) if denials.allows() => {
-                    events.extend(livescan.events.of(EventKind::PullDenied, &pull.image, pull.at, &pull));
+                    events.extend(self.events.of(EventKind::PullDenied, &pull.image, pull.at, &pull));
                 }
                 LiveRecord::Denied(_) => {}
             }
@@ -185,15 +185,15 @@ impl Gate {
             return;
         }
         let is_outdated = pulls.iter().any(|pull| pull.outcome.basis.rules.is_empty());
-        match livescan.store.record_pulls(&pulls, &|verdict| livescan.change_events(verdict)).await {
-            Ok(changed) => livescan.changed(&changed),
+        match self.store.record_pulls(&pulls, &|verdict| self.change_events(verdict)).await {
+            Ok(changed) => self.changed(&changed),
             Err(error) => {
                 tracing::warn!(%error, pulls = pulls.len(), "cannot record some pulls; later ones will be recorded");
-                livescan.noted.clear();
+                self.noted.clear();
             }
         }
         if is_outdated {
-            livescan.outdated.notify_one();
+            self.outdated.notify_one();
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 
-use super::Gate;
+use super::Livescan;
 use crate::gate::judgement::Judgement;
 use crate::oci::{Manifest, Reference};
 use crate::runtime::Tasks;
@@ -21,13 +21,13 @@ const LOOK: Duration = Duration::from_secs(60);
 /// The wait after the database failed, and the shortest one before verdicts that end by themselves are judged again.
 const PAUSE: Duration = Duration::from_secs(5);
 
-impl Gate {
+impl Livescan {
     /// Judges verdicts again after each change, until shutdown.
     pub(super) async fn judge_again(&self, tasks: &Tasks) {
         let mut changes = self.epoch.changes();
         tokio::select! {
             () = tasks.stopping() => return,
-            () = self.judge.evidence.va.scanner().databases().opened() => {}
+            () = self.va.scanner().databases().opened() => {}
         }
         loop {
             let wait = match self.pass(&mut changes, tasks).await {
@@ -40,7 +40,7 @@ impl Gate {
             tokio::select! {
                 () = tasks.stopping() => return,
                 changed = changes.changed() => if changed.is_err() { return },
-                () = self.livescan.outdated.notified() => {}
+                () = self.records.outdated.notified() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
@@ -48,42 +48,42 @@ impl Gate {
 
     /// How long no verdict ends by itself, at most a minute.
     async fn until_next_end(&self) -> Duration {
-        let end = self.livescan.store.next_end().await.ok().flatten();
+        let end = self.records.store.next_end().await.ok().flatten();
         let left = end.map(|end| end.duration_since(self.clock.now()));
         left.map_or(LOOK, |left| Duration::try_from(left).unwrap_or_default().clamp(PAUSE, LOOK))
     }
 
     /// Judges all verdicts that have another basis. If the basis changes meanwhile, begins again with the new one.
     async fn pass(&self, changes: &mut watch::Receiver<()>, tasks: &Tasks) -> Result<(), StoreError> {
-        let livescan = &self.livescan;
+        let records = &self.records;
         changes.mark_unchanged();
         let Some(mut basis) = self.read_basis() else { return Ok(()) };
         let (mut page, mut judged) = (VerdictPage::default(), 0);
-        livescan.metrics.waiting.set(count(livescan.store.count_outdated(&basis).await?));
+        records.metrics.waiting.set(count(records.store.count_outdated(&basis).await?));
         while !tasks.is_stopping() {
             if changes.has_changed().unwrap_or_default() {
                 changes.mark_unchanged();
                 let now = self.read_basis().unwrap_or_else(|| basis.clone());
                 if now != basis {
                     (basis, page) = (now, VerdictPage::default());
-                    livescan.metrics.waiting.set(count(livescan.store.count_outdated(&basis).await?));
+                    records.metrics.waiting.set(count(records.store.count_outdated(&basis).await?));
                 }
             }
-            let verdicts = livescan.store.outdated(&basis, self.clock.now(), &mut page, PAGE).await?;
+            let verdicts = records.store.outdated(&basis, self.clock.now(), &mut page, PAGE).await?;
             if verdicts.is_empty() {
                 break;
             }
             let work = verdicts.into_iter().map(|verdict| self.rejudge(verdict, &basis));
             let rejudged: Vec<Rejudged> = stream::iter(work).buffered(AT_ONCE).collect().await;
-            let events = |verdict: &StoredVerdict| livescan.change_events(verdict);
-            let changed = livescan.store.store_rejudged(&rejudged, self.clock.now(), &events).await?;
-            livescan.changed(&changed);
+            let events = |verdict: &StoredVerdict| records.change_events(verdict);
+            let changed = records.store.store_rejudged(&rejudged, self.clock.now(), &events).await?;
+            records.changed(&changed);
             judged += rejudged.len();
-            livescan.metrics.judged.inc_by(rejudged.len() as u64);
-            livescan.metrics.waiting.dec_by(rejudged.len() as i64);
+            records.metrics.judged.inc_by(rejudged.len() as u64);
+            records.metrics.waiting.dec_by(rejudged.len() as i64);
         }
         if judged > 0 {
-            livescan.metrics.waiting.set(count(livescan.store.count_outdated(&basis).await?));
+            records.metrics.waiting.set(count(records.store.count_outdated(&basis).await?));
             tracing::info!(
                 verdicts = judged,
                 databases = basis.databases,
@@ -119,7 +119,7 @@ impl Gate {
     }
 
     async fn copied_manifest(&self, verdict: &StoredVerdict) -> Option<Arc<Manifest>> {
-        let copy = self.livescan.store.manifest_copy(verdict.id).await;
+        let copy = self.records.store.manifest_copy(verdict.id).await;
         let (bytes, media_type) =
             copy.inspect_err(|error| tracing::warn!(%error, "a manifest cannot be read")).ok()??;
         let parsed =

@@ -17,7 +17,7 @@ use crate::api::{
     PrefetchRequest, PrefetchedImage, Reloaded, VerdictsRequest, path,
 };
 use crate::cache::Cache;
-use crate::gate::{BundleImport, ForgetError, Gate, ImageQuery};
+use crate::gate::{BundleImport, ForgetError, GateServices, ImageQuery, Inspector, Livescan, Operations};
 use crate::oci::{ImageReference, Platform};
 use crate::prefetch::{Fetched, Prefetcher, Progress};
 use crate::runtime::Tasks;
@@ -31,7 +31,9 @@ const BUNDLE: &str = "bundle/";
 
 /// The API of a gate.
 pub struct AdminApi {
-    gate: Arc<Gate>,
+    inspector: Arc<Inspector>,
+    operations: Arc<Operations>,
+    livescan: Arc<Livescan>,
     cache: Arc<Cache>,
     prefetcher: Arc<Prefetcher>,
     jobs: Jobs,
@@ -43,15 +45,17 @@ pub struct AdminApi {
 impl AdminApi {
     /// Creates the API; `reload` starts to reload everything that SIGHUP reloads.
     pub fn new(
-        gate: Arc<Gate>,
+        gate: &GateServices,
         cache: Arc<Cache>,
         prefetcher: Arc<Prefetcher>,
         tasks: Tasks,
         reload: impl Fn() -> JoinHandle<Reloaded> + Send + Sync + 'static,
     ) -> Self {
-        let ibm = IbmApi::new(gate.clone());
-        let transfers = Transfers::new(gate.clone(), cache.clone());
-        Self { gate, cache, prefetcher, jobs: Jobs::new(tasks), transfers, ibm, reload: Arc::new(reload) }
+        let GateServices { gate, inspector, operations, livescan } = gate.clone();
+        let ibm = IbmApi::new(inspector.clone(), operations.clone());
+        let transfers = Transfers::new(gate, operations.clone(), cache.clone());
+        let (jobs, reload) = (Jobs::new(tasks), Arc::new(reload));
+        Self { inspector, operations, livescan, cache, prefetcher, jobs, transfers, ibm, reload }
     }
 
     async fn answer(&self, request: ApiRequest) -> ApiResponse {
@@ -61,17 +65,19 @@ impl AdminApi {
             (&Method::GET, path::VERDICTS) => self.verdicts(&request).await,
             (&Method::POST, path::SCAN) => self.scan(&request),
             (&Method::GET, path::CACHE) => respond(self.cache.status().await),
-            (_, path::CACHE_CONTENTS) => super::contents::answer(&self.gate, &self.cache, &request).await,
+            (_, path::CACHE_CONTENTS) => super::contents::answer(&self.operations, &self.cache, &request).await,
             (&Method::GET, path::CACHE_GC) => respond(self.cache.forecast().await),
             (&Method::POST, path::CACHE_GC) => respond(self.cache.collect().await),
             (&Method::POST, path::CACHE_VERIFY) => self.verify(),
-            (_, path::CACHE_PINS) => super::pins::answer(&self.gate, &request).await,
+            (_, path::CACHE_PINS) => super::pins::answer(&self.operations, &request).await,
             (&Method::POST, path::PREFETCH) => self.prefetch(&request),
             (_, path) if path.starts_with(BUNDLE) => self.bundle(&request).await.unwrap_or_else(|refused| refused),
             (&Method::GET, path) if path.starts_with(path::JOBS) => self.job(path),
             (&Method::POST, path::RELOAD) => self.reload().await,
             (&Method::POST, path::TRUST_FORGET) => self.forget(&request).await,
-            (_, path) if is_about_exemptions(path) => super::exemptions::answer(self.gate.exemptions(), &request).await,
+            (_, path) if is_about_exemptions(path) => {
+                super::exemptions::answer(self.operations.exemptions(), &request).await
+            }
             _ => unsupported(&request),
         }
     }
@@ -97,7 +103,7 @@ impl AdminApi {
         };
         let query = ImageQuery::from(&list);
         let without_va = query.without_va;
-        let known = self.gate.images(&query, move |tag| ImageAnswer::new(tag, without_va)).await;
+        let known = self.inspector.images(&query, move |tag| ImageAnswer::new(tag, without_va)).await;
         match known {
             Ok(known) => ApiResponse::new(StatusCode::OK, &known.answers),
             Err(error) => ApiResponse::error(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
@@ -109,7 +115,7 @@ impl AdminApi {
             let message = "the query must be which=changed or which=would-deny, and since=SECONDS";
             return ApiResponse::error(StatusCode::BAD_REQUEST, message);
         };
-        respond(api::verdicts(&self.gate, &wanted).await)
+        respond(api::verdicts(&self.livescan, &wanted).await)
     }
 
     async fn reload(&self) -> ApiResponse {
@@ -125,7 +131,7 @@ impl AdminApi {
             Ok(wanted) => wanted,
             Err(refused) => return refused,
         };
-        match api::forget(&self.gate, &wanted, &request.caller.to_string()).await {
+        match api::forget(&self.operations, &wanted, &request.caller.to_string()).await {
             Ok(forgotten) => ApiResponse::new(StatusCode::OK, &forgotten),
             Err(error @ ForgetError::Unknown(_)) => ApiResponse::error(StatusCode::NOT_FOUND, &error.to_string()),
             Err(error) => ApiResponse::error(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
@@ -195,13 +201,13 @@ impl AdminApi {
             Ok(wanted) => wanted,
             Err(error) => return ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error),
         };
-        let (gate, cache, caller) = (self.gate.clone(), self.cache.clone(), request.caller.to_string());
+        let (operations, cache, caller) = (self.operations.clone(), self.cache.clone(), request.caller.to_string());
         begun(self.jobs.start(|job| async move {
             job.at(&image.reference().to_string());
             let manifests = image.manifests.iter().map(|manifest| manifest.digest);
             let _hold = cache.hold(hold, manifests).await.map_err(|error| error.to_string())?;
-            gate.await_advisories(&advisories).await?;
-            value(&gate.import(&image, &how, &caller).await.map_err(|error| error.to_string())?)
+            operations.await_advisories(&advisories).await?;
+            value(&operations.import(&image, &how, &caller).await.map_err(|error| error.to_string())?)
         }))
     }
 
@@ -210,10 +216,10 @@ impl AdminApi {
             Ok(scan) => scan,
             Err(refused) => return refused,
         };
-        let gate = self.gate.clone();
+        let inspector = self.inspector.clone();
         begun(self.jobs.start(|job| async move {
             job.at(&scan.image);
-            value(&api::scan(&gate, &scan).await?)
+            value(&api::scan(&inspector, &scan).await?)
         }))
     }
 
@@ -221,7 +227,7 @@ impl AdminApi {
         let Some(check) = request.query.as_deref().and_then(CheckRequest::from_query) else {
             return ApiResponse::error(StatusCode::BAD_REQUEST, "image is missing");
         };
-        match api::check(&self.gate, &check).await {
+        match api::check(&self.inspector, &check).await {
             Ok(answer) => ApiResponse::new(StatusCode::OK, &answer),
             Err(error) => ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error),
         }

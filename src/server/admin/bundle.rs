@@ -15,7 +15,7 @@ use crate::api::{
     AdvisoriesRequest, ContentQuery, HoldAnswer, HoldRequest, MissingRequest, ReleaseAnswer, ReleaseRequest,
 };
 use crate::cache::{Cache, ImportHold, NotReceived, Transfer};
-use crate::gate::{Answer, Gate, GateRequest, ReadMethod, Requester};
+use crate::gate::{Answer, Gate, GateRequest, Operations, ReadMethod, Requester};
 use crate::oci::{Digest, Endpoint, MAX_MANIFEST, Manifest, Reference};
 
 /// The most digests in one call.
@@ -36,14 +36,15 @@ pub struct TransferCall {
 /// Transfers content.
 pub(super) struct Transfers {
     gate: Arc<Gate>,
+    operations: Arc<Operations>,
     cache: Arc<Cache>,
     /// Numbers requests, to distinguish them in the records.
     next: AtomicU64,
 }
 
 impl Transfers {
-    pub(super) fn new(gate: Arc<Gate>, cache: Arc<Cache>) -> Self {
-        Self { gate, cache, next: AtomicU64::new(0) }
+    pub(super) fn new(gate: Arc<Gate>, operations: Arc<Operations>, cache: Arc<Cache>) -> Self {
+        Self { gate, operations, cache, next: AtomicU64::new(0) }
     }
 
     /// Answers a call to [`BUNDLE_CONTENT`](crate::api::path::BUNDLE_CONTENT).
@@ -107,7 +108,7 @@ impl Transfers {
 
     /// Begins an import.
     pub(super) fn begin(&self, request: &HoldRequest) -> ApiResponse {
-        let spared = if request.evict { Vec::new() } else { self.gate.offline_hosts() };
+        let spared = if request.evict { Vec::new() } else { self.operations.offline_hosts() };
         match self.cache.begin_import(spared) {
             Ok(hold) => ApiResponse::new(StatusCode::OK, &HoldAnswer { hold }),
             Err(error) => ApiResponse::error(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
@@ -137,7 +138,7 @@ impl Transfers {
 
     /// Records that advisory databases are about to be put into use.
     pub(super) async fn advisories(&self, request: &AdvisoriesRequest, caller: Caller) -> ApiResponse {
-        if self.gate.record_advisories(&request.databases, &caller.to_string()).await {
+        if self.operations.record_advisories(&request.databases, &caller.to_string()).await {
             return ApiResponse { status: StatusCode::OK, json: Bytes::from_static(b"{}"), allow: None };
         }
         ApiResponse::error(StatusCode::SERVICE_UNAVAILABLE, "the request cannot be recorded in the audit file")

@@ -5,10 +5,10 @@ use http::{Method, StatusCode};
 use super::{ApiRequest, ApiResponse};
 use crate::api::{self, ContentListRequest, RemovalRequest};
 use crate::cache::{Cache, NotRemoved};
-use crate::gate::{Gate, RemovalFailure};
+use crate::gate::{Operations, RemovalFailure};
 
 /// Answers a call to [`CACHE_CONTENTS`](crate::api::path::CACHE_CONTENTS).
-pub(super) async fn answer(gate: &Gate, cache: &Cache, request: &ApiRequest) -> ApiResponse {
+pub(super) async fn answer(operations: &Operations, cache: &Cache, request: &ApiRequest) -> ApiResponse {
     let query = request.query.as_deref().unwrap_or_default();
     match request.method {
         Method::GET => match ContentListRequest::from_query(query) {
@@ -19,7 +19,7 @@ pub(super) async fn answer(gate: &Gate, cache: &Cache, request: &ApiRequest) -> 
             Err(error) => ApiResponse::error(StatusCode::BAD_REQUEST, &error),
         },
         Method::DELETE => match RemovalRequest::from_query(query) {
-            Some(wanted) => match api::remove_content(gate, &wanted, &request.caller.to_string()).await {
+            Some(wanted) => match api::remove_content(operations, &wanted, &request.caller.to_string()).await {
                 Ok(removed) => ApiResponse::new(StatusCode::OK, &removed),
                 Err(failure) => refusal(&failure),
             },

@@ -18,7 +18,7 @@ use crate::api::ibm::{
     self, IbmError, IbmErrors, IbmImageSummary, IbmReportList, IbmScanReport, IbmSummary, IbmSummaryList,
 };
 use crate::api::{self, AssessmentCounts, ImageListRequest, ImageScan, parameter};
-use crate::gate::{Gate, GateError, ImageQuery, KnownTag, KnownTags};
+use crate::gate::{GateError, ImageQuery, Inspector, KnownTag, KnownTags, Operations};
 use crate::oci::ImageReference;
 use crate::policy::VaStatus;
 use crate::resolve::ResolveError;
@@ -33,12 +33,13 @@ const MAX_SUMMARIES: usize = 5000;
 
 /// IBM's API of a gate.
 pub(super) struct IbmApi {
-    gate: Arc<Gate>,
+    inspector: Arc<Inspector>,
+    operations: Arc<Operations>,
 }
 
 impl IbmApi {
-    pub(super) fn new(gate: Arc<Gate>) -> Self {
-        Self { gate }
+    pub(super) fn new(inspector: Arc<Inspector>, operations: Arc<Operations>) -> Self {
+        Self { inspector, operations }
     }
 
     pub(super) async fn answer(&self, request: &ApiRequest) -> ApiResponse {
@@ -52,7 +53,9 @@ impl IbmApi {
             (&Method::GET, Some(IbmCall::AccountStatus)) => self.account_status(query).await,
             (&Method::GET, Some(IbmCall::ImageReport(image))) => self.image_report(&image).await,
             (&Method::GET, Some(IbmCall::ImageStatus(image))) => self.image_status(&image).await,
-            (_, Some(IbmCall::Exemptions(call))) => exemptions::answer(self.gate.exemptions(), call, request).await,
+            (_, Some(IbmCall::Exemptions(call))) => {
+                exemptions::answer(self.operations.exemptions(), call, request).await
+            }
             (_, Some(_)) => ApiResponse::not_allowed(request.family, READING),
             (_, None) => error(StatusCode::NOT_FOUND, "not_found", "no such call of the Vulnerability Advisor API"),
         }
@@ -91,7 +94,7 @@ impl IbmApi {
             error(StatusCode::BAD_REQUEST, "bad_request", &format!("{image:?} is not the name of an image: {invalid}"))
         })?;
         let scope = Scope::default();
-        let Ok(scans) = timeout(SCAN_WAIT, api::scan_image(&self.gate, &reference, &scope)).await else {
+        let Ok(scans) = timeout(SCAN_WAIT, api::scan_image(&self.inspector, &reference, &scope)).await else {
             return Ok(None);
         };
         let scans = match scans {
@@ -144,7 +147,7 @@ impl IbmApi {
             ..request
         };
         let query = ImageQuery { with_distribution, ..ImageQuery::from(&request) };
-        self.gate.images(&query, answer).await.map_err(|problem| failure(&problem))
+        self.inspector.images(&query, answer).await.map_err(|problem| failure(&problem))
     }
 }
 
