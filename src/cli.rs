@@ -40,7 +40,7 @@ use crate::runtime::{printable_lines, read_plain_text};
 use clap::builder::Resettable;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
-use image_args::ImageArgs;
+use image_args::{ImageArgs, ScopeArgs};
 
 /// The exit code of a command.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

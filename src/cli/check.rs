@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde_json::Value;
 
-use super::{CommandError, Exit, GateArgs, ImageArgs, remote};
+use super::{CommandError, Exit, GateArgs, ImageArgs, ScopeArgs, remote};
 use crate::api::{CheckAnswer, CheckRequest, Decision, path};
 use crate::config::Config;
 use crate::oci::ImageReference;
@@ -31,9 +31,8 @@ Examples:
 pub(super) struct CheckArgs {
     #[command(flatten)]
     images: ImageArgs,
-    /// The Kubernetes namespace, or other scope, whose rules apply.
-    #[arg(long, short, default_value = "", value_name = "NAMESPACE", hide_default_value = true)]
-    namespace: String,
+    #[command(flatten)]
+    scope: ScopeArgs,
     #[command(flatten)]
     gate: GateArgs,
     /// Judge in this process with the given configuration, without a running gate; for CI jobs.
@@ -75,7 +74,7 @@ pub(super) fn run(args: &CheckArgs) -> Exit {
         Err(error) => return super::fail(error),
     };
     let check = |image: String| {
-        let request = CheckRequest { image: image.clone(), namespace: args.namespace.clone() };
+        let request = CheckRequest { image: image.clone(), namespace: args.scope.namespace.clone() };
         let answer = judge.check(&args.gate, &request);
         if args.output == CheckOutput::Table {
             match &answer {

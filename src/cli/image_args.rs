@@ -1,7 +1,15 @@
-//! Images that a command is given.
+//! Images that a command is given, and whose rules apply to them.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+
+/// Whose rules apply.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct ScopeArgs {
+    /// The Kubernetes namespace, or other scope, whose rules apply.
+    #[arg(long, short, default_value = "", value_name = "NAMESPACE", hide_default_value = true)]
+    pub(super) namespace: String,
+}
 
 /// The images, as arguments and in a file.
 #[derive(Clone, Debug, clap::Args)]

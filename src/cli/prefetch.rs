@@ -2,7 +2,7 @@
 
 use super::output::{counted, print_json};
 use super::remote::run_job;
-use super::{Exit, GateArgs, ImageArgs, Output};
+use super::{Exit, GateArgs, ImageArgs, Output, ScopeArgs};
 use crate::api::{PrefetchRequest, PrefetchedImage, path};
 use crate::runtime::rounded_size;
 
@@ -21,9 +21,8 @@ pub(super) struct PrefetchArgs {
     /// the configuration of the gate, or that of its machine.
     #[arg(long, value_name = "PLATFORM")]
     platform: Vec<String>,
-    /// The Kubernetes namespace, or other scope, whose rules apply.
-    #[arg(long, short, default_value = "", value_name = "NAMESPACE", hide_default_value = true)]
-    namespace: String,
+    #[command(flatten)]
+    scope: ScopeArgs,
     #[command(flatten)]
     gate: GateArgs,
     /// The output format.
@@ -37,7 +36,7 @@ pub(super) fn run(args: &PrefetchArgs) -> Exit {
         Err(error) => return super::fail(error),
     };
     let request =
-        PrefetchRequest { images: wanted, platforms: args.platform.clone(), namespace: args.namespace.clone() };
+        PrefetchRequest { images: wanted, platforms: args.platform.clone(), namespace: args.scope.namespace.clone() };
     let images: Vec<PrefetchedImage> = match run_job(&args.gate, path::PREFETCH, &request) {
         Ok(images) => images,
         Err(error) => return super::fail(error),

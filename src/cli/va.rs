@@ -11,7 +11,7 @@ use self::text::{Show, describe, overview};
 use super::output::print_json;
 use super::remote::{self, run_job};
 use super::table::terminal_width;
-use super::{CommandError, Exit, GateArgs};
+use super::{CommandError, Exit, GateArgs, ScopeArgs};
 use crate::api::ibm::{IbmImageReport, IbmScanReport};
 use crate::api::{CheckRequest, ImageScan, path};
 use crate::inventory::{self, Inventory};
@@ -31,9 +31,8 @@ pub(super) struct VaArgs {
     /// The images, such as docker.io/library/nginx:1.27 or a short name.
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
-    /// The Kubernetes namespace, or other scope, whose rules apply.
-    #[arg(long, short, default_value = "", value_name = "NAMESPACE", hide_default_value = true)]
-    namespace: String,
+    #[command(flatten)]
+    scope: ScopeArgs,
     #[command(flatten)]
     gate: GateArgs,
     /// Examine the images in this process with the given configuration, without a running gate; for CI jobs.
@@ -95,7 +94,7 @@ pub(super) fn run(args: &VaArgs) -> Exit {
         if args.output == VaOutput::Table {
             eprintln!("Checking security issues for '{}'...", printable(image));
         }
-        let request = CheckRequest { image: image.clone(), namespace: args.namespace.clone() };
+        let request = CheckRequest { image: image.clone(), namespace: args.scope.namespace.clone() };
         match scan(args, &request) {
             Ok(scans) => {
                 let found = AskedImage { image: image.clone(), scans };

@@ -16,7 +16,7 @@ use crate::advisories::{self, AdvisoryStore};
 use crate::api::{BundledImage, ContentQuery, PlannedImage, PrefetchRequest, path};
 use crate::cli::output::{counted, print_json};
 use crate::cli::remote::{ContentClient, progress_bar, run_job};
-use crate::cli::{CommandError, Exit, GateArgs, Output, fail};
+use crate::cli::{CommandError, Exit, GateArgs, Output, ScopeArgs, fail};
 use crate::oci::{Algorithm, Digest, Hasher, MAX_MANIFEST, Manifest};
 use crate::runtime::{printable, rounded_size};
 
@@ -39,9 +39,8 @@ pub(in crate::cli) struct ExportArgs {
     /// Also export the trusted roots of Sigstore that the configuration names.
     #[arg(long)]
     with_trusted_roots: bool,
-    /// The Kubernetes namespace, or other scope, whose rules apply.
-    #[arg(long, short, default_value = "", value_name = "NAMESPACE", hide_default_value = true)]
-    namespace: String,
+    #[command(flatten)]
+    scope: ScopeArgs,
     #[command(flatten)]
     gate: GateArgs,
     /// The output format.
@@ -81,7 +80,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<Exit, CommandError> {
     }
     for image in &document.images {
         bar.set_message(printable(&image.reference().to_string()).into_owned());
-        let result = carry(&client, &mut writer, image, &args.namespace, &bar);
+        let result = carry(&client, &mut writer, image, &args.scope.namespace, &bar);
         result.map_err(|error| format!("{}: {error}; repeat the command to go on", image.reference()))?;
     }
     bar.finish_and_clear();
@@ -123,7 +122,7 @@ fn plan(args: &ExportArgs) -> Result<Result<Vec<BundledImage>, Exit>, CommandErr
     let request = PrefetchRequest {
         images: args.images.clone(),
         platforms: args.platform.clone(),
-        namespace: args.namespace.clone(),
+        namespace: args.scope.namespace.clone(),
     };
     let planned: Vec<PlannedImage> = run_job(&args.gate, path::BUNDLE_PLAN, &request)?;
     let mut exit = Exit::Ok;
@@ -182,7 +181,7 @@ fn asked(args: &ExportArgs, extras: &ExtraFiles) -> Vec<String> {
         .iter()
         .cloned()
         .chain(platforms)
-        .chain([format!("namespace {}", args.namespace)])
+        .chain([format!("namespace {}", args.scope.namespace)])
         .chain(extras)
         .collect()
 }

@@ -18,7 +18,7 @@ use super::reading::OpenedBundle;
 use crate::api::{BundledImage, ContentQuery, ImportOutcome, ImportRequest, ImportedImage, path};
 use crate::cli::output::{counted, print_json};
 use crate::cli::remote::{ContentClient, progress_bar, run_job};
-use crate::cli::{CommandError, Exit, GateArgs, Output, fail};
+use crate::cli::{CommandError, Exit, GateArgs, Output, ScopeArgs, fail};
 use crate::oci::{Digest, MAX_MANIFEST, Manifest};
 use crate::runtime::printable;
 
@@ -49,9 +49,8 @@ pub(in crate::cli) struct ImportArgs {
     /// is replaced. They are used only if `trust.trusted_roots` names them; compare their digests before.
     #[arg(long, value_name = "DIR")]
     trusted_roots: Option<PathBuf>,
-    /// The Kubernetes namespace, or other scope, whose rules apply.
-    #[arg(long, short, default_value = "", value_name = "NAMESPACE", hide_default_value = true)]
-    namespace: String,
+    #[command(flatten)]
+    scope: ScopeArgs,
     #[command(flatten)]
     gate: GateArgs,
     /// The output format.
@@ -190,7 +189,7 @@ impl ImageImport<'_> {
             digest,
             size,
             media_type,
-            namespace: args.namespace.clone(),
+            namespace: args.scope.namespace.clone(),
             hold: Some(session.number()),
         };
         let mut blobs = BTreeMap::new();
@@ -221,7 +220,7 @@ impl ImageImport<'_> {
             image: image.clone(),
             dry_run: args.dry_run,
             force: args.force,
-            namespace: args.namespace.clone(),
+            namespace: args.scope.namespace.clone(),
             advisories,
             hold: session.number(),
         };

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::{EXIT_CONFIGURATION, EXIT_FINDINGS, EXIT_OK, SCHEMA, Streams, check, eval, import, match_images};
-use crate::cli::{Exit, Output, output};
+use crate::cli::{Exit, Output, ScopeArgs, output};
 use crate::config::Config;
 use crate::policy::Settings;
 use crate::runtime::Clock;
@@ -28,9 +28,8 @@ pub(in crate::cli) enum PolicyCommand {
         /// The folder of policy documents.
         #[arg(long, value_name = "DIR")]
         policies: PathBuf,
-        /// The Kubernetes namespace, or another scope, whose rules apply.
-        #[arg(long, short, default_value = "", value_name = "NAMESPACE", hide_default_value = true)]
-        namespace: String,
+        #[command(flatten)]
+        scope: ScopeArgs,
         /// The images.
         #[arg(required = true)]
         images: Vec<String>,
@@ -95,8 +94,8 @@ pub(in crate::cli) fn run(command: PolicyCommand) -> Exit {
             let settings = Settings { now: Some(Clock::system().now()), ..settings };
             check(&dir, &settings, output, &mut streams)
         }
-        PolicyCommand::Match { policies, namespace, images, output, .. } => {
-            match_images(&policies, &namespace, &images, &settings, output, &mut streams)
+        PolicyCommand::Match { policies, scope, images, output, .. } => {
+            match_images(&policies, &scope.namespace, &images, &settings, output, &mut streams)
         }
         PolicyCommand::Import { file, registries_d } => import(&file, registries_d.as_deref(), &mut streams),
         PolicyCommand::Schema => streams.out.write_all(SCHEMA.as_bytes()).map(|()| EXIT_OK),
