@@ -68,6 +68,22 @@ pub(crate) struct HttpSettings {
     pub(crate) header_timeout: Duration,
 }
 
+impl HttpSettings {
+    /// With certificates of the system's authorities, if there are any, and the proxies of the environment. `connect` is for a
+    /// connection, and again for TLS.
+    pub(crate) fn within(connect: Duration, header: Duration) -> Self {
+        Self {
+            proxy: None,
+            ca: None,
+            insecure: false,
+            needs_roots: false,
+            connect_timeout: connect,
+            tls_timeout: connect,
+            header_timeout: header,
+        }
+    }
+}
+
 /// Sends requests. Cheap to clone.
 ///
 /// Configured hosts, each auxiliary service, and hosts that an answer named have separate connections, so that a

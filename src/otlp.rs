@@ -106,13 +106,9 @@ impl TraceExporter {
             return Ok(None);
         };
         let settings = HttpSettings {
-            proxy: None,
             ca: config.ca.clone(),
-            insecure: false,
             needs_roots: collector.url.scheme() == "https",
-            connect_timeout: collector.timeout,
-            tls_timeout: collector.timeout,
-            header_timeout: collector.timeout,
+            ..HttpSettings::within(collector.timeout, collector.timeout)
         };
         let client = HttpClient::new(&settings, &Network::default());
         let client = client.map_err(|error| InvalidTracing::new(error.to_string()))?;

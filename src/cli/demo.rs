@@ -156,15 +156,7 @@ impl DemoAnswer {
 }
 
 fn client() -> Result<HttpClient, String> {
-    let settings = HttpSettings {
-        proxy: Some(String::new()),
-        ca: None,
-        insecure: false,
-        needs_roots: false,
-        connect_timeout: TIMEOUT,
-        tls_timeout: TIMEOUT,
-        header_timeout: TIMEOUT,
-    };
+    let settings = HttpSettings { proxy: Some(String::new()), ..HttpSettings::within(TIMEOUT, TIMEOUT) };
     HttpClient::new(&settings, &Network::default()).map_err(|error| error.to_string())
 }
 

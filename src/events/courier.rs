@@ -210,11 +210,8 @@ impl Receiver {
         let settings = HttpSettings {
             proxy: config.proxy.clone(),
             ca: config.ca.clone(),
-            insecure: false,
             needs_roots: parsed.scheme() == "https",
-            connect_timeout: config.timeout,
-            tls_timeout: config.timeout,
-            header_timeout: config.timeout,
+            ..HttpSettings::within(config.timeout, config.timeout)
         };
         let client = HttpClient::new(&settings, &Network::default());
         Ok(Self {

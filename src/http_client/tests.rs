@@ -81,15 +81,7 @@ impl CannedServer {
 }
 
 fn settings() -> HttpSettings {
-    HttpSettings {
-        proxy: Some(String::new()),
-        ca: None,
-        insecure: false,
-        needs_roots: false,
-        connect_timeout: Duration::from_secs(5),
-        tls_timeout: Duration::from_secs(5),
-        header_timeout: Duration::from_secs(5),
-    }
+    HttpSettings { proxy: Some(String::new()), ..HttpSettings::within(Duration::from_secs(5), Duration::from_secs(5)) }
 }
 
 fn client() -> HttpClient {

@@ -166,15 +166,8 @@ async fn database_image(config: &Config, image: &ImageReference) -> ServiceOutco
 
 /// Asks a web server for the head of a file. Redirects are an answer.
 async fn head(url: &str, proxy: Option<String>, ca: Option<std::path::PathBuf>) -> ServiceOutcome {
-    let settings = HttpSettings {
-        proxy,
-        ca,
-        insecure: false,
-        needs_roots: url.starts_with("https://"),
-        connect_timeout: LIMIT,
-        tls_timeout: LIMIT,
-        header_timeout: LIMIT,
-    };
+    let settings =
+        HttpSettings { proxy, ca, needs_roots: url.starts_with("https://"), ..HttpSettings::within(LIMIT, LIMIT) };
     let client = HttpClient::new(&settings, &Network::default()).map_err(|error| error.to_string())?;
     let request = Request::builder().method(Method::HEAD).uri(url).body(Full::default());
     let request = request.map_err(|error| error.to_string())?;

@@ -192,11 +192,8 @@ impl Transport {
         let settings = HttpSettings {
             proxy: sources.proxy.clone(),
             ca: sources.ca.clone(),
-            insecure: false,
             needs_roots: sources.urls().any(|(_, url)| url.starts_with("https:")),
-            connect_timeout: CONNECT_TIMEOUT,
-            tls_timeout: CONNECT_TIMEOUT,
-            header_timeout: HEADER_TIMEOUT,
+            ..HttpSettings::within(CONNECT_TIMEOUT, HEADER_TIMEOUT)
         };
         let client = HttpClient::new(&settings, &Network::default()).map_err(|error| error.to_string())?;
         Ok(Self { upstreams, client, runtime: Handle::current() })

@@ -252,11 +252,8 @@ fn http_client(config: &Config, url: Option<&Uri>, iam_url: &Uri) -> Result<Http
     let settings = HttpSettings {
         proxy: config.proxy.clone(),
         ca: config.ca.clone(),
-        insecure: false,
         needs_roots: url.is_none_or(is_https) || is_https(iam_url),
-        connect_timeout: limit,
-        tls_timeout: limit,
-        header_timeout: limit,
+        ..HttpSettings::within(limit, limit)
     };
     HttpClient::new(&settings, &Network::default()).map_err(|error| InvalidConfig::new(error.to_string()))
 }

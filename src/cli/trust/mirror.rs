@@ -87,11 +87,8 @@ impl HttpMirror {
         let settings = HttpSettings {
             proxy: access.proxy.clone(),
             ca: access.ca.clone(),
-            insecure: false,
             needs_roots: base.scheme() == "https",
-            connect_timeout: CONNECT_TIMEOUT,
-            tls_timeout: CONNECT_TIMEOUT,
-            header_timeout: TIMEOUT,
+            ..HttpSettings::within(CONNECT_TIMEOUT, TIMEOUT)
         };
         let client = HttpClient::new(&settings, &Network::default()).map_err(|error| error.to_string())?;
         Ok(Self { client, base, progress })

@@ -51,15 +51,7 @@ type StoredFile = Result<Bytes, RefusedSignature>;
 
 impl LookasideReader {
     pub(super) fn new(tasks: Tasks) -> Self {
-        let settings = HttpSettings {
-            proxy: None,
-            ca: None,
-            insecure: false,
-            needs_roots: false,
-            connect_timeout: CONNECT_TIMEOUT,
-            tls_timeout: CONNECT_TIMEOUT,
-            header_timeout: FETCH_TIMEOUT,
-        };
+        let settings = HttpSettings::within(CONNECT_TIMEOUT, FETCH_TIMEOUT);
         Self { tasks, http: HttpClient::new(&settings, &Network::default()).map_err(|error| error.to_string()) }
     }
 

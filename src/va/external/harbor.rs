@@ -97,9 +97,7 @@ impl HarborAdapter {
             ca: config.ca.clone(),
             insecure: config.insecure,
             needs_roots: is_https && !config.insecure,
-            connect_timeout: REQUEST_TIMEOUT,
-            tls_timeout: REQUEST_TIMEOUT,
-            header_timeout: REQUEST_TIMEOUT,
+            ..HttpSettings::within(REQUEST_TIMEOUT, REQUEST_TIMEOUT)
         };
         let http = HttpClient::new(&settings, &Network::default()).map_err(|error| wrong(error.to_string()))?;
         let base = format!("{}/api/v1", config.url.trim_end_matches('/'));

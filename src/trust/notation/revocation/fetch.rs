@@ -98,15 +98,7 @@ impl RevocationFetcher {
         tasks: &Tasks,
         network: &Network,
     ) -> Result<Self, InvalidRevocationConfig> {
-        let settings = HttpSettings {
-            proxy: config.proxy.clone(),
-            ca: None,
-            insecure: false,
-            needs_roots: false,
-            connect_timeout: TIMEOUT,
-            tls_timeout: TIMEOUT,
-            header_timeout: TIMEOUT,
-        };
+        let settings = HttpSettings { proxy: config.proxy.clone(), ..HttpSettings::within(TIMEOUT, TIMEOUT) };
         let weight = |key: &Arc<str>, kept: &KeptAnswer| key.len() + ALLOCATION + kept.weight();
         Ok(Self {
             client: HttpClient::new(&settings, network)?,
