@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 use tokio::sync::Mutex;
 
-use super::operator::OperatorAct;
+use super::operator::{OperatorAct, by_whom};
 use crate::audit::{Audit, RecordedDecision, RecordedEndpoint, RecordedMethod};
 use crate::oci::Digest;
 use crate::policy::{
@@ -203,8 +203,7 @@ impl ExemptionBook {
         caller: &str,
     ) -> Result<(), ExemptionError> {
         for record in records {
-            let texts = [("by", &record.by), ("reason", &record.reason)];
-            let texts = texts.into_iter().filter_map(|(key, text)| Some(format!("{key}: {}", text.as_deref()?)));
+            let texts = by_whom(record.by.as_deref(), record.reason.as_deref());
             let end = record.expires.map(|end| format!("until {end}"));
             let act = OperatorAct {
                 endpoint: RecordedEndpoint::Exemptions,

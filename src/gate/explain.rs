@@ -78,9 +78,9 @@ impl Inspector {
         let judgement = self.judge.judge(target, reference).await?;
         let judged = judgement.judged.as_ref();
         let decision = match &judgement.decision {
-            Ok(permit) => match permit.would_deny().first() {
-                Some(denial) if permit.is_only_reported() => ExplainedDecision::OnlyReported(denial.clone()),
-                _ => ExplainedDecision::Admitted,
+            Ok(permit) => match permit.only_reported() {
+                Some(denial) => ExplainedDecision::OnlyReported(denial.clone()),
+                None => ExplainedDecision::Admitted,
             },
             Err(denial) => ExplainedDecision::Denied(denial.clone()),
         };

@@ -98,7 +98,7 @@ impl Judgement {
     /// Why the decision is not final, if it is not: something is not known now.
     pub(super) fn doubt(&self) -> Option<String> {
         let denial = match &self.decision {
-            Ok(permit) => permit.would_deny().first().filter(|_| permit.is_only_reported())?,
+            Ok(permit) => permit.only_reported()?,
             Err(denial) => denial,
         };
         let all = if self.enforced.is_empty() { &self.audited } else { &self.enforced };

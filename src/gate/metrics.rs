@@ -5,10 +5,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Unit;
 
-use super::record::{RecordDraft, decision_of};
+use super::record::{RecordDraft, outcome_of};
 use super::{Answer, GateError};
-use crate::audit::RecordedDecision;
-use crate::policy::{DenialKind, Permit};
+use crate::policy::{DenialKind, Stage};
 use crate::runtime::{BusyCounter, Metrics};
 
 /// The bounds of the histogram of times to a decision, in seconds.
@@ -84,17 +83,7 @@ impl GateMetrics {
     }
 
     fn counters(&self, record: &RecordDraft, answer: &Result<Answer, GateError>) -> Vec<BusyCounter> {
-        let would_deny = answer.as_ref().ok().and_then(Answer::permit).map_or(&[][..], Permit::would_deny);
-        let (decision, reason) = match answer {
-            Ok(answer) => match would_deny.first() {
-                Some(denial) if answer.permit().is_some_and(Permit::is_only_reported) => {
-                    (RecordedDecision::WouldDeny, denial.stage.as_str())
-                }
-                _ => (RecordedDecision::Admit, ""),
-            },
-            Err(error @ GateError::Denied(denial)) => (decision_of(error), denial.stage.as_str()),
-            Err(error) => (decision_of(error), ""),
-        };
+        let (decision, stage) = outcome_of(answer);
         // Policies bound the number of documents.
         let of = |family: &Family<DocumentLabels, BusyCounter>, document: &str| {
             family.get_or_create(&DocumentLabels { document: document.into() }).clone()
@@ -105,7 +94,7 @@ impl GateMetrics {
         };
         // Audited documents count for denials too, so they are taken from the record.
         let would_deny = record.would_deny().map(|document| of(&self.would_deny, document));
-        let labels = DecisionLabels { decision: decision.as_str(), reason };
+        let labels = DecisionLabels { decision: decision.as_str(), reason: stage.map_or("", Stage::as_str) };
         let decisions = self.decisions.get_or_create(&labels).clone();
         std::iter::once(decisions).chain(denied.map(|document| of(&self.denied, document))).chain(would_deny).collect()
     }

@@ -18,6 +18,12 @@ pub(super) struct OperatorAct {
     pub(super) reasons: Vec<String>,
 }
 
+/// Who asked for a change and why, as reasons of a record.
+pub(super) fn by_whom(by: Option<&str>, reason: Option<&str>) -> Vec<String> {
+    let texts = [("by", by), ("reason", reason)].into_iter();
+    texts.filter_map(|(key, text)| Some(format!("{key}: {}", text?))).collect()
+}
+
 impl OperatorAct {
     /// Writes the record, before the change is made. `false` if it cannot be written and the configuration requires it: then
     /// the change must not be made.

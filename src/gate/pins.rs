@@ -2,7 +2,7 @@
 
 use super::GateError;
 use super::operations::Operations;
-use super::operator::OperatorAct;
+use super::operator::{OperatorAct, by_whom};
 use crate::audit::{RecordedDecision, RecordedEndpoint, RecordedMethod};
 use crate::cache::{CacheError, NotPinned};
 use crate::oci::{ImageReference, Reference};
@@ -57,8 +57,7 @@ impl Operations {
         };
         let attached = self.resolver.attached(&target.name, digest).await.map_err(GateError::from)?;
         let pin = PinnedImage { image: name, digest, reason, by, created: self.clock.now() };
-        let texts = [("by", &pin.by), ("reason", &pin.reason)];
-        let texts = texts.into_iter().filter_map(|(key, text)| Some(format!("{key}: {}", text.as_deref()?)));
+        let texts = by_whom(pin.by.as_deref(), pin.reason.as_deref());
         let reasons = [digest.to_string()].into_iter().chain(texts).collect();
         self.record_pin((RecordedDecision::Pin, RecordedMethod::Post), &pin.image, reasons, caller).await?;
         let not_pinned = |why| PinFailure::NotPinned { image: pin.image.clone(), why };

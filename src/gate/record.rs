@@ -12,7 +12,7 @@ use crate::audit::{
     Audit, Decided, DecisionParts, DecisionText, Record, RecordedDecision, RecordedEndpoint, RecordedMethod,
 };
 use crate::oci::{Endpoint, Reference};
-use crate::policy::{Denial, DenialKind, Kind};
+use crate::policy::{Denial, DenialKind, Kind, Permit, Stage};
 use crate::runtime::RequestTrace;
 
 /// An unfinished audit record. If it is dropped, it records that the request was abandoned.
@@ -128,10 +128,7 @@ impl RecordDraft {
 
     /// Writes the record and returns the text of the decision; `None` if a required record could not be written.
     pub(super) async fn finish(&mut self, answer: &Result<Answer, GateError>) -> Option<DecisionText> {
-        match answer {
-            Ok(answer) => conclude(&mut self.decided, answer),
-            Err(error) => explain(&mut self.decided, error),
-        }
+        conclude(&mut self.decided, answer);
         let decided = &self.decided;
         RequestTrace::note(|learned| {
             learned.image.clone_from(&decided.image);
@@ -179,33 +176,38 @@ impl Drop for RecordDraft {
     }
 }
 
-/// If an enforced entry admitted, the decision is to admit, regardless of audited entries.
-fn conclude(record: &mut Decided, answer: &Answer) {
-    record.decision = RecordedDecision::Admit;
-    let Some(permit) = answer.permit().filter(|permit| permit.is_only_reported()) else { return };
-    if let Some(denial) = permit.would_deny().first() {
-        record.decision = RecordedDecision::WouldDeny;
-        record.stage = Some(denial.stage);
-        record.reasons.clone_from(&denial.reasons);
+/// What an answer says besides what was judged.
+fn conclude(record: &mut Decided, answer: &Result<Answer, GateError>) {
+    (record.decision, record.stage) = outcome_of(answer);
+    match answer {
+        Ok(answer) => {
+            let denial = answer.permit().and_then(Permit::only_reported);
+            record.reasons = denial.map(|denial| denial.reasons.clone()).unwrap_or_default();
+        }
+        Err(GateError::Denied(Denial { document, rule, reasons, .. })) => {
+            record.document = document.as_deref().map(str::to_owned);
+            record.rule = rule.as_deref().map(str::to_owned);
+            record.reasons.clone_from(reasons);
+        }
+        Err(error) => record.reasons = vec![error.to_string()],
     }
 }
 
-fn explain(record: &mut Decided, error: &GateError) {
-    let GateError::Denied(denial) = error else {
-        record.decision = decision_of(error);
-        record.reasons = vec![error.to_string()];
-        return;
-    };
-    let Denial { stage, document, rule, reasons, .. } = denial;
-    record.decision = decision_of(error);
-    record.stage = Some(*stage);
-    record.document = document.as_deref().map(str::to_owned);
-    record.rule = rule.as_deref().map(str::to_owned);
-    record.reasons.clone_from(reasons);
+/// The decision, and the stage that denies, for records and metrics. If an enforced entry admitted, the decision is to admit,
+/// regardless of audited entries.
+pub(super) fn outcome_of(answer: &Result<Answer, GateError>) -> (RecordedDecision, Option<Stage>) {
+    match answer {
+        Ok(answer) => match answer.permit().and_then(Permit::only_reported) {
+            Some(denial) => (RecordedDecision::WouldDeny, Some(denial.stage)),
+            None => (RecordedDecision::Admit, None),
+        },
+        Err(error @ GateError::Denied(denial)) => (decision_of(error), Some(denial.stage)),
+        Err(error) => (decision_of(error), None),
+    }
 }
 
-/// An outcome that is not an admission, for records and metrics.
-pub(super) fn decision_of(error: &GateError) -> RecordedDecision {
+/// An outcome that is not an admission.
+fn decision_of(error: &GateError) -> RecordedDecision {
     match error {
         GateError::Denied(denial) => match denial.kind {
             DenialKind::Pending => RecordedDecision::Pending,

@@ -321,9 +321,10 @@ impl Permit {
         &self.terms.would_deny
     }
 
-    /// Whether no enforced entry admits the manifest because the gate or every applicable entry is in audit mode.
-    pub fn is_only_reported(&self) -> bool {
-        self.terms.is_only_reported
+    /// The denial that is only reported: no enforced entry admits the manifest, because the gate or every applicable entry is
+    /// in audit mode.
+    pub fn only_reported(&self) -> Option<&Denial> {
+        self.terms.would_deny.first().filter(|_| self.terms.is_only_reported)
     }
 
     /// The time until which the decision is valid. `None` if no evidence expires.

@@ -74,6 +74,7 @@ impl LiveRecords {
                 if !self.noted.is_new(&key) {
                     return;
                 }
+                let (decision, reason) = stored(permit);
                 let copy = AdmittedPull::keeps_copy_of(manifest).then(|| manifest.clone());
                 let pull = AdmittedPull {
                     scope: request.scope.clone(),
@@ -81,7 +82,7 @@ impl LiveRecords {
                     digest: permit.digest(),
                     tag: tag.cloned(),
                     kind,
-                    outcome: outcome(permit),
+                    outcome: VerdictOutcome { decision, reason, basis: VerdictBasis::default() },
                     has_checked_va,
                     until: permit.until(),
                     at: self.clock.now(),
@@ -124,11 +125,12 @@ impl LiveRecords {
     }
 }
 
-fn outcome(permit: &Permit) -> VerdictOutcome {
-    let reported = permit.would_deny().first().filter(|_| permit.is_only_reported());
-    let decision = if reported.is_some() { StoredDecision::WouldDeny } else { StoredDecision::Admit };
-    let reason = reported.map(ToString::to_string).unwrap_or_default();
-    VerdictOutcome { decision, reason, basis: VerdictBasis::default() }
+/// How an admission is stored, with the reason if it is only reported.
+pub(super) fn stored(permit: &Permit) -> (StoredDecision, String) {
+    match permit.only_reported() {
+        Some(denial) => (StoredDecision::WouldDeny, denial.to_string()),
+        None => (StoredDecision::Admit, String::new()),
+    }
 }
 
 impl LiveRecords {

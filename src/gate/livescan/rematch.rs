@@ -7,6 +7,7 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 
 use super::Livescan;
+use super::recorder::stored;
 use crate::gate::judgement::Judgement;
 use crate::oci::{Manifest, Reference};
 use crate::runtime::Tasks;
@@ -130,10 +131,7 @@ impl Livescan {
 
 fn outcome(judgement: &Judgement, basis: &VerdictBasis) -> VerdictOutcome {
     let (decision, reason) = match &judgement.decision {
-        Ok(permit) => match permit.would_deny().first().filter(|_| permit.is_only_reported()) {
-            Some(denial) => (StoredDecision::WouldDeny, denial.to_string()),
-            None => (StoredDecision::Admit, String::new()),
-        },
+        Ok(permit) => stored(permit),
         Err(denial) => (StoredDecision::Deny, denial.to_string()),
     };
     VerdictOutcome { decision, reason, basis: basis.clone() }
