@@ -28,6 +28,8 @@ use crate::upstream::BlobStream;
 const QUEUE: usize = 16;
 /// How many bytes are written before readers are told of them, while more are waiting to be written.
 const PUBLISHED_AT_ONCE: u64 = 512 * 1024;
+/// How many repositories are recorded that confirm during a download that they have the blob. Others are asked again.
+const MAX_CONFIRMED: usize = 64;
 /// How long a write may stall before the disk counts as failing.
 const DISK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -46,6 +48,8 @@ pub(super) struct Fill {
     abandoned: CancellationToken,
     relay: Arc<Relay>,
     parts_ahead: PartsAhead,
+    /// The repositories that confirmed that they have the blob, until it is verified.
+    confirmed: Mutex<Option<Vec<ImageName>>>,
     /// The complete file, which counts as being read while followers still read it.
     reading: OnceLock<Arc<Reading>>,
 }
@@ -87,6 +91,7 @@ impl Fill {
             abandoned: CancellationToken::new(),
             relay,
             parts_ahead,
+            confirmed: Mutex::new(Some(Vec::new())),
             reading: OnceLock::new(),
         }
     }
@@ -119,6 +124,12 @@ impl Fill {
     pub(super) fn completed(&self, reading: Arc<Reading>) {
         // A fill completes only once.
         let _ = self.reading.set(reading);
+    }
+
+    /// The repositories that have the blob, now that it is verified. Later ones find it on disk.
+    pub(super) fn repositories(&self) -> Vec<ImageName> {
+        let confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        [self.source.name.clone()].into_iter().chain(confirmed.into_iter().flatten()).collect()
     }
 
     /// Resolves if the fill has no readers, and too many other fills have none either.
@@ -186,6 +197,17 @@ impl Follower {
                 return Err("the download was interrupted".into());
             }
         }
+    }
+
+    /// Notes that another repository of the registry confirms that it has the blob. That counts only once the blob is
+    /// verified: until then, nothing shows that the registry has it. Returns false if it is, so that the caller can record it.
+    pub(super) fn confirmed_by(&self, name: &ImageName) -> bool {
+        let mut confirmed = self.0.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(names) = confirmed.as_mut() else { return false };
+        if names.len() < MAX_CONFIRMED && !names.contains(name) {
+            names.push(name.clone());
+        }
+        true
     }
 
     /// The file; its mapping also covers bytes that are not written yet.

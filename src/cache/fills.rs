@@ -180,7 +180,8 @@ impl CacheInner {
         Ok(Opened::Filling(follower))
     }
 
-    /// Records what is now on disk. Only verified content links a blob to the repository that sent it.
+    /// Records what is now on disk. Only verified content links a blob to the repository that sent it, and to those that
+    /// confirmed meanwhile that they have it.
     async fn filled(&self, fill: &Fill, outcome: Result<(), FillError>, reservation: Reservation) {
         let BlobSource { name, digest, size, .. } = fill.source();
         match outcome {
@@ -191,8 +192,9 @@ impl CacheInner {
                 }
                 let now = self.clock.now();
                 self.stored(NewContent::blob(*digest, *size, now), Some(reservation)).await;
-                let link = NewFacts::new(now).link(name, *digest, *size, now);
-                if let Err(error) = self.store.facts.record(link).await {
+                let link = |facts: NewFacts, name: &_| facts.link(name, *digest, *size, now);
+                let links = fill.repositories().iter().fold(NewFacts::new(now), link);
+                if let Err(error) = self.store.facts.record(links).await {
                     tracing::warn!(%error, "cannot record the repository of a blob; it will be asked again");
                 }
             }

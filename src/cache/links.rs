@@ -35,16 +35,17 @@ impl Cache {
             return Ok(None);
         }
         let size = self.confirm(permit, upstream).await?;
-        let follower = inner.fills.follow(&key, |_| true);
-        if follower.is_none() && !self.is_of_registry(name, digest).await? {
+        if let Some(follower) = inner.fills.follow(&key, |_| true) {
+            if !follower.confirmed_by(name) {
+                self.link(name, digest, size).await;
+            }
+            return Ok(Some(Opened::Filling(follower)));
+        }
+        if !self.is_of_registry(name, digest).await? {
             return Ok(None);
         }
-        // A running download records only the repository that delivers it.
         self.link(name, digest, size).await;
-        match follower {
-            Some(follower) => Ok(Some(Opened::Filling(follower))),
-            None => Ok(inner.opened(digest).await),
-        }
+        Ok(inner.opened(digest).await)
     }
 
     /// Whether the content is cached, and some repository of this registry delivered it.

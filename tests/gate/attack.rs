@@ -9,7 +9,7 @@ use pullgate::sample::{Fault, On};
 
 use crate::harness::{ALLOW_ALL, HOST, TestGate, policy};
 use crate::pull::{multi, simple};
-use crate::support::{TestRegistry, request};
+use crate::support::{Exchange, TestRegistry, request};
 
 /// Another registry may claim to have any digest. Its claim must say nothing about what a different registry delivered.
 #[tokio::test]
@@ -36,6 +36,39 @@ async fn a_registry_that_claims_a_private_layer_does_not_expose_it() {
             content.get(..1000),
             "{attempt}: private content was served because another registry claims to have it"
         );
+    }
+}
+
+/// The same with two repositories: one fails to deliver what the other one claims to have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_repository_claims_during_a_failed_download_creates_no_link() {
+    let (private, evil) = (TestRegistry::start().await, TestRegistry::start().await);
+    let content = noise(400_000, 3);
+    let layer = Digest::sha256(&content);
+    let image =
+        Image::linux_amd64().layer(Layer::of("application/vnd.oci.image.layer.v1.tar", content.clone())).build();
+    private.push("team/private", Some("1"), &image);
+    for repository in ["any/one", "any/two"] {
+        evil.push(repository, Some("1"), &image);
+        evil.put_blob_as(repository, layer, noise(400_000, 4));
+    }
+    let second = format!("[[upstream]]\nhost = \"evil.test\"\nurl = \"{}\"\nattempts = 1", evil.listening.url());
+    let gate = TestGate::new(&private, ALLOW_ALL).with(&second).start().await;
+    let at_evil = |path: &str| gate.any_url(&format!("/v2/evil.test/any/{path}"));
+    for repository in ["one", "two"] {
+        assert_eq!(request("GET", &at_evil(&format!("{repository}/manifests/1")), &[]).await.status, 200);
+    }
+    let blob = |repository: &str| at_evil(&format!("{repository}/blobs/{layer}"));
+    let stalled = evil.inject(On::blobs().method(Method::GET), Fault::Stall(10));
+    let one = Exchange::start("GET", &blob("one"), &[]).await;
+    let two = Exchange::start("GET", &blob("two"), &[]).await;
+    stalled.remove();
+    assert!(!one.finish().await.complete && !two.finish().await.complete);
+    assert_eq!(gate.get("/team/private/manifests/1").await.status, 200);
+    assert_eq!(gate.get(&format!("/team/private/blobs/{layer}")).await.body, content);
+    for repository in ["one", "two"] {
+        let got = request("GET", &blob(repository), &[]).await;
+        assert_ne!(got.body.get(..1000), content.get(..1000), "{repository}: private content was served");
     }
 }
 
