@@ -258,6 +258,12 @@ async fn va_lists_packages_and_vulnerabilities_whatever_the_policy_says() {
     let sbom = pullgate(&gate, &["va", &name, "--output", "cyclonedx"]).await;
     let sbom: Value = serde_json::from_slice(&sbom.stdout).expect("JSON");
     assert!(sbom.to_string().contains("pkg:pypi/django@2.2.0"));
+    let of_image = &sbom["dependencies"][0];
+    assert_eq!(of_image["ref"], sbom["metadata"]["component"]["bom-ref"]);
+    assert!(
+        of_image["dependsOn"].as_array().is_some_and(|refs| refs.contains(&json!("pkg:pypi/django@2.2.0"))),
+        "{sbom}"
+    );
 }
 
 /// Nothing was examined, so nothing says that the image is clean.

@@ -142,8 +142,11 @@ impl Weighing<'_> {
     }
 
     /// The issue in the packages in which it is not exempt, and when the first exemption in the others ends: a fix for a
-    /// package that is exempt resolves nothing.
+    /// package that is exempt resolves nothing. No exemption of a package applies to malware.
     fn open_part<'a>(&self, issue: &'a Issue) -> (Cow<'a, Issue>, Option<Timestamp>) {
+        if issue.is_malicious() && !self.rule.is_ibm() {
+            return (Cow::Borrowed(issue), None);
+        }
         match self.exemptions_of(issue).open_part(issue, self.context.now) {
             Some((part, end)) => (Cow::Owned(part), Some(end)),
             None => (Cow::Borrowed(issue), None),

@@ -69,7 +69,10 @@ fn only_packages_that_are_not_exempt_are_judged() {
     let exempt_a = r#""exemptions":[{"id":"CVE-1","package":"a"}]"#;
     let exempt_b = r#""exemptions":[{"id":"CVE-1","package":"b"}]"#;
     let for_now = r#""exemptions":[{"id":"CVE-1","package":"a","expires":"2026-12-01"}]"#;
+    let malware = r#"{"issues":[{"id":"MAL-1","severity":"high","packages":[{"name":"a","fixed":"2"},{"name":"b"}]}]}"#;
+    let package_a = r#""exemptions":[{"package":"a"}]"#;
     check_all(&[
+        (line!(), "{}", malware, package_a, Deny("malicious: MAL-1 high a fixed in 2 is malware")),
         (line!(), "{fixableOnly: true}", two, "", Deny("CVE-1 high a fixed in 2")),
         (line!(), "{fixableOnly: true}", two, exempt_a, Admit),
         (line!(), "{fixableOnly: true}", two, for_now, AdmitUntil("2026-12-01T00:00:00Z")),
