@@ -4,6 +4,8 @@
 //! everything else in the pull of a small image; a power failure may therefore leave it empty or incomplete. It is
 //! verified whenever it is read, so such a file counts as missing.
 
+mod verifying;
+
 use std::fs::{self, File, Permissions};
 use std::io::{self, IoSliceMut, Read};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -18,6 +20,7 @@ use rustix::io::{Errno, ReadWriteFlags, pread, preadv2};
 
 use crate::oci::{Algorithm, Digest, Hasher};
 use crate::runtime::{create_private_dir, open_private};
+pub(super) use verifying::{VerifyingWriter, WrongContent};
 
 /// How long the creation of a file, or of a small file with its content, may take before the file system counts as failing.
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::ahead::PartsAhead;
 use super::content_file::ContentFile;
-use super::disk::{Disk, Partial};
+use super::disk::{Disk, Partial, VerifyingWriter, WrongContent};
 use super::download::{BlobSource, Broken, download};
 use super::reading::Reading;
 use super::relay::Relay;
-use crate::oci::{Digest, Hasher, Host, ImageName};
+use crate::oci::{Digest, Host, ImageName};
 use crate::upstream::BlobStream;
 
 /// The number of chunks queued between the network and the disk; with the upstream's frame size this bounds the memory
@@ -292,29 +292,23 @@ async fn feed(writer: &mpsc::Sender<Bytes>, piece: Bytes) -> Result<(), Broken> 
 /// is named after that.
 fn write(fill: &Fill, partial: Partial, mut pieces: mpsc::Receiver<Bytes>, path: &Path) -> Result<(), FillError> {
     let BlobSource { digest, size, .. } = fill.source;
-    let mut hasher = Hasher::new(digest.algorithm());
-    let mut written = 0;
+    let mut writer = VerifyingWriter::new(partial, digest, size);
     let mut published = 0;
     while let Some(piece) = pieces.blocking_recv() {
-        partial.write_at(&piece, written).map_err(FillError::Disk)?;
-        hasher.update(&piece);
-        written += piece.len() as u64;
+        let written = writer.append(&piece).map_err(FillError::Disk)?;
         // To wake readers costs more than to write a piece, so it is done for many where many wait.
         if pieces.is_empty() || written - published >= PUBLISHED_AT_ONCE {
             fill.publish(written);
             published = written;
         }
     }
-    if written != size {
-        return Err(FillError::Download(Broken::Short { received: written, size }));
-    }
-    let found = hasher.finish();
-    if found != digest {
-        return Err(FillError::Digest(found));
-    }
+    let file = writer.verify().map_err(|wrong| match wrong {
+        WrongContent::Digest(found) => FillError::Digest(found),
+        WrongContent::Size(received) => FillError::Download(Broken::Short { received, size }),
+    })?;
     fill.finish(FillProgress::Complete);
     fill.parts_ahead.compare(&fill.file, &fill.source);
-    partial.publish(path, size).map_err(FillError::Disk)
+    file.publish(path).map_err(FillError::Disk)
 }
 
 /// Why a fill failed.

@@ -9,9 +9,9 @@ use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::disk::Partial;
+use super::disk::{Partial, VerifyingWriter, WrongContent};
 use super::{Cache, CacheError, ImportHold};
-use crate::oci::{Digest, Hasher, ImageName, MAX_MANIFEST, Manifest};
+use crate::oci::{Digest, ImageName, MAX_MANIFEST, Manifest};
 use crate::store::{NewContent, NewFacts};
 
 /// The number of chunks queued between the network and the disk.
@@ -147,19 +147,15 @@ fn write(
     (digest, size): (Digest, u64),
     path: &Path,
 ) -> Result<(), NotReceived> {
-    let (mut hasher, mut written) = (Hasher::new(digest.algorithm()), 0);
+    let mut writer = VerifyingWriter::new(partial, digest, size);
     while let Some(piece) = pieces.blocking_recv() {
-        partial.write_at(&piece, written).map_err(NotReceived::Disk)?;
-        hasher.update(&piece);
-        written += piece.len() as u64;
+        writer.append(&piece).map_err(NotReceived::Disk)?;
     }
-    if written != size {
-        return Err(NotReceived::Size { received: written, size });
-    }
-    if hasher.finish() != digest {
-        return Err(NotReceived::Digest(digest));
-    }
-    partial.publish(path, size).map_err(NotReceived::Disk)
+    let file = writer.verify().map_err(|wrong| match wrong {
+        WrongContent::Digest(_) => NotReceived::Digest(digest),
+        WrongContent::Size(received) => NotReceived::Size { received, size },
+    })?;
+    file.publish(path).map_err(NotReceived::Disk)
 }
 
 #[cfg(test)]
