@@ -106,7 +106,7 @@ fn another_api_key_of_ibm_is_a_change() {
     let with = |key: &str| load(&format!("[va.ibm]\n{key}\n{}", absolute())).unwrap();
     let (path, manifest) = (with("api_key_env = \"PATH\""), with("api_key_env = \"CARGO_MANIFEST_DIR\""));
     let value = std::env::var("PATH").unwrap();
-    assert!(!path.show().contains(&value) && path.show() == manifest.show(), "{}", path.show());
+    assert!(!path.show().contains(&value) && path.show().contains("api_key_env = \"PATH\""), "{}", path.show());
     assert_eq!(path.fixed_changes(&manifest), ["va.ibm.api_key_env"]);
     assert!(!path.equals(&manifest) && path.equals(&with("api_key_env = \"PATH\"")));
     let (one, other) = (with("api_key_file = \"/one\""), with("api_key_file = \"/other\""));
