@@ -127,7 +127,7 @@ impl Platforms {
                 // It cannot be pulled.
                 Ok(None) | Err(GateError::Resolve(ResolveError::Refused(_))) => continue,
                 // Nor can this: a bundle carries the parts for some platforms only.
-                Err(error) if is_offline(&error) => {
+                Err(error) if is_out_of_reach(target, &error) => {
                     missing = Some(error);
                     continue;
                 }
@@ -194,8 +194,12 @@ pub(super) async fn manifest_if_there(
 }
 
 /// Whether something is missing that only an import can bring.
-fn is_offline(error: &GateError) -> bool {
-    matches!(error, GateError::Resolve(ResolveError::Upstream(upstream::Error::Offline { .. })))
+fn is_out_of_reach(target: &Target, error: &GateError) -> bool {
+    match error {
+        GateError::Resolve(ResolveError::Upstream(upstream::Error::Offline { .. })) => true,
+        GateError::Resolve(ResolveError::NotKnown) => target.upstream.config().offline,
+        _ => false,
+    }
 }
 
 fn is_image_of_a_platform(child: &Descriptor) -> bool {

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use crate::commands::{pullgate, text};
 use crate::harness::{ALLOW_ALL, Gate, HOST, TestGate, policy};
-use crate::platforms::{RULE, image_of, index, report};
+use crate::livescan::would_deny;
+use crate::platforms::{ISSUE, RULE, image_of, index, report};
 use crate::pull::{multi, simple};
 use crate::scanner;
 use crate::sigstore::Instance;
@@ -107,9 +108,9 @@ async fn nested_indexes_are_carried_for_the_chosen_platforms() {
     let file = folder.path().join("app.tar");
     let done = export(&gate, &file, &[&name("library/app", "1"), "--platform", "linux/s390x"]).await;
     assert!(done.status.success() && text(&done).contains("3 manifests, 0 attached"), "{}", text(&done));
-    let report = report(&ours.configs[0].to_string(), "");
+    let with_report = |issues: &str| report(&ours.configs[0].to_string(), issues);
     let made = TestGate::new(&nowhere, &policy(RULE)).with("[gate]\nplatforms = [\"linux/s390x\"]");
-    let gate = made.file("reports/0.json", &report).upstream("offline = true").start().await;
+    let gate = made.file("reports/0.json", &with_report("")).upstream("offline = true").start().await;
     let done = import(&gate, &file, &[]).await;
     assert!(done.status.success(), "{}", text(&done));
     assert_eq!(gate.get("/library/app/manifests/1").await.body, root.manifest().bytes);
@@ -119,6 +120,11 @@ async fn nested_indexes_are_carried_for_the_chosen_platforms() {
     }
     assert_eq!(gate.get(&format!("/library/app/blobs/{}", ours.layers[0])).await.status, 200);
     assert!([403, 404].contains(&gate.get(&format!("/library/app/blobs/{}", other.layers[0])).await.status));
+    // Nor does it keep what was pulled from being judged again.
+    let unfinished = gate.file("reports/.0.json");
+    std::fs::write(&unfinished, with_report(ISSUE)).expect("a file");
+    std::fs::rename(unfinished, gate.file("reports/0.json")).expect("a file");
+    would_deny(&gate, 3).await;
     assert_eq!(nowhere.requests().len(), 0);
 }
 

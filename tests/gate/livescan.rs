@@ -121,7 +121,7 @@ async fn scanning(registry: &TestRegistry, log: &EventLog) -> Gate {
 }
 
 /// Waits until the gate has recorded this number of pulls that would be denied now.
-async fn would_deny(gate: &Gate, count: usize) -> Value {
+pub(crate) async fn would_deny(gate: &Gate, count: usize) -> Value {
     let listed = async {
         loop {
             let url = gate.admin_url("/api/v1/verdicts?which=would-deny&since=3600");

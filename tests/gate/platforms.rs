@@ -37,7 +37,7 @@ pub(crate) fn report(config: &str, issues: &str) -> String {
     )
 }
 
-const ISSUE: &str =
+pub(crate) const ISSUE: &str =
     r#"{"VulnerabilityID":"CVE-2024-1","PkgName":"a","InstalledVersion":"1","FixedVersion":"2","Severity":"CRITICAL"}"#;
 
 /// A gate that judges indexes by `platform`, with a report for each image.
