@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::layers::Layers;
+use super::platforms::is_out_of_reach;
 use super::{GateError, Target};
 use crate::cache::{BlobFinding, BlobReader, CacheError};
 use crate::oci::layer_types::{is_config_type, is_layer_type, is_read_lazily};
@@ -204,7 +205,8 @@ impl Kinds {
         for child in children {
             let found = match self.resolver.manifest(&target.upstream, &target.name, child.digest).await {
                 Ok(found) => found,
-                Err(error) if error.is_temporary() => return Err(error.into()),
+                // What a bundle left out is of other platforms.
+                Err(error) if error.is_temporary() && !is_out_of_reach(target, &error) => return Err(error.into()),
                 Err(_) => return Ok(Kind::Index.into()),
             };
             if self.kind_of_image(target, &found).await?.kind != Kind::Attachment {

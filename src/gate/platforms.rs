@@ -127,8 +127,8 @@ impl Platforms {
                 // It cannot be pulled.
                 Ok(None) | Err(GateError::Resolve(ResolveError::Refused(_))) => continue,
                 // Nor can this: a bundle carries the parts for some platforms only.
-                Err(error) if is_out_of_reach(target, &error) => {
-                    missing = Some(error);
+                Err(GateError::Resolve(error)) if is_out_of_reach(target, &error) => {
+                    missing = Some(error.into());
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -194,10 +194,10 @@ pub(super) async fn manifest_if_there(
 }
 
 /// Whether something is missing that only an import can bring.
-fn is_out_of_reach(target: &Target, error: &GateError) -> bool {
+pub(super) fn is_out_of_reach(target: &Target, error: &ResolveError) -> bool {
     match error {
-        GateError::Resolve(ResolveError::Upstream(upstream::Error::Offline { .. })) => true,
-        GateError::Resolve(ResolveError::NotKnown) => target.upstream.config().offline,
+        ResolveError::Upstream(upstream::Error::Offline { .. }) => true,
+        ResolveError::NotKnown => target.upstream.config().offline,
         _ => false,
     }
 }
