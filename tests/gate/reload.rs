@@ -205,11 +205,17 @@ async fn an_audit_file_that_cannot_be_reopened_is_refused() {
         metrics.contains("pullgate_degraded{part=\"audit\"} 1\n")
     };
     assert!(degraded().await);
+    let is_recorded = || std::fs::read_to_string(&moved).is_ok_and(|text| text.contains("library/app"));
+    crate::support::soon(async {
+        while !is_recorded() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     std::fs::remove_dir(&file).expect("a folder");
     assert_eq!(on.reload(&on.text).await.json(), serde_json::json!({"reloaded": true}));
     assert!(!degraded().await && file.is_file());
     on.gate.stop().await;
-    assert!(std::fs::read_to_string(moved).expect("a file").contains("library/app"));
 }
 
 /// The exit code and the output of `pullgate reload`.
