@@ -81,8 +81,7 @@ impl RunningParts {
         let cache = Arc::new(cache.await?);
         announce(&rulebook, cache.stored_bytes());
         let audit = Audit::new(&config.audit, &metrics, &readiness)?;
-        let events = Events::new(&config.events);
-        let (queue, receivers) = (store.verdicts.clone(), &config.events);
+        let (events, queue, receivers) = (Events::new(&config.events), store.verdicts.clone(), &config.events);
         let courier = EventCourier::new(receivers, events.clone(), queue, clock.clone(), (&metrics, &readiness))?;
         let upstreams = Arc::new(upstreams);
         let va_services = VaServices {
@@ -115,7 +114,7 @@ impl RunningParts {
             clock,
             tasks: tasks.clone(),
         };
-        let gate = GateServices::new(config.gate.clone(), parts, &metrics);
+        let gate = GateServices::new(&config.gate, parts, &metrics);
         let prefetcher = Arc::new(Prefetcher::new(gate.gate.clone(), gate.inspector.clone()));
         Ok(Self {
             gate,

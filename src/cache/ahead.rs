@@ -143,7 +143,7 @@ mod tests {
         for (part, sent) in [(8..10, b"89"), (2..4, b"23"), (4..6, b"xx")] {
             assert!(parts.note(part, digest(sent)));
         }
-        assert_eq!(parts.differing(&file), [4..6]);
+        assert!(parts.differing(&file).iter().eq([&(4..6)]));
         assert!(!parts.note(0..1, digest(b"0")), "the file is complete");
     }
 }

@@ -78,7 +78,7 @@ pub struct GateServices {
 
 impl GateServices {
     /// Makes all of them from the components of the process.
-    pub fn new(config: Config, parts: GateParts, metrics: &Metrics) -> Self {
+    pub fn new(config: &Config, parts: GateParts, metrics: &Metrics) -> Self {
         let GateParts { upstreams, rulebook, resolver, trust, va, exemptions, cache, store, .. } = parts;
         let GateParts { verdicts, events, audit, epoch, clock, tasks, .. } = parts;
         let (trust, va) = (Arc::new(trust), Arc::new(va));
@@ -104,7 +104,7 @@ impl GateServices {
         let shared =
             SharedParts { router, judge, va, platforms, exemptions, rulebook, resolver, cache, audit, epoch, clock };
         Self {
-            gate: Arc::new(shared.gate(&config, layers, records.clone(), (tasks, metrics))),
+            gate: Arc::new(shared.gate(config, layers, records.clone(), (tasks, metrics))),
             inspector: Arc::new(shared.inspector(evidence, weigher)),
             operations: Arc::new(shared.operations(trust)),
             livescan: Arc::new(shared.livescan(records)),

@@ -81,7 +81,7 @@ mod tests {
             match &places {
                 None => assert_eq!(found, None, "{text}"),
                 Some(places) => {
-                    assert!(found.as_ref().is_some_and(|found| found.contains(places)), "{text}: {found:?}")
+                    assert!(found.as_ref().is_some_and(|found| found.contains(places)), "{text}: {found:?}");
                 }
             }
         }
