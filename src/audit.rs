@@ -9,9 +9,11 @@ mod queue;
 mod record;
 mod writer;
 
+use std::io;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -20,14 +22,16 @@ use tokio::sync::oneshot;
 use crate::runtime::{Metrics, Readiness};
 use file::RotatingFile;
 pub use names::{RecordedDecision, RecordedEndpoint, RecordedMethod};
-use queue::Queue;
+use queue::{Added, Queue};
 pub use record::{Decided, DecisionParts, DecisionText, Record, UsedExemption, WouldDeny};
-use writer::{WriteReporter, write_all};
+use writer::{WriteReporter, notice_hangs, write_all};
 
 /// The topic of the audit file in `/readyz`.
 const TOPIC: &str = "audit";
 /// How long a caller waits until the file is reopened. A disk that hangs must not hold up a reload.
 const REOPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the last records may take to be written. A disk that hangs must not hold up the end of the process.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where records go.
 #[derive(Clone, Debug)]
@@ -54,23 +58,29 @@ impl Audit {
     /// Opens the file and starts the writer.
     ///
     /// # Errors
-    /// The file cannot be opened for appending.
+    /// The file cannot be opened for appending, or the writer cannot be started.
     pub fn new(config: &Config, metrics: &Metrics, readiness: &Readiness) -> Result<Self, AuditError> {
         let open = RotatingFile::open(config.file.clone(), config.max_file_size, config.keep);
-        let file = open.map_err(|error| AuditError { path: config.file.clone(), error: error.to_string() })?;
+        let started = open.and_then(|file| Self::start(file, config.required, metrics, readiness));
+        started.map_err(|error| AuditError { path: config.file.clone(), error: error.to_string() })
+    }
+
+    fn start(file: RotatingFile, required: bool, metrics: &Metrics, readiness: &Readiness) -> io::Result<Self> {
         let lost = metrics.register("audit_records_lost", "Decisions that could not be recorded", Counter::default());
         let queue = Arc::new(Queue::default());
         let sender = Arc::new(QueueHandle(queue.clone()));
         readiness.degraded(TOPIC, None);
-        let (readiness, required) = (readiness.clone(), config.required);
-        let outcome = WriteReporter::new(lost.clone(), readiness, required);
-        // Not a tracked task: it must outlive all of those to write their last records.
-        tokio::task::spawn_blocking(move || write_all(file, &queue, outcome));
-        Ok(Self { queue: sender, required: config.required, lost })
+        let outcome = Arc::new(WriteReporter::new(queue, lost.clone(), readiness.clone(), required));
+        let noticed = notice_hangs(outcome.clone());
+        // Not a task: it must outlive all tasks to write their last records, and nothing may wait for it if its disk hangs.
+        thread::Builder::new().name("audit".into()).spawn(move || write_all(file, &outcome))?;
+        tokio::spawn(noticed);
+        Ok(Self { queue: sender, required, lost })
     }
 
     /// Waits until there is room for a record, if requests arrive faster than the disk can record them: load never causes a
-    /// decision to go unrecorded. A record that is [required](Config::required) is confirmed, so it does not wait here.
+    /// decision to go unrecorded. Does not wait for a disk that hangs. A record that is [required](Config::required) is
+    /// confirmed, so it does not wait here.
     pub async fn wait_for_room(&self) {
         if !self.required {
             self.queue.wait_for_room().await;
@@ -78,14 +88,25 @@ impl Audit {
     }
 
     /// Writes a record. It is queued before the returned future waits for anything. Returns false if the writer has stopped,
-    /// or if the record could not be written and `audit.required` is set.
+    /// or if `audit.required` is set and the record could not be written, or its disk hangs. It may still be written when the
+    /// disk answers again.
     pub async fn write(&self, record: &Record<'_>) -> bool {
         if !self.required {
             return self.write_later(record);
         }
         let (done, written) = oneshot::channel();
-        let is_added = record.line().is_some_and(|line| self.queue.add(&line, Some(done)));
-        is_added && written.await.unwrap_or(false)
+        // A request that is refused anyway takes no room.
+        let is_added =
+            !self.queue.hangs() && record.line().is_some_and(|line| self.queue.add(&line, Some(done)) == Added::Queued);
+        if !is_added {
+            self.lost.inc();
+            return false;
+        }
+        tokio::select! {
+            biased;
+            written = written => written.unwrap_or(false),
+            () = self.queue.hung() => false,
+        }
     }
 
     /// Queues a record if that requires no waiting, neither for space in the queue nor for confirmation.
@@ -93,22 +114,34 @@ impl Audit {
         !self.required && record.line().is_some_and(|line| self.queue.try_add(&line))
     }
 
-    /// Queues a record without waiting, for use in a destructor. Returns false if the writer has stopped.
+    /// Queues a record without waiting, for use in a destructor. A record for which there is no room, because the disk hangs, is
+    /// counted as lost. Returns false if the writer has stopped.
     pub fn write_later(&self, record: &Record<'_>) -> bool {
-        let is_queued = record.line().is_some_and(|line| self.queue.add(&line, None));
-        if !is_queued {
+        let added = record.line().map_or(Added::Ended, |line| self.queue.add(&line, None));
+        if added != Added::Queued {
             self.lost.inc();
+        }
+        if added == Added::Ended {
             tracing::error!("cannot record a decision: the audit writer has stopped");
         }
-        is_queued
+        added != Added::Ended
     }
 
-    /// Writes all queued records and stops the writer. Later records are lost, and counted.
+    /// Writes all queued records and stops the writer. Later records are lost, and counted. Gives up if the disk hangs.
     pub async fn close(&self) {
         let (done, closed) = oneshot::channel();
-        if self.queue.close(done) {
+        if !self.queue.close(done) {
+            return;
+        }
+        let is_closed = tokio::select! {
+            biased;
             // No reply means that the writer has already stopped.
-            let _ = closed.await;
+            _ = closed => true,
+            () = self.queue.hung() => false,
+            () = tokio::time::sleep(CLOSE_TIMEOUT) => false,
+        };
+        if !is_closed {
+            tracing::error!("the disk that holds the audit file does not answer; the last records may be lost");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Builds the components of a gate in the order of their dependencies.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::SignedDuration;
 
@@ -21,6 +22,9 @@ use crate::store::{StateDir, Store};
 use crate::trust::{RevocationChecker, Trust, TrustServices};
 use crate::upstream::{OfflineContent, Upstreams};
 use crate::va::{Va, VaServices};
+
+/// How long the database may take to be closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// All components of a gate.
 pub(super) struct RunningParts {
@@ -149,12 +153,15 @@ impl RunningParts {
         }
     }
 
-    /// Writes pending data, and releases the state directory. The tasks have ended.
+    /// Writes pending data, and releases the state directory. The tasks have ended. A disk that hangs does not hold this up.
     pub(super) async fn close(self) {
         let Self { gate, prefetcher, cache, audit, store, state, .. } = self;
         drop((gate, prefetcher, cache));
         audit.close().await;
-        store.close().await;
+        if tokio::time::timeout(CLOSE_TIMEOUT, store.close()).await.is_err() {
+            // What was committed is in the journal of the database.
+            tracing::error!("the disk that holds the state directory does not answer; the database is not closed");
+        }
         drop(state);
     }
 }

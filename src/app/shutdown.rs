@@ -1,5 +1,6 @@
 //! Stopping a gate in order: readiness ends first, then new requests, then running transfers, then the admin listener.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -103,9 +104,15 @@ impl Shutdown {
             accepting.drain(ADMIN_GRACE).await;
             parts.close().await;
         };
-        if drained.is_some() {
-            close.await;
-        } else if tokio::time::timeout(AT_ONCE, close).await.is_err() {
+        let mut close = pin!(close);
+        // What waits for a disk has limits of its own.
+        let is_closed = drained.is_some()
+            && tokio::select! {
+                biased;
+                () = &mut close => true,
+                () = next(stops) => false,
+            };
+        if !is_closed && tokio::time::timeout(AT_ONCE, close).await.is_err() {
             tracing::warn!("the disk does not respond; pending data may be lost");
         }
         tracing::info!(cut_tasks = cut, "the gate has stopped");

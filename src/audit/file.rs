@@ -187,6 +187,15 @@ fn ignore_missing(done: io::Result<()>) -> io::Result<()> {
 }
 
 #[cfg(test)]
+impl RotatingFile {
+    /// A file that is open already, such as a pipe.
+    pub(super) fn of(file: File) -> Self {
+        let (size, max_size, keep) = (0, u64::MAX, 0);
+        Self { path: PathBuf::new(), file, size, max_size, keep, rotation_error: None, reopen_problem: None }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -4,6 +4,7 @@
 //! is woken once for many lines. The writer restores the order in which the lines of all batches were added.
 
 use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +15,9 @@ use crate::runtime::Sharded;
 
 /// The number of bytes that can wait in one batch. When it is reached, requests wait.
 const ROOM: usize = 2 * 1024 * 1024;
+/// The number of bytes at which a batch takes no more lines at all. Lines of clients that have left, and those that are
+/// confirmed, do not wait for room; while a disk hangs, they must not take all memory.
+const MOST: usize = 4 * ROOM;
 /// A batch of this size, in bytes, is written at once. Writing more at a time would keep the writer's processor core from
 /// its requests for longer; the rest of the room is for what arrives meanwhile.
 const ENOUGH: usize = 128 * 1024;
@@ -26,8 +30,23 @@ pub(super) struct Queue {
     signal: Mutex<Signal>,
     /// Wakes the writer when there is work.
     filled: Condvar,
-    /// Notifies waiting requests that there is room again.
+    /// Notifies waiting requests that there is room again, or that there will be none soon.
     emptied: Notify,
+    /// Whether the disk does not answer the writer.
+    hangs: AtomicBool,
+    /// Notifies requests that wait for their line that it will not be written soon.
+    hung: Notify,
+}
+
+/// What became of a line.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Added {
+    /// It will be written.
+    Queued,
+    /// There is no room.
+    Full,
+    /// The writer has ended.
+    Ended,
 }
 
 /// Lines of one processor core.
@@ -77,22 +96,25 @@ pub(super) struct TakenLines {
 }
 
 impl Queue {
-    /// Adds a line, which must end in a newline. The writer tells `waiting` whether the line is in the file. Returns
-    /// false if the writer has ended.
-    pub(super) fn add(&self, line: &[u8], waiting: Option<oneshot::Sender<bool>>) -> bool {
-        self.add_where(|_| true, line, waiting)
+    /// Adds a line, which must end in a newline. The writer tells `waiting` whether the line is in the file. While the disk
+    /// hangs, there is only the room that requests otherwise wait for.
+    pub(super) fn add(&self, line: &[u8], waiting: Option<oneshot::Sender<bool>>) -> Added {
+        self.add_within(if self.hangs() { ROOM } else { MOST }, line, waiting)
     }
 
     /// Adds a line that no request waits for. Returns false if there is no room or the writer has ended.
     pub(super) fn try_add(&self, line: &[u8]) -> bool {
-        self.add_where(Batch::has_room, line, None)
+        self.add_within(ROOM, line, None) == Added::Queued
     }
 
-    fn add_where(&self, may: fn(&Batch) -> bool, line: &[u8], waiting: Option<oneshot::Sender<bool>>) -> bool {
+    fn add_within(&self, most: usize, line: &[u8], waiting: Option<oneshot::Sender<bool>>) -> Added {
         let is_awaited = waiting.is_some();
         let mut batch = lock(self.batches.mine());
-        if batch.has_ended || !may(&batch) {
-            return false;
+        if batch.has_ended {
+            return Added::Ended;
+        }
+        if batch.lines.len() >= most {
+            return Added::Full;
         }
         let (is_first, before) = (batch.marks.is_empty(), batch.lines.len());
         batch.lines.extend_from_slice(line);
@@ -106,7 +128,7 @@ impl Queue {
                 signal.is_urgent |= is_urgent;
             });
         }
-        true
+        Added::Queued
     }
 
     /// Makes the writer reopen the file before it writes later lines. Returns false if it has already ended.
@@ -135,14 +157,39 @@ impl Queue {
         self.filled.notify_one();
     }
 
-    /// Resolves when there is room for another line.
+    /// Resolves when there is room for another line, or the disk hangs, so that there will be none soon.
     pub(super) async fn wait_for_room(&self) {
         loop {
             let emptied = self.emptied.notified();
-            if lock(self.batches.mine()).has_room() {
+            if self.hangs() || lock(self.batches.mine()).has_room() {
                 return;
             }
             emptied.await;
+        }
+    }
+
+    /// Whether the disk does not answer the writer.
+    pub(super) fn hangs(&self) -> bool {
+        self.hangs.load(Ordering::Acquire)
+    }
+
+    /// Resolves when the disk hangs.
+    pub(super) async fn hung(&self) {
+        loop {
+            let hung = self.hung.notified();
+            if self.hangs() {
+                return;
+            }
+            hung.await;
+        }
+    }
+
+    /// Says whether the disk hangs.
+    pub(super) fn set_hangs(&self, hangs: bool) {
+        self.hangs.store(hangs, Ordering::Release);
+        if hangs {
+            self.emptied.notify_waiters();
+            self.hung.notify_waiters();
         }
     }
 
@@ -286,7 +333,9 @@ mod tests {
         let queue = Queue::default();
         for number in 0..100 {
             // Each line is added by a new thread, one after the other.
-            thread::scope(|scope| _ = scope.spawn(|| assert!(queue.add(format!("{number}\n").as_bytes(), None))));
+            thread::scope(|scope| {
+                _ = scope.spawn(|| assert_eq!(queue.add(format!("{number}\n").as_bytes(), None), Added::Queued))
+            });
         }
         let expected: String = (0..100).map(|number| format!("{number}\n")).collect();
         assert_eq!(String::from_utf8(take(&queue).lines).unwrap(), expected);
@@ -298,11 +347,25 @@ mod tests {
         let line = vec![b'x'; ROOM / 2];
         assert!(queue.try_add(&line) && queue.try_add(&line));
         assert!(!queue.try_add(b"x\n"));
-        assert!(queue.add(b"y\n", None), "a line that must not be lost is accepted");
+        assert_eq!(queue.add(b"y\n", None), Added::Queued, "a line that must not be lost is accepted");
         assert_eq!(take(&queue).lines.len(), ROOM + 2);
         assert!(queue.try_add(b"x\n"));
         end(&queue);
-        assert!(!queue.add(b"x\n", None));
+        assert_eq!(queue.add(b"x\n", None), Added::Ended);
+    }
+
+    #[test]
+    fn lines_that_do_not_wait_for_room_are_bounded_and_more_so_while_the_disk_hangs() {
+        let queue = Queue::default();
+        let line = vec![b'x'; ROOM];
+        (0..4).for_each(|_| assert_eq!(queue.add(&line, None), Added::Queued));
+        let (done, _) = oneshot::channel();
+        assert_eq!((queue.add(b"x\n", None), queue.add(b"x\n", Some(done))), (Added::Full, Added::Full));
+        take(&queue);
+        queue.set_hangs(true);
+        assert_eq!((queue.add(&line, None), queue.add(b"x\n", None)), (Added::Queued, Added::Full));
+        queue.set_hangs(false);
+        assert_eq!(queue.add(b"x\n", None), Added::Queued);
     }
 
     #[test]
@@ -321,10 +384,11 @@ mod tests {
     #[test]
     fn line_that_is_added_during_a_take_is_left_and_signalled() {
         let queue = Queue::default();
-        assert!(queue.add(b"first\n", None));
+        queue.add(b"first\n", None);
         let until = Instant::now();
         let (written, _) = oneshot::channel();
-        assert!(queue.add(b"second\n", Some(written)) && queue.add(b"third\n", None));
+        queue.add(b"second\n", Some(written));
+        queue.add(b"third\n", None);
         let mut taken = TakenLines::default();
         assert_eq!(queue.take_lines(&mut taken, Some(until)), Some(true), "a request waits for a line that is left");
         assert_eq!((&*taken.lines, taken.waiting.len()), (&b"first\n"[..], 0));
@@ -337,11 +401,13 @@ mod tests {
     fn line_added_while_the_writer_ends_is_not_lost() {
         let queue = Queue::default();
         let (closed, _) = oneshot::channel();
-        assert!(queue.add(b"first\n", None) && queue.close(closed));
+        queue.add(b"first\n", None);
+        assert!(queue.close(closed));
         let mut last = TakenLines::default();
         assert!(queue.take(&mut last).close.is_some() && last.lines == b"first\n");
-        assert!(queue.add(b"second\n", None));
+        queue.add(b"second\n", None);
         assert_eq!(end(&queue).lines, b"second\n");
-        assert!(!queue.add(b"third\n", None) && end(&queue).lines.is_empty());
+        assert_eq!(queue.add(b"third\n", None), Added::Ended);
+        assert!(end(&queue).lines.is_empty());
     }
 }

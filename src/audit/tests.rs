@@ -1,3 +1,7 @@
+use std::fs::File;
+use std::io::{PipeReader, Read as _};
+use std::os::fd::OwnedFd;
+
 use jiff::Timestamp;
 
 use super::queue::TakenLines;
@@ -166,7 +170,7 @@ async fn try_add_never_waits() {
     let long = vec![b' '; 5_000_000];
     assert!(queue.try_add(&long), "the first one has room");
     assert!(!queue.try_add(&long), "the next one waits until it is taken");
-    assert!(queue.add(&long, None), "a destructor cannot wait");
+    assert_eq!(queue.add(&long, None), Added::Queued, "a destructor cannot wait");
     let mut taken = TakenLines::default();
     queue.take(&mut taken);
     assert_eq!(taken.lines.len(), 2 * 5_000_000);
@@ -182,6 +186,93 @@ async fn requests_wait_while_the_queue_is_full() {
     assert!(futures_util::poll!(&mut waiting).is_pending());
     queue.take(&mut TakenLines::default());
     waiting.await;
+}
+
+#[tokio::test]
+async fn requests_do_not_wait_for_room_while_the_disk_hangs() {
+    let queue = Queue::default();
+    queue.add(&[b' '; 5_000_000], None);
+    let mut waiting = Box::pin(queue.wait_for_room());
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    queue.set_hangs(true);
+    waiting.await;
+    queue.wait_for_room().await;
+    queue.set_hangs(false);
+    assert!(futures_util::poll!(std::pin::pin!(queue.wait_for_room())).is_pending());
+}
+
+/// The disk is a pipe that is full until it is read: the first write hangs.
+fn on_a_disk_that_hangs(required: bool, metrics: &Metrics, readiness: &Readiness) -> (Audit, PipeReader) {
+    let (pipe, writer) = io::pipe().unwrap();
+    let file = RotatingFile::of(File::from(OwnedFd::from(writer)));
+    let audit = Audit::start(file, required, metrics, readiness).unwrap();
+    audit.queue.add(format!("{}\n", "x".repeat(1024 * 1024)).as_bytes(), None);
+    (audit, pipe)
+}
+
+/// Lets the disk answer. From here on, time is not the test's: the writer needs some.
+async fn answer(audit: &Audit, mut pipe: PipeReader) -> thread::JoinHandle<String> {
+    tokio::time::resume();
+    let text = thread::spawn(move || {
+        let mut text = String::new();
+        pipe.read_to_string(&mut text).unwrap();
+        text
+    });
+    while audit.queue.hangs() {
+        tokio::task::yield_now().await;
+    }
+    text
+}
+
+#[tokio::test(start_paused = true)]
+async fn required_records_are_refused_while_the_disk_hangs() {
+    let (metrics, readiness) = (Metrics::default(), Readiness::new());
+    let (audit, pipe) = on_a_disk_that_hangs(true, &metrics, &readiness);
+    assert!(!audit.write(&record(&decided("waited"))).await, "a request does not wait forever");
+    let report = readiness.report();
+    assert_eq!((report.ready, report.awaited), (false, vec![TOPIC.to_owned()]));
+    assert!(report.degraded[TOPIC].contains("does not answer"), "{:?}", report.degraded);
+    assert!(!audit.write(&record(&decided("refused"))).await);
+    assert!(metrics.render().contains("pullgate_audit_records_lost_total 1\n"), "{}", metrics.render());
+    let written = answer(&audit, pipe).await;
+    assert!(audit.write(&record(&decided("after"))).await, "it recovers by itself");
+    let report = readiness.report();
+    assert!(report.ready && report.degraded.is_empty(), "{report:?}");
+    audit.close().await;
+    let written = written.join().unwrap();
+    let has = |image: &str| written.contains(&format!("\"image\":\"{image}\""));
+    assert_eq!([has("waited"), has("refused"), has("after")], [true, false, true]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pulls_go_on_while_the_disk_hangs_and_records_without_room_are_counted() {
+    let (metrics, readiness) = (Metrics::default(), Readiness::new());
+    let (audit, pipe) = on_a_disk_that_hangs(false, &metrics, &readiness);
+    audit.queue.hung().await;
+    assert!(audit.write(&record(&decided("kept"))).await);
+    while audit.queue.try_add(format!("{}\n", "x".repeat(1000)).as_bytes()) {}
+    audit.wait_for_room().await;
+    assert!(audit.write(&record(&decided("lost"))).await, "the pull is served");
+    assert!(metrics.render().contains("pullgate_audit_records_lost_total 1\n"), "{}", metrics.render());
+    let report = readiness.report();
+    assert!(report.ready && report.degraded[TOPIC].contains("does not answer"), "{report:?}");
+    let written = answer(&audit, pipe).await;
+    audit.wait_for_room().await;
+    assert!(audit.write(&record(&decided("after"))).await);
+    audit.close().await;
+    let written = written.join().unwrap();
+    let has = |image: &str| written.contains(&format!("\"image\":\"{image}\""));
+    assert_eq!([has("kept"), has("lost"), has("after")], [true, false, true]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_does_not_hold_up_the_end() {
+    for required in [false, true] {
+        let (audit, pipe) = on_a_disk_that_hangs(required, &Metrics::default(), &Readiness::new());
+        // Without a limit, this test does not end.
+        audit.close().await;
+        drop(pipe);
+    }
 }
 
 /// A record in which every field has a value.
