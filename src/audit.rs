@@ -30,6 +30,8 @@ use writer::{WriteReporter, notice_hangs, write_all};
 const TOPIC: &str = "audit";
 /// How long a caller waits until the file is reopened. A disk that hangs must not hold up a reload.
 const REOPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the file may take to be opened.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the last records may take to be written. A disk that hangs must not hold up the end of the process.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -46,6 +48,39 @@ pub struct Config {
     pub keep: u32,
 }
 
+impl Config {
+    /// Checks whether the disk answers a write. What it answers does not matter: a full disk is no reason not to start.
+    ///
+    /// # Errors
+    /// The file cannot be opened for appending, or its disk hangs.
+    pub async fn check_disk(&self) -> Result<(), AuditError> {
+        let answered = |config: &Self| open(config).map(|file| file.try_disk());
+        in_time(self, answered).await.map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &io::Error) -> AuditError {
+        AuditError { path: self.file.clone(), error: error.to_string() }
+    }
+}
+
+fn open(config: &Config) -> io::Result<RotatingFile> {
+    RotatingFile::open(config.file.clone(), config.max_file_size, config.keep)
+}
+
+/// Does something with the file, for a limited time. Nothing waits for the thread if the disk hangs, not even the end of the
+/// process.
+async fn in_time<T: Send + 'static>(
+    config: &Config,
+    work: impl FnOnce(&Config) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (done, answer) = oneshot::channel();
+    let config = config.clone();
+    thread::Builder::new().name("audit-open".into()).spawn(move || _ = done.send(work(&config)))?;
+    let answer = tokio::time::timeout(OPEN_TIMEOUT, answer).await;
+    let silent = || io::Error::new(io::ErrorKind::TimedOut, "its disk does not answer");
+    answer.map_err(|_| silent())?.unwrap_or_else(|_| Err(silent()))
+}
+
 /// Writes audit records. Cheap to clone.
 #[derive(Clone)]
 pub struct Audit {
@@ -58,11 +93,11 @@ impl Audit {
     /// Opens the file and starts the writer.
     ///
     /// # Errors
-    /// The file cannot be opened for appending, or the writer cannot be started.
-    pub fn new(config: &Config, metrics: &Metrics, readiness: &Readiness) -> Result<Self, AuditError> {
-        let open = RotatingFile::open(config.file.clone(), config.max_file_size, config.keep);
-        let started = open.and_then(|file| Self::start(file, config.required, metrics, readiness));
-        started.map_err(|error| AuditError { path: config.file.clone(), error: error.to_string() })
+    /// The file cannot be opened for appending, its disk hangs, or the writer cannot be started.
+    pub async fn new(config: &Config, metrics: &Metrics, readiness: &Readiness) -> Result<Self, AuditError> {
+        let opened = in_time(config, open).await;
+        let started = opened.and_then(|file| Self::start(file, config.required, metrics, readiness));
+        started.map_err(|error| config.failed(&error))
     }
 
     fn start(file: RotatingFile, required: bool, metrics: &Metrics, readiness: &Readiness) -> io::Result<Self> {

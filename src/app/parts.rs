@@ -84,7 +84,7 @@ impl RunningParts {
         let cache = Cache::new(cache, path, store.clone(), tasks.clone(), clock.clone(), readiness.clone(), &metrics);
         let cache = Arc::new(cache.await?);
         announce(&rulebook, cache.stored_bytes());
-        let audit = Audit::new(&config.audit, &metrics, &readiness)?;
+        let audit = Audit::new(&config.audit, &metrics, &readiness).await?;
         let (events, queue, receivers) = (Events::new(&config.events), store.verdicts.clone(), &config.events);
         let courier = EventCourier::new(receivers, events.clone(), queue, clock.clone(), (&metrics, &readiness))?;
         let upstreams = Arc::new(upstreams);

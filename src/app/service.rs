@@ -15,8 +15,8 @@ use crate::config::Config;
 use crate::runtime::{Clock, Tasks};
 use crate::store::{StateDir, check_schema};
 
-/// How much longer than its `shutdown_grace` a running gate may take to release the state directory.
-const MARGIN: Duration = Duration::from_secs(30);
+/// How much longer than its `shutdown_grace` a running gate may take to release the state directory, also if a disk hangs.
+const MARGIN: Duration = Duration::from_secs(45);
 
 /// How often it is reported that the process that takes over does not serve yet.
 const REPORT: Duration = Duration::from_secs(10);
@@ -162,6 +162,7 @@ async fn requested(succession: Option<&Succession>) -> Successor {
 async fn take_over(config: &Config, running: Predecessor) -> Result<(StateDir, Predecessor), BuildError> {
     // Once the running gate has released its state, it is late to find that this process cannot use it.
     check_schema(&config.state_dir).await?;
+    config.audit.check_disk().await?;
     let limit = config.shutdown_grace + MARGIN;
     let running = blocking(move || running.take_over(limit)).await.map_err(BuildError::TakeOver)?;
     // A child process that is being started may have the lock for a moment longer.

@@ -83,6 +83,14 @@ impl RotatingFile {
         Ok(())
     }
 
+    /// Returns when the disk has answered a write, whatever it says. A device gets nothing, because others may read it.
+    pub(super) fn try_disk(mut self) {
+        if self.file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+            // A disk that fails has answered.
+            let _ = self.probe();
+        }
+    }
+
     /// Whether lines can be written again, found without a line: a file without a name is written to the same folder. A device
     /// gets an empty line.
     pub(super) fn probe(&mut self) -> io::Result<()> {

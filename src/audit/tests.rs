@@ -38,7 +38,7 @@ fn config(dir: &std::path::Path, required: bool) -> Config {
 #[tokio::test]
 async fn lines_are_whole_and_files_are_rotated() {
     let dir = tempfile::tempdir().unwrap();
-    let audit = Audit::new(&config(dir.path(), false), &Metrics::default(), &Readiness::new()).unwrap();
+    let audit = Audit::new(&config(dir.path(), false), &Metrics::default(), &Readiness::new()).await.unwrap();
     for n in 0..10 {
         audit.write_later(&record(&decided(&format!("image-{n}"))));
     }
@@ -63,7 +63,7 @@ async fn lines_are_whole_and_files_are_rotated() {
 async fn a_renamed_file_is_recreated_by_reopen() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path(), true);
-    let audit = Audit::new(&config, &Metrics::default(), &Readiness::new()).unwrap();
+    let audit = Audit::new(&config, &Metrics::default(), &Readiness::new()).await.unwrap();
     assert!(audit.write(&record(&decided("first"))).await);
     std::fs::rename(&config.file, dir.path().join("moved")).unwrap();
     assert_eq!(audit.reopen(), Ok(()));
@@ -76,7 +76,7 @@ async fn a_renamed_file_is_recreated_by_reopen() {
 async fn a_file_that_cannot_be_reopened_is_reported_until_it_can() {
     let dir = tempfile::tempdir().unwrap();
     let (config, readiness) = (config(dir.path(), true), Readiness::new());
-    let audit = Audit::new(&config, &Metrics::default(), &readiness).unwrap();
+    let audit = Audit::new(&config, &Metrics::default(), &readiness).await.unwrap();
     let moved = dir.path().join("moved");
     std::fs::rename(&config.file, &moved).unwrap();
     std::fs::create_dir(&config.file).unwrap();
@@ -98,7 +98,7 @@ async fn a_file_that_cannot_be_reopened_is_reported_until_it_can() {
 async fn reopening_does_not_hide_that_records_are_lost() {
     let config = Config { file: "/dev/full".into(), required: false, max_file_size: u64::MAX, keep: 1 };
     let readiness = Readiness::new();
-    let audit = Audit::new(&config, &Metrics::default(), &readiness).unwrap();
+    let audit = Audit::new(&config, &Metrics::default(), &readiness).await.unwrap();
     audit.write(&record(&decided("lost"))).await;
     while readiness.report().degraded.is_empty() {
         tokio::task::yield_now().await;
@@ -111,7 +111,7 @@ async fn reopening_does_not_hide_that_records_are_lost() {
 async fn required_records_that_cannot_be_written_are_reported() {
     let config = Config { file: "/dev/full".into(), required: true, max_file_size: u64::MAX, keep: 1 };
     let readiness = Readiness::new();
-    let audit = Audit::new(&config, &Metrics::default(), &readiness).unwrap();
+    let audit = Audit::new(&config, &Metrics::default(), &readiness).await.unwrap();
     assert_eq!(readiness.report().healthy, [TOPIC]);
     assert!(!audit.write(&record(&decided("lost"))).await);
     let why = readiness.report().degraded[TOPIC].clone();
@@ -126,7 +126,7 @@ async fn a_gate_that_must_record_and_cannot_is_not_ready_until_it_can() {
     std::os::unix::fs::symlink("/dev/full", &path).unwrap();
     let config = |required| Config { file: path.clone(), required, max_file_size: 600, keep: 1 };
     let readiness = Readiness::new();
-    let audit = Audit::new(&config(true), &Metrics::default(), &readiness).unwrap();
+    let audit = Audit::new(&config(true), &Metrics::default(), &readiness).await.unwrap();
     assert!(readiness.report().ready);
     assert!(!audit.write(&record(&decided("lost"))).await);
     assert_eq!((readiness.report().ready, readiness.report().awaited), (false, vec![TOPIC.to_owned()]));
@@ -144,7 +144,7 @@ async fn a_gate_that_must_record_and_cannot_is_not_ready_until_it_can() {
     std::fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink("/dev/full", &path).unwrap();
     let readiness = Readiness::new();
-    let audit = Audit::new(&config(false), &Metrics::default(), &readiness).unwrap();
+    let audit = Audit::new(&config(false), &Metrics::default(), &readiness).await.unwrap();
     audit.write(&record(&decided("lost"))).await;
     audit.close().await;
     assert!(readiness.report().ready && readiness.report().degraded.contains_key(TOPIC), "pulls go on");
@@ -164,7 +164,7 @@ fn a_probe_fails_where_writing_does() {
 #[tokio::test]
 async fn try_add_never_waits() {
     let dir = tempfile::tempdir().unwrap();
-    let required = Audit::new(&config(dir.path(), true), &Metrics::default(), &Readiness::new()).unwrap();
+    let required = Audit::new(&config(dir.path(), true), &Metrics::default(), &Readiness::new()).await.unwrap();
     assert!(!required.try_write(&record(&decided("required"))));
     let queue = Queue::default();
     let long = vec![b' '; 5_000_000];
@@ -263,6 +263,23 @@ async fn pulls_go_on_while_the_disk_hangs_and_records_without_room_are_counted()
     let written = written.join().unwrap();
     let has = |image: &str| written.contains(&format!("\"image\":\"{image}\""));
     assert_eq!([has("kept"), has("lost"), has("after")], [true, false, true]);
+}
+
+/// A process that cannot write must not take the place of one that serves.
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_is_an_error_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), false);
+    let (disk, hung) = mpsc::channel::<()>();
+    let error = in_time(&config, move |_| hung.recv().map_err(io::Error::other)).await.unwrap_err();
+    assert!(config.failed(&error).to_string().ends_with("its disk does not answer"), "{error}");
+    drop(disk);
+    tokio::time::resume();
+    assert!(config.check_disk().await.is_ok());
+    let full = Config { file: "/dev/full".into(), ..config };
+    assert!(full.check_disk().await.is_ok(), "a full disk answers");
+    let folder = Config { file: dir.path().into(), ..full };
+    assert!(folder.check_disk().await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
