@@ -13,14 +13,16 @@ mod offline;
 mod platform;
 mod recent;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cache::Cache;
 use crate::oci::{Digest, ImageName, MAX_MANIFEST, Manifest, Platform, Reference, Refused, Tag};
-use crate::runtime::{ALLOCATION, Bounded, Clock, Epoch, Flights, Readiness, RequestTrace, Tasks, budget};
+use crate::runtime::{
+    ALLOCATION, Bounded, Clock, Epoch, FlightReporter, Flights, Readiness, RequestTrace, Tasks, budget,
+};
 use crate::store::FactStore;
 use crate::upstream::{self, Upstream};
 pub use error::ResolveError;
@@ -178,25 +180,36 @@ impl Resolver {
             return found;
         }
         let (resolver, asked, image, wanted) = (self.clone(), upstream.clone(), name.clone(), tag.clone());
-        let work = || async move { resolver.look_up(&asked, &image, &wanted, known).await };
-        let looked_up = self.flights.lookups.join((name.clone(), tag.clone()), work);
+        let work =
+            |answer: FlightReporter<_>| async move { resolver.look_up(&asked, &image, &wanted, known, &answer).await };
+        let answered = OnceLock::new();
+        let looked_up = self.flights.lookups.join_until((name.clone(), tag.clone()), work, |found| {
+            answered.get_or_init(|| found.clone());
+            false
+        });
         if known.is_none() {
             return looked_up.await.unwrap_or(Err(ResolveError::Interrupted));
         }
         // A silent upstream is treated as down. The lookup continues, and the next request can use its result.
         match tokio::time::timeout(SILENCE, looked_up).await {
             Ok(found) => found.unwrap_or(Err(ResolveError::Interrupted)),
-            Err(_) => self.stale(upstream, (name, tag), known, ResolveError::Silent).await,
+            Err(_) => match answered.into_inner() {
+                // What the upstream has answered is being written.
+                Some(found) => found,
+                None => self.stale(upstream, (name, tag), known, ResolveError::Silent).await,
+            },
         }
     }
 
-    /// Asks the upstream about a tag: learns the digest, forgets the tag, or falls back to the last known digest.
+    /// Asks the upstream about a tag: learns the digest, forgets the tag, or falls back to the last known digest. Reports what
+    /// the upstream has answered before that is written.
     async fn look_up(
         &self,
         upstream: &Arc<Upstream>,
         name: &ImageName,
         tag: &Tag,
         known: Option<(Digest, Timestamp)>,
+        answer: &FlightReporter<Result<Resolved, ResolveError>>,
     ) -> Result<Resolved, ResolveError> {
         // Another lookup may have ended since the tag was read. What it learned is in memory.
         let newer = self.inner.facts.tag_in_memory(name, tag).filter(|newer| known != Some(*newer));
@@ -210,11 +223,14 @@ impl Resolver {
         };
         match found {
             Ok(manifest) => {
-                self.inner.facts.learn_tag(name, tag, &manifest, known.is_some()).await;
                 let fresh_until = fresh_until(upstream, self.inner.clock.now());
-                Ok(Resolved { manifest, stale: None, fresh_until })
+                let resolved = Resolved { manifest, stale: None, fresh_until };
+                answer.report(Ok(resolved.clone()));
+                self.inner.facts.learn_tag(name, tag, &resolved.manifest, known.is_some()).await;
+                Ok(resolved)
             }
             Err(ResolveError::NotFound) => {
+                answer.report(Err(ResolveError::NotFound));
                 self.inner.facts.forget_tag(name, tag).await?;
                 Err(ResolveError::NotFound)
             }

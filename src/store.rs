@@ -179,6 +179,9 @@ pub enum StoreError {
         /// What failed.
         error: sqlx::Error,
     },
+    /// A write takes too long. It may still succeed.
+    #[error("the database has not answered within 5 s")]
+    Late,
     /// A row holds what this program does not write.
     #[error("the database holds {0}")]
     Row(&'static str),

@@ -3,8 +3,8 @@
 //! This process is the only writer, so memory can keep values from the store without a time limit. Each write
 //! invalidates the values that it changes, and so does the deletion of facts in the store. Facts about a manifest stay
 //! in bounded memory (`recent`) until a request is admitted to the manifest, and are then written. While the store
-//! cannot be written, facts wait there too and are written as soon as possible. A full disk therefore does not stop
-//! pulls.
+//! cannot be written, facts wait there too and are written as soon as possible. A disk that is full or hangs therefore
+//! does not stop pulls.
 
 mod images;
 mod import;
@@ -14,14 +14,14 @@ mod tag_filter;
 mod writing;
 
 use std::hash::Hash;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::memory::{MemberKey, Memory};
-use super::recent::{Recent, RecentManifest};
+use super::recent::Recent;
 use crate::oci::{Content, Digest, ImageName, Manifest, Tag};
 use crate::runtime::{Bounded, Clock, Epoch, Moment, Readiness, Tasks};
 use crate::store::{FactStore, StoreError, StoredTag};
@@ -44,6 +44,8 @@ pub(super) struct Facts {
     recent: Mutex<Recent>,
     /// Whether a task is retrying to write the waiting facts.
     is_retrying: Mutex<bool>,
+    /// Whether the store has not answered a write in time.
+    hangs: AtomicBool,
 }
 
 /// The state of the store at the time of a read.
@@ -85,6 +87,7 @@ impl Facts {
             memory: Memory::new(),
             recent: Mutex::default(),
             is_retrying: Mutex::default(),
+            hangs: AtomicBool::new(false),
         });
         facts.tasks.spawn(facts.clone().read_tags());
         facts
@@ -278,7 +281,7 @@ impl Facts {
         } else {
             self.recent().note(name, manifest, at, |entry| entry.tag(tag, at));
             self.learnt(name, manifest);
-            if is_known && let Err(error) = self.store.move_tag(name, tag, digest, at).await {
+            if is_known && let Err(error) = self.move_tag(name, tag, digest, at).await {
                 tracing::warn!(%error, "the digest of a tag cannot be written; it is kept only in memory");
             }
         }
@@ -294,9 +297,11 @@ impl Facts {
     }
 
     /// Forgets the digest of a tag, because the upstream reports that the tag does not exist.
-    pub(super) async fn forget_tag(&self, name: &ImageName, tag: &Tag) -> Result<(), StoreError> {
+    pub(super) async fn forget_tag(self: &Arc<Self>, name: &ImageName, tag: &Tag) -> Result<(), StoreError> {
         self.recent().forget_tag(name, tag);
-        let forgotten = self.store.forget_tag(name, tag, self.clock.now()).await;
+        let (store, of, forgotten, now) = (self.store.clone(), name.clone(), tag.clone(), self.clock.now());
+        let forgotten = self.in_time(async move { store.forget_tag(&of, &forgotten, now).await }).await;
+        let forgotten = forgotten.unwrap_or(Err(StoreError::Late));
         self.writes.advance_part(name);
         self.memory().tags.remove(&(name.clone(), tag.clone()));
         self.epoch.advance_part(name);
@@ -307,29 +312,6 @@ impl Facts {
     /// written again.
     async fn is_stored(&self, name: &ImageName, digest: Digest) -> bool {
         self.manifest(name, digest).await.ok().flatten().is_some_and(|known| known.is_stored)
-    }
-
-    /// Records a fact that must be written, and writes it. If the write fails, the fact waits.
-    async fn keep(
-        self: &Arc<Self>,
-        name: &ImageName,
-        manifest: &Arc<Manifest>,
-        is_stored: bool,
-        change: impl FnOnce(&mut RecentManifest),
-    ) {
-        let entry = self.recent().note(name, manifest, self.clock.now(), |entry| {
-            (entry.is_due, entry.is_stored) = (true, entry.is_stored || is_stored);
-            change(entry);
-        });
-        let written = self.write(&entry).await;
-        self.learnt(name, manifest);
-        match written {
-            Ok(()) => {
-                let known = Some(Known { media_type: manifest.media_type.as_str().into(), is_stored: true });
-                self.insert(&self.memory.manifests, &(name.clone(), manifest.digest), known, &self.now(name));
-            }
-            Err(error) => self.put_off(&error),
-        }
     }
 
     /// Invalidates memory after a change: affected values are removed, and values that were read before the change are

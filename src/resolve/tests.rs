@@ -22,43 +22,74 @@ fn image(number: u32) -> Built {
     raw(crate::oci::media_type::OCI_MANIFEST, &body)
 }
 
+/// A resolver of one registry.
+struct Bed {
+    registry: Registry,
+    resolver: Resolver,
+    upstream: Arc<Upstream>,
+    store: Store,
+    name: ImageName,
+    _state: tempfile::TempDir,
+}
+
+impl Bed {
+    async fn new(tag_ttl: Duration) -> Self {
+        let (tasks, clock, readiness, metrics) = (Tasks::new(), Clock::system(), Readiness::new(), Metrics::default());
+        let registry = Registry::new();
+        let listening = registry.bind(SocketAddr::from(([127, 0, 0, 1], 0)), &tasks).await.unwrap();
+        let state = tempfile::tempdir().unwrap();
+        let store = Store::open(state.path()).await.unwrap();
+        let (config, path) = (cache::Config::default(), state.path());
+        let cache = Cache::new(config, path, store.clone(), tasks.clone(), clock.clone(), readiness.clone(), &metrics);
+        let (cache, hour) = (Arc::new(cache.await.unwrap()), SignedDuration::from_hours(1));
+        let facts = store.facts.clone();
+        let resolver = Resolver::new(cache, facts, clock.clone(), &tasks, readiness.clone(), Epoch::new(), hour);
+        let host: crate::oci::Host = "registry.acme.com".parse().unwrap();
+        let mut config = upstream::Config::new(host.clone(), format!("http://{}", listening.address()));
+        config.tag_ttl = tag_ttl;
+        let upstreams = upstream::Upstreams::new(vec![config], None, (&tasks, &clock), &metrics, &readiness).unwrap();
+        let upstream = upstreams.by_host(&host).unwrap().clone();
+        let name = ImageName { host, repository: REPOSITORY.parse().unwrap() };
+        Self { registry, resolver, upstream, store, name, _state: state }
+    }
+}
+
+#[tokio::test]
+async fn a_tag_is_not_stale_because_the_database_does_not_answer() {
+    let bed = Bed::new(Duration::ZERO).await;
+    let (image, tag) = (image(1), Reference::Tag("v1".parse().unwrap()));
+    bed.registry.push(REPOSITORY, Some("v1"), &image);
+    let resolve = async || bed.resolver.resolve(&bed.upstream, &bed.name, &tag, None).await.unwrap();
+    let first = resolve().await;
+    bed.resolver.admitted(&bed.name, &first.manifest, false).await;
+    let held = bed.store.hold_writes().await;
+    let mut again = std::pin::pin!(resolve());
+    // The upstream has answered when its answer waits to be written.
+    while !bed.resolver.inner.facts.has_due() {
+        assert!(futures_util::poll!(&mut again).is_pending());
+        tokio::task::yield_now().await;
+    }
+    tokio::time::pause();
+    let resolved = again.await;
+    assert_eq!((resolved.manifest.digest, resolved.stale), (image.root, None));
+    drop(held);
+}
+
 #[tokio::test]
 async fn pinned_tag_resolves_to_the_signed_digest() {
-    let (tasks, clock, readiness, metrics) = (Tasks::new(), Clock::system(), Readiness::new(), Metrics::default());
-    let registry = Registry::new();
-    let listening = registry.bind(SocketAddr::from(([127, 0, 0, 1], 0)), &tasks).await.unwrap();
+    let bed = Bed::new(Duration::from_secs(300)).await;
     let (signed, moved, absent) = (image(1), image(2), image(3));
-    registry.push(REPOSITORY, None, &signed);
-    registry.push(REPOSITORY, Some("v1"), &moved);
-
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).await.unwrap();
-    let cache = cache::Config::default();
-    let cache = Cache::new(cache, dir.path(), store.clone(), tasks.clone(), clock.clone(), readiness.clone(), &metrics);
-    let cache = Arc::new(cache.await.unwrap());
-    let resolver = Resolver::new(
-        cache,
-        store.facts,
-        clock,
-        &tasks,
-        readiness.clone(),
-        Epoch::new(),
-        SignedDuration::from_hours(1),
-    );
-    let host: crate::oci::Host = "registry.acme.com".parse().unwrap();
-    let config = upstream::Config::new(host.clone(), format!("http://{}", listening.address()));
-    let upstreams =
-        upstream::Upstreams::new(vec![config], None, (&tasks, &Clock::system()), &metrics, &readiness).unwrap();
-    let upstream = upstreams.by_host(&host).unwrap().clone();
-    let name = ImageName { host, repository: REPOSITORY.parse().unwrap() };
+    bed.registry.push(REPOSITORY, None, &signed);
+    bed.registry.push(REPOSITORY, Some("v1"), &moved);
+    let Bed { resolver, upstream, name, .. } = &bed;
     let tag = Reference::Tag("v1".parse().unwrap());
 
     let resolve = async |reference: &Reference, pin| {
-        let resolved = resolver.resolve(&upstream, &name, reference, pin).await;
+        let resolved = resolver.resolve(upstream, name, reference, pin).await;
         resolved.map(|resolved| resolved.manifest.digest)
     };
     assert_eq!(resolve(&tag, Some(signed.root)).await.unwrap(), signed.root);
-    let known = resolver.known_tags(&name, signed.root).await.unwrap();
+    let known = resolver.known_tags(name, signed.root).await.unwrap();
     assert_eq!(
         known.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["v1"],

@@ -91,6 +91,55 @@ async fn facts_that_cannot_be_written_are_known_and_written_later() {
     assert_eq!(store.facts.tag(&name, &tag).await.unwrap().unwrap().digest, manifest.digest);
     assert_eq!(store.facts.naming(&name, member, 100).await.unwrap(), [manifest.digest]);
 }
+
+/// The test owns the time once the database is open.
+#[tokio::test]
+async fn a_database_that_hangs_holds_up_no_pull_for_long() {
+    let dir = tempfile::tempdir().unwrap();
+    let (facts, store) = facts(dir.path()).await;
+    let (name, image) = (image_name(), manifest());
+    let index = index(image.digest);
+    facts.learn_manifest(&name, &image);
+    facts.learn_manifest(&name, &index);
+    let held = store.hold_writes().await;
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    facts.admitted(&name, &image, false).await;
+    let limit = began.elapsed();
+    assert!(limit < std::time::Duration::from_secs(6), "{limit:?}");
+    let degraded = facts.readiness.report().degraded;
+    assert!(degraded[TOPIC].contains("has not answered"), "{degraded:?}");
+    facts.admitted(&name, &index, false).await;
+    assert_eq!(began.elapsed(), limit, "nobody else waits");
+    assert!(facts.forget_tag(&name, &"1".parse().unwrap()).await.is_err());
+    assert_eq!(began.elapsed(), limit);
+    tokio::time::resume();
+    drop(held);
+    facts.write_waiting().await.unwrap();
+    assert!(facts.readiness.report().degraded.is_empty());
+    for digest in [image.digest, index.digest] {
+        assert!(store.facts.manifest(&name, digest).await.unwrap().is_some());
+    }
+    assert!(!facts.hangs.load(Ordering::Acquire));
+}
+
+#[tokio::test]
+async fn facts_of_a_client_that_leaves_are_put_off_if_they_cannot_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (facts, store) = facts(dir.path()).await;
+    let (name, image) = (image_name(), manifest());
+    facts.learn_manifest(&name, &image);
+    store.forbid_writing(true).await;
+    assert!(futures_util::poll!(std::pin::pin!(facts.admitted(&name, &image, false))).is_pending());
+    // Otherwise nobody would write the fact: this would not end.
+    while !facts.readiness.report().degraded.contains_key(TOPIC) {
+        tokio::task::yield_now().await;
+    }
+    store.forbid_writing(false).await;
+    facts.write_waiting().await.unwrap();
+    assert!(store.facts.manifest(&name, image.digest).await.unwrap().is_some());
+}
+
 fn image_name() -> ImageName {
     ImageName { host: "a.io".parse().unwrap(), repository: "x".parse().unwrap() }
 }

@@ -1,9 +1,13 @@
 //! Writes facts to the store. If the store cannot be written, the facts wait and the write is retried.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::Facts;
+use jiff::Timestamp;
+
+use super::{Facts, Known};
+use crate::oci::{Digest, ImageName, Manifest, Tag};
 use crate::resolve::recent::RecentManifest;
 use crate::store::{NewFacts, StoreError};
 
@@ -11,8 +15,80 @@ use crate::store::{NewFacts, StoreError};
 pub(super) const TOPIC: &str = "database";
 /// The interval between attempts to write waiting facts.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long a request waits until a fact is written, as [`StoreError::Late`] says.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Facts {
+    /// Records a fact that must be written, and writes it. If the write fails or takes too long, the fact waits.
+    pub(super) async fn keep(
+        self: &Arc<Self>,
+        name: &ImageName,
+        manifest: &Arc<Manifest>,
+        is_stored: bool,
+        change: impl FnOnce(&mut RecentManifest),
+    ) {
+        let entry = self.recent().note(name, manifest, self.clock.now(), |entry| {
+            (entry.is_due, entry.is_stored) = (true, entry.is_stored || is_stored);
+            change(entry);
+        });
+        if self.in_time(self.clone().write_noted(entry)).await.is_none() {
+            self.learnt(name, manifest);
+            self.put_off(&StoreError::Late);
+        }
+    }
+
+    async fn write_noted(self: Arc<Self>, entry: RecentManifest) {
+        let written = self.write(&entry).await;
+        let RecentManifest { name, manifest, .. } = entry;
+        self.learnt(&name, &manifest);
+        match written {
+            Ok(()) => {
+                let known = Some(Known { media_type: manifest.media_type.as_str().into(), is_stored: true });
+                let now = self.now(&name);
+                self.insert(&self.memory.manifests, &(name, manifest.digest), known, &now);
+            }
+            Err(error) => self.put_off(&error),
+        }
+    }
+
+    /// Writes the current digest of a known tag whose manifest is not written.
+    pub(super) async fn move_tag(
+        self: &Arc<Self>,
+        name: &ImageName,
+        tag: &Tag,
+        digest: Digest,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (store, name, tag) = (self.store.clone(), name.clone(), tag.clone());
+        let moved = self.in_time(async move { store.move_tag(&name, &tag, digest, at).await }).await;
+        moved.unwrap_or(Err(StoreError::Late))
+    }
+
+    /// Waits for a write, at most for [`WRITE_TIMEOUT`], and not at all while an earlier one has not been answered: `None`. A
+    /// write that has begun goes on, also if the client leaves.
+    pub(super) async fn in_time<T: Send + 'static>(
+        self: &Arc<Self>,
+        write: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        if self.hangs.load(Ordering::Acquire) {
+            return None;
+        }
+        let facts = self.clone();
+        let mut written = self.tasks.spawn(async move {
+            let written = write.await;
+            facts.hangs.store(false, Ordering::Release);
+            written
+        });
+        if let Ok(written) = tokio::time::timeout(WRITE_TIMEOUT, &mut written).await {
+            return written.ok();
+        }
+        self.hangs.store(true, Ordering::Release);
+        if written.is_finished() {
+            self.hangs.store(false, Ordering::Release);
+        }
+        None
+    }
+
     /// Writes all known facts about a manifest.
     pub(super) async fn write(&self, entry: &RecentManifest) -> Result<(), StoreError> {
         let RecentManifest { name, manifest, seen, tags, pulled, .. } = entry;
@@ -32,7 +108,9 @@ impl Facts {
         if let Some(at) = pulled {
             facts = facts.pull(name, manifest.digest, *at);
         }
-        self.store.record(facts).await?;
+        let recorded = self.store.record(facts).await;
+        self.hangs.store(false, Ordering::Release);
+        recorded?;
         self.recent().written(entry);
         Ok(())
     }
@@ -80,5 +158,13 @@ impl Facts {
             ),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Facts {
+    /// Whether a fact waits to be written.
+    pub(in crate::resolve) fn has_due(&self) -> bool {
+        self.recent().due().is_some()
     }
 }
