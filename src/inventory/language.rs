@@ -15,7 +15,7 @@
 //! | ELF, PE and Mach-O executables and shared libraries | Go modules, Rust crates (`cargo auditable`), .NET in a single file |
 //! | `lib/modules` of `jlink` | modules besides the JDK's are a problem |
 //! | `*.phar`, scripts of PHP that an archive follows | PHP (Composer) |
-//! | `*.jar`, `*.war`, `*.ear`, `*.par`, `*.pex`, `*.pyz`, `*.pyzw`, and archives in them | Java, Python |
+//! | `*.jmod`, `*.jar`, `*.war`, `*.ear`, `*.par`, `*.pex`, `*.pyz`, `*.pyzw`, and archives in them | Java, Python |
 //!
 //! A file that no runtime would load is not a package and is skipped: a `package.json` that is not JSON, a text without a
 //! name. A file that a runtime may load and that cannot be read completely is reported as a problem.

@@ -27,6 +27,7 @@ use artifacts::{Artifacts, OwnArtifact};
 mod artifacts;
 mod manifest;
 mod pom;
+mod runtime;
 
 /// The depth of archives in archives that are read. Applications have 3: a library in a `war` in an `ear`.
 const MAX_DEPTH: usize = 8;
@@ -52,7 +53,8 @@ const INNER_EXTENSIONS: [&str; 10] = ["aar", "hpi", "jmod", "jpi", "kar", "nar",
 
 /// Whether this is an archive that programs are loaded from: by its extension, or an archive that starts with the entry
 /// `META-INF/`, as the `jar` tool writes it, or `node_modules/`, as Yarn does, or has no extension, because Java loads an
-/// archive whatever its name. A script may start the archive that follows it in the same file.
+/// archive whatever its name. A script may start the archive that follows it in the same file. Packages of modules for `jlink`
+/// are not loaded, but what else is in them may be.
 pub(super) fn is_archive(path: &str, first_bytes: &[u8]) -> bool {
     let is_loaded = || {
         let first_name = first_bytes.get(30..).unwrap_or_default();
@@ -61,6 +63,7 @@ pub(super) fn is_archive(path: &str, first_bytes: &[u8]) -> bool {
     };
     has_extension(path, &EXTENSIONS)
         || first_bytes.starts_with(b"#!")
+        || runtime::is_jmod(first_bytes)
         || (first_bytes.starts_with(zip::FIRST_ENTRY) && is_loaded())
 }
 
@@ -103,7 +106,8 @@ fn read_archive(
     found: &mut LanguagePackages,
     paths: &mut HashSet<String>,
 ) {
-    let classes = SeenClasses::default();
+    let first_bytes = read_up_to(content, 0, 4).unwrap_or_default();
+    let classes = SeenClasses { of_runtime: runtime::folders(path, &first_bytes), ..SeenClasses::default() };
     let is_wanted = |name: &str| {
         classes.see(name);
         ArchiveKind::of(name).is_some()
@@ -159,6 +163,8 @@ fn has_manifest(entries: &[ZippedFile]) -> bool {
 /// Which classes were seen in an archive.
 #[derive(Default)]
 struct SeenClasses {
+    /// The folders whose classes belong to Java's runtime.
+    of_runtime: &'static [&'static str],
     is_spring_boot: Cell<bool>,
     has_loader: Cell<bool>,
     has_others: Cell<bool>,
@@ -169,7 +175,8 @@ impl SeenClasses {
         self.is_spring_boot.set(self.is_spring_boot.get() || name.starts_with("BOOT-INF/"));
         let seen =
             if name.starts_with("org/springframework/boot/loader/") { &self.has_loader } else { &self.has_others };
-        seen.set(seen.get() || is_class(name));
+        let is_own = !self.of_runtime.iter().any(|folder| name.starts_with(folder));
+        seen.set(seen.get() || is_own && is_class(name));
     }
 
     /// Whether there are classes of the archive itself. The loader that the build of Spring Boot adds is none of them.

@@ -222,6 +222,41 @@ fn archives_that_frameworks_generate_are_no_gap() {
     }
 }
 
+/// Packages of modules for `jlink` and the archives of a JDK 8 state no artifact.
+#[test]
+fn archives_of_javas_runtime_are_no_gap_without_other_classes() {
+    let class = |name: &str| item(name, "x");
+    let jmod =
+        |item: Item| names(&read("opt/java/jmods/java.base.jmod", &[b"JM\x01\0".to_vec(), zip(&[item])].concat()));
+    assert_eq!(jmod(class("classes/java/lang/Object.class")), [""; 0]);
+    assert_eq!(jmod(class("org/evil/A.class")), ["?"]);
+    assert_eq!(jmod(item("lib/a.jar", zip(&[maven("g", "a", "1")]))), ["g:a 1"]);
+    for (name, known) in [
+        ("lib/charsets.jar", "sun/nio/cs/ext/Big5.class"),
+        ("lib/ext/cldrdata.jar", "sun/text/resources/cldr/FormatData.class"),
+        ("lib/ct.sym", "META-INF/sym/rt.jar/java/lang/Object.class"),
+        ("lib/ext/dnsns.jar", "sun/net/spi/nameservice/dns/DNSNameService.class"),
+        ("lib/dt.jar", "javax/swing/JButtonBeanInfo.class"),
+        ("lib/ext/jaccess.jar", "com/sun/java/accessibility/util/AWTEventMonitor.class"),
+        ("lib/jconsole.jar", "sun/tools/jconsole/JConsole.class"),
+        ("lib/ext/localedata.jar", "sun/text/resources/de/FormatData_de.class"),
+        ("lib/ext/nashorn.jar", "jdk/nashorn/tools/Shell.class"),
+        ("lib/sa-jdi.jar", "sun/jvm/hotspot/HSDB.class"),
+        ("lib/tools.jar", "com/sun/tools/javac/Main.class"),
+        ("lib/ext/zipfs.jar", "com/sun/nio/zipfs/ZipFileSystem.class"),
+    ] {
+        let only = zip(&[class(known)]);
+        for folder in ["opt/java/jre/", ""] {
+            assert_eq!(names(&read(&format!("{folder}{name}"), &only)), [""; 0], "{folder}{name}");
+        }
+        let more = zip(&[class(known), class("com/sun/jersey/A.class")]);
+        assert_eq!(names(&read(&format!("jre/{name}"), &more)), ["?"], "{name} with another class");
+        let elsewhere = format!("app/{}", split_path(name).1);
+        assert_eq!(names(&read(&elsewhere, &only)), ["?"], "{elsewhere}");
+        assert_eq!(names(&read("jre/lib/rt.jar", &only)), ["?"], "{name} under another name");
+    }
+}
+
 /// What an archive contains does not say what it is: it is kept by its checksum, unless it and its file name agree.
 #[test]
 fn archives_that_do_not_prove_their_artifact_are_kept_by_their_checksum() {
