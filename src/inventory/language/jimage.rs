@@ -15,7 +15,8 @@ const HEADER: u64 = 28;
 /// The most bytes of the index. That of the whole JDK has 3 MiB.
 const MAX_INDEX: u64 = 64 << 20;
 /// The names of modules that belong to a JDK: OpenJDK's, and what vendors add to it.
-const OF_JDK: [&str; 6] = ["java", "jdk", "javafx", "openj9", "org.graalvm", "com.oracle.graal"];
+const OF_JDK: [&str; 8] =
+    ["java", "jdk", "javafx", "openj9", "org.graalvm", "com.oracle.graal", "com.azul.crs", "com.azul.tooling"];
 /// The most modules that a problem names.
 const MAX_NAMED: usize = 3;
 /// The attributes of a location: its end, and the module of the resource.

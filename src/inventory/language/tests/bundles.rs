@@ -24,13 +24,13 @@ fn image(modules: &[&str], big_endian: bool) -> Vec<u8> {
 /// Java runs what jlink put into its runtime, and nothing says which version it is.
 #[test]
 fn modules_of_jlink_are_problems_unless_they_are_the_jdks() {
-    let jdk = ["", "java.base", "jdk.net", "javafx.base", "org.graalvm.nativeimage", "modules", "packages"];
+    let vendors = ["javafx.base", "org.graalvm.nativeimage", "com.azul.tooling", "com.azul.crs.client"];
+    let jdk = [&["", "java.base", "jdk.net", "modules", "packages"], &vendors[..]].concat();
     for big_endian in [false, true] {
         assert_eq!(names(&read("opt/java/lib/modules", &image(&jdk, big_endian))), [""; 0]);
-        let own = [&jdk[..], &["com.acme.app", "javax.x", "jdkx", "org.slf4j"]].concat();
+        let own = [&jdk[..], &["com.acme.app", "com.azul.app", "jdkx", "org.slf4j"]].concat();
         let found = read("opt/java/lib/modules", &image(&own, big_endian));
-        let expected =
-            "modules that jlink put into Java's runtime and that state no version: com.acme.app, javax.x, jdkx, +1";
+        let expected = "modules that jlink put into Java's runtime and that state no version: com.acme.app, com.azul.app, jdkx, +1";
         assert_eq!(found.problems, [expected]);
     }
     let whole = image(&["java.base", "com.acme.app"], false);
