@@ -124,10 +124,10 @@ pub(super) fn kind_of_link(path: &str) -> Option<LanguageFile> {
 /// How many of the last bytes [`ends_as_archive`] gets.
 pub(super) const MAX_END: u64 = archive::MAX_END;
 
-/// Whether a file that is nothing else ends as an archive, by its first and its last bytes. Files that start as an archive and
-/// are not named as one are data.
+/// Whether a file that is nothing else ends as an archive with libraries, by its first and its last bytes. Files that start as
+/// an archive and are not named as one are data.
 pub(super) fn ends_as_archive(first_bytes: &[u8], last_bytes: &[u8]) -> bool {
-    !first_bytes.starts_with(b"PK") && archive::ends_as_archive(last_bytes)
+    !first_bytes.starts_with(b"PK") && archive::ends_as_archive(first_bytes, last_bytes)
 }
 
 /// Whether the name of a file or directory decides, with that of the directory above or the file in it, that a file is read.

@@ -12,19 +12,19 @@
 use std::cell::Cell;
 use std::collections::HashSet;
 
-use memchr::memmem;
-
 use crate::inventory::spool::Spool;
 use crate::inventory::{ArchiveChecksum, ReadSeek};
 
 use super::text::decode;
-use super::window::{Integers, read_up_to};
+use super::window::read_up_to;
 use super::zip::{self, ZipBudget, ZippedFile};
 use super::{LanguagePackages, gem, npm, python, split_path};
 
 use artifacts::{Artifacts, OwnArtifact};
+pub(super) use behind::{MAX_END, ends_as_archive};
 
 mod artifacts;
+mod behind;
 mod manifest;
 mod pom;
 mod runtime;
@@ -65,20 +65,6 @@ pub(super) fn is_archive(path: &str, first_bytes: &[u8]) -> bool {
         || first_bytes.starts_with(b"#!")
         || runtime::is_jmod(first_bytes)
         || (first_bytes.starts_with(zip::FIRST_ENTRY) && is_loaded())
-}
-
-/// The most bytes at the end of a file by which [`ends_as_archive`] recognises an archive: its end record with a comment.
-pub(super) const MAX_END: u64 = zip::END as u64 + zip::MAX_COMMENT;
-
-/// Whether a file with these last bytes ends as an archive with entries does. Java loads it, whatever comes before it.
-pub(super) fn ends_as_archive(last_bytes: &[u8]) -> bool {
-    let end = &last_bytes[last_bytes.len().saturating_sub(usize::try_from(MAX_END).unwrap_or(usize::MAX))..];
-    let is_end = |at: usize| {
-        let record = Integers { bytes: &end[at..], big_endian: false };
-        let (entries, comment) = (record.u16(10), record.u16(20).map(usize::from));
-        entries.is_some_and(|count| count > 0) && comment.is_some_and(|length| at + zip::END + length == end.len())
-    };
-    memmem::find_iter(end, b"PK\x05\x06").any(is_end)
 }
 
 fn has_extension(path: &str, known: &[&str]) -> bool {

@@ -104,6 +104,16 @@ pub(super) fn entries(
     Ok(Some(found))
 }
 
+/// The names in a central directory. `None` if it is damaged.
+pub(super) fn names(mut directory: &[u8]) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    while let Some((header, rest)) = directory.split_first_chunk() {
+        directory = rest;
+        names.push(read_entry(header, &mut directory)?.0.name);
+    }
+    directory.is_empty().then_some(names)
+}
+
 /// Reads the rest of an entry of the central directory. Also returns the size of the whole entry, in bytes.
 fn read_entry(header: &[u8; ENTRY], reader: &mut impl Read) -> Option<(ZippedFile, u64)> {
     let fields = Integers { bytes: header, big_endian: false };

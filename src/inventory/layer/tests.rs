@@ -3,7 +3,7 @@ use std::io::Cursor;
 use super::*;
 use crate::hardening::HardeningCheck;
 use crate::inventory::sample::{
-    SampleEntry, archive, directory, dpkg_status, file, hard_link, node_package, program, read, symlink,
+    SampleEntry, archive, directory, dpkg_status, file, hard_link, node_package, program, read, symlink, zip,
 };
 use crate::oci::Algorithm;
 
@@ -198,8 +198,7 @@ fn programs_and_archives_are_no_lists() {
         }
     }
     // Lists without which nothing is missed are not gaps, and hide nothing.
-    let archive =
-        crate::inventory::sample::zip("META-INF/maven/g/lib/pom.properties", b"groupId=g\nartifactId=lib\nversion=1\n");
+    let archive = zip("META-INF/maven/g/lib/pom.properties", b"groupId=g\nartifactId=lib\nversion=1\n");
     let hidden = contents(&[file("usr/share/doc/x/copyright", archive)]);
     assert_eq!(packages(&hidden), ["g:lib 1 in usr/share/doc/x/copyright"]);
 }
@@ -488,28 +487,46 @@ fn observations_of_a_layer_are_bounded() {
     assert_eq!(unchecked.len(), 1);
 }
 
-/// `java -jar` runs an archive whatever comes before it.
+/// `java -jar` runs an archive whatever comes before it. What only holds other files is data.
 #[test]
 fn an_archive_behind_other_bytes_is_a_problem() {
-    let end = |entries: u16, comment: &[u8]| {
-        let entries = entries.to_le_bytes();
+    let commented = |name: &str, comment: &[u8]| {
         let length = u16::try_from(comment.len()).unwrap().to_le_bytes();
-        [&b"PK\x05\x06\0\0\0\0"[..], &entries, &entries, &[0; 8], &length, comment].concat()
+        let archive = zip(name, b"");
+        [&archive[..archive.len() - 2], &length, comment].concat()
     };
-    for (before, after, is_problem) in [
-        (b"junk".to_vec(), end(1, b""), true),
-        (vec![b'x'; 5000], end(1, b"a comment"), true),
-        (vec![b'x'; 200_000], end(3, &[b'c'; 65_535]), true),
-        (b"PK\x03\x04".to_vec(), end(1, b""), false),
-        (b"junk".to_vec(), end(0, b""), false),
-        (b"junk".to_vec(), [end(1, b""), b"x".to_vec()].concat(), false),
-        (vec![b'x'; 5000], Vec::new(), false),
-        (b"".to_vec(), Vec::new(), false),
+    let archive = |name: &str| commented(name, b"");
+    let entries = |count: u16, size: u32, offset: u32| {
+        let count = count.to_le_bytes();
+        [&b"PK\x05\x06\0\0\0\0"[..], &count, &count, &size.to_le_bytes(), &offset.to_le_bytes(), b"\0\0"].concat()
+    };
+    let junk = b"junk".to_vec();
+    let long = vec![b'x'; 200_000];
+    let in_front = [&b"\0\0\0\0PK\x01\x02"[..], &long].concat();
+    for (what, before, after, is_problem) in [
+        ("a class", &junk, archive("org/A.class"), true),
+        ("an archive in it", &long, archive("lib/a.jar"), true),
+        ("a manifest", &long, commented("META-INF/MANIFEST.MF", b"a comment"), true),
+        ("a package of Python", &junk, archive("x-1.dist-info/METADATA"), true),
+        ("a directory that is hidden by a comment", &long, commented("a.txt", &[b'c'; 65_535]), true),
+        ("a directory that starts too early", &long, entries(3, 100_000, 0), true),
+        ("an entry that is damaged", &junk, [b"PK\x01\x02".to_vec(), entries(1, 4, 0)].concat(), true),
+        ("a larger record", &junk, entries(u16::MAX, 0, 0), true),
+        ("an extension of a browser", &b"Cr24\x03".to_vec(), archive("manifest.json"), false),
+        ("a model", &long, archive("labels.txt"), false),
+        ("a directory in front", &in_front, entries(3, 100_000, 4), false),
+        ("a directory in front, and one", &in_front, [archive("a.txt"), entries(3, 100_000, 4)].concat(), true),
+        ("no directory", &long, entries(3, 100, 4), false),
+        ("an archive that starts as one", &b"PK\x03\x04".to_vec(), archive("org/A.class"), false),
+        ("no entries", &junk, entries(0, 0, 0), false),
+        ("bytes behind it", &junk, [archive("org/A.class"), b"x".to_vec()].concat(), false),
+        ("no archive", &long, Vec::new(), false),
+        ("nothing", &Vec::new(), Vec::new(), false),
     ] {
         let layer =
             contents(&[file("opt/data.bin", [before.clone(), after].concat()), node_package("app", "one", "1")]);
         let is_one = |facts: &FileFacts| matches!(facts, FileFacts::Packages { problems, .. } if !problems.is_empty());
-        assert_eq!(layer.files.iter().any(is_one), is_problem, "{} bytes before", before.len());
-        assert_eq!(packages(&layer), ["one 1 in app/package.json"], "what follows is read");
+        assert_eq!(layer.files.iter().any(is_one), is_problem, "{what}");
+        assert_eq!(packages(&layer), ["one 1 in app/package.json"], "what follows is read: {what}");
     }
 }
