@@ -142,6 +142,11 @@ fn read_archive(
     }
 }
 
+/// Whether a value names a property of the build, which did not replace it: `${revision}`, `@version@`.
+fn is_placeholder(value: &str) -> bool {
+    value.contains("${") || value.matches('@').count() > 1
+}
+
 fn has_manifest(entries: &[ZippedFile]) -> bool {
     entries.iter().any(|entry| matches!(ArchiveKind::of(&entry.name), Some(ArchiveKind::Manifest)))
 }

@@ -8,7 +8,7 @@ use regex::Regex;
 use crate::inventory::Ecosystem;
 
 use super::super::{LanguagePackages, split_path};
-use super::{ArchiveKind, MAVEN, manifest, pom, within};
+use super::{ArchiveKind, MAVEN, is_placeholder, manifest, pom, within};
 
 /// An artifact: group, name and version.
 pub(super) type Artifact = (String, String, String);
@@ -105,6 +105,8 @@ impl Artifacts {
         let from_name = from_file_name(split_path(path).1);
         let mut all = std::mem::take(&mut self.from_maven);
         let mut is_stated = !all.is_empty();
+        // One of the two files about a project may state the version that the other lacks.
+        self.projects.sort_by_key(|project| project.version.is_empty());
         for Project { group, name, version, .. } in &self.projects {
             if all.iter().any(|artifact| artifact.0 == *group && artifact.1 == *name) {
                 continue;
@@ -171,13 +173,14 @@ fn path_of(path: &str, file: &str) -> Option<(String, String)> {
 }
 
 /// Reads `pom.properties`, as `java.util.Properties` does: `=`, `:` or a space is between key and value, with or without
-/// spaces. Values that are missing are empty.
+/// spaces. Values that are missing, or that the build did not fill in, are empty.
 fn properties(text: &str) -> Artifact {
     let mut artifact = Artifact::default();
     for line in text.split(['\n', '\r']).map(str::trim) {
         let Some((key, rest)) = line.find(['=', ':', ' ', '\t']).map(|end| line.split_at(end)) else { continue };
         let rest = rest.trim_start();
         let value = rest.strip_prefix(['=', ':']).unwrap_or(rest).trim_start();
+        let value = if is_placeholder(value) { "" } else { value };
         match key {
             "groupId" => value.clone_into(&mut artifact.0),
             "artifactId" => value.clone_into(&mut artifact.1),
@@ -208,7 +211,9 @@ mod tests {
         {
             assert_eq!(properties(text), ("g".into(), "a".into(), "1".into()), "{text}");
         }
-        let without_version = properties("groupId=g\nartifactId=a\n");
-        assert_eq!(without_version, ("g".into(), "a".into(), String::new()));
+        for version in ["", "version=${revision}\n", "version=1.${minor}\n", "version=@version@\n"] {
+            let without_version = properties(&format!("groupId=g\nartifactId=a\n{version}"));
+            assert_eq!(without_version, ("g".into(), "a".into(), String::new()), "{version}");
+        }
     }
 }

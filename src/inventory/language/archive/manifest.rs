@@ -1,6 +1,7 @@
 //! `META-INF/MANIFEST.MF` (Oracle, "JAR File Specification"): attributes of the whole archive, up to the first empty line.
 
 use super::artifacts::Artifact;
+use super::is_placeholder;
 
 /// The artifact that the manifest states, from the attributes that Trivy uses. Vendors write free text into them
 /// (`The Apache Software Foundation`); only what can be the coordinates of an artifact counts.
@@ -8,7 +9,9 @@ pub(super) fn artifact(text: &str) -> Option<Artifact> {
     let attributes = attributes(text);
     let first = |names: &[&str]| {
         let values = names.iter().filter_map(|name| attributes.iter().rev().find(|(key, _)| key == name));
-        values.map(|(_, value)| value.trim()).find(|value| !value.is_empty() && !value.starts_with('%'))
+        values
+            .map(|(_, value)| value.trim())
+            .find(|value| !value.is_empty() && !value.starts_with('%') && !is_placeholder(value))
     };
     // The identifier of a bundle has parameters after its name: `org.example.name;singleton:=true`.
     let bundle = first(&["Bundle-SymbolicName"]).and_then(|name| name.split(';').next()).map(str::trim);

@@ -1,6 +1,8 @@
 //! The version and the licences in a project file of Maven, `pom.xml` (maven.apache.org/pom.html). No parser of XML is needed
 //! for names in a fixed structure, and none of its entities are expanded but the five that XML defines.
 
+use super::is_placeholder;
+
 /// The most licences of a project.
 const MAX_LICENSES: usize = 16;
 
@@ -38,7 +40,7 @@ pub(super) fn version(text: &str) -> Option<String> {
         };
         place.get_or_insert_with(|| unescaped(content));
     }
-    own.or(of_parent).filter(|version| !version.is_empty() && !version.contains("${"))
+    own.or(of_parent).filter(|version| !version.is_empty() && !is_placeholder(version))
 }
 
 fn without_comments(text: &str) -> String {

@@ -158,6 +158,7 @@ fn archives_of_classes_that_do_not_state_their_artifact_are_problems() {
     let class = item("org/evil/A.class", "");
     let manifest = |text: &str| item("META-INF/MANIFEST.MF", text);
     let guess = manifest("Implementation-Vendor-Id: g\nImplementation-Title: a\nImplementation-Version: 1\n");
+    let unfilled = "Implementation-Vendor-Id: g\nImplementation-Title: a\nImplementation-Version: ${version}\n";
     let pom = |text: &str| item("META-INF/maven/org.evil/evil/pom.xml", text);
     let stated = "<project><parent><version>3</version></parent></project>";
     let half = |text: &str| item("META-INF/maven/org.evil/evil/pom.properties", text);
@@ -179,6 +180,15 @@ fn archives_of_classes_that_do_not_state_their_artifact_are_problems() {
             &["org.evil:evil 4"],
         ),
         ("both", "x.jar", vec![class.clone(), pom(stated), maven("org.evil", "evil", "4")], &["org.evil:evil 4"]),
+        ("no version", "x.jar", vec![class.clone(), maven("org.evil", "evil", "${revision}")], &["!"]),
+        (
+            "a file name",
+            "evil-1.jar",
+            vec![class.clone(), maven("org.evil", "evil", "${revision}")],
+            &["org.evil:evil 1"],
+        ),
+        ("pom.xml", "x.jar", vec![class.clone(), maven("org.evil", "evil", "@v@"), pom(stated)], &["org.evil:evil 3"]),
+        ("a manifest without a version", "evil.jar", vec![class.clone(), manifest(unfilled)], &["?"]),
         ("an archive in it", "x.war", vec![item("lib/evil.jar", zip(std::slice::from_ref(&class)))], &["?"]),
         ("the Java runtime", "jrt-fs.jar", vec![class.clone(), manifest(runtime)], &[]),
         ("sources", "evil-1.0-sources.jar", vec![item("org/evil/A.java", "")], &[]),
