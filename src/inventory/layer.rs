@@ -96,6 +96,9 @@ pub struct LayerInventory {
     /// directory above is a link of a lower layer, runtimes put the file in different places.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) undeclared: BTreeSet<String>,
+    /// Directories without an entry in this layer, above files that state something.
+    #[serde(default)]
+    pub(super) implied: PathSet,
     /// Paths that are deleted from the layers below, with everything beneath.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) whiteouts: BTreeSet<String>,

@@ -18,8 +18,10 @@ use super::system_file::{
 use super::{Gap, Inventory, LayerInventory};
 use crate::hardening::{self, FileObservation, HardeningFinding, ObservedFile, Superusers};
 use crate::oci::Digest;
+use aside::Aside;
 use packages::licences;
 
+mod aside;
 mod packages;
 
 /// The maximum number of parts of paths that are looked up to merge layers. An image with 40,000 packages in files eight
@@ -27,6 +29,8 @@ mod packages;
 const MAX_WORK: usize = 20_000_000;
 /// The maximum number of files with secrets that are kept although a layer deletes or replaces them.
 const MAX_GONE: usize = 10_000;
+/// How much is kept about files below links of lower layers, in bytes.
+const MAX_ASIDE: usize = 32 << 20;
 
 /// Merges layers into the inventory of the image that consists of them: each with its `diff_id`, lowest first.
 pub fn merge(layers: &[(Digest, Arc<LayerInventory>)]) -> Inventory {
@@ -47,6 +51,10 @@ struct MergedImage<'a> {
     layers: &'a [(Digest, Arc<LayerInventory>)],
     /// The layer and the file, by path.
     names: BTreeMap<&'a str, (usize, u32)>,
+    /// The files below links of lower layers, by the paths where the links lead.
+    aside: BTreeMap<String, Aside>,
+    /// How much may still be kept about them, in bytes.
+    aside_left: usize,
     /// The targets of links that decide which release file, database or alternative is read, by path.
     links: BTreeMap<&'a str, &'a str>,
     /// The targets of all links of the layers so far, also of deleted ones.
@@ -68,7 +76,8 @@ impl<'a> MergedImage<'a> {
         let (names, hashes, gaps) = (BTreeMap::new(), HashMap::new(), BTreeSet::new());
         let (links, all_links) = (BTreeMap::new(), BTreeMap::new());
         let (observed, gone) = (BTreeMap::new(), Vec::new());
-        Self { layers, names, links, all_links, gaps, observed, gone, work_left: MAX_WORK, hashes }
+        let (aside, aside_left) = (BTreeMap::new(), MAX_ASIDE);
+        Self { layers, names, aside, aside_left, links, all_links, gaps, observed, gone, work_left: MAX_WORK, hashes }
     }
 
     /// Whether the layer can be applied within what is left of [`MAX_WORK`]: each name is looked up in the layer with all
@@ -76,7 +85,7 @@ impl<'a> MergedImage<'a> {
     fn has_room_for(&mut self, layer: &LayerInventory) -> bool {
         let parts = |path: &str| path.split('/').count();
         let known = self.names.keys().chain(self.links.keys()).chain(self.observed.keys());
-        let looked_up: usize = known.map(|path| parts(path)).sum();
+        let looked_up: usize = known.copied().chain(self.aside.keys().map(|path| &**path)).map(parts).sum();
         let files =
             layer.names.keys().chain(layer.links.keys()).chain(&layer.undeclared).chain(layer.observations.keys());
         let added: usize = files.map(|path| parts(path)).sum();
@@ -88,19 +97,22 @@ impl<'a> MergedImage<'a> {
     fn apply(&mut self, index: usize, layer: &'a LayerInventory) {
         let elsewhere: Vec<Gap> = layer.undeclared.iter().filter_map(|path| self.elsewhere(path)).collect();
         self.gaps.extend(elsewhere);
+        let below_links = self.below_links(layer);
         self.all_links.extend(layer.links.iter().map(|(path, target)| (&**path, &**target)));
         let links = || layer.links.iter().filter(|(path, _)| leads_to_system_file(path) || is_alternative(path));
         let hashes = &self.hashes;
-        let is_gone = |path: &str| {
+        let is_gone_with = |path: &str, hashes: &[u128]| {
             let is_deleted = |path| layer.whiteouts.contains(path);
             let is_replaced = |path| layer.names.contains_key(path) || layer.links.contains_key(path);
             self_and_ancestors(path).any(|above| is_deleted(above) || is_replaced(above))
                 || self_and_ancestors(parent(path)).any(|above| layer.opaque.contains(above))
-                || hashes.get(path).is_some_and(|hashes| layer.replaced.contains_any(hashes))
+                || layer.replaced.contains_any(hashes)
         };
+        let is_gone = |path: &str| is_gone_with(path, hashes.get(path).map_or(&[], Vec::as_slice));
         let linked = self.linked(index, layer);
         self.names.retain(|path, _| !is_gone(path));
         self.links.retain(|path, _| !is_gone(path));
+        self.aside.retain(|path, aside| !is_gone_with(path, &aside.hashes));
         let gone: Vec<(&str, usize)> = self.observed.extract_if(.., |path, _| is_gone(path)).collect();
         let has_secret = |path: &str, at: usize| self.observations(path, at).iter().any(FileObservation::is_secret);
         let secrets = gone.into_iter().filter(|(path, at)| has_secret(path, *at)).map(|(path, at)| (path, at, index));
@@ -111,6 +123,7 @@ impl<'a> MergedImage<'a> {
             self.hashes.entry(path).or_insert_with(|| self_and_ancestors(path).map(PathSet::hash).collect());
         }
         self.names.extend(layer.names.iter().map(|(path, file)| (&**path, (index, *file))));
+        self.add_aside(index, layer, below_links, &linked);
         for (path, file) in linked {
             match file {
                 Some(file) => drop(self.names.insert(path, file)),
@@ -173,14 +186,14 @@ impl<'a> MergedImage<'a> {
         }
         let mut extended_support = false;
         let mut read = BTreeSet::new();
-        for (path, at) in &self.names {
-            if let Some(root) = self.other_system(path, *at) {
+        for (path, at) in self.stated_files() {
+            if let Some(root) = self.other_system(path, at) {
                 gaps.insert(gap(path, format!("it belongs to another system in {root}, whose packages are not read")));
                 continue;
             }
-            match self.used_facts(path, *at) {
+            match self.used_facts(path, at) {
                 // A file with several names states its packages once.
-                Some(FileFacts::Packages { packages, unnamed, problems }) if read.insert(*at) => {
+                Some(FileFacts::Packages { packages, unnamed, problems }) if read.insert(at) => {
                     inventory.packages.extend(packages.iter().map(|package| self.placed(path, at.0, package)));
                     inventory.unnamed.extend(unnamed.iter().map(|archive| self.placed_archive(path, at.0, archive)));
                     gaps.extend(problems.iter().map(|problem| gap(path, problem.clone())));

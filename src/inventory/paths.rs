@@ -120,12 +120,21 @@ pub(super) fn self_and_ancestors(path: &str) -> impl Iterator<Item = &str> {
 pub(super) struct PathSet(BTreeSet<u128>);
 
 impl PathSet {
-    pub(super) fn insert(&mut self, path: &str) {
-        self.0.insert(Self::hash(path));
+    /// Whether the path was not in the set before.
+    pub(super) fn insert(&mut self, path: &str) -> bool {
+        self.0.insert(Self::hash(path))
+    }
+
+    pub(super) fn extend<'p>(&mut self, paths: impl IntoIterator<Item = &'p str>) {
+        self.0.extend(paths.into_iter().map(Self::hash));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     pub(super) fn contains(&self, path: &str) -> bool {
-        !self.0.is_empty() && self.0.contains(&Self::hash(path))
+        !self.is_empty() && self.0.contains(&Self::hash(path))
     }
 
     pub(super) fn merge(&mut self, other: Self) {
@@ -134,7 +143,7 @@ impl PathSet {
 
     /// Whether the set contains a path with one of these hashes.
     pub(super) fn contains_any(&self, hashes: &[u128]) -> bool {
-        !self.0.is_empty() && hashes.iter().any(|hash| self.0.contains(hash))
+        !self.is_empty() && hashes.iter().any(|hash| self.0.contains(hash))
     }
 
     pub(super) fn hash(path: &str) -> u128 {

@@ -6,7 +6,7 @@ use std::hash::BuildHasher as _;
 
 use super::LayerInventory;
 use crate::inventory::language::is_known_by_place;
-use crate::inventory::paths::{beneath, follow_links, parent, self_and_ancestors};
+use crate::inventory::paths::{PathSet, beneath, follow_links, parent, self_and_ancestors};
 use crate::inventory::system_file::is_part_of_system_file;
 
 /// What a path of the layer is, apart from directories and files that cannot state anything.
@@ -28,6 +28,8 @@ pub(super) struct LayerNames {
     hasher: RandomState,
     /// Files that are elsewhere if a directory above them is a link of a lower layer, and that may be read there.
     undeclared: BTreeSet<String>,
+    /// Directories without an entry so far, above files that state something.
+    implied: PathSet,
     /// The total length of the paths and targets, in bytes.
     length: usize,
 }
@@ -43,8 +45,20 @@ impl LayerNames {
     }
 
     pub(super) fn insert(&mut self, path: String, named: Named) {
+        if let Named::File(_) = named {
+            self.note_implied(&path);
+        }
         self.length += path.len() + if let Named::Link(target) = &named { target.len() } else { 0 };
         self.map.insert(path, named);
+    }
+
+    /// Notes the directories of a file that have no entries.
+    fn note_implied(&mut self, path: &str) {
+        for above in self_and_ancestors(parent(path)) {
+            if !self.directories.contains(&self.hasher.hash_one(above)) && self.implied.insert(above) {
+                self.length += size_of::<u128>();
+            }
+        }
     }
 
     /// Removes a file or link, or a directory with its content, that an entry with the same path replaces.
@@ -90,11 +104,12 @@ impl LayerNames {
     /// Adds the names of files, the links, and all other paths that replace something.
     pub(super) fn finish(self, layer: &mut LayerInventory) {
         layer.undeclared = self.undeclared;
+        layer.implied = self.implied;
         for (path, named) in self.map {
             match named {
                 Named::File(index) => drop(layer.names.insert(path, index)),
                 Named::Link(target) => drop(layer.links.insert(path, target)),
-                Named::Other => layer.replaced.insert(&path),
+                Named::Other => drop(layer.replaced.insert(&path)),
             }
         }
     }

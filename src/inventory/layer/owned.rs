@@ -93,7 +93,7 @@ impl OwnedFiles {
         let Self { mut files, by_family, releases, lists, official, .. } = self;
         files.merge(Self::own_files(by_family, &releases));
         if PYTHON.iter().any(|package| official.contains(*package)) {
-            WITHOUT_LIST.iter().for_each(|file| files.insert(file));
+            files.extend(WITHOUT_LIST);
         }
         lists.into_iter().filter(|(name, _)| official.contains(name)).for_each(|(_, list)| files.merge(list));
         files

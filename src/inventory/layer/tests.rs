@@ -247,6 +247,14 @@ fn a_damaged_header_of_rpm_does_not_hide_the_other_packages() {
 }
 
 #[test]
+fn directories_without_an_entry_are_noted() {
+    let package = |folder: &str| node_package(folder, "x", "1");
+    let layer = contents(&[directory("a"), package("a/b"), package("c/d"), file("e/x", ""), directory("c")]);
+    let implied = ["a", "a/b", "c", "c/d", "e"].map(|folder| layer.implied.contains(folder));
+    assert_eq!(implied, [false, true, true, true, false], "an entry that follows the file does not count");
+}
+
+#[test]
 fn deletions_are_noted() {
     let layer = contents(&[
         file("etc/.wh.os-release", ""),
