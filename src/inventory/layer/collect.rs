@@ -246,6 +246,7 @@ impl<'a> Collector<'a> {
             } else {
                 let deleted = format!("{directory}/{deleted}").trim_start_matches('/').to_owned();
                 self.forget_marks(&deleted);
+                self.names.note_deleted(&deleted);
                 self.whiteouts.insert(deleted);
             }
         } else {

@@ -1,5 +1,6 @@
 //! The names of the files in a layer while it is read. Of several entries with the same path, the last counts.
 
+use std::cell::Cell;
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::BuildHasher as _;
@@ -28,6 +29,8 @@ pub(super) struct LayerNames {
     hasher: RandomState,
     /// Files that are elsewhere if a directory above them is a link of a lower layer, and that may be read there.
     undeclared: BTreeSet<String>,
+    /// Paths that a mark deletes after the layer had something there, for runtimes that carry it out at once.
+    deleted: BTreeSet<String>,
     /// Directories without an entry so far, above files that state something.
     implied: PathSet,
     /// The total length of the paths and targets, in bytes.
@@ -48,8 +51,17 @@ impl LayerNames {
         if let Named::File(_) = named {
             self.note_implied(&path);
         }
+        self.deleted.remove(&path);
         self.length += path.len() + if let Named::Link(target) = &named { target.len() } else { 0 };
         self.map.insert(path, named);
+    }
+
+    /// Notes the deletion of a path.
+    pub(super) fn note_deleted(&mut self, path: &str) {
+        let is_there = self.map.contains_key(path) || self.map.range(beneath(path)).next().is_some();
+        if is_there && self.deleted.insert(path.to_owned()) {
+            self.length += path.len();
+        }
     }
 
     /// Notes the directories of a file that have no entries.
@@ -88,11 +100,19 @@ impl LayerNames {
     /// The path with the links in its directories followed, as far as this layer contains them, and why some runtime may
     /// unpack the entry elsewhere.
     pub(super) fn resolve(&self, path: String) -> (String, Option<&'static str>) {
+        let is_deleted = Cell::new(false);
         let link_at = |above: &str| match self.map.get(above) {
-            Some(Named::Link(target)) => Some(target.as_str()),
+            Some(Named::Link(target)) => {
+                let is_marked = |path: &str| self.deleted.contains(path);
+                is_deleted.set(is_deleted.get() || self_and_ancestors(above).any(is_marked));
+                Some(target.as_str())
+            }
             _ => None,
         };
         match follow_links(&path, link_at) {
+            Ok(resolved) if is_deleted.get() => {
+                (resolved, Some("a path leads through a link that the same layer deletes"))
+            }
             Ok(resolved) => {
                 let is_beneath_file = self_and_ancestors(parent(&resolved)).any(|above| self.map.contains_key(above));
                 (resolved, is_beneath_file.then_some("a path leads through a file"))

@@ -73,10 +73,19 @@ fn paths_that_cannot_be_followed_are_gaps() {
         ("a path that grows", [symlink("var", "var/x/x/x/x"), directory("x"), directory("var/y")]),
         ("a file above", [program("opt/l"), directory("x"), file("opt/l/status", "")]),
         ("names of a database elsewhere", [symlink("opt/l", "/var/lib/dpkg/status.d"), directory("x"), directory("y")]),
+        ("a deleted link", [symlink("l/b", "/d"), file("l/.wh.b", ""), node_package("l/b", "x", "1")]),
+        ("a link in a deleted folder", [symlink("l/b", "/d"), file(".wh.l", ""), node_package("l/b", "x", "1")]),
     ] {
         let layer = contents(&entries);
         assert!(!layer.problems.is_empty() || layer.names.contains_key("opt/l"), "{what}: {layer:?}");
     }
+    let (link, mark) = (symlink("l/b", "/d"), file("l/.wh.b", ""));
+    for entries in [vec![mark.clone(), link.clone()], vec![link.clone(), mark.clone(), link.clone()]] {
+        let layer = contents(&[&entries[..], &[node_package("l/b", "x", "1")]].concat());
+        assert_eq!((packages(&layer).len(), layer.problems.len()), (1, 0), "a link that follows the mark: {entries:?}");
+    }
+    let unused = contents(&[link, mark, node_package("l/c", "x", "1")]);
+    assert_eq!((packages(&unused).len(), unused.problems.len()), (1, 0), "no path leads through it");
 }
 
 #[test]
