@@ -58,7 +58,8 @@ pub(super) fn read_in(path: &str, place: &str, text: &str, found: &mut LanguageP
     if let Some((other_name, other_version)) = from_path.filter(|other| differs((name, version), *other)) {
         found.add(Ecosystem::PyPi, other_name, other_version, &licenses, path);
     }
-    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')) {
+    // Old setuptools wrote names with spaces, which no published distribution has.
+    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b' ')) {
         found.problem("the name in the metadata is not one of a Python distribution".to_owned());
     }
     found.add(Ecosystem::PyPi, name, version, &licenses, path);
