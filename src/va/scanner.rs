@@ -68,7 +68,7 @@ impl Scanner {
         let weigh = |_: &Digest, matched: &Matched| report::weight(&matched.evidence.value);
         Self {
             layers,
-            inventories: Arc::new(Memo::new("inventory-7", store.clone(), clock.clone(), tasks.clone())),
+            inventories: Arc::new(Memo::new("inventory-8", store.clone(), clock.clone(), tasks.clone())),
             databases,
             matched: Arc::new(Bounded::new(budget::MATCHED, weigh)),
             background: Background::new(),
