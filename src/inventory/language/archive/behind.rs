@@ -38,6 +38,5 @@ fn may_be_loaded(first_bytes: &[u8], end: &[u8], at: usize) -> Option<bool> {
     // No reader goes on without a directory in front of the record.
     let is_loaded =
         |name: &String| ArchiveKind::of(name).is_some() || name.ends_with(".class") || name.starts_with("META-INF/");
-    let names = || zip::names(directory);
-    Some(directory.starts_with(ENTRY) && names().is_none_or(|names| names.iter().any(is_loaded)))
+    Some(directory.starts_with(ENTRY) && zip::names(directory).is_none_or(|names| names.iter().any(is_loaded)))
 }
