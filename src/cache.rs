@@ -55,6 +55,7 @@ use holds::Holds;
 pub use holds::ImportHold;
 pub use judging::{BlobFinding, BlobReader, BlobReaders};
 use metrics::CacheMetrics;
+use opened::IntactFiles;
 pub use opened::Opened;
 pub use pins::NotPinned;
 pub use reading::Reading;
@@ -92,6 +93,7 @@ struct CacheInner {
     memory: Bounded<Digest, Bytes>,
     file_memory: FileMemory,
     readings: Readings,
+    intact: IntactFiles,
     fills: Fills,
     holds: Holds,
     usage: Arc<Usage>,
@@ -137,6 +139,7 @@ impl Cache {
             fills: Fills::new(config.max_fills, config.orphan_fill_limit),
             holds: Holds::default(),
             readings: Readings::new(file_memory.clone()),
+            intact: IntactFiles::new(tasks.clone()),
             file_memory,
             usage,
             touched: Touched::default(),
@@ -204,17 +207,13 @@ impl Cache {
         digest: Digest,
         size: u64,
     ) -> Result<Opened, CacheError> {
-        let opened = match self.inner.opened(digest).await {
-            Some(opened) => opened,
-            None => match self.inner.fills.follow(&(name.host.clone(), digest, size), |_| true) {
-                Some(follower) => Opened::Filling(follower),
-                None => self.begin(BlobSource { upstream: upstream.clone(), name: name.clone(), digest, size }).await?,
-            },
-        };
-        if opened.size() == size {
+        if let Some(opened) = self.inner.opened_whole(digest, size).await? {
             return Ok(opened);
         }
-        Err(CacheError::Size { digest, manifest: size, upstream: opened.size() })
+        match self.inner.fills.follow(&(name.host.clone(), digest, size), |_| true) {
+            Some(follower) => Ok(Opened::Filling(follower)),
+            None => self.begin(BlobSource { upstream: upstream.clone(), name: name.clone(), digest, size }).await,
+        }
     }
 
     async fn begin(&self, source: BlobSource) -> Result<Opened, CacheError> {

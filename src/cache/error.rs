@@ -15,15 +15,15 @@ pub enum CacheError {
     /// The upstream repository does not have the blob.
     #[error("the upstream repository does not have this blob")]
     NotFound,
-    /// The manifest and the upstream disagree on the size of a blob.
-    #[error("the manifest gives {digest} a size of {manifest} bytes, but the upstream sends {upstream}")]
+    /// The manifest and the upstream's content disagree on the size of a blob.
+    #[error("the manifest gives {digest} a size of {manifest} bytes, but the upstream's content has {found}")]
     Size {
         /// The blob.
         digest: Digest,
         /// The size in the manifest, in bytes.
         manifest: u64,
-        /// The size that the upstream states, in bytes.
-        upstream: u64,
+        /// The size that the upstream states, or of the content that it sent before, in bytes.
+        found: u64,
     },
     /// The upstream failed.
     #[error(transparent)]

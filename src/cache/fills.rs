@@ -111,7 +111,7 @@ impl CacheInner {
         let turn = self.fills.turn().await?;
         let (digest, size) = (source.digest, source.size);
         if stream.size != size {
-            return Err(CacheError::Size { digest, manifest: size, upstream: stream.size });
+            return Err(CacheError::Size { digest, manifest: size, found: stream.size });
         }
         if size == 0 && digest != Digest::of(digest.algorithm(), b"") {
             // An empty blob has no last byte to hold back, so its digest is checked first.

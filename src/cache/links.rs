@@ -17,11 +17,12 @@ impl Cache {
         upstream: &Arc<Upstream>,
     ) -> Result<Option<Opened>, CacheError> {
         let (name, digest) = (permit.name(), permit.digest());
-        let (inner, key) = (&self.inner, (name.host.clone(), digest, said_size(permit)?));
+        let (inner, said) = (&self.inner, said_size(permit)?);
+        let key = (name.host.clone(), digest, said);
         // Checked before the links: a fill that ends in between has already recorded its link.
         let own_fill = inner.fills.follow(&key, |fill| fill.name() == name);
         if self.is_linked(name, digest).await? {
-            if let Some(opened) = inner.opened(digest).await {
+            if let Some(opened) = inner.opened_whole(digest, said).await? {
                 return Ok(Some(opened));
             }
             return Ok(own_fill.or_else(|| inner.fills.follow(&key, |_| true)).map(Opened::Filling));
@@ -45,7 +46,7 @@ impl Cache {
             return Ok(None);
         }
         self.link(name, digest, size).await;
-        Ok(inner.opened(digest).await)
+        inner.opened_whole(digest, said).await
     }
 
     /// Whether the content is cached, and some repository of this registry delivered it.
@@ -61,7 +62,7 @@ impl Cache {
         let work = || async move { Ok(source.confirm().await?) };
         match self.confirmations.join(key, work).await.unwrap_or(Err(CacheError::Busy))? {
             size if size == manifest => Ok(size),
-            upstream => Err(CacheError::Size { digest, manifest, upstream }),
+            found => Err(CacheError::Size { digest, manifest, found }),
         }
     }
 

@@ -1,11 +1,14 @@
 //! Opened content from any source.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{ContentBody, Follower, Reading, Relay, Transfer};
-use crate::runtime::ContentSource;
+use super::disk::blocking;
+use super::{CacheError, CacheInner, ContentBody, Follower, Reading, Relay, Transfer};
+use crate::oci::Digest;
+use crate::runtime::{Bounded, ContentSource, Flights, Tasks, budget};
 
 /// Opened content.
 #[derive(Clone)]
@@ -43,5 +46,65 @@ impl Opened {
     /// Reads the range from `start` to before `end`, which must be within the size.
     pub fn read(&self, start: u64, end: u64, transfer: Transfer) -> ContentBody {
         ContentBody::new(self, start, end, transfer)
+    }
+}
+
+/// Files that have another size than a manifest states, and the right bytes nevertheless: the manifest is wrong.
+pub(super) struct IntactFiles {
+    known: Bounded<Digest, ()>,
+    checks: Flights<Digest, bool>,
+}
+
+impl IntactFiles {
+    pub(super) fn new(tasks: Tasks) -> Self {
+        Self { known: Bounded::new(budget::INTACT, |_, ()| 0), checks: Flights::new(tasks) }
+    }
+}
+
+impl CacheInner {
+    /// Opens complete content of the size that a manifest states. A file of another size is damaged, unless the manifest is
+    /// wrong: whose manifest that is must not decide about content that others use, so the bytes do.
+    ///
+    /// # Errors
+    /// [`CacheError::Size`] if the manifest is wrong.
+    pub(super) async fn opened_whole(
+        self: &Arc<Self>,
+        digest: Digest,
+        manifest: u64,
+    ) -> Result<Option<Opened>, CacheError> {
+        let Some(opened) = self.opened(digest).await else { return Ok(None) };
+        let found = opened.size();
+        if found == manifest {
+            return Ok(Some(opened));
+        }
+        if let Opened::File(reading) = &opened
+            && !self.is_intact_file(digest).await?
+        {
+            let why = format!("it has {found} bytes, and its manifest states {manifest}");
+            if reading.discard(&io::Error::new(io::ErrorKind::InvalidData, why)) {
+                self.metrics.damaged.inc();
+            }
+            return Ok(None);
+        }
+        Err(CacheError::Size { digest, manifest, found })
+    }
+
+    /// Whether a file has the bytes of its digest. It is read once for all requests, so that those for a wrong manifest cost
+    /// little.
+    async fn is_intact_file(self: &Arc<Self>, digest: Digest) -> Result<bool, CacheError> {
+        if self.intact.known.get(&digest).is_some() {
+            return Ok(true);
+        }
+        let inner = self.clone();
+        let work = || async move {
+            let disk = inner.disk.clone();
+            let intact = blocking(move || disk.is_intact(digest)).await;
+            let is_intact = intact.is_ok_and(|intact| intact == Some(true));
+            if is_intact {
+                inner.intact.known.insert(digest, ());
+            }
+            is_intact
+        };
+        self.intact.checks.join(digest, work).await.ok_or(CacheError::Busy)
     }
 }

@@ -23,13 +23,16 @@ impl Reading {
         Self { path, file: Arc::new(file), is_broken: AtomicBool::new(false) }
     }
 
-    /// Removes a file that cannot be read, so that the next request fetches it again.
-    pub(super) fn discard(&self, error: &io::Error) {
-        if !self.is_broken.swap(true, Ordering::Relaxed) {
+    /// Removes a file that cannot be read, so that the next request fetches it again. Returns whether it is the first to do
+    /// so.
+    pub(super) fn discard(&self, error: &io::Error) -> bool {
+        let is_first = !self.is_broken.swap(true, Ordering::Relaxed);
+        if is_first {
             tracing::error!(file = %self.path.display(), %error, "cannot read cached content; it is fetched again");
             // If the disk cannot remove it either, `cache verify` will find it.
             let _ = std::fs::remove_file(&self.path);
         }
+        is_first
     }
 
     fn is_sound(&self) -> bool {

@@ -20,7 +20,13 @@ pub const KNOWN_TAGS: u64 = 2 * MIB;
 /// Whether manifests were served.
 pub const PULLED: u64 = 2 * MIB;
 /// Children of indexes that were never fetched.
-pub const UNSEEN: u64 = MIB;
+pub const UNSEEN: u64 = MIB / 2;
+/// Children of indexes that the registry does not have.
+pub const ABSENT: u64 = MIB / 4;
+/// Manifests that were refused.
+pub const REFUSED: u64 = MIB / 8;
+/// Files that a wrong manifest gives another size.
+pub const INTACT: u64 = MIB / 8;
 /// Pulls that were recorded recently.
 pub const NOTED_PULLS: u64 = 5 * MIB / 2;
 /// Clients whose pulls were recorded recently.
@@ -74,6 +80,9 @@ mod tests {
         let maps =
             [MANIFESTS, SMALL_OBJECTS, TAGS, DELIVERED, NAMING, KNOWN_TAGS, PULLED, UNSEEN, NOTED_PULLS, NOTED_CLIENTS];
         let others = [
+            ABSENT,
+            REFUSED,
+            INTACT,
             TAG_FILTER,
             PLATFORMS,
             RECENT,

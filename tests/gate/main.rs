@@ -23,6 +23,7 @@ mod commands;
 mod config_check;
 mod content;
 mod contents;
+mod damaged;
 mod exemptions;
 #[cfg(feature = "gpg")]
 mod gpg;

@@ -1,0 +1,106 @@
+//! Content that something else than the gate changed or removed on disk.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use pullgate::oci::Digest;
+use pullgate::sample::image::{Built, Image, Layer, noise};
+
+use crate::harness::{ALLOW_ALL, Gate, TestGate};
+use crate::support::{TestRegistry, request};
+
+const SIZE: usize = 600_000;
+
+fn image(content: &Bytes) -> Built {
+    Image::linux_amd64().layer(Layer::of("application/vnd.oci.image.layer.v1.tar", content.clone())).build()
+}
+
+fn file(gate: &Gate, digest: Digest) -> PathBuf {
+    gate.file(&format!("state/blobs/sha256/{}/{}", &digest.hex()[..2], digest.hex()))
+}
+
+/// How much content was found to be damaged.
+async fn damaged(gate: &Gate) -> String {
+    let text = request("GET", &gate.admin_url("/metrics"), &[]).await.text();
+    let count = text.lines().find_map(|line| line.strip_prefix("pullgate_cache_damaged_total "));
+    count.expect("the metric").to_owned()
+}
+
+/// A file system that lost the end of a file.
+#[tokio::test]
+async fn a_cached_layer_that_is_too_short_is_fetched_again() {
+    let registry = TestRegistry::start().await;
+    let content = noise(SIZE, 5);
+    let layer = Digest::sha256(&content);
+    registry.push("library/app", Some("1"), &image(&content));
+    let mut gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let path = format!("/library/app/blobs/{layer}");
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    for (method, range, status, body) in [
+        ("HEAD", None, 200, Bytes::new()),
+        ("GET", Some("bytes=500000-500009"), 206, content.slice(500_000..500_010)),
+        ("GET", None, 200, content.clone()),
+    ] {
+        assert_eq!(gate.get(&path).await.body, content);
+        let made = gate.stop().await;
+        let short = made.path().join(format!("state/blobs/sha256/{}/{}", &layer.hex()[..2], layer.hex()));
+        File::options().write(true).open(&short).expect("it is cached").set_len(400_000).expect("a shorter file");
+        gate = made.start().await;
+        let headers: Vec<_> = range.iter().map(|range| ("range", *range)).collect();
+        let got = request(method, &gate.url(&path), &headers).await;
+        assert_eq!((got.status, &got.body), (status, &body), "{method} {range:?}");
+        if method == "HEAD" {
+            assert_eq!(got.header("content-length"), Some("600000"));
+        }
+        assert_eq!(damaged(&gate).await, "1", "{method} {range:?}");
+    }
+}
+
+/// Otherwise whoever pushes a manifest could remove what others use.
+#[tokio::test]
+async fn a_manifest_with_a_wrong_size_removes_nothing() {
+    let registry = TestRegistry::start().await;
+    let content = noise(SIZE, 6);
+    let (layer, image) = (Digest::sha256(&content), image(&content));
+    registry.push("library/app", Some("1"), &image);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let path = format!("/library/app/blobs/{layer}");
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    assert_eq!(gate.get(&path).await.body, content);
+    let made = gate.stop().await;
+    for size in ["600001", "599999"] {
+        let text = String::from_utf8(image.manifest().bytes.to_vec()).expect("JSON");
+        let text = text.replace("\"size\":600000", &format!("\"size\":{size}"));
+        registry.put_manifest("library/app", Some(size), &image.manifest().media_type, text);
+    }
+    let gate = made.start().await;
+    for tag in ["600001", "599999"] {
+        assert_eq!(gate.get(&format!("/library/app/manifests/{tag}")).await.status, 200);
+        for _ in 0..2 {
+            // Which of the manifests decides is not defined.
+            let got = gate.get(&path).await;
+            let is_right = got.status == 200 && got.body == content;
+            assert!(is_right || got.status == 502, "{} {}", got.status, got.text());
+        }
+    }
+    assert_eq!(fs::read(file(&gate, layer)).expect("it is still cached"), content);
+    assert_eq!(damaged(&gate).await, "0");
+}
+
+#[tokio::test]
+async fn content_is_cached_again_after_its_directory_was_removed() {
+    let registry = TestRegistry::start().await;
+    let (first, second) = (noise(SIZE, 7), noise(SIZE, 8));
+    for (tag, content) in [("1", &first), ("2", &second)] {
+        registry.push("library/app", Some(tag), &image(content));
+    }
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    for (tag, content) in [("1", &first), ("2", &second)] {
+        let layer = Digest::sha256(content);
+        assert_eq!(gate.get(&format!("/library/app/manifests/{tag}")).await.status, 200);
+        assert_eq!(gate.get(&format!("/library/app/blobs/{layer}")).await.body, content);
+        assert!(file(&gate, layer).exists(), "{tag} is cached");
+        fs::remove_dir_all(gate.file("state/blobs")).expect("content was cached");
+    }
+}
