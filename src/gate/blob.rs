@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jiff::SignedDuration;
+
 use super::judge::ManifestJudge;
 use super::judgement::JudgementOutcome;
 use super::layers::Layers;
@@ -9,10 +11,13 @@ use super::recent::{AdmissionKey, RecentAdmissions};
 use super::record::RecordDraft;
 use super::warm::Basis;
 use super::{Answer, Gate, GateError, GateRequest, ReadMethod, Target};
-use crate::oci::{Digest, Reference};
+use crate::oci::{Digest, ImageName, Reference};
 use crate::policy::DenialKind;
 use crate::resolve::Resolver;
-use crate::runtime::{Clock, Epoch, Moment, Phase, RequestTrace};
+use crate::runtime::{ALLOCATION, Clock, Epoch, Expiring, Moment, Phase, RequestTrace, budget};
+
+/// How long a child that the registry does not have is not asked for again when a blob is unknown.
+const ABSENCE: SignedDuration = SignedDuration::from_secs(60);
 
 impl Gate {
     /// Answers a request for a blob that an admitted manifest names, or for a manifest requested through the blob
@@ -50,6 +55,16 @@ impl Gate {
     }
 }
 
+/// Children of indexes that a repository does not have, or not as manifests. Without it, each request for an unknown blob
+/// would ask for all of them.
+pub(super) type AbsentChildren = Expiring<(ImageName, Digest), ()>;
+
+pub(super) fn absent_children(clock: Clock) -> AbsentChildren {
+    Expiring::new(budget::ABSENT, clock, |(name, _), _| {
+        2 * ALLOCATION + name.host.as_str().len() + name.repository.as_str().len()
+    })
+}
+
 /// Finds out whether a blob may be served: by the manifests that name it, and by its content.
 pub(super) struct BlobJudge {
     pub(super) judge: Arc<ManifestJudge>,
@@ -58,6 +73,7 @@ pub(super) struct BlobJudge {
     pub(super) recent: RecentAdmissions,
     /// How many child manifests not seen before are loaded from indexes to find the manifest that names a blob.
     pub(super) max_unseen_children: u32,
+    pub(super) absent: AbsentChildren,
     pub(super) epoch: Epoch,
     pub(super) clock: Clock,
 }
@@ -116,6 +132,10 @@ impl BlobJudge {
     ) -> Result<Option<Arc<JudgementOutcome>>, GateError> {
         let unseen = self.resolver.unseen_children(&target.name, self.max_unseen_children).await?;
         for (index, child) in unseen.iter().copied() {
+            let key = (target.name.clone(), child);
+            if self.absent.get(&key).is_some() {
+                continue;
+            }
             match self.judge_recently(target, routed, index).await {
                 Ok(outcome) => match &outcome.decision {
                     Ok(_) => {}
@@ -130,7 +150,10 @@ impl BlobJudge {
                 Ok(manifest) => manifest,
                 // While the upstream does not respond, it may know a manifest that names the blob.
                 Err(error) if error.is_temporary() => return Err(error.into()),
-                Err(_) => continue,
+                Err(_) => {
+                    self.absent.keep(key, (), ABSENCE);
+                    continue;
+                }
             };
             if manifest.names_blob(&blob) {
                 return self.judge_recently(target, routed, child).await.map(Some);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::blob::BlobJudge;
+use super::blob::{BlobJudge, absent_children};
 use super::evidence::EvidenceGatherer;
 use super::history::Histories;
 use super::inspector::Inspector;
@@ -142,6 +142,7 @@ impl SharedParts {
             layers,
             recent: RecentAdmissions::new(epoch.clone(), clock.clone()),
             max_unseen_children: config.max_unseen_children,
+            absent: absent_children(clock.clone()),
             epoch: epoch.clone(),
             clock: clock.clone(),
         };

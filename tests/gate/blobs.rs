@@ -3,6 +3,7 @@
 use http::Method;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use pullgate::oci::Digest;
+use pullgate::runtime::Clock;
 use pullgate::sample::image::{Image, Layer, Tree, noise};
 use pullgate::sample::{Access, Credentials, Fault, On};
 
@@ -169,6 +170,41 @@ async fn blobs_can_be_requested_before_their_platform_manifest() {
     registry.push("library/app", Some("1"), &image);
     let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    for (digest, bytes) in &image.blobs {
+        assert_eq!(gate.get(&format!("/library/app/blobs/{digest}")).await.body, bytes);
+    }
+}
+
+/// Otherwise each request for an unknown blob would ask for every child again.
+#[tokio::test]
+async fn children_that_do_not_exist_are_not_asked_for_again_and_again() {
+    let registry = TestRegistry::start().await;
+    let (image, loose) = (multi("absent"), registry.put_blob("library/app", "loose"));
+    registry.push("library/app", Some("1"), &image);
+    let children: Vec<_> = image.manifests.iter().map(|one| one.digest).filter(|one| *one != image.root).collect();
+    for child in &children {
+        registry.delete_manifest("library/app", child);
+    }
+    let clock = Clock::manual("2026-11-27T10:00:00Z".parse().expect("a time"));
+    let gate = TestGate::new(&registry, ALLOW_ALL).clock(&clock).start().await;
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
+    let unknown = async || gate.get(&format!("/library/app/blobs/{loose}")).await.status;
+    let asked = || registry.count(|r| children.iter().any(|child| r.is("GET", &child.to_string())));
+    // A failure is not an absence.
+    let down = registry.inject(On::manifests(), Fault::status(http::StatusCode::SERVICE_UNAVAILABLE));
+    assert_eq!(unknown().await, 503);
+    down.remove();
+    registry.clear_log();
+    assert_eq!(unknown().await, 404);
+    let once = asked();
+    assert!(once >= children.len(), "{once}");
+    for _ in 0..3 {
+        assert_eq!(unknown().await, 404);
+    }
+    assert_eq!(asked(), once);
+    clock.advance(jiff::SignedDuration::from_secs(61));
+    // It was pushed in the meantime.
+    registry.push("library/app", Some("1"), &image);
     for (digest, bytes) in &image.blobs {
         assert_eq!(gate.get(&format!("/library/app/blobs/{digest}")).await.body, bytes);
     }
