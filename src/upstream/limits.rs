@@ -24,6 +24,12 @@ const CREDIT: Duration = Duration::from_millis(100);
 /// One in this many turns is reserved for requests other than blobs: downloads take long, and decisions must not wait
 /// for them.
 const SHARE_BESIDE_BLOBS: usize = 8;
+/// One in this many turns is reserved for manifests and HEAD requests: lists of tags take as long as clients read them.
+const SHARE_OF_MANIFESTS: usize = 16;
+/// Lists get one in this many turns.
+const SHARE_OF_LISTS: usize = 4;
+/// How long a blob waits for its turn, if not longer: a download takes long, and its client has no better source.
+const BLOB_PATIENCE: Duration = Duration::from_secs(120);
 
 /// The maximum number of concurrent requests to one auxiliary service, such as a notary server.
 const SERVICE_TURNS: usize = 8;
@@ -51,7 +57,10 @@ pub(super) struct UpstreamLimits {
     host: String,
     turns: Arc<Semaphore>,
     blob_turns: Arc<Semaphore>,
-    /// How long a request waits for its turn.
+    list_turns: Arc<Semaphore>,
+    /// Those of blobs and lists together.
+    long_turns: Arc<Semaphore>,
+    /// How long a request waits for its turn, except for a blob.
     patience: Duration,
     /// What allows no more concurrent requests, for messages.
     bound: &'static str,
@@ -70,6 +79,8 @@ impl UpstreamLimits {
             host: config.host.to_string(),
             turns: Arc::new(Semaphore::new(turns)),
             blob_turns: Arc::new(Semaphore::new(blob_turns(config))),
+            list_turns: Arc::new(Semaphore::new((turns / SHARE_OF_LISTS).max(1))),
+            long_turns: Arc::new(Semaphore::new(turns - turns / SHARE_OF_MANIFESTS)),
             patience: config.header_timeout,
             bound: "max_connections",
             pace: config.max_bandwidth.map(|limit| Arc::new(Pace::new(limit))),
@@ -87,6 +98,8 @@ impl UpstreamLimits {
             host: self.host.clone(),
             turns: Arc::new(Semaphore::new(SERVICE_TURNS)),
             blob_turns: Arc::new(Semaphore::new(SERVICE_TURNS)),
+            list_turns: Arc::new(Semaphore::new(SERVICE_TURNS)),
+            long_turns: Arc::new(Semaphore::new(SERVICE_TURNS)),
             patience: self.patience,
             bound: "as many as one auxiliary service may get,",
             pace: self.pace.clone(),
@@ -100,23 +113,36 @@ impl UpstreamLimits {
     /// Acquires the turn that a request needs to be sent. Waits, for a bounded time, while all are taken.
     pub(super) async fn turn(self: &Arc<Self>, lane: RequestLane) -> Result<Turn, Error> {
         self.refuse_held(lane)?;
-        let end = Instant::now() + self.patience;
-        let blob = if lane == RequestLane::Blob { Some(self.permit(&self.blob_turns, end).await?) } else { None };
-        let permit = self.permit(&self.turns, end).await?;
+        let patience = if lane == RequestLane::Blob { self.patience.max(BLOB_PATIENCE) } else { self.patience };
+        let end = Instant::now() + patience;
+        let needed: &[_] = match lane {
+            RequestLane::Blob => &[&self.blob_turns, &self.long_turns, &self.turns],
+            RequestLane::List => &[&self.list_turns, &self.long_turns, &self.turns],
+            RequestLane::Look | RequestLane::Pull => &[&self.turns],
+        };
+        let mut permits = Vec::with_capacity(needed.len());
+        for of in needed {
+            permits.push(self.permit(of, patience, end).await?);
+        }
         // The lane may have been refused to others in the meantime.
         self.refuse_held(lane)?;
         self.spend(lane)?;
         self.metrics.in_flight(&self.host, 1);
-        Ok(Turn { limits: self.clone(), _permits: (permit, blob) })
+        Ok(Turn { limits: self.clone(), _permits: permits })
     }
 
-    async fn permit(&self, of: &Arc<Semaphore>, end: Instant) -> Result<OwnedSemaphorePermit, Error> {
+    async fn permit(
+        &self,
+        of: &Arc<Semaphore>,
+        patience: Duration,
+        end: Instant,
+    ) -> Result<OwnedSemaphorePermit, Error> {
         match timeout_at(end, of.clone().acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
             // Nothing closes it.
             Ok(Err(_)) | Err(_) => {
                 self.metrics.held(&self.host);
-                let (host, limit, bound) = (&self.host, self.patience.as_secs_f32(), self.bound);
+                let (host, limit, bound) = (&self.host, patience.as_secs_f32(), self.bound);
                 Err(Error::Busy(format!("{host}: no turn within {limit} s: {bound} requests are in flight")))
             }
         }
@@ -183,7 +209,7 @@ pub(super) fn blob_turns(config: &Config) -> usize {
 /// The turn of one request, from before it is sent until its response is read or dropped.
 pub(super) struct Turn {
     limits: Arc<UpstreamLimits>,
-    _permits: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+    _permits: Vec<OwnedSemaphorePermit>,
 }
 
 impl Turn {
@@ -309,6 +335,48 @@ mod tests {
         turns.push(limits.turn(RequestLane::Pull).await.unwrap());
         turns.push(limits.turn(RequestLane::List).await.unwrap());
         assert!(limits.turn(RequestLane::Look).await.is_err());
+    }
+
+    /// A list of tags takes as long as its client reads it.
+    #[tokio::test(start_paused = true)]
+    async fn lists_and_blobs_leave_turns_to_manifests() {
+        let limits = limits(|config| config.max_connections = 32);
+        let mut turns = Vec::new();
+        while let Ok(turn) = limits.turn(RequestLane::List).await {
+            turns.push(turn);
+        }
+        assert_eq!(turns.len(), 8);
+        while let Ok(turn) = limits.turn(RequestLane::Blob).await {
+            turns.push(turn);
+        }
+        assert_eq!(turns.len(), 30);
+        turns.push(limits.turn(RequestLane::Pull).await.unwrap());
+        turns.push(limits.turn(RequestLane::Look).await.unwrap());
+        assert!(limits.turn(RequestLane::Look).await.is_err());
+    }
+
+    /// Who wants a layer can only wait for it; who asks about an image wants an answer.
+    #[tokio::test(start_paused = true)]
+    async fn blobs_wait_longer_for_their_turn() {
+        let limits = limits(|config| config.max_connections = 1);
+        let turn = limits.turn(RequestLane::Blob).await.unwrap();
+        let waited = async |lane| {
+            let began = Instant::now();
+            assert!(matches!(limits.turn(lane).await, Err(Error::Busy(_))));
+            began.elapsed().as_secs()
+        };
+        let (blob, list, look, pull) = tokio::join!(
+            waited(RequestLane::Blob),
+            waited(RequestLane::List),
+            waited(RequestLane::Look),
+            waited(RequestLane::Pull)
+        );
+        assert_eq!((blob, list, look, pull), (120, 15, 15, 15));
+        let (waiting, ()) = tokio::join!(limits.turn(RequestLane::Blob), async {
+            advance(Duration::from_secs(100)).await;
+            drop(turn);
+        });
+        waiting.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
