@@ -137,6 +137,8 @@ pub(super) enum Broken {
     Changed,
     #[error("the upstream sent more bytes than it announced")]
     Long,
+    #[error("too many blobs are streamed through; retry later")]
+    NoTurn,
     #[error("the upstream sent {received} of {size} bytes")]
     Short { received: u64, size: u64 },
     /// The receiver has stalled.

@@ -118,13 +118,12 @@ impl CacheInner {
             return Err(CacheError::NotFound);
         }
         let relays = self.fills.relays(&source.upstream);
-        let relay = Relay::new(source.clone(), self.tasks.clone(), relays.clone());
+        let relay = Relay::new(source.clone(), self.tasks.clone(), relays.clone(), self.metrics.relayed.clone());
         match self.room(digest, size).await {
             Ok(room) => self.fill(source, relay, room, stream, turn),
             Err(why) => {
                 // Does not wait: the request already has an answer of the upstream, and a turn.
                 let turn = relays.try_acquire_owned().map_err(|_| CacheError::Busy)?;
-                self.metrics.relayed.inc();
                 self.not_cached(&source, &why);
                 Ok(Opened::Relayed(Arc::new(relay.begun(stream, turn))))
             }

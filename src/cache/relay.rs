@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::download::{BlobSource, Broken, download};
@@ -19,6 +20,8 @@ use crate::upstream::BlobStream;
 const QUEUE: usize = 2;
 /// How long a reader may stall; longer than the server's limit for stalled clients.
 const READER_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long a reader that has its headers waits for its turn. Its client then retries, and is told that it has to wait.
+const TURN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A blob that is streamed through.
 pub struct Relay {
@@ -28,11 +31,13 @@ pub struct Relay {
     turns: Arc<Semaphore>,
     /// The response that stated the size, for use by the first reader.
     first: Mutex<Option<(BlobStream, OwnedSemaphorePermit)>>,
+    /// Counts the readers.
+    relayed: Counter,
 }
 
 impl Relay {
-    pub(super) fn new(source: BlobSource, tasks: Tasks, turns: Arc<Semaphore>) -> Self {
-        Self { source, tasks, turns, first: Mutex::default() }
+    pub(super) fn new(source: BlobSource, tasks: Tasks, turns: Arc<Semaphore>, relayed: Counter) -> Self {
+        Self { source, tasks, turns, first: Mutex::default(), relayed }
     }
 
     /// Supplies a response that has already started.
@@ -48,6 +53,7 @@ impl Relay {
     /// Streams a range of the content. It is downloaded from the first byte, because only the whole content has a
     /// digest.
     pub(super) fn stream(self: &Arc<Self>, start: u64, end: u64) -> RelayStream {
+        self.relayed.inc();
         let (sender, pieces) = mpsc::channel(QUEUE);
         let relay = self.clone();
         self.tasks.spawn_transfer(async move {
@@ -66,7 +72,8 @@ impl Relay {
         let (stream, _turn) = match first {
             Some(first) => first,
             None => {
-                let turn = self.turns.clone().acquire_owned().await.map_err(|_| Broken::Unwanted)?;
+                let turn = tokio::time::timeout(TURN_TIMEOUT, self.turns.clone().acquire_owned()).await;
+                let turn = turn.map_err(|_| Broken::NoTurn)?.map_err(|_| Broken::Unwanted)?;
                 (self.source.open(0).await.map_err(Broken::Upstream)?, turn)
             }
         };
@@ -131,5 +138,35 @@ impl RelayStream {
         }
         tracing::warn!(blob.digest = %source.digest, image.name = %source.name, %found, "the upstream sent content with a different digest");
         Err(io::Error::new(io::ErrorKind::InvalidData, format!("the upstream sent content with digest {found}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+    use crate::oci::{Digest, ImageName};
+    use crate::runtime::{Clock, Metrics, Readiness};
+    use crate::upstream::{Config, Upstreams};
+
+    /// Its client already has the status 200, so it can only be told by an end.
+    #[tokio::test(start_paused = true)]
+    async fn readers_do_not_wait_for_a_turn_forever() {
+        let (tasks, host) = (Tasks::new(), "a.test".parse().unwrap());
+        let config = Config::new(host, "http://a.test");
+        let services = (&tasks, &Clock::system());
+        let upstreams = Upstreams::new(vec![config], None, services, &Metrics::default(), &Readiness::new()).unwrap();
+        let upstream = upstreams.by_path("a.test").unwrap();
+        let name = ImageName { host: upstream.host().clone(), repository: "app".parse().unwrap() };
+        let source = BlobSource { upstream, name, digest: Digest::sha256(b"x"), size: 1 };
+        let relayed = Counter::default();
+        let relay = Arc::new(Relay::new(source, tasks, Arc::new(Semaphore::new(0)), relayed.clone()));
+        let began = tokio::time::Instant::now();
+        let mut stream = relay.stream(0, 1);
+        let error = poll_fn(|cx| stream.poll_piece(cx)).await.unwrap_err();
+        assert_eq!(began.elapsed(), TURN_TIMEOUT);
+        assert!(error.to_string().contains("too many blobs"), "{error}");
+        assert_eq!(relayed.get(), 1);
     }
 }

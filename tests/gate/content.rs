@@ -215,6 +215,27 @@ async fn streamed_blobs_leave_the_downloads_to_others() {
     assert_eq!(reader.finish().await.body, large.slice(1000..));
 }
 
+/// Clients that ask at the same time share the question for the size, and nothing else.
+#[tokio::test]
+async fn each_blob_that_is_streamed_through_is_counted() {
+    let registry = TestRegistry::start().await;
+    let large = noise(5_000_000, 1);
+    registry.push("library/large", Some("1"), &image(&[&large]));
+    let gate = TestGate::new(&registry, ALLOW_ALL).with("[cache]\nmax_size = \"4MiB\"").start().await;
+    assert_eq!(gate.get("/library/large/manifests/1").await.status, 200);
+    let path = format!("/library/large/blobs/{}", digest(&large));
+    let held = registry.inject(On::blobs(), Fault::Gate);
+    let opened = async {
+        held.wait_for_hits(1).await;
+        soon(async { while metric(&gate, "pullgate_cache_misses_total").await < 2 {} }).await;
+        held.remove();
+        held.release();
+    };
+    let (first, second, ()) = tokio::join!(gate.get(&path), gate.get(&path), opened);
+    assert!(first.body == large && second.body == large);
+    assert_eq!(metric(&gate, "pullgate_cache_relayed_total").await, 2);
+}
+
 /// Clients that read slowly keep only half of a registry's connections.
 #[tokio::test]
 async fn streamed_blobs_leave_connections_to_others() {
