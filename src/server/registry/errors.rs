@@ -127,7 +127,10 @@ fn cache(error: &CacheError, absent: ErrorCode) -> WireError {
     match error {
         CacheError::NotFound => not_found(absent, error),
         CacheError::Upstream(error) => upstream(error, absent),
-        CacheError::Size { .. } => own_error(StatusCode::FORBIDDEN, ErrorCode::Denied, format!("refused: {error}")),
+        // The registry contradicts its own manifest. No policy denies the image, and no other request would be answered.
+        CacheError::Size { .. } => {
+            own_error(StatusCode::BAD_GATEWAY, ErrorCode::Unavailable, format!("upstream: {error}"))
+        }
         CacheError::Busy | CacheError::Disk(_) => unavailable(error),
         CacheError::Part { error, .. } => cache(error, absent),
     }
