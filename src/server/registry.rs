@@ -195,7 +195,7 @@ impl RegistryService {
         let response = match warm.outcome() {
             WarmOutcome::Admitted { media_type, permit, .. } => {
                 let manifest = self.gate.manifest_at_once(warm)?;
-                manifest_response(&HeaderMap::new(), &manifest, media_type, permit, None)
+                manifest_response((&Method::GET, &HeaderMap::new()), &manifest, media_type, permit, None)
             }
             WarmOutcome::Refused(refusal) => errors::respond_to_manifest(&refusal.error),
         };

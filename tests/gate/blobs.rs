@@ -40,6 +40,15 @@ async fn ranges_and_conditional_requests_on_cached_blobs() {
     assert_eq!((got.status, got.header("content-range")), (416, Some("bytes */600000")));
     let etag = format!("\"{layer}\"");
     assert_eq!(request("GET", &gate.url(&path), &[("if-none-match", &etag)]).await.status, 304);
+    // HEAD has no parts (RFC 9110 §14.2).
+    for path in [&*path, "/library/app/manifests/1"] {
+        for range in ["bytes=0-0", "bytes=9999999-"] {
+            let got = request("HEAD", &gate.url(path), &[("range", range)]).await;
+            assert_eq!((got.status, got.header("content-range")), (200, None), "{path} {range}");
+        }
+    }
+    let head = request("HEAD", &gate.url(&path), &[("range", "bytes=0-0")]).await;
+    assert_eq!(head.header("content-length"), Some("600000"));
     assert_eq!(registry.count(|r| r.is("GET", &layer.to_string())), 1);
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
@@ -61,7 +61,8 @@ pub(super) fn add_timing(asked: &HeaderMap, headers: &mut HeaderMap, phases: imp
 pub(super) fn respond(request: &Request<Incoming>, answer: Answer, transfer: Transfer) -> Response<Body> {
     match answer {
         Answer::Manifest { manifest, permit, stale } => {
-            manifest_response(request.headers(), &manifest.bytes, &manifest.media_type, &permit, stale)
+            let asked = (request.method(), request.headers());
+            manifest_response(asked, &manifest.bytes, &manifest.media_type, &permit, stale)
         }
         Answer::Blob { content, permit } => respond_blob(request, &permit, content.size(), |start, end| {
             Body::stream(content.read(start, end, transfer).map_err(Into::into))
@@ -77,23 +78,23 @@ fn respond_blob(
     size: u64,
     body: impl FnOnce(u64, u64) -> Body,
 ) -> Response<Body> {
-    let mut response = ranged(request.headers(), size, permit.digest(), body);
+    let mut response = ranged((request.method(), request.headers()), size, permit.digest(), body);
     insert(response.headers_mut(), header::CONTENT_TYPE, "application/octet-stream");
     warn(response.headers_mut(), permit, None);
     response
 }
 
-/// The response with a manifest: 200, 206, 304 or 416 as `headers` request, with the digest, the media type and any
-/// warnings.
+/// The response with a manifest: 200, 206, 304 or 416 as the method and the headers request, with the digest, the media
+/// type and any warnings.
 pub fn manifest_response(
-    headers: &HeaderMap,
+    asked: (&Method, &HeaderMap),
     manifest: &Bytes,
     media_type: &str,
     permit: &Permit,
     stale: Option<String>,
 ) -> Response<Body> {
     let size = manifest.len() as u64;
-    let mut response = ranged(headers, size, permit.digest(), |start, end| {
+    let mut response = ranged(asked, size, permit.digest(), |start, end| {
         // Both are within a length that is a usize.
         Body::from(manifest.slice(start as usize..end as usize))
     });
@@ -103,13 +104,20 @@ pub fn manifest_response(
 }
 
 /// 200, 206, 304 or 416 for content with a known digest (RFC 9110 §13, §14).
-fn ranged(headers: &HeaderMap, size: u64, digest: Digest, body: impl FnOnce(u64, u64) -> Body) -> Response<Body> {
+fn ranged(
+    (method, headers): (&Method, &HeaderMap),
+    size: u64,
+    digest: Digest,
+    body: impl FnOnce(u64, u64) -> Body,
+) -> Response<Body> {
     let text = digest.to_string();
     let etag = ["\"", &text, "\""].concat();
     let mut response = if matches_etag(headers, &etag) {
         status(StatusCode::NOT_MODIFIED, Body::Empty)
     } else {
-        match requested(headers, size, &etag) {
+        // A range is defined for GET alone (RFC 9110 §14.2).
+        let part = if *method == Method::GET { requested(headers, size, &etag) } else { Ranged::Whole };
+        match part {
             Ranged::Whole => with_length(status(StatusCode::OK, body(0, size)), size),
             Ranged::Part { start, end } => {
                 let mut part = with_length(status(StatusCode::PARTIAL_CONTENT, body(start, end)), end - start);
