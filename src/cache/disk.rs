@@ -148,8 +148,17 @@ impl Disk {
 
     fn make_partial(&self, digest: Digest) -> io::Result<Partial> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self.root.join(PARTIAL).join(format!("{:016x}-{number}.{}", self.process, digest.hex()));
-        let file = open_private(File::options().read(true).write(true).create_new(true), &path)?;
+        let folder = self.root.join(PARTIAL);
+        let path = folder.join(format!("{:016x}-{number}.{}", self.process, digest.hex()));
+        let open = || open_private(File::options().read(true).write(true).create_new(true), &path);
+        let opened = match open() {
+            // Somebody removed the directory.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create_private_dir(&self.root).and_then(|()| create_private_dir(&folder)).and_then(|()| open())
+            }
+            opened => opened,
+        };
+        let file = opened.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
         Ok(Partial { file: Arc::new(file), path: Some(path) })
     }
 
