@@ -9,7 +9,7 @@ use http::header;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 use url::{Origin, Url};
 
 use super::Error;
@@ -22,7 +22,7 @@ use super::config::{Auth, Config, ConfigError};
 use super::headers::content_range;
 use super::limits::{RequestLane, UpstreamLimits};
 use super::metrics::{LimitMetrics, UpstreamMetrics};
-use super::retry::{Failure, Retries, is_passing, retry_after};
+use super::retry::{Failure, Retries, alternative_patience, is_passing, retry_after};
 use crate::http_client::{MAX_REDIRECTS, Network, is_redirect};
 use crate::oci::Repository;
 use crate::runtime::{Clock, Tasks};
@@ -185,7 +185,7 @@ impl Exchange {
         }
         let mut retries = Retries::new(self.config());
         loop {
-            let failure = match self.attempt(call).await {
+            let failure = match self.attempt(call, &mut retries).await {
                 Ok(response) => return Ok(response),
                 Err(failure) => failure,
             };
@@ -214,10 +214,15 @@ impl Exchange {
 
     /// One attempt within the limits of the upstream, or of the auxiliary service. The response keeps the turn; it is
     /// released between attempts.
-    async fn attempt(&self, call: &Call) -> Result<Response<Inbound>, Failure> {
+    async fn attempt(&self, call: &Call, retries: &mut Retries) -> Result<Response<Inbound>, Failure> {
         let limits = self.limits(call);
         let turn = limits.turn(call.lane).await?;
-        let (response, url) = self.follow(call).await?;
+        let end = match call.has_alternative {
+            true => Instant::now() + alternative_patience(self.config()),
+            false => retries.begin(),
+        };
+        let silent = |_| Error::Unavailable(format!("{}: it has not answered in time", host(&call.url)));
+        let (response, url) = timeout_at(end, self.follow(call)).await.map_err(silent)??;
         let is_own = if call.tokens == TokenUse::Registry { self.client.is_own(&url) } else { call.is_beside(&url) };
         if self.client.is_own(&url) {
             self.limits.note_quota(response.headers());

@@ -6,6 +6,7 @@ use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
+use tokio::time::Instant;
 
 use super::Error;
 use super::config::Config;
@@ -49,17 +50,43 @@ impl From<Error> for Failure {
     }
 }
 
+/// How long all attempts of a request may take together, without what its body takes: containerd gives up after 30 s without
+/// headers. Together with [`alternative_patience`], which may come before, this stays below that with the default limits.
+pub(super) fn whole_patience(config: &Config) -> Duration {
+    config.header_timeout + config.header_timeout / 2
+}
+
+/// How long an attempt may take whose caller has an alternative.
+pub(super) fn alternative_patience(config: &Config) -> Duration {
+    config.header_timeout / 3
+}
+
 /// The remaining attempts of one request.
 pub(super) struct Retries {
     tries: u32,
     /// The remaining total delay.
     budget: Duration,
     pause: Duration,
+    /// How long all attempts may take together.
+    patience: Duration,
+    /// When that is over, once the first attempt has its turn.
+    end: Option<Instant>,
 }
 
 impl Retries {
     pub(super) fn new(config: &Config) -> Self {
-        Self { tries: config.attempts.saturating_sub(1), budget: config.retry_budget, pause: FIRST_PAUSE }
+        Self {
+            tries: config.attempts.saturating_sub(1),
+            budget: config.retry_budget,
+            pause: FIRST_PAUSE,
+            patience: whole_patience(config),
+            end: None,
+        }
+    }
+
+    /// When all attempts have to be over. The time begins with the first attempt, not while it waits for its turn.
+    pub(super) fn begin(&mut self) -> Instant {
+        *self.end.get_or_insert_with(|| Instant::now() + self.patience)
     }
 
     /// The delay before the next attempt; `None` if there is none.
@@ -74,6 +101,9 @@ impl Retries {
         // A peer may ask for any number of seconds, also for one to which nothing can be added.
         let pause = failure.wait.unwrap_or(self.pause / 2).saturating_add(jitter);
         if failure.wait.unwrap_or(pause) > self.budget {
+            return None;
+        }
+        if self.end.is_some_and(|end| end.saturating_duration_since(Instant::now()) <= pause) {
             return None;
         }
         self.tries -= 1;
@@ -150,5 +180,20 @@ mod tests {
             assert!(retries.next(&limited(u64::MAX)).is_none(), "the jitter is added to the longest time");
         }
         assert!(Retries::new(&config).next(&Error::Busy("x".into()).into()).is_none(), "it has already waited");
+    }
+
+    /// A silent registry must not keep a client longer than the client waits.
+    #[tokio::test(start_paused = true)]
+    async fn all_attempts_share_one_deadline() {
+        let config = Config::new("a.io".parse().unwrap(), "https://a.io");
+        assert!(whole_patience(&config) + alternative_patience(&config) < Duration::from_secs(30), "containerd");
+        let failed = Failure::from(Error::Unavailable("x".into()));
+        let mut retries = Retries::new(&config);
+        let end = retries.begin();
+        tokio::time::advance(config.header_timeout).await;
+        assert_eq!(retries.begin(), end, "it is the same for all");
+        assert!(retries.next(&failed).is_some(), "there is time for another");
+        tokio::time::advance(config.header_timeout / 2).await;
+        assert!(retries.next(&failed).is_none(), "the time is over");
     }
 }

@@ -1225,6 +1225,21 @@ async fn concurrent_requests_are_limited_until_their_last_byte() {
             .map(|stream| stream.expect("a failure releases its turn"));
 }
 
+/// However many attempts are configured: its clients do not wait for all of them.
+#[tokio::test]
+async fn silent_registries_are_not_tried_as_often_as_others() {
+    let world = World::new().await;
+    let upstream =
+        world.upstream(Config { attempts: 10, header_timeout: Duration::from_millis(100), ..world.config() });
+    let held = world.registry.inject(On::any(), Fault::Gate);
+    let digest = Digest::sha256(b"x");
+    assert!(matches!(upstream.manifest(&repository(), &tag()).await, Err(Error::Unavailable(_))));
+    assert!(matches!(upstream.head_blob(&repository(), &digest, 1).await, Err(Error::Unavailable(_))));
+    let asked = world.registry.count(|request| request.path.contains("/team/app/"));
+    assert!(asked <= 6, "{asked}");
+    held.release();
+}
+
 #[tokio::test]
 async fn token_requests_need_no_turn() {
     let world = World::new().await;
