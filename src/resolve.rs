@@ -12,6 +12,7 @@ mod memory;
 mod offline;
 mod platform;
 mod recent;
+mod refusals;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -29,6 +30,7 @@ pub use error::ResolveError;
 use facts::Facts;
 pub use import::TagImport;
 pub(crate) use memory::manifest_weight;
+use refusals::Refusals;
 
 /// The time without an answer from the upstream after which a known tag is served stale.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -52,6 +54,7 @@ struct ResolverInner {
     cache: Arc<Cache>,
     clock: Clock,
     facts: Arc<Facts>,
+    refusals: Refusals,
     manifests: Bounded<(ImageName, Digest), Arc<Manifest>>,
     /// The platforms that configurations state, by the digest of the configuration.
     platforms: Bounded<Digest, Option<Platform>>,
@@ -83,6 +86,7 @@ impl Resolver {
         let inner = ResolverInner {
             cache,
             facts: Facts::new(store, clock.clone(), tasks.clone(), readiness, epoch, tag_memory),
+            refusals: Refusals::new(clock.clone()),
             clock,
             manifests: Bounded::new(budget::MANIFESTS, |_, manifest| manifest_weight(manifest)),
             platforms: Bounded::new(budget::PLATFORMS, |_, platform| {
@@ -347,6 +351,7 @@ impl ResolverInner {
         reference: &Reference,
         expected: Option<Digest>,
     ) -> Result<Arc<Manifest>, ResolveError> {
+        self.refusals.check(name, reference)?;
         RequestTrace::note(|learned| learned.has_fetched = true);
         let fetched = upstream.manifest(&name.repository, reference).await?;
         let parsed = Manifest::parse(fetched.bytes, fetched.content_type.as_deref());
@@ -354,7 +359,7 @@ impl ResolverInner {
             // Nothing shows that these bytes are the requested manifest. They may be a maintenance page or a login
             // page.
             (Err(Refused::NoManifest(why)), Reference::Tag(_)) => return Err(no_manifest(upstream, why)),
-            (parsed, _) => parsed?,
+            (parsed, _) => parsed.inspect_err(|refused| self.refusals.keep(upstream, name, reference, refused))?,
         };
         let manifest = Arc::new(match expected {
             Some(digest) => manifest.named(digest)?,

@@ -2,6 +2,8 @@
 
 use http::{Method, StatusCode};
 use pullgate::oci::Digest;
+use pullgate::runtime::Clock;
+use pullgate::sample::image::{Layer, attachment};
 use pullgate::sample::{Fault, On};
 
 use crate::harness::{ALLOW_ALL, HOST, TestGate, policy};
@@ -224,4 +226,29 @@ async fn a_registry_that_does_not_answer_is_named_when_the_time_is_over() {
     held.release();
     held.remove();
     crate::support::soon(async { while gate.get("/library/app/manifests/1").await.status != 200 {} }).await;
+}
+
+/// A large one costs as much each time, and is refused each time.
+#[tokio::test]
+async fn refused_manifests_are_not_fetched_for_each_request() {
+    let registry = TestRegistry::start().await;
+    let refused = attachment(&vec![Layer::of("application/vnd.oci.image.layer.v1.tar", "x"); 1001]);
+    registry.push("library/app", Some("1"), &refused);
+    let clock = Clock::manual("2026-11-27T10:00:00Z".parse().expect("a time"));
+    let gate = TestGate::new(&registry, ALLOW_ALL).clock(&clock).start().await;
+    let root = refused.root.to_string();
+    let ask = async || {
+        for reference in ["1", &root, "1", &root] {
+            let got = gate.get(&format!("/library/app/manifests/{reference}")).await;
+            assert!(got.status == 403 && got.text().contains("more than 1,000 entries"), "{}", got.text());
+        }
+        registry.count(|r| r.path.contains("/manifests/"))
+    };
+    assert_eq!(ask().await, 2, "once by tag and once by digest");
+    clock.advance(jiff::SignedDuration::from_secs(61));
+    assert_eq!(ask().await, 4, "it is not remembered forever");
+    // What the tag refers to now is noticed as with any other tag.
+    registry.push("library/app", Some("1"), &simple("good"));
+    clock.advance(jiff::SignedDuration::from_secs(61));
+    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
 }

@@ -1,0 +1,39 @@
+//! Manifests that were refused a moment ago. To read one again costs as much as it may be large, and cannot end otherwise.
+
+use jiff::SignedDuration;
+
+use super::to_signed;
+use crate::oci::{ImageName, Reference, Refused};
+use crate::runtime::{ALLOCATION, Clock, Expiring, budget};
+use crate::upstream::Upstream;
+
+/// How long a refusal is remembered: a proxy may have labelled the manifest wrongly.
+const LIFETIME: SignedDuration = SignedDuration::from_secs(60);
+
+/// Refusals, by what was asked for.
+pub(super) struct Refusals(Expiring<(ImageName, Reference), Refused>);
+
+impl Refusals {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self(Expiring::new(budget::REFUSED, clock, |(name, reference), refused| {
+            let text = refused.value().to_string().len();
+            let name = name.host.as_str().len() + name.repository.as_str().len();
+            let tag = if let Reference::Tag(tag) = reference { tag.as_str().len() } else { 0 };
+            3 * ALLOCATION + name + tag + text
+        }))
+    }
+
+    /// The refusal that is remembered, if there is one.
+    pub(super) fn check(&self, name: &ImageName, reference: &Reference) -> Result<(), Refused> {
+        self.0.get(&(name.clone(), reference.clone())).map_or(Ok(()), Err)
+    }
+
+    /// Remembers a refusal: of a tag no longer than the upstream is not asked again about one.
+    pub(super) fn keep(&self, upstream: &Upstream, name: &ImageName, reference: &Reference, refused: &Refused) {
+        let lifetime = match reference {
+            Reference::Digest(_) => LIFETIME,
+            Reference::Tag(_) => LIFETIME.min(to_signed(upstream.config().tag_ttl)),
+        };
+        self.0.keep((name.clone(), reference.clone()), refused.clone(), lifetime);
+    }
+}
