@@ -300,8 +300,9 @@ async fn pulls_continue_when_the_disk_fails_and_caching_recovers() {
     let image = image(&[&content]);
     registry.push("library/app", Some("1"), &image);
     let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
-    // Nothing can be written: the directory for partial files is gone.
+    // Nothing can be written: a file is in the place of the directory for partial files.
     std::fs::remove_dir_all(gate.file("state/blobs/partial")).unwrap();
+    std::fs::write(gate.file("state/blobs/partial"), "").unwrap();
     assert_eq!(gate.get("/library/app/manifests/1").await.body, image.manifest().bytes);
     let path = format!("/library/app/blobs/{}", digest(&content));
     let got = gate.get(&path).await;
@@ -317,7 +318,7 @@ async fn pulls_continue_when_the_disk_fails_and_caching_recovers() {
     let got = gate.get(&path).await;
     assert!(!got.complete || got.status != 200, "wrong content never completes here either");
     flip.remove();
-    std::fs::create_dir(gate.file("state/blobs/partial")).unwrap();
+    std::fs::remove_file(gate.file("state/blobs/partial")).unwrap();
     assert_eq!(gate.get(&path).await.body, content);
     until(|| file(&gate, digest(&content)).exists()).await;
     soon(async { while ready(&gate).await.contains("nothing is cached") {} }).await;

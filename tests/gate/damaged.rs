@@ -91,8 +91,8 @@ async fn a_manifest_with_a_wrong_size_removes_nothing() {
 #[tokio::test]
 async fn content_is_cached_again_after_its_directory_was_removed() {
     let registry = TestRegistry::start().await;
-    let (first, second) = (noise(SIZE, 7), noise(SIZE, 8));
-    for (tag, content) in [("1", &first), ("2", &second)] {
+    let [first, second, third] = [7, 8, 9].map(|seed| noise(SIZE, seed));
+    for (tag, content) in [("1", &first), ("2", &second), ("3", &third)] {
         registry.push("library/app", Some(tag), &image(content));
     }
     let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
@@ -103,4 +103,10 @@ async fn content_is_cached_again_after_its_directory_was_removed() {
         assert!(file(&gate, layer).exists(), "{tag} is cached");
         fs::remove_dir_all(gate.file("state/blobs")).expect("content was cached");
     }
+    // Where that is impossible, the report names the place.
+    fs::write(gate.file("state/blobs"), "").expect("a file");
+    assert_eq!(gate.get("/library/app/manifests/3").await.status, 200);
+    assert_eq!(gate.get(&format!("/library/app/blobs/{}", Digest::sha256(&third))).await.body, third);
+    let ready = request("GET", &gate.admin_url("/readyz?verbose"), &[]).await.text();
+    assert!(ready.contains("nothing is cached") && ready.contains("state/blobs/partial/"), "{ready}");
 }
