@@ -8,7 +8,7 @@ use pullgate::oci::Digest;
 use pullgate::sample::image::{Built, Image, Layer, noise};
 
 use crate::harness::{ALLOW_ALL, Gate, TestGate};
-use crate::support::{TestRegistry, request};
+use crate::support::{TestRegistry, request, soon};
 
 const SIZE: usize = 600_000;
 
@@ -100,7 +100,13 @@ async fn content_is_cached_again_after_its_directory_was_removed() {
         let layer = Digest::sha256(content);
         assert_eq!(gate.get(&format!("/library/app/manifests/{tag}")).await.status, 200);
         assert_eq!(gate.get(&format!("/library/app/blobs/{layer}")).await.body, content);
-        assert!(file(&gate, layer).exists(), "{tag} is cached");
+        // The file gets its name after the last byte was sent.
+        soon(async {
+            while !file(&gate, layer).exists() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
         fs::remove_dir_all(gate.file("state/blobs")).expect("content was cached");
     }
     // Where that is impossible, the report names the place.
