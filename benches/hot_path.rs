@@ -71,9 +71,10 @@ fn hot_path(c: &mut Criterion) {
     c.bench_function("decide", |b| b.iter(|| decide(black_box(&opinions))));
     let Ok(permit) = decide(&opinions) else { panic!("nothing is asked for") };
     let manifest = Manifest::parse(Bytes::from_static(MANIFEST), None).unwrap();
+    let headers = HeaderMap::new();
     c.bench_function("respond", |b| {
         b.iter(|| {
-            let asked = (&Method::GET, black_box(&HeaderMap::new()));
+            let asked = (&Method::GET, black_box(&headers));
             manifest_response(asked, &manifest.bytes, &manifest.media_type, &permit, None)
         });
     });

@@ -19,7 +19,7 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 
-use crate::runtime::{Metrics, Readiness};
+use crate::runtime::{Metrics, Readiness, Untracked};
 use file::RotatingFile;
 pub use names::{RecordedDecision, RecordedEndpoint, RecordedMethod};
 use queue::{Added, Queue};
@@ -54,7 +54,7 @@ impl Config {
     /// # Errors
     /// The file cannot be opened for appending, or its disk hangs.
     pub async fn check_disk(&self) -> Result<(), AuditError> {
-        let answered = |config: &Self| open(config).map(|file| file.try_disk());
+        let answered = |config: &Self| open(config).map(RotatingFile::try_disk);
         in_time(self, answered).await.map_err(|error| self.failed(&error))
     }
 
@@ -109,7 +109,8 @@ impl Audit {
         let noticed = notice_hangs(outcome.clone());
         // Not a task: it must outlive all tasks to write their last records, and nothing may wait for it if its disk hangs.
         thread::Builder::new().name("audit".into()).spawn(move || write_all(file, &outcome))?;
-        tokio::spawn(noticed);
+        // Ends with the writer, after all tasks.
+        Untracked::new().spawn(noticed);
         Ok(Self { queue: sender, required, lost })
     }
 

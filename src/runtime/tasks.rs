@@ -176,6 +176,19 @@ impl Untracked {
     pub fn new() -> Self {
         Self(Handle::try_current().ok())
     }
+
+    /// Runs a task that no stop waits for.
+    #[expect(clippy::disallowed_methods, reason = "made outside of a runtime, it spawns on the caller's")]
+    pub fn spawn<F>(&self, future: F)
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        match &self.0 {
+            Some(runtime) => drop(runtime.spawn(future)),
+            None => drop(tokio::spawn(future)),
+        }
+    }
 }
 
 impl Default for Untracked {
@@ -189,12 +202,8 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    #[expect(clippy::disallowed_methods, reason = "made outside of a runtime, it spawns on the caller's")]
     fn execute(&self, future: F) {
-        match &self.0 {
-            Some(runtime) => drop(runtime.spawn(future)),
-            None => drop(tokio::spawn(future)),
-        }
+        self.spawn(future);
     }
 }
 

@@ -22,7 +22,7 @@ fn lines_of_many_threads_are_written_in_order_of_addition() {
     for number in 0..100 {
         // Each line is added by a new thread, one after the other.
         thread::scope(|scope| {
-            _ = scope.spawn(|| assert_eq!(queue.add(format!("{number}\n").as_bytes(), None), Added::Queued))
+            _ = scope.spawn(|| assert_eq!(queue.add(format!("{number}\n").as_bytes(), None), Added::Queued));
         });
     }
     let expected: String = (0..100).map(|number| format!("{number}\n")).collect();
