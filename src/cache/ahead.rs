@@ -3,16 +3,18 @@
 //! Lazy snapshotters (eStargz, SOCI, nydus) read the end of a layer before anything else. Such a part is small; it is sent as
 //! it arrives from the registry, and compared with the verified content once the download is complete.
 
+use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::buffers::PIECE;
 use super::content_file::ContentFile;
 use super::download::BlobSource;
-use crate::oci::Digest;
+use crate::oci::{Algorithm, Digest, Hasher};
 
 /// How long a reader waits for the download to reach its part: most downloads are faster than a second request.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -24,7 +26,7 @@ const MIN_DISTANCE: u64 = 256 * 1024;
 const LENGTHS_AWAY: u64 = 4;
 /// The number of parts of one blob that are compared. Readers of others wait for the download.
 const MAX_PARTS: usize = 1024;
-/// The number of parts that are requested at the same time.
+/// The number of parts that are requested or held in memory at the same time.
 pub(super) const MAX_REQUESTS: usize = 16;
 
 /// The parts of one blob that were sent before its download reached them.
@@ -54,12 +56,13 @@ impl PartsAhead {
     /// Requests a part after a moment. `None` if it cannot be had separately: the reader then waits for the download.
     pub(super) async fn request(&self, source: &BlobSource, part: Range<u64>) -> Option<Bytes> {
         tokio::time::sleep(PATIENCE).await;
-        let _turn = self.requests.try_acquire().ok()?;
+        let turn = self.requests.clone().try_acquire_owned().ok()?;
         let bytes = source.part(part.clone()).await;
         let failed =
             |error: &_| tracing::debug!(blob.digest = %source.digest, ?part, %error, "a part cannot be requested");
         let bytes = bytes.inspect_err(failed).ok()?;
-        self.note(part, digest(&bytes)).then_some(bytes)
+        let is_noted = self.note(part, Digest::sha256(&bytes));
+        is_noted.then(|| Bytes::from_owner(HeldPart { bytes, _turn: turn }))
     }
 
     /// Records what is about to be sent. `false` if it would not be compared.
@@ -89,17 +92,33 @@ impl PartsAhead {
         let sent =
             std::mem::replace(&mut *self.sent.lock().unwrap_or_else(PoisonError::into_inner), SentParts::Compared);
         let SentParts::Uncompared(parts) = sent else { return Vec::new() };
-        let differs = |(part, sent): (Range<u64>, Digest)| {
-            let length = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
-            let is_same = file.read(part.start, length).is_ok_and(|bytes| digest(&bytes) == sent);
-            (!is_same).then_some(part)
-        };
-        parts.into_iter().filter_map(differs).collect()
+        // What the disk cannot read says nothing about the registry.
+        let differs = |(part, sent): &(Range<u64>, Digest)| digest_of(file, part).is_ok_and(|found| found != *sent);
+        parts.into_iter().filter(differs).map(|(part, _)| part).collect()
     }
 }
 
-fn digest(bytes: &[u8]) -> Digest {
-    Digest::sha256(bytes)
+/// A part in memory. It keeps its turn until the client has taken it, so that slow clients hold few of them.
+struct HeldPart {
+    bytes: Bytes,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for HeldPart {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// The digest of a part of a file. One read returns a piece at most.
+fn digest_of(file: &ContentFile, part: &Range<u64>) -> io::Result<Digest> {
+    let (mut hasher, mut position) = (Hasher::new(Algorithm::Sha256), part.start);
+    while position < part.end {
+        let length = usize::try_from(part.end - position).unwrap_or(PIECE).min(PIECE);
+        hasher.update(&file.read(position, length)?);
+        position += length as u64;
+    }
+    Ok(hasher.finish())
 }
 
 #[cfg(test)]
@@ -130,20 +149,35 @@ mod tests {
     #[test]
     fn no_more_parts_are_sent_than_are_compared() {
         let parts = PartsAhead::new(Arc::new(Semaphore::new(1)));
-        assert!((0..MAX_PARTS).all(|_| parts.note(0..1, digest(b"x"))));
-        assert!(!parts.note(0..1, digest(b"x")));
+        assert!((0..MAX_PARTS).all(|_| parts.note(0..1, Digest::sha256(b"x"))));
+        assert!(!parts.note(0..1, Digest::sha256(b"x")));
     }
 
     #[test]
     fn parts_are_compared_with_the_complete_file() {
+        let content: Vec<u8> = (0..200_000_u32).map(|number| (number % 251) as u8).collect();
         let file = tempfile::tempfile().unwrap();
-        file.write_all_at(b"0123456789", 0).unwrap();
-        let file = ContentFile::new(Arc::new(file), 10, FileMemory::default());
+        file.write_all_at(&content, 0).unwrap();
+        let file = ContentFile::new(Arc::new(file), content.len() as u64, FileMemory::default());
         let parts = PartsAhead::new(Arc::new(Semaphore::new(1)));
-        for (part, sent) in [(8..10, b"89"), (2..4, b"23"), (4..6, b"xx")] {
-            assert!(parts.note(part, digest(sent)));
+        let mut wrong = content[8..150_001].to_vec();
+        *wrong.last_mut().unwrap() ^= 1;
+        for (part, sent) in [(8..150_000, &content[8..150_000]), (8..150_001, &wrong), (7..9, &content[7..9])] {
+            assert!(parts.note(part, Digest::sha256(sent)));
         }
-        assert!(parts.differing(&file).iter().eq([&(4..6)]));
-        assert!(!parts.note(0..1, digest(b"0")), "the file is complete");
+        assert!(parts.differing(&file).iter().eq([&(8..150_001)]));
+        assert!(!parts.note(0..1, Digest::sha256(b"0")), "the file is complete");
+    }
+
+    #[test]
+    fn a_part_keeps_its_turn_until_the_client_has_taken_it() {
+        let requests = Arc::new(Semaphore::new(1));
+        let turn = requests.clone().try_acquire_owned().unwrap();
+        let part = Bytes::from_owner(HeldPart { bytes: Bytes::from_static(b"part"), _turn: turn });
+        let rest = part.slice(2..);
+        drop(part);
+        assert_eq!((&*rest, requests.available_permits()), (&b"rt"[..], 0));
+        drop(rest);
+        assert_eq!(requests.available_permits(), 1);
     }
 }

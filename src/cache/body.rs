@@ -199,7 +199,11 @@ impl Body for ContentBody {
                 Some(BodyWaiting::Part(part)) => {
                     let part = std::task::ready!(part.as_mut().poll(cx));
                     self.waiting = None;
-                    if let Some(part) = part {
+                    if let Some(mut part) = part {
+                        let rest = part.split_off(part.len().min(PIECE));
+                        if !rest.is_empty() {
+                            self.waiting = Some(BodyWaiting::Part(Box::pin(std::future::ready(Some(rest)))));
+                        }
                         return self.give(part);
                     }
                 }

@@ -2,7 +2,7 @@
 //!
 //! The upstream's data is written to a file in `partial`. The fill publishes how much has been written, and readers
 //! read the file up to that mark at their own speed. The last byte is held back until the digest is verified, so a
-//! reader can never complete wrong content. A limited number of fills continue after all their readers have left.
+//! reader of the whole can never complete wrong content; parts far ahead are compared afterwards (`ahead.rs`). A limited number of fills continue after all their readers have left.
 
 use std::io;
 use std::ops::Range;
@@ -28,7 +28,8 @@ use crate::upstream::BlobStream;
 const QUEUE: usize = 16;
 /// How many bytes are written before readers are told of them, while more are waiting to be written.
 const PUBLISHED_AT_ONCE: u64 = 512 * 1024;
-/// How many repositories are recorded that confirm during a download that they have the blob. Others are asked again.
+/// The maximum number of repositories that are recorded because they confirmed the blob during its download. Others are
+/// asked again.
 const MAX_CONFIRMED: usize = 64;
 /// How long a write may stall before the disk counts as failing.
 const DISK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -307,8 +308,9 @@ fn write(fill: &Fill, partial: Partial, mut pieces: mpsc::Receiver<Bytes>, path:
         WrongContent::Size(received) => FillError::Download(Broken::Short { received, size }),
     })?;
     fill.finish(FillProgress::Complete);
+    let named = file.publish(path).map_err(FillError::Disk);
     fill.parts_ahead.compare(&fill.file, &fill.source);
-    file.publish(path).map_err(FillError::Disk)
+    named
 }
 
 /// Why a fill failed.
