@@ -208,7 +208,9 @@ impl Cache {
         size: u64,
     ) -> Result<Opened, CacheError> {
         if let Some(opened) = self.inner.opened_whole(digest, size).await? {
-            return Ok(opened);
+            // A judge reads as much as the manifest states.
+            let found = opened.size();
+            return if found == size { Ok(opened) } else { Err(CacheError::Size { digest, manifest: size, found }) };
         }
         match self.inner.fills.follow(&(name.host.clone(), digest, size), |_| true) {
             Some(follower) => Ok(Opened::Filling(follower)),

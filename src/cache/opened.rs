@@ -49,9 +49,10 @@ impl Opened {
     }
 }
 
-/// Files that have another size than a manifest states, and the right bytes nevertheless: the manifest is wrong.
+/// Files of this size in bytes that have another size than a manifest states, and the right bytes nevertheless: the manifest is
+/// wrong.
 pub(super) struct IntactFiles {
-    known: Bounded<Digest, ()>,
+    known: Bounded<(Digest, u64), ()>,
     checks: Flights<Digest, bool>,
 }
 
@@ -62,11 +63,11 @@ impl IntactFiles {
 }
 
 impl CacheInner {
-    /// Opens complete content of the size that a manifest states. A file of another size is damaged, unless the manifest is
+    /// Opens complete content, whatever size a manifest states. A file of another size is damaged, unless the manifest is
     /// wrong: whose manifest that is must not decide about content that others use, so the bytes do.
     ///
     /// # Errors
-    /// [`CacheError::Size`] if the manifest is wrong.
+    /// If that cannot be found out.
     pub(super) async fn opened_whole(
         self: &Arc<Self>,
         digest: Digest,
@@ -78,7 +79,7 @@ impl CacheInner {
             return Ok(Some(opened));
         }
         if let Opened::File(reading) = &opened
-            && !self.is_intact_file(digest).await?
+            && !self.is_intact_file(digest, found).await?
         {
             let why = format!("it has {found} bytes, and its manifest states {manifest}");
             if reading.discard(&io::Error::new(io::ErrorKind::InvalidData, why)) {
@@ -86,13 +87,13 @@ impl CacheInner {
             }
             return Ok(None);
         }
-        Err(CacheError::Size { digest, manifest, found })
+        Ok(Some(opened))
     }
 
     /// Whether a file has the bytes of its digest. It is read once for all requests, so that those for a wrong manifest cost
     /// little.
-    async fn is_intact_file(self: &Arc<Self>, digest: Digest) -> Result<bool, CacheError> {
-        if self.intact.known.get(&digest).is_some() {
+    async fn is_intact_file(self: &Arc<Self>, digest: Digest, size: u64) -> Result<bool, CacheError> {
+        if self.intact.known.get(&(digest, size)).is_some() {
             return Ok(true);
         }
         let inner = self.clone();
@@ -101,7 +102,7 @@ impl CacheInner {
             let intact = blocking(move || disk.is_intact(digest)).await;
             let is_intact = intact.is_ok_and(|intact| intact == Some(true));
             if is_intact {
-                inner.intact.known.insert(digest, ());
+                inner.intact.known.insert((digest, size), ());
             }
             is_intact
         };
