@@ -31,7 +31,7 @@ pub(super) struct Fills {
     turns: Arc<Semaphore>,
     /// Limits the downloads that are streamed through, for each registry. They last as long as their clients read, so they
     /// must not use up the turns of downloads that do not wait for clients. Only configured registries occur.
-    relays: Mutex<HashMap<Host, Arc<Semaphore>>>,
+    relays: Mutex<HashMap<(Host, usize), Arc<Semaphore>>>,
     orphans: Arc<Semaphore>,
     /// Limits the parts that are requested before a download reaches them.
     parts_ahead: Arc<Semaphore>,
@@ -88,8 +88,9 @@ impl Fills {
     /// The turns of downloads from this upstream that are streamed through: half of those that it has for blobs.
     fn relays(&self, upstream: &Upstream) -> Arc<Semaphore> {
         let mut relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Semaphore::new((upstream.blob_turns() / 2).max(1)));
-        relays.entry(upstream.host().clone()).or_insert_with(new).clone()
+        // A reload may have changed their number.
+        let turns = (upstream.blob_turns() / 2).max(1);
+        relays.entry((upstream.host().clone(), turns)).or_insert_with(|| Arc::new(Semaphore::new(turns))).clone()
     }
 
     fn pause(&self) {
@@ -108,7 +109,6 @@ impl CacheInner {
     pub(super) async fn start(self: Arc<Self>, source: BlobSource) -> Result<Opened, CacheError> {
         // The registry's turn comes first: whoever waits for a slow registry holds no turn that others could use.
         let stream = source.open(0).await?;
-        let turn = self.fills.turn().await?;
         let (digest, size) = (source.digest, source.size);
         if stream.size != size {
             return Err(CacheError::Size { digest, manifest: size, found: stream.size });
@@ -117,6 +117,7 @@ impl CacheInner {
             // An empty blob has no last byte to hold back, so its digest is checked first.
             return Err(CacheError::NotFound);
         }
+        let turn = self.fills.turn().await?;
         let relays = self.fills.relays(&source.upstream);
         let relay = Relay::new(source.clone(), self.tasks.clone(), relays.clone(), self.metrics.relayed.clone());
         match self.room(digest, size).await {

@@ -12,6 +12,7 @@ use url::Url;
 use super::Error;
 use super::auth::credentials;
 use super::config::{Auth, Config, ConfigError};
+use super::exchange::{Call, TokenUse};
 use super::health::UpstreamHealth;
 use super::metrics::UpstreamMetrics;
 use crate::http_client::{
@@ -94,6 +95,14 @@ impl UpstreamClient {
 
     /// Sends one request to a URL. `service` is the host of the auxiliary service that the request is for; the
     /// configuration or a policy names it.
+    /// Notes an attempt that nothing answered in time: [`send`](Self::send) was dropped, and could not.
+    pub(super) fn gave_up(&self, call: &Call, started: Instant) {
+        self.metrics.observe(self.config.host.as_str(), &call.method, None, started);
+        if call.tokens == TokenUse::Registry {
+            self.health.observe(Err("it has not answered in time".to_owned()));
+        }
+    }
+
     pub(super) async fn send(
         &self,
         url: &Url,

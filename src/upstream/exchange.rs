@@ -216,13 +216,19 @@ impl Exchange {
     /// released between attempts.
     async fn attempt(&self, call: &Call, retries: &mut Retries) -> Result<Response<Inbound>, Failure> {
         let limits = self.limits(call);
+        let asked = Instant::now();
         let turn = limits.turn(call.lane).await?;
+        retries.waited(asked.elapsed());
         let end = match call.has_alternative {
             true => Instant::now() + alternative_patience(self.config()),
             false => retries.begin(),
         };
-        let silent = |_| Error::Unavailable(format!("{}: it has not answered in time", host(&call.url)));
-        let (response, url) = timeout_at(end, self.follow(call)).await.map_err(silent)??;
+        let started = std::time::Instant::now();
+        let Ok(followed) = timeout_at(end, self.follow(call)).await else {
+            self.client.gave_up(call, started);
+            return Err(Error::Unavailable(format!("{}: it has not answered in time", host(&call.url))).into());
+        };
+        let (response, url) = followed?;
         let is_own = if call.tokens == TokenUse::Registry { self.client.is_own(&url) } else { call.is_beside(&url) };
         if self.client.is_own(&url) {
             self.limits.note_quota(response.headers());

@@ -28,7 +28,7 @@ const SHARE_BESIDE_BLOBS: usize = 8;
 const SHARE_OF_MANIFESTS: usize = 16;
 /// Lists get one in this many turns.
 const SHARE_OF_LISTS: usize = 4;
-/// How long a blob waits for its turn, if not longer: a download takes long, and its client has no better source.
+/// The shortest time for which a blob waits for its turn: downloads take long, and its client has no better source.
 const BLOB_PATIENCE: Duration = Duration::from_secs(120);
 
 /// The maximum number of concurrent requests to one auxiliary service, such as a notary server.

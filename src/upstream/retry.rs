@@ -89,6 +89,11 @@ impl Retries {
         *self.end.get_or_insert_with(|| Instant::now() + self.patience)
     }
 
+    /// Moves the end by the time for which a later attempt has waited for its turn.
+    pub(super) fn waited(&mut self, time: Duration) {
+        self.end = self.end.map(|end| end + time);
+    }
+
     /// The delay before the next attempt; `None` if there is none.
     pub(super) fn next(&mut self, failure: &Failure) -> Option<Duration> {
         // A request that got no turn in time has waited long enough: its client will retry sooner than it would get
@@ -189,9 +194,15 @@ mod tests {
         assert!(whole_patience(&config) + alternative_patience(&config) < Duration::from_secs(30), "containerd");
         let failed = Failure::from(Error::Unavailable("x".into()));
         let mut retries = Retries::new(&config);
+        retries.waited(Duration::from_secs(30));
         let end = retries.begin();
+        assert_eq!(end, Instant::now() + whole_patience(&config), "the first one waits before its time begins");
         tokio::time::advance(config.header_timeout).await;
         assert_eq!(retries.begin(), end, "it is the same for all");
+        let waited = Duration::from_secs(30);
+        tokio::time::advance(waited).await;
+        retries.waited(waited);
+        assert_eq!(retries.begin(), end + waited, "the time for a turn is not part of it");
         assert!(retries.next(&failed).is_some(), "there is time for another");
         tokio::time::advance(config.header_timeout / 2).await;
         assert!(retries.next(&failed).is_none(), "the time is over");
