@@ -235,7 +235,9 @@ impl Resolver {
             }
             Err(ResolveError::NotFound) => {
                 answer.report(Err(ResolveError::NotFound));
-                self.inner.facts.forget_tag(name, tag).await?;
+                if let Err(error) = self.inner.facts.forget_tag(name, tag).await {
+                    tracing::warn!(image = format!("{name}:{tag}"), %error, "cannot forget a tag that is gone; the registry is asked again");
+                }
                 Err(ResolveError::NotFound)
             }
             Err(error) => self.stale(upstream, (name, tag), known, error).await,

@@ -299,13 +299,22 @@ impl Facts {
     /// Forgets the digest of a tag, because the upstream reports that the tag does not exist.
     pub(super) async fn forget_tag(self: &Arc<Self>, name: &ImageName, tag: &Tag) -> Result<(), StoreError> {
         self.recent().forget_tag(name, tag);
-        let (store, of, forgotten, now) = (self.store.clone(), name.clone(), tag.clone(), self.clock.now());
-        let forgotten = self.in_time(async move { store.forget_tag(&of, &forgotten, now).await }).await;
-        let forgotten = forgotten.unwrap_or(Err(StoreError::Late));
+        let (facts, of, gone, now) = (self.clone(), name.clone(), tag.clone(), self.clock.now());
+        let write = async move {
+            let forgotten = facts.store.forget_tag(&of, &gone, now).await;
+            // Also if nobody waits any more: what was read before the write must not stay.
+            facts.forgot_tag(&of, &gone);
+            forgotten
+        };
+        let forgotten = self.in_time(write).await;
+        self.forgot_tag(name, tag);
+        forgotten.unwrap_or(Err(StoreError::Late))
+    }
+
+    fn forgot_tag(&self, name: &ImageName, tag: &Tag) {
         self.writes.advance_part(name);
         self.memory().tags.remove(&(name.clone(), tag.clone()));
         self.epoch.advance_part(name);
-        forgotten
     }
 
     /// Whether the store contains the fact that the repository delivered a manifest. If it cannot be read, the fact is

@@ -1,4 +1,5 @@
-//! Manifests that were refused a moment ago. To read one again costs as much as it may be large, and cannot end otherwise.
+//! Manifests that were refused a moment ago. Fetching and parsing a large one again is expensive, and the result would be the
+//! same.
 
 use jiff::SignedDuration;
 

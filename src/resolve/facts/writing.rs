@@ -1,6 +1,6 @@
 //! Writes facts to the store. If the store cannot be written, the facts wait and the write is retried.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -73,18 +73,21 @@ impl Facts {
         if self.hangs.load(Ordering::Acquire) {
             return None;
         }
-        let facts = self.clone();
+        let (facts, answered) = (self.clone(), Arc::new(AtomicBool::new(false)));
+        let has_answered = answered.clone();
         let mut written = self.tasks.spawn(async move {
             let written = write.await;
-            facts.hangs.store(false, Ordering::Release);
+            answered.store(true, Ordering::SeqCst);
+            facts.hangs.store(false, Ordering::SeqCst);
             written
         });
         if let Ok(written) = tokio::time::timeout(WRITE_TIMEOUT, &mut written).await {
             return written.ok();
         }
-        self.hangs.store(true, Ordering::Release);
-        if written.is_finished() {
-            self.hangs.store(false, Ordering::Release);
+        // The task sets them in the other order, so one of the two sees the other.
+        self.hangs.store(true, Ordering::SeqCst);
+        if has_answered.load(Ordering::SeqCst) {
+            self.hangs.store(false, Ordering::SeqCst);
         }
         None
     }
