@@ -64,6 +64,11 @@ impl BlobReader {
         &self.name
     }
 
+    /// Whether a blob is in the cache.
+    pub fn has(&self, blob: &Descriptor) -> bool {
+        self.readers.cache.inner.is_here(blob.digest)
+    }
+
     /// Waits for a turn for work of one kind on a blob that is on disk, or that is read from the registry. Turns of
     /// different kinds do not wait for each other.
     pub async fn turn(&self, kind: &'static str, is_on_disk: bool) -> ReadTurn {

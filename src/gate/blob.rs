@@ -13,7 +13,7 @@ use super::warm::Basis;
 use super::{Answer, Gate, GateError, GateRequest, ReadMethod, Target};
 use crate::oci::{Digest, ImageName, Reference};
 use crate::policy::DenialKind;
-use crate::resolve::Resolver;
+use crate::resolve::{ResolveError, Resolver};
 use crate::runtime::{ALLOCATION, Clock, Epoch, Expiring, Moment, Phase, RequestTrace, budget};
 
 /// How long a child that the registry does not have is not asked for again when a blob is unknown.
@@ -150,10 +150,11 @@ impl BlobJudge {
                 Ok(manifest) => manifest,
                 // While the upstream does not respond, it may know a manifest that names the blob.
                 Err(error) if error.is_temporary() => return Err(error.into()),
-                Err(_) => {
+                Err(ResolveError::NotFound | ResolveError::Refused(_)) => {
                     self.absent.keep(key, (), ABSENCE);
                     continue;
                 }
+                Err(_) => continue,
             };
             if manifest.names_blob(&blob) {
                 return self.judge_recently(target, routed, child).await.map(Some);

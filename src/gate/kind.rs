@@ -303,7 +303,8 @@ async fn prove_attachment(reader: &BlobReader, manifest: &Manifest) -> Result<Pr
         return Ok(refuted("its configuration is larger than 1 MiB"));
     }
     // The whole attachment is in memory until it is proven.
-    let _turn = reader.turn("attachment", false).await;
+    let is_on_disk = std::iter::once(config).chain(named).all(|blob| reader.has(blob));
+    let _turn = reader.turn("attachment", is_on_disk).await;
     let config = reader.whole(config).await?;
     let mut read = Vec::with_capacity(named.len());
     for layer in named {

@@ -34,6 +34,8 @@ struct ListedImages {
     images: Vec<Descriptor>,
     /// What nested indexes list, each with the index that lists it, which comes before those that it lists.
     nested: Vec<(Digest, Digest)>,
+    /// Why a part of it cannot be read.
+    missing: Option<GateError>,
 }
 
 /// Selects the images that decide about an index.
@@ -75,8 +77,7 @@ impl Platforms {
             return Ok(Vec::new());
         }
         let pulled = self.resolver.pulled_children(&target.name, manifest).await?;
-        let listed = self.images_of(target, manifest).await?;
-        Ok(relevant(&listed.images, &pulled, &self.configured))
+        self.images_of(target, manifest).await?.relevant(&pulled, &self.configured)
     }
 
     /// The parts of an index for these platforms. For none, its relevant children, with the indexes that lead to them.
@@ -92,12 +93,12 @@ impl Platforms {
         if index.children().is_empty() {
             return Ok(IndexParts::default());
         }
-        let listed = self.images_of(target, index).await?;
+        let mut listed = self.images_of(target, index).await?;
         let is_wanted = |has: &Platform| wanted.iter().any(|wanted| wanted.includes(has));
         let chosen = match wanted {
             [] => {
                 let pulled = self.resolver.pulled_children(&target.name, index).await?;
-                relevant(&listed.images, &pulled, &self.configured)
+                listed.relevant(&pulled, &self.configured)?
             }
             _ => {
                 let is_chosen = |image: &&Descriptor| image.platform.as_ref().is_some_and(is_wanted);
@@ -112,7 +113,7 @@ impl Platforms {
     /// images' configurations.
     async fn images_of(&self, target: &Target, index: &Manifest) -> Result<ListedImages, GateError> {
         let mut open: VecDeque<(Descriptor, usize)> = index.children().iter().map(|child| (child.clone(), 1)).collect();
-        let (mut listed, mut opened, mut missing) = (ListedImages::default(), 0, None);
+        let (mut listed, mut opened) = (ListedImages::default(), 0);
         while let Some((mut child, depth)) = open.pop_front() {
             if is_image_of_a_platform(&child) {
                 listed.images.push(child);
@@ -128,7 +129,7 @@ impl Platforms {
                 Ok(None) | Err(GateError::Resolve(ResolveError::Refused(_))) => continue,
                 // Nor can this: a bundle carries the parts for some platforms only.
                 Err(GateError::Resolve(error)) if is_out_of_reach(target, &error) => {
-                    missing = Some(error.into());
+                    listed.missing = Some(error.into());
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -152,15 +153,17 @@ impl Platforms {
             }
             listed.images.push(child);
         }
-        match missing {
-            // Nothing is known about such an index, rather than that it has no images.
-            Some(error) if listed.images.is_empty() => Err(error),
-            _ => Ok(listed),
-        }
+        Ok(listed)
     }
 }
 
 impl ListedImages {
+    /// The relevant images. If there are none and a part is missing, nothing is known, rather than that there are none.
+    fn relevant(&mut self, pulled: &[Digest], platforms: &[Platform]) -> Result<Vec<Descriptor>, GateError> {
+        let chosen = relevant(&self.images, pulled, platforms);
+        if chosen.is_empty() { self.missing.take().map_or(Ok(chosen), Err) } else { Ok(chosen) }
+    }
+
     /// The digests of these images, after those of the nested indexes that lead to them.
     fn with_indexes(&self, images: &[Descriptor]) -> Vec<Digest> {
         let images: Vec<Digest> = images.iter().map(|image| image.digest).collect();
@@ -288,7 +291,7 @@ mod tests {
         let [image, other, inner, outer, unrelated] = ["linux/amd64", "linux/arm64", "a", "b", "c"].map(child);
         let nested = [(&inner, &outer), (&other, &unrelated), (&image, &inner), (&image, &outer)];
         let nested = nested.map(|(listed, index)| (listed.digest, index.digest)).to_vec();
-        let listed = ListedImages { images: vec![image.clone(), other, image.clone()], nested };
+        let listed = ListedImages { images: vec![image.clone(), other, image.clone()], nested, missing: None };
         let parts = listed.with_indexes(&[image.clone(), image.clone()]);
         assert_eq!(parts, [outer.digest, inner.digest, image.digest]);
     }

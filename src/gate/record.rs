@@ -15,7 +15,7 @@ use crate::oci::{Endpoint, Reference};
 use crate::policy::{Denial, DenialKind, Kind, Permit, Stage};
 use crate::runtime::RequestTrace;
 
-/// An unfinished audit record. If it is dropped, it records that the request was abandoned.
+/// An unfinished audit record. If it is dropped, it is written with what is known: abandoned, if nothing was decided yet.
 pub(super) struct RecordDraft {
     decided: Decided,
     /// Whether the decision was handed to the audit log.

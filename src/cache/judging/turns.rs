@@ -9,8 +9,9 @@ use crate::oci::{Host, ImageName};
 
 /// The maximum number of concurrent reads of one kind, for the content of one registry that is on disk.
 const ON_DISK: usize = 4;
-/// The same at one registry, and of one repository there: the slow layers of one image leave turns to other images.
+/// The same, for content that is read from one registry.
 const AT_REGISTRY: usize = 12;
+/// How many of these one repository may have: the slow layers of one image leave turns to other images.
 const OF_REPOSITORY: usize = 4;
 /// The number of semaphores above which those that nobody uses are removed.
 const MANY: usize = 64;
