@@ -54,12 +54,14 @@ pub(super) fn read_in(path: &str, place: &str, text: &str, found: &mut LanguageP
     let name = field("name").map(|(_, name)| name.as_str()).or(from_path.map(|(name, _)| name));
     let version = field("version").map(|(_, version)| version.as_str()).or(from_path.map(|(_, version)| version));
     let (Some(name), Some(version)) = (name, version) else { return };
+    // Setuptools publishes such a name with dashes for its spaces (`safe_name`); old versions wrote the spaces here.
+    let name = name.replace(' ', "-");
+    let name = name.as_str();
     let licenses = licenses(&fields);
     if let Some((other_name, other_version)) = from_path.filter(|other| differs((name, version), *other)) {
         found.add(Ecosystem::PyPi, other_name, other_version, &licenses, path);
     }
-    // Old setuptools wrote names with spaces, which no published distribution has.
-    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b' ')) {
+    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')) {
         found.problem("the name in the metadata is not one of a Python distribution".to_owned());
     }
     found.add(Ecosystem::PyPi, name, version, &licenses, path);

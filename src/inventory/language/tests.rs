@@ -157,7 +157,7 @@ fn python_distributions_are_read_from_their_metadata() {
         ("A_b-1.0.dist-info/METADATA", "Name: a.B\nVersion: 1.0.0\n", vec!["a.B 1.0.0"]),
         ("a-b-1.0.dist-info/METADATA", "Name: a-b\nVersion: 1.0\n", vec!["a-b 1.0"]),
         ("a-1.0.dist-info/METADATA", "Name: a\0\nVersion: 1.0\n", vec!["a 1.0", "a\0 1.0", "!"]),
-        ("a.egg-info", "Name: my project\nVersion: 1\n", vec!["my project 1"]),
+        ("a.egg-info", "Name: my project\nVersion: 1\n", vec!["my-project 1"]),
         // Without both there is no distribution.
         ("setuptools.egg-info/PKG-INFO", "Name: a\n", vec![]),
         ("site-packages/x.egg-info", "", vec![]),

@@ -520,6 +520,10 @@ fn an_archive_behind_other_bytes_is_a_problem() {
     let junk = b"junk".to_vec();
     let long = vec![b'x'; 200_000];
     let in_front = [&b"\0\0\0\0PK\x01\x02"[..], &long].concat();
+    let mut uncounted = archive("org/A.class");
+    let counts = uncounted.len() - 14;
+    uncounted[counts..counts + 4].fill(0);
+    let hidden = [&entries(3, 100_000, 4)[..20], &[0xff; 2], &[b'c'; 65_535]].concat();
     for (what, before, after, is_problem) in [
         ("a class", &junk, archive("org/A.class"), true),
         ("an archive in it", &long, archive("lib/a.jar"), true),
@@ -536,6 +540,8 @@ fn an_archive_behind_other_bytes_is_a_problem() {
         ("no directory", &long, entries(3, 100, 4), false),
         ("an archive that starts as one", &b"PK\x03\x04".to_vec(), archive("org/A.class"), false),
         ("no entries", &junk, entries(0, 0, 0), false),
+        ("entries that are not counted", &junk, uncounted, true),
+        ("a comment behind a directory in front", &in_front, hidden, true),
         ("bytes behind it", &junk, [archive("org/A.class"), b"x".to_vec()].concat(), false),
         ("no archive", &long, Vec::new(), false),
         ("nothing", &Vec::new(), Vec::new(), false),

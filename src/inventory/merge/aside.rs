@@ -2,6 +2,7 @@
 //! Those that unpack it alone replace the links by directories. What a later layer removes from one of the places may therefore
 //! still be at the other one.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{MergedImage, gap};
@@ -46,13 +47,26 @@ impl<'a> MergedImage<'a> {
     }
 
     /// Where links of the layers so far lead a path of a layer.
-    fn place_below_links(&self, path: &str, layer: &LayerInventory) -> Result<String, &'static str> {
-        follow_links(path, |above| {
-            let target = self.all_links.get(above).copied()?;
+    fn place_below_links(&mut self, path: &str, layer: &LayerInventory) -> Result<String, &'static str> {
+        if self.work_left == 0 {
+            return Err("too much work is needed to follow the links of lower layers");
+        }
+        let (looked_up, has_own) = (Cell::new(0), Cell::new(false));
+        let place = follow_links(path, |above| {
+            looked_up.set(looked_up.get() + 1);
+            let target = self.all_links.get(above).copied();
+            let own = layer.links.get(above).map(String::as_str);
+            has_own.set(has_own.get() || own.is_some() && own != target);
             // A directory that has an entry in the layer replaces the link.
             let is_above = path.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'));
-            (!is_above || layer.implied.contains(above)).then_some(target)
-        })
+            target.filter(|_| !is_above || layer.implied.contains(above))
+        });
+        self.work_left = self.work_left.saturating_sub(looked_up.get());
+        match place {
+            // Where it is depends on the order of the entries.
+            Ok(_) if has_own.get() => Err("a path leads through a link of a lower layer and one of its own"),
+            place => place,
+        }
     }
 
     /// Adds the files of a layer that are below links. `linked` has the files of lower layers behind its hard links.

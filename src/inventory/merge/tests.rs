@@ -404,6 +404,10 @@ fn files_below_links_of_lower_layers_stay_where_the_links_lead() {
     assert_eq!(listed(&[declared, &[file(".wh.app", "")]]), [""; 0], "the link is gone for all");
     let linked: &[_] = &[hard_link("app/c/package.json", "real/b/package.json")];
     assert_eq!(listed(&[linked, &[file(".wh.app", ""), file("real/.wh.b", "")]]), ["b 1 in real/c/package.json"]);
+    let through_both: &[_] = &[symlink("real", "other"), node_package("app/x", "x", "1")];
+    let gone: &[_] = &[file(".wh.app", ""), file(".wh.real", "")];
+    let inventory = image(&[&[symlink("app", "real")], through_both, gone]);
+    assert_eq!(inventory.gaps.len(), 1, "the order of the entries decides: {:?}", inventory.gaps);
 }
 
 #[test]

@@ -24,15 +24,18 @@ pub(in super::super) fn ends_as_archive(first_bytes: &[u8], last_bytes: &[u8]) -
 fn may_be_loaded(first_bytes: &[u8], end: &[u8], at: usize) -> Option<bool> {
     let record = Integers { bytes: &end[at..], big_endian: false };
     let (entries, size, offset) = (record.u16(10)?, record.u32(12)?, record.u32(16)?);
-    if entries == 0 || at + zip::END + usize::from(record.u16(20)?) != end.len() {
+    // Java counts the entries itself.
+    if (entries, size) == (0, 0) || at + zip::END + usize::from(record.u16(20)?) != end.len() {
         return None;
     }
     let before = &end[..at];
     let is_large = entries == u16::MAX || size == u32::MAX || offset == u32::MAX;
     let start = usize::try_from(size).ok().and_then(|size| at.checked_sub(size)).filter(|_| !is_large);
     let Some(directory) = start.map(|start| &before[start..]) else {
-        // Mozilla puts the directory in front (`omni.ja`), where only Firefox looks for it.
-        let is_in_front = offset == 4 && first_bytes.get(4..).is_some_and(|bytes| bytes.starts_with(ENTRY));
+        // Mozilla puts the directory in front (`omni.ja`), where only Firefox looks for it, and writes no comment.
+        let is_in_front = offset == 4
+            && at + zip::END == end.len()
+            && first_bytes.get(4..).is_some_and(|bytes| bytes.starts_with(ENTRY));
         return Some(!is_in_front || memmem::find(before, ENTRY).is_some());
     };
     // No reader goes on without a directory in front of the record.
