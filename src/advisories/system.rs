@@ -50,12 +50,12 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>, releases: &[(&LinuxDistribut
         let problem = format!("no package is from {}, so none was compared with its advisories", name(distribution));
         search.gap("etc/os-release", problem);
     }
-    // Packages are from the repositories, whose release is the first. That of os-release may have no advisories yet (edge).
+    // From which release a package is, is not known. A snapshot of edge names one that does not exist yet.
     for (index, (distribution, release)) in releases.iter().enumerate() {
         match release {
             Some(release) if is_covered(search, release) => find_in(search, release),
             _ if osv_match::covers_distribution(search, distribution) => other_kinds(search, distribution),
-            _ if index == 0 => {
+            _ if index == 0 || !distribution.version.contains("_alpha") => {
                 search.gap("etc/os-release", format!("no database has advisories for {}", name(distribution)));
             }
             _ => {}
