@@ -75,11 +75,19 @@ struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     fn documents(&mut self, documents: &mut Vec<Node>) -> Result<(), YamlFault> {
+        let mut is_first = true;
         while let Some(next) = self.parser.next_event() {
             match next.map_err(|error| self.syntax(&error))? {
                 (Event::StreamStart | Event::DocumentEnd | Event::Nothing, _) => {}
                 (Event::StreamEnd, _) => break,
-                (Event::DocumentStart(_), _) => self.anchors.clear(),
+                (Event::DocumentStart(false), span) if !is_first => {
+                    let why = "a document after `...` must begin with `---`: kubectl skips it otherwise";
+                    return Err(YamlFault::new(self.place(span.start), why));
+                }
+                (Event::DocumentStart(_), _) => {
+                    self.anchors.clear();
+                    is_first = false;
+                }
                 (event, span) => {
                     let root = self.node(event, span, 0)?;
                     if root.value != Value::Null {

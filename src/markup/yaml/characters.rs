@@ -3,8 +3,8 @@
 use saphyr_parser::input::SkipTabs;
 use saphyr_parser::{Input, StrInput};
 
-/// A text in which a tab may separate a colon or a dash from what follows, as in YAML 1.2 §6.2 and in the parsers of
-/// Kubernetes. saphyr-parser refuses `key:<tab>value` unless a space is among the tabs, because of mappings that would be
+/// A text in which a tab may separate a colon from what follows, as in YAML 1.2 §6.2 and in the parsers of Kubernetes. A tab
+/// after a dash, which those refuse, is accepted. saphyr-parser refuses `key:<tab>value` unless a space is among the tabs, because of mappings that would be
 /// indented by a tab.
 pub(super) struct Characters<'a>(StrInput<'a>);
 

@@ -80,6 +80,8 @@ fn refused() {
     assert!(fault("a: &a [*a]").contains("not complete"));
     assert!(fault("a: *b").contains("not YAML"));
     assert!(fault("a: [1").contains("not YAML"));
+    assert!(fault("a: 1\n...\nb: 2\n").contains("must begin with `---`"));
+    assert_eq!(parse("a: 1\n...\n---\nb: 2\n", FileId::default()).0.len(), 2);
     assert!(fault(&"[".repeat(100)).contains("nested deeper"));
     assert!(fault(&"#".repeat(MAX_FILE + 1)).contains("larger than"));
 }

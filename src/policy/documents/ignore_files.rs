@@ -92,8 +92,12 @@ impl IgnoreFile<'_> {
 
     fn yaml(&self, text: &str) -> Vec<ExemptionRecord> {
         let mut records = Vec::new();
-        for root in read_yaml(text, self.whole.file, self.problems) {
-            let Some(fields) = Fields::of(&root, "the file", self.problems) else { continue };
+        let roots = read_yaml(text, self.whole.file, self.problems);
+        if let Some(second) = roots.get(1) {
+            self.problems.error(second.at, "Trivy reads only the first document of a file");
+        }
+        for root in &roots {
+            let Some(fields) = Fields::of(root, "the file", self.problems) else { continue };
             fields.only(&["vulnerabilities", "misconfigurations", "secrets", "licenses"]);
             if !fields.list("licenses").is_empty() {
                 fields.warn("licenses are not read", "allow licences in the va rule of a policy");

@@ -832,6 +832,11 @@ fn mistakes_in_ignore_files_are_errors_with_places() {
         ("i.yaml", "vulnerabilities:\n- {id: CVE-2024-1, expired_at: soon}\n", "the end is a date"),
         ("i.yaml", "vulnerabilities:\n- {statement: x}\n", "id of an entry is missing"),
         ("i.yaml", "vulnerability: []\n", "unknown key"),
+        (
+            "i.yaml",
+            "vulnerabilities: []\n---\nvulnerabilities: []\n",
+            "i.yaml:3:1: error: Trivy reads only the first document",
+        ),
     ] {
         let problems = ignored(path, text).unwrap_err();
         assert!(problems.contains(message), "{text}: {problems}");
