@@ -128,7 +128,9 @@ fn describe(images: &[ImageAnswer], shown: &Shown) -> String {
 
 /// What to do next, if there is nothing in the list, or something in it that a person at a terminal may want to know more about.
 fn help(images: &[ImageAnswer], restrict: Option<&str>, is_terminal: bool) -> Option<String> {
-    let is_wrong = |image: &ImageAnswer| !matches!(&*image.security_status, "No Issues" | "Not Scanned" | "Scanning");
+    // It is empty if it was not asked for.
+    let is_right = |status: &str| matches!(status, "" | "No Issues" | "Not Scanned" | "Scanning");
+    let is_wrong = |image: &ImageAnswer| !is_right(&image.security_status);
     match (images, restrict) {
         ([], Some(restrict)) => {
             Some(format!("No image that went through the gate is selected by --restrict {restrict}."))
@@ -238,6 +240,8 @@ registry.ng.bluemix.net/sg_space/tomcat        v2       0cb8e91ef51a   sg_space 
         let said = |images: &[ImageAnswer], restrict| help(images, restrict, true).unwrap_or_default();
         assert!(said(&tutorial(), None).contains("`pullgate va IMAGE` shows what is wrong"));
         assert_eq!(said(&clean(), None), "");
+        let unasked = tutorial().into_iter().map(|image| ImageAnswer { security_status: String::new(), ..image });
+        assert_eq!(said(&unasked.collect::<Vec<_>>(), None), "", "--no-va");
         assert_eq!(help(&tutorial(), None, false), None, "what other programs read stays as it was");
         assert_eq!(said(&[], None), "No image went through the gate yet.");
         assert!(said(&[], Some("acme")).ends_with("is selected by --restrict acme."));

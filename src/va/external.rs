@@ -223,7 +223,10 @@ impl ExternalScanner {
             Observed { value: kept.value.clone(), at: kept.at, until: Some(kept.at) }
         };
         let found = answers.obtain_from(subject.image(), key, is_shared, gather).await;
-        answer(answers.recall(&own_key).or(found).unwrap_or_else(|| self.unavailable("the scan was interrupted")))
+        // What another request found is no reason to leave out the report that this one has.
+        let report = found.clone().filter(|found| is_shared(&found.value));
+        let known = report.or_else(|| answers.recall(&own_key)).or(found);
+        answer(known.unwrap_or_else(|| self.unavailable("the scan was interrupted")))
     }
 
     /// Scans an image, and states how long the result is valid.

@@ -324,10 +324,11 @@ fn merge(readings: &[&KnownLayer], named: &[Descriptor]) -> Inventory {
         readings.iter().map(|layer| (layer.diff_id.unwrap_or(layer.digest), layer.inventory.clone())).collect();
     let mut inventory = inventory::merge(&layers);
     // People know a layer by its digest in the manifest.
+    let digests: HashMap<String, Digest> =
+        readings.iter().filter_map(|layer| Some((layer.diff_id?.to_string(), layer.digest))).collect();
     for gap in &mut inventory.gaps {
-        let of_gap = |layer: &&&KnownLayer| layer.diff_id.is_some_and(|diff_id| gap.place == diff_id.to_string());
-        if let Some(layer) = readings.iter().find(of_gap) {
-            gap.place = layer.digest.to_string();
+        if let Some(digest) = digests.get(&gap.place) {
+            gap.place = digest.to_string();
         }
     }
     let layer = |layer: &&KnownLayer| InventoryLayer { digest: layer.digest, diff_id: layer.diff_id };

@@ -155,17 +155,17 @@ fn source(databases: &Databases) -> String {
 
 /// The gaps in words; `None` if there are none.
 pub(super) fn gaps<'a>(gaps: impl Iterator<Item = &'a Gap>) -> Option<String> {
-    let mut has_layer = false;
-    let mut text = |gap: &Gap| match gap.place.parse::<Digest>() {
+    let mut names_layer = false;
+    let mut text = |(index, gap): (usize, &Gap)| match gap.place.parse::<Digest>() {
         Ok(layer) => {
-            has_layer = true;
+            names_layer |= index < MAX_NAMED;
             format!("layer {}: {}", layer.short(), gap.problem)
         }
         Err(_) => format!("{}: {}", gap.place, gap.problem),
     };
-    let all: Vec<String> = gaps.map(&mut text).collect();
+    let all: Vec<String> = gaps.enumerate().map(&mut text).collect();
     let named = all.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join("; ");
-    let advice = if has_layer { LAYER_ADVICE } else { "" };
+    let advice = if names_layer { LAYER_ADVICE } else { "" };
     match all.len().saturating_sub(MAX_NAMED) {
         0 if all.is_empty() => None,
         0 => Some(format!("{named}{advice}")),
