@@ -15,7 +15,7 @@ use crate::runtime::{BlockReady, Readiness};
 const PROBE: Duration = Duration::from_secs(5);
 /// How often it is checked whether the disk answers.
 const TICK: Duration = Duration::from_secs(1);
-/// After so many ticks without an answer, the disk hangs. A process that was suspended counts one.
+/// After so many ticks without an answer, the disk hangs. A suspension of the process counts as one tick.
 const HANGING: u32 = 10;
 
 /// Runs on a dedicated thread until it is closed, and writes everything that was queued. Records that arrive during a
@@ -58,10 +58,12 @@ pub(super) fn write_all(mut file: RotatingFile, outcome: &WriteReporter) {
 }
 
 fn write_lines(file: &mut RotatingFile, taken: &mut TakenLines, outcome: &WriteReporter) {
+    if taken.lines.is_empty() {
+        return;
+    }
     let lines = &*taken.lines;
     let written = outcome.on_disk(|| file.write(lines));
     match &written {
-        Ok(()) if lines.is_empty() => {}
         Ok(()) => outcome.works(file.problem()),
         Err((error, left)) => outcome.failed(error, left),
     }

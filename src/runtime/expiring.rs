@@ -1,4 +1,4 @@
-//! What is remembered for a limited time, in limited memory, such as that something does not exist.
+//! Values that are remembered for a limited time in limited memory, for example that something does not exist.
 
 use std::hash::Hash;
 

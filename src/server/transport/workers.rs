@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::runtime::{Tasks, number_this_thread};
 
-/// How many tasks a worker polls before it checks its sockets again. Under TLS, a body encrypts 256 KiB in one poll,
+/// How many tasks a worker polls before it checks its sockets again. Under TLS, a body encrypts 64 KiB in one poll,
 /// and small responses must not wait for many such polls.
 const EVENT_INTERVAL: u32 = 4;
 /// The maximum number of concurrent blocking reads for the connections of one worker.
