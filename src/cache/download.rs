@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use super::CacheError;
 use crate::oci::{Digest, ImageName};
@@ -51,6 +52,12 @@ impl BlobSource {
     /// Requests the blob from an offset.
     pub(super) async fn open(&self, from: u64) -> Result<BlobStream, upstream::Error> {
         self.upstream.blob(&self.name.repository, &self.digest, self.size, from).await
+    }
+
+    /// The turns of blobs of this registry that are streamed through. They last as long as their clients read, so they must not
+    /// use up the connections of downloads that do not wait for clients.
+    pub(super) fn relay_turns(&self) -> Arc<Semaphore> {
+        self.upstream.relay_turns().clone()
     }
 
     /// Requests only this part of the blob.

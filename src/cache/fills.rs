@@ -15,9 +15,9 @@ use super::fill::{Fill, FillError, FillKey, Follower, pump};
 use super::relay::Relay;
 use super::usage::Reservation;
 use super::{CacheError, CacheInner, Opened};
-use crate::oci::{Digest, Host};
+use crate::oci::Digest;
 use crate::store::{NewContent, NewFacts};
-use crate::upstream::{BlobStream, Upstream};
+use crate::upstream::BlobStream;
 
 /// How long a download waits for its turn.
 const TURN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,9 +29,6 @@ const DISK_PAUSE: Duration = Duration::from_secs(5);
 pub(super) struct Fills {
     running: Mutex<HashMap<FillKey, Arc<Fill>>>,
     turns: Arc<Semaphore>,
-    /// Limits the downloads that are streamed through, for each registry. They last as long as their clients read, so they
-    /// must not use up the turns of downloads that do not wait for clients. Only configured registries occur.
-    relays: Mutex<HashMap<(Host, usize), Arc<Semaphore>>>,
     orphans: Arc<Semaphore>,
     /// Limits the parts that are requested before a download reaches them.
     parts_ahead: Arc<Semaphore>,
@@ -44,7 +41,6 @@ impl Fills {
         Self {
             running: Mutex::default(),
             turns: Arc::new(Semaphore::new(max_fills)),
-            relays: Mutex::default(),
             orphans: Arc::new(Semaphore::new(orphan_limit)),
             parts_ahead: Arc::new(Semaphore::new(MAX_REQUESTS)),
             paused_until: Mutex::default(),
@@ -85,14 +81,6 @@ impl Fills {
         turn.ok().and_then(Result::ok).ok_or(CacheError::Busy)
     }
 
-    /// The turns of downloads from this upstream that are streamed through: half of those that it has for blobs.
-    fn relays(&self, upstream: &Upstream) -> Arc<Semaphore> {
-        let mut relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
-        // A reload may have changed their number.
-        let turns = (upstream.blob_turns() / 2).max(1);
-        relays.entry((upstream.host().clone(), turns)).or_insert_with(|| Arc::new(Semaphore::new(turns))).clone()
-    }
-
     fn pause(&self) {
         let until = Instant::now() + DISK_PAUSE;
         *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
@@ -118,13 +106,13 @@ impl CacheInner {
             return Err(CacheError::NotFound);
         }
         let turn = self.fills.turn().await?;
-        let relays = self.fills.relays(&source.upstream);
-        let relay = Relay::new(source.clone(), self.tasks.clone(), relays.clone(), self.metrics.relayed.clone());
+        let relay = Relay::new(source.clone(), self.tasks.clone(), self.metrics.relayed.clone());
         match self.room(digest, size).await {
             Ok(room) => self.fill(source, relay, room, stream, turn),
             Err(why) => {
                 // Does not wait: the request already has an answer of the upstream, and a turn.
-                let turn = relays.try_acquire_owned().map_err(|_| CacheError::Busy)?;
+                let turn = source.relay_turns().try_acquire_owned();
+                let turn = turn.map_err(|_| CacheError::Busy)?;
                 self.not_cached(&source, &why);
                 Ok(Opened::Relayed(Arc::new(relay.begun(stream, turn))))
             }

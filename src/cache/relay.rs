@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::download::{BlobSource, Broken, download};
 use crate::oci::Hasher;
@@ -27,8 +27,6 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Relay {
     source: BlobSource,
     tasks: Tasks,
-    /// The limit on downloads that are streamed through.
-    turns: Arc<Semaphore>,
     /// The response that stated the size, for use by the first reader.
     first: Mutex<Option<(BlobStream, OwnedSemaphorePermit)>>,
     /// Counts the readers.
@@ -36,8 +34,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    pub(super) fn new(source: BlobSource, tasks: Tasks, turns: Arc<Semaphore>, relayed: Counter) -> Self {
-        Self { source, tasks, turns, first: Mutex::default(), relayed }
+    pub(super) fn new(source: BlobSource, tasks: Tasks, relayed: Counter) -> Self {
+        Self { source, tasks, first: Mutex::default(), relayed }
     }
 
     /// Supplies a response that has already started.
@@ -72,7 +70,7 @@ impl Relay {
         let (stream, _turn) = match first {
             Some(first) => first,
             None => {
-                let turn = tokio::time::timeout(TURN_TIMEOUT, self.turns.clone().acquire_owned()).await;
+                let turn = tokio::time::timeout(TURN_TIMEOUT, self.source.relay_turns().acquire_owned()).await;
                 let turn = turn.map_err(|_| Broken::NoTurn)?.map_err(|_| Broken::Unwanted)?;
                 (self.source.open(0).await.map_err(Broken::Upstream)?, turn)
             }
@@ -154,14 +152,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn readers_do_not_wait_for_a_turn_forever() {
         let (tasks, host) = (Tasks::new(), "a.test".parse().unwrap());
-        let config = Config::new(host, "http://a.test");
+        let config = Config { max_connections: 1, ..Config::new(host, "http://a.test") };
         let services = (&tasks, &Clock::system());
         let upstreams = Upstreams::new(vec![config], None, services, &Metrics::default(), &Readiness::new()).unwrap();
         let upstream = upstreams.by_path("a.test").unwrap();
         let name = ImageName { host: upstream.host().clone(), repository: "app".parse().unwrap() };
         let source = BlobSource { upstream, name, digest: Digest::sha256(b"x"), size: 1 };
         let relayed = Counter::default();
-        let relay = Arc::new(Relay::new(source, tasks, Arc::new(Semaphore::new(0)), relayed.clone()));
+        let _held = source.relay_turns().try_acquire_owned().unwrap();
+        let relay = Arc::new(Relay::new(source, tasks, relayed.clone()));
         let began = tokio::time::Instant::now();
         let mut stream = relay.stream(0, 1);
         let error = poll_fn(|cx| stream.poll_piece(cx)).await.unwrap_err();

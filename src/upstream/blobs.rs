@@ -1,21 +1,23 @@
 //! Requests for blobs, whole and in part.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, header};
+use tokio::sync::Semaphore;
 
 use super::answer::body::{BlobStream, Inbound, read_whole};
 use super::exchange::{Call, RequestedRange};
 use super::headers::{content_length, content_range, text};
-use super::limits::blob_turns;
 use super::{Error, Upstream};
 use crate::oci::{Digest, Repository};
 
 impl Upstream {
-    /// The maximum number of blobs that are downloaded at the same time.
-    pub fn blob_turns(&self) -> usize {
-        blob_turns(self.config())
+    /// The turns of blobs that are streamed to clients past the cache. Such a download needs one in addition to the turn of its
+    /// request, so that clients that read slowly leave connections to others.
+    pub fn relay_turns(&self) -> &Arc<Semaphore> {
+        self.exchange.relay_turns()
     }
 
     /// Streams a blob, from an offset if the registry supports that; [`BlobStream::from`] is where it actually starts.

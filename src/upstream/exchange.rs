@@ -9,6 +9,7 @@ use http::header;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 use url::{Origin, Url};
 
@@ -201,6 +202,11 @@ impl Exchange {
     /// Whether an authorization for a request was obtained before.
     pub(super) fn is_authorized(&self, call: &Call) -> bool {
         call.audience(&call.url).is_some_and(|audience| self.tokens.known(&audience).is_some())
+    }
+
+    /// The turns of blobs that are streamed to clients.
+    pub(super) fn relay_turns(&self) -> &Arc<Semaphore> {
+        self.limits.relay_turns()
     }
 
     /// The limits that apply to a request.

@@ -57,6 +57,8 @@ pub(super) struct UpstreamLimits {
     host: String,
     turns: Arc<Semaphore>,
     blob_turns: Arc<Semaphore>,
+    /// Those of blobs that are streamed to clients: they last as long as a client reads.
+    relay_turns: Arc<Semaphore>,
     list_turns: Arc<Semaphore>,
     /// Those of blobs and lists together.
     long_turns: Arc<Semaphore>,
@@ -74,11 +76,13 @@ pub(super) struct UpstreamLimits {
 
 impl UpstreamLimits {
     pub(super) fn new(config: &Config, metrics: LimitMetrics) -> Arc<Self> {
-        let turns = turns(config);
+        let turns = config.max_connections.clamp(1, Semaphore::MAX_PERMITS);
+        let blob_turns = turns - turns / SHARE_BESIDE_BLOBS;
         Arc::new(Self {
             host: config.host.to_string(),
             turns: Arc::new(Semaphore::new(turns)),
-            blob_turns: Arc::new(Semaphore::new(blob_turns(config))),
+            blob_turns: Arc::new(Semaphore::new(blob_turns)),
+            relay_turns: Arc::new(Semaphore::new((blob_turns / 2).max(1))),
             list_turns: Arc::new(Semaphore::new((turns / SHARE_OF_LISTS).max(1))),
             long_turns: Arc::new(Semaphore::new(turns - turns / SHARE_OF_MANIFESTS)),
             patience: config.header_timeout,
@@ -98,6 +102,7 @@ impl UpstreamLimits {
             host: self.host.clone(),
             turns: Arc::new(Semaphore::new(SERVICE_TURNS)),
             blob_turns: Arc::new(Semaphore::new(SERVICE_TURNS)),
+            relay_turns: Arc::new(Semaphore::new(SERVICE_TURNS)),
             list_turns: Arc::new(Semaphore::new(SERVICE_TURNS)),
             long_turns: Arc::new(Semaphore::new(SERVICE_TURNS)),
             patience: self.patience,
@@ -108,6 +113,11 @@ impl UpstreamLimits {
             metrics: self.metrics.clone(),
             received: self.received.clone(),
         })
+    }
+
+    /// The turns of blobs that are streamed to clients: half of those of all blobs.
+    pub(super) fn relay_turns(&self) -> &Arc<Semaphore> {
+        &self.relay_turns
     }
 
     /// Acquires the turn that a request needs to be sent. Waits, for a bounded time, while all are taken.
@@ -194,16 +204,6 @@ impl UpstreamLimits {
     fn holds(&self) -> MutexGuard<'_, [Option<Instant>; LANES]> {
         self.holds.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The maximum number of concurrent requests.
-fn turns(config: &Config) -> usize {
-    config.max_connections.clamp(1, Semaphore::MAX_PERMITS)
-}
-
-/// The same for blobs.
-pub(super) fn blob_turns(config: &Config) -> usize {
-    turns(config) - turns(config) / SHARE_BESIDE_BLOBS
 }
 
 /// The turn of one request, from before it is sent until its response is read or dropped.
