@@ -165,7 +165,8 @@ impl Resolver {
         name: &ImageName,
         known: Option<(Digest, Timestamp)>,
     ) -> Option<Result<Resolved, ResolveError>> {
-        let (digest, at) = known.filter(|(_, at)| self.inner.is_within(*at, upstream.config().tag_ttl))?;
+        let (digest, at) =
+            known.filter(|(_, at)| self.inner.clock.is_within(*at, to_signed(upstream.config().tag_ttl)))?;
         match self.manifest(upstream, name, digest).await {
             // The manifest is no longer available, and the tag may also have moved.
             Err(error) if error.is_of_the_digest() => None,
@@ -269,7 +270,7 @@ impl Resolver {
         error: ResolveError,
     ) -> Result<Resolved, ResolveError> {
         let Some((digest, checked_at)) = known.filter(|_| error.is_temporary()) else { return Err(error) };
-        if !self.inner.is_within(checked_at, upstream.config().stale_for) {
+        if !self.inner.clock.is_within(checked_at, to_signed(upstream.config().stale_for)) {
             return Err(error);
         }
         let manifest = self.manifest(upstream, name, digest).await.map_err(|_| error.clone())?;
@@ -279,12 +280,6 @@ impl Resolver {
 }
 
 impl ResolverInner {
-    /// Whether a time is within this duration before now. A time in the future, before the clock was set back, is not.
-    fn is_within(&self, at: Timestamp, duration: Duration) -> bool {
-        let age = self.clock.now().duration_since(at);
-        !age.is_negative() && age < to_signed(duration)
-    }
-
     async fn load(&self, upstream: &Upstream, name: &ImageName, digest: Digest) -> Result<Arc<Manifest>, ResolveError> {
         if let Some(manifest) = self.load_known(name, digest).await? {
             return Ok(manifest);

@@ -29,6 +29,12 @@ impl Clock {
         }
     }
 
+    /// Whether a time is within this duration before now. A time in the future, before the clock was set back, is not.
+    pub fn is_within(&self, at: Timestamp, duration: SignedDuration) -> bool {
+        let age = self.now().duration_since(at);
+        !age.is_negative() && age < duration
+    }
+
     /// Moves a manual clock forward. Has no effect on the system clock.
     pub fn advance(&self, by: SignedDuration) {
         if let Some(millis) = &self.0 {

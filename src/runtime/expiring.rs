@@ -45,8 +45,7 @@ where
     /// The value of a key, until its end. A clock that was set back ends it, too.
     pub fn get(&self, key: &K) -> Option<V> {
         let ExpiringValue { value, at, lifetime } = self.known.get(key)?;
-        let age = self.clock.now().duration_since(at);
-        (!age.is_negative() && age < lifetime).then_some(value)
+        self.clock.is_within(at, lifetime).then_some(value)
     }
 }
 
