@@ -31,20 +31,15 @@ pub(super) const MAX_REQUESTS: usize = 16;
 
 /// The parts of one blob that were sent before its download reached them.
 pub(super) struct PartsAhead {
-    sent: Mutex<SentParts>,
+    /// `None` once the download is complete: its file is read instead.
+    sent: Mutex<Option<Vec<(Range<u64>, Digest)>>>,
     requests: Arc<Semaphore>,
-}
-
-enum SentParts {
-    Uncompared(Vec<(Range<u64>, Digest)>),
-    /// The download is complete, so its file is read instead.
-    Compared,
 }
 
 impl PartsAhead {
     /// `requests` limits the parts of all blobs that are requested at the same time.
     pub(super) fn new(requests: Arc<Semaphore>) -> Self {
-        Self { sent: Mutex::new(SentParts::Uncompared(Vec::new())), requests }
+        Self { sent: Mutex::new(Some(Vec::new())), requests }
     }
 
     /// Whether a part is small and far enough from what the download has written, in bytes.
@@ -53,7 +48,8 @@ impl PartsAhead {
         length <= MAX_PART && distance >= MIN_DISTANCE.max(length * LENGTHS_AWAY)
     }
 
-    /// Requests a part after a moment. `None` if it cannot be had separately: the reader then waits for the download.
+    /// Requests a part after a moment. `None` if the registry does not send it, or too many are requested: the reader then
+    /// waits for the download.
     pub(super) async fn request(&self, source: &BlobSource, part: Range<u64>) -> Option<Bytes> {
         tokio::time::sleep(PATIENCE).await;
         let turn = self.requests.clone().try_acquire_owned().ok()?;
@@ -67,13 +63,10 @@ impl PartsAhead {
 
     /// Records what is about to be sent. `false` if it would not be compared.
     fn note(&self, part: Range<u64>, found: Digest) -> bool {
-        match &mut *self.sent.lock().unwrap_or_else(PoisonError::into_inner) {
-            SentParts::Uncompared(parts) if parts.len() < MAX_PARTS => {
-                parts.push((part, found));
-                true
-            }
-            _ => false,
-        }
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(parts) = sent.as_mut().filter(|parts| parts.len() < MAX_PARTS) else { return false };
+        parts.push((part, found));
+        true
     }
 
     /// Compares what was sent with the complete and verified file. Reads the disk.
@@ -89,12 +82,10 @@ impl PartsAhead {
 
     /// The parts that were sent with other bytes than the file has.
     fn differing(&self, file: &ContentFile) -> Vec<Range<u64>> {
-        let sent =
-            std::mem::replace(&mut *self.sent.lock().unwrap_or_else(PoisonError::into_inner), SentParts::Compared);
-        let SentParts::Uncompared(parts) = sent else { return Vec::new() };
+        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner).take();
         // What the disk cannot read says nothing about the registry.
         let differs = |(part, sent): &(Range<u64>, Digest)| digest_of(file, part).is_ok_and(|found| found != *sent);
-        parts.into_iter().filter(differs).map(|(part, _)| part).collect()
+        sent.into_iter().flatten().filter(differs).map(|(part, _)| part).collect()
     }
 }
 

@@ -105,8 +105,8 @@ impl From<StoreError> for NotRemoved {
 }
 
 impl Freed {
-    /// Whether nothing stays. What went is gone; a repetition removes the rest.
-    fn is_complete(&self) -> Result<(), NotRemoved> {
+    /// An error if something stays. What went is gone; a repetition removes the rest.
+    fn require_all(&self) -> Result<(), NotRemoved> {
         match (self.failed, self.in_use) {
             (0, 0) => Ok(()),
             (0, _) => Err(NotRemoved::InUse),
@@ -170,7 +170,7 @@ impl Cache {
         for pin in &unpinned {
             inner.store.node.unpin(pin).await?;
         }
-        freed.is_complete()?;
+        freed.require_all()?;
         Ok(RemovedContent { digest, files: freed.files, bytes: freed.bytes, unpinned })
     }
 

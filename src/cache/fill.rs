@@ -2,7 +2,8 @@
 //!
 //! The upstream's data is written to a file in `partial`. The fill publishes how much has been written, and readers
 //! read the file up to that mark at their own speed. The last byte is held back until the digest is verified, so a
-//! reader of the whole can never complete wrong content; parts far ahead are compared afterwards (`ahead.rs`). A limited number of fills continue after all their readers have left.
+//! reader of the whole can never complete wrong content; parts far ahead are compared afterwards (`ahead.rs`). A limited
+//! number of fills continue after all their readers have left.
 
 use std::io;
 use std::ops::Range;
