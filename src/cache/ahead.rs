@@ -32,8 +32,14 @@ pub(super) const MAX_REQUESTS: usize = 16;
 /// The parts of one blob that were sent before its download reached them.
 pub(super) struct PartsAhead {
     /// `None` once the download is complete: its file is read instead.
-    sent: Mutex<Option<Vec<(Range<u64>, Digest)>>>,
+    sent: Mutex<Option<Vec<SentPart>>>,
     requests: Arc<Semaphore>,
+}
+
+/// A part that a client received, and the digest of its bytes.
+struct SentPart {
+    range: Range<u64>,
+    digest: Digest,
 }
 
 impl PartsAhead {
@@ -65,7 +71,7 @@ impl PartsAhead {
     fn note(&self, part: Range<u64>, found: Digest) -> bool {
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(parts) = sent.as_mut().filter(|parts| parts.len() < MAX_PARTS) else { return false };
-        parts.push((part, found));
+        parts.push(SentPart { range: part, digest: found });
         true
     }
 
@@ -84,8 +90,8 @@ impl PartsAhead {
     fn differing(&self, file: &ContentFile) -> Vec<Range<u64>> {
         let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner).take();
         // What the disk cannot read says nothing about the registry.
-        let differs = |(part, sent): &(Range<u64>, Digest)| digest_of(file, part).is_ok_and(|found| found != *sent);
-        sent.into_iter().flatten().filter(differs).map(|(part, _)| part).collect()
+        let differs = |part: &SentPart| digest_of(file, &part.range).is_ok_and(|found| found != part.digest);
+        sent.into_iter().flatten().filter(differs).map(|part| part.range).collect()
     }
 }
 
