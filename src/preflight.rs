@@ -84,7 +84,9 @@ pub async fn check(config: &Config, depth: PreflightDepth, clock: &Clock) -> Pre
     let open = move || {
         let mut found = PreflightFindings::new(&opened, depth, now);
         collisions::check(&mut found);
-        contradictions::check(&mut found);
+        if depth == PreflightDepth::Everything {
+            contradictions::check(&mut found);
+        }
         files::check(&mut found);
         policies::check(&mut found);
         machine::socket(&mut found);

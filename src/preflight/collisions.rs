@@ -31,7 +31,7 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
         let message = format!("{}: this is {what}", state.display());
         found.error("state_dir", &message, Some("give it a directory of its own"));
     }
-    let own = |name: &str| (format!("pullgate's own {name}"), state.join(name));
+    let own = |name: &str| (format!("pullgate's own {name}"), resolved(&state.join(name)));
     reserved.extend(STATE_FILES.map(own));
     for (key, path) in [("audit.file", &audit), ("admin.socket", &socket)] {
         // Below a state directory in the wrong place, the directory is the mistake.

@@ -1,19 +1,15 @@
-//! Settings that are valid, and together do something else than what they are for.
+//! Settings that are valid but do not do what they are meant for.
 
 use url::Url;
 
-use super::{PreflightDepth, PreflightFindings};
+use super::PreflightFindings;
 use crate::config::{Config, is_loopback, overlap};
 use crate::scope::Scope;
-use crate::upstream;
 
-/// Hosts of Docker Hub that are web sites.
+/// Web sites of Docker Hub, which are not registries.
 const WEB_SITES: [&str; 3] = ["docker.io", "hub.docker.com", "www.docker.com"];
 
 pub(super) fn check(found: &mut PreflightFindings<'_>) {
-    if found.depth != PreflightDepth::Everything {
-        return;
-    }
     let config = found.config;
     for (index, listener) in config.listeners.iter().enumerate() {
         if listener.trusted_proxies.iter().any(|net| net.prefix_len() == 0) {
@@ -24,11 +20,12 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
     }
     for (index, upstream) in config.upstreams.iter().enumerate() {
         let table = config.places.item("upstream", index);
-        if let Some(listener) = own_listener(config, upstream) {
+        let url = Url::parse(&upstream.url).ok().filter(|_| !upstream.offline);
+        if let Some(listener) = url.as_ref().and_then(|url| own_listener(config, url)) {
             let message = format!("this is listener[{listener}] of the gate itself, so its requests come back to it");
             found.warn(&format!("{table}.url"), &message, Some("write the address of the registry"));
         }
-        if let Some((message, hint)) = url_problem(upstream) {
+        if let Some((message, hint)) = url.as_ref().and_then(url_problem) {
             found.warn(&format!("{table}.url"), &message, Some(hint));
         }
         if upstream.serve_to.as_ref().is_some_and(|scopes| !has_any(config, scopes)) {
@@ -40,24 +37,22 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
 }
 
 /// Why a registry will not answer at a URL as it should, and what to write.
-fn url_problem(upstream: &upstream::Config) -> Option<(String, &'static str)> {
-    let url = Url::parse(&upstream.url).ok().filter(|_| !upstream.offline)?;
+fn url_problem(url: &Url) -> Option<(String, &'static str)> {
     let host = url.host_str()?;
     if WEB_SITES.contains(&host) {
         let message = format!("{host} is the web site of Docker Hub and not its registry");
         return Some((message, "write url = \"https://registry-1.docker.io\""));
     }
     if matches!(url.path().trim_end_matches('/').rsplit('/').next(), Some("v1" | "v2")) {
-        return Some(("the gate itself adds /v2/ to it".to_owned(), "leave that out"));
+        return Some(("the gate itself adds /v2/ to it".to_owned(), "write the URL without it"));
     }
     let is_local = is_loopback(&format!("{host}:1"));
-    let message = "no TLS: whoever is on the way decides what tags mean, and reads credentials";
+    let message = "no TLS: anyone on the network path can change what tags mean and read the credentials";
     (url.scheme() == "http" && !is_local).then(|| (message.to_owned(), "use https:// if the registry offers it"))
 }
 
 /// The listener to which requests for an upstream would go, on this machine.
-fn own_listener(config: &Config, upstream: &upstream::Config) -> Option<usize> {
-    let url = Url::parse(&upstream.url).ok().filter(|_| !upstream.offline)?;
+fn own_listener(config: &Config, url: &Url) -> Option<usize> {
     let address = format!("{}:{}", url.host_str()?, url.port_or_known_default()?);
     // Another machine may have the same port as a listener on all addresses.
     let is_own = |listener: &str| listener == address || is_loopback(&address) && overlap(listener, &address);

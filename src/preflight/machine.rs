@@ -210,8 +210,8 @@ struct TestedPorts {
 
 impl TestedPorts {
     fn test(&mut self, found: &mut PreflightFindings<'_>, key: &str, address: &str) {
-        // The same text twice is a mistake that was reported.
-        if address.ends_with(":0") || self.open.iter().any(|(_, other, _)| other == address) {
+        // Addresses that overlap are a mistake that was reported where it is written.
+        if address.ends_with(":0") || self.open.iter().any(|(_, other, _)| overlap(other, address)) {
             return;
         }
         let addresses = match address.to_socket_addrs() {
@@ -234,10 +234,6 @@ impl TestedPorts {
         let port = |address: &str| address.rsplit_once(':').map(|(_, port)| port.to_owned());
         let own = self.open.iter().find(|(_, other, _)| port(other) == port(address));
         if let Some((other, at, _)) = own {
-            if overlap(at, address) {
-                // A mistake that was reported where it is written.
-                return;
-            }
             let message = format!("cannot listen on {address}: {other} = {at:?} has this port already");
             found.machine(Error, key, &message, Some("give each listener its own port or IP address"));
         } else if self.is_running {

@@ -74,8 +74,9 @@ fn names(found: &mut PreflightFindings<'_>) {
                 found.warn(&key, &message, Some("add an [[upstream]] with this host"));
             }
             Some(upstream) if upstream.offline && is_fetched => {
-                let message = format!("{host} is offline, so it cannot be fetched");
-                found.warn(&key, &message, Some("import it (`pullgate bundle import`, `pullgate db import`)"));
+                let message = format!("{host} is offline, so this image cannot be fetched");
+                let hint = "import it: images with `pullgate bundle import`, databases with `pullgate db import`";
+                found.warn(&key, &message, Some(hint));
             }
             Some(_) => {}
         }

@@ -139,7 +139,8 @@ fn a_configuration_in_the_current_directory_passes() {
     let made = Checked::new();
     made.write("", "[admin]\naddress = \"127.0.0.1:0\"\nsocket = \"a.sock\"\n");
     let mut command = Command::new(env!("CARGO_BIN_EXE_pullgate"));
-    let output = command.current_dir(made.path()).args(["config", "check", "--strict"]).output().unwrap();
+    command.current_dir(made.path()).env_remove("PULLGATE_CONFIG").args(["config", "check", "--strict"]);
+    let output = command.output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
 }
 
@@ -317,7 +318,7 @@ fn each_mistake_gives_one_problem() {
             "[admin]\naddress = \"0.0.0.0:0\"\ntoken_file = \"token\"".to_owned(),
             "warning: admin.address: 0.0.0.0:0: the admin listener has no TLS",
         ),
-        // What is valid, and does something else than what it is for.
+        // Valid, but not what was meant.
         ("", "offline = true", "[prefetch]\nimages = [\"registry.test/app:1\"]".to_owned(), "warning: prefetch.images: registry.test is offline"),
         ("", "url = \"https://docker.io\"", String::new(), "warning: upstream[0].url: docker.io is the web site of Docker Hub"),
         ("", "url = \"https://registry.test/v2/\"", String::new(), "warning: upstream[0].url: the gate itself adds /v2/"),
@@ -406,6 +407,20 @@ fn newer_schema(path: &Path) {
         connection.close().await.unwrap();
     };
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(run);
+}
+
+/// What is behind a link in the state directory is pullgate's own, too.
+#[test]
+fn a_file_behind_a_link_in_the_state_directory_is_found() {
+    let made = Checked::new();
+    for folder in ["state", "elsewhere"] {
+        fs::create_dir_all(made.path().join(folder)).unwrap();
+    }
+    std::os::unix::fs::symlink(made.path().join("elsewhere"), made.path().join("state/blobs")).unwrap();
+    made.write("", "[audit]\nfile = \"blobs/audit.jsonl\"");
+    let (_, problems) = made.problems(&[], &[]);
+    let is_found = |problem: &Value| problem.to_string().contains("this is pullgate's own blobs");
+    assert!(problems.iter().any(is_found), "{problems:?}");
 }
 
 /// An alias that repeats a name of its own upstream is harmless, for the check and for the gate.
