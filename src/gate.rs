@@ -3,7 +3,7 @@
 //! Start with `Gate::handle`. The gate decides nothing itself: rules come from the rulebook, evidence from `trust` and `va`,
 //! and the decision from `policy`. `judge.rs` combines them.
 //!
-//! Three others judge with the same judge (`build.rs`): [`Inspector`] answers questions about images, [`Operations`] does what
+//! Three others use the same judge (`build.rs`): [`Inspector`] answers questions about images, [`Operations`] does what
 //! operators ask for, and [`Livescan`] judges again what was served.
 
 mod blob;

@@ -69,8 +69,8 @@ pub(crate) struct HttpSettings {
 }
 
 impl HttpSettings {
-    /// With certificates of the system's authorities, if there are any, and the proxies of the environment. `connect` is for a
-    /// connection, and again for TLS.
+    /// Settings with these time limits, the system's certificate authorities, if there are any, and the proxies of the
+    /// environment. `connect` limits the connection and, separately, the TLS handshake.
     pub(crate) fn within(connect: Duration, header: Duration) -> Self {
         Self {
             proxy: None,

@@ -29,7 +29,7 @@ use crate::upstream::{self, Upstream};
 pub use error::ResolveError;
 use facts::Facts;
 pub use import::TagImport;
-pub(crate) use memory::manifest_weight;
+pub(crate) use memory::{manifest_weight, name_weight};
 use refusals::Refusals;
 
 /// The time without an answer from the upstream after which a known tag is served stale.

@@ -69,8 +69,8 @@ impl PreparedParts {
 }
 
 impl RunningParts {
-    /// Starts the background work of all components. `announce` gets the size of the content on disk, in bytes, before any of
-    /// them can log what it finds.
+    /// Builds all components; some begin to work in the background. `announce` gets the size of the content on disk, in bytes,
+    /// before any of them can log what it finds.
     pub(super) async fn build(
         config: &Config,
         state: StateDir,

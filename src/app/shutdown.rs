@@ -113,7 +113,7 @@ impl Shutdown {
                 () = next(stops) => false,
             };
         if !is_closed && tokio::time::timeout(AT_ONCE, close).await.is_err() {
-            tracing::warn!("the disk does not respond; pending data may be lost");
+            tracing::warn!("the disk does not answer; pending data may be lost");
         }
         tracing::info!(cut_tasks = cut, "the gate has stopped");
         if is_cut { Ended::Cut } else { Ended::Complete }

@@ -13,8 +13,8 @@ use super::warm::Basis;
 use super::{Answer, Gate, GateError, GateRequest, ReadMethod, Target};
 use crate::oci::{Digest, ImageName, Reference};
 use crate::policy::DenialKind;
-use crate::resolve::{ResolveError, Resolver};
-use crate::runtime::{ALLOCATION, Clock, Epoch, Expiring, Moment, Phase, RequestTrace, budget};
+use crate::resolve::{ResolveError, Resolver, name_weight};
+use crate::runtime::{Clock, Epoch, Expiring, Moment, Phase, RequestTrace, budget};
 
 /// How long a child that the registry does not have is not asked for again when a blob is unknown.
 const ABSENCE: SignedDuration = SignedDuration::from_secs(60);
@@ -60,9 +60,7 @@ impl Gate {
 pub(super) type AbsentChildren = Expiring<(ImageName, Digest), ()>;
 
 pub(super) fn absent_children(clock: Clock) -> AbsentChildren {
-    Expiring::new(budget::ABSENT, clock, |(name, _), _| {
-        2 * ALLOCATION + name.host.as_str().len() + name.repository.as_str().len()
-    })
+    Expiring::new(budget::ABSENT, clock, |(name, _), _| name_weight(name))
 }
 
 /// Finds out whether a blob may be served: by the manifests that name it, and by its content.

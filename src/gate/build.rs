@@ -1,4 +1,4 @@
-//! Makes the gate and what goes with it from the components of the process.
+//! Builds the gate, the inspector, the operations and livescan from the components of the process.
 
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ pub struct GateParts {
     pub tasks: Tasks,
 }
 
-/// The gate and what goes with it. They judge with the same judge.
+/// What this module offers to the process. All of them use one judge.
 #[derive(Clone)]
 pub struct GateServices {
     /// Serves content.

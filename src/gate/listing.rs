@@ -82,15 +82,14 @@ impl Listings {
     /// A repository may be listed if any rule selects it: lists hold names, not content, and users need them to see why
     /// an image is denied.
     fn admit_listing(&self, target: &Target) -> Result<ListingPermit, GateError> {
-        match self.0.rules().select_repository(&target.name, &target.scope) {
+        let rules = self.0.rules();
+        match rules.select_repository(&target.name, &target.scope) {
             Selection::Entries { enforced, audited } => {
                 let selected = [enforced, audited].concat();
                 let nothing = || GateError::Denied(policy::no_match_in(&target.name, "no rule selects it".into()));
                 policy::admit_listing(&target.name, &selected).ok_or_else(nothing)
             }
-            Selection::Deny(_) if self.0.rules().mode() == Mode::Audit => {
-                Ok(policy::admit_listing_unmatched(&target.name))
-            }
+            Selection::Deny(_) if rules.mode() == Mode::Audit => Ok(policy::admit_listing_unmatched(&target.name)),
             Selection::Deny(message) => Err(GateError::Denied(policy::no_match_in(&target.name, message))),
         }
     }

@@ -102,7 +102,8 @@ impl Platforms {
             }
             _ => {
                 let is_chosen = |image: &&Descriptor| image.platform.as_ref().is_some_and(is_wanted);
-                listed.images.iter().filter(is_chosen).cloned().collect()
+                let chosen = listed.images.iter().filter(is_chosen).cloned().collect();
+                listed.or_missing(chosen)?
             }
         };
         let digests = listed.with_indexes(&chosen);
@@ -158,9 +159,14 @@ impl Platforms {
 }
 
 impl ListedImages {
-    /// The relevant images. If there are none and a part is missing, nothing is known, rather than that there are none.
+    /// The relevant images.
     fn relevant(&mut self, pulled: &[Digest], platforms: &[Platform]) -> Result<Vec<Descriptor>, GateError> {
         let chosen = relevant(&self.images, pulled, platforms);
+        self.or_missing(chosen)
+    }
+
+    /// These images. If there are none and a part is missing, nothing is known, rather than that there are none.
+    fn or_missing(&mut self, chosen: Vec<Descriptor>) -> Result<Vec<Descriptor>, GateError> {
         if chosen.is_empty() { self.missing.take().map_or(Ok(chosen), Err) } else { Ok(chosen) }
     }
 
@@ -300,5 +306,16 @@ mod tests {
     fn a_request_examines_a_limited_number_of_children() {
         let children = vec![child(&Platform::here().to_string()); 100];
         assert_eq!(chosen(&children, &[], &[]).len(), MAX_CHILDREN);
+    }
+
+    #[test]
+    fn an_attestation_does_not_stand_for_what_is_missing() {
+        let listed = |image: &str| ListedImages {
+            images: vec![child(image)],
+            missing: Some(ResolveError::NotKnown.into()),
+            ..ListedImages::default()
+        };
+        assert!(listed("unknown/unknown").relevant(&[], &[]).is_err());
+        assert_eq!(listed(&Platform::here().to_string()).relevant(&[], &[]).unwrap().len(), 1);
     }
 }

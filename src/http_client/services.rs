@@ -61,3 +61,20 @@ impl AuxiliaryServices {
         pools
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{HttpClient, HttpSettings, Network};
+    use super::*;
+
+    #[test]
+    fn a_service_too_many_replaces_one() {
+        let limit = Duration::from_secs(1);
+        let settings = HttpSettings { proxy: Some(String::new()), ..HttpSettings::within(limit, limit) };
+        let client = HttpClient::new(&settings, &Network::default()).unwrap();
+        for number in 0..=MAX_SERVICES {
+            client.services.of(&format!("{number}.test"));
+        }
+        assert_eq!(client.services.known.lock().unwrap().len(), MAX_SERVICES);
+    }
+}

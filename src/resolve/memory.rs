@@ -39,18 +39,18 @@ impl Memory {
     pub(super) fn new() -> Self {
         Self {
             tag_filter: TagFilter::new(),
-            tags: Bounded::new(budget::TAGS, |(name, tag), _| outside(name) + ALLOCATION + tag.as_str().len()),
-            manifests: Bounded::new(budget::DELIVERED, |(name, _), _| outside(name)),
+            tags: Bounded::new(budget::TAGS, |(name, tag), _| name_weight(name) + ALLOCATION + tag.as_str().len()),
+            manifests: Bounded::new(budget::DELIVERED, |(name, _), _| name_weight(name)),
             naming: Bounded::new(budget::NAMING, |(name, _), naming| {
-                outside(name) + ALLOCATION + size_of_val(&**naming)
+                name_weight(name) + ALLOCATION + size_of_val(&**naming)
             }),
             known_tags: Bounded::new(budget::KNOWN_TAGS, |(name, _), (tags, _)| {
                 let text = |tag: &Tag| size_of::<Tag>() + ALLOCATION + tag.as_str().len();
-                outside(name) + ALLOCATION + tags.iter().map(text).sum::<usize>()
+                name_weight(name) + ALLOCATION + tags.iter().map(text).sum::<usize>()
             }),
-            pulled: Bounded::new(budget::PULLED, |(name, _), _| outside(name)),
+            pulled: Bounded::new(budget::PULLED, |(name, _), _| name_weight(name)),
             unseen: Bounded::new(budget::UNSEEN, |name, (_, unseen)| {
-                outside(name) + ALLOCATION + size_of_val(&**unseen)
+                name_weight(name) + ALLOCATION + size_of_val(&**unseen)
             }),
             pulls: Noted::new(budget::NOTED_PULLS),
         }
@@ -75,7 +75,7 @@ impl Memory {
 }
 
 /// The memory that a name takes outside of a key, in bytes.
-fn outside(name: &ImageName) -> usize {
+pub(crate) fn name_weight(name: &ImageName) -> usize {
     2 * ALLOCATION + name.host.as_str().len() + name.repository.as_str().len()
 }
 

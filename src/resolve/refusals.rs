@@ -3,6 +3,7 @@
 
 use jiff::SignedDuration;
 
+use super::memory::name_weight;
 use super::to_signed;
 use crate::oci::{ImageName, Reference, Refused};
 use crate::runtime::{ALLOCATION, Clock, Expiring, budget};
@@ -18,9 +19,8 @@ impl Refusals {
     pub(super) fn new(clock: Clock) -> Self {
         Self(Expiring::new(budget::REFUSED, clock, |(name, reference), refused| {
             let text = refused.value().to_string().len();
-            let name = name.host.as_str().len() + name.repository.as_str().len();
             let tag = if let Reference::Tag(tag) = reference { tag.as_str().len() } else { 0 };
-            3 * ALLOCATION + name + tag + text
+            name_weight(name) + ALLOCATION + tag + text
         }))
     }
 

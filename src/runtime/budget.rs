@@ -25,7 +25,7 @@ pub const UNSEEN: u64 = MIB / 2;
 pub const ABSENT: u64 = MIB / 4;
 /// Manifests that were refused.
 pub const REFUSED: u64 = MIB / 8;
-/// Files that a wrong manifest gives another size.
+/// Intact files whose size a manifest states wrongly.
 pub const INTACT: u64 = MIB / 8;
 /// Pulls that were recorded recently.
 pub const NOTED_PULLS: u64 = 5 * MIB / 2;

@@ -1,4 +1,4 @@
-//! Folders: the names in one, and the one of a file.
+//! Folders: the names in a folder, and the folder of a file.
 
 use std::ffi::OsString;
 use std::io;

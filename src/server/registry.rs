@@ -219,7 +219,7 @@ fn is_index(outcome: &WarmOutcome) -> bool {
 /// alone, and GET and HEAD are decided alike. A request with conditions has none.
 fn warm_key(request: &Request<Incoming>, client: &ClientIdentity) -> Option<String> {
     let conditions = [header::RANGE, header::IF_RANGE, header::IF_NONE_MATCH];
-    let is_plain = matches!(*request.method(), Method::GET | Method::HEAD)
+    let is_plain = ReadMethod::of(request.method()).is_some()
         && conditions.iter().all(|name| !request.headers().contains_key(name));
     let target = request.uri().path_and_query().filter(|target| is_plain && target.as_str().len() <= MAX_WARM_KEY)?;
     // A scope contains no space.

@@ -21,7 +21,7 @@ pub(crate) fn index(entries: &[Value], images: &[&Built]) -> Built {
     images.iter().fold(image::raw(media_type::OCI_INDEX, &body), |index, image| index.with_content_of(image))
 }
 
-pub(crate) fn entry(image: &Built, platform: Option<(&str, &str, &str)>) -> Value {
+fn entry(image: &Built, platform: Option<(&str, &str, &str)>) -> Value {
     let mut entry = image.plain_descriptor();
     if let Some((os, architecture, variant)) = platform {
         entry["platform"] = json!({"os": os, "architecture": architecture, "variant": variant});

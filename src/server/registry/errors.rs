@@ -127,7 +127,7 @@ fn cache(error: &CacheError, absent: ErrorCode) -> WireError {
     match error {
         CacheError::NotFound => not_found(absent, error),
         CacheError::Upstream(error) => upstream(error, absent),
-        // The registry contradicts its own manifest. No policy denies the image, and no other request would be answered.
+        // The registry contradicts its own manifest. No policy denies the image, and a retry would not help.
         CacheError::Size { .. } => {
             own_error(StatusCode::BAD_GATEWAY, ErrorCode::Unavailable, format!("upstream: {error}"))
         }

@@ -139,8 +139,8 @@ impl<IO> HeadDeadline<IO> {
         }
     }
 
-    /// Notes whether something is left to be written. If nothing is any more, the next request is awaited, although nobody may
-    /// have read since.
+    /// Notes whether a write is pending. When the last one of an answer ends, the time for the next request begins, even if
+    /// nothing polls a read.
     fn wrote<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         let was_writing = std::mem::replace(&mut self.is_writing, written.is_pending());
         if was_writing && !self.is_writing && self.in_flight.load(Ordering::Acquire) == 0 {

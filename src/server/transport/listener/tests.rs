@@ -323,6 +323,16 @@ async fn a_client_beyond_its_share_of_connections_gets_503() {
     until(async || fixture.ask(b"", "").await.starts_with("HTTP/1.1 200")).await;
 }
 
+#[tokio::test]
+async fn a_gate_that_shuts_down_says_so_to_a_client_beyond_its_share() {
+    let fixture = Fixture::plain(Limits { max_connections_per_address: Some(1), ..Limits::default() }).await;
+    let mut first = fixture.connect().await;
+    assert!(ask_once(&mut first, "/endless").await.starts_with("HTTP/1.1 200"));
+    fixture.tasks.stop();
+    let refused = fixture.ask(b"", "").await;
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("shutting down"), "{refused}");
+}
+
 /// Repeats a step until it succeeds: the gate may notice the end of a connection a moment after the client. It gets that
 /// moment, because a connection that follows at once counts in addition to the one before.
 async fn until(step: impl AsyncFn() -> bool) {
