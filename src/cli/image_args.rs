@@ -1,4 +1,4 @@
-//! Images that a command is given, and whose rules apply to them.
+//! The arguments of commands that name images and the scope whose rules apply.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

@@ -305,7 +305,11 @@ fn audit(mut table: Table<'_>, state_dir: &Path) -> audit::Config {
         keep: table.number("keep", 0, 10_000).map_or(10, |n| u32::try_from(n).unwrap_or(u32::MAX)),
     };
     if config.max_file_size < 1024 {
-        table.problem("max_file_size", "must be at least 1KiB", Some("rotated files beyond `keep` are deleted"));
+        table.problem(
+            "max_file_size",
+            "must be at least 1KiB",
+            Some("with less, each record starts a new file, and all files but the newest `keep` are deleted"),
+        );
     }
     table.finish();
     config

@@ -120,7 +120,7 @@ pub(super) fn self_and_ancestors(path: &str) -> impl Iterator<Item = &str> {
 pub(super) struct PathSet(BTreeSet<u128>);
 
 impl PathSet {
-    /// Whether the path was not in the set before.
+    /// Adds a path. Returns whether it is new.
     pub(super) fn insert(&mut self, path: &str) -> bool {
         self.0.insert(Self::hash(path))
     }

@@ -3,26 +3,36 @@
 use super::{Ecosystem, InstalledPackage};
 
 /// The builder of one or more distributions with RPM.
-pub(super) type DistributionFamily = &'static str;
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum DistributionFamily {
+    AlmaLinux,
+    Amazon,
+    Fedora,
+    Microsoft,
+    Oracle,
+    RedHat,
+    Rocky,
+    Suse,
+    VMware,
+}
 
 /// The beginnings of the vendors' names of distributions with RPM, and who that is. Files of a package count as the
 /// distribution's own only if the same builder made the release files.
 const RPM_VENDORS: &[(&str, DistributionFamily)] = &[
-    ("AlmaLinux", "almalinux"),
-    ("Amazon Linux", AMAZON),
-    ("Amazon.com", AMAZON),
-    ("CentOS", "red hat"),
-    ("CloudLinux", "almalinux"),
-    ("Fedora Project", "fedora"),
-    ("Microsoft Corporation", "microsoft"),
-    ("Oracle America", "oracle"),
-    ("Red Hat", "red hat"),
-    ("Rocky", "rocky"),
-    ("SUSE", "suse"),
-    ("VMware", "vmware"),
-    ("openSUSE", "suse"),
+    ("AlmaLinux", DistributionFamily::AlmaLinux),
+    ("Amazon Linux", DistributionFamily::Amazon),
+    ("Amazon.com", DistributionFamily::Amazon),
+    ("CentOS", DistributionFamily::RedHat),
+    ("CloudLinux", DistributionFamily::AlmaLinux),
+    ("Fedora Project", DistributionFamily::Fedora),
+    ("Microsoft Corporation", DistributionFamily::Microsoft),
+    ("Oracle America", DistributionFamily::Oracle),
+    ("Red Hat", DistributionFamily::RedHat),
+    ("Rocky", DistributionFamily::Rocky),
+    ("SUSE", DistributionFamily::Suse),
+    ("VMware", DistributionFamily::VMware),
+    ("openSUSE", DistributionFamily::Suse),
 ];
-const AMAZON: DistributionFamily = "amazon";
 
 /// Parts of the maintainers' names of well-known repositories other than those of Debian and Ubuntu. Packages of dpkg have no
 /// vendor.
@@ -76,7 +86,9 @@ impl InstalledPackage {
     pub(super) fn rpm_family(&self) -> Option<DistributionFamily> {
         let vendor = self.vendor.as_deref().filter(|vendor| !vendor.is_empty());
         let is_rpm = self.ecosystem == Ecosystem::Rpm;
-        let Some(vendor) = vendor else { return (is_rpm && self.version.contains("amzn")).then_some(AMAZON) };
+        let Some(vendor) = vendor else {
+            return (is_rpm && self.version.contains("amzn")).then_some(DistributionFamily::Amazon);
+        };
         let known = RPM_VENDORS.iter().filter(|_| is_rpm).find(|(known, _)| vendor.starts_with(known));
         known.map(|(_, family)| *family)
     }

@@ -263,7 +263,7 @@ impl<'a> Fields<'a> {
             return;
         }
         if let Some(why) = &member.merge {
-            return refuse_merge_key(member, why, self.problems);
+            return refuse_merge_key(member.at, why, self.problems);
         }
         let hint = match nearest(&member.key, known) {
             Some(near) => format!("did you mean {near:?}?"),
@@ -344,17 +344,13 @@ impl<'a> Fields<'a> {
 
 /// Reports a merge key anywhere in a value that could not be expanded.
 pub fn refuse_merge_keys(root: &Node, problems: &Problems) {
-    if let Some((member, why)) = root.merge_key().and_then(|member| Some((member, member.merge.as_ref()?))) {
-        refuse_merge_key(member, why, problems);
+    if let Some((at, why)) = root.merge_key() {
+        refuse_merge_key(at, why, problems);
     }
 }
 
-fn refuse_merge_key(member: &Member, why: &str, problems: &Problems) {
-    problems.error_hint(
-        member.at,
-        format!("merge key (<<): {why}"),
-        "write it first in its mapping, or write the keys out",
-    );
+fn refuse_merge_key(at: Place, why: &str, problems: &Problems) {
+    problems.error_hint(at, format!("merge key (<<): {why}"), "write it first in its mapping, or write the keys out");
 }
 
 /// A value that has no key of its own, as text; `what` refers to it in messages.

@@ -121,12 +121,13 @@ impl Node {
     }
 
     /// The first merge key anywhere inside that could not be expanded.
-    pub fn merge_key(&self) -> Option<&Member> {
+    pub fn merge_key(&self) -> Option<(Place, &str)> {
         match &self.value {
             Value::List(items) => items.iter().find_map(Self::merge_key),
-            Value::Map(members) => members
-                .iter()
-                .find_map(|member| member.merge.as_ref().map(|_| member).or_else(|| member.node.merge_key())),
+            Value::Map(members) => members.iter().find_map(|member| match &member.merge {
+                Some(why) => Some((member.at, &**why)),
+                None => member.node.merge_key(),
+            }),
             _ => None,
         }
     }

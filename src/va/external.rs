@@ -219,7 +219,7 @@ impl ExternalScanner {
                 return found;
             }
             let kept = scanner.0.services.answers.remember(own, found, |_| false).await;
-            // It is over at once for other repositories.
+            // Under the shared key it ends at once, so that other repositories ask for themselves.
             Observed { value: kept.value.clone(), at: kept.at, until: Some(kept.at) }
         };
         let found = answers.obtain_from(subject.image(), key, is_shared, gather).await;

@@ -18,7 +18,7 @@ use crate::cli::output::{counted, print_json};
 use crate::cli::remote::{ContentClient, progress_bar, run_job};
 use crate::cli::{CommandError, Exit, GateArgs, Output, ScopeArgs, fail};
 use crate::oci::{Algorithm, Digest, Hasher, MAX_MANIFEST, Manifest};
-use crate::runtime::{printable, rounded_size};
+use crate::runtime::{parent_folder, printable, rounded_size};
 
 /// Arguments of `bundle export`.
 #[derive(Debug, clap::Args)]
@@ -264,7 +264,7 @@ impl ExtraFiles {
         }
         if args.with_advisories {
             let store = AdvisoryStore::open(&config.state_dir).map_err(|error| error.to_string())?;
-            let folder = args.file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let folder = parent_folder(&args.file);
             let scratch = tempfile::tempdir_in(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
             let archive = scratch.path().join("advisories.tar");
             let mut progress = |_| std::ops::ControlFlow::Continue(());

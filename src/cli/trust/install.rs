@@ -8,7 +8,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use crate::policy::TrustedRoot;
-use crate::runtime::read_plain_file;
+use crate::runtime::{parent_folder, read_plain_file};
 
 /// The largest trusted root, in bytes. Real ones have a few thousand.
 pub(super) const MAX_ROOT: usize = 256 * 1024;
@@ -84,7 +84,7 @@ pub(super) fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
 /// # Errors
 /// The file or its folder cannot be written.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = parent_folder(path);
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().set_permissions(Permissions::from_mode(0o644))?;

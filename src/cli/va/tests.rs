@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::api::PackageUpgrade;
 
 fn digest() -> String {
     format!("sha256:{}", "a".repeat(64))
@@ -320,4 +321,15 @@ fn trivys_report_has_every_issue_and_no_empty_field() {
     assert_eq!(report["Metadata"]["OS"], json!({"Family": "debian", "Name": "12"}));
     let text = report.to_string();
     assert!(!text.contains("null") && !text.contains("{}") && !text.contains("[]"), "{text}");
+}
+
+#[test]
+fn versions_that_cannot_be_compared_are_named_up_to_five() {
+    let said = |count: usize| {
+        let fixed = (0..count).map(|number| format!("v{number}")).collect();
+        text::upgrade(&PackageUpgrade { name: "a".into(), installed: "1".into(), fixed, issues: 2 })
+    };
+    assert_eq!(said(1), "a 1 -> v0 (2 issues)");
+    assert_eq!(said(2), "a 1 -> v0 or v1 (2 issues; it is not known which of them resolves all)");
+    assert!(said(7).starts_with("a 1 -> v0 or v1 or v2 or v3 or v4 or 2 more (2 issues; "), "{}", said(7));
 }

@@ -211,15 +211,6 @@ const MAX_VERSIONS: usize = 5;
 fn to_resolve_all(issues: &[&IssueAnswer]) -> String {
     let counting = || issues.iter().filter(|found| found.blocks).map(|found| &found.issue);
     let upgrades = upgrades(counting());
-    let line = |one: &PackageUpgrade| {
-        let issues = counted(one.issues, "issue", "issues");
-        let mut versions = one.fixed.iter().take(MAX_VERSIONS).cloned().collect::<Vec<_>>().join(" or ");
-        if one.fixed.len() > MAX_VERSIONS {
-            versions += &format!(" or {} more", one.fixed.len() - MAX_VERSIONS);
-        }
-        let unclear = if one.fixed.len() > 1 { "; which of them resolves all is not known" } else { "" };
-        printable(&format!("{} {} -> {versions} ({issues}{unclear})", one.name, one.installed)).into_owned()
-    };
     let unfixed = counting().filter(|issue| !issue.is_fixable()).count();
     let rest = match unfixed {
         0 => String::new(),
@@ -228,8 +219,20 @@ fn to_resolve_all(issues: &[&IssueAnswer]) -> String {
     if upgrades.is_empty() {
         return String::new();
     }
-    let lines: Vec<String> = upgrades.iter().map(line).collect();
+    let lines: Vec<String> = upgrades.iter().map(upgrade).collect();
     format!("To resolve all: {}{rest}\n\n", lines.join("\n                "))
+}
+
+/// `Django 3.2.0 -> 3.2.25 (25 issues)`.
+pub(super) fn upgrade(one: &PackageUpgrade) -> String {
+    let issues = counted(one.issues, "issue", "issues");
+    let (named, more) = one.fixed.split_at(one.fixed.len().min(MAX_VERSIONS));
+    let mut versions = named.join(" or ");
+    if !more.is_empty() {
+        versions += &format!(" or {} more", more.len());
+    }
+    let unclear = if one.fixed.len() > 1 { "; it is not known which of them resolves all" } else { "" };
+    printable(&format!("{} {} -> {versions} ({issues}{unclear})", one.name, one.installed)).into_owned()
 }
 
 /// What resolves many issues at once.

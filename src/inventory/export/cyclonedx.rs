@@ -13,10 +13,11 @@ use crate::oci::Digest;
 /// The software bill of materials of an image. The same inventory yields the same document: its serial number is made from its
 /// content, and its time is the one at which the layers were read, which is kept with the inventory.
 ///
-/// `image` is the name of the image, `digest` that of its manifest, and `read_at` that time, if it is known. Properties named `aquasecurity:trivy:…` are those by
-/// which `trivy sbom` finds source packages and paths. Gaps are properties of the image, and make its composition
-/// `incomplete`. The image depends on its distribution and on the packages of languages, and the distribution on its own packages.
-/// What packages depend on is not known, so they have no entries among the dependencies.
+/// `image` is the name of the image, `digest` the digest of its manifest, and `read_at` the time at which the layers were read,
+/// if it is known. `trivy sbom` finds source packages and paths by the properties named `aquasecurity:trivy:…`. Gaps are
+/// properties of the image, and make its composition `incomplete`. The image depends on its distribution and on the packages of
+/// languages, and the distribution on the packages of its package manager. The dependencies of packages are not known, so
+/// packages have no entries there.
 ///
 /// ```json
 /// {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1,

@@ -53,8 +53,8 @@ const INNER_EXTENSIONS: [&str; 10] = ["aar", "hpi", "jmod", "jpi", "kar", "nar",
 
 /// Whether this is an archive that programs are loaded from: by its extension, or an archive that starts with the entry
 /// `META-INF/`, as the `jar` tool writes it, or `node_modules/`, as Yarn does, or has no extension, because Java loads an
-/// archive whatever its name. A script may start the archive that follows it in the same file. Packages of modules for `jlink`
-/// are not loaded, but what else is in them may be.
+/// archive whatever its name. A script may start the archive that follows it in the same file. JMOD files are
+/// not loaded, but archives in them may be.
 pub(super) fn is_archive(path: &str, first_bytes: &[u8]) -> bool {
     let is_loaded = || {
         let first_name = first_bytes.get(30..).unwrap_or_default();

@@ -29,7 +29,7 @@ pub(super) struct LayerNames {
     hasher: RandomState,
     /// Files that are elsewhere if a directory above them is a link of a lower layer, and that may be read there.
     undeclared: BTreeSet<String>,
-    /// Paths that a mark deletes after the layer had something there, for runtimes that carry it out at once.
+    /// Paths that a whiteout deletes after the layer itself has put something there: some runtimes apply it at once.
     deleted: BTreeSet<String>,
     /// Directories without an entry so far, above files that state something.
     implied: PathSet,

@@ -28,10 +28,9 @@ impl<'a> MergedImage<'a> {
         }
         let is_stated = |file: u32| layer.files.get(file as usize).is_some_and(states_packages);
         for (path, _) in layer.names.iter().filter(|(_, file)| is_stated(**file)) {
-            let place = self.place_below_links(path, layer);
-            match place.and_then(|place| if place == *path { Ok(place) } else { self.counted(place) }) {
-                Ok(place) if place == *path => {}
-                Ok(place) => found.push((&**path, place)),
+            match self.place_below_links(path, layer) {
+                Ok(None) => {}
+                Ok(Some(place)) => found.push((&**path, place)),
                 Err(problem) => drop(self.gaps.insert(gap(path, problem.to_owned()))),
             }
         }
@@ -46,8 +45,8 @@ impl<'a> MergedImage<'a> {
         Ok(path)
     }
 
-    /// Where links of the layers so far lead a path of a layer.
-    fn place_below_links(&mut self, path: &str, layer: &LayerInventory) -> Result<String, &'static str> {
+    /// Where links of the layers so far lead a path of a layer; `None` if there are none on it.
+    fn place_below_links(&mut self, path: &str, layer: &LayerInventory) -> Result<Option<String>, &'static str> {
         if self.work_left == 0 {
             return Err("too much work is needed to follow the links of lower layers");
         }
@@ -62,10 +61,11 @@ impl<'a> MergedImage<'a> {
             target.filter(|_| !is_above || layer.implied.contains(above))
         });
         self.work_left = self.work_left.saturating_sub(looked_up.get());
-        match place {
+        match place? {
             // Where it is depends on the order of the entries.
-            Ok(_) if has_own.get() => Err("a path leads through a link of a lower layer and one of its own"),
-            place => place,
+            _ if has_own.get() => Err("a path leads through a link of a lower layer and one of its own"),
+            place if place == path => Ok(None),
+            place => self.counted(place).map(Some),
         }
     }
 

@@ -424,6 +424,14 @@ fn merging_is_bounded() {
     let below: Vec<_> = (0..9_000).map(|number| node_package(&format!("l/{number}"), "x", "1")).collect();
     let inventory = image(&[&[link], &below]);
     assert!(inventory.gaps.iter().any(|gap| gap.problem.contains("below links")), "{:?}", inventory.gaps);
+    let layers = [layer(&[symlink("l", "real")]), layer(&[node_package("l/x", "x", "1")])];
+    let mut merged = MergedImage::new(&layers);
+    merged.apply(0, &layers[0].1);
+    merged.work_left = 1;
+    merged.apply(1, &layers[1].1);
+    assert_eq!(merged.work_left, 0, "looking up links is work");
+    merged.apply(1, &layers[1].1);
+    assert!(merged.gaps.iter().any(|gap| gap.problem.contains("too much work")), "{:?}", merged.gaps);
 }
 
 /// What a runtime has at a path after it has unpacked layers.

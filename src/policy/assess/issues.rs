@@ -2,7 +2,6 @@
 //! `ignore`, `grace`, `admittedGrace`, `exploited`, `epss`, `malicious`, and exemptions.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -26,7 +25,7 @@ enum Cause {
 }
 
 /// What becomes of an issue that is not exempt.
-#[derive(PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 enum IssueStanding {
     /// It counts.
     Counts(Cause),
@@ -57,8 +56,8 @@ pub(super) fn assess<'a>(
 ) -> SortedIssues<'a> {
     let weighing = Weighing { rule, context, exemptions: context.exemptions.with(&rule.ignore) };
     let mut sorted = SortedIssues::default();
-    // Why, the issue as the report has it, and its place among those that are open.
-    let mut counting: Vec<(Cause, &Issue, usize)> = Vec::new();
+    // Why, and the place of the issue among those that are open.
+    let mut counting: Vec<(Cause, usize)> = Vec::new();
     for issue in report.issues.iter().filter(|issue| !weighing.is_off(issue)) {
         let exempt_until = weighing.exempt_until(issue);
         let standing = weighing.standing(issue);
@@ -72,13 +71,16 @@ pub(super) fn assess<'a>(
             continue;
         }
         let (open, first_end) = weighing.open_part(issue);
-        let standing_of_open = weighing.standing(&open);
+        let standing_of_open = if first_end.is_some() { weighing.standing(&open) } else { standing };
         sorted.exempt_until = [sorted.exempt_until, first_end].into_iter().flatten().min();
         if let Some(end) = first_end.filter(|end| *end != Timestamp::MAX && standing_of_open != standing) {
             findings.changes_at(end);
         }
         match standing_of_open {
-            IssueStanding::Counts(cause) => counting.push((cause, issue, sorted.open.len())),
+            IssueStanding::Counts(cause) => {
+                counting.push((cause, sorted.open.len()));
+                findings.blocking.push(issue.clone());
+            }
             IssueStanding::CountsFrom(at) => findings.changes_at(at),
             IssueStanding::Tolerated(end) => {
                 findings.changes_at(end);
@@ -88,15 +90,11 @@ pub(super) fn assess<'a>(
         }
         sorted.open.push(open);
     }
-    counting.sort_by_key(|(cause, ..)| *cause);
-    for same in counting.chunk_by(|(one, ..), (other, ..)| one == other) {
-        let issues: Vec<&Issue> = same.iter().map(|(_, _, open)| &*sorted.open[*open]).collect();
+    counting.sort_by_key(|(cause, _)| *cause);
+    for same in counting.chunk_by(|(one, _), (other, _)| one == other) {
+        let issues: Vec<&Issue> = same.iter().map(|(_, open)| &*sorted.open[*open]).collect();
         findings.reasons.push(weighing.reason(same[0].0, &issues));
     }
-    // In the order of the report.
-    let counting: HashSet<*const Issue> = counting.iter().map(|(_, issue, _)| std::ptr::from_ref(*issue)).collect();
-    let counts = |issue: &&Issue| counting.contains(&std::ptr::from_ref(*issue));
-    findings.blocking = report.issues.iter().filter(counts).cloned().collect();
     sorted
 }
 

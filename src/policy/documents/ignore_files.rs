@@ -131,7 +131,7 @@ impl IgnoreFile<'_> {
         })?;
         let paths = all(entry, "paths", str::parse::<PathPattern>)?;
         for path in entry.texts("paths").into_iter().filter(|path| path.starts_with('/')) {
-            let message = format!("{path:?} matches no path: those of an image begin without /, here and in Trivy");
+            let message = format!("{path:?} matches no path: paths in an image begin without /, here and in Trivy");
             entry.warn(message, format!("write {}", path.trim_start_matches('/')));
         }
         let combinations = packages.iter().flat_map(|package| paths.iter().map(move |path| (package, path)));

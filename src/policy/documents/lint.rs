@@ -188,7 +188,7 @@ fn matches_less(name: &str, at: Place, problems: &Problems) {
         problems.warn(at, message, "write docker.io/library/*".to_owned());
     } else if let Some(repository) = repository.filter(|start| start.contains('/') || !start.contains('.')) {
         let message = format!(
-            "{name:?} covers all tags, but a pull by digest only while a tag of it is known: otherwise another entry decides"
+            "{name:?} covers all tags, but a pull by digest only while a tag of it is known; otherwise another entry decides"
         );
         problems.warn(at, message, format!("write {repository} for all tags and digests"));
     }

@@ -497,6 +497,12 @@ fn names_that_reach_too_far_or_nowhere() {
 
 /// An entry that denies less than it seems to leaves the rest to another, such as `*`.
 #[test]
+fn a_name_with_whitespace_is_reported_once() {
+    let said = said(&policy("pullgate", "{name: 'icr.io*/ x', policy: {}}"));
+    assert!(said.contains("it has whitespace") && said.matches("icr.io*/ x").count() == 1, "{said}");
+}
+
+#[test]
 fn names_that_match_less_than_they_seem_to() {
     let of_digest = |name: &str| format!("{name}@sha256:{}", "a".repeat(64));
     let (by_digest, tag_and_digest) = (of_digest("icr.io/*"), of_digest("icr.io/*:v1"));

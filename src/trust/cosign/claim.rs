@@ -86,7 +86,7 @@ pub(super) struct SignatureClaim {
     pub(super) witnesses: Witnesses,
 }
 
-/// The forms in which cosign stores signatures, without what they contain.
+/// The name of a [`Form`], for messages.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ClaimForm {
     /// An envelope with an attestation.

@@ -2,9 +2,9 @@
 
 use super::split_path;
 
-/// How a package of a module for `jlink` starts, in front of the archive (`jdk.internal.jmod.JmodFile`).
+/// The magic number of a JMOD file, which precedes the archive (`jdk.internal.jmod.JmodFile`).
 const JMOD: &[u8] = b"JM\x01";
-/// The folder of the classes in such a package. Java finds no class there: it looks for `a.B` at `a/B.class`.
+/// The folder of the classes in a JMOD file. Java finds no class there: it looks for `a.B` at `a/B.class`.
 const CLASSES_OF_JMOD: [&str; 1] = ["classes/"];
 
 /// Archives of a JDK 8 whose manifest is empty, and where their classes are (OpenJDK 8, `jdk/make/CreateJars.gmk`). Published
@@ -40,7 +40,7 @@ const OF_JDK_8: [(&str, &[&str]); 12] = [
     ("zipfs.jar", &["com/sun/nio/zipfs/"]),
 ];
 
-/// Whether the file is a package of a module for `jlink`.
+/// Whether the file is a JMOD file, from which `jlink` builds runtimes.
 pub(super) fn is_jmod(first_bytes: &[u8]) -> bool {
     first_bytes.starts_with(JMOD)
 }

@@ -232,7 +232,7 @@ fn archives_that_frameworks_generate_are_no_gap() {
     }
 }
 
-/// Packages of modules for `jlink` and the archives of a JDK 8 state no artifact.
+/// JMOD files and the archives of a JDK 8 state no artifact.
 #[test]
 fn archives_of_javas_runtime_are_no_gap_without_other_classes() {
     let class = |name: &str| item(name, "x");
