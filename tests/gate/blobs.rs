@@ -207,6 +207,10 @@ async fn children_that_do_not_exist_are_not_asked_for_again_and_again() {
     let down = registry.inject(On::manifests(), Fault::status(http::StatusCode::SERVICE_UNAVAILABLE));
     assert_eq!(unknown().await, 503);
     down.remove();
+    // Nor is a refusal of the gate's credentials.
+    let refused = registry.inject(On::manifests(), Fault::status(http::StatusCode::FORBIDDEN));
+    assert_eq!(unknown().await, 404);
+    refused.remove();
     registry.clear_log();
     assert_eq!(unknown().await, 404);
     let once = asked();

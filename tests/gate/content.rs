@@ -15,7 +15,7 @@ use crate::support::{Exchange, TestRegistry, request, soon};
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// An image with these layers.
-fn image(layers: &[&Bytes]) -> Built {
+pub(crate) fn image(layers: &[&Bytes]) -> Built {
     layers.iter().fold(Image::linux_amd64(), |image, layer| image.layer(Layer::of(LAYER, (*layer).clone()))).build()
 }
 
@@ -24,7 +24,7 @@ fn digest(content: &Bytes) -> Digest {
 }
 
 /// The path of cached content.
-fn file(gate: &Gate, digest: Digest) -> PathBuf {
+pub(crate) fn file(gate: &Gate, digest: Digest) -> PathBuf {
     let hex = digest.hex();
     gate.file("state/blobs/sha256").join(&hex[..2]).join(hex)
 }
@@ -40,7 +40,7 @@ async fn pull(gate: &Gate, name: &str, image: &Built) {
 }
 
 /// Waits for a condition that no connection reports.
-async fn until(is_true: impl Fn() -> bool) {
+pub(crate) async fn until(is_true: impl Fn() -> bool) {
     soon(async {
         while !is_true() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -49,7 +49,7 @@ async fn until(is_true: impl Fn() -> bool) {
     .await;
 }
 
-async fn metric(gate: &Gate, name: &str) -> u64 {
+pub(crate) async fn metric(gate: &Gate, name: &str) -> u64 {
     let text = request("GET", &gate.admin_url("/metrics"), &[]).await.text();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("{name} is not in {text}")).parse().expect("a number")

@@ -1,7 +1,6 @@
 //! What is in the cache, and what commands remove from it.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::Method;
@@ -13,6 +12,7 @@ use pullgate::sample::{Fault, On};
 use serde_json::Value;
 
 use crate::commands::{pullgate, text};
+use crate::content::file;
 use crate::harness::{ALLOW_ALL, Gate, HOST, TestGate};
 use crate::pull::multi;
 use crate::support::{Exchange, TestRegistry, request, soon};
@@ -23,10 +23,6 @@ fn sharing(seed: u64) -> (Built, Digest, Digest) {
     let built = Image::linux_amd64().layer(layer(1000)).layer(layer(seed)).build();
     let (shared, own) = (built.layers[0], built.layers[1]);
     (built, shared, own)
-}
-
-fn file(gate: &Gate, digest: Digest) -> PathBuf {
-    gate.file("state/blobs/sha256").join(&digest.hex()[..2]).join(digest.hex())
 }
 
 async fn json(gate: &Gate, words: &[&str]) -> Value {

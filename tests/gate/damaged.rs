@@ -1,31 +1,16 @@
 //! Content that something other than the gate changed or removed on disk.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
 
 use bytes::Bytes;
 use pullgate::oci::Digest;
-use pullgate::sample::image::{Built, Image, Layer, noise};
+use pullgate::sample::image::noise;
 
-use crate::harness::{ALLOW_ALL, Gate, TestGate};
-use crate::support::{TestRegistry, request, soon};
+use crate::content::{file, image, metric, until};
+use crate::harness::{ALLOW_ALL, TestGate};
+use crate::support::{TestRegistry, request};
 
 const SIZE: usize = 600_000;
-
-fn image(content: &Bytes) -> Built {
-    Image::linux_amd64().layer(Layer::of("application/vnd.oci.image.layer.v1.tar", content.clone())).build()
-}
-
-fn file(gate: &Gate, digest: Digest) -> PathBuf {
-    gate.file(&format!("state/blobs/sha256/{}/{}", &digest.hex()[..2], digest.hex()))
-}
-
-/// How much content was found to be damaged.
-async fn damaged(gate: &Gate) -> String {
-    let text = request("GET", &gate.admin_url("/metrics"), &[]).await.text();
-    let count = text.lines().find_map(|line| line.strip_prefix("pullgate_cache_damaged_total "));
-    count.expect("the metric").to_owned()
-}
 
 /// A file system that lost the end of a file.
 #[tokio::test]
@@ -33,7 +18,7 @@ async fn a_cached_layer_that_is_too_short_is_fetched_again() {
     let registry = TestRegistry::start().await;
     let content = noise(SIZE, 5);
     let layer = Digest::sha256(&content);
-    registry.push("library/app", Some("1"), &image(&content));
+    registry.push("library/app", Some("1"), &image(&[&content]));
     let mut gate = TestGate::new(&registry, ALLOW_ALL).start().await;
     let path = format!("/library/app/blobs/{layer}");
     assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
@@ -43,8 +28,8 @@ async fn a_cached_layer_that_is_too_short_is_fetched_again() {
         ("GET", None, 200, content.clone()),
     ] {
         assert_eq!(gate.get(&path).await.body, content);
+        let short = file(&gate, layer);
         let made = gate.stop().await;
-        let short = made.path().join(format!("state/blobs/sha256/{}/{}", &layer.hex()[..2], layer.hex()));
         File::options().write(true).open(&short).expect("it is cached").set_len(400_000).expect("a shorter file");
         gate = made.start().await;
         let headers: Vec<_> = range.iter().map(|range| ("range", *range)).collect();
@@ -53,7 +38,7 @@ async fn a_cached_layer_that_is_too_short_is_fetched_again() {
         if method == "HEAD" {
             assert_eq!(got.header("content-length"), Some("600000"));
         }
-        assert_eq!(damaged(&gate).await, "1", "{method} {range:?}");
+        assert_eq!(metric(&gate, "pullgate_cache_damaged_total").await, 1, "{method} {range:?}");
     }
 }
 
@@ -62,7 +47,7 @@ async fn a_cached_layer_that_is_too_short_is_fetched_again() {
 async fn a_manifest_with_a_wrong_size_removes_nothing() {
     let registry = TestRegistry::start().await;
     let content = noise(SIZE, 6);
-    let (layer, image) = (Digest::sha256(&content), image(&content));
+    let (layer, image) = (Digest::sha256(&content), image(&[&content]));
     registry.push("library/app", Some("1"), &image);
     let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
     let path = format!("/library/app/blobs/{layer}");
@@ -83,7 +68,7 @@ async fn a_manifest_with_a_wrong_size_removes_nothing() {
         }
     }
     assert_eq!(fs::read(file(&gate, layer)).expect("it is still cached"), content);
-    assert_eq!(damaged(&gate).await, "0");
+    assert_eq!(metric(&gate, "pullgate_cache_damaged_total").await, 0);
 }
 
 #[tokio::test]
@@ -91,7 +76,7 @@ async fn content_is_cached_again_after_its_directory_was_removed() {
     let registry = TestRegistry::start().await;
     let [first, second, third] = [7, 8, 9].map(|seed| noise(SIZE, seed));
     for (tag, content) in [("1", &first), ("2", &second), ("3", &third)] {
-        registry.push("library/app", Some(tag), &image(content));
+        registry.push("library/app", Some(tag), &image(&[content]));
     }
     let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
     for (tag, content) in [("1", &first), ("2", &second)] {
@@ -99,12 +84,7 @@ async fn content_is_cached_again_after_its_directory_was_removed() {
         assert_eq!(gate.get(&format!("/library/app/manifests/{tag}")).await.status, 200);
         assert_eq!(gate.get(&format!("/library/app/blobs/{layer}")).await.body, content);
         // The file gets its name after the last byte was sent.
-        soon(async {
-            while !file(&gate, layer).exists() {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        until(|| file(&gate, layer).exists()).await;
         fs::remove_dir_all(gate.file("state/blobs")).expect("content was cached");
     }
     // Where that is impossible, the report names the place.

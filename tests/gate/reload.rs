@@ -184,7 +184,7 @@ async fn a_refused_part_is_no_success_and_the_others_are_reloaded() {
     on.gate.stop().await;
 }
 
-/// Where records go to a file that was renamed, whoever renamed it must know.
+/// Whoever renamed the file must learn that records still go to it.
 #[tokio::test]
 async fn an_audit_file_that_cannot_be_reopened_is_refused() {
     let on = Reloading::start().await;
@@ -206,12 +206,7 @@ async fn an_audit_file_that_cannot_be_reopened_is_refused() {
     };
     assert!(degraded().await);
     let is_recorded = || std::fs::read_to_string(&moved).is_ok_and(|text| text.contains("library/app"));
-    crate::support::soon(async {
-        while !is_recorded() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    crate::content::until(is_recorded).await;
     std::fs::remove_dir(&file).expect("a folder");
     assert_eq!(on.reload(&on.text).await.json(), serde_json::json!({"reloaded": true}));
     assert!(!degraded().await && file.is_file());

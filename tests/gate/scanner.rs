@@ -135,7 +135,7 @@ async fn an_image_is_judged_by_its_layers_at_its_first_pull() {
     }
 }
 
-/// Who has to mend a layer must know which.
+/// Whoever has to replace a layer must know which one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_layer_that_cannot_be_read_is_named() {
     let registry = TestRegistry::start().await;
