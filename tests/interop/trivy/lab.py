@@ -22,6 +22,14 @@ import threading
 
 import programs
 
+# What tests/tools fetched: libraries, and the schema of SARIF.
+TOOLS = pathlib.Path(__file__).resolve().parents[3] / '.tools'
+sys.path.append(str(TOOLS / 'python'))
+
+import cyclonedx.schema
+import cyclonedx.validation.json
+import jsonschema
+
 BLOBS, TAGS = {}, {}
 
 
@@ -143,7 +151,7 @@ class Scanners:
         self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Registry)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.address = f'127.0.0.1:{self.server.server_port}'
-        self.faults, self.packages, self.vulnerabilities = [], 0, 0
+        self.names, self.faults, self.packages, self.vulnerabilities = [], [], 0, 0
         database = self.directory / 'cache/db'
         (self.directory / 'policies').mkdir()
         database.mkdir(parents=True)
@@ -198,6 +206,10 @@ INSERT INTO artifacts VALUES (1, 'org.published', 'tool');''')
             sys.exit(f'{command}: {finished.stdout}{finished.stderr}')
         return finished.stdout
 
+    def push(self, name, layers):
+        push(name, layers)
+        self.names.append(name)
+
     def report(self, name):
         """What Trivy says about an image."""
         options = ['--insecure', '--image-src', 'remote', '--skip-db-update', '--skip-java-db-update', '--offline-scan']
@@ -247,7 +259,7 @@ INSERT INTO artifacts VALUES (1, 'org.published', 'tool');''')
     def compare(self, name, layers, expected=(), gaps=False):
         """Scans an image with both. `expected` are the packages that one lists and the other does not, by purpose: each
         as `trivy` or `pullgate`, name and version."""
-        push(name, layers)
+        self.push(name, layers)
         packages, vulnerabilities = self.trivy(name)
         own_packages, own_vulnerabilities, own_gaps = self.pullgate(name)
         expected = collections.Counter(expected)
@@ -268,7 +280,7 @@ INSERT INTO artifacts VALUES (1, 'org.published', 'tool');''')
 
     def compare_licences(self, name, layers, expected={}):
         """Compares the names of licences. `expected` are those of Trivy and of pullgate, by package, where they differ."""
-        push(name, layers)
+        self.push(name, layers)
         output = self.run(self.pullgate_program, 'va', f'registry.test/{name}:1', '--offline', '--output', 'trivy', *self.config(), codes=(0, 2))
         theirs, own = (self.licences(report) for report in (self.report(name), json.loads(output)))
         if not theirs or theirs.keys() != own.keys():
@@ -287,6 +299,13 @@ INSERT INTO artifacts VALUES (1, 'org.published', 'tool');''')
                 for text in package.get('Licenses') or []:
                     found[package['Name']].update(re.split(r' (?:AND|OR) ', re.sub('[()]', '', text)))
         return dict(found)
+
+    def validate(self, problem, *command):
+        """What a command prints about each image that was compared has no problem."""
+        for name in self.names:
+            text = self.run(self.pullgate_program, *command, f'registry.test/{name}:1', '--offline', *self.config(), codes=(0, 2, 3))
+            if found := problem(text):
+                self.faults.append(f'{name}: {command}: {found}')
 
     def finish(self):
         if self.faults:
@@ -307,6 +326,30 @@ def full(package, prefix):
     """The version that Trivy states in three parts."""
     epoch, version, release = (package.get(prefix + part) for part in ('Epoch', 'Version', 'Release'))
     return (f'{epoch}:' if epoch else '') + (version or '') + (f'-{release}' if release else '')
+
+
+def bill_problem():
+    """Tells why the published schema refuses a bill of materials."""
+    validator = cyclonedx.validation.json.JsonStrictValidator(cyclonedx.schema.SchemaVersion.V1_6)
+
+    def problem(text):
+        error = validator.validate_str(text)
+        return error and f'{error.data.json_path}: {error.data.message}'
+
+    assert problem('{"bomFormat": "CycloneDX"}')
+    return problem
+
+
+def log_problem():
+    """Tells why the published schema refuses a log in SARIF."""
+    validator = jsonschema.Draft4Validator(json.loads((TOOLS / 'sarif-2.1.0.json').read_text()))
+
+    def problem(text):
+        error = next(validator.iter_errors(json.loads(text)), None)
+        return error and f'{error.json_path}: {error.message}'
+
+    assert problem('{"version": "2.1.0"}')
+    return problem
 
 
 def start(part):

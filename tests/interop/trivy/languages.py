@@ -153,6 +153,9 @@ def compare(directory, pullgate, seed):
     scanners = lab.Scanners(rows, directory, pullgate)
     for name, layers in images:
         scanners.compare(name, layers)
+    if seed == 1:
+        for command in 'va', 'check':
+            scanners.validate(lab.log_problem(), command, '--output', 'sarif')
     scanners.finish()
 
 

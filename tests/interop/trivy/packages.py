@@ -51,6 +51,7 @@ def compare(directory, pullgate):
     for systems in (debian, others, layers):
         systems(scanners)
     licences(scanners)
+    scanners.validate(lab.bill_problem(), 'va', '--output', 'cyclonedx')
     scanners.finish()
 
 
