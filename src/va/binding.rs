@@ -56,14 +56,21 @@ impl Bindings {
     /// read once, through the cache. Otherwise, or if the layers cannot be read, the binding remains unproven.
     pub(super) async fn of(&self, subject: &VaSubject) -> ConfigBinding {
         let config = subject.config().digest;
-        let bound = match &subject.blobs {
-            Some(reader) => Box::pin(self.prove(reader, subject)).await,
-            None => self.known(subject).await,
-        };
-        match bound {
+        match self.compare(subject).await {
             Ok(true) => ConfigBinding::Proven(config),
             Err(error) if error.is_temporary() => ConfigBinding::Unproven(config),
             Ok(false) | Err(_) => ConfigBinding::Refuted(config),
+        }
+    }
+
+    /// Whether the layers of a subject are known to be those of its configuration. They are read as for [`Bindings::of`].
+    ///
+    /// # Errors
+    /// If nothing is known, and a part of the image, which the error names, cannot be read.
+    pub(super) async fn compare(&self, subject: &VaSubject) -> Result<bool, CacheError> {
+        match &subject.blobs {
+            Some(reader) => Box::pin(self.prove(reader, subject)).await,
+            None => self.known(subject).await,
         }
     }
 
@@ -90,7 +97,7 @@ async fn is_bound(readings: &LayerReadings, reader: &BlobReader, subject: &VaSub
     if !layers.iter().all(is_read_alike) {
         return Ok(false);
     }
-    let config = reader.whole(config).await?;
+    let config = reader.whole(config).await.map_err(|error| error.of("configuration", config.digest))?;
     let ids = diff_ids(&config).filter(|ids| ids.len() == layers.len() && !looks_like_manifest(&config));
     let Some(ids) = ids else { return Ok(false) };
     // The smallest layer is checked first, and alone: for layers of another image, this usually reveals a difference
@@ -120,9 +127,10 @@ async fn is_unpacked_to(
     layer: &Descriptor,
     wanted: Digest,
 ) -> Result<bool, CacheError> {
-    let layer = readings.of(reader, layer, wanted.algorithm()).await?;
+    let named = |error: CacheError| error.of("layer", layer.digest);
+    let read = readings.of(reader, layer, wanted.algorithm()).await.map_err(named)?;
     // A layer that was not read to its end proves nothing, either way.
-    if layer.ended_early { Err(CacheError::Busy) } else { Ok(layer.diff_id == Some(wanted)) }
+    if read.ended_early { Err(named(CacheError::Busy)) } else { Ok(read.diff_id == Some(wanted)) }
 }
 
 /// The `diff_ids` of a configuration (image-spec, config.md, "rootfs"), if every client reads the same ones.

@@ -21,7 +21,7 @@ use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Semaphore, watch};
 
-use super::binding::{Bindings, ConfigBinding};
+use super::binding::Bindings;
 use super::reports::{ReportTarget, scanned_report};
 use super::{Scanner, SourceAnswer, VaSource, VaSubject};
 use crate::oci::Digest;
@@ -37,6 +37,7 @@ mod harbor;
 mod layout;
 mod limits;
 mod metrics;
+mod no_report;
 mod process;
 mod program;
 mod status;
@@ -47,6 +48,7 @@ pub use config::{
 pub use confine::Confinement;
 pub(super) use harbor::HarborAdapter;
 use limits::ReportLimits;
+use no_report::NoReport;
 pub use status::check_scanner;
 
 /// The program that confines scanners: this one.
@@ -55,6 +57,8 @@ pub(super) const LAUNCHER: &str = confine::SELF;
 const FAILURE_TTL: SignedDuration = SignedDuration::from_secs(60);
 /// How soon a scanner that cannot be used is looked at again.
 const RETRY: Duration = Duration::from_secs(15);
+/// Why no scanner is asked about an image.
+const UNBOUND: &str = "the image's layers cannot be shown to be those of its configuration, by which scanners read it";
 /// How many images may wait for a turn.
 const QUEUE: usize = 1000;
 
@@ -233,18 +237,18 @@ impl ExternalScanner {
     async fn scan(&self, subject: &VaSubject, version: &EngineVersion) -> Observed<VaEvidence> {
         let ScannerState { name, ttl, services: ScannerServices { clock, metrics, max_age, .. }, .. } = &*self.0;
         let began = Instant::now();
-        let (value, took) = match self.attempt(subject, version).await {
-            Ok((value, took)) => (value, took),
-            Err(why) => {
-                tracing::warn!(scanner = name, image = ?subject, %why, "no report from a scanner");
-                (self.unavailable(&why).value.clone(), began.elapsed())
+        let (value, took, ttl) = match self.attempt(subject, version).await {
+            Ok((value, took)) => (value, took, *ttl),
+            Err(failure) => {
+                tracing::warn!(scanner = name, image = ?subject, why = failure.why(), "no report from a scanner");
+                (failure.evidence(name), began.elapsed(), FAILURE_TTL)
             }
         };
         let at = clock.now();
-        let (outcome, ttl) = match &value {
-            VaEvidence::Report(Report { incomplete: None, .. }) => ("report", *ttl),
-            VaEvidence::Report(_) | VaEvidence::Incomplete { .. } => ("incomplete", *ttl),
-            _ => ("failed", FAILURE_TTL),
+        let outcome = match &value {
+            VaEvidence::Report(Report { incomplete: None, .. }) => "report",
+            VaEvidence::Report(_) | VaEvidence::Incomplete { .. } => "incomplete",
+            _ => "failed",
         };
         metrics.scanned(name, outcome, took);
         let end = at.saturating_add(ttl).unwrap_or(at);
@@ -252,19 +256,26 @@ impl ExternalScanner {
         Observed { value, at, until: Some(database.map_or(end, |database| end.min(database))) }
     }
 
-    async fn attempt(&self, subject: &VaSubject, version: &EngineVersion) -> Result<(VaEvidence, Duration), String> {
+    async fn attempt(&self, subject: &VaSubject, version: &EngineVersion) -> Result<(VaEvidence, Duration), NoReport> {
         let ScannerState { engine, turns, queue, services, .. } = &*self.0;
         let _place = queue.try_acquire().map_err(|_| format!("{QUEUE} images are waiting for it"))?;
-        match services.bindings.of(subject).await {
-            ConfigBinding::Proven(_) => {}
-            ConfigBinding::Unproven(_) => return Err("the image's layers cannot be read now".into()),
-            ConfigBinding::Refuted(_) => {
-                let why = "the image's layers are not those of its configuration, by which scanners read it";
-                return Ok((VaEvidence::Incomplete { why: format!("{}: {why}", self.0.name) }, Duration::ZERO));
+        let embedded = &services.embedded;
+        let inventory = embedded.inventory(subject).await?.ok_or("the image may not be read now")?;
+        match services.bindings.compare(subject).await {
+            Ok(true) => {}
+            compared => {
+                // A layer that no reader understands, or that takes too long to read, is a gap.
+                let gaps = embedded.gaps(inventory, false).await?;
+                let why = match (compared, gaps) {
+                    (Err(error), None) => return Err(error.into()),
+                    (_, None) => UNBOUND.to_owned(),
+                    (_, Some(gaps)) => format!("{UNBOUND}: {gaps}"),
+                };
+                return Ok((NoReport::Unreadable(why).evidence(&self.0.name), Duration::ZERO));
             }
         }
         let is_service = matches!(engine, ScanEngine::Adapter(_));
-        let coverage = ReportLimits::of(&services.embedded, subject, is_service, self.0.trust_coverage).await?;
+        let coverage = ReportLimits::of(embedded, inventory, is_service, self.0.trust_coverage).await?;
         let _turn = turns.acquire().await.map_err(|_| "it has ended")?;
         let began = Instant::now();
         let image = ReportTarget {
@@ -295,7 +306,7 @@ impl ExternalScanner {
     }
 
     fn unavailable(&self, why: &str) -> Arc<Observed<VaEvidence>> {
-        let value = VaEvidence::Unavailable { why: format!("{}: {why}", self.0.name) };
+        let value = NoReport::from(why).evidence(&self.0.name);
         Arc::new(Observed { value, at: self.0.services.clock.now(), until: None })
     }
 }

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use pullgate::sample::image::{Built, Image, Layer, Tree};
+use pullgate::sample::{Fault, On};
 use serde_json::Value;
 
 use crate::commands::text;
@@ -227,6 +228,39 @@ async fn what_the_gate_cannot_read_makes_a_report_incomplete() {
         assert_eq!(answer.status, status, "{line} {found}: {}", answer.text());
         assert!(answer.text().contains(reason), "{line} {found}: {}", answer.text());
     }
+}
+
+/// Nobody waits for a layer that will not come: what cannot be read at all is not asked about again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_layer_that_cannot_be_read_is_named_with_the_reason() {
+    let registry = TestRegistry::start().await;
+    let made = asking(&registry, &[("trivy", "")]);
+    mode(&made, "trivy", "clean");
+    let gate = Program::start(&made).await;
+    let tree = |name: &str| Tree::new().file("a", name.to_owned());
+    let packed = Layer::gzip(&tree("encrypted"));
+    let encrypted = Layer::of(&format!("{}+encrypted", packed.media_type), packed.bytes);
+    for (name, layer, status, reason) in [
+        ("slow", Layer::gzip(&tree("slow")), 503, "; it is tried again after a minute"),
+        ("gone", Layer::gzip(&tree("gone")), 403, "the upstream repository does not have this blob; push it again"),
+        ("encrypted", encrypted, 403, "the layer is encrypted or of an unknown type; build the image again"),
+    ] {
+        let repository = format!("team/{name}");
+        registry.push(&repository, Some("1"), &Image::linux_amd64().layer(layer.clone()).build());
+        match name {
+            "slow" => {
+                let path = format!("*/blobs/{}", layer.digest);
+                registry.inject(On::path(&path), Fault::status(http::StatusCode::BAD_GATEWAY));
+            }
+            "gone" => registry.delete_blob(&repository, &layer.digest),
+            _ => {}
+        }
+        let answer = gate.get(&format!("/{repository}/manifests/1")).await;
+        assert_eq!(answer.status, status, "{name}: {}", answer.text());
+        let layer = format!("layer {}: ", layer.digest.short());
+        assert!(answer.text().contains(&layer) && answer.text().contains(reason), "{name}: {}", answer.text());
+    }
+    assert_eq!(runs(&made, "trivy"), 0, "the scanner is not asked");
 }
 
 /// Whether this system lets users create namespaces.

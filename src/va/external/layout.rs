@@ -41,7 +41,10 @@ impl ImageLayout {
             .map(|blob| Ok((blob.clone(), layout.place(blob.digest)?)))
             .collect::<io::Result<_>>()
             .map_err(failed)?;
-        let placed = places.into_iter().map(|(blob, place)| async move { reader.place("scan", &blob, place).await });
+        let placed = places.into_iter().map(|(blob, place)| async move {
+            let kind = if blob.digest == subject.config().digest { "configuration" } else { "layer" };
+            reader.place("scan", &blob, place).await.map_err(|error| error.of(kind, blob.digest))
+        });
         stream::iter(placed).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         Ok(layout)
     }

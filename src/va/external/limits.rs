@@ -3,8 +3,12 @@
 //! Other scanners rarely say what they could not read. The gate reads all layers anyway, to prove that they are those of
 //! the configuration. What it could not read there may hide packages from every scanner, so it makes a report incomplete.
 
+use std::sync::Arc;
+
+use super::no_report::NoReport;
+use crate::inventory::Inventory;
 use crate::policy::Report;
-use crate::va::{Scanner, VaSubject};
+use crate::va::Scanner;
 
 /// What the gate knows about the limits of a report.
 #[derive(Debug, Default)]
@@ -16,26 +20,17 @@ pub(super) struct ReportLimits {
 }
 
 impl ReportLimits {
-    /// Examines an image. A service does not say what it examined, so for it the gate's advisories are asked, too: a
-    /// distribution or an ecosystem that they do not know may be unknown to the service.
+    /// The limits of a report on an image with this inventory. A service does not say what it examined, so for it the gate's
+    /// advisories are asked, too: a distribution or an ecosystem that they do not know may be unknown to the service.
     ///
     /// # Errors
-    /// If the image cannot be examined in its repository.
+    /// If matching advisories ended abnormally.
     pub(super) async fn of(
         embedded: &Scanner,
-        subject: &VaSubject,
+        inventory: Arc<Inventory>,
         is_service: bool,
         is_trusted: bool,
-    ) -> Result<Self, String> {
-        if is_trusted && !is_service {
-            return Ok(Self::default());
-        }
-        let inventory = match embedded.inventory(subject).await {
-            Ok(Some(inventory)) => inventory,
-            Ok(None) => return Err("the image may not be read now".into()),
-            Err(error) if error.is_temporary() => return Err(format!("the image cannot be read now: {error}")),
-            Err(error) => return Err(format!("what the image contains cannot be read: {error}")),
-        };
+    ) -> Result<Self, NoReport> {
         let is_unproven = is_service && inventory.is_opaque();
         let gaps = if is_trusted { None } else { embedded.gaps(inventory, is_service).await? };
         Ok(Self { gaps, is_unproven })

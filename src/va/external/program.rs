@@ -12,6 +12,7 @@ use super::config::{Isolation, ProgramConfig, ScannerTool};
 use super::confine::Confinement;
 use super::confine::mounts::HiddenPaths;
 use super::layout::ImageLayout;
+use super::no_report::NoReport;
 use super::process::BoundedCommand;
 use crate::cache::BlobReader;
 use crate::runtime::Tasks;
@@ -110,10 +111,9 @@ impl ScannerProgram {
     }
 
     /// The report about an image, as the program prints it.
-    pub(super) async fn scan(&self, reader: &BlobReader, subject: &VaSubject) -> Result<Vec<u8>, String> {
+    pub(super) async fn scan(&self, reader: &BlobReader, subject: &VaSubject) -> Result<Vec<u8>, NoReport> {
         let program = find(&self.config.command)?;
-        let layout = ImageLayout::write(&self.scratch, reader, subject).await;
-        let layout = layout.map_err(|error| format!("the image cannot be written for it: {error}"))?;
+        let layout = ImageLayout::write(&self.scratch, reader, subject).await?;
         let (image, temporary) = (layout.image(), layout.temporary());
         let cpu = self.timeout.as_secs().max(1).saturating_mul(PROCESSORS);
         let confinement = Confinement { cpu: Some(cpu), ..self.confinement(Some(&image), Some(&temporary)) };
@@ -121,7 +121,7 @@ impl ScannerProgram {
         let output = command.output(&self.tasks).await;
         // Removing many files takes a while.
         let _ = self.tasks.spawn_blocking(move || drop(layout)).await;
-        output.map_err(|error| error.to_string())
+        output.map_err(|error| error.to_string().into())
     }
 
     fn confinement(&self, image: Option<&Path>, writable: Option<&Path>) -> Confinement {
