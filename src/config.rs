@@ -81,6 +81,8 @@ pub struct Config {
     pub(crate) warnings: Vec<Problem>,
     /// Where each key is written.
     pub(crate) places: KeyPlaces,
+    /// The files and folders that the gate reads, with what they are.
+    pub(crate) read: Vec<(String, PathBuf)>,
 }
 
 /// What is logged.
@@ -199,9 +201,9 @@ fn read(path: &Path, environment: HashMap<String, String>, roots: RootFiles) -> 
     };
     let reader = Reader::new(path, problems, roots);
     let config = reader.root(&tree).map(sections::read);
-    let (problems, mut places) = reader.finish();
+    let (problems, mut places, read) = reader.finish();
     places.read_from(&text);
-    (config.map(|config| Config { places, ..config }), problems.into_sorted())
+    (config.map(|config| Config { places, read, ..config }), problems.into_sorted())
 }
 
 fn read_text(path: &Path) -> Result<String, Problem> {

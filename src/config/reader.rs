@@ -26,13 +26,15 @@ pub(super) struct Reader {
     pub(super) problems: Problems,
     pub(super) roots: RootFiles,
     places: RefCell<KeyPlaces>,
+    /// What the gate reads, with what it is.
+    read: RefCell<Vec<(String, PathBuf)>>,
 }
 
 impl Reader {
     pub(super) fn new(file: &Path, problems: Problems, roots: RootFiles) -> Self {
         let folder = file.parent().unwrap_or(Path::new("")).to_owned();
         let places = RefCell::new(KeyPlaces::new(&file.display().to_string()));
-        Self { folder, problems, roots, places }
+        Self { folder, problems, roots, places, read: RefCell::default() }
     }
 
     /// The outermost table.
@@ -40,9 +42,14 @@ impl Reader {
         Fields::root(tree, &self.problems).map(|fields| self.table(fields))
     }
 
-    /// The problems, and the places of everything that was read.
-    pub(super) fn finish(self) -> (Problems, KeyPlaces) {
-        (self.problems, self.places.into_inner())
+    /// The problems, the places of all keys, and the files and folders that the gate reads.
+    pub(super) fn finish(self) -> (Problems, KeyPlaces, Vec<(String, PathBuf)>) {
+        (self.problems, self.places.into_inner(), self.read.into_inner())
+    }
+
+    /// Notes a file or folder that the gate reads, and what it is: `audit.file` must not be there.
+    pub(super) fn reads(&self, what: String, path: PathBuf) {
+        self.read.borrow_mut().push((what, path));
     }
 
     /// Notes that a value was made of the table at this position of a list.
@@ -158,8 +165,15 @@ impl<'r> Table<'r> {
         self.read(key).size(key)
     }
 
-    /// A path; a relative one begins at the folder of the configuration file.
+    /// The path of a file or folder that the gate reads.
     pub(super) fn file(&mut self, key: &'static str) -> Option<PathBuf> {
+        let path = self.output(key)?;
+        self.reader.reads(self.path(key), path.clone());
+        Some(path)
+    }
+
+    /// The path of a file or folder that the gate writes; a relative one begins at the folder of the configuration file.
+    pub(super) fn output(&mut self, key: &'static str) -> Option<PathBuf> {
         self.note(key, || "path".into());
         let folder: &Path = &self.reader.folder;
         let text = self.read(key).text(key)?;
@@ -170,9 +184,12 @@ impl<'r> Table<'r> {
         Some(folder.join(text))
     }
 
+    /// The paths of files or folders that the gate reads.
     pub(super) fn files(&mut self, key: &'static str) -> Option<Vec<PathBuf>> {
         self.note(key, || "list of paths".into());
-        Some(self.list(key)?.iter().map(|text| self.reader.folder.join(text)).collect())
+        let paths: Vec<PathBuf> = self.list(key)?.iter().map(|text| self.reader.folder.join(text)).collect();
+        paths.iter().for_each(|path| self.reader.reads(format!("one of {}", self.path(key)), path.clone()));
+        Some(paths)
     }
 
     /// A list of texts without blanks.

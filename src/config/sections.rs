@@ -29,7 +29,7 @@ use trust::TrustSections;
 
 /// Reads all sections. What is wrong is reported, and has its default value.
 pub(super) fn read(mut root: Table<'_>) -> Config {
-    let state_dir = root.file("state_dir").unwrap_or_else(|| PathBuf::from("/var/lib/pullgate"));
+    let state_dir = root.output("state_dir").unwrap_or_else(|| PathBuf::from("/var/lib/pullgate"));
     let shutdown_delay = root.duration("shutdown_delay").unwrap_or_default();
     let shutdown_grace = root.duration("shutdown_grace").unwrap_or(Duration::from_secs(30));
     let default_upstream = root.value("default_upstream");
@@ -86,6 +86,7 @@ pub(super) fn read(mut root: Table<'_>) -> Config {
         upstreams,
         warnings: Vec::new(),
         places: KeyPlaces::default(),
+        read: Vec::new(),
     }
 }
 
@@ -214,7 +215,7 @@ fn admin(mut table: Table<'_>, state_dir: &Path, addresses: &mut UsedAddresses) 
         address: table.text("address").unwrap_or_else(|| "127.0.0.1:5001".into()),
         hosts: table.texts("hosts").unwrap_or_default(),
         token_file: table.file("token_file"),
-        socket: table.file("socket").unwrap_or_else(|| state_dir.join("admin.sock")),
+        socket: table.output("socket").unwrap_or_else(|| state_dir.join("admin.sock")),
     };
     addresses::check(&table, "address", &admin.address);
     addresses.add(&table, "address", &admin.address);

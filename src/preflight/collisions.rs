@@ -1,11 +1,14 @@
 //! Files that the gate writes must not be files that it reads, nor its other files.
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
+use jiff::Timestamp;
+
 use super::PreflightFindings;
-use crate::runtime::Secret;
-use crate::upstream::Auth;
-use crate::va::{self, AdapterAuth, ScannerKind};
+use crate::policy::Materials;
 
 /// What pullgate writes in a state directory besides the audit file and the socket. Files below are its own, too.
 const STATE_FILES: [&str; 9] = [
@@ -19,91 +22,115 @@ const STATE_FILES: [&str; 9] = [
     "pullgate.db-wal",
     "scans",
 ];
+/// What to do about a file that is used twice.
+const HINT: &str = "name a file that is used for nothing else";
+
+/// Files and folders, with what they are.
+type Named = Vec<(String, PathBuf)>;
 
 pub(super) fn check(found: &mut PreflightFindings<'_>) {
     let config = found.config;
     let (audit, socket) = (resolved(&config.audit.file), resolved(&config.admin.socket));
     let state = resolved(&config.state_dir);
-    let mut reserved = reserved(found);
+    let mut reserved = vec![("the configuration".to_owned(), resolved(config.places.file().as_ref()))];
+    reserved.extend(config.read.iter().map(|(what, path)| (what.clone(), resolved(path))));
     let taken = reserved.iter().find(|(_, other)| state.starts_with(other));
     let is_state_taken = taken.is_some();
-    if let Some((what, _)) = taken {
-        let message = format!("{}: this is {what}", state.display());
+    if let Some((what, other)) = taken {
+        let message = format!("{}: this is {}", state.display(), place(&state, what, other));
         found.error("state_dir", &message, Some("give it a directory of its own"));
     }
     let own = |name: &str| (format!("pullgate's own {name}"), resolved(&state.join(name)));
     reserved.extend(STATE_FILES.map(own));
-    for (key, path) in [("audit.file", &audit), ("admin.socket", &socket)] {
-        // Below a state directory in the wrong place, the directory is the mistake.
-        let is_reported = is_state_taken && path.starts_with(&state);
-        let taken = reserved.iter().find(|(_, other)| !is_reported && path.starts_with(other));
-        if let Some((what, _)) = taken {
-            let message = format!("{}: this is {what}", path.display());
-            found.error(key, &message, Some("name a file that is used for nothing else"));
-        }
-    }
+    // Below a state directory in the wrong place, the directory is the mistake.
+    compare(found, &reserved, |path| is_state_taken && path.starts_with(&state));
     if audit == socket {
         let message = format!("{}: this is also admin.socket", audit.display());
-        found.error("audit.file", &message, Some("name a file that is used for nothing else"));
+        found.error("audit.file", &message, Some(HINT));
     }
 }
 
-/// The files and directories that the gate reads, with what they are.
-fn reserved(found: &PreflightFindings<'_>) -> Vec<(String, PathBuf)> {
+/// Compares what the gate writes with what it reads, except for the paths that `is_reported` names.
+fn compare(found: &mut PreflightFindings<'_>, reserved: &[(String, PathBuf)], is_reported: impl Fn(&Path) -> bool) {
     let config = found.config;
-    let mut all = vec![("the configuration".to_owned(), PathBuf::from(config.places.file()))];
-    all.push(("in policy.dir".to_owned(), config.policy_dir.clone()));
-    let mut named = |key: &str, path: Option<&PathBuf>| all.extend(path.map(|path| (key.to_owned(), path.clone())));
-    for tls in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
-        named("the certificate of a listener", Some(&tls.certificate));
-        named("the key of a listener", Some(&tls.key));
-        named("the client_ca of a listener", tls.client_ca.as_ref());
-    }
-    named("admin.token_file", config.admin.token_file.as_ref());
-    named("events.secret_file", config.events.secret_file.as_ref());
-    named("events.token_file", config.events.token_file.as_ref());
-    named("events.ca", config.events.ca.as_ref());
-    named("tracing.ca", config.tracing.ca.as_ref());
-    config.policy.ignore_files.iter().for_each(|file| named("in va.ignore_files", Some(&file.into())));
-    evidence(&config.va, &mut named);
-    config.va.reports.iter().for_each(|reports| named("in va.reports", Some(reports)));
-    named("trust.notary_root", config.notary_root.as_ref());
-    for root in &config.policy.trusted_roots {
-        named("in trust.trusted_roots", Some(&root.into()));
-    }
-    for upstream in &config.upstreams {
-        named("the CA of an upstream", upstream.ca.as_ref());
-        if let Auth::Basic { password: Secret::File(file), .. }
-        | Auth::Iam { api_key: Secret::File(file) }
-        | Auth::DockerConfig { file } = &upstream.auth
-        {
-            named("the credentials of an upstream", Some(file));
+    for (key, path) in [("audit.file", &config.audit.file), ("admin.socket", &config.admin.socket)] {
+        let path = resolved(path);
+        let taken = reserved.iter().find(|(_, other)| !is_reported(&path) && path.starts_with(other));
+        if let Some((what, other)) = taken {
+            let message = format!("{}: this is {}", path.display(), place(&path, what, other));
+            found.error(key, &message, Some(HINT));
         }
     }
-    all.into_iter().map(|(what, path)| (what, resolved(&path))).collect()
+    let audit = resolved(&config.audit.file);
+    let keep = config.audit.keep;
+    if let Some((what, other)) = reserved.iter().find(|(_, other)| is_rotated(&audit, keep, other)) {
+        let message = format!("{}: this is {what}, which a rotation of the audit file replaces", other.display());
+        found.error("audit.file", &message, Some(HINT));
+    }
 }
 
-/// The files of the sources of vulnerability evidence, besides their reports.
-fn evidence(va: &va::Config, named: &mut impl FnMut(&str, Option<&PathBuf>)) {
-    named("va.database.ca", va.databases.as_ref().and_then(|databases| databases.sources.ca.as_ref()));
-    if let Some(ibm) = &va.ibm {
-        named("va.ibm.ca", ibm.ca.as_ref());
-        if let Secret::File(file) = &ibm.api_key {
-            named("va.ibm.api_key_file", Some(file));
-        }
+/// Where a path is, if it is this file or below this folder.
+fn place(path: &Path, what: &str, other: &Path) -> String {
+    if path == other || what.starts_with("pullgate's") { what.to_owned() } else { format!("in {what}") }
+}
+
+/// Whether a file has a name that the rotation of the audit file uses: `audit.jsonl.1`, `audit.jsonl.next`.
+fn is_rotated(audit: &Path, keep: u32, other: &Path) -> bool {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let (Some(own), Some(other_name)) = (name(audit), name(other)) else { return false };
+    let suffix = other_name.strip_prefix(&own).and_then(|rest| rest.strip_prefix('.'));
+    let is_used = |suffix: &str| suffix == "next" || suffix.parse().is_ok_and(|number: u32| number <= keep);
+    audit.parent() == other.parent() && suffix.is_some_and(is_used)
+}
+
+/// Compares what the gate writes with the files that policies name, which may be anywhere.
+pub(super) fn check_policies(found: &mut PreflightFindings<'_>, read: NamedMaterials<'_>) {
+    let config = found.config;
+    let policies = resolved(&config.policy_dir);
+    let names = read.names.into_inner().into_iter();
+    let named: Named = names.map(|(what, path)| (format!("a {what} that a policy names"), resolved(&path))).collect();
+    // What the configuration names or holds is reported already.
+    let known: Vec<PathBuf> = config.read.iter().map(|(_, path)| resolved(path)).collect();
+    let new: Named =
+        named.into_iter().filter(|(_, path)| !known.contains(path) && !path.starts_with(&policies)).collect();
+    compare(found, &new, |_| false);
+}
+
+/// Materials of policies, and the files and folders that were read from them.
+pub(super) struct NamedMaterials<'a> {
+    from: &'a dyn Materials,
+    /// The folder where relative paths begin.
+    root: &'a Path,
+    names: RefCell<BTreeSet<(&'static str, PathBuf)>>,
+}
+
+impl<'a> NamedMaterials<'a> {
+    pub(super) fn new(from: &'a dyn Materials, root: &'a Path) -> Self {
+        Self { from, root, names: RefCell::default() }
     }
-    for scanner in &va.scanners {
-        let ScannerKind::Adapter(adapter) = &scanner.kind else { continue };
-        named("the CA of a scanner", adapter.ca.as_ref());
-        let registries = adapter.registries.values().map(|registry| &registry.auth);
-        for auth in registries.chain([&adapter.auth]) {
-            if let AdapterAuth::ApiKey(Secret::File(file))
-            | AdapterAuth::Basic { password: Secret::File(file), .. }
-            | AdapterAuth::Bearer(Secret::File(file)) = auth
-            {
-                named("the credentials of a scanner", Some(file));
-            }
-        }
+}
+
+impl Materials for NamedMaterials<'_> {
+    fn file(&self, document: &str, path: &str) -> Result<Vec<u8>, String> {
+        self.names.borrow_mut().insert(("file", self.root.join(path)));
+        self.from.file(document, path)
+    }
+
+    fn modified(&self, document: &str, path: &str) -> Option<Timestamp> {
+        self.from.modified(document, path)
+    }
+
+    fn folder(&self, document: &str, path: &str) -> Result<Vec<OsString>, String> {
+        self.names.borrow_mut().insert(("folder", self.root.join(path)));
+        self.from.folder(document, path)
+    }
+
+    fn secret(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
+        self.from.secret(namespace, name)
+    }
+
+    fn secret_namespaces(&self) -> Vec<String> {
+        self.from.secret_namespaces()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::collisions::{self, NamedMaterials};
 use super::{PreflightDepth, PreflightFindings};
 use crate::markup::{Problem, ProblemSeverity};
 use crate::policy::{RuleSet, Settings};
@@ -41,7 +42,9 @@ fn policies(found: &mut PreflightFindings<'_>, now: Timestamp) {
         }
     };
     let settings = Settings { now: Some(now), ..config.policy.clone() };
-    let parsed = RuleSet::parse(&snapshot.documents, &*snapshot.materials, &settings);
+    let materials = NamedMaterials::new(&*snapshot.materials, &config.policy_dir);
+    let parsed = RuleSet::parse(&snapshot.documents, &materials, &settings);
+    collisions::check_policies(found, materials);
     let is_empty = parsed.rules.as_ref().is_some_and(|rules| rules.documents() == 0);
     let is_whole = found.depth == PreflightDepth::Everything;
     let least = if is_whole { ProblemSeverity::Warning } else { ProblemSeverity::Error };

@@ -338,7 +338,7 @@ fn each_mistake_gives_one_problem() {
             "[[va.scanner]]\nkind = \"harbor\"\nurl = \"https://a.test\"\nauth = { type = \"bearer\", token_file = \"token\" }\n\
              [audit]\nfile = \"../token\""
                 .to_owned(),
-            "audit.file: FOLDER/token: this is the credentials of a scanner",
+            "audit.file: FOLDER/token: this is va.scanner[0].auth.token_file",
         ),
         // Within the file.
         ("log = { filter = \"nonsense==\" }", "", String::new(), "log.filter: not a log filter: "),
@@ -421,6 +421,45 @@ fn a_file_behind_a_link_in_the_state_directory_is_found() {
     let (_, problems) = made.problems(&[], &[]);
     let is_found = |problem: &Value| problem.to_string().contains("this is pullgate's own blobs");
     assert!(problems.iter().any(is_found), "{problems:?}");
+}
+
+/// Records that are appended to a key, or a rotation that replaces it, would disable what depends on it.
+#[test]
+fn audit_files_are_not_files_that_authorities_and_policies_name() {
+    let authority = "[trust.authority.release.cosign.key]\nfile = \"release.1\"\n";
+    let policy = "apiVersion: pullgate.io/v1
+kind: ClusterImagePolicy
+metadata: {name: keys}
+spec:
+  authorities:
+  - name: release
+    cosign: {key: {file: ../release.1}}
+  repositories:
+  - {name: \"registry.test/*\", policy: {trust: release}}
+";
+    let rotated = "which a rotation of the audit file replaces";
+    for (authority, policy, audit, wanted) in [
+        (authority, "", "release.1", "audit.file: FOLDER/release.1: this is a file of trust.authority".to_owned()),
+        (authority, "", "release", format!("FOLDER/release.1: this is a file of trust.authority, {rotated}")),
+        ("", policy, "release.1", "audit.file: FOLDER/release.1: this is a file that a policy names".to_owned()),
+        ("", policy, "release", format!("FOLDER/release.1: this is a file that a policy names, {rotated}")),
+        (authority, policy, "release.jsonl", String::new()),
+        (authority, policy, "release.0", String::new()),
+    ] {
+        let made = Checked::new();
+        made.file("release.1", &rcgen::KeyPair::generate().unwrap().public_key_pem());
+        if !policy.is_empty() {
+            made.file("policies/keys.yaml", policy);
+        }
+        made.write("", &format!("{authority}[audit]\nfile = \"../{audit}\""));
+        let (code, mut problems) = made.problems(&[], &[]);
+        problems.retain(|problem| problem["severity"] == "error");
+        let lines: Vec<String> = problems.iter().map(line).collect();
+        let wanted = wanted.replace("FOLDER", &made.path().display().to_string());
+        let count = usize::from(!wanted.is_empty());
+        assert!(lines.len() == count && lines.iter().all(|line| line.contains(&wanted)), "{audit}: {lines:#?}");
+        assert_eq!(code, Some(if count == 0 { 0 } else { 78 }), "{audit}: {lines:?}");
+    }
 }
 
 /// An alias that repeats a name of its own upstream is harmless, for the check and for the gate.

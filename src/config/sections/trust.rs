@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::config::read_bounded;
-use crate::config::reader::{RootFiles, Table};
+use crate::config::reader::{Reader, RootFiles, Table};
 use crate::markup::{Node, Value};
 use crate::policy::{Authority, Materials, NotaryRoot, NotaryTrust, Settings, TrustedRoot};
 use crate::runtime::folder_names;
@@ -84,7 +84,7 @@ pub(super) fn trust(mut table: Table<'_>) -> TrustSections {
         table.problem("notary_refresh", "must be at least 1s, or every pull would ask the notary server", None);
     }
     let revocation = revocation(table.table("revocation"));
-    let files = PolicyFiles { folder: &table.reader.folder };
+    let files = PolicyFiles { reader: table.reader };
     let (notary, notary_root) = notary(&mut table);
     let read = |(name, fields): (&str, _)| Authority::of_configuration(name, &fields, &files, &notary).map(Arc::new);
     let authorities: Vec<Arc<Authority>> = table.named_fields("authority").into_iter().filter_map(read).collect();
@@ -97,7 +97,7 @@ pub(super) fn trust(mut table: Table<'_>) -> TrustSections {
     }
     let trusted_roots = trusted_roots(&mut table);
     let written = table.tree("authority").map_or(&[][..], Node::members);
-    let absolute = |node: &Node| absolute_files(node, files.folder);
+    let absolute = |node: &Node| absolute_files(node, &files.reader.folder);
     let written = written.iter().map(|member| (member.key.clone(), absolute(&member.node))).collect();
     table.finish();
     let policy = Settings { default_authorities, authorities, trusted_roots, notary, ..Settings::default() };
@@ -132,16 +132,25 @@ const MAX_FOLDER: usize = 1000;
 
 /// The key files of authorities; relative paths begin at the folder of the configuration file.
 struct PolicyFiles<'a> {
-    folder: &'a Path,
+    reader: &'a Reader,
+}
+
+impl PolicyFiles<'_> {
+    /// The path of a file or folder that an authority names.
+    fn named(&self, what: &str, path: &str) -> PathBuf {
+        let path = self.reader.folder.join(path);
+        self.reader.reads(format!("a {what} of trust.authority"), path.clone());
+        path
+    }
 }
 
 impl Materials for PolicyFiles<'_> {
     fn file(&self, _: &str, path: &str) -> Result<Vec<u8>, String> {
-        read_bounded(&self.folder.join(path)).map_err(|error| error.to_string())
+        read_bounded(&self.named("file", path)).map_err(|error| error.to_string())
     }
 
     fn folder(&self, _: &str, path: &str) -> Result<Vec<OsString>, String> {
-        folder_names(&self.folder.join(path), MAX_FOLDER).map_err(|error| error.to_string())
+        folder_names(&self.named("folder", path), MAX_FOLDER).map_err(|error| error.to_string())
     }
 
     fn secret(&self, _: &str, _: &str) -> Option<BTreeMap<String, Vec<u8>>> {
