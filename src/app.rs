@@ -96,12 +96,12 @@ async fn assemble(config: Config, state: StateDir, fronts: BoundFronts) -> Resul
     let front = Tasks::new();
     let traces = TraceExporter::start(&config.tracing, &clock, &front, &parts.metrics)?;
     let epoch = u64::try_from(clock.now().as_millisecond()).unwrap_or_default();
-    let service = RegistryService::new(parts.gate.gate.clone(), &parts.metrics, epoch, traces);
+    let service = RegistryService::new(parts.services.gate.clone(), &parts.metrics, epoch, traces);
     let (shutdown, prefetch) = (SharedShutdown::new(&config), config.prefetch.clone());
     let reload = Reload::new(parts.reload(&registry, &shutdown, &clock), config, &parts.metrics);
     let on_request = reload.clone();
     let (cache, prefetcher) = (parts.cache.clone(), parts.prefetcher.clone());
-    let api = AdminApi::new(&parts.gate, cache, prefetcher, parts.tasks.clone(), move || on_request.start());
+    let api = AdminApi::new(&parts.services, cache, prefetcher, parts.tasks.clone(), move || on_request.start());
     Ok(BoundGate { registry, admin, service, api, parts, front, reload, prefetch, shutdown })
 }
 
@@ -140,7 +140,7 @@ impl BoundGate {
         let tasks = parts.tasks.clone();
         parts.rulebook.watch(&tasks);
         parts.upstreams.watch(&tasks);
-        parts.gate.livescan.watch(&tasks);
+        parts.services.livescan.watch(&tasks);
         parts.courier.start(&tasks).await;
         match hangups {
             Ok(hangups) => drop(tasks.spawn(reload.clone().on_hangup(hangups))),
@@ -212,7 +212,7 @@ async fn offline<T>(
     let prepared = PreparedParts::new(&config, Clock::system()).map_err(|error| error.to_string())?;
     let parts = RunningParts::build(&config, state, prepared, |_, _| {}).await;
     let parts = parts.map_err(|error| error.to_string())?;
-    let answer = command(&parts.gate.inspector).await;
+    let answer = command(&parts.services.inspector).await;
     parts.tasks.drain(Duration::from_secs(5)).await;
     parts.close().await;
     answer

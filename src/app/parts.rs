@@ -28,7 +28,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// All components of a gate.
 pub(super) struct RunningParts {
-    pub(super) gate: GateServices,
+    pub(super) services: GateServices,
     pub(super) cache: Arc<Cache>,
     pub(super) prefetcher: Arc<Prefetcher>,
     pub(super) rulebook: Arc<Rulebook>,
@@ -50,7 +50,7 @@ pub(super) struct PreparedParts {
     pub(super) readiness: Readiness,
     pub(super) clock: Clock,
     rulebook: Arc<Rulebook>,
-    upstreams: Upstreams,
+    upstreams: Arc<Upstreams>,
     epoch: Epoch,
     tasks: Tasks,
 }
@@ -63,7 +63,7 @@ impl PreparedParts {
         reload::inform_of_mode(config, &readiness);
         let rulebook = rulebook(config, &tasks, &readiness, &epoch, &clock, &metrics)?;
         let (configs, default) = (config.upstreams.clone(), config.default_upstream.as_ref());
-        let upstreams = Upstreams::new(configs, default, (&tasks, &clock), &metrics, &readiness)?;
+        let upstreams = Arc::new(Upstreams::new(configs, default, (&tasks, &clock), &metrics, &readiness)?);
         Ok(Self { metrics, readiness, clock, rulebook, upstreams, epoch, tasks })
     }
 }
@@ -77,37 +77,27 @@ impl RunningParts {
         prepared: PreparedParts,
         announce: impl FnOnce(&Rulebook, u64),
     ) -> Result<Self, BuildError> {
-        let PreparedParts { metrics, readiness, clock, rulebook, upstreams, epoch, tasks } = prepared;
+        let PreparedParts { metrics, readiness, clock, rulebook, upstreams, epoch, tasks } = &prepared;
         let store = Store::open(state.path()).await?.with_epoch(epoch.clone());
         tasks.spawn(store.clone().copy_journal_until_stop(tasks.clone()));
         let (cache, path) = (config.cache.clone(), state.path());
-        let cache = Cache::new(cache, path, store.clone(), tasks.clone(), clock.clone(), readiness.clone(), &metrics);
+        let cache = Cache::new(cache, path, store.clone(), tasks.clone(), clock.clone(), readiness.clone(), metrics);
         let cache = Arc::new(cache.await?);
-        announce(&rulebook, cache.stored_bytes());
-        let audit = Audit::new(&config.audit, &metrics, &readiness).await?;
+        announce(rulebook, cache.stored_bytes());
+        let audit = Audit::new(&config.audit, metrics, readiness).await?;
         let (events, queue, receivers) = (Events::new(&config.events), store.verdicts.clone(), &config.events);
-        let courier = EventCourier::new(receivers, events.clone(), queue, clock.clone(), (&metrics, &readiness))?;
-        let upstreams = Arc::new(upstreams);
-        let va_services = VaServices {
-            store: store.facts.clone(),
-            upstreams: Some(upstreams.clone()),
-            tasks: tasks.clone(),
-            clock: clock.clone(),
-            readiness: readiness.clone(),
-            epoch: epoch.clone(),
-            metrics: metrics.clone(),
-        };
-        let resolver = resolver(config, &cache, &store, &clock, &tasks, &readiness, &epoch);
+        let courier = EventCourier::new(receivers, events.clone(), queue, clock.clone(), (metrics, readiness))?;
+        let resolver = resolver(config, &cache, &store, &prepared);
         let offline: Arc<dyn OfflineContent> = Arc::new(resolver.clone());
         upstreams.set_offline_content(&offline);
-        let exemptions = ExemptionBook::open(&store.exemptions, &rulebook, &audit, &epoch, &clock, &tasks).await?;
-        exemptions.show_in(&metrics);
+        let exemptions = ExemptionBook::open(&store.exemptions, rulebook, &audit, epoch, clock, tasks).await?;
+        exemptions.show_in(metrics);
         let parts = gate::GateParts {
             upstreams: upstreams.clone(),
             rulebook: rulebook.clone(),
             resolver,
-            trust: trust(config, &store, &upstreams, &clock, &tasks)?,
-            va: Va::new(config.va.clone(), va_services).await?,
+            trust: trust(config, &store, &prepared)?,
+            va: va(config, &store, &prepared).await?,
             exemptions,
             cache: cache.clone(),
             store: store.facts.clone(),
@@ -115,13 +105,14 @@ impl RunningParts {
             events,
             audit: audit.clone(),
             epoch: epoch.clone(),
-            clock,
+            clock: clock.clone(),
             tasks: tasks.clone(),
         };
-        let gate = GateServices::new(&config.gate, parts, &metrics);
-        let prefetcher = Arc::new(Prefetcher::new(gate.gate.clone(), gate.inspector.clone()));
+        let services = GateServices::new(&config.gate, parts, metrics);
+        let prefetcher = Arc::new(Prefetcher::new(services.gate.clone(), services.inspector.clone()));
+        let PreparedParts { metrics, readiness, clock: _, rulebook, upstreams, epoch, tasks } = prepared;
         Ok(Self {
-            gate,
+            services,
             cache,
             prefetcher,
             rulebook,
@@ -155,8 +146,8 @@ impl RunningParts {
 
     /// Writes pending data, and releases the state directory. The tasks have ended. A disk that hangs does not hold this up.
     pub(super) async fn close(self) {
-        let Self { gate, prefetcher, cache, audit, store, state, .. } = self;
-        drop((gate, prefetcher, cache));
+        let Self { services, prefetcher, cache, audit, store, state, .. } = self;
+        drop((services, prefetcher, cache));
         audit.close().await;
         if tokio::time::timeout(CLOSE_TIMEOUT, store.close()).await.is_err() {
             // What was committed is in the journal of the database.
@@ -179,13 +170,8 @@ fn rulebook(
 }
 
 /// What verifies signatures.
-fn trust(
-    config: &Config,
-    store: &Store,
-    upstreams: &Arc<Upstreams>,
-    clock: &Clock,
-    tasks: &Tasks,
-) -> Result<Trust, BuildError> {
+fn trust(config: &Config, store: &Store, prepared: &PreparedParts) -> Result<Trust, BuildError> {
+    let PreparedParts { clock, tasks, upstreams, .. } = prepared;
     let upstreams = upstreams.clone();
     let services = TrustServices {
         store: store.facts.clone(),
@@ -197,15 +183,22 @@ fn trust(
     Ok(Trust::new(config.trust, services))
 }
 
-fn resolver(
-    config: &Config,
-    cache: &Arc<Cache>,
-    store: &Store,
-    clock: &Clock,
-    tasks: &Tasks,
-    readiness: &Readiness,
-    epoch: &Epoch,
-) -> Resolver {
+/// What knows about vulnerabilities.
+async fn va(config: &Config, store: &Store, prepared: &PreparedParts) -> Result<Va, BuildError> {
+    let services = VaServices {
+        store: store.facts.clone(),
+        upstreams: Some(prepared.upstreams.clone()),
+        tasks: prepared.tasks.clone(),
+        clock: prepared.clock.clone(),
+        readiness: prepared.readiness.clone(),
+        epoch: prepared.epoch.clone(),
+        metrics: prepared.metrics.clone(),
+    };
+    Ok(Va::new(config.va.clone(), services).await?)
+}
+
+fn resolver(config: &Config, cache: &Arc<Cache>, store: &Store, prepared: &PreparedParts) -> Resolver {
+    let PreparedParts { clock, tasks, readiness, epoch, .. } = prepared;
     let tag_memory = SignedDuration::try_from(config.gate.tag_memory).unwrap_or(SignedDuration::MAX);
     let (facts, clock) = (store.facts.clone(), clock.clone());
     Resolver::new(cache.clone(), facts, clock, tasks, readiness.clone(), epoch.clone(), tag_memory)

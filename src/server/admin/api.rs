@@ -45,13 +45,13 @@ pub struct AdminApi {
 impl AdminApi {
     /// Creates the API; `reload` starts to reload everything that SIGHUP reloads.
     pub fn new(
-        gate: &GateServices,
+        services: &GateServices,
         cache: Arc<Cache>,
         prefetcher: Arc<Prefetcher>,
         tasks: Tasks,
         reload: impl Fn() -> JoinHandle<Reloaded> + Send + Sync + 'static,
     ) -> Self {
-        let GateServices { gate, inspector, operations, livescan } = gate.clone();
+        let GateServices { gate, inspector, operations, livescan } = services.clone();
         let ibm = IbmApi::new(inspector.clone(), operations.clone());
         let transfers = Transfers::new(gate, operations.clone(), cache.clone());
         let (jobs, reload) = (Jobs::new(tasks), Arc::new(reload));
