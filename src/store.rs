@@ -21,11 +21,13 @@ mod new_facts;
 mod node;
 mod notary;
 mod pins;
+mod readers;
 mod state_dir;
 mod tags;
 mod verdicts;
 mod writer;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -44,6 +46,7 @@ pub use new_facts::NewFacts;
 pub use node::{ContentTotals, NewContent, NodeStore, StoredContent};
 pub use notary::{NotaryRecord, NotaryRole, StoredRoot, stored_notary_roots};
 pub use pins::PinnedImage;
+use readers::READ_TIMEOUT;
 pub use state_dir::{StateDir, StateDirError};
 pub use tags::{KnownImage, StoredTag, TagNames, TagPosition};
 pub use verdicts::{
@@ -53,7 +56,7 @@ pub use verdicts::{
 use writer::Writer;
 
 use crate::oci::Digest;
-use crate::runtime::Epoch;
+use crate::runtime::{Epoch, Readiness};
 
 /// The name of the database in the state directory.
 const DATABASE: &str = "pullgate.db";
@@ -91,6 +94,11 @@ impl Store {
     #[must_use]
     pub fn with_epoch(self, epoch: Epoch) -> Self {
         Self { facts: self.facts.with_epoch(epoch), ..self }
+    }
+
+    /// From now on, a read that the disk does not answer fails after ten seconds, and `/readyz` says so.
+    pub fn limit_reads(&self, readiness: &Readiness) {
+        self.database.readers.limit(readiness.clone());
     }
 
     /// What all rows take of the database file, in bytes. Reads its header only.
@@ -179,21 +187,30 @@ pub enum StoreError {
         /// What failed.
         error: sqlx::Error,
     },
-    /// A write takes too long. It may still succeed.
-    #[error("the database has not answered within 5 s")]
-    Late,
+    /// A statement takes longer than this many seconds. A write may still succeed.
+    #[error("the database has not answered within {0} s")]
+    Late(u64),
     /// A row holds what this program does not write.
     #[error("the database holds {0}")]
     Row(&'static str),
     /// A statement failed: disk full, read-only, damaged.
     #[error("the database failed: {0}")]
-    Sql(#[from] sqlx::Error),
+    Sql(#[source] sqlx::Error),
     /// Rows were not written, and nothing says why: the process is ending.
     #[error("the database did not answer")]
     Unanswered,
     /// A transaction of several requests failed: disk full, read-only, damaged.
     #[error("the database failed: {0}")]
     Write(Arc<sqlx::Error>),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Io(error) if error.kind() == ErrorKind::TimedOut => Self::Late(READ_TIMEOUT.as_secs()),
+            error => Self::Sql(error),
+        }
+    }
 }
 
 #[cfg(test)]

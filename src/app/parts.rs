@@ -108,6 +108,8 @@ impl RunningParts {
             clock: clock.clone(),
             tasks: tasks.clone(),
         };
+        // What was read until here may be the whole database, from a slow disk.
+        store.limit_reads(readiness);
         let services = GateServices::new(&config.gate, parts, metrics);
         let prefetcher = Arc::new(Prefetcher::new(services.gate.clone(), services.inspector.clone()));
         let PreparedParts { metrics, readiness, clock: _, rulebook, upstreams, epoch, tasks } = prepared;

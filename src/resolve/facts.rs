@@ -308,7 +308,7 @@ impl Facts {
         };
         let forgotten = self.in_time(write).await;
         self.forgot_tag(name, tag);
-        forgotten.unwrap_or(Err(StoreError::Late))
+        forgotten.unwrap_or(Err(writing::late()))
     }
 
     fn forgot_tag(&self, name: &ImageName, tag: &Tag) {

@@ -10,11 +10,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{ConnectOptions as _, Connection, Row, SqlSafeStr};
 
 use super::journal::JournalGrowth;
+use super::readers::Readers;
 use super::{DATABASE, StoreError};
 use crate::runtime::open_private;
-
-/// The number of connections for reading. Each one caches up to two megabytes of pages (the default of SQLite).
-const READERS: u32 = 3;
 
 /// The page cache of the writer in KiB, in the notation of SQLite. It must hold the pages that a transaction with many
 /// rows changes. With a smaller cache, pages are written and read again within the transaction.
@@ -33,8 +31,7 @@ pub(super) const USUAL: &str = "PRAGMA synchronous = NORMAL";
 /// The connections to the file. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Database {
-    /// For reading. In WAL mode, readers never wait for a writer.
-    pub(super) readers: SqlitePool,
+    pub(super) readers: Readers,
     /// The only connection that writes. SQLite allows one writer, and tasks wait for this connection in order.
     pub(super) writer: SqlitePool,
     /// A connection that copies the journal.
@@ -74,7 +71,7 @@ impl Database {
         if let Err(error) = let_shrink(&writer).await {
             tracing::warn!(%error, "the database file will not shrink when rows are deleted");
         }
-        let readers = pool(READERS).connect_with(options(path)).await.map_err(at)?;
+        let readers = Readers::open(options(path)).await.map_err(at)?;
         let copier = pool(1).connect_lazy_with(options(path).pragma("cache_size", COPIER_CACHE));
         Ok(Self { readers, writer, copier, journal: Arc::default() })
     }
@@ -161,7 +158,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
 }
 
 /// A connection to a file is not tested before each use, because an error is reported by the statement itself.
-fn pool(connections: u32) -> SqlitePoolOptions {
+pub(super) fn pool(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false)
 }
 

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use sqlx::Row;
-use sqlx::sqlite::SqlitePool;
 
 use super::database::Database;
 use super::forget::Growth;
 use super::new_facts::NewFacts;
+use super::readers::Readers;
 use super::writer::{NewRows, Writer};
 use super::{StoreError, digest_of, json};
 use crate::oci::{Digest, Host, ImageName};
@@ -40,7 +40,7 @@ impl FactStore {
         Self { epoch, ..self }
     }
 
-    pub(super) fn readers(&self) -> &SqlitePool {
+    pub(super) fn readers(&self) -> &Readers {
         &self.database.readers
     }
 

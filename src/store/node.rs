@@ -9,9 +9,10 @@ use std::collections::HashSet;
 
 use jiff::Timestamp;
 use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::database::Database;
+use super::readers::Readers;
 use super::writer::{NewRows, Writer};
 use super::{StoreError, hashes, json, time_of};
 use crate::oci::{Content, Digest, Manifest};
@@ -108,7 +109,7 @@ impl NodeStore {
         Self { rows, database }
     }
 
-    fn readers(&self) -> &SqlitePool {
+    fn readers(&self) -> &Readers {
         &self.database.readers
     }
 

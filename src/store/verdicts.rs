@@ -17,7 +17,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
 use sqlx::Row;
-use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::sqlite::SqliteRow;
 
 pub use events::{NewEvent, QueuedEvent};
 pub use history::{ImageTimes, IssueTimes};
@@ -26,6 +26,7 @@ pub use pulls::AdmittedPull;
 pub use rematch::{Rejudged, VerdictPage};
 
 use super::database::Database;
+use super::readers::Readers;
 use super::{StoreError, digest_of, time_of};
 use crate::oci::{Digest, ImageName, Tag};
 use crate::policy::Kind;
@@ -214,7 +215,7 @@ impl VerdictStore {
         Self { database }
     }
 
-    fn readers(&self) -> &SqlitePool {
+    fn readers(&self) -> &Readers {
         &self.database.readers
     }
 

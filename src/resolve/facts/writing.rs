@@ -15,8 +15,13 @@ use crate::store::{NewFacts, StoreError};
 pub(super) const TOPIC: &str = "database";
 /// The interval between attempts to write waiting facts.
 const RETRY: Duration = Duration::from_secs(5);
-/// How long a request waits until a fact is written, as [`StoreError::Late`] says.
+/// How long a request waits until a fact is written.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A write that is no longer waited for.
+pub(super) fn late() -> StoreError {
+    StoreError::Late(WRITE_TIMEOUT.as_secs())
+}
 
 impl Facts {
     /// Records a fact that must be written, and writes it. If the write fails or takes too long, the fact waits.
@@ -33,7 +38,7 @@ impl Facts {
         });
         if self.in_time(self.clone().write_noted(entry)).await.is_none() {
             self.learnt(name, manifest);
-            self.put_off(&StoreError::Late);
+            self.put_off(&late());
         }
     }
 
@@ -61,7 +66,7 @@ impl Facts {
     ) -> Result<(), StoreError> {
         let (store, name, tag) = (self.store.clone(), name.clone(), tag.clone());
         let moved = self.in_time(async move { store.move_tag(&name, &tag, digest, at).await }).await;
-        moved.unwrap_or(Err(StoreError::Late))
+        moved.unwrap_or(Err(late()))
     }
 
     /// Waits for a write, at most for [`WRITE_TIMEOUT`], and not at all while an earlier one has not been answered: `None`. A
