@@ -18,6 +18,9 @@ use crate::store::{StateDir, check_schema};
 /// How much longer than its `shutdown_grace` a running gate may take to release the state directory, also if a disk hangs.
 const MARGIN: Duration = Duration::from_secs(45);
 
+/// How long a gate that starts waits for the lock, which `config check` may have for a moment.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// How often it is reported that the process that takes over does not serve yet.
 const REPORT: Duration = Duration::from_secs(10);
 
@@ -71,9 +74,11 @@ impl GateService {
         }
         // Without a running gate, the state directory comes first: a second process must touch nothing.
         let state = match &predecessor {
-            // The process that has ended may not have closed all its files yet.
-            None if start == ServiceStart::Again => Some(StateDir::open_within(&config.state_dir, MARGIN).await?),
-            None => Some(StateDir::open(&config.state_dir)?),
+            None => {
+                // The process that has ended may not have closed all its files yet.
+                let patience = if start == ServiceStart::Again { MARGIN } else { LOOK };
+                Some(StateDir::open_within(&config.state_dir, patience).await?)
+            }
             Some(_) => None,
         };
         let fronts = bind(&config, Clock::system(), &mut sockets).await?;
@@ -173,4 +178,24 @@ async fn take_over(config: &Config, running: Predecessor) -> Result<(StateDir, P
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     let work: JoinHandle<io::Result<T>> = Tasks::new().spawn_blocking(work);
     work.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::tests::configured;
+
+    /// `config check` has the lock of the state directory for a moment to find out whether it is free.
+    #[tokio::test]
+    async fn a_start_waits_for_a_lock_that_is_held_for_a_moment() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = configured(folder.path(), "");
+        let held = StateDir::open(&config.state_dir).unwrap();
+        let mut building = Box::pin(GateService::build(config, InheritedSockets::default(), ServiceStart::Alone));
+        assert!(futures_util::poll!(&mut building).is_pending(), "it waits");
+        drop(held);
+        let GateService { gate, .. } = building.await.unwrap();
+        gate.parts.tasks.drain(Duration::ZERO).await;
+        gate.parts.close().await;
+    }
 }

@@ -27,17 +27,23 @@ fn labels(sample: &str) -> String {
     names.join(",")
 }
 
+/// A configuration with one policy folder, which is empty, and these lines at its end.
+pub(super) fn configured(folder: &std::path::Path, last: &str) -> Config {
+    std::fs::create_dir(folder.join("policies")).unwrap();
+    let text = format!(
+        "state_dir = \"state\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+         [policy]\ndir = \"policies\"\n[[upstream]]\nhost = \"registry.test\"\nurl = \"http://127.0.0.1:1\"\n{last}"
+    );
+    let path = folder.join("pullgate.toml");
+    std::fs::write(&path, text).unwrap();
+    Config::load(Some(&path), std::iter::empty()).unwrap()
+}
+
 #[tokio::test]
 async fn documented_metrics_are_those_of_a_gate() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir(folder.path().join("policies")).unwrap();
     // Any variable will do as a key: nothing is sent.
-    let text = "state_dir = \"state\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
-        [policy]\ndir = \"policies\"\n[va.ibm]\napi_key_env = \"PATH\"\n\
-        [[upstream]]\nhost = \"registry.test\"\nurl = \"http://127.0.0.1:1\"\n";
-    let path = folder.path().join("pullgate.toml");
-    std::fs::write(&path, text).unwrap();
-    let config = Config::load(Some(&path), std::iter::empty()).unwrap();
+    let config = configured(folder.path(), "[va.ibm]\napi_key_env = \"PATH\"\n");
     let parts = build(config).await.unwrap().parts;
     let (rendered, documented) = (parts.metrics.render(), documented());
     let types = rendered.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));

@@ -23,7 +23,7 @@ const SYSFS: rustix::fs::FsWord = 0x6265_6572;
 
 pub(super) fn check(found: &mut PreflightFindings<'_>) {
     let config = found.config;
-    let is_running = UnixStream::connect(&config.admin.socket).is_ok();
+    let is_running = StateDir::is_in_use(&config.state_dir);
     if is_running {
         let message = format!("{}: a gate is running on this state directory", config.state_dir.display());
         found.machine(Note, "state_dir", &message, None);
@@ -127,6 +127,11 @@ pub(super) fn socket(found: &mut PreflightFindings<'_>) {
     if path.symlink_metadata().is_ok_and(|metadata| !metadata.file_type().is_socket()) {
         let message = format!("{}: a file that is not a socket is where the admin socket must be", path.display());
         return found.machine(Error, key, &message, Some("remove it, or set admin.socket to another path"));
+    }
+    // That of a gate that runs on this state directory is its own.
+    if UnixStream::connect(path).is_ok() && !StateDir::is_in_use(&found.config.state_dir) {
+        let message = format!("{}: another process listens on this socket", path.display());
+        return found.machine(Error, key, &message, Some("stop it, or set admin.socket to another path"));
     }
     // The state directory is created. Others are not.
     let folder = parent_folder(path);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 
 use super::DATABASE;
-use crate::runtime::{create_private_dir, open_private};
+use crate::runtime::{create_private_dir, open_plain_file, open_private};
 
 /// The pause between attempts to lock the directory: the operating system has no lock with a time limit.
 const RETRY: Duration = Duration::from_millis(5);
@@ -73,6 +73,15 @@ impl StateDir {
             // Whether it can be created is another question.
             Ok(_) | Err(_) => Ok(false),
         }
+    }
+
+    /// Whether a process uses a state directory. False if that cannot be found out, as by another user.
+    ///
+    /// If none does, this has the lock for a moment, so a process that starts must wait that long before it gives up.
+    pub fn is_in_use(path: &Path) -> bool {
+        let Ok(lock) = open_plain_file(&path.join("lock")) else { return false };
+        // Several may ask at the same time.
+        flock(&lock, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
     }
 
     /// The path of the directory.
@@ -217,6 +226,7 @@ mod tests {
             }
         }
         assert!(!StateDir::check(folder(0o700, &[]).path()).unwrap(), "nothing will be changed");
+        assert!(!StateDir::is_in_use(folder(0o700, &[]).path()), "there is no lock");
         let without_database = folder(0o700, &["lock", "decisions.jsonl"]);
         StateDir::check(without_database.path()).unwrap_err();
         fs::create_dir_all(without_database.path().join("blobs/sha256")).unwrap();

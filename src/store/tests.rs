@@ -365,7 +365,9 @@ fn only_one_process_can_open_the_state_directory() {
     let dir = tempfile::tempdir().unwrap();
     let first = StateDir::open(dir.path()).unwrap();
     assert!(matches!(StateDir::open(dir.path()), Err(StateDirError::Locked(_))));
+    assert!(StateDir::is_in_use(dir.path()));
     drop(first);
+    assert!(!StateDir::is_in_use(dir.path()));
     StateDir::open(dir.path()).unwrap();
 }
 

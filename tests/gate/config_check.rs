@@ -740,6 +740,30 @@ async fn a_running_gate_is_no_mistake() {
     assert!(said.contains(&format!("note: admin.address: {address} is in use")), "{said}");
 }
 
+/// The gate of a state directory has its lock. Whoever listens on the admin socket may be another gate.
+#[test]
+fn an_admin_socket_of_another_process_is_a_mistake() {
+    let made = Checked::new();
+    let _other = std::os::unix::net::UnixListener::bind(made.path().join("shared.sock")).unwrap();
+    let admin = "[admin]\naddress = \"127.0.0.1:0\"\nsocket = \"shared.sock\"\n";
+    let told = format!("admin.socket: {}/shared.sock: another process listens on this socket", made.path().display());
+    made.write("", admin);
+    let (code, problems) = made.problems(&[], &[]);
+    let lines: Vec<String> = problems.iter().map(line).collect();
+    assert!(code == Some(78) && lines.len() == 1 && lines[0].contains(&format!("error: {told}")), "{lines:#?}");
+    let output = made.run(&["serve"], &[]);
+    let said = text(&output);
+    assert!(output.status.code() == Some(1) && said.contains("another process listens on this socket"), "{said}");
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    made.write("", &format!("[[listener]]\naddress = \"{address}\"\n{admin}"));
+    let (_, problems) = made.problems(&[], &[]);
+    let lines: Vec<String> = problems.iter().map(line).collect();
+    assert!(lines.len() == 2 && lines[0].contains("error: listener[0].address: cannot listen on"), "{lines:#?}");
+    assert!(lines[1].contains(&told), "{lines:#?}");
+}
+
 /// `--online` asks every service, and says of each what it found.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services_are_asked_online() {

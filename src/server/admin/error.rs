@@ -23,7 +23,7 @@ pub enum AdminError {
         address: String,
     },
     /// The Unix socket cannot be created.
-    #[error("admin: {}: {source}", path.display())]
+    #[error("admin: {}: {source}; admin.socket names the path of the socket", path.display())]
     Socket {
         /// The path of the socket.
         path: PathBuf,
