@@ -52,7 +52,7 @@ pub use service_manager::{keep_watchdog, notify_ready, notify_reloading, notify_
 pub use sharded::{BusyCounter, Sharded, ShardedCount, number_this_thread};
 pub use shown_url::{shown_origin, shown_url};
 pub use tasks::{Tasks, Untracked};
-pub use telemetry::{LogFormat, LogGuard, check_log_filter, init as init_telemetry, set_log_filter};
+pub use telemetry::{LogFormat, LogGuard, check_log_filter, hides_errors, init as init_telemetry, set_log_filter};
 pub use trace::{ContentSource, Learned, Phase, PhaseTime, RequestTrace, SpanContext};
 pub use units::{
     InvalidDuration, InvalidSize, format_duration, format_size, parse_duration, parse_size, rounded_duration,

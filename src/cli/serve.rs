@@ -8,7 +8,7 @@ use tokio::signal::unix::Signal;
 use super::Exit;
 use crate::app::{self, Ended, GateService, InheritedSockets, ServiceEnd, ServiceStart};
 use crate::config::Config;
-use crate::runtime::init_telemetry;
+use crate::runtime::{hides_errors, init_telemetry};
 
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
@@ -48,6 +48,10 @@ pub(super) fn run(args: &ServeArgs) -> Exit {
         Ok(guard) => guard,
         Err(error) => return super::fail(error.to_string()),
     };
+    if hides_errors(&config.log.filter) {
+        // It would hide the warning of itself.
+        config.warnings.iter().for_each(|warning| eprintln!("{warning}"));
+    }
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     check_open_files(&config);
     let exit = runtime.block_on(serve(config, sockets, hangups, args));

@@ -21,7 +21,7 @@ use ipnet::IpNet;
 
 use super::reader::Table;
 use super::{Config, KeyPlaces, LogConfig};
-use crate::runtime::{LogFormat, check_log_filter};
+use crate::runtime::{LogFormat, check_log_filter, hides_errors};
 use crate::scope::Scope;
 use crate::{audit, cache, gate, prefetch, server};
 use addresses::UsedAddresses;
@@ -95,9 +95,14 @@ fn log(mut table: Table<'_>) -> LogConfig {
         filter: table.text("filter").unwrap_or_else(|| "info".into()),
         format: table.choice("format", &[("json", LogFormat::Json), ("text", LogFormat::Text)]).unwrap_or_default(),
     };
-    if let Err(error) = check_log_filter(&log.filter) {
-        let hint = "such as \"info\", or \"pullgate=debug,warn\" for one part";
-        table.problem("filter", format!("not a log filter: {error}"), Some(hint));
+    let hint = "such as \"info\", or \"pullgate=debug,warn\" for one part";
+    match check_log_filter(&log.filter) {
+        Err(error) => table.problem("filter", format!("not a log filter: {error}"), Some(hint)),
+        Ok(()) if log.filter.is_empty() => table.warn("filter", "an empty filter logs errors only", hint),
+        Ok(()) if hides_errors(&log.filter) => {
+            table.warn("filter", "this filter hides the errors and warnings of pullgate", hint);
+        }
+        Ok(()) => {}
     }
     table.finish();
     log

@@ -8,10 +8,13 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 use tracing::{Level, Metadata};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, reload};
 
+/// How the names of the program's own parts begin in log filters.
+const PROGRAM: &str = "pullgate";
 /// How long log lines below warning level are buffered.
 const DELAY: Duration = Duration::from_millis(20);
 /// When the buffer reaches this size, in bytes, it is written without this delay.
@@ -48,6 +51,14 @@ pub enum LogFormat {
 /// What is wrong with it.
 pub fn check_log_filter(filter: &str) -> Result<(), String> {
     EnvFilter::builder().parse(filter).map(drop).map_err(|error| error.to_string())
+}
+
+/// Whether a log filter hides the errors of the program, unless that is what it is for: `off`. A misspelt level is the name of
+/// a part that does not exist, and a filter without a level hides what it does not name.
+pub fn hides_errors(filter: &str) -> bool {
+    // A filter with spans is written by someone who knows the syntax.
+    let targets = filter.parse::<Targets>();
+    !filter.eq_ignore_ascii_case("off") && targets.is_ok_and(|all| !all.would_enable(PROGRAM, &Level::ERROR))
 }
 
 /// Initialises logging. `filter` uses tracing's syntax: `info`, `pullgate=debug,warn`. Buffered lines are written when
@@ -277,6 +288,18 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn filters_that_hide_errors_are_known() {
+        for filter in
+            ["verbose", "inf", "pulgate=debug", "hyper=warn,h2=warn", "pullgate=off,warn", "pullgate::server=debug"]
+        {
+            assert!(hides_errors(filter), "{filter}");
+        }
+        for filter in ["info", "error", "off", "", "pullgate=debug", "pullgate::server=debug,warn", "hyper=off,info"] {
+            assert!(!hides_errors(filter), "{filter}");
         }
     }
 

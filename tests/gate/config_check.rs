@@ -343,6 +343,9 @@ fn each_mistake_gives_one_problem() {
         // Within the file.
         ("log = { filter = \"nonsense==\" }", "", String::new(), "log.filter: not a log filter: "),
         ("log = { filter = \"pullgate=loud\" }", "", String::new(), "log.filter: not a log filter: "),
+        ("log = { filter = \"verbose\" }", "", String::new(), "warning: log.filter: this filter hides the errors and warnings"),
+        ("log = { filter = \"pulgate=debug\" }", "", String::new(), "warning: log.filter: this filter hides the errors and warnings"),
+        ("log = { filter = \"\" }", "", String::new(), "warning: log.filter: an empty filter logs errors only"),
         ("shutdown_grace = 60", "", String::new(), "shutdown_grace: expected a string such as \"60s\", found the number 60"),
         ("cache = { max_size = 5 }", "", String::new(), "cache.max_size: 5 without a unit is 5 bytes"),
         ("cache = { max_size = \"5\" }", "", String::new(), "cache.max_size: 5 without a unit is 5 bytes"),
@@ -738,6 +741,19 @@ async fn a_running_gate_is_no_mistake() {
     assert!(output.status.success(), "{said}");
     assert!(said.contains("note: state_dir: ") && said.contains("a gate is running on this state directory"), "{said}");
     assert!(said.contains(&format!("note: admin.address: {address} is in use")), "{said}");
+}
+
+/// A start that logs nothing says so.
+#[test]
+fn a_log_filter_that_hides_its_own_warning_is_told() {
+    let made = Checked::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let listener = format!("[[listener]]\naddress = \"{address}\"\n");
+    made.write("log = { filter = \"verbose\" }", &listener);
+    let said = text(&made.run(&["serve"], &[]));
+    let told = "warning: log.filter: this filter hides the errors and warnings of pullgate";
+    assert!(said.matches(told).count() == 1 && said.contains("cannot listen on"), "{said}");
 }
 
 /// The gate of a state directory has its lock. Whoever listens on the admin socket may be another gate.
