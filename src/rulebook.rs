@@ -16,7 +16,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 
-pub use directory::Directory;
+pub use directory::{Directory, DirectoryError};
 use source::ReadMaterials;
 pub use source::{DocumentSource, DocumentSourceError, Snapshot};
 

@@ -43,18 +43,19 @@ pub struct Streams<'a> {
 }
 
 /// `policy check PATH`: all problems of all documents of a directory, or of one file. Exit codes: 0 without errors, 2 with, 1
-/// when it cannot be read.
+/// when anything cannot be read.
 ///
 /// # Errors
 /// When the output cannot be written.
 pub fn check(dir: &Path, settings: &Settings, output: Output, streams: &mut Streams<'_>) -> io::Result<u8> {
-    let snapshot = match Directory::or_file(dir).snapshot() {
-        Ok(snapshot) => snapshot,
-        Err(error) => {
-            writeln!(streams.err, "pullgate: {error}")?;
-            return Ok(EXIT_FAILURE);
-        }
-    };
+    let (snapshot, unreadable) = Directory::or_file(dir).examine();
+    for error in &unreadable {
+        writeln!(streams.err, "pullgate: {error}")?;
+    }
+    // What can be read may have mistakes, too.
+    if snapshot.documents.is_empty() && !unreadable.is_empty() {
+        return Ok(EXIT_FAILURE);
+    }
     let mut parsed = RuleSet::parse(&snapshot.documents, &*snapshot.materials, settings);
     parsed.problems.extend(snapshot.warnings);
     for problem in &parsed.problems {
@@ -65,15 +66,19 @@ pub fn check(dir: &Path, settings: &Settings, output: Output, streams: &mut Stre
     }
     if output == Output::Table {
         let count = |severity| parsed.problems.iter().filter(|problem| problem.severity == severity).count();
-        let (errors, warnings) = (count(ProblemSeverity::Error), count(ProblemSeverity::Warning));
-        let rules = parsed.rules.as_ref().map(|rules| {
+        let (errors, warnings) = (count(ProblemSeverity::Error) + unreadable.len(), count(ProblemSeverity::Warning));
+        let rules = parsed.rules.as_ref().filter(|_| unreadable.is_empty()).map(|rules| {
             let policies = counted(rules.documents(), "policy", "policies");
             format!("{policies} with {}: ", counted(rules.len(), "entry", "entries"))
         });
         let (errors, warnings) = (counted(errors, "error", "errors"), counted(warnings, "warning", "warnings"));
         writeln!(streams.out, "{}{errors}, {warnings}", rules.unwrap_or_default())?;
     }
-    Ok(if parsed.rules.is_some() { EXIT_OK } else { EXIT_FINDINGS })
+    Ok(match parsed.rules {
+        _ if !unreadable.is_empty() => EXIT_FAILURE,
+        Some(_) => EXIT_OK,
+        None => EXIT_FINDINGS,
+    })
 }
 
 /// `policy match --policies DIR [--namespace NS] IMAGE...`: which document and entry win. Exit codes: 0 whatever the

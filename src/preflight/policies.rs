@@ -6,7 +6,7 @@ use super::collisions::{self, NamedMaterials};
 use super::{PreflightDepth, PreflightFindings};
 use crate::markup::{Problem, ProblemSeverity};
 use crate::policy::{RuleSet, Settings};
-use crate::rulebook::{Directory, DocumentSource as _};
+use crate::rulebook::{Directory, DirectoryError};
 use crate::runtime::format_duration;
 use crate::va::{self, DatabaseConfig, DatabaseLack, ScannerKind};
 
@@ -33,19 +33,17 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
 fn policies(found: &mut PreflightFindings<'_>, now: Timestamp) {
     let config = found.config;
     let dir = config.policy_dir.display();
-    let snapshot = match Directory::new(&config.policy_dir).snapshot() {
-        Ok(snapshot) => snapshot,
-        Err(error) => {
-            let hint = "it must be a folder that pullgate can read; config/policies of the project has examples";
-            found.error("policy.dir", &error.to_string(), Some(hint));
-            return;
-        }
-    };
+    let (snapshot, unreadable) = Directory::new(&config.policy_dir).examine();
+    if let Some(error) = unreadable.iter().find(|error| error.path() == config.policy_dir) {
+        let hint = "it must be a folder that pullgate can read; config/policies of the project has examples";
+        return found.error("policy.dir", &error.to_string(), Some(hint));
+    }
+    found.report.configuration.extend(unreadable.iter().map(DirectoryError::problem));
     let settings = Settings { now: Some(now), ..config.policy.clone() };
     let materials = NamedMaterials::new(&*snapshot.materials, &config.policy_dir);
     let parsed = RuleSet::parse(&snapshot.documents, &materials, &settings);
     collisions::check_policies(found, materials);
-    let is_empty = parsed.rules.as_ref().is_some_and(|rules| rules.documents() == 0);
+    let is_empty = unreadable.is_empty() && parsed.rules.as_ref().is_some_and(|rules| rules.documents() == 0);
     let is_whole = found.depth == PreflightDepth::Everything;
     let least = if is_whole { ProblemSeverity::Warning } else { ProblemSeverity::Error };
     let problems = parsed.problems.into_iter().chain(snapshot.warnings);

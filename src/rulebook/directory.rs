@@ -25,6 +25,8 @@ const MAX_FILE: u64 = 1024 * 1024;
 const MAX_FILES: usize = 10_000;
 /// The size of all files together, in bytes.
 const MAX_TOTAL: u64 = 64 * 1024 * 1024;
+/// The most failures that are gathered.
+const MAX_FAILURES: usize = 100;
 /// The deepest subfolder.
 const MAX_DEPTH: usize = 16;
 /// The directory is read again at this interval even if no change was seen, because some file systems report none.
@@ -53,36 +55,38 @@ impl Directory {
         Self { path: parent_folder(path).to_owned(), only: Some(path.to_owned()) }
     }
 
-    fn read(&self) -> Result<Snapshot, DirectoryError> {
+    /// Everything that can be read, and what cannot, for whoever names all mistakes at once. Rules are made from a
+    /// [`snapshot`](DocumentSource::snapshot), which is complete.
+    pub fn examine(&self) -> (Snapshot, Vec<DirectoryError>) {
         let mut walk = DirectoryWalk::default();
         let mut files = Vec::new();
         let secrets = self.path.join("secrets");
         match &self.only {
-            None => walk.folder(&self.path, 0, &mut files)?,
+            None => walk.folder(&self.path, 0, &mut files),
             Some(only) => {
                 files.push(only.clone());
                 if secrets.is_dir() {
-                    walk.folder(&secrets, 0, &mut files)?;
+                    walk.folder(&secrets, 0, &mut files);
                 }
             }
         }
         let mut documents = Vec::new();
         let is_read = |file: &Path| self.only.as_deref().map_or_else(|| is_document(file), |only| file == only);
         for file in files.iter().filter(|file| !file.starts_with(&secrets) && is_read(file)) {
-            let text = decode_text(walk.read(file)?);
-            let text = text.map_err(|why| DirectoryError::NotText { path: file.clone(), why })?;
-            documents.push(Document { path: file.display().to_string(), text });
+            let Some(content) = walk.read(file) else { continue };
+            let text = decode_text(content).map_err(|why| DirectoryError::NotText { path: file.clone(), why });
+            documents.extend(walk.note(text).map(|text| Document { path: file.display().to_string(), text }));
         }
         let mut materials = DirectoryMaterials { root: self.path.clone(), secrets: BTreeMap::new() };
         let mut warnings = Vec::new();
         for (file, inner) in files.iter().filter_map(|file| Some((file, file.strip_prefix(&secrets).ok()?))) {
-            let content = walk.read(file)?;
+            let Some(content) = walk.read(file) else { continue };
             if is_document(file) && holds_policies(file, content.clone()) {
                 warnings.push(misplaced(file));
             }
             materials.add(inner, content);
         }
-        Ok(Snapshot { documents, materials: Box::new(materials), warnings })
+        (Snapshot { documents, materials: Box::new(materials), warnings }, walk.failures)
     }
 }
 
@@ -92,7 +96,9 @@ impl DocumentSource for Directory {
     }
 
     fn snapshot(&self) -> Result<Snapshot, DocumentSourceError> {
-        self.read().map_err(DocumentSourceError::new)
+        let (snapshot, failures) = self.examine();
+        let failures: Vec<String> = failures.iter().map(ToString::to_string).collect();
+        if failures.is_empty() { Ok(snapshot) } else { Err(DocumentSourceError::new(failures.join("\n"))) }
     }
 
     fn watch(&self, tasks: &Tasks, changed: Arc<Notify>) {
@@ -180,6 +186,25 @@ pub enum DirectoryError {
     },
 }
 
+impl DirectoryError {
+    /// The file or folder.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Io { path, .. } | Self::NotText { path, .. } | Self::TooMuch { path, .. } => path,
+        }
+    }
+
+    /// It as a problem of the file or folder, with what would help.
+    pub fn problem(&self) -> Problem {
+        let (what, hint) = match self {
+            Self::Io { source, .. } => (source.to_string(), "remove it, or let it be a file that pullgate can read"),
+            Self::NotText { why, .. } => ((*why).to_owned(), "save it as UTF-8"),
+            Self::TooMuch { what, .. } => ((*what).to_owned(), "keep only policies there, in files of at most 1 MiB"),
+        };
+        Problem::of_file(ProblemSeverity::Error, self.path().display().to_string(), what, Some(hint))
+    }
+}
+
 fn is_document(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known))
@@ -203,44 +228,74 @@ struct DirectoryWalk {
     seen: HashSet<(u64, u64)>,
     files: usize,
     bytes: u64,
+    /// What cannot be read.
+    failures: Vec<DirectoryError>,
+    /// Whether a limit of the whole directory is exceeded, so that no more is read.
+    is_full: bool,
 }
 
 impl DirectoryWalk {
     /// All files below a folder, following links, without hidden names.
-    fn folder(&mut self, folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), DirectoryError> {
+    fn folder(&mut self, folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
         if depth > MAX_DEPTH {
-            return Err(DirectoryError::TooMuch { path: folder.to_owned(), what: "folders are nested too deeply" });
+            let what = "folders are nested too deeply";
+            return self.failures.push(DirectoryError::TooMuch { path: folder.to_owned(), what });
         }
-        let status = fs::metadata(folder).map_err(|source| io_error(folder, source))?;
-        if !self.seen.insert((status.dev(), status.ino())) {
-            return Ok(());
+        let Some(metadata) = self.note(status(folder)) else { return };
+        if !self.seen.insert((metadata.dev(), metadata.ino())) {
+            return;
         }
-        for path in list(folder)? {
-            let status = fs::metadata(&path).map_err(|source| io_error(&path, source))?;
-            if status.is_dir() {
-                self.folder(&path, depth + 1, found)?;
+        for path in self.note(list(folder)).unwrap_or_default() {
+            if self.is_over() {
+                return;
+            }
+            let Some(metadata) = self.note(status(&path)) else { continue };
+            if metadata.is_dir() {
+                self.folder(&path, depth + 1, found);
+            } else if self.files == MAX_FILES {
+                self.fill(&path, "too many files");
             } else {
                 self.files += 1;
-                if self.files > MAX_FILES {
-                    return Err(DirectoryError::TooMuch { path, what: "too many files" });
-                }
                 found.push(path);
             }
         }
-        Ok(())
     }
 
-    fn read(&mut self, path: &Path) -> Result<Vec<u8>, DirectoryError> {
-        let content = read_bounded(path)?;
+    /// A file whole; `None` if it cannot be read, or nothing is read any more.
+    fn read(&mut self, path: &Path) -> Option<Vec<u8>> {
+        if self.is_over() {
+            return None;
+        }
+        let content = self.note(read_bounded(path))?;
         self.bytes += content.len() as u64;
         if self.bytes > MAX_TOTAL {
-            return Err(DirectoryError::TooMuch {
-                path: path.to_owned(),
-                what: "all files together are larger than 64 MiB",
-            });
+            self.fill(path, "all files together are larger than 64 MiB");
+            return None;
         }
-        Ok(content)
+        Some(content)
     }
+
+    fn note<T>(&mut self, read: Result<T, DirectoryError>) -> Option<T> {
+        read.map_err(|error| self.failures.push(error)).ok()
+    }
+
+    fn fill(&mut self, path: &Path, what: &'static str) {
+        self.is_full = true;
+        self.failures.push(DirectoryError::TooMuch { path: path.to_owned(), what });
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_full || self.failures.len() >= MAX_FAILURES
+    }
+}
+
+fn status(path: &Path) -> Result<fs::Metadata, DirectoryError> {
+    fs::metadata(path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound if path.is_symlink() => {
+            io_error(path, io::Error::other("it is a symbolic link to something that does not exist"))
+        }
+        _ => io_error(path, source),
+    })
 }
 
 /// The content of a folder, sorted, without hidden names.
@@ -266,7 +321,8 @@ mod tests {
     use super::*;
 
     fn read(path: &Path) -> Result<Snapshot, DirectoryError> {
-        Directory::new(path).read()
+        let (snapshot, failures) = Directory::new(path).examine();
+        failures.into_iter().next().map_or(Ok(snapshot), Err)
     }
 
     fn put(root: &Path, path: &str, text: &str) {
@@ -344,5 +400,32 @@ mod tests {
         fs::remove_file(dir.path().join("big.yaml")).unwrap();
         std::os::unix::fs::symlink("/nowhere/at/all", dir.path().join("dangling.yaml")).unwrap();
         assert!(matches!(read(dir.path()), Err(DirectoryError::Io { .. })));
+    }
+
+    #[test]
+    fn everything_that_cannot_be_read_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        put(dir.path(), "big.yaml", &"#".repeat(1024 * 1024 + 1));
+        put(dir.path(), "good.yaml", "kind: x");
+        fs::write(dir.path().join("latin.yaml"), [0xff]).unwrap();
+        std::os::unix::fs::symlink("/nowhere/at/all", dir.path().join("dangling.yaml")).unwrap();
+        let directory = Directory::new(dir.path());
+        let (snapshot, failures) = directory.examine();
+        assert_eq!(snapshot.documents.len(), 1);
+        let named: Vec<_> = failures.iter().map(|error| error.path().file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(named, ["dangling.yaml", "big.yaml", "latin.yaml"]);
+        let problem = failures[0].problem();
+        assert!(problem.file.ends_with("dangling.yaml") && problem.message.contains("a symbolic link"), "{problem}");
+        let error = directory.snapshot().map(|_| ()).unwrap_err().to_string();
+        assert!(["dangling", "big", "latin"].iter().all(|name| error.contains(name)), "{error}");
+        assert!(matches!(read(&dir.path().join("dangling.yaml")), Err(DirectoryError::Io { .. })));
+    }
+
+    #[test]
+    fn failures_are_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = |name: usize| std::os::unix::fs::symlink("/nowhere/at/all", dir.path().join(format!("{name}.yaml")));
+        (0..2 * MAX_FAILURES).for_each(|name| link(name).unwrap());
+        assert_eq!(Directory::new(dir.path()).examine().1.len(), MAX_FAILURES);
     }
 }

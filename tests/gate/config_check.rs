@@ -534,6 +534,33 @@ fn all_mistakes_of_policies_are_named() {
     }
 }
 
+/// A file of the folder of policies that cannot be read hides no other mistake, and has its own place.
+#[test]
+fn unreadable_files_of_policies_hide_nothing() {
+    let made = Checked::new();
+    let folder = made.path().join("policies");
+    made.file("policies/broken.yaml", &ALLOW_ALL.replace("policy: {}", "polcy: {}"));
+    made.file("policies/large.yaml", &"#".repeat(1024 * 1024 + 1));
+    std::os::unix::fs::symlink("/nowhere/at/all", folder.join("dangling.yaml")).unwrap();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mkfifoat(rustix::fs::CWD, folder.join("pipe.yaml"), mode).unwrap();
+    made.write("", "");
+    let (code, problems) = made.problems(&[], &[]);
+    let lines: Vec<String> = problems.iter().map(line).collect();
+    let wanted = [
+        "policies/broken.yaml:7: error: unknown key \"polcy\"",
+        "policies/dangling.yaml:0: error: it is a symbolic link to something that does not exist",
+        "policies/large.yaml:0: error: larger than 1 MiB",
+        "policies/pipe.yaml:0: error: not a regular file",
+    ];
+    assert!(code == Some(78) && lines.len() == wanted.len(), "{lines:#?}");
+    for wanted in wanted {
+        assert!(lines.iter().any(|line| line.contains(wanted)), "{wanted}\n{lines:#?}");
+    }
+    let said = text(&made.run(&["serve"], &[]));
+    assert!(["broken", "dangling", "large", "pipe"].iter().all(|name| said.contains(&format!("{name}.yaml"))), "{said}");
+}
+
 /// Mistakes of variables name the variable.
 #[test]
 fn lists_in_variables_are_separated_by_commas() {

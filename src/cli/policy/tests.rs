@@ -287,6 +287,11 @@ fn exit_codes() {
     let (code, _, _) =
         run(&[], |dir, streams| check(&dir.join("absent"), &Settings::default(), Output::Json, streams).unwrap());
     assert_eq!(code, EXIT_FAILURE);
+    let large = "#".repeat(1024 * 1024 + 1);
+    let (code, lines, err) = run(&[("p.yaml", &broken), ("q.yaml", &large)], |dir, streams| {
+        check(dir, &Settings::default(), Output::Json, streams).unwrap()
+    });
+    assert!(code == EXIT_FAILURE && lines[0]["line"] == 11 && err.contains("q.yaml: larger than 1 MiB"), "{err}");
 }
 
 /// What is shipped can be loaded, each folder on its own, and only IBM's own slip gives a warning.
