@@ -1,4 +1,4 @@
-//! Whether an upstream answers, and whether its credentials can be read.
+//! Whether an upstream answers, and whether the gate has its credentials.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -88,7 +88,7 @@ impl UpstreamHealth {
         }
     }
 
-    /// Reports whether the credentials can be read. An upstream without credentials never reports this.
+    /// Reports whether there are credentials. An upstream without credentials never reports this.
     pub(super) fn credentials(&self, checked: Result<(), String>) {
         if self.is_reported() {
             self.readiness.degraded(&self.credentials_topic, checked.err());

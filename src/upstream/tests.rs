@@ -1431,6 +1431,39 @@ async fn credentials_that_cannot_be_read_are_reported() {
     assert_eq!(reported().await, None);
 }
 
+/// As `config check` finds them: what a pull would find out only when it fails.
+#[tokio::test]
+async fn credentials_that_are_not_there_are_reported() {
+    let (world, folder) = (World::new().await, tempfile::tempdir().unwrap());
+    let file = folder.path().join("config.json");
+    let reported = async |auth| {
+        world.with_credentials(auth).check().await;
+        world.readiness.report().degraded.get("credentials registry.test").cloned().unwrap_or_default()
+    };
+    let helper = |program: &str| Auth::Helper { program: program.to_owned() };
+    assert_eq!(reported(helper("/bin/sh")).await, "");
+    let why = reported(helper("not-installed")).await;
+    assert!(why.contains("docker-credential-not-installed: there is no such program"), "{why}");
+    let good = r#""registry.test": {"auth": "cm9ib3Q6c2VjcmV0"}"#;
+    for (text, wanted) in [
+        (format!(r#"{{"auths": {{{good}}}}}"#), ""),
+        (r#"{"auths": {"other.test": {"auth": "cm9ib3Q6c2VjcmV0"}}}"#.to_owned(), "has no entry for registry.test"),
+        (r#"{"auths": {"registry.test": {}}}"#.to_owned(), "has no entry for registry.test"),
+        (r#"{"auths": {"registry.test/team": {"auth": "cm9ib3Q6c2VjcmV0"}}}"#.to_owned(), ""),
+        (r#"{"auths": {"registry.test": {"auth": "!!!"}}}"#.to_owned(), "is not base64 of user:password"),
+        (format!(r#"{{"auths": {{{good}, "registry.test/team": {{"auth": 7}}}}}}"#), "is malformed"),
+        (format!(r#"{{"auths": {{{good}, "other.test": {{"auth": 7}}}}}}"#), ""),
+        // Another spelling, which is never used.
+        (format!(r#"{{"auths": {{{good}, "registry.test/": {{"auth": 7}}}}}}"#), ""),
+        (r#"{"credsStore": "not-installed"}"#.to_owned(), "docker-credential-not-installed: there is no such program"),
+        (r#"{"credHelpers": {"registry.test": 7}}"#.to_owned(), "must be a string"),
+    ] {
+        std::fs::write(&file, &text).unwrap();
+        let why = reported(Auth::DockerConfig { file: file.clone() }).await;
+        assert!(if wanted.is_empty() { why.is_empty() } else { why.contains(wanted) }, "{text}: {why}");
+    }
+}
+
 #[tokio::test]
 async fn documents_of_the_registry_and_of_services_beside_it() {
     let world = World::new().await;

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
-use super::docker_config::{DockerAuth, DockerConfig, server};
+use super::docker_config::{DockerAuth, DockerConfig, DockerEntries, server};
 use crate::oci::{Host, Repository};
 use crate::runtime::{load_plain_file, read_plain_file};
 use crate::upstream::config::{Auth, Config};
@@ -59,15 +59,16 @@ pub(in crate::upstream) async fn load(
     }
 }
 
-/// Whether the file or variable with the credentials of an upstream can be read. Helpers are not run: they may ask a service.
+/// Whether an upstream has credentials. Helpers must be there, and are not run: they may ask a service.
 ///
 /// # Errors
 /// One line that names the source and the problem, but never the content.
 pub(in crate::upstream) async fn check(config: &Config) -> Result<(), String> {
     match &config.auth {
-        Auth::Anonymous | Auth::Helper { .. } => Ok(()),
+        Auth::Anonymous => Ok(()),
         Auth::Basic { password: secret, .. } | Auth::Iam { api_key: secret } => secret.read().map(drop),
-        Auth::DockerConfig { file } => read_docker_config(file).await.map(drop),
+        Auth::Helper { program } => find_helper(program).map(drop),
+        Auth::DockerConfig { file } => check_entries(&read_docker_config(file).await?, file, config),
     }
 }
 
@@ -77,16 +78,33 @@ async fn read_docker_config(file: &Path) -> Result<DockerConfig, String> {
     parse(&text).map_err(wrong)
 }
 
-/// Checks that a Docker configuration can be read and has credentials for the registry, at least for one namespace of it.
-/// Credential helpers are not run.
+/// Checks that a Docker configuration can be read and has credentials for the registry, at least for one namespace of it, and
+/// that everything in it for this registry can be used. Credential helpers are not run.
 ///
 /// # Errors
 /// One line that names the file and the problem, but never the content.
 pub(in crate::upstream) fn check_docker_config(file: &Path, upstream: &Config) -> Result<(), String> {
     let wrong = |what: String| format!("{}: {what}", file.display());
     let text = read_plain_file(file, MAX_ANSWER).map_err(|error| wrong(error.to_string()))?;
-    let config = parse(&text).map_err(wrong)?;
-    if config.has_any(upstream) { Ok(()) } else { Err(wrong(format!("has no entry for {}", upstream.host))) }
+    check_entries(&parse(&text).map_err(wrong)?, file, upstream)
+}
+
+fn check_entries(config: &DockerConfig, file: &Path, upstream: &Config) -> Result<(), String> {
+    let wrong = |what: String| format!("{}: {what}", file.display());
+    let mut has_any = false;
+    for part in config.parts(upstream) {
+        match choose(&config.find(upstream, part), &upstream.host).map_err(wrong)? {
+            Some(DockerChoice::Helper(name)) => drop(find_helper(name).map_err(wrong)?),
+            Some(DockerChoice::Credentials(_)) => {}
+            None => continue,
+        }
+        has_any = true;
+    }
+    if has_any { Ok(()) } else { Err(wrong(no_entry(&upstream.host))) }
+}
+
+fn no_entry(host: &Host) -> String {
+    format!("has no entry for {host}")
 }
 
 fn parse(text: &[u8]) -> Result<DockerConfig, String> {
@@ -122,17 +140,29 @@ async fn docker_config(file: &Path, upstream: &Config, repository: &Repository) 
     let host = &upstream.host;
     let wrong = |what: String| format!("{}: {what}", file.display());
     let config = read_docker_config(file).await?;
-    let found = config.find(upstream, repository);
+    match choose(&config.find(upstream, repository.as_str()), host).map_err(wrong)? {
+        Some(DockerChoice::Helper(name)) => helper(name, host).await,
+        Some(DockerChoice::Credentials(credentials)) => Ok(credentials),
+        None => Err(wrong(no_entry(host))),
+    }
+}
+
+/// Where a Docker configuration has the credentials for a repository.
+enum DockerChoice<'a> {
+    /// In the credential helper of this name.
+    Helper(&'a str),
+    /// In an entry.
+    Credentials(RegistryCredentials),
+}
+
+fn choose<'a>(found: &DockerEntries<'a>, host: &Host) -> Result<Option<DockerChoice<'a>>, String> {
     if let Some(name) = found.own_helper {
-        let name = name.as_str().ok_or_else(|| wrong(format!("the credential helper of {host} must be a string")))?;
-        return helper(name, host).await;
+        let name = name.as_str().ok_or_else(|| format!("the credential helper of {host} must be a string"))?;
+        return Ok(Some(DockerChoice::Helper(name)));
     }
-    if let Some(credentials) = found.entries.into_iter().find_map(|entry| entry_credentials(entry).transpose()) {
-        return credentials.map_err(wrong);
-    }
-    match found.store {
-        Some(name) => helper(name, host).await,
-        None => Err(wrong(format!("has no entry for {host}"))),
+    match found.entries.iter().find_map(|entry| entry_credentials(entry).transpose()) {
+        Some(credentials) => Ok(Some(DockerChoice::Credentials(credentials?))),
+        None => Ok(found.store.map(DockerChoice::Helper)),
     }
 }
 

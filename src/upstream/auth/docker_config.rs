@@ -5,10 +5,12 @@
 //! everything after the host are removed. Without a scheme, the part after the host may be podman's namespace or
 //! repository (containers-auth.json(5)); the longest match takes precedence.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::oci::{Host, Repository};
+use crate::oci::Host;
 use crate::upstream::config::Config;
 
 /// The names of Docker Hub besides its canonical one.
@@ -50,21 +52,23 @@ impl DockerConfig {
         auths.into_iter().flatten()
     }
 
-    /// Whether there is anything for an upstream, or for a part of it.
-    pub(in crate::upstream) fn has_any(&self, upstream: &Config) -> bool {
-        let names = names(upstream);
-        let helpers = self.0.get("credHelpers").and_then(Value::as_object).into_iter().flatten();
-        let store = self.0.get("credsStore").and_then(Value::as_str).is_some_and(|store| !store.is_empty());
-        store || self.auths().chain(helpers).any(|(key, _)| names.contains(&DockerKey::parse(key).host))
+    fn helpers(&self) -> impl Iterator<Item = (&String, &Value)> {
+        self.0.get("credHelpers").and_then(Value::as_object).into_iter().flatten()
     }
 
-    /// The content for a repository of an upstream, under any spelling of its names.
-    pub(in crate::upstream) fn find(&self, upstream: &Config, repository: &Repository) -> DockerEntries<'_> {
+    /// The parts of an upstream for which there may be different content: namespaces, repositories, and "" for all others.
+    pub(in crate::upstream) fn parts(&self, upstream: &Config) -> BTreeSet<&str> {
         let names = names(upstream);
-        let helpers = self.0.get("credHelpers").and_then(Value::as_object).into_iter().flatten();
+        let keys = self.auths().chain(self.helpers()).map(|(text, _)| DockerKey::parse(text));
+        keys.filter(|key| names.contains(&key.host)).map(|key| key.path).chain([""]).collect()
+    }
+
+    /// The content for a repository or another part of an upstream, under any spelling of its names.
+    pub(in crate::upstream) fn find(&self, upstream: &Config, repository: &str) -> DockerEntries<'_> {
+        let names = names(upstream);
         let is_said = |value: &&Value| !value.is_null() && value.as_str() != Some("");
         DockerEntries {
-            own_helper: fitting(helpers, &names, repository).into_iter().find(is_said),
+            own_helper: fitting(self.helpers(), &names, repository).into_iter().find(is_said),
             entries: fitting(self.auths(), &names, repository).into_iter().filter(is_said).collect(),
             store: self.0.get("credsStore").and_then(Value::as_str).filter(|store| !store.is_empty()),
         }
@@ -85,16 +89,12 @@ fn names(upstream: &Config) -> Vec<String> {
 }
 
 /// The values with a matching key, the most specific first; among several spellings, the first in sort order.
-fn fitting<'a, T>(
-    all: impl Iterator<Item = (&'a String, &'a T)>,
-    names: &[String],
-    repository: &Repository,
-) -> Vec<&'a T> {
+fn fitting<'a, T>(all: impl Iterator<Item = (&'a String, &'a T)>, names: &[String], repository: &str) -> Vec<&'a T> {
     let mut found: Vec<_> = all
         .filter_map(|(text, value)| {
             let key = DockerKey::parse(text);
             let name = names.iter().position(|name| *name == key.host)?;
-            is_within(repository.as_str(), key.path).then_some((usize::MAX - key.path.len(), name, text, value))
+            is_within(repository, key.path).then_some((usize::MAX - key.path.len(), name, text, value))
         })
         .collect();
     found.sort_by(|a, b| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)));
@@ -182,7 +182,7 @@ mod tests {
             .map(|key| ((*key).to_owned(), serde_json::json!({"auth": null, "password": key})))
             .collect();
         let file = DockerConfig::read(serde_json::json!({ "auths": auths }).to_string().as_bytes()).unwrap();
-        let found = file.find(upstream, &repository.parse().unwrap());
+        let found = file.find(upstream, repository);
         found.entries.into_iter().map(|entry| entry["password"].as_str().unwrap().to_owned()).collect()
     }
 
@@ -222,7 +222,6 @@ mod tests {
     #[test]
     fn null_and_empty_entries_are_absent() {
         let upstream = Config::new("reg.io".parse().unwrap(), "https://reg.io");
-        let repository = "app".parse().unwrap();
         for (text, helper, entries, store) in [
             (r#"{}"#, None, 0, None),
             (r#"{"auths": null, "credHelpers": null, "credsStore": null, "HttpHeaders": {}}"#, None, 0, None),
@@ -237,7 +236,7 @@ mod tests {
             ("\u{feff}{\"reg.io\": {}, \"other.io\": {}}", None, 1, None),
         ] {
             let file = DockerConfig::read(text.as_bytes()).unwrap();
-            let found = file.find(&upstream, &repository);
+            let found = file.find(&upstream, "app");
             let own = found.own_helper.and_then(Value::as_str);
             assert_eq!((own, found.entries.len(), found.store), (helper, entries, store), "{text}");
         }
