@@ -66,7 +66,7 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
         found.secret("events.secret_file", events::check_secret(path));
     }
     if let Some(path) = &events.token_file {
-        found.secret("events.token_file", Secret::File(path.clone()).read().map(drop));
+        found.secret("events.token_file", Secret::File(path.clone()).read_line().map(drop));
     }
 }
 
@@ -145,8 +145,9 @@ fn adapter_auth(found: &mut PreflightFindings<'_>, table: &str, auth: &AdapterAu
     }
 }
 
-/// Reads the secret of a table: `NAME_file` or `NAME_env`.
+/// Reads the secret of a table: `NAME_file` or `NAME_env`. Only passwords may have several lines.
 fn secret(found: &mut PreflightFindings<'_>, table: &str, name: &str, secret: &Secret) {
     let kind = if matches!(secret, Secret::File(_)) { "file" } else { "env" };
-    found.secret(&format!("{table}.{name}_{kind}"), secret.read().map(drop));
+    let read = if name == "password" { secret.read() } else { secret.read_line() };
+    found.secret(&format!("{table}.{name}_{kind}"), read.map(drop));
 }

@@ -20,13 +20,29 @@ pub enum Secret {
 }
 
 impl Secret {
-    /// Reads the secret.
+    /// Reads the secret. It may have several lines: a password can be a JSON document.
     ///
     /// # Errors
     /// Names the file or variable, but never its content.
     pub fn read(&self) -> Result<String, String> {
+        self.read_as(flaw)
+    }
+
+    /// The same for a key or a token, which has one line.
+    ///
+    /// # Errors
+    /// The same as [`read`](Self::read), and if there are more lines.
+    pub fn read_line(&self) -> Result<String, String> {
+        let has_more = |text: &str| text.contains(['\n', '\r']).then_some("it has more than one line");
+        self.read_as(|text| flaw(text).or_else(|| has_more(text)))
+    }
+
+    fn read_as(&self, flaw: impl Fn(&str) -> Option<&'static str>) -> Result<String, String> {
         match self {
-            Self::Env(name) => std::env::var(name).map_err(|_| format!("the environment variable {name} is not set")),
+            Self::Env(name) => {
+                let text = std::env::var(name).map_err(|_| format!("the environment variable {name} is not set"))?;
+                flaw(&text).map_or(Ok(text), |why| Err(format!("the environment variable {name}: {why}")))
+            }
             Self::File(path) => {
                 let wrong = |what: &dyn fmt::Display| format!("{}: {what}", path.display());
                 let text = read_plain_text(path, MAX_SECRET).map_err(|error| match error.kind() {
@@ -35,10 +51,22 @@ impl Secret {
                 })?;
                 match text.trim_end_matches(['\n', '\r']) {
                     "" => Err(wrong(&"the file is empty")),
-                    secret => Ok(secret.to_owned()),
+                    secret => flaw(secret).map_or_else(|| Ok(secret.to_owned()), |why| Err(wrong(&why))),
                 }
             }
         }
+    }
+}
+
+/// Why a text cannot be a secret: an editor or a tool has written something else.
+fn flaw(text: &str) -> Option<&'static str> {
+    let is_odd = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
+    if text.starts_with('\u{feff}') {
+        Some("it begins with a byte order mark, which is not a part of a secret")
+    } else if text.contains(is_odd) {
+        Some("it has a control character, so it is not a text")
+    } else {
+        None
     }
 }
 
@@ -47,6 +75,38 @@ impl fmt::Debug for Secret {
         match self {
             Self::Env(name) => write!(f, "environment variable {name}"),
             Self::File(path) => write!(f, "file {}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_that_cannot_be_secrets_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        let secret = Secret::File(path.clone());
+        let json = "{\n\t\"key\": 1\n}";
+        for (content, wanted) in [
+            ("secret\r\n", Ok("secret")),
+            (" a b ", Ok(" a b ")),
+            (json, Ok(json)),
+            ("\n", Err("the file is empty")),
+            ("\u{feff}secret\n", Err("it begins with a byte order mark")),
+            ("sec\0ret", Err("it has a control character")),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            match (secret.read(), wanted) {
+                (Ok(read), Ok(wanted)) => assert_eq!(read, wanted),
+                (Err(error), Err(wanted)) => assert!(error.contains(wanted) && !error.contains("sec\0"), "{error}"),
+                (read, _) => panic!("{content:?}: {}", read.is_ok()),
+            }
+        }
+        for (content, is_line) in [("token\n", true), ("one\ntwo\n", false), ("one\rtwo", false)] {
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(secret.read_line().is_ok(), is_line, "{content:?}");
         }
     }
 }

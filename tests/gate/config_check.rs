@@ -195,6 +195,30 @@ fn each_mistake_gives_one_problem() {
         ),
         (
             "",
+            "serve_to = \"everyone\"\nauth = { type = \"basic\", username = \"u\", password_file = \"marked\" }",
+            String::new(),
+            "upstream[0].auth.password_file: FOLDER/marked: it begins with a byte order mark",
+        ),
+        (
+            "",
+            "serve_to = \"everyone\"\nauth = { type = \"iam\", api_key_file = \"lines\" }",
+            String::new(),
+            "upstream[0].auth.api_key_file: FOLDER/lines: it has more than one line",
+        ),
+        (
+            "",
+            "serve_to = \"everyone\"\nauth = { type = \"basic\", username = \"a:b\", password_file = \"lines\" }",
+            String::new(),
+            "upstream[0].auth.username: a user name cannot have a colon",
+        ),
+        (
+            "",
+            "serve_to = \"everyone\"\nauth = { type = \"docker-config\", file = \"odd.json\" }",
+            String::new(),
+            "upstream[0].auth.file: FOLDER/odd.json: an `auth` entry is not base64 of user:password",
+        ),
+        (
+            "",
             "serve_to = \"everyone\"\nauth = { type = \"iam\", api_key_env = \"NOT_SET_HERE\" }",
             String::new(),
             "upstream[0].auth.api_key_env: the environment variable NOT_SET_HERE is not set",
@@ -382,6 +406,9 @@ fn prepared(upstream: &str) -> Checked {
     close(&made.path().join("junk"));
     made.file("empty", "");
     made.file("short", "short");
+    made.file("marked", "\u{feff}secret\n");
+    made.file("lines", "one\ntwo\n");
+    made.file("odd.json", "{\"auths\": {\"registry.test\": {\"auth\": \"!!!\"}}}");
     made.file("token", "0123456789abcdef0123");
     close(&made.path().join("token"));
     std::os::unix::fs::symlink(made.path().join("nowhere"), made.path().join("dangling")).unwrap();

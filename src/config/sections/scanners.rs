@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::secret::secret;
+use super::secret::{secret, username};
 use crate::config::reader::Table;
 use crate::oci::Host;
 use crate::upstream;
@@ -147,10 +147,7 @@ fn auth(mut table: Table<'_>) -> Option<AdapterAuth> {
     let auth = match &*table.text("type").unwrap_or_default() {
         "api-key" => secret(&mut table, "key", "key_file", "key_env").map(AdapterAuth::ApiKey),
         "basic" => {
-            let username = table.text("username");
-            if username.is_none() {
-                table.problem("username", "basic credentials need a username", None);
-            }
+            let username = username(&mut table);
             let password = secret(&mut table, "password", "password_file", "password_env");
             username.zip(password).map(|(username, password)| AdapterAuth::Basic { username, password })
         }

@@ -3,6 +3,20 @@
 use crate::config::reader::Table;
 use crate::runtime::Secret;
 
+/// The user of basic authentication (RFC 7617, section 2): a colon ends it.
+pub(super) fn username(table: &mut Table<'_>) -> Option<String> {
+    let username = table.text("username");
+    match &username {
+        None => table.problem("username", "basic credentials need a username", None),
+        Some(name) if name.contains(|c: char| c == ':' || c.is_control()) => {
+            let hint = "the password belongs in a file or a variable: password_file, password_env";
+            table.problem("username", "a user name cannot have a colon or a control character", Some(hint));
+        }
+        Some(_) => {}
+    }
+    username
+}
+
 /// Reads where a secret is: `NAME_file` or `NAME_env`. `NAME` itself is refused: the configuration is shown and copied.
 pub(super) fn secret(
     table: &mut Table<'_>,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::count;
-use super::secret::secret;
+use super::secret::{secret, username};
 use crate::config::reader::Table;
 use crate::oci::{Host, Repository};
 use crate::runtime::shown_url;
@@ -135,10 +135,7 @@ fn serve_to(table: &mut Table<'_>) -> Option<Vec<Scope>> {
 fn auth(mut table: Table<'_>) -> Option<Auth> {
     let auth = match &*table.text("type").unwrap_or_default() {
         "basic" => {
-            let username = table.text("username");
-            if username.is_none() {
-                table.problem("username", "basic credentials need a username", None);
-            }
+            let username = username(&mut table);
             Some(Auth::Basic {
                 username: username?,
                 password: secret(&mut table, "password", "password_file", "password_env")?,

@@ -53,7 +53,7 @@ pub(in crate::upstream) async fn load(
     match &config.auth {
         Auth::Anonymous => Ok(None),
         Auth::Basic { username, password: secret } => Ok(password(username, secret.read()?)),
-        Auth::Iam { api_key } => Ok(password("iamapikey", api_key.read()?)),
+        Auth::Iam { api_key } => Ok(password("iamapikey", api_key.read_line()?)),
         Auth::Helper { program } => helper(program, &config.host).await.map(Some),
         Auth::DockerConfig { file } => docker_config(file, config, repository).await.map(Some),
     }
@@ -66,7 +66,8 @@ pub(in crate::upstream) async fn load(
 pub(in crate::upstream) async fn check(config: &Config) -> Result<(), String> {
     match &config.auth {
         Auth::Anonymous => Ok(()),
-        Auth::Basic { password: secret, .. } | Auth::Iam { api_key: secret } => secret.read().map(drop),
+        Auth::Basic { password, .. } => password.read().map(drop),
+        Auth::Iam { api_key } => api_key.read_line().map(drop),
         Auth::Helper { program } => find_helper(program).map(drop),
         Auth::DockerConfig { file } => check_entries(&read_docker_config(file).await?, file, config),
     }

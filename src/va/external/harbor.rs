@@ -259,7 +259,7 @@ impl HarborAdapter {
     /// The header that authenticates requests to the service.
     fn credentials(&self) -> Result<Option<(HeaderName, HeaderValue)>, String> {
         let (name, text) = match &self.config.auth {
-            AdapterAuth::ApiKey(key) => (API_KEY, Some(key.read()?)),
+            AdapterAuth::ApiKey(key) => (API_KEY, Some(key.read_line()?)),
             other => (header::AUTHORIZATION, authorization(other)?),
         };
         let Some(text) = text else { return Ok(None) };
@@ -308,6 +308,8 @@ fn authorization(auth: &AdapterAuth) -> Result<Option<String>, String> {
             let pair = format!("{username}:{}", password.read()?);
             Ok(Some(format!("Basic {}", STANDARD.encode(pair))))
         }
-        AdapterAuth::ApiKey(secret) | AdapterAuth::Bearer(secret) => Ok(Some(format!("Bearer {}", secret.read()?))),
+        AdapterAuth::ApiKey(secret) | AdapterAuth::Bearer(secret) => {
+            Ok(Some(format!("Bearer {}", secret.read_line()?)))
+        }
     }
 }

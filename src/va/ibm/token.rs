@@ -82,7 +82,7 @@ impl Tokens {
     }
 
     async fn exchange(&self, epoch: u64) -> Result<Token, String> {
-        let key = self.key.read().map_err(|why| format!("the API key: {why}"))?;
+        let key = self.key.read_line().map_err(|why| format!("the API key: {why}"))?;
         let form = format!(
             "grant_type=urn%3Aibm%3Aparams%3Aoauth%3Agrant-type%3Aapikey&apikey={}",
             utf8_percent_encode(&key, NON_ALPHANUMERIC)
