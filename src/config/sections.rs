@@ -303,9 +303,13 @@ fn prefetch(mut table: Table<'_>) -> prefetch::Config {
 }
 
 fn audit(mut table: Table<'_>, state_dir: &Path) -> audit::Config {
+    let file = table.text("file");
+    if file.as_ref().is_some_and(String::is_empty) {
+        table.problem("file", "the path is empty", Some("leave the key out for audit.jsonl in the state directory"));
+    }
     let config = audit::Config {
         // Records are state, so a relative path begins at state_dir and not at the folder of the configuration file.
-        file: state_dir.join(table.text("file").unwrap_or_else(|| "audit.jsonl".into())),
+        file: state_dir.join(file.filter(|file| !file.is_empty()).unwrap_or_else(|| "audit.jsonl".into())),
         required: table.flag("required").unwrap_or(false),
         max_file_size: table.size("max_file_size").unwrap_or(100 * 1024 * 1024),
         keep: table.number("keep", 0, 10_000).map_or(10, |n| u32::try_from(n).unwrap_or(u32::MAX)),

@@ -80,11 +80,14 @@ fn too_full(free: u64, total: u64, min_free: u64) -> Option<String> {
 fn audit(found: &mut PreflightFindings<'_>, state_is_usable: bool) {
     let config = found.config;
     let file = &config.audit.file;
-    let folder = parent_folder(file);
-    let is_elsewhere = !file.starts_with(&config.state_dir);
     // The state directory, where a relative path begins, may not exist yet.
-    let there = resolved(file);
+    let (there, state) = (resolved(file), resolved(&config.state_dir));
+    let folder = parent_folder(file).canonicalize().unwrap_or_else(|_| parent_folder(&there).to_owned());
+    let is_elsewhere = !folder.starts_with(&state);
     match there.metadata() {
+        _ if there == state => {
+            found.error("audit.file", &format!("{} is the state directory", there.display()), Some("name a file"));
+        }
         Ok(metadata) if metadata.is_dir() => {
             found.machine(Error, "audit.file", &format!("{} is a directory", file.display()), Some("name a file"));
         }
@@ -101,7 +104,7 @@ fn audit(found: &mut PreflightFindings<'_>, state_is_usable: bool) {
                     None,
                 );
             }
-            let writable = directory(folder).and_then(|()| writable_file(file));
+            let writable = directory(&folder).and_then(|()| writable_file(&there));
             if let Err(why) = writable
                 && (is_elsewhere || state_is_usable)
             {

@@ -289,6 +289,10 @@ fn each_mistake_gives_one_problem() {
         // The machine.
         ("", "", "[audit]\nfile = \"/dev/null/audit.jsonl\"".to_owned(), "audit.file: /dev/null: the directory cannot be"),
         ("", "", "[audit]\nfile = \"/tmp\"".to_owned(), "audit.file: /tmp is a directory"),
+        ("", "", "[audit]\nfile = \"\"".to_owned(), "audit.file: the path is empty"),
+        ("", "", "[audit]\nfile = \".\"".to_owned(), "audit.file: FOLDER/state is the state directory"),
+        // From a state directory that does not exist yet.
+        ("", "", format!("[audit]\nfile = \"{}proc/log/audit.jsonl\"", "../".repeat(32)), "audit.file: /proc/log: the directory cannot be created: /proc: "),
         ("state_dir = \"junk\"", "", "[admin]\naddress = \"127.0.0.1:0\"\nsocket = \"a.sock\"".to_owned(), "state_dir: FOLDER/junk: the directory cannot be"),
         ("", "", format!("[admin]\naddress = \"127.0.0.1:0\"\nsocket = \"{long}\""), "admin.socket: FOLDER/"),
         ("state_dir = \"newer\"", "", String::new(), "state_dir: FOLDER/newer/pullgate.db: the database was written by a newer"),
