@@ -102,13 +102,13 @@ impl<'r> Table<'r> {
         self.fields.report_key(ProblemSeverity::Warning, key, message, Some(hint));
     }
 
-    /// Whether an error was found anywhere.
-    pub(super) fn any_error(&self) -> bool {
-        self.reader.problems.any_error()
-    }
-
     pub(super) fn has(&self, key: &str) -> bool {
         self.fields.get(key).is_some()
+    }
+
+    /// Whether a list of tables is not written, or has none.
+    pub(super) fn has_none(&self, key: &str) -> bool {
+        self.fields.get(key).is_none_or(|node| matches!(&node.value, Value::List(tables) if tables.is_empty()))
     }
 
     pub(super) fn is_text(&self, key: &str) -> bool {

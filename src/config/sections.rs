@@ -147,7 +147,7 @@ fn listeners(root: &mut Table<'_>, addresses: &mut UsedAddresses) -> Vec<server:
         });
         table.finish();
     }
-    if listeners.is_empty() && !root.any_error() {
+    if root.has_none("listener") {
         let address = "127.0.0.1:5000".to_owned();
         addresses.add(root, "listener", &address);
         listeners.push(server::Config { address, ..Default::default() });
@@ -255,7 +255,7 @@ fn gate(mut table: Table<'_>) -> gate::Config {
 
 fn policy(mut table: Table<'_>) -> Option<PathBuf> {
     let dir = table.file("dir");
-    if dir.is_none() {
+    if !table.has("dir") {
         let hint = "write [policy] dir = \"policies\"; config/policies of the project has examples to start from";
         table.problem("dir", "the folder of policy documents must be set", Some(hint));
     }

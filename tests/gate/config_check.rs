@@ -610,6 +610,28 @@ fn lists_in_variables_are_separated_by_commas() {
     assert_eq!(good, (Some(0), vec![]));
 }
 
+/// What is missing is named together, and nothing is said about what is not set.
+#[test]
+fn an_empty_configuration_lacks_its_required_keys() {
+    let made = Checked::new();
+    made.file("pullgate.toml", "# nothing\n");
+    for environment in [&[][..], &[("PULLGATE__POLICY__DIR", "")][..]] {
+        let (code, problems) = made.problems(&[], environment);
+        let lines: Vec<String> = problems.iter().map(line).collect();
+        assert_eq!(code, Some(78), "{lines:#?}");
+        for wanted in ["policy.dir: the ", "upstream: at least one upstream is required"] {
+            assert!(lines.iter().any(|line| line.contains(wanted)), "{wanted}\n{lines:#?}");
+        }
+        assert!(!lines.iter().any(|line| line.contains("in policy.dir")), "{lines:#?}");
+    }
+    // One mistake does not hide what else is missing.
+    let made = Checked { upstream: "auth = { type = \"helper\" }".to_owned(), ..made };
+    made.write("unknown = 1", "");
+    let (_, problems) = made.problems(&[], &[]);
+    let lines: Vec<String> = problems.iter().map(line).collect();
+    assert!(lines.iter().any(|line| line.contains("upstream[0].auth.program: helper needs the name")), "{lines:#?}");
+}
+
 /// What the file is matters before what is in it.
 #[test]
 fn files_of_another_syntax_are_recognised() {

@@ -24,7 +24,7 @@ pub(super) fn upstreams(root: &mut Table<'_>) -> Vec<upstream::Config> {
             upstreams.push(upstream);
         }
     }
-    if upstreams.is_empty() && !root.any_error() {
+    if root.has_none("upstream") {
         let hint = "write [[upstream]] host = \"docker.io\" url = \"https://registry-1.docker.io\"";
         root.problem("upstream", "at least one upstream is required", Some(hint));
     }
@@ -141,21 +141,26 @@ fn auth(mut table: Table<'_>) -> Option<Auth> {
                 password: secret(&mut table, "password", "password_file", "password_env")?,
             })
         }
-        "docker-config" => table.file("file").map(|file| Auth::DockerConfig { file }),
-        "helper" => table.text("program").map(|program| Auth::Helper { program }),
+        "docker-config" => {
+            needed(&table, "file", "docker-config needs the file");
+            table.file("file").map(|file| Auth::DockerConfig { file })
+        }
+        "helper" => {
+            needed(&table, "program", "helper needs the name of the program: NAME of docker-credential-NAME");
+            table.text("program").map(|program| Auth::Helper { program })
+        }
         "iam" => secret(&mut table, "api_key", "api_key_file", "api_key_env").map(|api_key| Auth::Iam { api_key }),
         _ => {
             table.problem("type", "must be basic, docker-config, helper or iam", None);
             return None;
         }
     };
-    if auth.is_none() && !table.any_error() {
-        table.problem(
-            "type",
-            "a setting that this type needs is missing",
-            Some("docker-config: file; helper: program"),
-        );
-    }
     table.finish();
     auth
+}
+
+fn needed(table: &Table<'_>, key: &str, message: &str) {
+    if !table.has(key) {
+        table.problem(key, message, None);
+    }
 }
