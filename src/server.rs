@@ -15,5 +15,5 @@ pub use registry::{RegistryService, manifest_response};
 pub use sockets::{InheritedSockets, PassedSocket, SocketError};
 pub use transport::{
     BindError, Body, BoundListeners, Certificates, ClientIdentity, Config, Limits, ProxyHeader, ServerTasks, Service,
-    SharedLimits, TlsConfig, TlsError, bind, bind_hint, check_tls,
+    SharedLimits, TlsConfig, TlsError, TlsReport, bind, bind_hint, check_tls,
 };

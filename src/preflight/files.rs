@@ -1,6 +1,7 @@
 //! Certificates, keys, certificate authorities and secrets.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{PreflightDepth, PreflightFindings};
 use crate::config::is_loopback;
 use crate::runtime::Secret;
-use crate::server::{self, TlsError, admin};
+use crate::server::{self, TlsError, TlsReport, admin};
 use crate::upstream::{self, Auth};
 use crate::va::{AdapterAuth, AdapterConfig, ScannerKind};
 use crate::{events, otlp};
@@ -71,23 +72,16 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
 }
 
 fn listener_files(found: &mut PreflightFindings<'_>, table: &str, tls: &server::TlsConfig, now: Timestamp) {
-    let (errors, validity) = server::check_tls(tls, now);
-    for error in errors {
-        let key = match error.path() {
-            path if *path == tls.key => "key",
-            path if Some(path) == tls.client_ca.as_deref() => "client_ca",
-            _ => "certificate",
-        };
-        let hint = match error {
-            TlsError::Read { .. } if key == "client_ca" => {
-                "it is the CA that issues the certificates of clients, in PEM"
-            }
-            TlsError::Read { .. } => "`pullgate certs init` makes certificate and key for development",
-            TlsError::Key { .. } => "certificate and key must be made together; both are PEM",
-            TlsError::Certificate { .. } => "it must be certificates in PEM, the server's first",
-            TlsError::Expired { .. } | TlsError::NotYetValid { .. } => "renew it",
-        };
-        found.error(&format!("{table}.{key}"), &error.to_string(), Some(hint));
+    let TlsReport { errors, warnings, validity } = server::check_tls(tls, now);
+    for (key, error) in errors {
+        found.error(&format!("{table}.{key}"), &error.to_string(), Some(tls_hint(key, &error)));
+    }
+    if found.depth == PreflightDepth::Everything {
+        for (key, warning) in warnings {
+            let hint = "clients check the whole chain: the server's certificate, and each one that issued the one before";
+            let hint = if key == "client_ca" { "get the current certificates of the authority" } else { hint };
+            found.warn(&format!("{table}.{key}"), &warning, Some(hint));
+        }
     }
     if let Some((from, until)) = validity {
         let (left, lifetime) = (until.duration_since(now), until.duration_since(from));
@@ -99,6 +93,21 @@ fn listener_files(found: &mut PreflightFindings<'_>, table: &str, tls: &server::
     if is_open_to_all(&tls.key) {
         let message = format!("{}: every user of this machine can read this key", tls.key.display());
         found.warn(&format!("{table}.key"), &message, Some("chmod o-rwx"));
+    }
+}
+
+fn tls_hint(key: &str, error: &TlsError) -> &'static str {
+    match error {
+        TlsError::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            "make it readable for the user that runs pullgate"
+        }
+        _ if key == "client_ca" => "it is the CA that issues the certificates of clients, in PEM",
+        TlsError::Read { .. } => "`pullgate certs init` makes certificate and key for development",
+        TlsError::Encrypted { .. } => "write it without a passphrase: `openssl pkey -in KEY -out PLAIN_KEY`",
+        TlsError::KeyKind { .. } => "use ECDSA on P-256 or P-384, RSA with 2048 bits or more, or Ed25519",
+        TlsError::Key { .. } => "certificate and key must be made together; both are PEM",
+        TlsError::Certificate { .. } => "it must be certificates in PEM, the server's first",
+        TlsError::Expired { .. } | TlsError::NotYetValid { .. } => "renew it",
     }
 }
 

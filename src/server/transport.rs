@@ -17,6 +17,7 @@ mod read_progress;
 mod send_file;
 pub(super) mod stream;
 mod tls;
+mod tls_check;
 mod workers;
 
 pub use bind_error::{BindError, bind_hint};
@@ -25,4 +26,5 @@ pub use certificates::Certificates;
 pub use identity::{ClientIdentity, ProxyHeader};
 pub use limits::{Limits, SharedLimits};
 pub use listener::{BoundListeners, Config, ServerTasks, Service, bind};
-pub use tls::{TlsConfig, TlsError, check_tls};
+pub use tls::{TlsConfig, TlsError};
+pub use tls_check::{TlsReport, check_tls};

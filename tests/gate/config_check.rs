@@ -174,6 +174,14 @@ fn each_mistake_gives_one_problem() {
             tls("certificate = \"good.crt\", key = \"good.key\", client_ca = \"junk\""),
             "tls.client_ca: FOLDER/junk: no certificate",
         ),
+        (
+            "",
+            "",
+            tls("certificate = \"good.crt\", key = \"good.key\", client_ca = \"good.key\""),
+            "tls.client_ca: FOLDER/good.key: no certificate",
+        ),
+        ("", "", tls("certificate = \"good.crt\", key = \"locked.key\""), "tls.key: FOLDER/locked.key: the private key is encrypted"),
+        ("", "", tls("certificate = \"nameless.crt\", key = \"good.key\""), "warning: listener[0].tls.certificate: FOLDER/nameless.crt: it has no subjectAltName"),
         ("", "", tls("certificate = \"good.crt\", key = \"open.key\""), "warning: listener[0].tls.key: FOLDER/open.key: every user"),
         // Upstreams.
         ("", "ca = \"absent.crt\"", String::new(), "upstream[0].ca: FOLDER/absent.crt: "),
@@ -406,6 +414,13 @@ fn prepared(upstream: &str) -> Checked {
     fs::copy(made.path().join("good.key"), made.path().join("open.key")).unwrap();
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(made.path().join("open.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    let locked = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    made.file("locked.key", locked);
+    close(&made.path().join("locked.key"));
+    let mut nameless = rcgen::CertificateParams::default();
+    (nameless.not_before, nameless.not_after) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2090, 1, 1));
+    let key = rcgen::KeyPair::from_pem(&fs::read_to_string(made.path().join("good.key")).unwrap()).unwrap();
+    made.file("nameless.crt", &nameless.self_signed(&key).unwrap().pem());
     made.file("junk", "junk");
     close(&made.path().join("junk"));
     made.file("empty", "");

@@ -16,11 +16,13 @@ use rustls::{RootCertStore, ServerConfig};
 use sha2::{Digest as _, Sha256};
 use x509_cert::der::Decode as _;
 
-use crate::runtime::read_plain_file;
+use crate::runtime::{pem_problem, read_plain_file};
 use crate::scope::Scope;
 
 /// The maximum size of a certificate file, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
+/// What all kinds of encrypted keys have in PEM (RFC 7468, section 11; RFC 1421, section 4.6.1.1).
+const ENCRYPTED: &[u8] = b"ENCRYPTED";
 
 /// The TLS configuration of a listener. All files are PEM, and are reloaded when they change.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -130,27 +132,6 @@ impl Tls {
     }
 }
 
-/// Everything that is wrong with the files of a listener; the validity period of its certificate if nothing is.
-pub fn check_tls(config: &TlsConfig, now: Timestamp) -> (Vec<TlsError>, Option<(Timestamp, Timestamp)>) {
-    let certificate = read(&config.certificate).and_then(|pem| {
-        let chain = certificates(&config.certificate, &pem)?;
-        checked_validity(&config.certificate, &chain[0], now).map(|_| pem)
-    });
-    let key = read(&config.key).and_then(|pem| private_key(&config.key, &pem).map(|_| pem));
-    let client_ca = config.client_ca.as_deref().map(|path| read(path).and_then(|pem| client_verifier(path, &pem)));
-    // Whether certificate and key belong together does not depend on the CA of clients, which may be wrong, too.
-    let (pair, mut errors) = match (certificate, key) {
-        (Ok(certificate), Ok(key)) => {
-            let alone = TlsConfig { client_ca: None, ..config.clone() };
-            let built = TlsFiles { certificate, key, client_ca: None }.build(&alone, false, now);
-            built.map_or_else(|error| (None, vec![error]), |(_, validity)| (Some(validity), Vec::new()))
-        }
-        (certificate, key) => (None, certificate.err().into_iter().chain(key.err()).collect()),
-    };
-    errors.extend(client_ca.and_then(Result::err));
-    (errors, pair.map(|validity| (validity.from, validity.until)))
-}
-
 /// The validity period of a certificate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct CertificateValidity {
@@ -181,6 +162,12 @@ pub enum TlsError {
         /// The problem.
         what: String,
     },
+    /// The key needs a passphrase.
+    #[error("{}: the private key is encrypted, and nobody is there to enter its passphrase", path.display())]
+    Encrypted {
+        /// The file.
+        path: PathBuf,
+    },
     /// The certificate has expired.
     #[error(
         "{}: the certificate expired on {until}; put a renewed one in its place (`pullgate certs init` renews a \
@@ -201,6 +188,12 @@ pub enum TlsError {
         /// The problem.
         what: String,
     },
+    /// No client could use the key.
+    #[error("{}: private keys of this kind or size cannot be used", path.display())]
+    KeyKind {
+        /// The file.
+        path: PathBuf,
+    },
     /// The certificate is not valid yet.
     #[error("{}: the certificate is not valid before {from}; check the clock of this machine", path.display())]
     NotYetValid {
@@ -219,24 +212,11 @@ pub enum TlsError {
     },
 }
 
-impl TlsError {
-    /// The file that is wrong.
-    pub fn path(&self) -> &Path {
-        match self {
-            Self::Certificate { path, .. }
-            | Self::Expired { path, .. }
-            | Self::Key { path, .. }
-            | Self::NotYetValid { path, .. }
-            | Self::Read { path, .. } => path,
-        }
-    }
-}
-
 /// The content of the files.
-struct TlsFiles {
-    certificate: Vec<u8>,
-    key: Vec<u8>,
-    client_ca: Option<Vec<u8>>,
+pub(super) struct TlsFiles {
+    pub(super) certificate: Vec<u8>,
+    pub(super) key: Vec<u8>,
+    pub(super) client_ca: Option<Vec<u8>>,
 }
 
 impl TlsFiles {
@@ -257,7 +237,7 @@ impl TlsFiles {
         hash.finalize().into()
     }
 
-    fn build(
+    pub(super) fn build(
         &self,
         config: &TlsConfig,
         http2: bool,
@@ -279,6 +259,8 @@ impl TlsFiles {
             rustls::Error::InconsistentKeys(_) => {
                 key_error(format!("this is not the key of the certificate {}", config.certificate.display()))
             }
+            // Only a key that the library cannot parse.
+            rustls::Error::General(_) => TlsError::KeyKind { path: config.key.clone() },
             error => key_error(error.to_string()),
         })?;
         server.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -291,36 +273,46 @@ impl TlsFiles {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     read_plain_file(path, MAX_FILE).map_err(|source| TlsError::Read { path: path.to_owned(), source })
 }
 
-fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(super) fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let error = |what: String| TlsError::Certificate { path: path.to_owned(), what };
     let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-    let chain = chain.map_err(|source| error(format!("not PEM: {source}")))?;
+    let chain = chain.map_err(|source| error(format!("not PEM: {}", pem_problem(&source))))?;
     if chain.is_empty() { Err(error("no certificate in PEM".to_owned())) } else { Ok(chain) }
 }
 
-fn private_key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let error = |error| TlsError::Key { path: path.to_owned(), what: format!("no usable private key in PEM: {error}") };
-    PrivateKeyDer::from_pem_slice(pem).map_err(error)
+pub(super) fn private_key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|error| match pem.windows(ENCRYPTED.len()).any(|it| it == ENCRYPTED) {
+        true => TlsError::Encrypted { path: path.to_owned() },
+        false => TlsError::Key {
+            path: path.to_owned(),
+            what: format!("no usable private key in PEM: {}", pem_problem(&error)),
+        },
+    })
 }
 
-fn checked_validity(path: &Path, der: &CertificateDer<'_>, now: Timestamp) -> Result<CertificateValidity, TlsError> {
+pub(super) fn checked_validity(
+    path: &Path,
+    der: &CertificateDer<'_>,
+    now: Timestamp,
+) -> Result<CertificateValidity, TlsError> {
     let certificate = x509_cert::Certificate::from_der(der)
         .map_err(|error| TlsError::Certificate { path: path.to_owned(), what: format!("not X.509: {error}") })?;
-    let instant = |time: x509_cert::time::Time| {
-        let seconds = i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
-        Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
-    };
     let validity = certificate.tbs_certificate.validity;
     let validity = CertificateValidity { from: instant(validity.not_before), until: instant(validity.not_after) };
     validity.check(path, now)?;
     Ok(validity)
 }
 
-fn client_verifier(path: &Path, pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+pub(super) fn instant(time: x509_cert::time::Time) -> Timestamp {
+    let seconds = i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
+    Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
+}
+
+pub(super) fn client_verifier(path: &Path, pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let error = |what: String| TlsError::Certificate { path: path.to_owned(), what };
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path, pem)? {
