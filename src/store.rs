@@ -22,6 +22,7 @@ mod node;
 mod notary;
 mod pins;
 mod readers;
+mod reserve;
 mod state_dir;
 mod tags;
 mod verdicts;
@@ -47,6 +48,7 @@ pub use node::{ContentTotals, NewContent, NodeStore, StoredContent};
 pub use notary::{NotaryRecord, NotaryRole, StoredRoot, stored_notary_roots};
 pub use pins::PinnedImage;
 use readers::READ_TIMEOUT;
+pub use reserve::has_room;
 pub use state_dir::{StateDir, StateDirError};
 pub use tags::{KnownImage, StoredTag, TagNames, TagPosition};
 pub use verdicts::{
@@ -56,7 +58,7 @@ pub use verdicts::{
 use writer::Writer;
 
 use crate::oci::Digest;
-use crate::runtime::{Epoch, Readiness};
+use crate::runtime::{Epoch, Readiness, Tasks};
 
 /// The name of the database in the state directory.
 const DATABASE: &str = "pullgate.db";
@@ -74,6 +76,8 @@ pub struct Store {
     pub exemptions: ExemptionStore,
     rows: Writer,
     database: Database,
+    /// The state directory.
+    state: PathBuf,
 }
 
 impl Store {
@@ -82,12 +86,21 @@ impl Store {
     /// # Errors
     /// When the file is damaged, cannot be written, or was written by a newer version.
     pub async fn open(state: &Path) -> Result<Self, StoreError> {
-        let database = Database::open(&state.join(DATABASE)).await?;
+        let path = state.join(DATABASE);
+        let database = match Database::open(&path).await {
+            Err(error @ (StoreError::Open { .. } | StoreError::Migrate { .. })) if reserve::give_up(state) => {
+                tracing::warn!(%error, "the space that is reserved for a start on a full disk is given up");
+                Database::open(&path).await?
+            }
+            opened => opened?,
+        };
+        let state = state.to_owned();
+        reserve::keep(&state);
         let rows = Writer::new(database.clone());
         let facts = FactStore::new(database.clone(), rows.clone());
         let node = NodeStore::new(database.clone(), rows.clone());
         let (verdicts, exemptions) = (VerdictStore::new(database.clone()), ExemptionStore::new(database.clone()));
-        Ok(Self { facts, node, verdicts, exemptions, rows, database })
+        Ok(Self { facts, node, verdicts, exemptions, rows, database, state })
     }
 
     /// The same store, which moves this epoch on whenever it forgets facts.
@@ -134,6 +147,11 @@ impl Store {
     pub async fn close(&self) {
         self.rows.flush().await;
         self.database.close().await;
+        // A disk that hangs must not hold up a thread of the caller.
+        let state = self.state.clone();
+        if let Err(error) = Tasks::new().spawn_blocking(move || reserve::keep(&state)).await {
+            tracing::debug!(%error, "no space is reserved for a start on a full disk");
+        }
     }
 }
 

@@ -11,13 +11,14 @@ use super::PreflightFindings;
 use crate::policy::Materials;
 
 /// What pullgate writes in a state directory besides the audit file and the socket. Files below are its own, too.
-const STATE_FILES: [&str; 9] = [
+const STATE_FILES: [&str; 10] = [
     "advisories",
     "blobs",
     "lock",
     "next.sock",
     "pullgate.db",
     "pullgate.db-journal",
+    "pullgate.db-reserve",
     "pullgate.db-shm",
     "pullgate.db-wal",
     "scans",

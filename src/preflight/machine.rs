@@ -14,7 +14,7 @@ use crate::config::overlap;
 use crate::markup::ProblemSeverity::{Error, Note, Warning};
 use crate::runtime::{parent_folder, rounded_size};
 use crate::server;
-use crate::store::{self, StateDir};
+use crate::store::{self, StateDir, StoreError};
 
 /// The longest path of a Unix socket, in bytes: `sun_path` of unix(7) without its end.
 const MAX_SOCKET: usize = 107;
@@ -57,7 +57,10 @@ fn room(found: &mut PreflightFindings<'_>) {
     let Some((free, total)) = there.map(|disk| (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)) else {
         return;
     };
-    if let Some(why) = too_full(free, total, config.cache.min_free) {
+    if !store::has_room(&config.state_dir, free) {
+        let message = format!("its disk is full: {} are free, and a gate cannot start", rounded_size(free));
+        found.machine(Error, "state_dir", &message, Some("free space, or use another disk"));
+    } else if let Some(why) = too_full(free, total, config.cache.min_free) {
         found.machine(Warning, "state_dir", &why, Some("free space, or use another disk"));
     }
     let max_size = config.cache.max_size;
@@ -260,7 +263,10 @@ fn hint(error: &io::Error) -> Option<&'static str> {
 /// Whether the database is of this version or of an older one.
 pub(super) async fn check_schema(found: &mut PreflightFindings<'_>) {
     if let Err(error) = store::check_schema(&found.config.state_dir).await {
-        let hint = "use the newer version, or another state_dir";
+        let hint = match &error {
+            StoreError::Newer { .. } => "use the newer version, or another state_dir",
+            _ => "see whether its disk has failed; without this file, a gate starts with an empty cache",
+        };
         found.machine(Error, "state_dir", &error.to_string(), Some(hint));
     }
 }

@@ -63,7 +63,8 @@ impl Database {
         let writer = writer.connect_with(options_of_writer).await.map_err(at)?;
         match migrations().run(&writer).await {
             Ok(()) => {}
-            Err(MigrateError::VersionMissing(version)) => {
+            Err(MigrateError::VersionMissing(first)) => {
+                let version = newest_schema(&writer).await.map_err(at)?.unwrap_or(first);
                 return Err(StoreError::Newer { path: path.to_owned(), version });
             }
             Err(error) => return Err(StoreError::Migrate { path: path.to_owned(), error }),
@@ -133,19 +134,25 @@ pub async fn check_schema(state: &Path) -> Result<(), StoreError> {
         return Ok(());
     }
     let at = |error| StoreError::Open { path: path.clone(), error };
-    let mut connection = SqliteConnectOptions::new().filename(&path).read_only(true).connect().await.map_err(at)?;
+    // A database that was closed needs no other file: on a full disk, none could be made.
+    let is_closed = ["-wal", "-shm"].iter().all(|suffix| !state.join(format!("{DATABASE}{suffix}")).exists());
+    let options = SqliteConnectOptions::new().filename(&path).read_only(true).immutable(is_closed);
+    let mut connection = options.connect().await.map_err(at)?;
     let tables = "SELECT count(*) FROM sqlite_master WHERE name = '_sqlx_migrations'";
     let tables: i64 = sqlx::query_scalar(tables).fetch_one(&mut connection).await.map_err(at)?;
     if tables == 0 {
         return Ok(());
     }
-    let newest: Option<i64> =
-        sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut connection).await.map_err(at)?;
+    let newest = newest_schema(&mut connection).await.map_err(at)?;
     let known = migrations().iter().map(|migration| migration.version).max();
     match newest {
         Some(version) if newest > known => Err(StoreError::Newer { path: path.clone(), version }),
         _ => Ok(()),
     }
+}
+
+async fn newest_schema(database: impl sqlx::SqliteExecutor<'_>) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(database).await
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {
