@@ -87,6 +87,8 @@ names! {
         ImportDenied = "import-denied",
         /// An image of a bundle would be imported.
         ImportDryRun = "import-dry-run",
+        /// The content does not exist: the registry says so, or nobody is asked for it.
+        Missing = "missing",
         /// Evidence is being gathered.
         Pending = "pending",
         /// An image is pinned.

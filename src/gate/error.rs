@@ -97,6 +97,21 @@ impl GateError {
         }
     }
 
+    /// Whether the content does not exist: nothing failed, and clients often ask for what may not be there.
+    pub(super) fn is_missing(&self) -> bool {
+        match self {
+            Self::BlobUnknown { .. } | Self::Resolve(ResolveError::NotFound) | Self::Cache(CacheError::NotFound) => {
+                true
+            }
+            Self::Resolve(ResolveError::Upstream(error))
+            | Self::Cache(CacheError::Upstream(error))
+            | Self::Upstream(error) => {
+                matches!(error, upstream::Error::NotFound | upstream::Error::Offline { .. })
+            }
+            _ => false,
+        }
+    }
+
     /// Whether a retry may help because the request could not be decided.
     pub fn is_temporary(&self) -> bool {
         match self {

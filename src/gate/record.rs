@@ -216,10 +216,12 @@ fn decision_of(error: &GateError) -> RecordedDecision {
         },
         GateError::Pending { .. } => RecordedDecision::Pending,
         GateError::ForeignUrl { .. }
+        | GateError::Name(_)
         | GateError::NotServed { .. }
         | GateError::NoUpstream { .. }
         | GateError::UnknownUpstream { .. }
         | GateError::Resolve(crate::resolve::ResolveError::Refused(_)) => RecordedDecision::Refused,
+        missing if missing.is_missing() => RecordedDecision::Missing,
         _ => RecordedDecision::Error,
     }
 }
@@ -273,7 +275,7 @@ mod tests {
         drop(waiting);
         let lines = audit.queued();
         let record = lines.lines().rfind(|line| line.contains("library/waiting")).expect("it is written");
-        assert!(record.contains("\"decision\":\"error\""), "{record}");
+        assert!(record.contains("\"decision\":\"missing\""), "{record}");
         assert_eq!(lines.matches("library/waiting").count(), 1);
         let mut finished = draft("library/finished");
         assert!(finished.finish(&failed).await.is_some());
