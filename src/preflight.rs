@@ -9,6 +9,7 @@ mod files;
 mod machine;
 mod online;
 mod policies;
+mod service_user;
 
 use std::path::Path;
 
@@ -20,6 +21,7 @@ use crate::markup::{Problem, ProblemSeverity};
 use crate::runtime::{Clock, Tasks};
 
 pub use online::reach;
+use service_user::ServiceUser;
 
 /// How much is opened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -120,12 +122,17 @@ struct PreflightFindings<'a> {
     config: &'a Config,
     depth: PreflightDepth,
     now: Timestamp,
+    /// The user of the gate, if root checks for another user.
+    service: Option<ServiceUser>,
     report: PreflightReport,
 }
 
 impl<'a> PreflightFindings<'a> {
     fn new(config: &'a Config, depth: PreflightDepth, now: Timestamp) -> Self {
-        Self { config, depth, now, report: PreflightReport::default() }
+        // A gate that starts is its own user.
+        let is_for_another = depth == PreflightDepth::Everything;
+        let service = is_for_another.then(|| ServiceUser::of_state(&config.state_dir)).flatten();
+        Self { config, depth, now, service, report: PreflightReport::default() }
     }
 
     fn error(&mut self, key: &str, message: &str, hint: Option<&str>) {
@@ -145,6 +152,15 @@ impl<'a> PreflightFindings<'a> {
         self.report.machine.push(self.config.places.problem(severity, key, message, hint));
     }
 
+    /// Reports a file or folder that root can read and the user of the gate cannot.
+    fn readable(&mut self, key: &str, path: &Path) {
+        let Some(user) = self.service.filter(|user| !user.can_read(path)) else { return };
+        let (path, uid) = (path.display(), user.uid());
+        let message = format!("{path}: root can read it, but user {uid}, who owns the state directory, cannot");
+        let hint = "let that user read it; if another group lets it, run this check as that user";
+        self.warn(key, &message, Some(hint));
+    }
+
     /// Checks the `proxy` and the `ca` of a table.
     fn connection(&mut self, table: &str, proxy: Option<&str>, ca: Option<&Path>) {
         if let Err(error) = http_client::check_proxy(proxy) {
@@ -152,6 +168,7 @@ impl<'a> PreflightFindings<'a> {
         }
         let Some(path) = ca else { return };
         let key = format!("{table}.ca");
+        self.readable(&key, path);
         match http_client::check_ca(path, self.now) {
             Ok(false) => {}
             Ok(true) => {

@@ -26,6 +26,9 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
             listener_files(found, &format!("listener[{index}].tls"), tls, now);
         }
     }
+    if let Some(path) = &config.admin.token_file {
+        found.readable("admin.token_file", path);
+    }
     if let Err(error) = admin::check_token(&config.admin) {
         let hint = "it is a file with at least 16 characters, such as the output of `openssl rand -hex 32`";
         found.error("admin.token_file", &error.to_string(), Some(hint));
@@ -64,21 +67,29 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
     let events = &config.events;
     found.connection("events", events.proxy.as_deref(), events.ca.as_deref());
     if let Some(path) = &events.secret_file {
+        found.readable("events.secret_file", path);
         found.secret("events.secret_file", events::check_secret(path));
     }
     if let Some(path) = &events.token_file {
+        found.readable("events.token_file", path);
         found.secret("events.token_file", Secret::File(path.clone()).read_line().map(drop));
     }
 }
 
 fn listener_files(found: &mut PreflightFindings<'_>, table: &str, tls: &server::TlsConfig, now: Timestamp) {
+    found.readable(&format!("{table}.certificate"), &tls.certificate);
+    found.readable(&format!("{table}.key"), &tls.key);
+    if let Some(client_ca) = &tls.client_ca {
+        found.readable(&format!("{table}.client_ca"), client_ca);
+    }
     let TlsReport { errors, warnings, validity } = server::check_tls(tls, now);
     for (key, error) in errors {
         found.error(&format!("{table}.{key}"), &error.to_string(), Some(tls_hint(key, &error)));
     }
     if found.depth == PreflightDepth::Everything {
         for (key, warning) in warnings {
-            let hint = "clients check the whole chain: the server's certificate, and each one that issued the one before";
+            let hint =
+                "clients check the whole chain: the server's certificate, and each one that issued the one before";
             let hint = if key == "client_ca" { "get the current certificates of the authority" } else { hint };
             found.warn(&format!("{table}.{key}"), &warning, Some(hint));
         }
@@ -129,7 +140,10 @@ fn upstream(found: &mut PreflightFindings<'_>, table: &str, config: &upstream::C
         Auth::Anonymous => {}
         Auth::Basic { password, .. } => secret(found, &auth, "password", password),
         Auth::Iam { api_key } => secret(found, &auth, "api_key", api_key),
-        Auth::DockerConfig { .. } => found.secret(&format!("{auth}.file"), config.check_docker_config()),
+        Auth::DockerConfig { file } => {
+            found.readable(&format!("{auth}.file"), file);
+            found.secret(&format!("{auth}.file"), config.check_docker_config());
+        }
         Auth::Helper { program } => {
             found.secret(&format!("{auth}.program"), upstream::find_helper(program).map(drop));
         }
@@ -157,6 +171,9 @@ fn adapter_auth(found: &mut PreflightFindings<'_>, table: &str, auth: &AdapterAu
 /// Reads the secret of a table: `NAME_file` or `NAME_env`. Only passwords may have several lines.
 fn secret(found: &mut PreflightFindings<'_>, table: &str, name: &str, secret: &Secret) {
     let kind = if matches!(secret, Secret::File(_)) { "file" } else { "env" };
+    if let Secret::File(path) = secret {
+        found.readable(&format!("{table}.{name}_file"), path);
+    }
     let read = if name == "password" { secret.read() } else { secret.read_line() };
     found.secret(&format!("{table}.{name}_{kind}"), read.map(drop));
 }

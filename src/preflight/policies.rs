@@ -17,6 +17,12 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
     if !config.policy_dir.as_os_str().is_empty() {
         policies(found, now);
     }
+    for root in &config.policy.trusted_roots {
+        found.readable("trust.trusted_roots", root.as_ref());
+    }
+    if let Some(root) = &config.notary_root {
+        found.readable("trust.notary_root", root);
+    }
     names(found);
     if found.depth == PreflightDepth::Everything {
         for problem in va::check_reports(&config.va.reports, now) {
@@ -39,6 +45,10 @@ fn policies(found: &mut PreflightFindings<'_>, now: Timestamp) {
         return found.error("policy.dir", &error.to_string(), Some(hint));
     }
     found.report.configuration.extend(unreadable.iter().map(DirectoryError::problem));
+    found.readable("policy.dir", &config.policy_dir);
+    for document in &snapshot.documents {
+        found.readable("policy.dir", document.path.as_ref());
+    }
     let settings = Settings { now: Some(now), ..config.policy.clone() };
     let materials = NamedMaterials::new(&*snapshot.materials, &config.policy_dir);
     let parsed = RuleSet::parse(&snapshot.documents, &materials, &settings);

@@ -604,7 +604,10 @@ fn unreadable_files_of_policies_hide_nothing() {
         assert!(lines.iter().any(|line| line.contains(wanted)), "{wanted}\n{lines:#?}");
     }
     let said = text(&made.run(&["serve"], &[]));
-    assert!(["broken", "dangling", "large", "pipe"].iter().all(|name| said.contains(&format!("{name}.yaml"))), "{said}");
+    assert!(
+        ["broken", "dangling", "large", "pipe"].iter().all(|name| said.contains(&format!("{name}.yaml"))),
+        "{said}"
+    );
 }
 
 /// Mistakes of variables name the variable.
@@ -836,6 +839,30 @@ async fn a_running_gate_is_no_mistake() {
     assert!(output.status.success(), "{said}");
     assert!(said.contains("note: state_dir: ") && said.contains("a gate is running on this state directory"), "{said}");
     assert!(said.contains(&format!("note: admin.address: {address} is in use")), "{said}");
+}
+
+/// Root can read everything, and the user of the service cannot.
+#[test]
+fn root_checks_for_the_owner_of_the_state_directory() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let made = Checked::new();
+    made.certificate("server", 2020, 2090);
+    made.write(
+        "",
+        "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = { certificate = \"server.crt\", key = \"server.key\" }\n",
+    );
+    let state = made.path().join("state");
+    fs::create_dir(&state).unwrap();
+    let told = || -> Vec<String> { made.problems(&[], &[]).1.iter().map(line).collect() };
+    assert!(!told().iter().any(|line| line.contains("root can read it")), "{:#?}", told());
+    std::os::unix::fs::chown(&state, Some(65_534), Some(65_534)).unwrap();
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(made.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let lines = told();
+    let is_told = |line: &String| line.contains("warning: listener[0].tls.key: ") && line.contains("user 65534");
+    assert!(lines.iter().any(is_told), "{lines:#?}");
 }
 
 /// A start that logs nothing says so.
