@@ -95,6 +95,21 @@ async fn required_records_that_cannot_be_written_prevent_serving() {
     assert!(!metrics.contains("decision=\"admit\""), "nothing was served\n{metrics}");
 }
 
+/// Anyone on the machine can name the namespace that may pull.
+#[tokio::test]
+async fn users_of_the_machine_cannot_check_images_of_other_scopes() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/app", Some("1"), &simple("private"));
+    let gate = TestGate::new(&registry, ALLOW_ALL).upstream("serve_to = [\"ci\"]").start().await;
+    for image in ["app:1", "app:none"] {
+        let path = format!("/api/v1/check?image=registry.test/library/{image}&namespace=ci");
+        let asked = request("GET", &gate.admin_url(&path), &[]).await;
+        assert_eq!(asked.status, 403, "{}", asked.text());
+        assert!(asked.text().contains("serve_to") && asked.text().contains("admin.token_file"), "{}", asked.text());
+    }
+    assert!(registry.requests().is_empty(), "nothing was asked");
+}
+
 #[tokio::test]
 async fn metrics_health_and_api_endpoints() {
     let registry = TestRegistry::start().await;

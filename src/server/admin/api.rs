@@ -11,13 +11,13 @@ use tokio::task::JoinHandle;
 use super::bundle::{TransferCall, Transfers};
 use super::ibm::IbmApi;
 use super::jobs::{Job, Jobs};
-use super::{Api, ApiFamily, ApiRequest, ApiResponse, Body, READING};
+use super::{Api, ApiFamily, ApiRequest, ApiResponse, Body, Caller, READING};
 use crate::api::{
     self, CheckRequest, ForgetRequest, ImageAnswer, ImageListRequest, ImportRequest, JobState, PlannedImage,
     PrefetchRequest, PrefetchedImage, Reloaded, VerdictsRequest, path,
 };
 use crate::cache::Cache;
-use crate::gate::{BundleImport, ForgetError, GateServices, ImageQuery, Inspector, Livescan, Operations};
+use crate::gate::{BundleImport, ForgetError, GateError, GateServices, ImageQuery, Inspector, Livescan, Operations};
 use crate::oci::{ImageReference, Platform};
 use crate::prefetch::{Fetched, Prefetcher, Progress};
 use crate::runtime::Tasks;
@@ -227,6 +227,15 @@ impl AdminApi {
         let Some(check) = request.query.as_deref().and_then(CheckRequest::from_query) else {
             return ApiResponse::error(StatusCode::BAD_REQUEST, "image is missing");
         };
+        // Anyone on this machine can name any namespace.
+        let is_anyone = matches!(request.caller, Caller::Network(_));
+        if let Ok(image) = check.image.parse()
+            && let Err(error @ GateError::NotServed { .. }) = self.inspector.target_of(&image, &Scope::CLUSTER)
+            && is_anyone
+        {
+            let how = "ask through the Unix socket, or with the token of admin.token_file";
+            return ApiResponse::error(StatusCode::FORBIDDEN, &format!("{error}; {how}"));
+        }
         match api::check(&self.inspector, &check).await {
             Ok(answer) => ApiResponse::new(StatusCode::OK, &answer),
             Err(error) => ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error),
