@@ -128,7 +128,7 @@ impl Rulebook {
     }
 
     /// Reads the sources again; a broken version keeps the rules in use. Blocks. Reloads run one after the other, because
-    /// two at once could take the older version into use last. Returns why the rules in use are older, or there are none.
+    /// two at once could take the older version into use last. Returns why the rules in use are older.
     pub fn reload(&self) -> Option<String> {
         let mut basis = self.basis();
         let refused = match parse_again(&basis.inputs, &basis.holding) {
@@ -145,7 +145,13 @@ impl Rulebook {
                 Some(error.to_string())
             }
         };
-        self.report(&mut basis, refused)
+        self.report(&mut basis, refused.clone());
+        refused
+    }
+
+    /// What it means that no policy is in use, if that is so.
+    pub fn lack(&self) -> Option<String> {
+        (self.rules.load().documents() == 0).then(|| self.basis().inputs.no_policy())
     }
 
     /// Makes the rules from something else from now on. Reads nothing if the inputs are the ones in use. Blocks.
@@ -186,9 +192,8 @@ impl Rulebook {
         is_changed
     }
 
-    /// Updates readiness, and returns what is wrong with the rules. A gate without a policy is not ready: it would deny every
-    /// image, or in audit mode judge none.
-    fn report(&self, basis: &mut RuleBasis, refused: Option<String>) -> Option<String> {
+    /// Updates readiness. A gate without a policy is not ready: it would deny every image, or in audit mode judge none.
+    fn report(&self, basis: &mut RuleBasis, refused: Option<String>) {
         let rules = self.rules.load();
         let no_policy = (rules.documents() == 0).then(|| basis.inputs.no_policy());
         basis.was_refused = refused.is_some();
@@ -201,10 +206,8 @@ impl Rulebook {
             (true, None) => Some(self.readiness.block(TOPIC)),
         };
         self.audit_mode.set(basis.inputs.audit.into());
-        let problem = refused.or(no_policy);
-        self.readiness.degraded(TOPIC, problem.clone());
+        self.readiness.degraded(TOPIC, refused.or(no_policy));
         self.roots.report(&rules);
-        problem
     }
 
     fn basis(&self) -> MutexGuard<'_, RuleBasis> {

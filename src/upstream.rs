@@ -113,7 +113,12 @@ impl Upstream {
         self.exchange.client().retire();
     }
 
-    /// Reports whether the credentials can be read and, after failures, whether the registry answers again.
+    /// Reports whether there are credentials where they should be.
+    async fn check_credentials(&self) {
+        self.exchange.client().check_credentials().await;
+    }
+
+    /// Reports whether there are credentials and, after failures, whether the registry answers again.
     async fn check(&self) {
         self.exchange.client().check().await;
     }

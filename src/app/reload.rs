@@ -89,10 +89,11 @@ impl Reload {
         let broken = |_| BTreeMap::from([("policy".to_owned(), "reading policies and certificates failed".to_owned())]);
         let mut refused = read.unwrap_or_else(broken);
         let rules_changed = parts.rulebook.fingerprint() != rules;
-        let reloaded = configuration.unwrap_or_else(|why| {
+        let mut reloaded = configuration.unwrap_or_else(|why| {
             refused.insert(TOPIC.to_owned(), why);
             Reloaded::default()
         });
+        reloaded.warnings.extend(parts.rulebook.lack());
         Reloaded { rules_changed, ..reloaded }.refusing(refused)
     }
 
@@ -196,16 +197,17 @@ impl ReloadState {
         match self.replace(&used).await {
             Ok(new) => {
                 self.parts.readiness.degraded(TOPIC, None);
-                let mut changed = Vec::new();
+                let (mut changed, mut warnings) = (Vec::new(), Vec::new());
                 if let Some(new) = new {
                     changed = used.live_changes(&new);
+                    warnings = new.warnings.iter().map(ToString::to_string).collect();
                     self.reloads.inc();
                     tracing::info!(changed = changed.join(", "), "the new configuration is in use");
                     *used = new;
                 }
                 let needs_restart = self.started.fixed_changes(&used);
                 self.report(&needs_restart);
-                Ok(Reloaded { changed, needs_restart, ..Reloaded::default() })
+                Ok(Reloaded { changed, needs_restart, warnings, ..Reloaded::default() })
             }
             Err(why) => {
                 self.failures.inc();
@@ -233,6 +235,8 @@ impl ReloadState {
         let (state, config) = (self.clone(), new.clone());
         let applied = self.parts.tasks.spawn_blocking(move || state.apply(&config)).await;
         applied.unwrap_or_else(|_| Err("applying the configuration failed".to_owned()))?;
+        // An upstream may have none: whoever reloads learns it from `/readyz` at once.
+        self.parts.upstreams.check_credentials().await;
         if new.gate.audit && !used.gate.audit {
             warn_of_audit_mode();
         }

@@ -36,6 +36,9 @@ fn reload(args: &ReloadArgs) -> Result<Exit, CommandError> {
         Output::Json => print_json(&reloaded),
         Output::Table => print!("{}", describe(&reloaded)),
     }
+    for warning in &reloaded.warnings {
+        eprintln!("pullgate: in use, but: {}", printable_lines(warning));
+    }
     for (part, why) in &reloaded.refused {
         eprintln!(
             "pullgate: refused, the previous version stays in use: {}: {}",

@@ -151,12 +151,16 @@ impl UpstreamClient {
         self.health.retire();
     }
 
-    /// Reports whether the credentials can be read. If the registry is down, asks whether it answers again, so that this is
-    /// known without a pull.
-    pub(super) async fn check(&self) {
+    /// Reports whether there are credentials where they should be.
+    pub(super) async fn check_credentials(&self) {
         if !matches!(self.config.auth, Auth::Anonymous) {
             self.health.credentials(credentials::check(&self.config).await);
         }
+    }
+
+    /// The same. If the registry is down, asks whether it answers again, so that this is known without a pull.
+    pub(super) async fn check(&self) {
+        self.check_credentials().await;
         if self.health.is_down() {
             let mut version = self.base.clone();
             version.set_path(&format!("{}/v2/", self.base.path().trim_end_matches('/')));

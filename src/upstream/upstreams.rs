@@ -118,6 +118,13 @@ impl Upstreams {
         });
     }
 
+    /// Reports which of those that are not offline have no credentials where they should be.
+    pub async fn check_credentials(&self) {
+        let table = self.current.load_full();
+        let reachable = table.all.iter().filter(|upstream| !upstream.config().offline);
+        join_all(reachable.map(|upstream| upstream.check_credentials())).await;
+    }
+
     /// Checks those that are not offline.
     async fn check(&self) {
         let table = self.current.load_full();

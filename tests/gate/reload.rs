@@ -184,6 +184,30 @@ async fn a_refused_part_is_no_success_and_the_others_are_reloaded() {
     on.gate.stop().await;
 }
 
+/// What is in use is said as it is: no policy denies everything, and a registry without its password is degraded.
+#[tokio::test]
+async fn a_reload_warns_of_what_is_in_use() {
+    let on = Reloading::start().await;
+    let auth = "[[upstream]]\nhost = \"other.test\"\nserve_to = \"everyone\"\n\
+        auth = { type = \"basic\", username = \"u\", password_file = \"absent\" }\n";
+    let answer = on.reload(&format!("{}\n{auth}", on.text)).await;
+    let warned = answer.json()["warnings"].to_string();
+    assert!(answer.status == 200 && warned.contains("auth.password_file: "), "{}", answer.text());
+    let degraded = on.readyz().await["degraded"]["credentials other.test"].to_string();
+    assert!(degraded.contains("absent"), "{degraded}");
+
+    std::fs::remove_file(on.gate.file("policies/default.yaml")).expect("it was there");
+    let answer = on.reload(&on.text).await;
+    let json = answer.json();
+    assert_eq!((answer.status, json.get("refused")), (200, None), "{json}");
+    assert!(json["warnings"].to_string().contains("every image is denied"), "{json}");
+    assert_eq!(on.pull("registry.test").await, 403);
+    std::fs::write(on.gate.file("policies/default.yaml"), ALLOW_ALL).expect("a file");
+    let again = on.reload(&on.text).await.json();
+    assert_eq!((again.get("warnings"), on.pull("registry.test").await), (None, 200), "{again}");
+    on.gate.stop().await;
+}
+
 /// Whoever renamed the file must learn that records still go to it.
 #[tokio::test]
 async fn an_audit_file_that_cannot_be_reopened_is_refused() {
