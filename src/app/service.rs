@@ -18,6 +18,9 @@ use crate::store::{StateDir, check_schema};
 /// How much longer than its `shutdown_grace` a running gate may take to release the state directory, also if a disk hangs.
 const MARGIN: Duration = Duration::from_secs(45);
 
+/// How long a gate that should take over waits for the lock of one that has ended without passing its sockets.
+const ENDING: Duration = Duration::from_secs(10);
+
 /// How long a gate that starts waits for the lock, which `config check` may have for a moment.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -75,8 +78,13 @@ impl GateService {
         // Without a running gate, the state directory comes first: a second process must touch nothing.
         let state = match &predecessor {
             None => {
-                // The process that has ended may not have closed all its files yet.
-                let patience = if start == ServiceStart::Again { MARGIN } else { LOOK };
+                let patience = match start {
+                    ServiceStart::Alone => LOOK,
+                    // The other process may be about to end.
+                    ServiceStart::TakeOver => ENDING,
+                    // The process that has ended may not have closed all its files yet.
+                    ServiceStart::Again => MARGIN,
+                };
                 Some(StateDir::open_within(&config.state_dir, patience).await?)
             }
             Some(_) => None,

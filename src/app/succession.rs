@@ -163,7 +163,8 @@ fn send(stream: impl AsFd, text: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::R
 pub(super) struct Predecessor(BlockingUnixStream);
 
 impl Predecessor {
-    /// Connects to the gate that runs on this state directory, and receives its sockets. `None` if none runs. Blocks.
+    /// Connects to the gate that runs on this state directory, and receives its sockets. `None` if none runs, or it ends before
+    /// it has passed them. Blocks.
     ///
     /// # Errors
     /// The running gate does not answer as expected.
@@ -177,12 +178,18 @@ impl Predecessor {
         };
         check_user(socket_peercred(&stream)?.uid.as_raw())?;
         stream.set_read_timeout(Some(ANSWER))?;
-        let received = receive(&stream).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => {
-                io::Error::new(io::ErrorKind::TimedOut, "it does not answer; is another process taking over?")
+        let received = match receive(&stream) {
+            Ok(received) => received,
+            Err(error) if is_gone(&error) => {
+                tracing::warn!(%error, "the running gate has ended without passing its sockets");
+                return Ok(None);
             }
-            _ => error,
-        })?;
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let why = "it does not answer; is another process taking over?";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+            Err(error) => return Err(error),
+        };
         let passed = InheritedSockets::of_gate(received)?;
         Ok(Some((Self(stream), passed)))
     }
@@ -199,9 +206,7 @@ impl Predecessor {
             Ok(1) if said[0] != RELEASED => Err(io::Error::other("it answered something else")),
             // Without an answer, it was told to stop meanwhile.
             Ok(_) => Ok(self),
-            Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
-                Ok(self)
-            }
+            Err(error) if is_gone(&error) => Ok(self),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 Err(io::Error::new(io::ErrorKind::TimedOut, "it did not release the state directory in time"))
             }
@@ -214,6 +219,12 @@ impl Predecessor {
         // If the other process has ended, nobody waits for this.
         let _ = self.0.write_all(&[SERVING]);
     }
+}
+
+/// Whether the other process has closed its end.
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 /// Refuses the sockets of a gate that runs as another user, which could not share its state.
@@ -250,4 +261,22 @@ fn receive(stream: &BlockingUnixStream) -> io::Result<Vec<PassedSocket>> {
         return Err(io::Error::other("it passed fewer sockets than it named"));
     }
     Ok(labels.into_iter().zip(sockets).map(|(label, socket)| PassedSocket { label, socket }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_gate_that_ends_before_it_has_passed_its_sockets_is_none() {
+        let state = tempfile::tempdir().unwrap();
+        assert!(Predecessor::find(state.path()).unwrap().is_none(), "there is no socket");
+        let listener = UnixListener::bind(state.path().join(SOCKET)).unwrap();
+        let dying = std::thread::spawn(move || drop(listener.accept().unwrap()));
+        assert!(Predecessor::find(state.path()).unwrap().is_none());
+        dying.join().unwrap();
+        assert!(Predecessor::find(state.path()).unwrap().is_none(), "nobody listens");
+    }
 }
