@@ -6,6 +6,7 @@
 mod collisions;
 mod contradictions;
 mod files;
+mod holder;
 mod machine;
 mod online;
 mod policies;

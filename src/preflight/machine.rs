@@ -10,6 +10,7 @@ use rustix::fs::Access;
 
 use super::PreflightFindings;
 use super::collisions::resolved;
+use super::holder::is_of_systemd;
 use crate::config::overlap;
 use crate::markup::ProblemSeverity::{Error, Note, Warning};
 use crate::runtime::{parent_folder, rounded_size};
@@ -249,6 +250,9 @@ impl TestedPorts {
             found.machine(Error, key, &message, Some("give each listener its own port or IP address"));
         } else if self.is_running {
             let message = format!("{address} is in use, and the gate of this state directory is running");
+            found.machine(Note, key, &message, None);
+        } else if port(address).and_then(|port| port.parse().ok()).is_some_and(is_of_systemd) {
+            let message = format!("systemd listens on {address}, and passes it to the service of its socket unit");
             found.machine(Note, key, &message, None);
         } else {
             found.machine(Error, key, &format!("cannot listen on {address}: {error}"), hint(error));

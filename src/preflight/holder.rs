@@ -1,0 +1,56 @@
+//! Whether systemd holds a port: it passes it to the service, so the port is not in use.
+
+use std::fs;
+use std::path::Path;
+
+/// The process of systemd.
+const SYSTEMD: &str = "1";
+/// The state of a listening socket in `/proc/net/tcp` (proc_net_tcp(5)).
+const LISTENING: &str = "0A";
+
+/// Whether systemd listens on this TCP port. False if that cannot be found out: only root may see what it has.
+pub(super) fn is_of_systemd(port: u16) -> bool {
+    let name = fs::read_to_string(format!("/proc/{SYSTEMD}/comm")).unwrap_or_default();
+    name.trim_end() == "systemd" && listens(SYSTEMD, port)
+}
+
+/// Whether a process has a socket that listens on a port.
+fn listens(process: &str, port: u16) -> bool {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
+    let inodes: Vec<String> = tables.iter().flat_map(|table| listening(table, port)).collect();
+    let Ok(open) = fs::read_dir(format!("/proc/{process}/fd")) else { return false };
+    let target = |path: &Path| fs::read_link(path).ok().map(|target| target.to_string_lossy().into_owned());
+    let mut targets = open.flatten().filter_map(|entry| target(&entry.path()));
+    targets.any(|target| inodes.iter().any(|inode| target == format!("socket:[{inode}]")))
+}
+
+/// The inodes of the sockets that listen on a port, from the text of `/proc/net/tcp`.
+fn listening(table: &str, port: u16) -> Vec<String> {
+    let suffix = format!(":{port:04X}");
+    let of = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, local, _, state, ..] = fields[..] else { return None };
+        let is_wanted = state == LISTENING && local.ends_with(&suffix);
+        fields.get(9).filter(|_| is_wanted).map(|inode| (*inode).to_owned())
+    };
+    table.lines().filter_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn the_holder_of_a_port_is_found() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
+            0: 0100007F:1388 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0\n   \
+            1: 0100007F:1388 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 20 4 30 10 -1\n";
+        assert_eq!((listening(table, 5000), listening(table, 5001)), (vec!["4711".to_owned()], vec![]));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(listens("self", port));
+        assert!(!listens("self", 0));
+    }
+}
