@@ -75,9 +75,16 @@ impl AdvisoryStore {
     }
 
     /// Opens `STATE/advisories` if it exists.
-    pub fn open_existing(state: &Path) -> Option<Self> {
+    ///
+    /// # Errors
+    /// This user cannot see whether it exists.
+    pub fn open_existing(state: &Path) -> Result<Option<Self>, DatabaseError> {
         let root = Self::folder_in(state);
-        root.is_dir().then_some(Self { root })
+        match root.metadata() {
+            Ok(metadata) => Ok(metadata.is_dir().then_some(Self { root })),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Err(error) => Err(DatabaseError::io(&root, error)),
+        }
     }
 
     fn folder_in(state: &Path) -> PathBuf {

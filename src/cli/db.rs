@@ -111,7 +111,7 @@ impl DbArgs {
     /// The databases, if there are any. Nothing is created.
     fn open_existing(&self) -> Result<Option<AdvisoryStore>, CommandError> {
         let config = super::config::load_or_error(self.config.as_deref())?;
-        Ok(AdvisoryStore::open_existing(&config.state_dir))
+        AdvisoryStore::open_existing(&config.state_dir).map_err(|error| error.to_string().into())
     }
 }
 

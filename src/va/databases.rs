@@ -73,7 +73,7 @@ pub fn describe_databases(config: &DatabaseConfig, now: Timestamp) -> Vec<String
 
 /// What is known about the databases; nothing if there are none yet.
 fn known(config: &DatabaseConfig) -> Result<Vec<SourceStatus>, String> {
-    let store = AdvisoryStore::open_existing(&config.state_dir);
+    let store = AdvisoryStore::open_existing(&config.state_dir).map_err(|error| error.to_string())?;
     store.map_or_else(|| Ok(Vec::new()), |store| store.status().map_err(|error| error.to_string()))
 }
 

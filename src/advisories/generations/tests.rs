@@ -271,9 +271,11 @@ fn what_root_imports_belongs_to_the_owner_of_the_state_directory() {
 #[test]
 fn databases_that_do_not_exist_are_not_created_by_looking() {
     let state = tempfile::tempdir().unwrap();
-    assert!(AdvisoryStore::open_existing(state.path()).is_none());
-    assert!(AdvisoryStore::open_existing(&state.path().join("missing")).is_none());
+    assert!(AdvisoryStore::open_existing(state.path()).unwrap().is_none());
+    assert!(AdvisoryStore::open_existing(&state.path().join("missing")).unwrap().is_none());
+    // Nobody can look into such a path, as another user cannot into a state directory.
+    assert!(AdvisoryStore::open_existing(&state.path().join("x".repeat(300))).is_err());
     assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
     AdvisoryStore::open(state.path()).unwrap();
-    assert!(AdvisoryStore::open_existing(state.path()).is_some());
+    assert!(AdvisoryStore::open_existing(state.path()).unwrap().is_some());
 }
