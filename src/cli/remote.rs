@@ -22,6 +22,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::{CommandError, GateArgs};
 use crate::api::{ErrorAnswer, JobState, path};
+use crate::config::Config;
 use crate::runtime::printable;
 pub(super) use transfer::ContentClient;
 
@@ -108,7 +109,8 @@ pub(super) fn answer<T: DeserializeOwned>(
     path: &str,
     body: Bytes,
 ) -> Result<Result<T, RefusedAnswer>, CommandError> {
-    let (endpoint, token) = (endpoint(gate)?, gate.token()?);
+    let endpoint = if path == path::RELOAD { endpoint_of_reload(gate)? } else { endpoint(gate)? };
+    let token = gate.token()?;
     let call = AdminCall { method, path, token, body: Full::new(body).map_err(|never| match never {}).boxed_unsync() };
     let runtime = super::runtime().map_err(|error| error.to_string())?;
     let asked = async { tokio::time::timeout(TIMEOUT, ask(&endpoint, call, whole)).await };
@@ -193,6 +195,18 @@ fn endpoint(gate: &GateArgs) -> Result<AdminAddress, CommandError> {
     }
 }
 
+/// The same for a reload. The gate itself says what is wrong with its configuration, if the socket can be read from it, and
+/// reloads everything else.
+fn endpoint_of_reload(gate: &GateArgs) -> Result<AdminAddress, CommandError> {
+    if gate.server.is_some() {
+        return endpoint(gate);
+    }
+    match Config::examine(gate.config.as_deref(), std::env::vars()) {
+        (Some(config), _) => Ok(AdminAddress::Unix(crate::app::admin_socket(&config))),
+        (None, problems) => Err(CommandError::Config(problems)),
+    }
+}
+
 /// The status and the body of an answer.
 async fn whole(response: Response<Incoming>) -> Result<(StatusCode, Bytes), String> {
     let status = response.status();
@@ -223,7 +237,11 @@ fn unreachable_gate(authority: &str, error: &io::Error) -> String {
 }
 
 fn unreachable_socket(socket: &Path, error: &io::Error) -> String {
-    format!("no gate answers at {}: {error}; is it running, and may this user talk to it?", socket.display())
+    format!(
+        "no gate answers at {}: {error}; is it running, may this user talk to it, and was it started with this `state_dir` and \
+         `admin.socket`? --server unix:PATH names another socket",
+        socket.display()
+    )
 }
 
 async fn exchange<S, T>(

@@ -244,6 +244,30 @@ async fn reload_command(on: &Reloading, text: &str, more: &[&str]) -> (Option<i3
     (output.status.code(), crate::commands::text(&output))
 }
 
+/// The gate is asked also if its configuration is wrong: it says so, and reloads the rest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_reaches_a_gate_with_a_wrong_configuration() {
+    let on = Reloading::start().await;
+    let run = async |text: String| {
+        let config = on.gate.file("pullgate.toml");
+        std::fs::write(&config, text).expect("a file");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pullgate"));
+        command.args(["reload", "--config"]).arg(config);
+        let output = tokio::task::spawn_blocking(move || command.output().expect("it starts"));
+        let output = crate::support::soon(output).await.expect("it ends");
+        (output.status.code(), crate::commands::text(&output))
+    };
+    let (code, shown) = run(format!("{}[limits]\nmax_conections = 1\n", on.text)).await;
+    assert!(
+        code == Some(78) && shown.contains("refused, the previous version stays in use: configuration: "),
+        "{shown}"
+    );
+    assert!(shown.contains("max_conections") && shown.contains("reloaded: audit\n"), "{shown}");
+    let (code, shown) = run(on.text.replace("state_dir = \"state\"", "state_dir = \"elsewhere\"")).await;
+    assert!(code == Some(1) && shown.contains("was it started with this `state_dir`"), "{shown}");
+    on.gate.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_says_what_has_changed_and_what_could_not_be_reloaded() {
     let on = Reloading::start().await;
