@@ -125,7 +125,7 @@ impl HttpClient {
     /// see [`redirect_target`].
     ///
     /// # Errors
-    /// [`HttpError::PrivateAddress`], [`HttpError::NoAnswer`] and [`HttpError::Connection`].
+    /// [`HttpError::PrivateAddress`], [`HttpError::NoAnswer`], and what prevents a connection.
     pub(crate) async fn send(
         &self,
         reach: Reach<'_>,
@@ -190,6 +190,9 @@ fn no_connection(error: &(dyn StdError + 'static)) -> HttpError {
     if caused_by(error, &|cause| cause.downcast_ref().is_some_and(hyper::Error::is_parse)) {
         return HttpError::NotHttp(text);
     }
+    if caused_by(error, &is_untrusted) {
+        return HttpError::Untrusted(text);
+    }
     HttpError::Connection(text)
 }
 
@@ -206,6 +209,19 @@ fn caused_by(error: &(dyn StdError + 'static), is: &dyn Fn(&(dyn StdError + 'sta
 fn is_no_tls(cause: &(dyn StdError + 'static)) -> bool {
     use rustls::{Error, InvalidMessage};
     matches!(cause.downcast_ref(), Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)))
+}
+
+/// Whether the certificate of the peer is from an authority that is not known, or its own one.
+fn is_untrusted(cause: &(dyn StdError + 'static)) -> bool {
+    use rustls::{CertificateError, Error};
+    match cause.downcast_ref() {
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => true,
+        // What `openssl req -x509` makes is an authority.
+        Some(Error::InvalidCertificate(CertificateError::Other(other))) => {
+            format!("{other:?}").contains("CaUsedAsEndEntity")
+        }
+        _ => false,
+    }
 }
 
 /// The configured proxy, or those of the environment. The connection to a proxy has no TLS, so its URL must be `http`.
@@ -271,6 +287,11 @@ pub(crate) enum HttpError {
     /// The body has more bytes than this.
     #[error("the response is larger than {0} bytes")]
     TooLarge(usize),
+    /// The certificate of the peer is not from an authority that is known.
+    #[error(
+        "{0}; the authority of this certificate is not known here: name its file as `ca`, or install it on this machine"
+    )]
+    Untrusted(String),
 }
 
 /// Why a client cannot be made as configured.

@@ -970,6 +970,7 @@ async fn certificates_are_verified_except_for_insecure_hosts() {
     get(Config { ca: Some(ca), ..config.clone() }).await.unwrap();
     let error = get(config.clone()).await.unwrap_err();
     assert!(matches!(&error, Error::Unavailable(text) if text.contains("certificate")), "{error}");
+    assert!(error.to_string().contains("name its file as `ca`"), "{error}");
     let insecure = Config { insecure: true, ..config.clone() };
     get(insecure.clone()).await.unwrap();
     let to = |scheme: &str, port: u16| Fault::redirect(&format!("{scheme}://localhost:{port}{{path}}"));
