@@ -36,7 +36,7 @@ pub(crate) use redirect::{
     MAX_REDIRECTS, RedirectError, check_url, is_confidential, is_redirect, redirect_target, with_https,
 };
 use services::AuxiliaryServices;
-pub(crate) use tls::check_ca;
+pub(crate) use tls::{check_ca, check_system_roots};
 
 /// How long an unused connection is kept.
 const POOL_IDLE: Duration = Duration::from_secs(60);

@@ -40,8 +40,7 @@ pub(super) fn named_hosts(settings: &HttpSettings) -> Result<ClientConfig, Inval
     roots.add_parsable_certificates(system.certs.iter().cloned());
     let pinned = settings.ca.as_deref().map(|path| add_authorities(path, &mut roots)).transpose()?.unwrap_or_default();
     if roots.is_empty() && settings.needs_roots && !settings.insecure {
-        let causes: Vec<String> = system.errors.iter().map(ToString::to_string).collect();
-        return Err(InvalidSettings::NoRoots(causes.join("; ")));
+        return Err(no_roots(system));
     }
     if pinned.is_empty() {
         return Ok(builder.with_root_certificates(roots).with_no_client_auth());
@@ -50,6 +49,21 @@ pub(super) fn named_hosts(settings: &HttpSettings) -> Result<ClientConfig, Inval
     let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().map_err(no_verifier)?;
     let verifier = Arc::new(Pinned { inner, pinned });
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+}
+
+/// Checks that certificate authorities are installed on this machine.
+///
+/// # Errors
+/// [`InvalidSettings::NoRoots`].
+pub(crate) fn check_system_roots() -> Result<(), InvalidSettings> {
+    let (mut roots, system) = (RootCertStore::empty(), system());
+    roots.add_parsable_certificates(system.certs.iter().cloned());
+    if roots.is_empty() { Err(no_roots(system)) } else { Ok(()) }
+}
+
+fn no_roots(system: &CertificateResult) -> InvalidSettings {
+    let causes: Vec<String> = system.errors.iter().map(ToString::to_string).collect();
+    InvalidSettings::NoRoots(if causes.is_empty() { "none was found".to_owned() } else { causes.join("; ") })
 }
 
 /// Checks that a file contains certificate authorities. Returns whether all of them had ended at this time.

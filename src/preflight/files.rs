@@ -13,7 +13,7 @@ use crate::runtime::Secret;
 use crate::server::{self, TlsError, TlsReport, admin};
 use crate::upstream::{self, Auth};
 use crate::va::{AdapterAuth, AdapterConfig, ScannerKind};
-use crate::{events, otlp};
+use crate::{events, http_client, otlp};
 
 /// How long before its end a certificate is reported, unless it is issued for a short time: then in its last third.
 const EXPIRES_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
@@ -66,6 +66,9 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
     }
     let events = &config.events;
     found.connection("events", events.proxy.as_deref(), events.ca.as_deref());
+    if events.ca.is_none() && events.urls.iter().any(|url| url.starts_with("https://")) {
+        installed_authorities(found, "events.urls");
+    }
     if let Some(path) = &events.secret_file {
         found.readable("events.secret_file", path);
         found.secret("events.secret_file", events::check_secret(path));
@@ -73,6 +76,13 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
     if let Some(path) = &events.token_file {
         found.readable("events.token_file", path);
         found.secret("events.token_file", Secret::File(path.clone()).read_line().map(drop));
+    }
+}
+
+/// Reports that no certificate of a service could be verified.
+fn installed_authorities(found: &mut PreflightFindings<'_>, key: &str) {
+    if let Err(error) = http_client::check_system_roots() {
+        found.error(key, &error.to_string(), None);
     }
 }
 
@@ -128,6 +138,9 @@ fn is_open_to_all(path: &Path) -> bool {
 
 fn upstream(found: &mut PreflightFindings<'_>, table: &str, config: &upstream::Config) {
     found.connection(table, config.proxy.as_deref(), config.ca.as_deref());
+    if config.url.starts_with("https://") && config.ca.is_none() && !config.insecure && !config.offline {
+        installed_authorities(found, &format!("{table}.url"));
+    }
     // A URL of another scheme is a mistake that was reported.
     let is_http = config.url.starts_with("https://") || config.url.starts_with("http://");
     if let Err(error) = config.base_url()

@@ -865,6 +865,23 @@ fn root_checks_for_the_owner_of_the_state_directory() {
     assert!(lines.iter().any(is_told), "{lines:#?}");
 }
 
+/// As in an image without ca-certificates.
+#[test]
+fn a_machine_without_certificate_authorities_is_told() {
+    let made = Checked::new();
+    let none = [("SSL_CERT_FILE", "/dev/null"), ("SSL_CERT_DIR", "/nonexistent")];
+    made.write("", "");
+    let (code, problems) = made.problems(&[], &none);
+    let lines: Vec<String> = problems.iter().map(line).collect();
+    let wanted = "error: upstream[0].url: no certificate authorities are installed";
+    assert!(code == Some(78) && lines.len() == 1 && lines[0].contains(wanted), "{lines:#?}");
+    let said = text(&made.run(&["serve"], &none));
+    assert!(said.contains(wanted), "{said}");
+    let made = Checked { upstream: "offline = true".to_owned(), ..made };
+    made.write("", "");
+    assert_eq!(made.problems(&[], &none), (Some(0), vec![]));
+}
+
 /// A start that logs nothing says so.
 #[test]
 fn a_log_filter_that_hides_its_own_warning_is_told() {
