@@ -70,12 +70,15 @@ impl Reader {
 /// The keys that belong to no table. What follows a table in the file is a part of it.
 const OUTSIDE: [&str; 4] = ["default_upstream", "shutdown_delay", "shutdown_grace", "state_dir"];
 /// Keys that are often written in a wrong table, each with the one that is usually meant.
-const ELSEWHERE: [(&str, &str); 6] = [
+const ELSEWHERE: [(&str, &str); 9] = [
     ("default_authorities", "[trust]"),
     ("max_requests_in_flight", "[limits]"),
     ("max_size", "[cache]"),
     ("mode", "[gate]"),
+    ("pull_limit", "an [[upstream]]"),
     ("reports", "[va]"),
+    ("serve_to", "an [[upstream]]"),
+    ("tag_ttl", "an [[upstream]]"),
     ("verdict_wait", "[gate]"),
 ];
 
@@ -272,7 +275,8 @@ impl<'r> Table<'r> {
 
     /// Reports every key that was not read.
     pub(super) fn finish(self) {
-        let mut known: Vec<&str> = self.known.iter().copied().collect();
+        let known: Vec<&str> = self.known.iter().copied().collect();
+        let mut reported = Vec::new();
         let is_inside = !self.fields.own_path().is_empty();
         let outside = OUTSIDE.into_iter().filter(|_| is_inside);
         let outside = outside.map(|key| (key, "it belongs above the first [table] of the file".to_owned()));
@@ -280,9 +284,9 @@ impl<'r> Table<'r> {
         let is_misplaced = |key: &str| self.has(key) && !self.known.contains(key);
         for (key, hint) in outside.chain(elsewhere).filter(|(key, _)| is_misplaced(key)) {
             self.problem(key, "unknown key", Some(&hint));
-            known.push(key);
+            reported.push(key);
         }
-        self.fields.only(&known);
+        self.fields.only_besides(&known, &reported);
     }
 
     /// Notes what the value of a key must be, for the reference of all settings (`reference.rs`).

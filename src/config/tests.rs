@@ -119,6 +119,7 @@ fn another_api_key_of_ibm_is_a_change() {
 fn the_documented_configuration_is_true() {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/config/pullgate.toml"));
     let documented = Config::load(Some(path), std::iter::empty()).unwrap();
+    assert_eq!(documented.warnings, [], "a file with every default means nothing by it");
     let minimal = "[policy]\ndir = \"policies\"\n[[upstream]]\nhost = \"docker.io\"\nurl = \"https://registry-1.docker.io\"\n\
          aliases = [\"index.docker.io\", \"registry-1.docker.io\"]\n";
     let defaults = load(minimal).unwrap();
@@ -520,6 +521,12 @@ fn settings_without_effect_are_told() {
         "{found:?}"
     );
     assert!(found[1].contains("gate.max_size: unknown key (hint: it belongs in [cache])"), "{found:?}");
+    let found = mistakes(&format!("[gate]\nmax_size = \"1GiB\"\ntag_ttl = \"1m\"\nxyzzy = 1\n{MINIMAL}"));
+    assert!(found[1].contains("gate.tag_ttl: unknown key (hint: it belongs in an [[upstream]])"), "{found:?}");
+    assert!(
+        found[2].contains("gate.xyzzy: unknown key (hint: known here: ") && !found[2].contains("max_size"),
+        "{found:?}"
+    );
     let found = mistakes(&format!("{MINIMAL}state_dir = \"x\"\n"));
     assert!(
         found.len() == 1

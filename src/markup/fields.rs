@@ -257,6 +257,12 @@ impl<'a> Fields<'a> {
         self.members.iter().for_each(|member| self.known(member, known));
     }
 
+    /// As [`Self::only`], without those that have been reported.
+    pub fn only_besides(&self, known: &[&str], reported: &[&str]) {
+        let others = self.members.iter().filter(|member| !reported.contains(&&*member.key));
+        others.for_each(|member| self.known(member, known));
+    }
+
     /// Reports the key unless it is one of these.
     pub fn known(&self, member: &Member, known: &[&str]) {
         if known.contains(&&*member.key) {

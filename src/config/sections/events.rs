@@ -29,7 +29,8 @@ pub(super) fn events(mut table: Table<'_>) -> events::Config {
     if config.timeout < Duration::from_millis(100) || config.timeout > Duration::from_secs(300) {
         table.problem("timeout", "must be between 100ms and 5m", None);
     }
-    if config.urls.is_empty() && table.has("types") {
+    // A configuration with every default written out means nothing by it.
+    if config.urls.is_empty() && table.has("types") && config.types != events::Config::default().types {
         table.warn("types", "no receiver is configured, so no event is sent", "set `urls`");
     }
     if config.source.is_empty() {
