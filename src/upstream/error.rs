@@ -21,14 +21,12 @@ pub enum Error {
     #[error("not found")]
     NotFound,
     /// The upstream is configured to be offline, so nothing was requested.
-    #[error(
-        "{host} is offline, and {what} is not in the cache; import a bundle that contains it (`pullgate bundle import`)"
-    )]
+    #[error("{host} is offline, and {why}")]
     Offline {
         /// The registry.
         host: Host,
-        /// What would have been requested.
-        what: String,
+        /// What is not here, and what to do.
+        why: String,
     },
     /// Not a valid registry response.
     #[error("{0}")]

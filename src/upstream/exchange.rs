@@ -182,7 +182,7 @@ impl Exchange {
     /// Every request for content is sent here, so that an offline upstream sends none.
     pub(super) async fn send(&self, call: &Call) -> Result<Response<Inbound>, Error> {
         if self.config().offline {
-            return Err(Error::Offline { host: self.config().host.clone(), what: self.client.requested(call) });
+            return Err(Error::Offline { host: self.config().host.clone(), why: self.client.lack(call) });
         }
         let mut retries = Retries::new(self.config());
         loop {

@@ -92,19 +92,20 @@ impl Upstream {
 }
 
 impl UpstreamClient {
-    /// What a call would request: `registry.test/library/app:1`.
-    pub(super) fn requested(&self, call: &Call) -> String {
+    /// Why a call has no answer: `registry.test/library/app:1 is not in the cache; …`.
+    pub(super) fn lack(&self, call: &Call) -> String {
         let name = format!("{}/{}", self.config().host, call.repository);
         let marker = format!("/v2/{}/", call.repository);
         let rest = call.url.path().rsplit_once(&*marker).map_or("", |(_, rest)| rest);
-        match rest.split_once('/') {
+        let what = match rest.split_once('/') {
             _ if call.tokens != TokenUse::Registry => format!("a document about {name}"),
             Some(("manifests", digest)) if digest.contains(':') => format!("{name}@{digest}"),
             Some(("manifests", tag)) => format!("{name}:{tag}"),
             Some(("blobs", digest)) => format!("the blob {digest} of {name}"),
             Some(("referrers", digest)) => format!("the list of what is attached to {name}@{digest}"),
-            Some(("tags", _)) => format!("the list of the tags of {name}"),
+            Some(("tags", _)) => return format!("the tags of {name} cannot be listed: bundles have no such list"),
             _ => format!("a document about {name}"),
-        }
+        };
+        format!("{what} is not in the cache; import a bundle that contains it (`pullgate bundle import`)")
     }
 }

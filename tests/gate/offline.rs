@@ -47,7 +47,7 @@ async fn an_offline_upstream_is_never_contacted_and_its_tags_have_no_end() {
         (
             "/library/app/tags/list",
             "NAME_UNKNOWN",
-            "the list of the tags of registry.test/library/app is not in the cache",
+            "the tags of registry.test/library/app cannot be listed",
         ),
         (&format!("/library/other/manifests/{}", other.root), "MANIFEST_UNKNOWN", "is not in the cache"),
         (&format!("/library/app/manifests/{}", image.manifests[2].digest), "MANIFEST_UNKNOWN", "offline"),
