@@ -283,7 +283,8 @@ impl Gate {
         let Judged { manifest, stale, .. } = outcome.judged.clone().ok_or_else(nothing)?;
         self.cache.touch(&manifest);
         // References are stored only after admission: a denied manifest leaves no rows.
-        Box::pin(self.resolver.admitted(&target.name, &manifest, is_pull)).await;
+        let written = Box::pin(self.resolver.admitted(&target.name, &manifest, is_pull));
+        RequestTrace::phase(Phase::Record, written).await;
         Ok(Admitted { manifest, permit, stale })
     }
 }

@@ -86,14 +86,24 @@ pub enum Phase {
     Evidence,
     /// Weighing the evidence.
     Decide,
+    /// Writing what was learned to the database of the gate.
+    Record,
     /// Opening the content of a blob.
     Open,
 }
 
 impl Phase {
     /// All phases, in the order in which they usually occur.
-    const ALL: [Self; 7] =
-        [Self::Select, Self::Pin, Self::Resolve, Self::Classify, Self::Evidence, Self::Decide, Self::Open];
+    const ALL: [Self; 8] = [
+        Self::Select,
+        Self::Pin,
+        Self::Resolve,
+        Self::Classify,
+        Self::Evidence,
+        Self::Decide,
+        Self::Record,
+        Self::Open,
+    ];
 
     /// The name in `Server-Timing` and in traces.
     pub fn as_str(self) -> &'static str {
@@ -104,6 +114,7 @@ impl Phase {
             Self::Classify => "classify",
             Self::Evidence => "evidence",
             Self::Decide => "decide",
+            Self::Record => "record",
             Self::Open => "open",
         }
     }

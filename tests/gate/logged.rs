@@ -123,7 +123,7 @@ async fn clients_that_ask_are_told_how_long_each_phase_took() {
     };
     let first = timing("/library/app/manifests/1").await.unwrap();
     let names: Vec<&str> = first.split(", ").map(|entry| entry.split(';').next().unwrap()).collect();
-    assert_eq!(names, ["select", "pin", "resolve", "evidence", "decide", "total"], "{first}");
+    assert_eq!(names, ["select", "pin", "resolve", "evidence", "decide", "record", "total"], "{first}");
     assert!(first.split(", ").all(|entry| entry.split_once(";dur=").unwrap().1.parse::<f64>().is_ok()), "{first}");
     // A decision is repeated once what it learned is written.
     let is_repeated = async || timing("/library/app/manifests/1").await.unwrap().starts_with("total;dur=");
