@@ -93,7 +93,7 @@ impl GateServices {
             exemptions: exemptions.clone(),
             layers: layers.clone(),
             platforms: platforms.clone(),
-            histories: Histories { store: verdicts.clone(), clock: clock.clone() },
+            histories: Histories::new(verdicts.clone(), clock.clone()),
             clock: clock.clone(),
         });
         let weigher = OpinionWeigher::new(clock.clone(), tasks.clone());

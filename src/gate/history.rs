@@ -1,19 +1,26 @@
 //! What this gate remembers about images, for the rules that need it.
+//!
+//! Issues are noted in a repository from the first time that a rule needs it there, and from then on under every rule. What
+//! is found in an image or a repository that was known before may have been there before, and never counts as new.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
+use tokio::sync::OnceCell;
 
 use crate::oci::{Digest, ImageName};
 use crate::policy::{ImageHistory, Issue, Observed, SeenIssues, VaEvidence, VaFindings, VaRule, seen_earlier};
 use crate::runtime::Clock;
 use crate::scope::Scope;
-use crate::store::{ImageTimes, StoreError, VerdictStore};
+use crate::store::{ImageTimes, IssueTimes, RepositoryNoting, StoreError, VerdictStore};
 
 /// Supplies histories.
 pub(super) struct Histories {
-    pub(super) store: VerdictStore,
-    pub(super) clock: Clock,
+    store: VerdictStore,
+    clock: Clock,
+    /// Whether the issues of any repository are noted, so that a gate without rules that need it asks nothing.
+    is_noting: OnceCell<AtomicBool>,
 }
 
 /// What becomes of what is not known yet.
@@ -26,6 +33,10 @@ pub(super) enum Unremembered {
 }
 
 impl Histories {
+    pub(super) fn new(store: VerdictStore, clock: Clock) -> Self {
+        Self { store, clock, is_noting: OnceCell::new() }
+    }
+
     /// The history of an image under a rule; empty if the rule does not need it. What cannot be read or written is missing
     /// from it, and what is missing never releases an image.
     pub(super) async fn of(
@@ -36,14 +47,30 @@ impl Histories {
         findings: Option<&VaFindings>,
         unremembered: Unremembered,
     ) -> ImageHistory {
-        if !rule.is_some_and(VaRule::needs_history) {
+        let Some(rule) = rule else { return ImageHistory::default() };
+        let is_needed = rule.needs_history();
+        if !is_needed && (findings.is_none() || unremembered == Unremembered::Suppose) {
             return ImageHistory::default();
         }
-        let read = self.read(name, scope, digest, findings, unremembered).await;
-        read.unwrap_or_else(|error| {
+        let read = async {
+            // Otherwise, what is found while no rule needs it would look new to the next rule that does.
+            match is_needed || self.is_noted(name).await? {
+                true => self.read(name, scope, digest, findings, unremembered).await,
+                false => Ok(ImageHistory::default()),
+            }
+        };
+        let history = read.await.unwrap_or_else(|error| {
             tracing::warn!(%error, image = %format_args!("{name}@{digest}"), "what is remembered about an image cannot be read");
             ImageHistory::default()
-        })
+        });
+        if is_needed { history } else { ImageHistory::default() }
+    }
+
+    /// Whether the issues of a repository are noted.
+    async fn is_noted(&self, name: &ImageName) -> Result<bool, StoreError> {
+        let known = || async { self.store.notes_issues().await.map(AtomicBool::new) };
+        let is_noting = self.is_noting.get_or_try_init(known).await?;
+        Ok(is_noting.load(Ordering::Relaxed) && self.store.noted_repository(name).await?.is_some())
     }
 
     async fn read(
@@ -54,21 +81,19 @@ impl Histories {
         findings: Option<&VaFindings>,
         unremembered: Unremembered,
     ) -> Result<ImageHistory, StoreError> {
-        let now = self.clock.now();
-        let (mut first_seen, mut names) = (SeenIssues::default(), BTreeSet::new());
+        let sight = self.sight(name, scope, digest, unremembered).await?;
+        let (mut first_seen, mut in_repository) = (SeenIssues::default(), IssueTimes::new());
         for (image, evidence) in images(digest, findings) {
             let VaEvidence::Report(report) = &evidence.value else { continue };
-            // A database may rename an issue, which is not a new one then.
-            let aliases = report.issues.iter().flat_map(|issue| issue.names().skip(1));
-            let mut known = BTreeSet::new();
-            let all = report.issues.iter().map(|issue| &*issue.id).chain(aliases);
-            let issues: Vec<&str> = all.filter(|name| known.insert(*name)).collect();
-            names.extend(known);
+            let new = names(&report.issues, |issue| sight.in_image(issue));
+            for (name, at) in names(&report.issues, |issue| sight.in_repository(issue)) {
+                earliest(&mut in_repository, &name, at);
+            }
             let mut times = match unremembered {
-                Unremembered::Remember => self.store.issue_times(image, issues.into_iter(), now).await?,
-                Unremembered::Suppose => or_now(self.store.known_issues(image).await?, &issues, now),
+                Unremembered::Remember => self.store.issue_times(image, &new, sight.now).await?,
+                Unremembered::Suppose => or_new(self.store.known_issues(image).await?, &new),
             };
-            let earlier = seen_earlier(&report.issues.iter(), &times);
+            let earlier = sight.earlier(&report.issues.iter(), &times, &new);
             if unremembered == Unremembered::Remember && !earlier.is_empty() {
                 self.store.issues_seen_earlier(image, &earlier).await?;
             }
@@ -79,31 +104,148 @@ impl Histories {
             // Of several images of an index, the first one counts.
             first_seen.extend(times.into_iter().filter(counts));
         }
-        let names: Vec<&str> = names.into_iter().collect();
-        let (ImageTimes { known_since, admitted_since }, mut seen_in_repository) = match unremembered {
-            Unremembered::Remember => (
-                self.store.image_times(name, digest, scope, now).await?,
-                self.store.repository_issue_times(name, &names, now).await?,
-            ),
-            Unremembered::Suppose => (
-                self.store.known_image(name, digest, scope).await?.unwrap_or(ImageTimes::from(now)),
-                or_now(self.store.known_in_repository(name, &names).await?, &names, now),
-            ),
+        let mut times = match unremembered {
+            Unremembered::Remember => self.store.repository_issue_times(name, &in_repository, sight.now).await?,
+            Unremembered::Suppose => {
+                let issues: Vec<&str> = in_repository.keys().map(String::as_str).collect();
+                or_new(self.store.known_in_repository(name, &issues).await?, &in_repository)
+            }
         };
-        let earlier = seen_earlier(&issues(digest, findings), &seen_in_repository);
+        let earlier = sight.earlier(&issues(digest, findings), &times, &in_repository);
         if unremembered == Unremembered::Remember && !earlier.is_empty() {
             self.store.repository_issues_seen_earlier(name, &earlier).await?;
         }
-        seen_in_repository.extend(earlier);
-        let seen_in_repository = seen_in_repository.into_iter().collect();
-        Ok(ImageHistory { known_since: Some(known_since), admitted_since, first_seen, seen_in_repository })
+        times.extend(earlier);
+        // Last: what was not written is not noted. An issue that an incomplete report lacks may be there.
+        let is_complete = findings.is_some_and(VaFindings::is_assessed);
+        if unremembered == Unremembered::Remember && sight.is_beginning && is_complete {
+            self.store.image_noted(name, digest, sight.now).await?;
+        }
+        Ok(ImageHistory {
+            known_since: Some(sight.times.known_since),
+            admitted_since: sight.times.admitted_since,
+            noted_since: sight.noted_since(),
+            first_seen,
+            seen_in_repository: times.into_iter().collect(),
+        })
+    }
+
+    /// Since when an image and its repository are known and noted.
+    async fn sight(
+        &self,
+        name: &ImageName,
+        scope: &Scope,
+        digest: Digest,
+        unremembered: Unremembered,
+    ) -> Result<Sight, StoreError> {
+        let now = self.clock.now();
+        // The repository first: an image that is known from now on was not known before.
+        let (repository, times) = match unremembered {
+            Unremembered::Remember => {
+                let repository = self.store.note_repository(name, now).await?;
+                if let Some(is_noting) = self.is_noting.get() {
+                    is_noting.store(true, Ordering::Relaxed);
+                }
+                (repository, self.store.image_times(name, digest, scope, now).await?)
+            }
+            Unremembered::Suppose => {
+                let repository = self.store.noted_repository(name).await?;
+                let times = self.store.known_image(name, digest, scope).await?.unwrap_or(ImageTimes::from(now));
+                let known_since = Some(times.known_since).filter(|known| *known < now);
+                (repository.unwrap_or(RepositoryNoting { noted_since: now, known_since }), times)
+            }
+        };
+        let was_known = times.known_since < repository.noted_since;
+        let is_noted = times.noted_since.is_some_and(|noted| noted >= repository.noted_since);
+        let is_beginning = (was_known || repository.known_since.is_some()) && !is_noted;
+        Ok(Sight { now, times, repository, was_known, is_beginning })
     }
 }
 
-/// These times, and the present one for issues that have none.
-fn or_now(mut known: BTreeMap<String, Timestamp>, issues: &[&str], now: Timestamp) -> BTreeMap<String, Timestamp> {
+/// When what is found in an image now was first seen, if that is not known.
+struct Sight {
+    now: Timestamp,
+    times: ImageTimes,
+    repository: RepositoryNoting,
+    /// Whether the image was known before issues were noted in its repository.
+    was_known: bool,
+    /// Whether the issues of the image are noted for the first time, and may have been seen before.
+    is_beginning: bool,
+}
+
+impl Sight {
+    /// In an image that was known before, the issue was there since it was published, at the earliest.
+    fn in_image(&self, issue: &Issue) -> Timestamp {
+        match self.is_beginning && self.was_known {
+            true => self.published(issue).map_or(self.times.known_since, |at| at.max(self.times.known_since)),
+            false => self.now,
+        }
+    }
+
+    /// An image that nobody asks for any more may have had the issue: not if it was published after noting began.
+    fn in_repository(&self, issue: &Issue) -> Timestamp {
+        let Some(known) = self.repository.known_since.filter(|_| self.is_beginning) else {
+            return self.in_image(issue);
+        };
+        match self.published(issue) {
+            Some(at) if !self.was_known && at >= self.repository.noted_since => self.now,
+            Some(at) => at.max(known),
+            None => known,
+        }
+    }
+
+    fn published(&self, issue: &Issue) -> Option<Timestamp> {
+        issue.published.filter(|at| *at <= self.now)
+    }
+
+    /// Since when what is found in the image was not there before, if it was known before.
+    fn noted_since(&self) -> Option<Timestamp> {
+        let noted = if self.is_beginning { None } else { self.times.noted_since };
+        self.was_known.then(|| noted.unwrap_or(self.now))
+    }
+
+    /// The times that are later than they should be: because an issue has other names, or was noted for another image first.
+    fn earlier<'a>(
+        &self,
+        issues: &(impl Iterator<Item = &'a Issue> + Clone),
+        times: &IssueTimes,
+        new: &IssueTimes,
+    ) -> IssueTimes {
+        let begins = |(name, at): (&String, &Timestamp)| {
+            let first = new.get(name).filter(|first| self.is_beginning && *first < at)?;
+            Some((name.clone(), *first))
+        };
+        let mut earlier: IssueTimes = times.iter().filter_map(begins).collect();
+        let mut all = times.clone();
+        all.extend(earlier.clone());
+        earlier.extend(seen_earlier(issues, &all));
+        earlier
+    }
+}
+
+/// The times of issues by each of their names: a database may rename an issue, which is not a new one then.
+fn names(issues: &[Issue], at: impl Fn(&Issue) -> Timestamp) -> IssueTimes {
+    let mut times = IssueTimes::new();
     for issue in issues {
-        known.entry((*issue).to_owned()).or_insert(now);
+        let at = at(issue);
+        issue.names().for_each(|name| earliest(&mut times, name, at));
+    }
+    times
+}
+
+fn earliest(times: &mut IssueTimes, name: &str, at: Timestamp) {
+    match times.get_mut(name) {
+        Some(first) => *first = at.min(*first),
+        None => {
+            times.insert(name.to_owned(), at);
+        }
+    }
+}
+
+/// These times, and others for issues that have none.
+fn or_new(mut known: BTreeMap<String, Timestamp>, new: &IssueTimes) -> BTreeMap<String, Timestamp> {
+    for (issue, at) in new {
+        known.entry(issue.clone()).or_insert(*at);
     }
     known
 }

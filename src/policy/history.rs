@@ -13,6 +13,9 @@ pub struct ImageHistory {
     pub known_since: Option<Timestamp>,
     /// When the digest was first admitted. `None` if it never was.
     pub admitted_since: Option<Timestamp>,
+    /// When all issues of the image were first noted, if it was known before: what was found by then may have been there
+    /// before, and is not new.
+    pub noted_since: Option<Timestamp>,
     /// When each issue was first found in the image.
     pub first_seen: SeenIssues,
     /// When each issue was first found in any image of the repository.

@@ -200,6 +200,7 @@ pub(super) fn migrations() -> Migrator {
         (13, "unpacked layers", include_str!("migrations/0013_unpacked_layers.sql")),
         (14, "manifests by repository", include_str!("migrations/0014_manifests_by_repository.sql")),
         (15, "basis of changes", include_str!("migrations/0015_changed_basis.sql")),
+        (16, "noting", include_str!("migrations/0016_noting.sql")),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)

@@ -24,6 +24,7 @@ pub use history::{ImageTimes, IssueTimes};
 pub use listing::{PullingClient, VerdictFilter, VerdictList};
 pub use pulls::AdmittedPull;
 pub use rematch::{Rejudged, VerdictPage};
+pub use repository_issues::RepositoryNoting;
 
 use super::database::Database;
 use super::readers::Readers;

@@ -178,3 +178,79 @@ async fn an_admission_without_a_complete_report_begins_no_admitted_grace() {
         }
     }
 }
+
+fn rule(rule: &str) -> String {
+    policy(&format!("  - {{name: \"*\", policy: {{va: {rule}}}}}\n"))
+}
+
+/// The gate with this rule instead of the one before.
+async fn under(made: TestGate, text: &str) -> Gate {
+    fs::write(made.path().join("policies/default.yaml"), rule(text)).expect("a file");
+    made.start().await
+}
+
+/// A rule that is added, or was away for some time, does not make the issues new that an image had before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_grace_begins_with_the_rule() {
+    let registry = TestRegistry::start().await;
+    for grace in ["admittedGrace: 7d", "grace: {from: firstSeen, high: 7d}"] {
+        let clock = Clock::manual("2026-01-10T00:00:00Z".parse().expect("a time"));
+        let made = made(&registry, "{severity: critical}", &clock);
+        let (old, new) = (simple("old"), simple("new"));
+        registry.push("team/app", Some("old"), &old);
+        registry.push("team/app", Some("new"), &new);
+        let (known, late, fresh) =
+            (vulnerability("CVE-2026-1", "2"), vulnerability("CVE-2026-2", "2"), vulnerability("CVE-2026-3", "2"));
+        report(&made, old.root, std::slice::from_ref(&known));
+        let gate = made.start().await;
+        assert_eq!(pull(&gate, "team/app", "old").await.status, 200);
+        let with_grace = format!("{{severity: high, {grace}}}");
+        clock.advance(SignedDuration::from_hours(30 * 24));
+        let gate = under(gate.stop().await, &with_grace).await;
+        let answer = pull(&gate, "team/app", "old").await;
+        assert_eq!(answer.status, 403, "{grace}, an issue that was there before: {}", answer.text());
+        // What another build of it brings is not new either, except for images that were not there before.
+        let made = gate.stop().await;
+        report(&made, new.root, std::slice::from_ref(&known));
+        let gate = made.start().await;
+        assert_eq!(pull(&gate, "team/app", "new").await.status, 403, "{grace}, another build");
+        // An issue that appears while no rule needs its time.
+        let made = gate.stop().await;
+        report(&made, old.root, std::slice::from_ref(&late));
+        clock.advance(SignedDuration::from_hours(1));
+        let gate = under(made, "{severity: critical}").await;
+        assert_eq!(pull(&gate, "team/app", "old").await.status, 200);
+        clock.advance(SignedDuration::from_hours(8 * 24));
+        let gate = under(gate.stop().await, &with_grace).await;
+        assert_eq!(pull(&gate, "team/app", "old").await.status, 403, "{grace}, found under another rule");
+        // What is found from now on is new.
+        let made = gate.stop().await;
+        report(&made, old.root, std::slice::from_ref(&fresh));
+        let gate = made.start().await;
+        let answer = pull(&gate, "team/app", "old").await;
+        assert_eq!(answer.status, 200, "{grace}, a new issue: {}", answer.text());
+        clock.advance(SignedDuration::from_hours(7 * 24));
+        let gate = gate.stop().await.start().await;
+        assert_eq!(pull(&gate, "team/app", "old").await.status, 403, "{grace}, after it");
+    }
+}
+
+/// An issue that was published after an image became known was not seen in it before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_sight_that_was_not_noted_is_the_publication() {
+    let registry = TestRegistry::start().await;
+    let clock = Clock::manual("2026-01-10T00:00:00Z".parse().expect("a time"));
+    let made = made(&registry, "{severity: critical}", &clock);
+    let image = simple("app");
+    registry.push("team/app", Some("1"), &image);
+    let mut found = vulnerability("CVE-2026-1", "2");
+    found["PublishedDate"] = json!("2026-02-08T00:00:00Z");
+    report(&made, image.root, &[found]);
+    let gate = made.start().await;
+    assert_eq!(pull(&gate, "team/app", "1").await.status, 200);
+    clock.advance(SignedDuration::from_hours(30 * 24));
+    let gate = under(gate.stop().await, "{severity: high, grace: {from: firstSeen, high: 7d}}").await;
+    assert_eq!(pull(&gate, "team/app", "1").await.status, 200);
+    clock.advance(SignedDuration::from_hours(6 * 24));
+    assert_eq!(pull(&gate, "team/app", "1").await.status, 403, "seven days after the publication");
+}

@@ -211,8 +211,9 @@ impl Weighing<'_> {
 
     /// When an issue was found in the image, if the image had been admitted before.
     fn found_after_admission(&self, issue: &Issue) -> Option<Timestamp> {
-        let admitted = self.past(self.context.history.admitted_since)?;
-        found_in_image(issue, self.context).filter(|found| *found > admitted)
+        let history = self.context.history;
+        let begin = self.past(history.admitted_since)?.max(history.noted_since.unwrap_or(Timestamp::MIN));
+        found_in_image(issue, self.context).filter(|found| *found > begin)
     }
 
     /// Until when an image that was admitted before an issue was found is served although it counts.

@@ -23,12 +23,14 @@ pub struct ImageTimes {
     pub known_since: Timestamp,
     /// When this gate first admitted it to the scope after its vulnerabilities were checked.
     pub admitted_since: Option<Timestamp>,
+    /// When all of its issues were first noted.
+    pub noted_since: Option<Timestamp>,
 }
 
 impl From<Timestamp> for ImageTimes {
     /// Those of an image that is known since this time, and was never admitted.
     fn from(known_since: Timestamp) -> Self {
-        Self { known_since, admitted_since: None }
+        Self { known_since, admitted_since: None, noted_since: None }
     }
 }
 
@@ -76,7 +78,7 @@ impl VerdictStore {
         digest: Digest,
         scope: &Scope,
     ) -> Result<Option<ImageTimes>, StoreError> {
-        let sql = "SELECT known_since, checked.admitted_since FROM image_history AS image \
+        let sql = "SELECT known_since, checked.admitted_since, noted_since FROM image_history AS image \
                    LEFT JOIN checked_admissions AS checked ON checked.host = image.host \
                    AND checked.repository = image.repository AND checked.digest = image.digest AND checked.scope = ?4 \
                    WHERE image.host = ?1 AND image.repository = ?2 AND image.digest = ?3";
@@ -88,29 +90,49 @@ impl VerdictStore {
             .fetch_optional(self.readers())
             .await?;
         row.map(|row| {
-            let admitted: Option<i64> = row.try_get(1)?;
-            Ok(ImageTimes { known_since: time_of(row.try_get(0)?), admitted_since: admitted.map(time_of) })
+            let (admitted, noted): (Option<i64>, Option<i64>) = (row.try_get(1)?, row.try_get(2)?);
+            Ok(ImageTimes {
+                known_since: time_of(row.try_get(0)?),
+                admitted_since: admitted.map(time_of),
+                noted_since: noted.map(time_of),
+            })
         })
         .transpose()
     }
 
-    /// When this gate first saw each of these issues of an image. Those that were not known are known from now on. An
-    /// image with more issues than are kept cannot make its issues look new: the rest count as seen long ago.
+    /// Notes that all issues of an image were noted now, for the first time since those of its repository are.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn image_noted(&self, name: &ImageName, digest: Digest, now: Timestamp) -> Result<(), StoreError> {
+        let sql =
+            "UPDATE image_history SET noted_since = ?4 WHERE host = ?1 AND repository = ?2 AND digest = ?3";
+        sqlx::query(sql)
+            .bind(name.host.as_str())
+            .bind(name.repository.as_str())
+            .bind(digest.to_string())
+            .bind(now.as_millisecond())
+            .execute(&self.database.writer)
+            .await?;
+        Ok(())
+    }
+
+    /// When this gate first saw each of these issues of an image. Those that were not known are known from the given times
+    /// on. An image with more issues than are kept cannot make its issues look new: the rest count as seen long ago.
     ///
     /// # Errors
     /// The database cannot be read, or an issue is new and the database cannot be written.
-    pub async fn issue_times<'a>(
+    pub async fn issue_times(
         &self,
         digest: Digest,
-        issues: impl Iterator<Item = &'a str> + Send,
+        issues: &IssueTimes,
         now: Timestamp,
     ) -> Result<IssueTimes, StoreError> {
-        let issues: Vec<&str> = issues.collect();
         let mut known = self.known_issues(digest).await?;
         // A full history cannot be added to.
-        if known.len() >= MAX_ISSUES || issues.iter().all(|issue| known.contains_key(*issue)) {
-            for issue in issues {
-                known.entry(issue.to_owned()).or_insert(Timestamp::UNIX_EPOCH);
+        if known.len() >= MAX_ISSUES || issues.keys().all(|issue| known.contains_key(issue)) {
+            for issue in issues.keys() {
+                known.entry(issue.clone()).or_insert(Timestamp::UNIX_EPOCH);
             }
             return Ok(known);
         }
@@ -119,9 +141,10 @@ impl VerdictStore {
         let row = sqlx::query("SELECT seen FROM issue_history WHERE digest = ?1").bind(digest.to_string());
         let row = row.fetch_optional(&mut *transaction).await?;
         let mut known = row.map_or(Ok(IssueTimes::new()), |row| times(row.try_get(0)?))?;
-        let new: Vec<&str> = issues.into_iter().filter(|issue| !known.contains_key(*issue)).collect();
+        let new = issues.iter().filter(|(issue, _)| !known.contains_key(*issue));
+        let new: Vec<(String, Timestamp)> = new.map(|(issue, at)| (issue.clone(), *at)).collect();
         let (kept, others) = new.split_at(new.len().min(MAX_ISSUES.saturating_sub(known.len())));
-        known.extend(kept.iter().map(|issue| ((*issue).to_owned(), now)));
+        known.extend(kept.iter().cloned());
         sqlx::query(
             "INSERT INTO issue_history (digest, seen, used_at) VALUES (?1, ?2, ?3) \
              ON CONFLICT (digest) DO UPDATE SET seen = excluded.seen, used_at = excluded.used_at",
@@ -132,7 +155,7 @@ impl VerdictStore {
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        known.extend(others.iter().map(|issue| ((*issue).to_owned(), Timestamp::UNIX_EPOCH)));
+        known.extend(others.iter().map(|(issue, _)| (issue.clone(), Timestamp::UNIX_EPOCH)));
         Ok(known)
     }
 

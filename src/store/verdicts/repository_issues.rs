@@ -13,34 +13,97 @@ use crate::store::{StoreError, json, time_of};
 const MAX_OF_REPOSITORY: usize = 20_000;
 /// The most identifiers of all repositories that are kept.
 const MAX_OF_ALL: i64 = 1_000_000;
+/// The most repositories that are kept.
+const MAX_REPOSITORIES: i64 = 200_000;
 /// How often it is noted that a repository is still in use, in milliseconds.
 const NOTED_EVERY: i64 = 24 * 60 * 60 * 1000;
 
-/// The times of issues, and whether the use of their repository must be noted.
-type KnownIssues = (IssueTimes, bool);
+/// Since when the issues of a repository's images are noted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RepositoryNoting {
+    /// When noting began.
+    pub noted_since: Timestamp,
+    /// Since when an image of it was known before; `None` if none was.
+    pub known_since: Option<Timestamp>,
+}
 
 impl VerdictStore {
-    /// When this gate first saw each of these identifiers of issues in a repository. Those that were not known are known
-    /// from now on. Beyond the limit of a repository, issues count as seen long ago: they never look new.
+    /// Whether the issues of any repository are noted.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn notes_issues(&self) -> Result<bool, StoreError> {
+        let row = sqlx::query("SELECT EXISTS (SELECT 1 FROM judged_repositories)").fetch_one(self.readers()).await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// Since when the issues of a repository are noted, if they are.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn noted_repository(&self, name: &ImageName) -> Result<Option<RepositoryNoting>, StoreError> {
+        let sql = "SELECT noted_since, known_since FROM judged_repositories WHERE host = ?1 AND repository = ?2";
+        let query = sqlx::query(sql).bind(name.host.as_str()).bind(name.repository.as_str());
+        let row = query.fetch_optional(self.readers()).await?;
+        row.map(|row| {
+            let known: Option<i64> = row.try_get(1)?;
+            Ok(RepositoryNoting { noted_since: time_of(row.try_get(0)?), known_since: known.map(time_of) })
+        })
+        .transpose()
+    }
+
+    /// The same. If they are not noted yet, they are from now on.
+    ///
+    /// # Errors
+    /// The database cannot be read, or must be written and cannot.
+    pub async fn note_repository(&self, name: &ImageName, now: Timestamp) -> Result<RepositoryNoting, StoreError> {
+        let sql = "SELECT used_at FROM judged_repositories WHERE host = ?1 AND repository = ?2";
+        let query = sqlx::query(sql).bind(name.host.as_str()).bind(name.repository.as_str());
+        let used_at = query.fetch_optional(self.readers()).await?.map(|row| row.try_get::<i64, _>(0)).transpose()?;
+        if used_at.is_none_or(|at| now.as_millisecond().saturating_sub(at) >= NOTED_EVERY) {
+            let sql = "INSERT INTO judged_repositories (host, repository, used_at, noted_since, known_since) \
+                       VALUES (?1, ?2, ?3, ?3, (SELECT MIN(known_since) FROM image_history \
+                       WHERE host = ?1 AND repository = ?2 AND known_since < ?3)) \
+                       ON CONFLICT (host, repository) DO UPDATE SET used_at = MAX(used_at, excluded.used_at)";
+            sqlx::query(sql)
+                .bind(name.host.as_str())
+                .bind(name.repository.as_str())
+                .bind(now.as_millisecond())
+                .execute(&self.database.writer)
+                .await?;
+        }
+        // Another request may have written an earlier time.
+        let noted = self.noted_repository(name).await?;
+        Ok(noted.unwrap_or(RepositoryNoting { noted_since: now, known_since: None }))
+    }
+
+    /// When this gate first saw each of these identifiers of issues in a repository that is noted. Those that were not known
+    /// are known from the given times on. Beyond the limit of a repository, issues count as seen long ago: they never look
+    /// new.
     ///
     /// # Errors
     /// The database cannot be read, or an identifier is new and the database cannot be written.
     pub async fn repository_issue_times(
         &self,
         name: &ImageName,
-        issues: &[&str],
+        issues: &IssueTimes,
         now: Timestamp,
     ) -> Result<IssueTimes, StoreError> {
-        let (known, is_noted) = self.in_repository(name, issues, now).await?;
-        let new: Vec<&str> = issues.iter().copied().filter(|issue| !known.contains_key(*issue)).collect();
-        if new.is_empty() && is_noted {
+        let names: Vec<&str> = issues.keys().map(String::as_str).collect();
+        let known = self.known_in_repository(name, &names).await?;
+        let new: Vec<(&str, i64)> = issues
+            .iter()
+            .filter(|(issue, _)| !known.contains_key(*issue))
+            .map(|(issue, at)| (&**issue, at.as_millisecond()))
+            .collect();
+        if new.is_empty() {
             return Ok(known);
         }
         self.add_to_repository(name, &new, now).await?;
         // Another request may have written an earlier time.
-        let mut known = self.known_in_repository(name, issues).await?;
-        for issue in issues {
-            known.entry((*issue).to_owned()).or_insert(Timestamp::UNIX_EPOCH);
+        let mut known = self.known_in_repository(name, &names).await?;
+        for issue in issues.keys() {
+            known.entry(issue.clone()).or_insert(Timestamp::UNIX_EPOCH);
         }
         Ok(known)
     }
@@ -68,30 +131,25 @@ impl VerdictStore {
     /// # Errors
     /// The database cannot be read.
     pub async fn known_in_repository(&self, name: &ImageName, issues: &[&str]) -> Result<IssueTimes, StoreError> {
-        Ok(self.in_repository(name, issues, Timestamp::MIN).await?.0)
-    }
-
-    async fn in_repository(
-        &self,
-        name: &ImageName,
-        issues: &[&str],
-        now: Timestamp,
-    ) -> Result<KnownIssues, StoreError> {
-        let sql = "SELECT issue, first_seen, used_at FROM judged_repositories \
+        let sql = "SELECT issue, first_seen FROM judged_repositories \
                    JOIN repository_issues ON repository_issues.repository = judged_repositories.id \
                    WHERE host = ?1 AND judged_repositories.repository = ?2 AND issue IN (SELECT value FROM json_each(?3))";
         let query = sqlx::query(sql).bind(name.host.as_str()).bind(name.repository.as_str()).bind(json(&issues));
-        let (mut known, mut is_noted) = (IssueTimes::new(), true);
+        let mut known = IssueTimes::new();
         for row in query.fetch_all(self.readers()).await? {
             known.insert(row.try_get(0)?, time_of(row.try_get(1)?));
-            is_noted = now.as_millisecond().saturating_sub(row.try_get(2)?) < NOTED_EVERY;
         }
-        Ok((known, is_noted))
+        Ok(known)
     }
 
-    async fn add_to_repository(&self, name: &ImageName, new: &[&str], now: Timestamp) -> Result<(), StoreError> {
+    async fn add_to_repository(
+        &self,
+        name: &ImageName,
+        new: &[(&str, i64)],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let sql = "INSERT INTO judged_repositories (host, repository, used_at) VALUES (?1, ?2, ?3) \
+        let sql = "INSERT INTO judged_repositories (host, repository, used_at, noted_since) VALUES (?1, ?2, ?3, ?3) \
                    ON CONFLICT (host, repository) DO UPDATE SET used_at = MAX(used_at, excluded.used_at) RETURNING id";
         let row = sqlx::query(sql)
             .bind(name.host.as_str())
@@ -104,11 +162,10 @@ impl VerdictStore {
         let count: i64 = count.fetch_one(&mut *transaction).await?.try_get(0)?;
         let room = MAX_OF_REPOSITORY.saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
         sqlx::query(
-            "INSERT INTO repository_issues (repository, issue, first_seen) SELECT ?1, value, ?2 FROM json_each(?3) \
-             WHERE true ON CONFLICT (repository, issue) DO NOTHING",
+            "INSERT INTO repository_issues (repository, issue, first_seen) SELECT ?1, value->>0, value->>1 \
+             FROM json_each(?2) WHERE true ON CONFLICT (repository, issue) DO NOTHING",
         )
         .bind(id)
-        .bind(now.as_millisecond())
         .bind(json(&new.iter().take(room).collect::<Vec<_>>()))
         .execute(&mut *transaction)
         .await?;
@@ -122,9 +179,11 @@ impl VerdictStore {
     }
 
     pub(super) async fn trim_repositories_to(&self, most: i64) -> Result<(), StoreError> {
-        let count = sqlx::query("SELECT COUNT(*) FROM repository_issues").fetch_one(self.readers()).await?;
+        let count = "SELECT COUNT(*), (SELECT COUNT(*) FROM judged_repositories) FROM repository_issues";
+        let count = sqlx::query(count).fetch_one(self.readers()).await?;
         let mut surplus = count.try_get::<i64, _>(0)? - most;
-        while surplus > 0 {
+        let mut repositories = count.try_get::<i64, _>(1)? - MAX_REPOSITORIES;
+        while surplus > 0 || repositories > 0 {
             let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
             let oldest = "DELETE FROM judged_repositories WHERE id = \
                           (SELECT id FROM judged_repositories ORDER BY used_at, id LIMIT 1) RETURNING id";
@@ -134,6 +193,7 @@ impl VerdictStore {
             let gone = issues.execute(&mut *transaction).await?.rows_affected();
             transaction.commit().await?;
             surplus -= i64::try_from(gone).unwrap_or(i64::MAX);
+            repositories -= 1;
         }
         Ok(())
     }

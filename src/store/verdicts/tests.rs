@@ -12,6 +12,11 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
+/// These issues, which count from this time on if they are not known.
+fn new(names: &[&str], second: i64) -> IssueTimes {
+    names.iter().map(|name| ((*name).to_owned(), at(second))).collect()
+}
+
 fn basis(databases: &str, rules: &str) -> VerdictBasis {
     VerdictBasis { databases: databases.into(), rules: rules.into() }
 }
@@ -222,7 +227,7 @@ async fn rows_are_bounded() {
     let times = store.image_times(name, manifest("a").digest, &Scope::CLUSTER, at(5000)).await.unwrap();
     assert_eq!(
         times,
-        ImageTimes { known_since: at(5000), admitted_since: None },
+        ImageTimes { known_since: at(5000), admitted_since: None, noted_since: None },
         "it was forgotten, so it counts as new"
     );
 }
@@ -236,18 +241,18 @@ async fn history_begins_with_the_first_sight_and_survives_a_restart() {
         let (store, name) = (store.clone(), name.clone());
         async move { store.image_times(&name, digest, &Scope::CLUSTER, at(now)).await.unwrap() }
     };
-    assert_eq!(times(&store.verdicts, 10).await, ImageTimes { known_since: at(10), admitted_since: None });
+    assert_eq!(times(&store.verdicts, 10).await, ImageTimes { known_since: at(10), admitted_since: None, noted_since: None });
     assert_eq!(times(&store.verdicts, 20).await.known_since, at(10));
     record(&store.verdicts, &[pull("a", "1", "c", 30)]).await;
     record(&store.verdicts, &[pull("a", "1", "c", 40)]).await;
     let issues = |store: &VerdictStore, names: &'static [&'static str], now| {
         let store = store.clone();
-        async move { store.issue_times(digest, names.iter().copied(), at(now)).await.unwrap() }
+        async move { store.issue_times(digest, &new(names, now), at(now)).await.unwrap() }
     };
     assert_eq!(issues(&store.verdicts, &["CVE-1", "CVE-2"], 50).await["CVE-1"], at(50));
     store.close().await;
     let store = Store::open(dir.path()).await.unwrap();
-    assert_eq!(times(&store.verdicts, 60).await, ImageTimes { known_since: at(10), admitted_since: Some(at(30)) });
+    assert_eq!(times(&store.verdicts, 60).await, ImageTimes { known_since: at(10), admitted_since: Some(at(30)), noted_since: None });
     let seen = issues(&store.verdicts, &["CVE-2", "CVE-3"], 60).await;
     assert_eq!((seen["CVE-1"], seen["CVE-2"], seen["CVE-3"]), (at(50), at(50), at(60)));
     // Under another name it was seen earlier; what is not known stays so, and no time becomes later.
@@ -258,7 +263,8 @@ async fn history_begins_with_the_first_sight_and_survives_a_restart() {
     assert_eq!((seen["CVE-1"], seen["CVE-3"], seen.get("CVE-9")), (at(50), at(50), None));
     // More issues than are kept: they do not look new.
     let many: Vec<String> = (0..20_000).map(|n| format!("CVE-{n}")).collect();
-    let seen = store.verdicts.issue_times(digest, many.iter().map(String::as_str), at(70)).await.unwrap();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let seen = store.verdicts.issue_times(digest, &new(&many, 70), at(70)).await.unwrap();
     assert_eq!(seen.len(), 20_000);
     assert!(seen.values().filter(|seen| **seen == at(70)).count() < 10_001);
     assert!(seen.values().any(|seen| *seen == Timestamp::UNIX_EPOCH));
@@ -297,11 +303,12 @@ async fn the_history_of_an_earlier_version_begins_with_what_it_knew() {
         "DELETE FROM _sqlx_migrations WHERE version = 11",
         "DROP TABLE judged_repositories",
         "DROP TABLE repository_issues",
+        "DELETE FROM _sqlx_migrations WHERE version = 16",
     ];
     let store = reopened_after(store, dir.path(), &earlier).await;
     let times = store.verdicts.image_times(&name, manifest("a").digest, &Scope::CLUSTER, at(100)).await.unwrap();
     // Whether vulnerabilities were checked when it was admitted is not known.
-    assert_eq!(times, ImageTimes { known_since: at(5), admitted_since: None });
+    assert_eq!(times, ImageTimes { known_since: at(5), admitted_since: None, noted_since: None });
 }
 
 /// An image that a scope admitted without looking for vulnerabilities, or against its rules, was never found to be clean.
@@ -317,7 +324,7 @@ async fn only_checked_admissions_to_the_same_scope_count() {
     record(&store, &[unchecked, reported, checked]).await;
     for (of, admitted_since) in [("dev", None), ("audit", None), ("prod", Some(at(30))), ("", None)] {
         let times = store.image_times(&name, digest, &scope(of), at(50)).await.unwrap();
-        assert_eq!(times, ImageTimes { known_since: at(10), admitted_since }, "{of}");
+        assert_eq!(times, ImageTimes { known_since: at(10), admitted_since, noted_since: None }, "{of}");
     }
 }
 
@@ -329,7 +336,10 @@ async fn an_issue_is_as_old_in_a_repository_as_in_its_first_image() {
     let name = |repository: &str| ImageName { repository: repository.parse().unwrap(), ..pull("a", "", "", 0).name };
     let times = |store: &VerdictStore, repository: &str, issues: &'static [&'static str], now| {
         let (store, name) = (store.clone(), name(repository));
-        async move { store.repository_issue_times(&name, issues, at(now)).await.unwrap() }
+        async move {
+            store.note_repository(&name, at(now)).await.unwrap();
+            store.repository_issue_times(&name, &new(issues, now), at(now)).await.unwrap()
+        }
     };
     assert_eq!(times(&store.verdicts, "team/app", &[], 5).await, IssueTimes::new());
     assert_eq!(times(&store.verdicts, "team/app", &["CVE-1", "CVE-2"], 10).await["CVE-1"], at(10));
@@ -348,7 +358,7 @@ async fn an_issue_is_as_old_in_a_repository_as_in_its_first_image() {
     // More than are kept: they do not look new.
     let many: Vec<String> = (0..30_000).map(|n| format!("CVE-9-{n}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    let seen = store.verdicts.repository_issue_times(&name("team/app"), &many, at(40)).await.unwrap();
+    let seen = store.verdicts.repository_issue_times(&name("team/app"), &new(&many, 40), at(40)).await.unwrap();
     assert_eq!(seen.values().filter(|seen| **seen == at(40)).count(), 20_000 - 3);
     assert_eq!(seen.values().filter(|seen| **seen == Timestamp::UNIX_EPOCH).count(), 10_003);
     // The repository that was judged last is kept.
@@ -360,21 +370,54 @@ async fn an_issue_is_as_old_in_a_repository_as_in_its_first_image() {
 }
 
 #[tokio::test]
+async fn noting_begins_once_in_a_repository_and_knows_what_was_there_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    assert!(!store.verdicts.notes_issues().await.unwrap());
+    let old = pull("a", "1", "c", 30);
+    record(&store.verdicts, std::slice::from_ref(&old)).await;
+    let other = ImageName { repository: "team/other".parse().unwrap(), ..old.name.clone() };
+    for (name, now, noted_since, known_since) in [
+        (&old.name, 50, 50, Some(at(30))),
+        (&other, 60, 60, None),
+        (&old.name, 70 + 24 * 60 * 60, 50, Some(at(30))),
+        (&other, 80 + 24 * 60 * 60, 60, None),
+    ] {
+        let noted = store.verdicts.note_repository(name, at(now)).await.unwrap();
+        assert_eq!(noted, RepositoryNoting { noted_since: at(noted_since), known_since }, "{name} {now}");
+    }
+    assert!(store.verdicts.notes_issues().await.unwrap());
+    let times = async || store.verdicts.known_image(&old.name, old.digest, &Scope::CLUSTER).await.unwrap().unwrap();
+    assert_eq!(times().await.noted_since, None);
+    store.verdicts.image_noted(&old.name, old.digest, at(51)).await.unwrap();
+    assert_eq!(times().await, ImageTimes { known_since: at(30), admitted_since: Some(at(30)), noted_since: Some(at(51)) });
+}
+
+#[tokio::test]
 async fn what_an_earlier_version_saw_in_images_is_known_of_their_repositories() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     let (one, two) = (pull("a", "1", "c", 30), pull("b", "1", "c", 30));
     record(&store.verdicts, &[one.clone(), two.clone()]).await;
     for (image, issues, second) in [(&one, ["CVE-1", "CVE-2"], 50), (&two, ["CVE-2", "CVE-3"], 40)] {
-        store.verdicts.issue_times(image.digest, issues.into_iter(), at(second)).await.unwrap();
+        store.verdicts.issue_times(image.digest, &new(&issues, second), at(second)).await.unwrap();
     }
     let earlier = [
         "DELETE FROM _sqlx_migrations WHERE version = 11",
         "DROP TABLE judged_repositories",
         "DROP TABLE repository_issues",
+        "DELETE FROM _sqlx_migrations WHERE version = 16",
+        "ALTER TABLE image_history DROP COLUMN noted_since",
     ];
     let store = reopened_after(store, dir.path(), &earlier).await;
+    let noted = store.verdicts.noted_repository(&one.name).await.unwrap();
+    let expected = RepositoryNoting { noted_since: at(40), known_since: Some(at(30)) };
+    assert_eq!(noted, Some(expected), "the images were admitted before their issues were noted");
+    for (image, noted) in [(&one, 50), (&two, 40)] {
+        let times = store.verdicts.known_image(&one.name, image.digest, &Scope::CLUSTER).await.unwrap().unwrap();
+        assert_eq!(times.noted_since, Some(at(noted)));
+    }
     let issues = ["CVE-1", "CVE-2", "CVE-3", "CVE-4"];
-    let seen = store.verdicts.repository_issue_times(&one.name, &issues, at(90)).await.unwrap();
+    let seen = store.verdicts.repository_issue_times(&one.name, &new(&issues, 90), at(90)).await.unwrap();
     assert_eq!(seen.into_values().collect::<Vec<_>>(), [at(50), at(40), at(40), at(90)]);
 }

@@ -238,6 +238,7 @@ fn history(history: &CaseHistory) -> ImageHistory {
     ImageHistory {
         known_since: time(history.known_since),
         admitted_since: time(history.admitted_since),
+        noted_since: None,
         first_seen: times(&history.first_seen),
         seen_in_repository: times(&history.seen_in_repository),
     }
