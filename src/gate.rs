@@ -245,6 +245,9 @@ impl Gate {
     ) -> Result<Answer, GateError> {
         let outcome = self.in_time(target, reference, self.judge.judge(target, reference)).await?.outcome();
         record.judged(&outcome);
+        if let (Err(_), Some(judged)) = (&outcome.decision, &outcome.judged) {
+            self.livescan.note_asked(&target.name, judged.manifest.digest);
+        }
         let Admitted { manifest, permit, stale } = self.admitted(target, &outcome, true).await?;
         Ok(Answer::Manifest { manifest, permit, stale })
     }
@@ -282,7 +285,7 @@ impl Gate {
         let nothing = || GateError::Denied(policy::no_match_in(&target.name, "no rule selects it".into()));
         let Judged { manifest, stale, .. } = outcome.judged.clone().ok_or_else(nothing)?;
         self.cache.touch(&manifest);
-        // References are stored only after admission: a denied manifest leaves no rows.
+        // References are stored only after admission: a denied manifest leaves no rows but the time of its first request.
         let written = Box::pin(self.resolver.admitted(&target.name, &manifest, is_pull));
         RequestTrace::phase(Phase::Record, written).await;
         Ok(Admitted { manifest, permit, stale })

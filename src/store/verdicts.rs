@@ -22,7 +22,7 @@ use sqlx::sqlite::SqliteRow;
 pub use events::{NewEvent, QueuedEvent};
 pub use history::{ImageTimes, IssueTimes};
 pub use listing::{PullingClient, VerdictFilter, VerdictList};
-pub use pulls::AdmittedPull;
+pub use pulls::{AdmittedPull, RequestedImage};
 pub use rematch::{Rejudged, VerdictPage};
 pub use repository_issues::RepositoryNoting;
 

@@ -254,3 +254,21 @@ async fn a_first_sight_that_was_not_noted_is_the_publication() {
     clock.advance(SignedDuration::from_hours(6 * 24));
     assert_eq!(pull(&gate, "team/app", "1").await.status, 403, "seven days after the publication");
 }
+
+/// The age of an image counts from the first request, whatever it was answered, and whichever rule there was then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_that_was_denied_gets_older() {
+    let registry = TestRegistry::start().await;
+    let clock = Clock::manual("2026-01-10T00:00:00Z".parse().expect("a time"));
+    let made = made(&registry, "{severity: high}", &clock);
+    let image = simple("app");
+    registry.push("team/app", Some("1"), &image);
+    report(&made, image.root, &[vulnerability("CVE-2026-1", "2")]);
+    let gate = made.start().await;
+    assert_eq!(pull(&gate, "team/app", "1").await.status, 403);
+    clock.advance(SignedDuration::from_hours(3 * 24));
+    // What was asked for is recorded when the gate stops, at the latest.
+    let gate = under(gate.stop().await, "{severity: critical, coolDown: 3d}").await;
+    let answer = pull(&gate, "team/app", "1").await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}

@@ -11,10 +11,12 @@ use super::LiveRecords;
 use crate::events::EventKind;
 use crate::gate::record::Requester;
 use crate::gate::{Answer, GateError, GateRequest};
-use crate::oci::{Endpoint, Reference};
+use crate::oci::{Digest, Endpoint, ImageName, Reference};
 use crate::policy::{Denial, DenialKind, Kind, Permit};
 use crate::runtime::{Epoch, Moment, Tasks};
-use crate::store::{AdmittedPull, StoreError, StoredDecision, VerdictBasis, VerdictOutcome, VerdictStore};
+use crate::store::{
+    AdmittedPull, RequestedImage, StoreError, StoredDecision, VerdictBasis, VerdictOutcome, VerdictStore,
+};
 
 /// How long records are gathered for a transaction.
 const GATHER: Duration = Duration::from_millis(200);
@@ -31,6 +33,8 @@ const MAX_DENIALS: usize = 60;
 pub(super) enum LiveRecord {
     /// An admitted image was pulled, by a decision that began at this moment. Its basis is filled in later.
     Pull(Box<AdmittedPull>, Moment),
+    /// An image was asked for, and not served.
+    Asked(RequestedImage),
     /// A pull was denied.
     Denied(DeniedPull),
 }
@@ -94,6 +98,13 @@ impl LiveRecords {
             }
             (Err(GateError::Denied(denial)), _) if denial.kind == DenialKind::Policy => self.denied(request, denial),
             _ => {}
+        }
+    }
+
+    /// Notes that an image was asked for that is not served: its age counts from the first request.
+    pub(in crate::gate) fn note_asked(&self, name: &ImageName, digest: Digest) {
+        if self.noted.is_new(&("asked", name, digest)) {
+            self.send(LiveRecord::Asked(RequestedImage { name: name.clone(), digest, at: self.clock.now() }));
         }
     }
 
@@ -161,7 +172,7 @@ impl LiveRecords {
     }
 
     async fn write(&self, batch: Vec<LiveRecord>, denials: &mut DenialLimit) {
-        let (mut pulls, mut events) = (Vec::new(), Vec::new());
+        let (mut pulls, mut asked, mut events) = (Vec::new(), Vec::new(), Vec::new());
         let basis = self.basis.load_full();
         for record in batch {
             match record {
@@ -174,6 +185,7 @@ impl LiveRecords {
                     };
                     pulls.push(*pull);
                 }
+                LiveRecord::Asked(image) => asked.push(image),
                 LiveRecord::Denied(pull) if denials.allows() => {
                     events.extend(self.events.of(EventKind::PullDenied, &pull.image, pull.at, &pull));
                 }
@@ -182,6 +194,12 @@ impl LiveRecords {
         }
         if !events.is_empty() {
             self.queue(&events).await;
+        }
+        if !asked.is_empty()
+            && let Err(error) = self.store.images_asked(&asked).await
+        {
+            tracing::warn!(%error, images = asked.len(), "cannot record since when some images are known");
+            self.noted.clear();
         }
         if pulls.is_empty() {
             return;

@@ -105,8 +105,7 @@ impl VerdictStore {
     /// # Errors
     /// The database cannot be written.
     pub async fn image_noted(&self, name: &ImageName, digest: Digest, now: Timestamp) -> Result<(), StoreError> {
-        let sql =
-            "UPDATE image_history SET noted_since = ?4 WHERE host = ?1 AND repository = ?2 AND digest = ?3";
+        let sql = "UPDATE image_history SET noted_since = ?4 WHERE host = ?1 AND repository = ?2 AND digest = ?3";
         sqlx::query(sql)
             .bind(name.host.as_str())
             .bind(name.repository.as_str())

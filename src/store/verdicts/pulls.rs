@@ -58,7 +58,18 @@ impl AdmittedPull {
     }
 }
 
-/// An image is known from its first admission on, at the latest.
+/// An image that was asked for, and not served.
+#[derive(Clone, Debug)]
+pub struct RequestedImage {
+    /// Upstream and repository.
+    pub name: ImageName,
+    /// The digest of the manifest.
+    pub digest: Digest,
+    /// The time of the request.
+    pub at: Timestamp,
+}
+
+/// An image is known from the first request on.
 const HISTORY: &str = "INSERT INTO image_history (host, repository, digest, known_since, used_at) \
     SELECT value->>0, value->>1, value->>2, value->>3, value->>3 FROM json_each(?1) WHERE true \
     ON CONFLICT (host, repository, digest) DO UPDATE SET known_since = MIN(known_since, excluded.known_since), \
@@ -108,6 +119,17 @@ const TRIM_CLIENTS: &str = "DELETE FROM verdict_clients WHERE (verdict, address,
     WHERE verdict IN (SELECT value FROM json_each(?1))) WHERE place > ?2)";
 
 impl VerdictStore {
+    /// Records that images were asked for.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn images_asked(&self, images: &[RequestedImage]) -> Result<(), StoreError> {
+        let rows = images.iter().map(|image| history(&image.name, image.digest, image.at));
+        sqlx::query(HISTORY).bind(json(&rows.collect::<Vec<_>>())).execute(&self.database.writer).await?;
+        self.database.journal.wrote(images.len() as u64);
+        Ok(())
+    }
+
     /// Records pulls. `event` makes the events of a verdict that changed; they are queued in the same transaction. Returns
     /// the verdicts that changed.
     ///
@@ -121,7 +143,7 @@ impl VerdictStore {
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
         let connection = &mut *transaction;
         sqlx::query(HISTORY)
-            .bind(json(&pulls.iter().map(history).collect::<Vec<_>>()))
+            .bind(json(&pulls.iter().map(|pull| history(&pull.name, pull.digest, pull.at)).collect::<Vec<_>>()))
             .execute(&mut *connection)
             .await?;
         let checked = json(&pulls.iter().filter_map(checked).collect::<Vec<_>>());
@@ -174,8 +196,8 @@ impl VerdictStore {
     }
 }
 
-fn history(pull: &AdmittedPull) -> (&str, &str, Digest, i64) {
-    (pull.name.host.as_str(), pull.name.repository.as_str(), pull.digest, pull.at.as_millisecond())
+fn history(name: &ImageName, digest: Digest, at: Timestamp) -> (&str, &str, Digest, i64) {
+    (name.host.as_str(), name.repository.as_str(), digest, at.as_millisecond())
 }
 
 /// An admission for which vulnerabilities were checked; a denial that was not enforced is none.

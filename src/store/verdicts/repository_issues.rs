@@ -142,12 +142,7 @@ impl VerdictStore {
         Ok(known)
     }
 
-    async fn add_to_repository(
-        &self,
-        name: &ImageName,
-        new: &[(&str, i64)],
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    async fn add_to_repository(&self, name: &ImageName, new: &[(&str, i64)], now: Timestamp) -> Result<(), StoreError> {
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
         let sql = "INSERT INTO judged_repositories (host, repository, used_at, noted_since) VALUES (?1, ?2, ?3, ?3) \
                    ON CONFLICT (host, repository) DO UPDATE SET used_at = MAX(used_at, excluded.used_at) RETURNING id";

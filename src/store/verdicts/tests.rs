@@ -241,7 +241,10 @@ async fn history_begins_with_the_first_sight_and_survives_a_restart() {
         let (store, name) = (store.clone(), name.clone());
         async move { store.image_times(&name, digest, &Scope::CLUSTER, at(now)).await.unwrap() }
     };
-    assert_eq!(times(&store.verdicts, 10).await, ImageTimes { known_since: at(10), admitted_since: None, noted_since: None });
+    assert_eq!(
+        times(&store.verdicts, 10).await,
+        ImageTimes { known_since: at(10), admitted_since: None, noted_since: None }
+    );
     assert_eq!(times(&store.verdicts, 20).await.known_since, at(10));
     record(&store.verdicts, &[pull("a", "1", "c", 30)]).await;
     record(&store.verdicts, &[pull("a", "1", "c", 40)]).await;
@@ -252,7 +255,10 @@ async fn history_begins_with_the_first_sight_and_survives_a_restart() {
     assert_eq!(issues(&store.verdicts, &["CVE-1", "CVE-2"], 50).await["CVE-1"], at(50));
     store.close().await;
     let store = Store::open(dir.path()).await.unwrap();
-    assert_eq!(times(&store.verdicts, 60).await, ImageTimes { known_since: at(10), admitted_since: Some(at(30)), noted_since: None });
+    assert_eq!(
+        times(&store.verdicts, 60).await,
+        ImageTimes { known_since: at(10), admitted_since: Some(at(30)), noted_since: None }
+    );
     let seen = issues(&store.verdicts, &["CVE-2", "CVE-3"], 60).await;
     assert_eq!((seen["CVE-1"], seen["CVE-2"], seen["CVE-3"]), (at(50), at(50), at(60)));
     // Under another name it was seen earlier; what is not known stays so, and no time becomes later.
@@ -390,7 +396,10 @@ async fn noting_begins_once_in_a_repository_and_knows_what_was_there_before() {
     let times = async || store.verdicts.known_image(&old.name, old.digest, &Scope::CLUSTER).await.unwrap().unwrap();
     assert_eq!(times().await.noted_since, None);
     store.verdicts.image_noted(&old.name, old.digest, at(51)).await.unwrap();
-    assert_eq!(times().await, ImageTimes { known_since: at(30), admitted_since: Some(at(30)), noted_since: Some(at(51)) });
+    assert_eq!(
+        times().await,
+        ImageTimes { known_since: at(30), admitted_since: Some(at(30)), noted_since: Some(at(51)) }
+    );
 }
 
 #[tokio::test]
