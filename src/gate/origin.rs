@@ -70,11 +70,13 @@ impl Origins {
         Self { resolver, layers, cache, store: store.clone(), derived: derived.clone(), clock: clock.clone() }
     }
 
-    /// A report with what is known about the origin of its image. Other evidence stays as it is.
+    /// A report with what is known about the origin of its image, with the images that it was built on if they are needed.
+    /// Other evidence stays as it is.
     pub(super) async fn add(
         &self,
         target: &Target,
         manifest: &Manifest,
+        with_bases: bool,
         evidence: Arc<Observed<VaEvidence>>,
     ) -> Arc<Observed<VaEvidence>> {
         let known = match &evidence.value {
@@ -83,7 +85,11 @@ impl Origins {
             _ => return evidence,
         };
         let Content::Image { config, layers } = &manifest.content else { return evidence };
-        let (bases, names) = match self.bases_and_names(&target.name, manifest.digest, layers).await {
+        let found = match with_bases {
+            true => self.bases_and_names(&target.name, manifest.digest, layers).await,
+            false => Ok((Vec::new(), Vec::new())),
+        };
+        let (bases, names) = match found {
             Ok(found) => found,
             // A base image that is denied may be among those that cannot be looked up.
             Err(error) => {

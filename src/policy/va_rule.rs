@@ -121,7 +121,12 @@ impl VaRule {
     /// Whether a condition of the rule depends on what the gate finds out about the origin of the image: when it was
     /// created, and what it was built on.
     pub fn needs_origin(&self) -> bool {
-        self.base_images.is_some() || self.cool_down.image.is_some() || self.when.is_some()
+        self.needs_bases() || self.cool_down.image.is_some()
+    }
+
+    /// Whether a condition of the rule depends on what the image was built on.
+    pub fn needs_bases(&self) -> bool {
+        self.base_images.is_some() || self.when.is_some()
     }
 
     /// Whether the rule is one of the IBM dialects, under which every issue counts, whatever its severity.

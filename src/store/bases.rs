@@ -40,6 +40,9 @@ impl FactStore {
     /// Images that a request was admitted to and that have one of the `lowest` layers and, besides their configuration,
     /// nothing but `layers`. In which order, their manifests say. At most `limit`.
     ///
+    /// Asks each repository, because an index of all layers would cost a page for each of them with every new image. Whether the
+    /// repository delivered the layer does not matter: clients do not fetch what they have.
+    ///
     /// # Errors
     /// The database cannot be read.
     pub async fn images_within(
@@ -49,16 +52,22 @@ impl FactStore {
         limit: u32,
     ) -> Result<Vec<(ImageName, Digest)>, StoreError> {
         let rows = sqlx::query(
-            "SELECT DISTINCT members.host, members.repository, members.manifest_digest FROM links JOIN members \
-             ON members.host = links.host AND members.repository = links.repository \
-             AND members.member = unhex(substr(links.digest, 8)) \
-             WHERE links.digest IN (SELECT value FROM json_each(?1)) AND members.is_manifest = 0 \
+            "WITH RECURSIVE names (host, repository) AS ( \
+             SELECT * FROM (SELECT host, repository FROM manifests ORDER BY host, repository LIMIT 1) UNION ALL \
+             SELECT next.host, next.repository FROM names JOIN manifests AS next ON next.rowid = COALESCE( \
+             (SELECT rowid FROM manifests WHERE host = names.host AND repository > names.repository \
+             ORDER BY repository LIMIT 1), \
+             (SELECT rowid FROM manifests WHERE host > names.host ORDER BY host, repository LIMIT 1))) \
+             SELECT DISTINCT members.host, members.repository, members.manifest_digest \
+             FROM names CROSS JOIN json_each(?1) AS lowest CROSS JOIN members INDEXED BY members_by_member \
+             ON members.host = names.host AND members.repository = names.repository \
+             AND members.member = unhex(lowest.value) WHERE members.is_manifest = 0 \
              AND 1 >= (SELECT COUNT(*) FROM members AS others \
              WHERE others.host = members.host AND others.repository = members.repository \
              AND others.manifest = members.manifest AND others.member NOT IN (SELECT unhex(value) FROM json_each(?2))) \
              LIMIT ?3",
         )
-        .bind(json(lowest))
+        .bind(hashes(lowest))
         .bind(hashes(layers))
         .bind(i64::from(limit))
         .fetch_all(self.readers())

@@ -138,3 +138,29 @@ async fn a_date_of_creation_only_makes_an_image_younger() {
     assert!(why.contains("when: "), "{why}");
     assert_eq!(pull(&gate, "team/future").await.0, 200);
 }
+
+/// Clients do not fetch a layer that they have, and the gate does not read it twice: the base image is one all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_base_image_counts_though_its_layers_came_from_elsewhere() {
+    let registry = TestRegistry::start().await;
+    registry.push("team/app", Some("1"), &image([system(), application()]));
+    registry.push("other", Some("1"), &image([runtime()]));
+    let base = image([system()]);
+    registry.push("zz/base", Some("1"), &base);
+    let layer = base.json()["layers"][0]["digest"].as_str().expect("a digest").to_owned();
+    let gate = gate(&registry, "{severity: critical}").await;
+    for path in ["team/app", "other", "zz/base"] {
+        let (status, why) = pull(&gate, path).await;
+        assert_eq!(status, 200, "{path}: {why}");
+    }
+    let of_base = format!("/zz/base/blobs/{layer}");
+    assert_eq!(registry.count(|request| request.is("GET", &of_base)), 0, "the layer came from the other repository");
+    let rule =
+        |va: &str| policy(&format!("  - {{name: \"*\", policy: {{va: {{severity: critical, baseImages: {va}}}}}}}\n"));
+    gate.set_policy(&rule(&format!("{{deny: [\"{HOST}/zz/*\"]}}")));
+    let (status, why) = pull(&gate, "team/app").await;
+    assert!(status == 403 && why.contains("the image was built on"), "{status}: {why}");
+    gate.set_policy(&rule(&format!("{{allow: [\"{HOST}/zz/*\"]}}")));
+    let (status, why) = pull(&gate, "team/app").await;
+    assert_eq!(status, 200, "{why}");
+}
