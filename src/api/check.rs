@@ -193,15 +193,28 @@ pub struct IssueAnswer {
 impl IssueAnswer {
     /// An issue to which no exemptions apply, except those of its source.
     pub(super) fn new(issue: Issue, blocks: bool) -> Self {
-        let exempt_status = if issue.exempt { ExemptStatus::Exempt } else { ExemptStatus::Active };
-        Self { issue, blocks, exempt_status, exemptions: Vec::new(), ended_exemptions: Vec::new() }
+        let said = if issue.exempt { ExemptStatus::Exempt } else { ExemptStatus::Active };
+        let (exempt_status, exemptions) = (exempt_status(said, blocks), Vec::new());
+        let issue = Issue { exempt: exempt_status == ExemptStatus::Exempt, ..issue };
+        Self { issue, blocks, exempt_status, exemptions, ended_exemptions: Vec::new() }
     }
 
     /// The same with what the exemptions say about it.
     fn with(self, Coverage { status, used, .. }: Coverage) -> Self {
-        let exempt_status = if self.issue.exempt { ExemptStatus::Exempt } else { status };
+        let exempt_status = match self.exempt_status {
+            ExemptStatus::Active => exempt_status(status, self.blocks),
+            by_source => by_source,
+        };
         let issue = Issue { exempt: exempt_status == ExemptStatus::Exempt, ..self.issue };
         Self { issue, exempt_status, exemptions: used.iter().map(|record| (&**record).into()).collect(), ..self }
+    }
+}
+
+/// What counts is not exempt: malware counts until each of its `MAL-` identifiers is.
+fn exempt_status(said: ExemptStatus, blocks: bool) -> ExemptStatus {
+    match said {
+        ExemptStatus::Exempt if blocks => ExemptStatus::Partial,
+        said => said,
     }
 }
 

@@ -29,8 +29,9 @@ impl AssessmentCounts {
         let standing = AssessedIssues::new(&applied.rule, &assessed.blocking, &context);
         let mut counts = Self::none(assessed.status);
         for issue in issues_of(evidence) {
-            let is_exempt = issue.exempt || standing.coverage(issue).status == ExemptStatus::Exempt;
-            counts.add(issue, standing.blocks(issue), is_exempt);
+            let blocks = standing.blocks(issue);
+            let is_exempt = !blocks && (issue.exempt || standing.coverage(issue).status == ExemptStatus::Exempt);
+            counts.add(issue, blocks, is_exempt);
         }
         counts
     }

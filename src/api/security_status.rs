@@ -39,8 +39,8 @@ mod tests {
     use crate::gate::{AppliedVaRule, KnownAssessment};
     use crate::oci::Digest;
     use crate::policy::{
-        AssessmentContext, Behaviour, ExemptionRecord, ExemptionScope, ImageHistory, Issue, IssueKind, OWN_CHECKS,
-        Observed, Report, Severity, VaExemptions, VaRule,
+        AssessmentContext, Behaviour, ExemptStatus, ExemptionRecord, ExemptionScope, ImageHistory, Issue, IssueKind,
+        OWN_CHECKS, Observed, Report, Severity, VaExemptions, VaRule,
     };
 
     fn issue(id: &str, exempt: bool) -> Issue {
@@ -115,6 +115,18 @@ mod tests {
         assert_eq!(word_of(&VaRule::ibm(), &one, &exempt("CVE-1")), "No Issues");
         let ignoring = VaRule { ignore: exempt("CVE-1"), ..VaRule::ibm() };
         assert_eq!(word_of(&ignoring, &one, &none), "No Issues");
+        let named = Issue { aliases: vec!["MAL-1".into()], ..issue("GHSA-1", false) };
+        let lenient = VaRule { severity: Severity::Critical, ..VaRule::ibm() };
+        let (malware, by_source) = (report(vec![named.clone()]), report(vec![Issue { exempt: true, ..named }]));
+        for (evidence, exemptions) in [(&malware, &exempt("GHSA-1")), (&by_source, &none)] {
+            let (history, now) = (ImageHistory::default(), Timestamp::UNIX_EPOCH);
+            let context = AssessmentContext { exemptions, history: &history, now };
+            let answer = AssessmentAnswer::new(Digest::sha256(b"image"), None, &lenient, evidence, &context);
+            let found = &answer.issues[0];
+            let standing = (found.exempt_status, found.issue.exempt, found.blocks);
+            assert_eq!(standing, (ExemptStatus::Partial, false, true), "malware that counts is not exempt");
+            assert_eq!(word_of(&lenient, evidence, exemptions), "1 Issue");
+        }
         let exploited = VaRule { exploited: Some(Behaviour::Deny), ..VaRule::ibm() };
         assert_eq!(word_of(&exploited, &report(vec![]), &none), "Denied", "the catalogue is not imported");
         let opaque =
