@@ -125,7 +125,7 @@ enum Command {
     #[command(after_help = images::EXAMPLES)]
     Images(images::ImagesArgs),
     /// Show what is installed in images, which vulnerabilities are known in them, and how to resolve these. Exits with 2
-    /// if an image has issues that policy forbids.
+    /// if policy denies an image because of what is in it.
     #[command(after_help = va::EXAMPLES)]
     Va(va::VaArgs),
     /// Exempt issues that do not count: list, add and remove exemptions of a running gate.

@@ -37,7 +37,7 @@ mod verdict;
 mod vulnerability;
 mod ways;
 
-pub use assess::{AssessmentContext, VaAssessment, assess};
+pub use assess::{AssessmentContext, VaAssessment, assess, assessment_verdict};
 pub use attestation::{AttestationRule, VerifiedStatement};
 pub use authority::gpg::{SignatureStore, SignedIdentity, SimpleSigner, StoreCredentials};
 pub use authority::{

@@ -14,7 +14,7 @@ use crate::gate::{ExplainedDecision, ExplainedEntry, Explanation, GateError, Ins
 use crate::oci::{Digest, ImageReference};
 use crate::policy::{
     self, AssessmentContext, ChildFinding, Coverage, CvssScore, Denial, DenialKind, ExemptStatus, Issue, Kind,
-    Observed, VaAssessment, VaEvidence, VaExemptions, VaFindings, VaRule, VaStatus,
+    Observed, VaAssessment, VaEvidence, VaExemptions, VaFindings, VaRule, VaStatus, Verdict,
 };
 use crate::scope::Scope;
 pub use authority::{AuthorityAnswer, SignatureAnswer, SignerAnswer};
@@ -167,6 +167,12 @@ pub struct AssessmentAnswer {
     pub source: Option<String>,
     /// Why there is no assessment.
     pub why: Option<String>,
+    /// What the rule decides about the image, whatever it says about signatures. `None` from an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+    /// Why the image is not admitted, a reason for each condition.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
     /// All issues of the report, most severe first; of the same severity, the highest score first.
     pub issues: Vec<IssueAnswer>,
 }
@@ -219,6 +225,11 @@ fn exempt_status(said: ExemptStatus, blocks: bool) -> ExemptStatus {
 }
 
 impl AssessmentAnswer {
+    /// Whether the image is admitted as far as the rule for vulnerabilities says. An earlier version does not say it.
+    pub fn is_admitted(&self) -> bool {
+        self.decision.map_or_else(|| !self.issues.iter().any(|found| found.blocks), |found| found == Decision::Admit)
+    }
+
     /// The assessment of an image under a rule, with all issues, most severe first.
     pub fn new(
         digest: Digest,
@@ -227,7 +238,14 @@ impl AssessmentAnswer {
         evidence: &VaEvidence,
         context: &AssessmentContext<'_>,
     ) -> Self {
-        let VaAssessment { status, blocking, why, .. } = policy::assess(rule, evidence, context);
+        let assessed = policy::assess(rule, evidence, context);
+        let (decision, reasons) = match policy::assessment_verdict(rule, &assessed) {
+            (Verdict::Pass(_) | Verdict::Skipped, _) => (Decision::Admit, Vec::new()),
+            (Verdict::Unknown { reasons, temporary: true }, true) => (Decision::Pending, reasons),
+            (Verdict::Unknown { reasons, temporary: true }, false) => (Decision::Unavailable, reasons),
+            (Verdict::Fail(reasons) | Verdict::Unknown { reasons, .. }, _) => (Decision::Deny, reasons),
+        };
+        let VaAssessment { status, blocking, why, .. } = assessed;
         let source = match evidence {
             VaEvidence::Report(report) => Some(report.source.clone()),
             _ => None,
@@ -241,7 +259,8 @@ impl AssessmentAnswer {
             let ended_exemptions = ended.iter().map(|record| (&**record).into()).collect();
             IssueAnswer { ended_exemptions, ..IssueAnswer::new(issue, blocks).with(coverage) }
         };
-        Self { digest, platform, status, source, why, issues: issues.into_iter().map(answer).collect() }
+        let (decision, issues) = (Some(decision), issues.into_iter().map(answer).collect());
+        Self { digest, platform, status, source, why, decision, reasons, issues }
     }
 
     /// What is known about an image of a known tag.

@@ -40,6 +40,9 @@ pub struct IbmScanReport {
     pub vulnerabilities: Vec<IbmVulnerability>,
     /// The configuration issues, worst first.
     pub configuration_issues: Vec<IbmConfigurationIssue>,
+    /// Why the image is denied. IBM's reports do not say it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
 }
 
 /// A distribution (`ScanReportOsDistribution`). The texts are empty if nothing was recognised.
@@ -182,6 +185,9 @@ pub struct IbmImageReport {
     pub vulnerabilities: Vec<IbmVulnerability>,
     /// The result.
     pub status: VaStatus,
+    /// Why the image is denied. IBM's tool does not say it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
 }
 
 /// The answer of a call that failed, as IBM's API handbook defines it.

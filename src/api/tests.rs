@@ -41,10 +41,13 @@ fn assessment() -> (AssessmentAnswer, Value) {
         status: VaStatus::Fail,
         source: Some("trivy 0.72.0".into()),
         why: None,
+        decision: Some(Decision::Deny),
+        reasons: vec!["reason".into()],
         issues: vec![IssueAnswer::new(issue(), true)],
     };
     let json = json!({
         "digest": digest(), "platform": "linux/amd64", "status": "FAIL", "source": "trivy 0.72.0", "why": null,
+        "decision": "deny", "reasons": ["reason"],
         "issues": [{
             "id": "CVE-2026-1", "aliases": ["GHSA-1"], "kind": "Vulnerability", "severity": "high",
             "packages": [{"name": "openssl", "installed": "3.0.9", "fixed": "3.0.11"}],

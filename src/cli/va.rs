@@ -13,7 +13,7 @@ use super::remote::{self, run_job};
 use super::table::terminal_width;
 use super::{CommandError, Exit, GateArgs, ScopeArgs};
 use crate::api::ibm::{IbmImageReport, IbmScanReport};
-use crate::api::{CheckRequest, ImageScan, path};
+use crate::api::{CheckRequest, Decision, ImageScan, path};
 use crate::inventory::{self, Inventory};
 use crate::policy::IssueKind;
 use crate::runtime::printable;
@@ -111,11 +111,22 @@ pub(super) fn run(args: &VaArgs) -> Exit {
         return exit;
     }
     print(args, &asked);
-    let mut found = asked.iter().flat_map(|asked| &asked.scans).flat_map(|scan| &scan.assessment.issues);
     match exit {
-        Exit::Ok if found.any(|found| found.blocks) => Exit::Denied,
+        Exit::Ok => exit_of(asked.iter().flat_map(|asked| &asked.scans)),
         exit => exit,
     }
+}
+
+/// As for `pullgate check`, but only for what the rules say about vulnerabilities and other conditions on images.
+fn exit_of<'a>(scans: impl Iterator<Item = &'a ImageScan>) -> Exit {
+    let denied = scans.map(|scan| &scan.assessment).filter(|assessment| !assessment.is_admitted());
+    let exits: Vec<Exit> = denied
+        .map(|assessment| match assessment.decision {
+            Some(Decision::Pending | Decision::Unavailable) => Exit::Unknown,
+            _ => Exit::Denied,
+        })
+        .collect();
+    [Exit::Denied, Exit::Unknown].into_iter().find(|exit| exits.contains(exit)).unwrap_or(Exit::Ok)
 }
 
 impl VaArgs {

@@ -20,6 +20,7 @@ use super::rule::Behaviour;
 use super::va_rule::{Unscanned, VaRule};
 use super::vulnerability::{ImageFacts, Issue, PackageList, Report, VaEvidence, VaStatus};
 use findings::Findings;
+pub use verdict::assessment_verdict;
 pub(super) use verdict::{VaVerdict, assessed, earliest, index_verdict, observed_verdict};
 pub use when::condition as when_condition;
 

@@ -266,6 +266,31 @@ async fn va_lists_packages_and_vulnerabilities_whatever_the_policy_says() {
     );
 }
 
+/// Whatever denies an image is shown and fails a job, also if it is no issue.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn va_fails_for_an_image_that_another_condition_denies() {
+    let registry = TestRegistry::start().await;
+    registry.push("team/app", Some("1"), &image([Layer::gzip(&python("2.2.28"))]));
+    let rule = "  - {name: \"*\", policy: {va: {severity: low, bannedPackages: [\"pkg:pypi/django\"]}}}\n";
+    let made = TestGate::new(&registry, &policy(rule));
+    made.config();
+    records(made.path());
+    assert!(import(made.path()).status.success());
+    let gate = made.start().await;
+    until_open(&gate).await;
+    assert_eq!(gate.get("/team/app/manifests/1").await.status, 403);
+    let name = format!("{HOST}/team/app:1");
+    let table = pullgate(&gate, &["va", &name]).await;
+    assert_eq!(table.status.code(), Some(2), "{}", text(&table));
+    assert!(!text(&table).contains("NO ISSUES") && text(&table).contains("bannedPackages"), "{}", text(&table));
+    for format in ["json", "ibm", "sarif", "trivy", "cyclonedx"] {
+        let output = pullgate(&gate, &["va", &name, "-o", format]).await;
+        assert_eq!(output.status.code(), Some(2), "{format}: {}", text(&output));
+        let is_named = String::from_utf8_lossy(&output.stdout).contains("bannedPackages");
+        assert_eq!(is_named, !matches!(format, "trivy" | "cyclonedx"), "{format}: {}", text(&output));
+    }
+}
+
 /// Nothing was examined, so nothing says that the image is clean.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn va_fails_for_an_index_without_an_image_for_this_platform() {

@@ -48,6 +48,7 @@ impl IbmScanReport {
             os_distribution,
             vulnerabilities: of_kind(IssueKind::Vulnerability).map(vulnerability).collect(),
             configuration_issues: of_kind(IssueKind::Configuration).map(configuration_issue).collect(),
+            reasons: assessment.reasons.clone(),
         }
     }
 }
@@ -55,8 +56,8 @@ impl IbmScanReport {
 impl IbmImageReport {
     /// The report on an image that was asked for by this name.
     pub fn new(image: &str, scan: &ImageScan) -> Self {
-        let IbmScanReport { vulnerabilities, status, .. } = IbmScanReport::new(scan);
-        Self { image: image.to_owned(), vulnerabilities, status }
+        let IbmScanReport { vulnerabilities, status, reasons, .. } = IbmScanReport::new(scan);
+        Self { image: image.to_owned(), vulnerabilities, status, reasons }
     }
 }
 

@@ -76,6 +76,8 @@ fn scan() -> ImageScan {
             status: VaStatus::Fail,
             source: Some("trivy".into()),
             why: None,
+            decision: None,
+            reasons: Vec::new(),
             issues,
         },
         generated_at: None,
@@ -130,6 +132,12 @@ fn reports_have_the_fields_of_ibms() {
     assert_eq!(exempt.security_notices[0].notice_id, "CVE-2026-2", "without a notice, the vulnerability itself");
     let image = serde_json::to_value(IbmImageReport::new("app", &scan())).unwrap();
     assert_eq!(image.as_object().unwrap().keys().collect::<Vec<_>>(), ["image", "status", "vulnerabilities"]);
+    // Why an image without an issue fails; IBM's clients ignore what they do not know.
+    let reasons = vec!["bannedPackages: evil".to_owned()];
+    let assessment = AssessmentAnswer { reasons: reasons.clone(), issues: Vec::new(), ..scan().assessment };
+    let denied = ImageScan { assessment, ..scan() };
+    assert_eq!(serde_json::to_value(IbmScanReport::new(&denied)).unwrap()["reasons"], json!(reasons));
+    assert_eq!(serde_json::to_value(IbmImageReport::new("app", &denied)).unwrap()["reasons"], json!(reasons));
     // An image in which nothing was recognised.
     let bare = ImageScan { distribution: None, ..scan() };
     assert_eq!(IbmScanReport::new(&bare).os_distribution, IbmDistribution::default());

@@ -7,9 +7,12 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::api::{ImageScan, IssueAnswer, remedies, vendor_link};
+use crate::api::{Decision, ImageScan, IssueAnswer, remedies, vendor_link};
 use crate::cli::sarif::{SCHEMA, encoded_path};
 use crate::policy::{AffectedPackage, CvssScore, Issue, Purl, Severity};
+
+/// The rule of results that say why the policy denies an image.
+const DENIED: &str = "policy.denied";
 
 /// The log of these images, each with the name by which it was asked for.
 pub(super) fn log<'a>(scans: impl Iterator<Item = (&'a str, &'a ImageScan)>) -> Value {
@@ -24,7 +27,7 @@ fn run(image: &str, scan: &ImageScan) -> Value {
     let issues = &scan.assessment.issues;
     let indexes: BTreeMap<&str, usize> =
         issues.iter().enumerate().rev().map(|(index, found)| (found.issue.id.as_str(), index)).collect();
-    let results: Vec<Value> = issues
+    let mut results: Vec<Value> = issues
         .iter()
         .flat_map(|found| {
             let index = indexes.get(found.issue.id.as_str()).copied().unwrap_or_default();
@@ -32,18 +35,25 @@ fn run(image: &str, scan: &ImageScan) -> Value {
         })
         .map(|(found, index, place)| result(found, index, place, scan))
         .collect();
-    // What could not be read may hide issues.
-    let notifications: Vec<Value> = scan
-        .gaps
-        .iter()
-        .map(|gap| json!({"level": "error", "message": {"text": format!("not read: {}: {}", gap.place, gap.problem)}}))
-        .collect();
+    let mut rules: Vec<Value> = issues.iter().map(rule).collect();
+    // Why an image is denied need not be an issue.
+    if !scan.assessment.reasons.is_empty() {
+        results.extend(scan.assessment.reasons.iter().map(|reason| denial(reason, rules.len(), scan)));
+        let text = json!({"text": "The policy denies the image"});
+        rules.push(json!({"id": DENIED, "shortDescription": text, "defaultConfiguration": {"level": "error"}}));
+    }
+    // What could not be read may hide issues, and so may what was not assessed.
+    let gaps = scan.gaps.iter().map(|gap| format!("not read: {}: {}", gap.place, gap.problem));
+    let unread: Vec<String> =
+        gaps.chain(scan.assessment.why.iter().map(|why| format!("not assessed: {why}"))).collect();
+    let notifications: Vec<Value> =
+        unread.into_iter().map(|text| json!({"level": "error", "message": {"text": text}})).collect();
     json!({
         "tool": {"driver": {
             "name": "pullgate",
             "version": env!("CARGO_PKG_VERSION"),
             "semanticVersion": env!("CARGO_PKG_VERSION"),
-            "rules": issues.iter().map(rule).collect::<Vec<_>>(),
+            "rules": rules,
         }},
         "automationDetails": {"id": format!("pullgate/{}/", scan.id)},
         "columnKind": "unicodeCodePoints",
@@ -57,8 +67,28 @@ fn run(image: &str, scan: &ImageScan) -> Value {
             "imageDigest": scan.assessment.digest,
             "platform": scan.assessment.platform,
             "status": scan.assessment.status.as_str(),
+            "decision": scan.assessment.decision.map(Decision::as_str),
         },
     })
+}
+
+/// A reason for which the policy denies the image.
+fn denial(reason: &str, index: usize, scan: &ImageScan) -> Value {
+    let key = reason.split(':').next().unwrap_or(reason);
+    json!({
+        "ruleId": DENIED,
+        "ruleIndex": index,
+        "level": "error",
+        "message": {"text": reason},
+        "locations": [{"physicalLocation": {"artifactLocation": {"uri": encoded_path(repository(scan))}}}],
+        "partialFingerprints": {"reason/v1": key},
+    })
+}
+
+/// The path of the image's repository, without the registry.
+fn repository(scan: &ImageScan) -> &str {
+    let repository = scan.id.split('@').next().unwrap_or_default();
+    repository.split_once('/').map_or(repository, |(_, path)| path)
 }
 
 /// The packages that an issue affects; one `None` if it names none.
@@ -92,9 +122,7 @@ fn rule(found: &IssueAnswer) -> Value {
 
 fn result(found: &IssueAnswer, index: usize, place: Option<&AffectedPackage>, scan: &ImageScan) -> Value {
     let issue = &found.issue;
-    let repository = scan.id.split('@').next().unwrap_or_default();
-    let repository = repository.split_once('/').map_or(repository, |(_, path)| path);
-    let path = place.and_then(|package| package.path.as_deref()).unwrap_or(repository);
+    let path = place.and_then(|package| package.path.as_deref()).unwrap_or_else(|| repository(scan));
     let (name, installed) =
         place.map_or(("", ""), |package| (package.name.as_str(), package.installed.as_deref().unwrap_or_default()));
     let mut lines = vec![format!("{} ({})", issue.id, issue.severity.as_str())];

@@ -182,6 +182,40 @@ us.icr.io/team/app:1 linux/arm64   No Issues   0                      0
     );
 }
 
+/// An image that is denied for another reason than an issue is not called clean, and no job goes on with it.
+#[test]
+fn a_denial_without_an_issue_is_shown_and_fails() {
+    let denied = |decision: Decision, reason: &str| {
+        let mut scan = scan();
+        scan.assessment.issues.clear();
+        scan.assessment.decision = Some(decision);
+        scan.assessment.reasons = vec![reason.to_owned()];
+        scan
+    };
+    let banned = denied(Decision::Deny, "bannedPackages: evil 1.0.0 is banned");
+    let text = describe(&asked(banned.clone()), &show());
+    assert!(!text.contains("NO ISSUES") && text.contains("but the policy denies the image."), "{text}");
+    assert!(text.contains("  denied         bannedPackages: evil 1.0.0 is banned\n"), "{text}");
+    assert!(overview(&[asked(banned.clone())], &show()).contains("us.icr.io/team/app:1   Denied"));
+    let log = sarif::log([("us.icr.io/team/app:1", &banned)].into_iter());
+    let run = &log["runs"][0];
+    assert_eq!(run["results"][0]["message"]["text"], "bannedPackages: evil 1.0.0 is banned");
+    assert_eq!(run["tool"]["driver"]["rules"][0]["id"], run["results"][0]["ruleId"]);
+    assert_eq!(with_ibm_fields(&banned)["reasons"], json!(["bannedPackages: evil 1.0.0 is banned"]));
+    let waiting = denied(Decision::Pending, "no assessment yet");
+    assert!(describe(&asked(waiting.clone()), &show()).contains("  denied for now no assessment yet\n"));
+    let admitted = ImageScan { assessment: denied(Decision::Admit, "").assessment, ..scan() };
+    for (scans, exit) in [
+        (vec![&banned], Exit::Denied),
+        (vec![&waiting], Exit::Unknown),
+        (vec![&waiting, &admitted, &banned], Exit::Denied),
+        (vec![&admitted], Exit::Ok),
+        (vec![&scan()], Exit::Denied),
+    ] {
+        assert_eq!(exit_of(scans.into_iter()), exit);
+    }
+}
+
 #[test]
 fn nothing_of_a_report_steers_a_terminal() {
     let hostile = "\u{1b}]0;x\u{7}";

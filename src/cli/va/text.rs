@@ -4,7 +4,9 @@ use jiff::Timestamp;
 
 use super::AskedImage;
 use crate::api::ibm::{IbmSummary, NOT_SCANNED, not_scanned};
-use crate::api::{ImageScan, IssueAnswer, PackageAnswer, PackageUpgrade, notices, remedies, upgrades, vendor_link};
+use crate::api::{
+    Decision, ImageScan, IssueAnswer, PackageAnswer, PackageUpgrade, notices, remedies, upgrades, vendor_link,
+};
 use crate::cli::output::counted;
 use crate::cli::table::{table, wrapped};
 use crate::policy::{AffectedPackage, DatedDatabase, ExemptStatus, IssueKind, Purl, Severity, VaStatus};
@@ -70,8 +72,11 @@ fn heading(image: &str, scan: &ImageScan) -> String {
     let count = IbmSummary::from(scan).issue_count;
     text += &match (assessment.status, count) {
         (VaStatus::Unsupported, _) => "The image cannot be scanned: Unsupported OS.\n".to_owned(),
-        (VaStatus::Incomplete, 0) => {
+        (VaStatus::Incomplete, 0) if assessment.why.is_some() || assessment.is_admitted() => {
             "The image could be scanned only in part; in that part no issue is known.\n".into()
+        }
+        (_, 0) if !assessment.is_admitted() => {
+            "No issue was found that is not exempt, but the policy denies the image.\n".into()
         }
         (_, 0) => "The scan results show that NO ISSUES were found for the image.\n".to_owned(),
         (_, 1) => "The scan results show that 1 ISSUE was found for the image.\n".to_owned(),
@@ -129,7 +134,14 @@ fn facts(text: &mut String, scan: &ImageScan) {
     let assessment = &scan.assessment;
     let mut line = |label: &str, value: &str| *text += &format!("  {label:<14} {}\n", printable(value));
     line("status", assessment.status.as_str());
-    assessment.why.iter().for_each(|why| line("reason", why));
+    // What is missing is also among the reasons of a denial.
+    let why = assessment.why.iter().filter(|_| assessment.reasons.is_empty());
+    why.for_each(|why| line("reason", why));
+    let denied = match assessment.decision {
+        Some(Decision::Pending | Decision::Unavailable) => "denied for now",
+        _ => "denied",
+    };
+    assessment.reasons.iter().for_each(|reason| line(denied, reason));
     line("digest", &assessment.digest.to_string());
     assessment.platform.iter().for_each(|platform| line("platform", platform));
     if let Some(distribution) = &scan.distribution {
@@ -267,7 +279,7 @@ pub(super) fn overview(asked: &[AskedImage], show: &Show) -> String {
             None => asked.image.clone(),
         };
         let (configuration, vulnerabilities) = (summary.configuration_issue_count, summary.vulnerability_count);
-        vec![image, current(&summary), configuration.to_string(), vulnerabilities.to_string()]
+        vec![image, current(&summary, scan), configuration.to_string(), vulnerabilities.to_string()]
     };
     let rows = asked.iter().flat_map(|asked| asked.scans.iter().map(move |scan| row(asked, scan)));
     let header = ["Image", "Current", "Configuration Issues", "Vulnerabilities"];
@@ -275,11 +287,14 @@ pub(super) fn overview(asked: &[AskedImage], show: &Show) -> String {
 }
 
 /// The current security status, in the words of `pullgate images`.
-fn current(summary: &IbmSummary) -> String {
+fn current(summary: &IbmSummary, scan: &ImageScan) -> String {
     match (summary.status, summary.issue_count) {
         (VaStatus::Unscanned, _) => "Not Scanned".into(),
         (VaStatus::Unsupported, _) => "Unsupported OS".into(),
-        (VaStatus::Incomplete, 0) => "Incomplete".into(),
+        (VaStatus::Incomplete, 0) if scan.assessment.why.is_some() || scan.assessment.is_admitted() => {
+            "Incomplete".into()
+        }
+        (_, 0) if !scan.assessment.is_admitted() => "Denied".into(),
         (_, 0) => "No Issues".into(),
         (_, 1) => "1 Issue".into(),
         (_, count) => format!("{count} Issues"),

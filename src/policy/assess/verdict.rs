@@ -27,6 +27,12 @@ impl VaVerdict {
     }
 }
 
+/// The verdict of an assessment under its rule, and whether a retry soon may help.
+pub fn assessment_verdict(rule: &VaRule, assessment: &VaAssessment) -> (Verdict, bool) {
+    let VaVerdict { verdict, is_pending, .. } = assessed(rule, assessment.clone());
+    (verdict, is_pending)
+}
+
 /// The verdict of an assessment under its rule.
 pub(in crate::policy) fn assessed(rule: &VaRule, assessment: VaAssessment) -> VaVerdict {
     let missing = assessment.missing.and_then(|missing| of_missing(rule, missing, &assessment));
