@@ -53,6 +53,8 @@ pub struct BannedPackage {
     /// Whether only the source package has this name, and not packages that are built from another one (`arch=source`).
     is_source: bool,
     versions: BannedVersions,
+    /// Whether the versions have no release, which is then not compared.
+    is_any_release: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -113,11 +115,18 @@ impl BannedPackage {
         let rest = if is_source { others } else { rest };
         let purl = Purl::parse(&format!("{package}{rest}")).ok_or(InvalidBannedPackage::Purl)?;
         check_name(&purl)?;
-        let versions = match version {
+        let versions = match &version {
             None => BannedVersions::All,
-            Some(version) => versions(&purl, &version, epoch)?,
+            Some(version) => versions(&purl, version, epoch)?,
         };
-        Ok(Self { written: written.to_owned(), purl, is_source, versions })
+        let is_any_release = version.is_some_and(|version| !version.contains('-'))
+            && match purl.kind() {
+                "apk" | "rpm" => true,
+                // In a range, dpkg compares a version without a revision as it is.
+                "deb" => matches!(versions, BannedVersions::One(_)),
+                _ => false,
+            };
+        Ok(Self { written: written.to_owned(), purl, is_source, versions, is_any_release })
     }
 
     /// The name of the package without its namespace, in the form in which packages of its ecosystem are compared.
@@ -144,9 +153,17 @@ impl BannedPackage {
             None => self.is_called(&package.name),
         };
         let is_named = is_named && !self.is_source;
+        is_named && self.contains(&version_of(package))
+            || self.source_version(package).is_some_and(|version| self.contains(&version))
+    }
+
+    /// Whether a version is among those that are banned. In the notation of RPM and apk, a version without a release is each
+    /// of its releases, and no installed package has such a version.
+    fn contains(&self, version: &str) -> bool {
         let scheme = scheme(&self.purl).ok();
-        is_named && self.versions.contain(scheme, &version_of(package))
-            || self.source_version(package).is_some_and(|version| self.versions.contain(scheme, &version))
+        let without_release = version.rsplit_once('-').filter(|_| self.is_any_release);
+        self.versions.contain(scheme, version)
+            || without_release.is_some_and(|(version, _)| self.versions.contain(scheme, version))
     }
 
     /// The version of the source package that a package of a distribution was built from, if this is its name. A source that
@@ -365,6 +382,20 @@ mod tests {
                 "pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1",
                 true,
             ),
+            // A version of a distribution without its release is each of them, but not where releases are named.
+            ("pkg:rpm/fedora/xz@5.6.1", "pkg:rpm/fedora/xz@5.6.1-1.fc40", true),
+            ("pkg:rpm/fedora/xz@=5.6.1", "pkg:rpm/fedora/xz@5.6.1-1.fc40", true),
+            ("pkg:rpm/fedora/xz@>=5.6.0 <=5.6.1", "pkg:rpm/fedora/xz@5.6.1-1.fc40", true),
+            ("pkg:rpm/fedora/xz@vers:rpm/>=5.6.0|<=5.6.1", "pkg:rpm/fedora/xz@5.6.1-1.fc40", true),
+            ("pkg:rpm/fedora/xz@<5.6.1", "pkg:rpm/fedora/xz@5.6.1-1.fc40", false),
+            ("pkg:rpm/fedora/xz@5.6.1", "pkg:rpm/fedora/xz@5.6.2-1.fc40", false),
+            ("pkg:rpm/fedora/xz@5.6.1-1.fc40", "pkg:rpm/fedora/xz@5.6.1-2.fc40", false),
+            ("pkg:rpm/fedora/xz@<5.6.1-2", "pkg:rpm/fedora/xz@5.6.1-3.fc40", false),
+            ("pkg:apk/alpine/xz@5.6.1", "pkg:apk/alpine/xz@5.6.1-r0", true),
+            ("pkg:apk/alpine/xz@<=5.6.1", "pkg:apk/alpine/xz@5.6.1-r3", true),
+            ("pkg:apk/alpine/xz@<5.6.1", "pkg:apk/alpine/xz@5.6.1-r3", false),
+            ("pkg:deb/debian/xz-utils@5.6.1", "pkg:deb/debian/xz-utils@5.6.1-1", true),
+            ("pkg:deb/debian/xz-utils@<5.6.1", "pkg:deb/debian/xz-utils@5.6.1-1", false),
             ("pkg:npm/left-pad@1.*", "pkg:npm/left-pad@1.9.0", true),
             ("pkg:npm/left-pad@1.*", "pkg:npm/left-pad@2.0.0", false),
             ("pkg:pypi/PyYAML@<5.4", "pkg:pypi/pyyaml@5.3.1", true),
