@@ -71,6 +71,14 @@ impl IgnoreFile<'_> {
                 }
             }
         }
+        // Trivy knows no comments after an identifier: an end counts wherever it is.
+        let mut commented = comment.unwrap_or_default().split_whitespace().filter_map(|word| word.strip_prefix(END));
+        if let Some(end) = commented.next().filter(|_| expires.is_none()) {
+            match expiry(end) {
+                Ok(end) => expires = Some(end),
+                Err(invalid) => return self.refuse(at, &format!("\"{END}{end}\": {invalid}")),
+            }
+        }
         let records = ExemptionRecord::of_identifier(&ExemptionScope::EVERYTHING, id, None);
         let explained = |records: Vec<ExemptionRecord>| {
             records.into_iter().map(|record| record.commented(comment)).collect::<Result<Vec<_>, _>>()

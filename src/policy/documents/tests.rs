@@ -802,6 +802,10 @@ fn ignore_files_of_trivy_are_read() {
     let text = "vulnerabilities:\n- id: CVE-2024-1\n  statement: |\n    not reachable,\n    see the ticket\n";
     assert_eq!(ignored("i.yaml", text).unwrap(), ["cve CVE-2024-1, scope * (not reachable, see the ticket)"]);
     assert_eq!(ignored(".trivyignore", "GHSA-1\n").unwrap(), ["sn GHSA-1, scope *"]);
+    // Trivy looks for an end in all words.
+    let text = "CVE-2024-1 # until exp:2020-01-01 by ann\n";
+    let expected = ["cve CVE-2024-1, scope * until 2020-01-01T00:00:00Z (until exp:2020-01-01 by ann)"];
+    assert_eq!(ignored(".trivyignore", text).unwrap(), expected);
     assert_eq!(ignored(".trivyignore", "").unwrap(), Vec::<String>::new());
     assert_eq!(ignored(".trivyignore.yml", "vulnerabilities: []\n").unwrap(), Vec::<String>::new());
 }
@@ -827,6 +831,7 @@ fn mistakes_in_ignore_files_are_errors_with_places() {
         (".trivyignore", "CVE-2024-1 expires:2026-12-31\n", "only exp:DATE or a comment"),
         (".trivyignore", "CVE-2024-1 CVE-2024-2\n", "only exp:DATE or a comment"),
         (".trivyignore", "CVE-2024-1 exp:2026-12-31 exp:2027-12-31\n", "only exp:DATE or a comment"),
+        (".trivyignore", "CVE-2024-1 # exp:soon\n", "\"exp:soon\": "),
         (".trivyignore", "*\n", "an issue is one word"),
         ("i.yaml", "vulnerabilities:\n- id: CVE-2024-1\n  path: [a]\n", "i.yaml:3:3: error: unknown key \"path\""),
         ("i.yaml", "vulnerabilities:\n- {id: CVE-2024-1, paths: []}\n", "at least one"),
