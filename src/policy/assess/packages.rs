@@ -8,7 +8,7 @@ use super::text::{after, elapsed, first, length, time};
 use crate::policy::banned::BannedPackage;
 use crate::policy::licence::LicenceProblem;
 use crate::policy::va_rule::VaRule;
-use crate::policy::vulnerability::{Report, ReportPackage};
+use crate::policy::vulnerability::{AffectedPackage, IssueKind, Report, ReportPackage};
 
 const NO_PACKAGES: &str =
     "the source of the report lists no packages; use one that does, such as the gate's own scanner";
@@ -57,10 +57,29 @@ pub(super) fn banned(rule: &VaRule, report: &Report, findings: &mut Findings) {
         let ban = bans.find(|ban| ban.bans(package))?;
         Some(format!("the image contains {}, which {} bans", named(package), ban.written))
     };
-    let banned: Vec<String> = packages.iter().filter_map(ban).collect();
+    let mut banned: Vec<String> = packages.iter().filter_map(ban).collect();
+    for found in affected(report).iter().filter_map(ban) {
+        if !banned.contains(&found) {
+            banned.push(found);
+        }
+    }
     if !banned.is_empty() {
         findings.reasons.push(format!("bannedPackages: {}; replace the package", first(&banned)));
     }
+}
+
+/// The packages in which a report found vulnerabilities, and which its list of packages may lack: they are installed all the
+/// same. Only a package URL says what kind of package they are.
+fn affected(report: &Report) -> Vec<ReportPackage> {
+    let issues = report.issues.iter().filter(|issue| issue.kind == IssueKind::Vulnerability);
+    let packages = issues.flat_map(|issue| &issue.packages).filter(|package| package.purl.is_some());
+    let listed = |package: &AffectedPackage| ReportPackage {
+        name: package.name.clone(),
+        version: package.installed.clone().unwrap_or_default(),
+        purl: package.purl.clone(),
+        ..ReportPackage::default()
+    };
+    packages.map(listed).collect()
 }
 
 /// Only versions count whose date of publication is known. One that was published in the future is too young.

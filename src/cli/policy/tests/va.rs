@@ -419,7 +419,17 @@ fn cool_down() {
 #[test]
 fn banned_packages() {
     let stream = r#"{"issues":[],"packages":[{"purl":"pkg:npm/event-stream@3.3.6"}]}"#;
+    let unlisted =
+        r#"{"issues":[{"id":"CVE-1","severity":"low","package":"evil","purl":"pkg:npm/evil@1.0.0"}],"packages":[]}"#;
     check_all(&[
+        (
+            line!(),
+            "{severity: high, bannedPackages: ['pkg:npm/evil']}",
+            unlisted,
+            "",
+            Deny("bannedPackages: the image contains evil"),
+        ),
+        (line!(), "{severity: high, bannedPackages: ['pkg:npm/event-stream']}", unlisted, "", Admit),
         (
             line!(),
             "{bannedPackages: ['pkg:npm/event-stream@3.3.6']}",
