@@ -161,7 +161,14 @@ fn print(args: &VaArgs, asked: &[AskedImage]) {
                 print!("{}", overview(asked, &show));
             }
         }
-        VaOutput::Trivy => scans().for_each(|(image, scan)| print_json(&trivy::report(image, scan))),
+        VaOutput::Trivy => {
+            for (image, scan) in scans() {
+                for what in trivy::not_assessed(scan) {
+                    eprintln!("warning: {}: not assessed: {}", printable(image), printable(&what));
+                }
+                print_json(&trivy::report(image, scan));
+            }
+        }
     }
 }
 

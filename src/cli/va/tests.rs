@@ -357,6 +357,17 @@ fn trivys_report_has_every_issue_and_no_empty_field() {
     assert!(!text.contains("null") && !text.contains("{}") && !text.contains("[]"), "{text}");
 }
 
+/// What was not assessed is not left out, and this gate reads it again.
+#[test]
+fn trivys_report_says_what_was_not_assessed() {
+    let mut scan = scan();
+    assert_eq!(trivy::report("app", &scan)["NotAssessed"], Value::Null);
+    scan.gaps = vec![crate::inventory::Gap { place: "app/x.jar".into(), problem: "it is damaged".into() }];
+    assert_eq!(trivy::report("app", &scan)["NotAssessed"], json!(["app/x.jar: it is damaged"]));
+    scan.assessment.why = Some("the packages of fedora 40 were not assessed".into());
+    assert_eq!(trivy::not_assessed(&scan).len(), 2);
+}
+
 #[test]
 fn versions_that_cannot_be_compared_are_named_up_to_five() {
     let said = |count: usize| {

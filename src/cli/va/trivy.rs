@@ -31,7 +31,7 @@ pub(super) fn report(image: &str, scan: &ImageScan) -> Value {
     let tag = Some(image).filter(|image| !image.contains('@') && name(image) != *image);
     without_empty(json!({
         "SchemaVersion": 2,
-        "CreatedAt": scan.generated_at,
+        "CreatedAt": scan.generated_at.or(scan.observed_at),
         "ArtifactName": image,
         "ArtifactType": "container_image",
         "Metadata": {
@@ -41,7 +41,15 @@ pub(super) fn report(image: &str, scan: &ImageScan) -> Value {
             "RepoDigests": [format!("{}@{}", name(image), assessment.digest)],
         },
         "Results": results,
+        // No field of Trivy's: other readers ignore it, and this gate takes the report for incomplete.
+        "NotAssessed": not_assessed(scan),
     }))
+}
+
+/// What was not assessed, which Trivy's format has no field for.
+pub(super) fn not_assessed(scan: &ImageScan) -> Vec<String> {
+    let gaps = scan.gaps.iter().map(|gap| format!("{}: {}", gap.place, gap.problem));
+    scan.assessment.why.iter().cloned().chain(gaps).collect()
 }
 
 /// The value without what Go's `omitempty` and `omitzero` leave out: null, false, and empty texts, lists and objects.

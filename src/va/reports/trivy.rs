@@ -41,7 +41,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     let missing = missing(&os, &results);
     let system =
         ScannedSystem { distribution: os.is_found().then(|| os.name()), is_past_support: missing.is_none() && os.eosl };
-    let incomplete = system.missing(missing);
+    let unassessed = report.not_assessed.filter(|listed| !listed.is_empty()).map(|listed| {
+        let first = one_line(listed.into_iter().next()).unwrap_or_default();
+        format!("its scanner says that not all was assessed: {first}")
+    });
+    let incomplete = system.missing(missing).or(unassessed);
     check_size(results.iter().map(|result| (result.findings(), 1)))?;
     let packages = packages(&results);
     let mut findings = Vec::new();
@@ -115,6 +119,8 @@ struct TrivyReport {
     trivy: Option<TrivyProgram>,
     metadata: Option<TrivyMetadata>,
     results: Option<Vec<ScanResult>>,
+    /// What `pullgate va --output trivy` says was not assessed.
+    not_assessed: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]

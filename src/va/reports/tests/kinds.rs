@@ -69,6 +69,17 @@ fn parts_that_trivy_assessed() {
     }
 }
 
+/// The format has no field for what the gate's own scanner did not assess, so `pullgate va --output trivy` adds one.
+#[test]
+fn a_report_that_says_what_was_not_assessed_is_incomplete() {
+    let mut trivy = value(TRIVY_CLEAN);
+    trivy["NotAssessed"] = json!([]);
+    assert_eq!(part(look(&index(&[&trivy.to_string()]), '0', CONFIG)), "whole");
+    trivy["NotAssessed"] = json!(["app/x.jar: it is damaged"]);
+    let found = part(look(&index(&[&trivy.to_string()]), '0', CONFIG));
+    assert!(found.contains("not all was assessed: app/x.jar: it is damaged"), "{found}");
+}
+
 /// An identifier that `alwaysBlock` or an exemption names is found whatever is around it.
 #[test]
 fn identifiers_are_compared_without_spaces() {
