@@ -330,9 +330,12 @@ fn trivys_report_has_every_issue_and_no_empty_field() {
         .flat_map(|result| {
             let class = result["Class"].as_str().unwrap();
             let issues = result["Vulnerabilities"].as_array().or(result["Misconfigurations"].as_array());
+            let ignored = result["ExperimentalModifiedFindings"].as_array().into_iter().flatten();
+            let ignored = ignored.inspect(|ignored| assert_eq!(ignored["Status"], "ignored"));
             issues
                 .unwrap()
                 .iter()
+                .chain(ignored.map(|ignored| &ignored["Finding"]))
                 .map(move |issue| (class, issue["VulnerabilityID"].as_str().or(issue["ID"].as_str()).unwrap()))
         })
         .collect();
@@ -340,11 +343,15 @@ fn trivys_report_has_every_issue_and_no_empty_field() {
         found,
         [
             ("os-pkgs", "CVE-2026-1"),
-            ("os-pkgs", "CVE-2026-4"),
             ("os-pkgs", "CVE-2026-2"),
+            ("os-pkgs", "CVE-2026-4"),
             ("lang-pkgs", "CVE-2026-3"),
             ("config", "application_configuration:mysql.ssl-ca"),
         ]
+    );
+    assert_eq!(
+        results[0]["ExperimentalModifiedFindings"][0]["Finding"]["VulnerabilityID"], "CVE-2026-4",
+        "it is exempt"
     );
     let first = &results[0]["Vulnerabilities"][0];
     assert_eq!(first["PkgID"], "openssl@3.0.9-1");

@@ -196,13 +196,16 @@ fn result(group: &ResultGroup, findings: &GroupFindings<'_>, scan: &ImageScan) -
     let mut result = json!({
         "Target": group.target, "Class": group.class.as_str(), "Type": group.kind, "Packages": packages,
     });
-    let is_configuration = group.class == ResultClass::Configuration;
-    let found = |(issue, affected): &(&Issue, Option<&AffectedPackage>)| match is_configuration {
-        true => misconfiguration(issue),
-        false => vulnerability(issue, *affected, scan),
-    };
-    let found: Vec<Value> = findings.issues.iter().map(found).collect();
-    result[if is_configuration { "Misconfigurations" } else { "Vulnerabilities" }] = Value::Array(found);
+    if group.class == ResultClass::Configuration {
+        result["Misconfigurations"] = findings.issues.iter().map(|(issue, _)| misconfiguration(issue)).collect();
+        return result;
+    }
+    // As Trivy lists what its ignore file names.
+    let ignored = |finding: Value| json!({"Type": "vulnerability", "Status": "ignored", "Source": "pullgate", "Finding": finding});
+    let (exempt, open): (Vec<_>, Vec<_>) = findings.issues.iter().partition(|(issue, _)| issue.exempt);
+    let found = |(issue, affected): &(&Issue, Option<&AffectedPackage>)| vulnerability(issue, *affected, scan);
+    result["Vulnerabilities"] = open.into_iter().map(found).collect();
+    result["ExperimentalModifiedFindings"] = exempt.into_iter().map(found).map(ignored).collect();
     result
 }
 
