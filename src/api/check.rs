@@ -3,6 +3,7 @@
 pub(super) mod authority;
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -170,6 +171,10 @@ pub struct AssessmentAnswer {
     /// What the rule decides about the image, whatever it says about signatures. `None` from an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
+    /// When the decision changes by itself, if the image is admitted: a grace ends, an exemption, the support of the
+    /// distribution, or the report becomes too old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
     /// Why the image is not admitted, a reason for each condition.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
@@ -185,6 +190,9 @@ pub struct IssueAnswer {
     pub issue: Issue,
     /// Whether the issue counts under the rule.
     pub blocks: bool,
+    /// When it will count under the rule, if it does not yet: at the end of a grace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts_from: Option<Timestamp>,
     /// Whether it is exempt: by its source, or by the exemptions below.
     #[serde(default)]
     pub exempt_status: ExemptStatus,
@@ -202,7 +210,7 @@ impl IssueAnswer {
         let said = if issue.exempt { ExemptStatus::Exempt } else { ExemptStatus::Active };
         let (exempt_status, exemptions) = (exempt_status(said, blocks), Vec::new());
         let issue = Issue { exempt: exempt_status == ExemptStatus::Exempt, ..issue };
-        Self { issue, blocks, exempt_status, exemptions, ended_exemptions: Vec::new() }
+        Self { issue, blocks, counts_from: None, exempt_status, exemptions, ended_exemptions: Vec::new() }
     }
 
     /// The same with what the exemptions say about it.
@@ -239,13 +247,15 @@ impl AssessmentAnswer {
         context: &AssessmentContext<'_>,
     ) -> Self {
         let assessed = policy::assess(rule, evidence, context);
-        let (decision, reasons) = match policy::assessment_verdict(rule, &assessed) {
-            (Verdict::Pass(_) | Verdict::Skipped, _) => (Decision::Admit, Vec::new()),
-            (Verdict::Unknown { reasons, temporary: true }, true) => (Decision::Pending, reasons),
-            (Verdict::Unknown { reasons, temporary: true }, false) => (Decision::Unavailable, reasons),
-            (Verdict::Fail(reasons) | Verdict::Unknown { reasons, .. }, _) => (Decision::Deny, reasons),
+        let (decision, until, reasons) = match policy::assessment_verdict(rule, &assessed) {
+            (Verdict::Pass(until), _) => (Decision::Admit, until, Vec::new()),
+            (Verdict::Skipped, _) => (Decision::Admit, None, Vec::new()),
+            (Verdict::Unknown { reasons, temporary: true }, true) => (Decision::Pending, None, reasons),
+            (Verdict::Unknown { reasons, temporary: true }, false) => (Decision::Unavailable, None, reasons),
+            (Verdict::Fail(reasons) | Verdict::Unknown { reasons, .. }, _) => (Decision::Deny, None, reasons),
         };
-        let VaAssessment { status, blocking, why, .. } = assessed;
+        let VaAssessment { status, blocking, later, why, .. } = assessed;
+        let later: HashMap<&str, Timestamp> = later.iter().map(|(issue, at)| (&*issue.id, *at)).collect();
         let source = match evidence {
             VaEvidence::Report(report) => Some(report.source.clone()),
             _ => None,
@@ -257,10 +267,11 @@ impl AssessmentAnswer {
             let (blocks, coverage) = (standing.blocks(&issue), standing.coverage(&issue));
             let ended = context.exemptions.ended(&issue, context.now);
             let ended_exemptions = ended.iter().map(|record| (&**record).into()).collect();
-            IssueAnswer { ended_exemptions, ..IssueAnswer::new(issue, blocks).with(coverage) }
+            let counts_from = later.get(&*issue.id).copied().filter(|_| !blocks);
+            IssueAnswer { ended_exemptions, counts_from, ..IssueAnswer::new(issue, blocks).with(coverage) }
         };
         let (decision, issues) = (Some(decision), issues.into_iter().map(answer).collect());
-        Self { digest, platform, status, source, why, decision, reasons, issues }
+        Self { digest, platform, status, source, why, decision, until, reasons, issues }
     }
 
     /// What is known about an image of a known tag.

@@ -101,6 +101,22 @@ mod tests {
         security_status(evidence, &counts)
     }
 
+    #[test]
+    fn an_issue_in_its_grace_says_when_it_counts() {
+        let (exemptions, history, now) = (VaExemptions::default(), ImageHistory::default(), Timestamp::UNIX_EPOCH);
+        let mut rule = VaRule { severity: Severity::Low, ..VaRule::ibm() };
+        rule.grace.lengths = vec![(Severity::High, jiff::SignedDuration::from_secs(70))];
+        let published = Timestamp::from_second(-10).ok();
+        let evidence = report(vec![Issue { published, ..issue("CVE-1", false) }]);
+        let context = AssessmentContext { exemptions: &exemptions, history: &history, now };
+        let answer = AssessmentAnswer::new(Digest::sha256(b"image"), None, &rule, &evidence, &context);
+        let end = Timestamp::from_second(60).ok();
+        assert_eq!((answer.until, answer.issues[0].counts_from, answer.issues[0].blocks), (end, end, false));
+        let context = AssessmentContext { now: end.unwrap(), ..context };
+        let answer = AssessmentAnswer::new(Digest::sha256(b"image"), None, &rule, &evidence, &context);
+        assert_eq!((answer.until, answer.issues[0].counts_from, answer.issues[0].blocks), (None, None, true));
+    }
+
     /// What `pullgate images` shows agrees with what a pull finds.
     #[test]
     fn exemptions_of_all_origins_and_other_conditions_count() {

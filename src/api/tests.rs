@@ -42,16 +42,18 @@ fn assessment() -> (AssessmentAnswer, Value) {
         source: Some("trivy 0.72.0".into()),
         why: None,
         decision: Some(Decision::Deny),
+        until: Some(Timestamp::UNIX_EPOCH),
         reasons: vec!["reason".into()],
-        issues: vec![IssueAnswer::new(issue(), true)],
+        issues: vec![IssueAnswer { counts_from: Some(Timestamp::UNIX_EPOCH), ..IssueAnswer::new(issue(), true) }],
     };
     let json = json!({
         "digest": digest(), "platform": "linux/amd64", "status": "FAIL", "source": "trivy 0.72.0", "why": null,
-        "decision": "deny", "reasons": ["reason"],
+        "decision": "deny", "until": "1970-01-01T00:00:00Z", "reasons": ["reason"],
         "issues": [{
             "id": "CVE-2026-1", "aliases": ["GHSA-1"], "kind": "Vulnerability", "severity": "high",
             "packages": [{"name": "openssl", "installed": "3.0.9", "fixed": "3.0.11"}],
-            "exempt": false, "title": null, "blocks": true, "exempt_status": "active"
+            "exempt": false, "title": null, "blocks": true, "exempt_status": "active",
+            "counts_from": "1970-01-01T00:00:00Z"
         }]
     });
     (answer, json)

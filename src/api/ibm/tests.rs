@@ -77,6 +77,7 @@ fn scan() -> ImageScan {
             source: Some("trivy".into()),
             why: None,
             decision: None,
+            until: None,
             reasons: Vec::new(),
             issues,
         },

@@ -52,12 +52,11 @@ fn describe_rule(text: &mut String, rule: &RuleAnswer) {
     for assessment in &rule.assessments {
         line(text, "  va", &describe_assessment(assessment));
         for found in &assessment.issues {
-            let blocks = if found.blocks {
-                "blocks"
-            } else if found.issue.exempt {
-                "exempt"
-            } else {
-                "does not count"
+            let blocks = match found.counts_from {
+                _ if found.blocks => "blocks".to_owned(),
+                _ if found.issue.exempt => "exempt".to_owned(),
+                Some(at) => format!("counts from {at}"),
+                None => "does not count".to_owned(),
             };
             let severity = found.issue.severity.as_str();
             line(text, "   ", &format!("{} {severity} ({blocks}){}", found.issue.id, affected(&found.issue)));
@@ -139,7 +138,8 @@ fn describe_assessment(assessment: &AssessmentAnswer) -> String {
     let platform = assessment.platform.as_deref().unwrap_or("image");
     let source = assessment.source.as_deref().map(|source| format!(", by {source}")).unwrap_or_default();
     let why = assessment.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
-    format!("{platform}: {}{source}{why}", assessment.status.as_str())
+    let until = assessment.until.map(|until| format!(", until {until}")).unwrap_or_default();
+    format!("{platform}: {}{source}{until}{why}", assessment.status.as_str())
 }
 
 #[cfg(test)]

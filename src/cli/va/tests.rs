@@ -216,6 +216,19 @@ fn a_denial_without_an_issue_is_shown_and_fails() {
     }
 }
 
+/// An image that is admitted only for now says until when, and because of which issue.
+#[test]
+fn an_issue_that_will_count_has_a_date() {
+    let mut scan = scan();
+    let end = "2026-12-04T05:06:07Z".parse().ok();
+    (scan.assessment.issues[3].counts_from, scan.assessment.until) = (end, end);
+    let text = describe(&asked(scan), &show());
+    assert!(text.contains("CVE-2026-2 (low)") && text.contains("Counts from 2026-12-04 05:06 UTC"), "{text}");
+    assert!(text.contains("1 of them is counted from a later time on."), "{text}");
+    assert!(!text.contains("not covered by the rule"), "{text}");
+    assert!(text.contains("  until          2026-12-04T05:06:07Z\n"), "{text}");
+}
+
 #[test]
 fn nothing_of_a_report_steers_a_terminal() {
     let hostile = "\u{1b}]0;x\u{7}";

@@ -118,7 +118,11 @@ fn by_severity(issues: &[IssueAnswer]) -> String {
     if !counts.is_empty() {
         sentences.push(format!("{}.", counts.join(", ")));
     }
-    let uncovered = active().filter(|found| !found.blocks).count();
+    let later = active().filter(|found| !found.blocks && found.counts_from.is_some()).count();
+    if later > 0 {
+        sentences.push(format!("{later} of them {} counted from a later time on.", is(later)));
+    }
+    let uncovered = active().filter(|found| !found.blocks && found.counts_from.is_none()).count();
     if uncovered > 0 {
         sentences.push(format!("{uncovered} of them {} not covered by the rule.", is(uncovered)));
     }
@@ -142,6 +146,7 @@ fn facts(text: &mut String, scan: &ImageScan) {
         _ => "denied",
     };
     assessment.reasons.iter().for_each(|reason| line(denied, reason));
+    assessment.until.iter().for_each(|until| line("until", &until.to_string()));
     line("digest", &assessment.digest.to_string());
     assessment.platform.iter().for_each(|platform| line("platform", platform));
     if let Some(distribution) = &scan.distribution {
@@ -170,7 +175,7 @@ fn configuration_table(issues: &[&IssueAnswer], show: &Show) -> String {
         let places = joined(issue.packages.iter().filter_map(place), "; ", most);
         let found_at = if places.is_empty() { String::new() } else { format!(" Found: {places}") };
         let resolve = format!("{}{found_at}", remedies(issue).join("; "));
-        vec![issue.id.clone(), PolicyStanding::of(found).words().into(), practice, resolve]
+        vec![issue.id.clone(), PolicyStanding::words(found), practice, resolve]
     };
     let header = ["Configuration Issue ID", "Policy Status", "Security Practice", "How to Resolve"];
     wrapped(&header, &issues.iter().map(row).collect::<Vec<_>>(), show.width)
@@ -192,7 +197,7 @@ fn vulnerability_row(found: &IssueAnswer, show: &Show) -> Vec<String> {
     let affected = |package: &AffectedPackage| affected(package, show.extended);
     let mut row = vec![
         format!("{} ({})", issue.id, issue.severity.as_str()),
-        PolicyStanding::of(found).words().to_owned(),
+        PolicyStanding::words(found),
         joined(issue.packages.iter().map(affected), ", ", most),
         joined(notices(issue).into_iter().map(str::to_owned).chain(vendor_link(issue)), " ", most),
     ];
@@ -336,12 +341,13 @@ impl PolicyStanding {
         }
     }
 
-    fn words(self) -> &'static str {
-        match self {
-            Self::Active => "Active",
-            Self::Partial => "Partially exempt",
-            Self::NotCovered => "Not covered by the rule",
-            Self::Exempt => "Exempt",
+    fn words(found: &IssueAnswer) -> String {
+        match (Self::of(found), found.counts_from) {
+            (Self::Active, _) => "Active".to_owned(),
+            (Self::Partial, _) => "Partially exempt".to_owned(),
+            (Self::NotCovered, Some(at)) => format!("Counts from {}", at.strftime("%Y-%m-%d %H:%M UTC")),
+            (Self::NotCovered, None) => "Not covered by the rule".to_owned(),
+            (Self::Exempt, _) => "Exempt".to_owned(),
         }
     }
 }

@@ -10,6 +10,8 @@ use crate::policy::vulnerability::{Issue, VaStatus};
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     pub(super) blocking: Vec<Issue>,
+    /// Issues that will count, and from when.
+    pub(super) later: Vec<(Issue, Timestamp)>,
     pub(super) exempt: usize,
     /// Why the rule denies, one reason for each condition.
     pub(super) reasons: Vec<String>,
@@ -28,7 +30,7 @@ impl Findings {
 
     /// The assessment with this status.
     pub(super) fn with_status(self, status: VaStatus) -> VaAssessment {
-        let Self { blocking, exempt, reasons, unknown, warnings, until } = self;
-        VaAssessment { status, blocking, exempt, why: None, reasons, warnings, until, unknown, missing: None }
+        let Self { blocking, later, exempt, reasons, unknown, warnings, until } = self;
+        VaAssessment { status, blocking, later, exempt, why: None, reasons, warnings, until, unknown, missing: None }
     }
 }

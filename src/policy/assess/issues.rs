@@ -81,9 +81,13 @@ pub(super) fn assess<'a>(
                 counting.push((cause, sorted.open.len()));
                 findings.blocking.push(issue.clone());
             }
-            IssueStanding::CountsFrom(at) => findings.changes_at(at),
+            IssueStanding::CountsFrom(at) => {
+                findings.changes_at(at);
+                findings.later.push((issue.clone(), at));
+            }
             IssueStanding::Tolerated(end) => {
                 findings.changes_at(end);
+                findings.later.push((issue.clone(), end));
                 findings.warnings.push(weighing.tolerated(&open, end));
             }
             IssueStanding::Ignored => {}
