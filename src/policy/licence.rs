@@ -53,9 +53,8 @@ impl LicencePattern {
     pub fn is_known(&self) -> bool {
         let text = self.text.trim();
         let matches_some = || spdx::identifiers::LICENSES.iter().any(|license| self.matches(license.name));
-        let is_reference = || ["LicenseRef-", "DocumentRef-"].iter().any(|start| text.starts_with(start));
         match text.contains('*') {
-            true => text.starts_with('*') || is_reference() || matches_some(),
+            true => text.starts_with('*') || is_reference(text) || matches_some(),
             false => !identifiers(text).is_empty(),
         }
     }
@@ -96,7 +95,7 @@ pub(super) enum LicenceProblem {
     NotAllowed,
     /// The package states none.
     Missing,
-    /// It is not an SPDX expression.
+    /// It is not an SPDX expression of licences that are known.
     Unreadable,
 }
 
@@ -132,6 +131,7 @@ impl LicenceRule {
         };
         let is_choice = expression.iter().any(|node| matches!(node, ExprNode::Op(Operator::Or)));
         // What is not clear about a text that leaves no choice may be a denied licence.
+        let is_known = |licence: &LicenseReq| self.is_known(licence);
         let is_clear = expression.requirements().all(|part| is_known(&part.req));
         let denies_text = || self.denies_text(written) || (!is_clear && self.denies_mention(written));
         if (!is_choice && denies_text()) || self.denies(&expression) {
@@ -185,7 +185,7 @@ impl LicenceRule {
     /// besides a denied one.
     fn denies(&self, expression: &Expression) -> bool {
         let is_left = |is_denied_left: bool, is_unknown_left: bool| {
-            expression.evaluate(|licence| match (self.denies_one(licence), is_stated(licence)) {
+            expression.evaluate(|licence| match (self.denies_one(licence), self.is_stated(licence)) {
                 (true, _) => is_denied_left,
                 (false, true) => true,
                 (false, false) => is_unknown_left,
@@ -196,7 +196,7 @@ impl LicenceRule {
 
     fn denies_one(&self, licence: &LicenseReq) -> bool {
         matches(&self.deny, &names(licence))
-            || candidates(licence).into_iter().any(|id| self.denies_id(id))
+            || self.candidates(licence).into_iter().any(|id| self.denies_id(id))
             || unclear(licence).is_some_and(|name| self.denies_mention(&name))
     }
 
@@ -208,11 +208,32 @@ impl LicenceRule {
     fn allows(&self, licence: &LicenseReq) -> bool {
         let is_allowed =
             |id: &&str| spdx::license_id(id).is_some_and(|id| matches(&self.allow, &names(&LicenseReq::from(id))));
-        match is_stated(licence) {
+        match self.is_stated(licence) {
             true => matches(&self.allow, &names(licence)),
+            false if is_reference(&licence.license.to_string()) => matches(&self.allow, &names(licence)),
             false if self.unknown == Behaviour::Allow => true,
-            false => is_known(licence) && candidates(licence).iter().all(is_allowed),
+            false => self.is_known(licence) && self.candidates(licence).iter().all(is_allowed),
         }
+    }
+
+    /// Whether a licence is one. `NOASSERTION` says that nobody has looked, and a reference (`LicenseRef-…`) names a text that
+    /// this gate does not have: it is a licence only to a rule that allows it by its name.
+    fn is_stated(&self, licence: &LicenseReq) -> bool {
+        let name = licence.license.to_string();
+        let is_named = |pattern: &LicencePattern| is_reference(pattern.text.trim()) && pattern.matches(&name);
+        name != "NOASSERTION"
+            && !licence::is_unknown(&name)
+            && (!is_reference(&name) || self.allow.iter().any(is_named))
+    }
+
+    /// Whether a licence is one, or one of several with the same name.
+    fn is_known(&self, licence: &LicenseReq) -> bool {
+        self.is_stated(licence) || !self.candidates(licence).is_empty()
+    }
+
+    /// The licences that an unclear name may mean.
+    fn candidates(&self, licence: &LicenseReq) -> Vec<&'static str> {
+        if self.is_stated(licence) { Vec::new() } else { licence::candidates(&licence.license.to_string()) }
     }
 }
 
@@ -220,26 +241,15 @@ fn matches(patterns: &[LicencePattern], names: &[String]) -> bool {
     patterns.iter().any(|pattern| names.iter().any(|name| pattern.matches(name)))
 }
 
-/// Whether a licence is one. `NOASSERTION` says that nobody has looked.
-fn is_stated(licence: &LicenseReq) -> bool {
-    let name = licence.license.to_string();
-    name != "NOASSERTION" && !licence::is_unknown(&name)
-}
-
-/// Whether a licence is one, or one of several with the same name.
-fn is_known(licence: &LicenseReq) -> bool {
-    is_stated(licence) || !candidates(licence).is_empty()
+/// Whether a text is a reference to a licence that is not one of SPDX.
+fn is_reference(text: &str) -> bool {
+    ["LicenseRef-", "DocumentRef-"].iter().any(|start| text.starts_with(start))
 }
 
 /// The words of a part that is not known.
 fn unclear(licence: &LicenseReq) -> Option<String> {
     let name = licence.license.to_string();
-    licence::is_unknown(&name).then(|| name.replace('-', " "))
-}
-
-/// The licences that an unclear name may mean.
-fn candidates(licence: &LicenseReq) -> Vec<&'static str> {
-    if is_stated(licence) { Vec::new() } else { licence::candidates(&licence.license.to_string()) }
+    (licence::is_unknown(&name) || is_reference(&name)).then(|| name.replace('-', " "))
 }
 
 /// The names by which patterns can refer to a licence: with its exception, without it, and without `+`, `-only` and

@@ -30,7 +30,10 @@ pub(super) fn licences(rule: &VaRule, report: &Report, findings: &mut Findings) 
             LicenceProblem::NotAllowed => format!("{package} is licensed {licence}, which the policy does not allow"),
             LicenceProblem::Missing => format!("{package} states no licence (unknown: deny)"),
             LicenceProblem::Unreadable => {
-                format!("{package} has the licence {licence:?}, which is not an SPDX expression (unknown: deny)")
+                format!(
+                    "{package} has the licence {licence:?}, which is not an SPDX expression (unknown: deny){}",
+                    referred(licence)
+                )
             }
         })
     };
@@ -110,6 +113,14 @@ pub(super) fn cool_down(rule: &VaRule, report: &Report, context: &AssessmentCont
     let texts: Vec<String> = young.iter().map(text).collect();
     let minimum = length(minimum);
     findings.reasons.push(format!("coolDown: {}; the policy demands {minimum}; admitted from {end}", first(&texts)));
+}
+
+/// Why an expression does not say what the licence is.
+fn referred(licence: &str) -> &'static str {
+    match licence.contains("LicenseRef-") {
+        true => ": a LicenseRef names a text that this gate does not have; allow it by its name",
+        false => "",
+    }
 }
 
 fn named(package: &ReportPackage) -> String {

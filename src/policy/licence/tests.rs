@@ -85,6 +85,18 @@ fn licences_are_judged_as_package_managers_write_them() {
         (&["MIT", "*"], &[], "something else", Some(Unreadable)),
         (&["*"], &[], "MIT AND something else", Some(Unreadable)),
         (&["*"], &[], "LicenseRef-unknown-x", Some(Unreadable)),
+        // A reference names a text that nobody here has read.
+        (&["*"], &[], "LicenseRef-acme", Some(Unreadable)),
+        (&["*", "LicenseRef-acme*"], &[], "LicenseRef-acme-1", None),
+        (&["MIT"], &[], "MIT OR LicenseRef-acme", None),
+        (&["MIT"], &[], "MIT AND LicenseRef-acme", Some(Unreadable)),
+        (&[], &["AGPL-*"], "AGPL-3.0-only OR LicenseRef-free", Some(Denied)),
+        (&[], &["AGPL-*"], "MIT OR LicenseRef-AGPLv3", None),
+        (&[], &["AGPL-*"], "LicenseRef-AGPLv3", Some(Denied)),
+        (&[], &["AGPL-*"], "LicenseRef-scancode-agpl-3.0", Some(Denied)),
+        (&[], &["AGPL-*"], "LicenseRef-GNU-Affero-GPL", Some(Denied)),
+        (&[], &["AGPL-*"], "LicenseRef-acme", None),
+        (&[], &["LicenseRef-acme"], "LicenseRef-acme", Some(Denied)),
         // As it is written.
         (&[], &["Expat"], "Expat", Some(Denied)),
         (&[], &["*affero*"], "MIT and GNU Affero thing", Some(Denied)),
