@@ -68,12 +68,12 @@ impl RuleReader<'_> {
             document: policy.label().into(),
             name: name.into(),
             pattern: Pattern::new(name),
-            rule: fields.map("policy").map(|checks| Arc::new(self.rule(&checks))),
+            rule: fields.map("policy").map(|checks| Arc::new(self.rule(&checks, name))),
             by_namespace: BTreeMap::new(),
         })
     }
 
-    fn rule(&self, fields: &Fields<'_>) -> Rule {
+    fn rule(&self, fields: &Fields<'_>, name: &str) -> Rule {
         fields.only(&["signed", "trust", "va"]);
         let trust = fields.get("trust").map(|node| self.requirement(node, fields));
         let parts = [("child", SignedPart::Child), ("either", SignedPart::Either), ("index", SignedPart::Index)];
@@ -85,7 +85,10 @@ impl RuleReader<'_> {
             signed: signed.unwrap_or_default(),
             trust: trust.map(|requirement| requirement.unwrap_or(Requirement::Reject)),
             simple: None,
-            va: fields.map("va").map(|fields| va::rule(&fields, self.now)),
+            va: fields.map("va").map(|fields| {
+                va::own_bases(&fields, name);
+                va::rule(&fields, self.now)
+            }),
             keeps_tags: false,
         }
     }

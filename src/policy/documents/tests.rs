@@ -356,6 +356,12 @@ fn conditions_without_the_effect_that_they_seem_to_have_are_warnings() {
         ("{severity: High}", "warning: severity: \"High\" is read as high"),
         ("{severity: moderate}", "warning: severity: \"moderate\" is read as medium"),
         ("{severity: high}", ""),
+        ("{baseImages: {allow: ['b.io/*', 'a.io/base/*']}}", ""),
+        (
+            "{baseImages: {allow: ['b.io/*', 'a.io/*']}}",
+            "warning: baseImages.allow: \"a.io/*\" matches every image of this entry",
+        ),
+        ("{baseImages: {allow: ['*']}}", "each is its own base image: nothing is checked"),
         ("{grace: {critical: 0d, high: 14d}}", "leave critical out"),
         ("{maxReportAge: 0d}", "error: maxReportAge must be longer than 0s"),
         ("{bannedPackages: ['pkg:nuget/A@[1.0,2.0)', 'pkg:composer/a/b@^1.0']}", ""),
