@@ -42,6 +42,9 @@ pub(in crate::policy) fn assessed(rule: &VaRule, assessment: VaAssessment) -> Va
             let others = missing.into_iter().flat_map(|missing| reasons_of(missing.verdict));
             VaVerdict::settled(Verdict::Fail(reasons.into_iter().chain(unknown).chain(others).collect()))
         }
+        (true, Some(VaVerdict { verdict: Verdict::Fail(missing), .. })) => {
+            VaVerdict::settled(Verdict::Fail(missing.into_iter().chain(unknown).collect()))
+        }
         (true, Some(missing)) => missing,
         (true, None) if !unknown.is_empty() => {
             VaVerdict::settled(Verdict::Unknown { reasons: unknown, temporary: false })

@@ -209,6 +209,13 @@ fn exploited_and_likely_to_be_exploited() {
     let unscored = r#"{"issues":[{"id":"CVE-1","severity":"low"}]}"#;
     let without = r#"{"issues":[],"feeds":null}"#;
     let kev_alone = r#"{"issues":[],"feeds":{"kev":"2026-11-25"}}"#;
+    let partial = r#"{"issues":[],"incomplete":"x","feeds":null}"#;
+    // Each condition that is not met is named, also beside a report that is not complete.
+    check_all(&[
+        (line!(), "{epss: 0.5}", partial, "", Deny("INCOMPLETE: x")),
+        (line!(), "{epss: 0.5}", partial, "", Deny("epss: ")),
+        (line!(), "{exploited: deny}", partial, "", Deny("exploited: ")),
+    ]);
     let old = r#"{"issues":[],"feeds":{"epss":"2026-11-20","kev":"2026-11-20"}}"#;
     check_all(&[
         (line!(), "{severity: high}", exploited, "", Deny("exploited: 1 issue is known to be exploited (CVE-1 low")),
