@@ -1,6 +1,7 @@
 //! Graces: an image with an issue is served for some time, and whoever looks is told.
 
 use std::fs;
+use std::time::Duration;
 
 use jiff::SignedDuration;
 use pullgate::oci::Digest;
@@ -8,8 +9,9 @@ use pullgate::runtime::Clock;
 use serde_json::{Value, json};
 
 use crate::harness::{Gate, TestGate, policy};
+use crate::program::Program;
 use crate::pull::simple;
-use crate::support::{Answer, TestRegistry};
+use crate::support::{Answer, TestRegistry, soon};
 
 /// A report of Trivy on an image, without a date, with these vulnerabilities.
 fn report(made: &TestGate, image: Digest, vulnerabilities: &[Value]) {
@@ -271,4 +273,23 @@ async fn an_image_that_was_denied_gets_older() {
     let gate = under(gate.stop().await, "{severity: critical, coolDown: 3d}").await;
     let answer = pull(&gate, "team/app", "1").await;
     assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+/// Whoever runs an image learns that it will be denied before the next pull.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_admitted_grace_is_logged_when_the_issue_is_found() {
+    let registry = TestRegistry::start().await;
+    let made = made(&registry, "{severity: high, admittedGrace: 7d}", &Clock::system());
+    let image = simple("app");
+    registry.push("team/app", Some("1"), &image);
+    report(&made, image.root, &[]);
+    let program = Program::start(&made).await;
+    assert_eq!(program.get("/team/app/manifests/1").await.status, 200);
+    report(&made, image.root, &[vulnerability("CVE-2026-1", "2")]);
+    soon(async {
+        while !program.log().contains("admitted only for now: admittedGrace: CVE-2026-1") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
