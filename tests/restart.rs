@@ -300,6 +300,36 @@ async fn a_process_that_fails_leaves_the_old_one_serving() {
     assert!(!made.path().join("state/admin.sock").exists() && !made.path().join("state/next.sock").exists());
 }
 
+/// Nobody would serve while a process that takes over is stopped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_does_not_go_on_leaves_the_old_one_serving() {
+    let registry = TestRegistry::start().await;
+    let images = push(&registry);
+    let made = TestGate::new(&registry, ALLOW_ALL);
+    let mut running = Program::start(&made).await;
+    let load = Load::start(running.registry_url(), &images);
+    let mut next = UnixStream::connect(made.path().join("state/next.sock")).await.unwrap();
+    assert!(soon(next.read(&mut vec![0; 4096])).await.unwrap() > 0);
+    next.write_all(b"!").await.unwrap();
+    let mut released = [0];
+    soon(next.read_exact(&mut released)).await.unwrap();
+    assert_eq!(&released, b".");
+    // It has everything, is alive, and does nothing.
+    load.more().await;
+    assert!(running.log().contains("does not go on; this one serves again"), "{}", running.log());
+    // It goes on, but too late.
+    let _ = next.write_all(b"+").await;
+    load.more().await;
+    // Another process can take over.
+    let after = Program::take_over(&made, 1).await;
+    let status = running.ended().await;
+    assert!(status.success(), "{status}: {}", running.log());
+    load.more().await;
+    let (_, failures) = load.end().await;
+    assert_eq!(failures, Vec::<String>::new(), "{}", after.log());
+    assert!(after.stop().await.success());
+}
+
 /// A process that has the sockets may serve with them: their files stay if the old one is told to stop before it hears that.
 #[tokio::test]
 async fn a_process_that_is_told_to_stop_during_a_take_over_leaves_the_files_of_its_sockets() {

@@ -1,8 +1,8 @@
 //! A gate as a service: it may take over from a running gate, and another process may take over from it.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::Stream;
@@ -24,8 +24,9 @@ const ENDING: Duration = Duration::from_secs(10);
 /// How long a gate that starts waits for the lock, which `config check` may have for a moment.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How often it is reported that the process that takes over does not serve yet.
-const REPORT: Duration = Duration::from_secs(10);
+/// How long the process that takes over may leave the state directory unused, and how often it is reported that it does not
+/// serve yet. It usually needs some milliseconds. Clients wait for both this and `MOST_WAITING` in `shutdown.rs`.
+const CLAIM: Duration = Duration::from_secs(5);
 
 /// A gate whose listeners are bound, and that can pass them on.
 pub(crate) struct GateService {
@@ -37,23 +38,23 @@ pub(crate) struct GateService {
 }
 
 /// How a service starts.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug)]
 pub(crate) enum ServiceStart {
     /// No other process may use the state directory.
     Alone,
     /// A running gate passes its listeners and its state directory, if there is one.
     TakeOver,
-    /// The process that took over from this one has ended.
-    Again,
+    /// The process that took over from this one has ended, or has not used the state directory, which this one then has.
+    Again(Option<StateDir>),
 }
 
 /// How a service ended.
 pub(crate) enum ServiceEnd {
     /// The gate was told to stop, or another process serves.
     Ended(Ended),
-    /// The process that took over has ended before it served, so this one must serve again: with this configuration and these
-    /// sockets.
-    Returned(Box<Config>, InheritedSockets),
+    /// The process that took over does not serve, so this one must serve again: with this configuration, these sockets, and
+    /// the state directory, unless the other one has used it.
+    Returned(Box<Config>, InheritedSockets, Option<StateDir>),
 }
 
 impl GateService {
@@ -66,28 +67,29 @@ impl GateService {
         mut sockets: InheritedSockets,
         start: ServiceStart,
     ) -> Result<Self, BuildError> {
-        let mut predecessor = None;
-        if start == ServiceStart::TakeOver {
-            let state = config.state_dir.clone();
-            let found = blocking(move || Predecessor::find(&state)).await.map_err(BuildError::TakeOver)?;
-            if let Some((running, passed)) = found {
-                sockets.add(passed);
-                predecessor = Some(running);
+        let (mut predecessor, mut held) = (None, None);
+        let patience = match start {
+            ServiceStart::Alone => LOOK,
+            ServiceStart::TakeOver => {
+                let state = config.state_dir.clone();
+                let found = blocking(move || Predecessor::find(&state)).await.map_err(BuildError::TakeOver)?;
+                if let Some((running, passed)) = found {
+                    sockets.add(passed);
+                    predecessor = Some(running);
+                }
+                // The other process may be about to end.
+                ENDING
             }
-        }
+            ServiceStart::Again(state) => {
+                held = state;
+                // The process that has ended may not have closed all its files yet.
+                MARGIN
+            }
+        };
         // Without a running gate, the state directory comes first: a second process must touch nothing.
-        let state = match &predecessor {
-            None => {
-                let patience = match start {
-                    ServiceStart::Alone => LOOK,
-                    // The other process may be about to end.
-                    ServiceStart::TakeOver => ENDING,
-                    // The process that has ended may not have closed all its files yet.
-                    ServiceStart::Again => MARGIN,
-                };
-                Some(StateDir::open_within(&config.state_dir, patience).await?)
-            }
-            Some(_) => None,
+        let state = match (held, &predecessor) {
+            (None, None) => Some(StateDir::open_within(&config.state_dir, patience).await?),
+            (held, _) => held,
         };
         let fronts = bind(&config, Clock::system(), &mut sockets).await?;
         let BoundFronts { registry, admin, .. } = &fronts;
@@ -131,34 +133,45 @@ impl GateService {
         let config = running.reload.used().await;
         let transfers = shared.get().release(running, &mut stops).await;
         successor.released().await;
-        let serves = tokio::select! {
-            serves = successor.serves() => serves,
+        let process = successor.process();
+        let (serves, state) = tokio::select! {
+            serves = successor.serves() => (serves, None),
             // The other process may hang.
             () = shutdown::next(&mut stops) => return ServiceEnd::Ended(Ended::Cut),
-            never = report_waiting() => match never {},
+            state = unclaimed(&config.state_dir, process) => (false, Some(state)),
         };
         if serves {
             drop(succession);
             tracing::info!(transfers = transfers.running(), "the other process serves; running transfers may finish");
             return ServiceEnd::Ended(shared.get().finish(&transfers, &mut stops).await);
         }
-        tracing::error!("the process that took over has ended before it served; this one serves again");
+        let why = if state.is_some() { "does not go on" } else { "has ended before it served" };
+        tracing::error!(process, "the process that took over {why}; this one serves again");
         match succession.map(Succession::into_sockets) {
-            Some(Ok(sockets)) => ServiceEnd::Returned(Box::new(config), sockets),
+            Some(Ok(sockets)) => ServiceEnd::Returned(Box::new(config), sockets, state),
             _ => ServiceEnd::Ended(Ended::Cut),
         }
     }
 }
 
-/// Warns at intervals that the other process does not serve yet. It holds the state directory, so this one cannot.
-async fn report_waiting() -> Infallible {
+/// Takes the state directory back if the process that was given it does not use it: it is stopped, or hangs. If it goes on later,
+/// it finds the directory in use, and ends. Warns at intervals while the process has the directory and does not serve.
+async fn unclaimed(state: &Path, process: Option<i32>) -> StateDir {
     let mut waited = Duration::ZERO;
     loop {
-        tokio::time::sleep(REPORT).await;
-        waited += REPORT;
+        tokio::time::sleep(CLAIM).await;
+        waited += CLAIM;
+        let state = state.to_owned();
+        // The disk may hang.
+        let opened = Tasks::new().spawn_blocking(move || StateDir::open(&state)).await;
+        if let Ok(Ok(state)) = opened {
+            return state;
+        }
         tracing::warn!(
             seconds = waited.as_secs(),
-            "no process is serving: the one that is taking over is not ready yet; if it ends, this one serves again"
+            process,
+            "no process is serving: the one that is taking over has the state directory and is not ready yet; if it ends, this \
+             one serves again"
         );
     }
 }

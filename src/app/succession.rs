@@ -6,8 +6,8 @@
 //!    and says [`RELEASED`]. Clients that connect meanwhile wait in the queues of the sockets, which both processes have.
 //! 3. The new process opens the state directory, serves, and says [`SERVING`]. Then the old one ends with its last transfer.
 //!
-//! Until step 2, the old process serves as if nothing had happened. If the new one ends in step 3 before it serves, the old one
-//! serves again.
+//! Until step 2, the old process serves as if nothing had happened. If the new one ends in step 3 before it serves, or does not
+//! open the state directory within some seconds, the old one serves again.
 
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
@@ -132,6 +132,11 @@ impl Succession {
 pub(super) struct Successor(UnixStream);
 
 impl Successor {
+    /// Its number, if the kernel says it.
+    pub(super) fn process(&self) -> Option<i32> {
+        self.0.peer_cred().ok()?.pid()
+    }
+
     /// Says that the state directory is free.
     pub(super) async fn released(&mut self) {
         // If it has ended, `serves` finds out.

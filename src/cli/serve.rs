@@ -119,7 +119,9 @@ async fn serve(mut config: Config, mut sockets: InheritedSockets, mut hangups: S
         match service.run(std::mem::replace(&mut hangups, next_hangups), &mut stops).await {
             ServiceEnd::Ended(Ended::Complete) => return Exit::Ok,
             ServiceEnd::Ended(Ended::Cut) => return Exit::Cut,
-            ServiceEnd::Returned(same, passed) => (config, sockets, start) = (*same, passed, ServiceStart::Again),
+            ServiceEnd::Returned(same, passed, state) => {
+                (config, sockets, start) = (*same, passed, ServiceStart::Again(state));
+            }
         }
     }
 }
