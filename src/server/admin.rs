@@ -43,6 +43,7 @@ use self::connections::{AdminConnections, ConnectionPlace, pause};
 use self::ready::ReadyFormat;
 pub use self::socket::{OwnerSocket, SocketFile, is_permitted};
 use super::sockets::{ADMIN, InheritedSockets, PassedSocket, admin_label};
+use super::transport::failures::unexpected_tls;
 use super::transport::stream::WriteStall;
 use super::transport::{Body, connection};
 use crate::api::path::{BUNDLE_CONTENT, BUNDLE_IMPORT};
@@ -222,7 +223,10 @@ impl<A: Api> Admin<A> {
                 }
             };
             let request = admin.tasks.request();
-            connection::serve(stream, false, &place.capacity, &admin.tasks, request, handle).await;
+            let is_tls = connection::serve(stream, false, &place.capacity, &admin.tasks, request, handle).await;
+            if let (true, Caller::Network(peer)) = (is_tls, caller) {
+                unexpected_tls("admin", peer.ip());
+            }
         });
     }
 

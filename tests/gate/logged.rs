@@ -99,6 +99,28 @@ async fn failed_tls_handshakes_are_logged_with_their_cause() {
     soon(async { while program.metric("pullgate_tls_handshake_failures_total").await != 7 {} }).await;
 }
 
+/// The other way round. A client such as containerd says only that the version is wrong.
+#[tokio::test]
+async fn tls_that_is_spoken_to_a_listener_without_it_is_logged_with_a_hint() {
+    let registry = TestRegistry::start().await;
+    let gate = TestGate::new(&registry, ALLOW_ALL).with("[log]\nformat = \"json\"");
+    let program = Program::start(&gate).await;
+    let address = |url: String| url.split('/').nth(2).expect("an authority").parse().expect("an address");
+    let (listener, admin) = (address(program.url("")), address(program.admin_url("/")));
+    // The header of a record, and the beginning of a ClientHello.
+    let hello = [0x16, 3, 1, 0, 5, 1, 0, 0, 1, 3];
+    // Garbage is not TLS.
+    raw(listener, b"\x16\x04 GET / HTTP/1.1\r\n\r\n").await;
+    for to in [admin, listener, listener] {
+        raw(to, &hello).await;
+    }
+    let found = lines(&program, "the client speaks TLS to a listener without TLS", 3).await;
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found.iter().all(|line| line["client.address"] == "127.0.0.1"), "{found:?}");
+    assert!(found.iter().any(|line| line["listener"] == "admin"), "{found:?}");
+    assert!(found[0]["hint"].as_str().is_some_and(|hint| hint.contains("http://")), "{found:?}");
+}
+
 #[tokio::test]
 async fn a_failed_tls_handshake_names_the_client_behind_a_proxy() {
     let registry = TestRegistry::start().await;

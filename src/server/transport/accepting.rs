@@ -17,7 +17,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::connection;
 use super::counters::ConnectionCounters;
-use super::failures::{accept_failed, handshake_failed, too_many_connections};
+use super::failures::{accept_failed, handshake_failed, too_many_connections, unexpected_tls};
 use super::identity::{ClientCertificate, ClientIdentity, ProxyHeader};
 use super::limits::{Capacity, ClientPlace, SharedLimits};
 use super::listener::{Listener, Service};
@@ -254,14 +254,17 @@ impl<S: Service> ListenerShared<S> {
         let ConnectionSlot { capacity, _permit, unanswered, is_refused } = slot;
         if is_refused {
             let refuse = move |_| ready(connection::draining(http2));
-            return connection::serve(stream, http2, &capacity, &self.front, unanswered, refuse).await;
+            connection::serve(stream, http2, &capacity, &self.front, unanswered, refuse).await;
+            return;
         }
         if matches!(place, ClientPlace::Refused { .. }) {
             let refuse = move |_| ready(connection::crowded(http2));
-            return connection::serve(stream, http2, &capacity.of_refused(), &self.tasks, unanswered, refuse).await;
+            connection::serve(stream, http2, &capacity.of_refused(), &self.tasks, unanswered, refuse).await;
+            return;
         }
         // A count of references that only this connection changes: the service itself is shared by all cores.
         let service = Arc::new(self.service.clone());
+        let address = client.address;
         let (shared, client) = (self.clone(), Arc::new(client));
         let handle = move |request: Request<Incoming>| {
             let address = shared.listener.proxies.client_address(client.address, request.headers());
@@ -277,7 +280,9 @@ impl<S: Service> ListenerShared<S> {
             let service = service.clone();
             async move { service.call(request, client).await }
         };
-        connection::serve(stream, http2, &capacity, &self.tasks, unanswered, handle).await;
+        if connection::serve(stream, http2, &capacity, &self.tasks, unanswered, handle).await {
+            unexpected_tls(&self.listener.label, address);
+        }
     }
 }
 

@@ -49,7 +49,8 @@ const FIRST_REQUEST: Duration = Duration::from_secs(2);
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Serves requests until the client closes or exceeds a limit, or until shutdown starts and running requests are
-/// answered. `unanswered` is dropped when shutdown has started and all responses have begun.
+/// answered. `unanswered` is dropped when shutdown has started and all responses have begun. Returns whether the client spoke
+/// TLS where HTTP is expected.
 pub(in crate::server) async fn serve<IO, H, F>(
     io: IO,
     http2: bool,
@@ -57,7 +58,8 @@ pub(in crate::server) async fn serve<IO, H, F>(
     tasks: &Tasks,
     unanswered: TaskTrackerToken,
     handle: H,
-) where
+) -> bool
+where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
@@ -74,7 +76,9 @@ pub(in crate::server) async fn serve<IO, H, F>(
         tasks: tasks.clone(),
     };
     let reading = requests.reading.clone();
-    let io = HeadDeadline::new(io, requests.in_flight.clone(), http2, limits.header_timeout, limits.idle_timeout);
+    let is_tls = Arc::new(AtomicBool::new(false));
+    let seen = (requests.in_flight.clone(), is_tls.clone());
+    let io = HeadDeadline::new(io, seen, http2, limits.header_timeout, limits.idle_timeout);
     let (io, service) = (TokioIo::new(io), service_fn(move |request| requests.answer(request)));
     let ended = match reading {
         Some(reading) => {
@@ -93,6 +97,7 @@ pub(in crate::server) async fn serve<IO, H, F>(
         Some(Err(error)) => tracing::debug!(error = &error as &dyn Error, "connection ended early"),
         None => tracing::debug!("connection closed: the client reads no response"),
     }
+    is_tls.load(Ordering::Acquire)
 }
 
 /// The requests of one connection: how they are answered, and what is counted about them.

@@ -14,6 +14,8 @@ use crate::runtime::LogLimit;
 static ACCEPTS: LogLimit = LogLimit::new(1, Duration::from_secs(60));
 /// How often failed TLS handshakes are logged.
 static HANDSHAKES: LogLimit = LogLimit::new(5, Duration::from_secs(10));
+/// How often TLS is logged where there is none.
+static UNEXPECTED_TLS: LogLimit = LogLimit::new(5, Duration::from_secs(10));
 /// How often connections beyond the share of an address are logged.
 static CROWDED: LogLimit = LogLimit::new(5, Duration::from_secs(10));
 
@@ -33,6 +35,14 @@ pub(super) fn handshake_failed(listener: &str, client: IpAddr, error: &io::Error
     if let Some(omitted) = HANDSHAKES.admit() {
         let hint = hint(error);
         tracing::warn!(listener, client.address = %client, %error, hint, omitted, "TLS handshake failed");
+    }
+}
+
+/// Logs that a client speaks TLS to a listener without it.
+pub(in crate::server) fn unexpected_tls(listener: &str, client: IpAddr) {
+    if let Some(omitted) = UNEXPECTED_TLS.admit() {
+        let hint = "let the client use http://, or configure TLS for this listener (tls)";
+        tracing::warn!(listener, client.address = %client, hint, omitted, "the client speaks TLS to a listener without TLS");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -77,11 +77,18 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for WriteStall<IO> {
     }
 }
 
+/// How TLS begins: a record of a handshake, version 3.x (RFC 8446, section 5.1).
+const TLS_RECORD: [u8; 2] = [0x16, 0x03];
+
 /// Fails a read if a request's headers, or the next request, take too long. hyper has one timeout for both, so this
 /// distinguishes them. Must be above TLS, to see the bytes of the request.
 pub(super) struct HeadDeadline<IO> {
     io: IO,
     in_flight: Arc<AtomicUsize>,
+    /// Whether nothing has been read yet.
+    is_new: bool,
+    /// Set if the first bytes are those of TLS.
+    is_tls: Arc<AtomicBool>,
     /// `None` with HTTP/2, whose frames need not belong to a request.
     head: Option<Duration>,
     idle: Duration,
@@ -105,13 +112,21 @@ enum Awaited {
 }
 
 impl<IO> HeadDeadline<IO> {
-    /// `in_flight` counts the requests of the connection that are being answered.
-    pub(super) fn new(io: IO, in_flight: Arc<AtomicUsize>, http2: bool, head: Duration, idle: Duration) -> Self {
+    /// `in_flight` counts the requests of the connection that are being answered. `is_tls` is set if the client speaks TLS.
+    pub(super) fn new(
+        io: IO,
+        (in_flight, is_tls): (Arc<AtomicUsize>, Arc<AtomicBool>),
+        http2: bool,
+        head: Duration,
+        idle: Duration,
+    ) -> Self {
         let alarm = Box::pin(tokio::time::sleep(head));
         let due = alarm.deadline();
         Self {
             io,
             in_flight,
+            is_new: true,
+            is_tls,
             head: (!http2).then_some(head),
             idle,
             awaited: Awaited::Head,
@@ -172,7 +187,12 @@ impl<IO> HeadDeadline<IO> {
 
 impl<IO: AsyncRead + Unpin> AsyncRead for HeadDeadline<IO> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        if self.is_new && buf.filled().len() > before {
+            self.is_new = false;
+            self.is_tls.store(buf.filled()[before..].starts_with(&TLS_RECORD), Ordering::Release);
+        }
         self.watch(cx, read)
     }
 }
