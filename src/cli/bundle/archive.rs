@@ -44,8 +44,19 @@ impl BundleArchive {
     /// What is wrong with it.
     pub(super) fn open(path: &Path) -> Result<Self, String> {
         let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-        let file = File::open(path).map_err(|error| failed(&error))?;
-        let length = file.metadata().map_err(|error| failed(&error))?.len();
+        refuse_stream(path)?;
+        let mut file = File::open(path).map_err(|error| failed(&error))?;
+        let metadata = file.metadata().map_err(|error| failed(&error))?;
+        if metadata.is_dir() {
+            return Err(failed(&"it is a directory, and a bundle is one tar archive"));
+        }
+        if let Some((format, command)) = compression(&mut file).map_err(|error| failed(&error))? {
+            return Err(failed(&format_args!(
+                "it is compressed with {format}; decompress it first: {command} {}",
+                path.display()
+            )));
+        }
+        let length = metadata.len();
         let files = contents(&file, length).map_err(|error| failed(&error))?;
         if files.is_empty() {
             return Err(failed(&"it is not a tar archive"));
@@ -94,6 +105,32 @@ impl BundleArchive {
     pub(super) fn wrong(&self, what: impl std::fmt::Display) -> String {
         format!("{}: {what}", self.path.display())
     }
+}
+
+/// Refuses `-`, with which other programs mean standard input or output.
+///
+/// # Errors
+/// What to do instead.
+pub(super) fn refuse_stream(path: &Path) -> Result<(), String> {
+    if path == Path::new("-") {
+        let why = "a bundle is read and written in any order, so it must be a file; a file of this name is ./-";
+        return Err(format!("-: {why}"));
+    }
+    Ok(())
+}
+
+/// How a file is compressed, and what decompresses it, if its first bytes say so. It is read from its beginning afterwards.
+fn compression(file: &mut File) -> io::Result<Option<(&'static str, &'static str)>> {
+    let mut start = Vec::new();
+    file.by_ref().take(6).read_to_end(&mut start)?;
+    file.rewind()?;
+    let known: [(&[u8], &str, &str); 4] = [
+        (&[0x1f, 0x8b], "gzip", "gunzip"),
+        (&[0x28, 0xb5, 0x2f, 0xfd], "zstd", "unzstd"),
+        (b"\xfd7zXZ\0", "xz", "unxz"),
+        (b"BZh", "bzip2", "bunzip2"),
+    ];
+    Ok(known.iter().find(|(magic, ..)| start.starts_with(magic)).map(|(_, format, command)| (*format, *command)))
 }
 
 /// The name of a blob in a layout.

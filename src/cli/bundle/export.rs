@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use super::archive::BundleWriter;
+use super::archive::{BundleWriter, refuse_stream};
 use super::layout::{
     ADVISORIES_TYPE, BundleDocument, BundleLayer, DOCUMENT_TYPE, EMPTY, LAYOUT, MAX_ROOT, ROOT_TYPE, bundle_manifest,
     index,
@@ -59,6 +59,7 @@ struct ExtraFiles {
 }
 
 pub(super) fn export(args: &ExportArgs) -> Result<Exit, CommandError> {
+    refuse_stream(&args.file)?;
     let mut writer = BundleWriter::open(&args.file)?;
     let extras = ExtraFiles::collect(args)?;
     let document = match resume(args, &extras, &mut writer)? {

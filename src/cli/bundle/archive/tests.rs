@@ -106,6 +106,25 @@ fn truncated_and_damaged_archives_are_refused() {
     }
 }
 
+/// The usual mistakes, which are no damage.
+#[test]
+fn what_is_no_archive_is_refused_with_what_to_do() {
+    for (start, what) in [
+        (&[0x1f, 0x8b, 8, 0, 0, 0][..], "it is compressed with gzip; decompress it first: gunzip "),
+        (&[0x28, 0xb5, 0x2f, 0xfd, 4], "compressed with zstd"),
+        (b"\xfd7zXZ\0\0", "compressed with xz"),
+        (b"BZh91AY", "compressed with bzip2"),
+    ] {
+        let why = refusal(&[start, &[0; 2048]].concat());
+        assert!(why.contains(what), "{why}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let why = BundleArchive::open(folder.path()).expect_err("it is refused");
+    assert!(why.contains("it is a directory"), "{why}");
+    let why = BundleArchive::open(Path::new("-")).expect_err("it is refused");
+    assert!(why.contains("it must be a file"), "{why}");
+}
+
 #[test]
 fn reads_are_bounded_and_blobs_are_verified() {
     let (good, wrong) = (Digest::sha256(b"good"), Digest::sha256(b"other"));
