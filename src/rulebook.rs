@@ -2,7 +2,8 @@
 //!
 //! A broken document keeps the last good rules, is reported in the log, and makes `/readyz` degraded. So does a file that
 //! held policies and is empty now, because an interrupted editor or a full disk must not leave a namespace to the looser
-//! rules of the cluster. To withdraw policies, remove the file.
+//! rules of the cluster. To withdraw policies, remove the file. The last policy cannot be withdrawn like that: a folder that
+//! is suddenly empty is a mistake of a script or a mount, and would stop every pull. A set without entries denies everything.
 
 mod directory;
 mod source;
@@ -131,7 +132,7 @@ impl Rulebook {
     /// two at once could take the older version into use last. Returns why the rules in use are older.
     pub fn reload(&self) -> Option<String> {
         let mut basis = self.basis();
-        let refused = match parse_again(&basis.inputs, &basis.holding) {
+        let refused = match parse_again(&basis.inputs, &basis.holding, &self.rules.load()) {
             Ok(parsed) => {
                 if !self.apply(&mut basis, parsed) && basis.was_refused {
                     tracing::info!(sources = basis.inputs.names(), "policy is valid again; it equals the rules in use");
@@ -165,7 +166,7 @@ impl Rulebook {
         }
         let moved = basis.watching.as_ref().filter(|_| basis.inputs.names() != inputs.names());
         let moved = moved.map(|watching| Watching::start(&inputs, &watching.process, &self.changed));
-        let parsed = parse_again(&inputs, &basis.holding).inspect_err(|_| {
+        let parsed = parse_again(&inputs, &basis.holding, &self.rules.load()).inspect_err(|_| {
             moved.iter().for_each(|watching| watching.part.stop());
         })?;
         basis.inputs = inputs;
@@ -256,12 +257,18 @@ impl RuleInputs {
     }
 }
 
-/// Reads the sources, and refuses documents that lost their policies.
-fn parse_again(inputs: &RuleInputs, known: &BTreeSet<String>) -> Result<ParsedRules, RulebookError> {
+/// Reads the sources, and refuses documents that lost their policies, and sources that lost the last one.
+fn parse_again(inputs: &RuleInputs, known: &BTreeSet<String>, used: &RuleSet) -> Result<ParsedRules, RulebookError> {
     let parsed = parse(inputs)?;
     let is_emptied = |file: &&ParsedFile| file.documents == 0 && known.contains(&file.path);
     let emptied: Vec<String> = parsed.files.iter().filter(is_emptied).map(|file| file.path.clone()).collect();
-    if emptied.is_empty() { Ok(parsed) } else { Err(RulebookError::Emptied(emptied)) }
+    if !emptied.is_empty() {
+        return Err(RulebookError::Emptied(emptied));
+    }
+    if parsed.rules.documents() == 0 && used.documents() > 0 {
+        return Err(RulebookError::NoneLeft(inputs.names()));
+    }
+    Ok(parsed)
 }
 
 /// The rules of all sources.
@@ -322,6 +329,12 @@ pub enum RulebookError {
     /// Files that held policies are empty.
     #[error("{}: empty, and it held policies; remove the file if that is intended", .0.join(", "))]
     Emptied(Vec<String>),
+    /// The sources, which held policies, have none any more.
+    #[error(
+        "{0}: no policy is left; the ones in use stay in use until the gate ends, and then every image is denied. To deny \
+         every image, write a policy with `repositories: []`"
+    )]
+    NoneLeft(String),
 }
 
 fn errors(problems: &[Problem]) -> String {

@@ -62,7 +62,10 @@ fn policies(found: &mut PreflightFindings<'_>, now: Timestamp) {
     found.report.configuration.extend(problems.filter(|found| found.severity <= least && !is_reported(found)));
     if is_empty && is_whole {
         let hint = "copy one of config/policies; `pullgate policy check` tests them";
-        found.warn("policy.dir", &format!("{dir} contains no policies, so every image is denied"), Some(hint));
+        let message = format!(
+            "{dir} contains no policies: a gate that starts denies every image, one that runs keeps its policies"
+        );
+        found.warn("policy.dir", &message, Some(hint));
     }
 }
 

@@ -86,10 +86,37 @@ fn a_gate_without_a_policy_is_not_ready() {
         fs::write(&file, CLUSTER).unwrap();
         rulebook.reload();
         assert_eq!(state(), (true, String::new()));
-        fs::remove_file(&file).unwrap();
-        rulebook.reload();
-        assert!(!state().0, "the last policy was withdrawn");
     }
+}
+
+/// An empty folder is the mistake of a script or a mount, and would stop every pull.
+#[test]
+fn the_last_policy_stays_in_use_until_another_takes_its_place() {
+    let (dir, empty) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = dir.path().join("all.yaml");
+    fs::write(&file, CLUSTER).unwrap();
+    let (readiness, metrics, settings) = (Readiness::new(), Metrics::default(), Settings::default());
+    let rulebook =
+        load(sources(&[dir.path()]), settings, false, readiness.clone(), Epoch::new(), Clock::system(), &metrics);
+    let rulebook = rulebook.unwrap();
+    let fingerprint = rulebook.fingerprint();
+    fs::remove_file(&file).unwrap();
+    for round in 1..3 {
+        let why = rulebook.reload().unwrap();
+        assert!(why.contains("no policy is left") && why.contains(&*dir.path().to_string_lossy()), "{why}");
+        let report = readiness.report();
+        assert!(report.ready && report.degraded.get(TOPIC) == Some(&why), "{report:?}");
+        assert_eq!((rulebook.rules().documents(), rulebook.fingerprint()), (1, fingerprint.clone()));
+        let failures = format!("pullgate_policy_reload_failures_total {round}\n");
+        assert!(metrics.render().contains(&failures), "{failures}");
+    }
+    let inputs = RuleInputs { sources: sources(&[empty.path()]), settings: Settings::default(), audit: false };
+    let why = rulebook.replace(inputs).unwrap_err().to_string();
+    assert!(why.contains("no policy is left") && why.contains(&*empty.path().to_string_lossy()), "{why}");
+    assert_eq!(rulebook.rules().documents(), 1, "another folder without policies is refused, too");
+    fs::write(&file, CLUSTER.replace("[{name: \"*\", policy: {}}]", "[]")).unwrap();
+    assert_eq!(rulebook.reload(), None, "a policy without entries denies everything, as it is written");
+    assert_eq!((rulebook.rules().documents(), rulebook.rules().len()), (1, 0));
 }
 
 #[tokio::test]

@@ -184,7 +184,7 @@ async fn a_refused_part_is_no_success_and_the_others_are_reloaded() {
     on.gate.stop().await;
 }
 
-/// What is in use is said as it is: no policy denies everything, and a registry without its password is degraded.
+/// What is in use is said as it is: a registry without its password is degraded, and no policy denies everything.
 #[tokio::test]
 async fn a_reload_warns_of_what_is_in_use() {
     let on = Reloading::start().await;
@@ -195,8 +195,13 @@ async fn a_reload_warns_of_what_is_in_use() {
     assert!(answer.status == 200 && warned.contains("auth.password_file: "), "{}", answer.text());
     let degraded = on.readyz().await["degraded"]["credentials other.test"].to_string();
     assert!(degraded.contains("absent"), "{degraded}");
+    on.gate.stop().await;
 
-    std::fs::remove_file(on.gate.file("policies/default.yaml")).expect("it was there");
+    let without = |made: TestGate| {
+        std::fs::remove_file(made.path().join("policies/default.yaml")).expect("it was there");
+        made
+    };
+    let on = Reloading::start_with(without).await;
     let answer = on.reload(&on.text).await;
     let json = answer.json();
     assert_eq!((answer.status, json.get("refused")), (200, None), "{json}");
@@ -205,6 +210,26 @@ async fn a_reload_warns_of_what_is_in_use() {
     std::fs::write(on.gate.file("policies/default.yaml"), ALLOW_ALL).expect("a file");
     let again = on.reload(&on.text).await.json();
     assert_eq!((again.get("warnings"), on.pull("registry.test").await), (None, 200), "{again}");
+    on.gate.stop().await;
+}
+
+/// What the command says must be what clients see: the previous policies stay in use.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_without_policies_is_refused_and_stops_no_pull() {
+    let on = Reloading::start().await;
+    std::fs::create_dir(on.gate.file("empty")).expect("a folder");
+    let moved = on.text.replace("dir = \"policies\"", "dir = \"empty\"");
+    let (code, shown) = reload_command(&on, &moved, &[]).await;
+    assert!(code == Some(78) && shown.contains("stays in use: configuration: "), "{shown}");
+    assert!(shown.contains("empty: no policy is left") && !shown.contains("in use: changed policies"), "{shown}");
+    assert_eq!(on.pull("registry.test").await, 200);
+    std::fs::remove_file(on.gate.file("policies/default.yaml")).expect("a file");
+    let (code, shown) = reload_command(&on, &on.text, &[]).await;
+    assert!(code == Some(78) && shown.contains("stays in use: policy: "), "{shown}");
+    assert!(shown.contains("no policy is left") && !shown.contains("in use: changed policies"), "{shown}");
+    assert_eq!(on.pull("registry.test").await, 200);
+    assert_eq!(request("GET", &on.gate.admin_url("/readyz"), &[]).await.status, 200);
+    assert!(on.readyz().await["degraded"]["policy"].to_string().contains("no policy is left"));
     on.gate.stop().await;
 }
 
