@@ -1,7 +1,7 @@
 //! What judging images by their layers costs: reading layers, matching again, memory, opening databases, the first pull
 //! of a large image, and pulls that are repeated.
 //!
-//! `cargo bench --bench scan -- [--images N] [--program FILE] [--dir DIR]`; benches/README.md says what each row shows.
+//! `cargo bench --bench scan -- [--images N] [--packages N] [--program FILE] [--dir DIR]`; benches/README.md says what each row shows.
 //! Everything runs on loopback, and the load is bounded by the number of images.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_precision_loss, reason = "a benchmark is not a library")]
@@ -27,7 +27,7 @@ use client::{Connection, pull};
 use cpu::Usage;
 use gate::{ADMIT_ALL, Gate};
 use table::{Limit, Table};
-use upstream::{Pushed, Upstream, advisories, large, packages};
+use upstream::{LAYER_PACKAGES, Pushed, Upstream, advisories, large, packages};
 
 /// The entry of the gate that scans: images are judged, and no advisory of the benchmark denies them.
 const SCANNED: &str = "- {name: \"*\", policy: {va: {severity: critical}}}";
@@ -45,6 +45,8 @@ const MARKED: usize = 100;
 
 struct Options {
     images: usize,
+    /// The packages of each layer.
+    packages: usize,
     program: PathBuf,
     dir: PathBuf,
 }
@@ -52,6 +54,7 @@ struct Options {
 fn options() -> Result<Options, String> {
     let mut options = Options {
         images: 10_000,
+        packages: LAYER_PACKAGES,
         program: env!("CARGO_BIN_EXE_pullgate").into(),
         dir: env!("CARGO_TARGET_TMPDIR").into(),
     };
@@ -61,6 +64,10 @@ fn options() -> Result<Options, String> {
             "--images" => {
                 let images = words.next().and_then(|n| n.parse().ok()).filter(|n| *n >= 100);
                 options.images = images.ok_or("--images takes a number of at least 100")?;
+            }
+            "--packages" => {
+                let packages = words.next().and_then(|n| n.parse().ok()).filter(|n| (1..=3000).contains(n));
+                options.packages = packages.ok_or("--packages takes a number from 1 to 3000")?;
             }
             "--program" => options.program = words.next().ok_or("--program takes a file")?.into(),
             "--dir" => options.dir = words.next().ok_or("--dir takes a directory")?.into(),
@@ -184,7 +191,7 @@ fn pull_image(gate: &Gate, image: &Pushed) -> (Duration, Usage) {
 
 /// One known image again and again, with and without the scanner.
 fn repeated_pulls(upstream: &Upstream, plain: &Gate, scanning: &Gate, table: &mut Table) {
-    let image = upstream.push("small/app", "v1", [packages(1)]);
+    let image = upstream.push("small/app", "v1", [packages(1, LAYER_PACKAGES)]);
     for (what, path) in [("manifest", &image.path), ("blob", &image.layers[0])] {
         let (mut rates, mut costs) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
@@ -209,15 +216,17 @@ fn pull_once(gate: &Gate, path: &str) {
 /// Many images: the first pull of each, the next one, and what a new generation of advisories costs: the gate judges all of
 /// them again without a pull.
 fn many(options: &Options, upstream: &Upstream, gate: &Gate, dir: &Path, table: &mut Table) {
-    let base = packages(2);
+    let base = packages(2, options.packages);
     let marker = upstream.push("many/marker", "v1", [upstream::marker()]);
     let marked: Vec<Pushed> = (0..MARKED)
-        .map(|image| upstream.push("many/marked", &format!("v{image}"), [packages(image), upstream::marker()]))
+        .map(|image| {
+            upstream.push("many/marked", &format!("v{image}"), [packages(image, options.packages), upstream::marker()])
+        })
         .collect();
     let (coldest, hottest) = marked.split_at(MARKED / 2);
     coldest.iter().for_each(|image| pull_once(gate, &image.path));
     for image in 0..options.images {
-        let own = packages(3 + image);
+        let own = packages(3 + image, options.packages);
         upstream.push(&format!("many/app-{}", image / 100), &format!("v{}", image % 100), [base.clone(), own]);
     }
     let path = |image: usize| format!("many/app-{}/manifests/v{}", image / 100, image % 100);
@@ -226,7 +235,7 @@ fn many(options: &Options, upstream: &Upstream, gate: &Gate, dir: &Path, table: 
         let used = Usage::now(gate);
         let round = pull(&gate.address, options.images, path);
         let each = (Usage::now(gate) - used).gate * 1e3 / count;
-        table.add(format!("{what}, {} packages each", 2 * upstream::PACKAGES), round.rate, "images/s", None);
+        table.add(format!("{what}, {} packages each", 2 * options.packages), round.rate, "images/s", None);
         table.add(format!("{what}: 99 of 100 take less than"), round.p99.as_secs_f64() * 1e3, "ms", None);
         table.add(format!("{what}: CPU time of the gate"), each, "ms", None);
     };

@@ -15,8 +15,8 @@ use serde_json::json;
 
 /// The name of the upstream's threads.
 pub(crate) const THREAD: &str = "upstream";
-/// How many packages each image contains.
-pub(crate) const PACKAGES: usize = 100;
+/// How many packages a layer contains, unless the command says otherwise.
+pub(crate) const LAYER_PACKAGES: usize = 100;
 /// How many packages have advisories, with ten each.
 const LISTED: usize = 3_000;
 
@@ -71,9 +71,9 @@ impl Upstream {
     }
 }
 
-/// A layer with Python packages, and nothing else.
-pub(crate) fn packages(seed: usize) -> Layer {
-    Layer::gzip(&installed(Tree::new(), seed))
+/// A layer with this number of Python packages, and nothing else.
+pub(crate) fn packages(seed: usize, count: usize) -> Layer {
+    Layer::gzip(&installed(Tree::new(), seed, count))
 }
 
 /// A layer with a package that the second generation of advisories calls critical.
@@ -82,8 +82,8 @@ pub(crate) fn marker() -> Layer {
     Layer::gzip(&Tree::new().file(path, "Metadata-Version: 2.1\nName: marker\nVersion: 1.0\n\n"))
 }
 
-fn installed(tree: Tree, seed: usize) -> Tree {
-    (0..PACKAGES).fold(tree, |tree, at| {
+fn installed(tree: Tree, seed: usize, count: usize) -> Tree {
+    (0..count).fold(tree, |tree, at| {
         // Of the ten advisories on a package, the last one affects it, and the one before in some.
         let (name, version) = (name((seed * 31 + at) % (2 * LISTED)), format!("8.{}.0", at % 10));
         let path = format!("usr/lib/python3/site-packages/{name}-{version}.dist-info/METADATA");
@@ -110,7 +110,7 @@ pub(crate) fn large(seed: u64, size: usize) -> Layer {
         }
         tree = tree.file(&format!("opt/app-{seed}/share/{file:05}.js"), Bytes::from(text));
     }
-    Layer::gzip(&installed(tree, usize::try_from(seed).unwrap()))
+    Layer::gzip(&installed(tree, usize::try_from(seed).unwrap(), LAYER_PACKAGES))
 }
 
 const WORDS: [&str; 24] = [

@@ -9,8 +9,7 @@ use tokio::sync::watch;
 use super::Livescan;
 use super::recorder::stored;
 use crate::gate::judgement::Judgement;
-use crate::oci::{Manifest, Reference, Tag};
-use crate::policy::Permit;
+use crate::oci::{Manifest, Reference};
 use crate::runtime::Tasks;
 use crate::store::{Rejudged, StoreError, StoredDecision, StoredVerdict, VerdictBasis, VerdictOutcome, VerdictPage};
 
@@ -60,34 +59,30 @@ impl Livescan {
         let records = &self.records;
         changes.mark_unchanged();
         let Some(mut basis) = self.read_basis() else { return Ok(()) };
-        let (mut page, mut judged) = (VerdictPage::default(), 0);
+        let (mut page, mut judged, mut stored) = (VerdictPage::default(), Vec::new(), 0);
         records.metrics.waiting.set(count(records.store.count_outdated(&basis).await?));
         while !tasks.is_stopping() {
             if changes.has_changed().unwrap_or_default() {
                 changes.mark_unchanged();
                 let now = self.read_basis().unwrap_or_else(|| basis.clone());
                 if now != basis {
+                    stored += self.store_page(&std::mem::take(&mut judged)).await?;
                     (basis, page) = (now, VerdictPage::default());
                     records.metrics.waiting.set(count(records.store.count_outdated(&basis).await?));
                 }
             }
-            let verdicts = records.store.outdated(&basis, self.clock.now(), &mut page, PAGE).await?;
-            if verdicts.is_empty() {
+            // One page is stored while the next one is judged: neither waits for the other.
+            let (before, next) = tokio::join!(self.store_page(&judged), self.judge_page(&basis, &mut page));
+            stored += before?;
+            judged = next?;
+            if judged.is_empty() {
                 break;
             }
-            let work = verdicts.into_iter().map(|verdict| self.rejudge(verdict, &basis));
-            let rejudged: Vec<Rejudged> = stream::iter(work).buffered(AT_ONCE).collect().await;
-            let events = |verdict: &StoredVerdict| records.change_events(verdict);
-            let changed = records.store.store_rejudged(&rejudged, self.clock.now(), &events).await?;
-            records.changed(&changed);
-            judged += rejudged.len();
-            records.metrics.judged.inc_by(rejudged.len() as u64);
-            records.metrics.waiting.dec_by(rejudged.len() as i64);
         }
-        if judged > 0 {
+        if stored > 0 {
             records.metrics.waiting.set(count(records.store.count_outdated(&basis).await?));
             tracing::info!(
-                verdicts = judged,
+                verdicts = stored,
                 databases = basis.databases,
                 rules = basis.rules,
                 "verdicts were judged again"
@@ -96,19 +91,30 @@ impl Livescan {
         Ok(())
     }
 
+    /// Judges the next page of outdated verdicts. Empty if there are none.
+    async fn judge_page(&self, basis: &VerdictBasis, page: &mut VerdictPage) -> Result<Vec<Rejudged>, StoreError> {
+        let verdicts = self.records.store.outdated(basis, self.clock.now(), page, PAGE).await?;
+        let work = verdicts.into_iter().map(|verdict| self.rejudge(verdict, basis));
+        Ok(stream::iter(work).buffered(AT_ONCE).collect().await)
+    }
+
+    /// Stores and reports what was found. Returns the number of verdicts.
+    async fn store_page(&self, judged: &[Rejudged]) -> Result<usize, StoreError> {
+        if judged.is_empty() {
+            return Ok(0);
+        }
+        let records = &self.records;
+        let events = |verdict: &StoredVerdict| records.change_events(verdict);
+        let changed = records.store.store_rejudged(judged, self.clock.now(), &events).await?;
+        records.changed(&changed);
+        records.metrics.judged.inc_by(judged.len() as u64);
+        records.metrics.waiting.dec_by(judged.len() as i64);
+        Ok(judged.len())
+    }
+
     async fn rejudge(&self, before: StoredVerdict, basis: &VerdictBasis) -> Rejudged {
         let judged = self.judge_stored(&before).await;
-        let permit = judged.as_ref().ok().and_then(|judgement| judgement.decision.as_ref().ok());
-        let until = permit.and_then(Permit::until);
-        // Before anybody pulls it: the image will be denied by itself.
-        for warning in permit.iter().flat_map(|permit| permit.warnings()) {
-            tracing::warn!(
-                image = %format_args!("{}@{}", before.name, before.digest),
-                tag = before.tag.as_ref().map(Tag::as_str),
-                namespace = %before.scope,
-                "admitted only for now: {warning}"
-            );
-        }
+        let until = judged.as_ref().ok().and_then(|judgement| judgement.decision.as_ref().ok()?.until());
         let now = judged.and_then(|judgement| match judgement.doubt() {
             Some(doubt) => Err(doubt),
             None => Ok(outcome(&judgement, basis)),
