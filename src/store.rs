@@ -52,8 +52,9 @@ pub use reserve::has_room;
 pub use state_dir::{StateDir, StateDirError};
 pub use tags::{KnownImage, StoredTag, TagNames, TagPosition};
 pub use verdicts::{
-    AdmittedPull, RequestedImage, ImageTimes, IssueTimes, NewEvent, PullingClient, QueuedEvent, Rejudged, RepositoryNoting,
-    StoredDecision, StoredVerdict, VerdictBasis, VerdictFilter, VerdictList, VerdictOutcome, VerdictPage, VerdictStore,
+    AdmittedPull, ImageTimes, IssueTimes, NewEvent, PullingClient, QueuedEvent, Rejudged, RepositoryNoting,
+    RequestedImage, StoredDecision, StoredVerdict, VerdictBasis, VerdictFilter, VerdictList, VerdictOutcome,
+    VerdictPage, VerdictStore,
 };
 use writer::Writer;
 

@@ -44,11 +44,7 @@ async fn an_offline_upstream_is_never_contacted_and_its_tags_have_no_end() {
     for (path, code, what) in [
         ("/library/app/manifests/2", "MANIFEST_UNKNOWN", "registry.test/library/app:2 is not in the cache"),
         ("/library/other/manifests/1", "MANIFEST_UNKNOWN", "registry.test/library/other:1 is not in the cache"),
-        (
-            "/library/app/tags/list",
-            "NAME_UNKNOWN",
-            "the tags of registry.test/library/app cannot be listed",
-        ),
+        ("/library/app/tags/list", "NAME_UNKNOWN", "the tags of registry.test/library/app cannot be listed"),
         (&format!("/library/other/manifests/{}", other.root), "MANIFEST_UNKNOWN", "is not in the cache"),
         (&format!("/library/app/manifests/{}", image.manifests[2].digest), "MANIFEST_UNKNOWN", "offline"),
         (&format!("/library/app/referrers/{}", image.root), "MANIFEST_UNKNOWN", "what is attached to"),

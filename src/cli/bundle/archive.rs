@@ -122,7 +122,7 @@ pub(super) fn refuse_stream(path: &Path) -> Result<(), String> {
 /// How a file is compressed, and what decompresses it, if its first bytes say so. It is read from its beginning afterwards.
 fn compression(file: &mut File) -> io::Result<Option<(&'static str, &'static str)>> {
     let mut start = Vec::new();
-    file.by_ref().take(6).read_to_end(&mut start)?;
+    Read::by_ref(file).take(6).read_to_end(&mut start)?;
     file.rewind()?;
     let known: [(&[u8], &str, &str); 4] = [
         (&[0x1f, 0x8b], "gzip", "gunzip"),

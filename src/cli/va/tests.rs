@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::api::PackageUpgrade;
+use crate::inventory::Gap;
 
 fn digest() -> String {
     format!("sha256:{}", "a".repeat(64))
@@ -382,7 +383,7 @@ fn trivys_report_has_every_issue_and_no_empty_field() {
 fn trivys_report_says_what_was_not_assessed() {
     let mut scan = scan();
     assert_eq!(trivy::report("app", &scan)["NotAssessed"], Value::Null);
-    scan.gaps = vec![crate::inventory::Gap { place: "app/x.jar".into(), problem: "it is damaged".into() }];
+    scan.gaps = vec![Gap { place: "app/x.jar".into(), problem: "it is damaged".into() }];
     assert_eq!(trivy::report("app", &scan)["NotAssessed"], json!(["app/x.jar: it is damaged"]));
     scan.assessment.why = Some("the packages of fedora 40 were not assessed".into());
     assert_eq!(trivy::not_assessed(&scan).len(), 2);

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
+use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::ext::pkix::{ExtendedKeyUsage, SubjectAltName};
 
 use super::tls::{
@@ -82,7 +83,7 @@ fn doubts(chain: &[Certificate], now: Timestamp) -> Vec<String> {
             doubts.push("it has no subjectAltName, so containerd, docker and podman refuse it".to_owned());
         }
         let uses = server.tbs_certificate.get::<ExtendedKeyUsage>().ok().flatten();
-        let is_for_servers = |oid: &x509_cert::der::oid::ObjectIdentifier| SERVER_USES.contains(&&*oid.to_string());
+        let is_for_servers = |oid: &ObjectIdentifier| SERVER_USES.contains(&&*oid.to_string());
         if uses.is_some_and(|(_, ExtendedKeyUsage(uses))| !uses.iter().any(is_for_servers)) {
             doubts.push("it is not for servers: its extendedKeyUsage lacks serverAuth".to_owned());
         }
