@@ -72,6 +72,11 @@ impl Metrics {
         text
     }
 
+    /// Renders the metrics in the older text format of Prometheus, version 0.0.4, for clients that do not know OpenMetrics.
+    pub fn render_plain(&self) -> String {
+        plain(&self.render())
+    }
+
     /// The names and types of all registered metrics as in `# TYPE` lines, including those that have no value yet.
     #[cfg(test)]
     pub(crate) fn names(&self) -> Vec<(String, String)> {
@@ -80,5 +85,67 @@ impl Metrics {
 
     fn registries(&self) -> MutexGuard<'_, Registries> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Rewrites the OpenMetrics format as the text format 0.0.4. The samples are the same. A description belongs to the name of the
+/// samples, which in OpenMetrics has a suffix for some types, and there are neither units nor an end.
+fn plain(open_metrics: &str) -> String {
+    let (mut text, mut help) = (String::with_capacity(open_metrics.len()), None);
+    for line in open_metrics.lines() {
+        let mut words = line.splitn(4, ' ');
+        match [words.next(), words.next(), words.next(), words.next()] {
+            [Some("#"), Some("HELP"), _, about] => help = about,
+            [Some("#"), Some("TYPE"), Some(name), Some(kind)] => {
+                let (suffix, kind) = match kind {
+                    "counter" => ("_total", "counter"),
+                    "info" => ("_info", "gauge"),
+                    "unknown" => ("", "untyped"),
+                    kind => ("", kind),
+                };
+                if let Some(about) = help.take() {
+                    text.push_str(&format!("# HELP {name}{suffix} {about}\n"));
+                }
+                text.push_str(&format!("# TYPE {name}{suffix} {kind}\n"));
+            }
+            [Some("#"), ..] => {}
+            _ => {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::metrics::counter::Counter;
+    use prometheus_client::metrics::gauge::Gauge;
+    use prometheus_client::metrics::histogram::Histogram;
+
+    use super::*;
+
+    #[test]
+    fn the_plain_format_names_types_as_prometheus_does() {
+        let metrics = Metrics::default();
+        let counter: Counter = metrics.register_with_unit("sent", "Bytes", Unit::Bytes, Counter::default());
+        counter.inc_by(7);
+        let _: Gauge = metrics.register("open", "Connections", Gauge::default());
+        metrics.register_with_unit("wait", "Waits", Unit::Seconds, Histogram::new([1.0])).observe(0.5);
+        let text = metrics.render_plain();
+        for wanted in [
+            "# HELP pullgate_build_info The version of pullgate; the value is always 1.\n# TYPE pullgate_build_info gauge\n\
+             pullgate_build_info{",
+            "# HELP pullgate_sent_bytes_total Bytes.\n# TYPE pullgate_sent_bytes_total counter\npullgate_sent_bytes_total 7\n",
+            "# TYPE pullgate_open gauge\npullgate_open 0\n",
+            "# TYPE pullgate_wait_seconds histogram\npullgate_wait_seconds_sum 0.5\n",
+            "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total ",
+        ] {
+            assert!(text.contains(wanted), "{wanted}\n{text}");
+        }
+        assert!(!text.contains("# UNIT") && !text.contains("# EOF"), "{text}");
+        let samples = |text: &str| text.lines().filter(|line| !line.starts_with('#')).count();
+        assert_eq!(samples(&text), samples(&metrics.render()));
     }
 }

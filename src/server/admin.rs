@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -59,6 +59,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The methods of paths that only read, as in the header `Allow`.
 const READING: &str = "GET, HEAD";
 const TEXT: &str = "text/plain; charset=utf-8";
+const PLAIN_METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The addresses of the admin server.
@@ -254,6 +255,9 @@ impl<A: Api> Admin<A> {
         }
         match request.uri().path() {
             "/livez" => response(StatusCode::OK, TEXT, Bytes::from_static(b"ok\n")),
+            "/metrics" if wants_plain_metrics(request.headers()) => {
+                response(StatusCode::OK, PLAIN_METRICS, self.metrics.render_plain().into())
+            }
             "/metrics" => response(StatusCode::OK, OPEN_METRICS, self.metrics.render().into()),
             "/readyz" => self.ready(ReadyFormat::of(request.uri().query())),
             _ => json_response(ApiResponse::error(StatusCode::NOT_FOUND, "no such path")),
@@ -298,6 +302,13 @@ impl<A: Api> Admin<A> {
         let method = if parts.method == Method::HEAD { Method::GET } else { parts.method };
         self.api.call(ApiRequest { family, method, path, query, body, caller }).await
     }
+}
+
+/// Whether a client asks for the older text format. Prometheus asks for OpenMetrics first.
+fn wants_plain_metrics(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let accepted = accepted.collect::<Vec<_>>().join(",").to_ascii_lowercase();
+    accepted.contains("text/plain") && !accepted.contains("application/openmetrics-text")
 }
 
 fn is_mutating(method: &Method) -> bool {

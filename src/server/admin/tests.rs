@@ -116,6 +116,24 @@ async fn health_and_metrics() {
     assert_eq!(fixture.ask("GET /nothing", &[], "").await.0, 404);
 }
 
+/// Prometheus asks for OpenMetrics; other tools know only the older format.
+#[tokio::test]
+async fn metrics_have_the_format_that_the_client_asks_for() {
+    let fixture = Fixture::start(false).await;
+    let of_prometheus = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1";
+    for (accept, is_plain) in [
+        ("text/plain;version=0.0.4", true),
+        ("Text/Plain, */*;q=0.1", true),
+        (of_prometheus, false),
+        ("*/*", false),
+        ("application/json", false),
+    ] {
+        let (status, text) = fixture.ask("GET /metrics", &[&format!("Accept: {accept}")], "").await;
+        assert_eq!((status, text.contains("# TYPE pullgate_build_info gauge")), (200, is_plain), "{accept}: {text}");
+        assert_eq!(text.ends_with("# EOF\n"), !is_plain, "{accept}");
+    }
+}
+
 #[tokio::test]
 async fn readiness_waits_for_guards_and_ignores_degraded_components() {
     let fixture = Fixture::start(false).await;
