@@ -54,6 +54,8 @@ struct ReloadState {
     started: Config,
     /// The configuration in use. Locked during a reload, so that the older of two versions is never used last.
     used: Mutex<Config>,
+    /// The content of the file that was read last.
+    seen: Mutex<Option<Digest>>,
     reloads: Counter,
     failures: Counter,
 }
@@ -65,7 +67,8 @@ impl Reload {
         let failures = "Rejected configurations; the previous one stays in use";
         let failures = metrics.register("config_reload_failures", failures, Counter::default());
         parts.readiness.degraded(TOPIC, None);
-        Self(Arc::new(ReloadState { parts, used: Mutex::new(config.clone()), started: config, reloads, failures }))
+        let (used, seen) = (Mutex::new(config.clone()), Mutex::new(config.places.text()));
+        Self(Arc::new(ReloadState { parts, used, seen, started: config, reloads, failures }))
     }
 
     /// Starts [`all`](Self::all), and tells the service manager when it has ended.
@@ -142,14 +145,12 @@ impl Reload {
 
     /// Reloads when the file of the configuration has changed, until shutdown.
     pub(super) async fn watch(self) {
-        // The file may have changed since it was read at the start: policies, a migration, another process came between.
-        let mut known = self.0.started.places.text();
-        let watched = WatchedFile { path: self.0.file(), tasks: self.0.parts.tasks.clone() };
+        let watched = self.0.watched();
         loop {
             tokio::select! {
                 () = self.0.parts.tasks.stopping() => return,
-                now = watched.changed(known) => {
-                    known = Some(now);
+                now = watched.changed(&self.0.seen) => {
+                    *self.0.seen.lock().await = Some(now);
                     tracing::info!(file = %self.0.file().display(), "the configuration file has changed");
                     let _ = self.start().await;
                 }
@@ -172,13 +173,17 @@ impl WatchedFile {
         self.tasks.spawn_blocking(read).await.ok()?.ok()
     }
 
-    /// Waits until the file differs from what is known, and is no longer being written. Returns its new digest.
-    async fn changed(&self, known: Option<Digest>) -> Digest {
+    /// Waits until the file differs from what was seen last, and is no longer being written. Returns its new digest. A reload
+    /// by a command or a signal may see the new content first.
+    async fn changed(&self, seen: &Mutex<Option<Digest>>) -> Digest {
         loop {
             tokio::time::sleep(WATCH_INTERVAL).await;
-            let Some(now) = self.content().await.filter(|now| Some(*now) != known) else { continue };
+            let Some(now) = self.content().await else { continue };
+            if *seen.lock().await == Some(now) {
+                continue;
+            }
             tokio::time::sleep(QUIET).await;
-            if self.content().await == Some(now) {
+            if self.content().await == Some(now) && *seen.lock().await != Some(now) {
                 return now;
             }
         }
@@ -190,10 +195,18 @@ impl ReloadState {
         self.started.places.file().into()
     }
 
+    fn watched(&self) -> WatchedFile {
+        WatchedFile { path: self.file(), tasks: self.parts.tasks.clone() }
+    }
+
     /// Reads the configuration again, and uses what can change without a restart: all of it, or nothing if anything is
     /// wrong.
     async fn configuration(self: &Arc<Self>) -> Result<Reloaded, String> {
         let mut used = self.used.lock().await;
+        // Before it is read: a change in between is seen later.
+        if let Some(content) = self.watched().content().await {
+            *self.seen.lock().await = Some(content);
+        }
         match self.replace(&used).await {
             Ok(new) => {
                 self.parts.readiness.degraded(TOPIC, None);
@@ -309,10 +322,18 @@ mod tests {
         let known = Config::load(Some(&path), std::iter::empty()).unwrap().places.text();
         let watched = WatchedFile { path: path.clone(), tasks: Tasks::new() };
         let hour = Duration::from_secs(3600);
-        assert!(tokio::time::timeout(hour, watched.changed(known)).await.is_err());
+        let seen = Mutex::new(known);
+        assert!(tokio::time::timeout(hour, watched.changed(&seen)).await.is_err());
         let new = format!("{text}# new\n");
         std::fs::write(&path, &new).unwrap();
-        let changed = tokio::time::timeout(hour, watched.changed(known)).await;
+        let changed = tokio::time::timeout(hour, watched.changed(&seen)).await;
         assert_eq!(changed, Ok(Digest::sha256(new.as_bytes())));
+        // `pullgate reload` has read it.
+        *seen.lock().await = Some(Digest::sha256(new.as_bytes()));
+        assert!(tokio::time::timeout(hour, watched.changed(&seen)).await.is_err());
+        // The way back is a change, too.
+        std::fs::write(&path, text).unwrap();
+        let changed = tokio::time::timeout(hour, watched.changed(&seen)).await;
+        assert_eq!(changed, Ok(Digest::sha256(text.as_bytes())));
     }
 }
