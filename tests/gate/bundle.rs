@@ -471,6 +471,26 @@ async fn trusted_roots_of_a_bundle_replace_no_file() {
     assert!([403, 404].contains(&got.status), "{}", got.text());
 }
 
+/// Where no entry matches, audit mode imports everything, and examines nothing: a signature is not called an image.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_not_examined_is_not_called_an_image() {
+    let (registry, nowhere, folder) = (TestRegistry::start().await, TestRegistry::start().await, temp_dir());
+    let app = simple("app");
+    registry.push("library/app", Some("1"), &app);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    gate.key().sign(&registry, "library/app", &format!("{HOST}/library/app"), app.root).unwrap();
+    let file = folder.path().join("app.tar");
+    let done = export(&gate, &file, &[&name("library/app", "1")]).await;
+    assert!(done.status.success(), "{}", text(&done));
+    let elsewhere = policy("  - {name: \"elsewhere.test/*\", policy: {trust: release}}\n");
+    let made = TestGate::new(&nowhere, &elsewhere).upstream("offline = true").with("[gate]\nmode = \"audit\"");
+    let gate = made.start().await;
+    let done = import(&gate, &file, &[]).await;
+    let said = text(&done);
+    assert!(done.status.success() && said.contains("is judged when it is pulled"), "{said}");
+    assert!(!said.contains("it is an image"), "{said}");
+}
+
 /// What is only listed as attached, or is an image, is left out. A dry run leaves nothing that a client can get.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_that_is_listed_as_attached_does_not_become_available() {

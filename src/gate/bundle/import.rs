@@ -249,7 +249,9 @@ impl Operations {
             let is_image = judged.as_ref().is_ok_and(|judged| !may_be_attached(judged));
             match conclude(&judged, *digest) {
                 (ImportOutcome::Imported, _) if is_image => {
-                    notes.push(format!("attached manifest {digest} is not available: it is an image"));
+                    // Without an entry that matches, in audit mode, the bytes were not examined at all.
+                    let why = "it is not known to be anything else than an image, and is judged when it is pulled";
+                    notes.push(format!("attached manifest {digest}: {why}"));
                 }
                 (ImportOutcome::Imported, _) => {
                     let act = OperatorAct {
