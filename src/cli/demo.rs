@@ -25,6 +25,10 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// The maximum size of an answer, in bytes.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
+/// The default log filter. The four cases change the policy, and so the verdicts on what they pulled: warnings of that would
+/// follow the last line that people should read.
+const LOG: &str = "warn,pullgate::gate::livescan=error";
+
 /// Arguments of `demo`.
 #[derive(Debug, clap::Args)]
 pub(super) struct DemoArgs {
@@ -36,7 +40,7 @@ pub(super) struct DemoArgs {
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
     /// The log filter, in the syntax of the `tracing` crate.
-    #[arg(long, default_value = "warn", value_name = "FILTER")]
+    #[arg(long, default_value = LOG, value_name = "FILTER")]
     log: String,
 }
 
@@ -190,4 +194,16 @@ fn next_steps(configuration: &Path, policies: &Path) -> String {
          Change {policies}/default.yaml: the next pull is judged by it. docs/policies.md describes what it can say.\n\n\
          Ctrl-C stops the demo and removes its files.\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_demo_does_not_warn_of_the_changes_that_it_makes_itself() {
+        let logged = include_str!("../gate/livescan/change.rs");
+        assert!(logged.contains("the verdict on an admitted image has changed"));
+        assert!(LOG.ends_with("pullgate::gate::livescan=error"), "the module that logs it");
+    }
 }
