@@ -193,6 +193,9 @@ fn no_connection(error: &(dyn StdError + 'static)) -> HttpError {
     if caused_by(error, &is_untrusted) {
         return HttpError::Untrusted(text);
     }
+    if caused_by(error, &is_hang_up) {
+        return HttpError::HungUp(text);
+    }
     HttpError::Connection(text)
 }
 
@@ -222,6 +225,13 @@ fn is_untrusted(cause: &(dyn StdError + 'static)) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether the peer closed the connection instead of an answer, as many servers with TLS do to a request without it.
+fn is_hang_up(cause: &(dyn StdError + 'static)) -> bool {
+    let Some(error) = cause.downcast_ref::<hyper::Error>() else { return false };
+    let source = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
+    error.is_incomplete_message() || source.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionReset)
 }
 
 /// The configured proxy, or those of the environment. The connection to a proxy has no TLS, so its URL must be `http`.
@@ -266,6 +276,9 @@ pub(crate) enum HttpError {
     /// No connection, or no HTTP on it.
     #[error("{0}")]
     Connection(String),
+    /// The connection was closed instead of an answer.
+    #[error("{0}")]
+    HungUp(String),
     /// No head of an answer within this time.
     #[error("no answer within {} s", .0.as_secs_f32())]
     NoAnswer(Duration),

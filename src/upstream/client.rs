@@ -199,6 +199,12 @@ impl UpstreamClient {
                 self.config.host,
                 authority(url)
             )),
+            HttpError::HungUp(_) if self.is_own(url) && url.scheme() == "http" => Error::Unavailable(format!(
+                "{} at {}: {error}; if it expects TLS, set `url` to https://{}",
+                self.config.host,
+                origin(url),
+                authority(url)
+            )),
             error => Error::Unavailable(format!("{} at {}: {error}", self.config.host, origin(url))),
         }
     }

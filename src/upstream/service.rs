@@ -2,6 +2,7 @@
 //! auxiliary services such as its notary server.
 
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
 use url::Url;
 
@@ -45,13 +46,18 @@ impl Upstream {
     /// `GET /v2/`). Returns whether it asked for any.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no registry at this URL; see [`Error`].
+    /// [`Error::NotFound`] or [`Error::Protocol`] if there is no registry at this URL; see [`Error`].
     pub async fn ping(&self) -> Result<bool, Error> {
         let mut url = self.exchange.client().base().clone();
         url.set_path(&format!("{}/v2/", url.path().trim_end_matches('/')));
         let repository = ANY_REPOSITORY.parse().map_err(|_| Error::NotFound)?;
         let call = Call::new(Method::GET, RequestLane::List, url, repository);
-        self.exchange.send(&call).await?;
+        let answer = self.exchange.send(&call).await?;
+        let kind = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if kind.trim_start().to_ascii_lowercase().starts_with("text/html") {
+            let what = "it answers /v2/ with a web page, as a log-in or a portal does: it is not the URL of a registry";
+            return Err(self.exchange.client().protocol(what));
+        }
         Ok(self.exchange.is_authorized(&call))
     }
 

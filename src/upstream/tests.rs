@@ -983,6 +983,35 @@ async fn certificates_are_verified_except_for_insecure_hosts() {
     assert_eq!(storage.registry.requests().len(), 0);
 }
 
+/// A portal or a log-in page has an answer for every path.
+#[tokio::test]
+async fn a_web_page_is_no_registry() {
+    let world = World::new().await;
+    let upstream = world.upstream(world.config());
+    assert!(!upstream.ping().await.unwrap(), "it asks for no credentials");
+    let page = Fault::header(header::CONTENT_TYPE, "Text/HTML; charset=utf-8");
+    world.registry.inject(On::path("/v2/"), page);
+    let error = upstream.ping().await.unwrap_err().to_string();
+    assert!(error.contains("answers /v2/ with a web page"), "{error}");
+}
+
+/// As `openssl s_server` and many load balancers do. Others answer in their own way: `tests/gate/hints.rs`.
+#[tokio::test]
+async fn a_server_that_hangs_up_may_expect_tls() {
+    use tokio::io::AsyncReadExt as _;
+    let (world, listener) = (World::new().await, TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let address = listener.local_addr().unwrap();
+    let upstream = world.upstream(Config { url: format!("http://{address}"), attempts: 1, ..world.config() });
+    let (repository, tag) = (repository(), tag());
+    let hang_up = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+    };
+    let (answer, ()) = tokio::join!(upstream.manifest(&repository, &tag), hang_up);
+    let error = answer.unwrap_err().to_string();
+    assert!(error.ends_with(&format!("; if it expects TLS, set `url` to https://{address}")), "{error}");
+}
+
 #[tokio::test]
 async fn missing_tls_handshakes_time_out() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -99,7 +99,9 @@ impl Tokens {
         // One more attempt, because a pooled connection may have been closed in the meantime.
         let exchange = |request| self.http.fetch(Reach::Configured, request, MAX_ANSWER, TIMEOUT);
         let answer = match exchange(request()?).await {
-            Err(HttpError::BrokenOff(_) | HttpError::Connection(_)) => exchange(request()?).await,
+            Err(HttpError::BrokenOff(_) | HttpError::Connection(_) | HttpError::HungUp(_)) => {
+                exchange(request()?).await
+            }
             answer => answer,
         };
         match answer {
