@@ -11,10 +11,13 @@ use crate::runtime::open_private;
 
 use super::DATABASE;
 
-/// The size of the file in bytes: the index takes 32 KiB, and the rest is for the journal.
-const SIZE: usize = 256 * 1024;
+/// The size of the file in bytes: the index takes 32 KiB, and the rest is for the journal and for the next start.
+const SIZE: u64 = 4 * PIECE as u64;
+/// The file has whole pieces of this many bytes. What is left of it after a start on a full disk is kept again, so that the gate
+/// can be restarted again.
+const PIECE: usize = 64 * 1024;
 /// The free space in bytes with which a database can be opened, and made.
-const OPENED_WITH: u64 = 64 * 1024;
+const OPENED_WITH: u64 = PIECE as u64;
 const MADE_WITH: u64 = 1024 * 1024;
 
 fn beside(state: &Path, suffix: &str) -> PathBuf {
@@ -24,9 +27,13 @@ fn beside(state: &Path, suffix: &str) -> PathBuf {
 /// Whether the database of a state directory can be opened or made while this many bytes of its disk are free.
 pub fn has_room(state: &Path, free: u64) -> bool {
     match state.join(DATABASE).exists() {
-        true => free >= OPENED_WITH || beside(state, "shm").exists() || beside(state, "reserve").exists(),
+        true => free >= OPENED_WITH || beside(state, "shm").exists() || has_reserve(state),
         false => free >= MADE_WITH,
     }
+}
+
+fn has_reserve(state: &Path) -> bool {
+    beside(state, "reserve").metadata().is_ok_and(|metadata| metadata.len() >= OPENED_WITH)
 }
 
 /// Frees the space. Returns whether there was any.
@@ -37,21 +44,31 @@ pub(super) fn give_up(state: &Path) -> bool {
 /// Takes the space, if it is there.
 pub(super) fn keep(state: &Path) {
     let path = beside(state, "reserve");
-    if path.metadata().is_ok_and(|metadata| metadata.len() == SIZE as u64) {
-        return;
-    }
-    if let Err(error) = write(&path) {
-        tracing::debug!(%error, path = %path.display(), "no space is reserved for a start on a full disk");
-        // A part of it is space that something else needs.
-        let _ = fs::remove_file(&path);
+    if let Err(error) = grow(&path) {
+        tracing::debug!(%error, path = %path.display(), "not all space for a start on a full disk is reserved");
     }
 }
 
-/// Writes random bytes, so that a file system that compresses or leaves out zeros reserves the space, too.
-fn write(path: &Path) -> io::Result<()> {
-    let mut bytes = vec![0; SIZE];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| io::Error::other("no random bytes"))?;
-    open_private(File::options().create(true).write(true).truncate(true), path)?.write_all(&bytes)
+/// Adds pieces until the file is whole or the disk is full. They are random, so that a file system that compresses or leaves out
+/// zeros reserves the space, too.
+fn grow(path: &Path) -> io::Result<()> {
+    let mut size = path.metadata().map_or(0, |metadata| metadata.len());
+    if size == SIZE {
+        return Ok(());
+    }
+    let mut file = open_private(File::options().create(true).append(true), path)?;
+    size -= size % PIECE as u64;
+    let mut piece = vec![0; PIECE];
+    aws_lc_rs::rand::fill(&mut piece).map_err(|_| io::Error::other("no random bytes"))?;
+    while size < SIZE {
+        file.set_len(size)?;
+        if let Err(error) = file.write_all(&piece) {
+            // A part of a piece is space that something else needs.
+            return file.set_len(size).and(Err(error));
+        }
+        size += PIECE as u64;
+    }
+    file.set_len(SIZE)
 }
 
 #[cfg(test)]
@@ -63,12 +80,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("pullgate.db-reserve");
         assert!(!give_up(dir.path()));
-        fs::write(&file, "cut").unwrap();
-        keep(dir.path());
-        assert_eq!(file.metadata().unwrap().len(), SIZE as u64);
+        for written in [0, 3, PIECE, PIECE + 1, 4 * PIECE, 4 * PIECE + 1] {
+            fs::write(&file, vec![1; written]).unwrap();
+            keep(dir.path());
+            assert_eq!(file.metadata().unwrap().len(), SIZE, "{written}");
+        }
         assert!(!has_room(dir.path(), MADE_WITH - 1) && has_room(dir.path(), MADE_WITH));
         fs::write(dir.path().join("pullgate.db"), "").unwrap();
         assert!(has_room(dir.path(), 0), "there is a reserve");
+        fs::write(&file, "cut").unwrap();
+        assert!(!has_room(dir.path(), 0), "nothing is left of it");
         assert!(give_up(dir.path()) && !file.exists());
         assert!(!has_room(dir.path(), OPENED_WITH - 1) && has_room(dir.path(), OPENED_WITH));
         fs::write(dir.path().join("pullgate.db-shm"), "").unwrap();
