@@ -203,7 +203,13 @@ fn endpoint_of_reload(gate: &GateArgs) -> Result<AdminAddress, CommandError> {
     }
     match Config::examine(gate.config.as_deref(), std::env::vars()) {
         (Some(config), _) => Ok(AdminAddress::Unix(crate::app::admin_socket(&config))),
-        (None, problems) => Err(CommandError::Config(problems)),
+        (None, problems) => {
+            eprintln!(
+                "pullgate: the gate was not asked, because the file does not say where its socket is; --server unix:PATH, or \
+                 SIGHUP, makes it reload everything else"
+            );
+            Err(CommandError::Config(problems))
+        }
     }
 }
 

@@ -288,6 +288,9 @@ async fn the_command_reaches_a_gate_with_a_wrong_configuration() {
         "{shown}"
     );
     assert!(shown.contains("max_conections") && shown.contains("reloaded: audit\n"), "{shown}");
+    let (code, shown) = run(format!("{}[limits\n", on.text)).await;
+    assert!(code == Some(78) && shown.contains("the gate was not asked"), "{shown}");
+    assert!(shown.contains("pullgate.toml:") && shown.contains("--server unix:PATH"), "{shown}");
     let (code, shown) = run(on.text.replace("state_dir = \"state\"", "state_dir = \"elsewhere\"")).await;
     assert!(code == Some(1) && shown.contains("was it started with this `state_dir`"), "{shown}");
     on.gate.stop().await;
