@@ -12,6 +12,7 @@ mod online;
 mod policies;
 mod service_user;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -153,8 +154,12 @@ impl<'a> PreflightFindings<'a> {
         self.report.machine.push(self.config.places.problem(severity, key, message, hint));
     }
 
-    /// Reports a file or folder that root can read and the user of the gate cannot.
-    fn readable(&mut self, key: &str, path: &Path) {
+    /// Reports a file or folder that everybody can change, or that root can read and the user of the gate cannot.
+    fn access(&mut self, key: &str, path: &Path) {
+        if self.depth == PreflightDepth::Everything && mode(path) & 0o002 != 0 {
+            let message = format!("{}: every user of this machine can change it", path.display());
+            self.warn(key, &message, Some("chmod o-w"));
+        }
         let Some(user) = self.service.filter(|user| !user.can_read(path)) else { return };
         let (path, uid) = (path.display(), user.uid());
         let message = format!("{path}: root can read it, but user {uid}, who owns the state directory, cannot");
@@ -169,7 +174,7 @@ impl<'a> PreflightFindings<'a> {
         }
         let Some(path) = ca else { return };
         let key = format!("{table}.ca");
-        self.readable(&key, path);
+        self.access(&key, path);
         match http_client::check_ca(path, self.now) {
             Ok(false) => {}
             Ok(true) => {
@@ -194,4 +199,10 @@ impl<'a> PreflightFindings<'a> {
             self.add(severity, key, &why, Some("write the secret there, readable for the user that runs pullgate"));
         }
     }
+}
+
+/// The permissions of a file or folder; none if there is nothing. Those of pipes and devices do not matter: no content is read.
+fn mode(path: &Path) -> u32 {
+    let metadata = std::fs::metadata(path).ok().filter(|metadata| metadata.is_file() || metadata.is_dir());
+    metadata.map_or(0, |metadata| metadata.permissions().mode())
 }

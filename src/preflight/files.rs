@@ -1,13 +1,11 @@
 //! Certificates, keys, certificate authorities and secrets.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{PreflightDepth, PreflightFindings};
+use super::{PreflightDepth, PreflightFindings, mode};
 use crate::config::is_loopback;
 use crate::runtime::Secret;
 use crate::server::{self, TlsError, TlsReport, admin};
@@ -26,22 +24,7 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
             listener_files(found, &format!("listener[{index}].tls"), tls, now);
         }
     }
-    if let Some(path) = &config.admin.token_file {
-        found.readable("admin.token_file", path);
-    }
-    if let Err(error) = admin::check_token(&config.admin) {
-        let hint = "it is a file with at least 16 characters, such as the output of `openssl rand -hex 32`";
-        found.error("admin.token_file", &error.to_string(), Some(hint));
-    }
-    if found.depth == PreflightDepth::Everything
-        && config.admin.token_file.is_some()
-        && !is_loopback(&config.admin.address)
-    {
-        let message =
-            format!("{}: the admin listener has no TLS, so the token can be read in transit", config.admin.address);
-        let hint = "use it within a trusted network only, put a proxy with TLS before it, or use the socket";
-        found.warn("admin.address", &message, Some(hint));
-    }
+    admin_token(found);
     for (index, upstream) in config.upstreams.iter().enumerate() {
         self::upstream(found, &config.places.item("upstream", index), upstream);
     }
@@ -70,11 +53,11 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
         installed_authorities(found, "events.urls");
     }
     if let Some(path) = &events.secret_file {
-        found.readable("events.secret_file", path);
+        found.access("events.secret_file", path);
         found.secret("events.secret_file", events::check_secret(path));
     }
     if let Some(path) = &events.token_file {
-        found.readable("events.token_file", path);
+        found.access("events.token_file", path);
         found.secret("events.token_file", Secret::File(path.clone()).read_line().map(drop));
     }
 }
@@ -86,11 +69,33 @@ fn installed_authorities(found: &mut PreflightFindings<'_>, key: &str) {
     }
 }
 
+fn admin_token(found: &mut PreflightFindings<'_>) {
+    let config = found.config;
+    if let Some(path) = &config.admin.token_file {
+        found.access("admin.token_file", path);
+    }
+    let is_whole = found.depth == PreflightDepth::Everything;
+    if let Err(error) = admin::check_token(&config.admin) {
+        let hint = "it is a file with at least 16 characters, such as the output of `openssl rand -hex 32`";
+        found.error("admin.token_file", &error.to_string(), Some(hint));
+    } else if let Some(path) = config.admin.token_file.as_ref().filter(|path| is_whole && is_open_to_all(path)) {
+        let message =
+            format!("{}: every user of this machine can read this token, and command the gate", path.display());
+        found.warn("admin.token_file", &message, Some("chmod o-r"));
+    }
+    if is_whole && config.admin.token_file.is_some() && !is_loopback(&config.admin.address) {
+        let message =
+            format!("{}: the admin listener has no TLS, so the token can be read in transit", config.admin.address);
+        let hint = "use it within a trusted network only, put a proxy with TLS before it, or use the socket";
+        found.warn("admin.address", &message, Some(hint));
+    }
+}
+
 fn listener_files(found: &mut PreflightFindings<'_>, table: &str, tls: &server::TlsConfig, now: Timestamp) {
-    found.readable(&format!("{table}.certificate"), &tls.certificate);
-    found.readable(&format!("{table}.key"), &tls.key);
+    found.access(&format!("{table}.certificate"), &tls.certificate);
+    found.access(&format!("{table}.key"), &tls.key);
     if let Some(client_ca) = &tls.client_ca {
-        found.readable(&format!("{table}.client_ca"), client_ca);
+        found.access(&format!("{table}.client_ca"), client_ca);
     }
     let TlsReport { errors, warnings, validity } = server::check_tls(tls, now);
     for (key, error) in errors {
@@ -113,7 +118,7 @@ fn listener_files(found: &mut PreflightFindings<'_>, table: &str, tls: &server::
     }
     if is_open_to_all(&tls.key) {
         let message = format!("{}: every user of this machine can read this key", tls.key.display());
-        found.warn(&format!("{table}.key"), &message, Some("chmod o-rwx"));
+        found.warn(&format!("{table}.key"), &message, Some("chmod o-r"));
     }
 }
 
@@ -133,7 +138,7 @@ fn tls_hint(key: &str, error: &TlsError) -> &'static str {
 }
 
 fn is_open_to_all(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o006 != 0)
+    mode(path) & 0o004 != 0
 }
 
 fn upstream(found: &mut PreflightFindings<'_>, table: &str, config: &upstream::Config) {
@@ -154,7 +159,7 @@ fn upstream(found: &mut PreflightFindings<'_>, table: &str, config: &upstream::C
         Auth::Basic { password, .. } => secret(found, &auth, "password", password),
         Auth::Iam { api_key } => secret(found, &auth, "api_key", api_key),
         Auth::DockerConfig { file } => {
-            found.readable(&format!("{auth}.file"), file);
+            found.access(&format!("{auth}.file"), file);
             found.secret(&format!("{auth}.file"), config.check_docker_config());
         }
         Auth::Helper { program } => {
@@ -185,7 +190,7 @@ fn adapter_auth(found: &mut PreflightFindings<'_>, table: &str, auth: &AdapterAu
 fn secret(found: &mut PreflightFindings<'_>, table: &str, name: &str, secret: &Secret) {
     let kind = if matches!(secret, Secret::File(_)) { "file" } else { "env" };
     if let Secret::File(path) = secret {
-        found.readable(&format!("{table}.{name}_file"), path);
+        found.access(&format!("{table}.{name}_file"), path);
     }
     let read = if name == "password" { secret.read() } else { secret.read_line() };
     found.secret(&format!("{table}.{name}_{kind}"), read.map(drop));

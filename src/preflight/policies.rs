@@ -18,10 +18,10 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
         policies(found, now);
     }
     for root in &config.policy.trusted_roots {
-        found.readable("trust.trusted_roots", root.as_ref());
+        found.access("trust.trusted_roots", root.as_ref());
     }
     if let Some(root) = &config.notary_root {
-        found.readable("trust.notary_root", root);
+        found.access("trust.notary_root", root);
     }
     names(found);
     if found.depth == PreflightDepth::Everything {
@@ -45,9 +45,9 @@ fn policies(found: &mut PreflightFindings<'_>, now: Timestamp) {
         return found.error("policy.dir", &error.to_string(), Some(hint));
     }
     found.report.configuration.extend(unreadable.iter().map(DirectoryError::problem));
-    found.readable("policy.dir", &config.policy_dir);
+    found.access("policy.dir", &config.policy_dir);
     for document in &snapshot.documents {
-        found.readable("policy.dir", document.path.as_ref());
+        found.access("policy.dir", document.path.as_ref());
     }
     let settings = Settings { now: Some(now), ..config.policy.clone() };
     let materials = NamedMaterials::new(&*snapshot.materials, &config.policy_dir);

@@ -183,6 +183,24 @@ fn each_mistake_gives_one_problem() {
         ("", "", tls("certificate = \"good.crt\", key = \"locked.key\""), "tls.key: FOLDER/locked.key: the private key is encrypted"),
         ("", "", tls("certificate = \"nameless.crt\", key = \"good.key\""), "warning: listener[0].tls.certificate: FOLDER/nameless.crt: it has no subjectAltName"),
         ("", "", tls("certificate = \"good.crt\", key = \"open.key\""), "warning: listener[0].tls.key: FOLDER/open.key: every user"),
+        (
+            "",
+            "",
+            "[admin]\naddress = \"127.0.0.1:0\"\ntoken_file = \"open-token\"".to_owned(),
+            "warning: admin.token_file: FOLDER/open-token: every user of this machine can read this token",
+        ),
+        (
+            "",
+            "serve_to = \"everyone\"\nauth = { type = \"basic\", username = \"u\", password_file = \"shared\" }",
+            String::new(),
+            "warning: upstream[0].auth.password_file: FOLDER/shared: every user of this machine can change it",
+        ),
+        (
+            "",
+            "",
+            "[policy]\ndir = \"shared-folder\"".to_owned(),
+            "warning: policy.dir: FOLDER/shared-folder: every user of this machine can change it",
+        ),
         // Upstreams.
         ("", "ca = \"absent.crt\"", String::new(), "upstream[0].ca: FOLDER/absent.crt: "),
         ("", "ca = \"junk\"", String::new(), "upstream[0].ca: FOLDER/junk: "),
@@ -428,6 +446,13 @@ fn prepared(upstream: &str) -> Checked {
     made.file("marked", "\u{feff}secret\n");
     made.file("lines", "one\ntwo\n");
     made.file("odd.json", "{\"auths\": {\"registry.test\": {\"auth\": \"!!!\"}}}");
+    made.file("open-token", "0123456789abcdef0123");
+    made.file("shared", "secret\n");
+    fs::create_dir(made.path().join("shared-folder")).unwrap();
+    made.file("shared-folder/default.yaml", ALLOW_ALL);
+    for (name, mode) in [("open-token", 0o644), ("shared", 0o666), ("shared-folder", 0o777)] {
+        fs::set_permissions(made.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
     made.file("token", "0123456789abcdef0123");
     close(&made.path().join("token"));
     std::os::unix::fs::symlink(made.path().join("nowhere"), made.path().join("dangling")).unwrap();
