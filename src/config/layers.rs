@@ -24,6 +24,15 @@ pub(super) fn merge(
     problems: &Problems,
 ) -> Result<Node, ConfigError> {
     let prefix = format!("{PREFIX}{SEPARATOR}");
+    let is_near = |name: &&String| {
+        let rest = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('_'));
+        rest.is_some_and(|rest| !rest.starts_with('_') && rest.contains(SEPARATOR))
+    };
+    for name in environment.keys().filter(is_near) {
+        let at = Place::whole(problems.file(&format!("environment variable {name}")));
+        let meant = name.replacen('_', SEPARATOR, 1);
+        problems.warn(at, "it sets nothing: the names of settings begin with PULLGATE__", format!("write {meant}"));
+    }
     let ours: HashMap<_, _> = environment.into_iter().filter(|(name, _)| name.starts_with(&prefix)).collect();
     let path = |name: &str| name[prefix.len()..].to_ascii_lowercase().replace(SEPARATOR, ".");
     let place = |name: &String| Place::whole(problems.file(&format!("environment variable {name}")));

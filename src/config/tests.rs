@@ -268,6 +268,10 @@ fn the_environment_overrides_and_its_mistakes_name_the_variable() {
         problems[0].to_string().starts_with("environment variable PULLGATE__GATE__MOOD: error: gate.mood: unknown key"),
         "{problems:?}"
     );
+    let near = load_named("pullgate.toml", MINIMAL, &[("PULLGATE_CACHE__MAX_SIZE", "1GiB"), ("PULLGATE_TOKEN", "t")]);
+    let warnings: Vec<String> = near.unwrap().warnings.iter().map(ToString::to_string).collect();
+    assert!(warnings.len() == 1 && warnings[0].starts_with("environment variable PULLGATE_CACHE__MAX_SIZE: warning: "));
+    assert!(warnings[0].contains("write PULLGATE__CACHE__MAX_SIZE"), "{warnings:?}");
 }
 
 #[test]

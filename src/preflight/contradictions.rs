@@ -1,6 +1,6 @@
 //! Settings that are valid but do not do what they are meant for.
 
-use url::Url;
+use url::{Host, Url};
 
 use super::PreflightFindings;
 use crate::config::{Config, is_loopback, overlap};
@@ -18,8 +18,20 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
             found.warn(&format!("listener[{index}].trusted_proxies"), message, Some(hint));
         }
     }
+    let limits = &config.limits;
+    if limits.max_connections_per_address.is_some_and(|most| most > limits.max_connections) {
+        let message =
+            format!("more than limits.max_connections, which is {}: it limits nothing", limits.max_connections);
+        found.warn(
+            "limits.max_connections_per_address",
+            &message,
+            Some("choose less, or raise limits.max_connections"),
+        );
+    }
+    host_names(found, "admin.hosts", &config.admin.hosts);
     for (index, upstream) in config.upstreams.iter().enumerate() {
         let table = config.places.item("upstream", index);
+        host_names(found, &format!("{table}.realms"), &upstream.realms);
         let url = Url::parse(&upstream.url).ok().filter(|_| !upstream.offline);
         if let Some(listener) = url.as_ref().and_then(|url| own_listener(config, url)) {
             let message = format!("this is listener[{listener}] of the gate itself, so its requests come back to it");
@@ -33,6 +45,14 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
             let hint = "set `scope` of a listener, or `client_names` of its tls";
             found.warn(&format!("{table}.serve_to"), message, Some(hint));
         }
+    }
+}
+
+/// Reports what can never be the host of a URL.
+fn host_names(found: &mut PreflightFindings<'_>, key: &str, names: &[String]) {
+    for name in names.iter().filter(|name| name.contains('*') || Host::parse(name).is_err()) {
+        let hint = "write the host alone, without scheme, port, path and `*`, such as auth.acme.com";
+        found.warn(key, &format!("{name:?} is not the name of a host, so it matches nothing"), Some(hint));
     }
 }
 

@@ -201,6 +201,25 @@ fn each_mistake_gives_one_problem() {
             "[policy]\ndir = \"shared-folder\"".to_owned(),
             "warning: policy.dir: FOLDER/shared-folder: every user of this machine can change it",
         ),
+        // Names that match nothing, and limits that limit nothing.
+        (
+            "",
+            "realms = [\"auth.test\", \"https://auth.test/token\"]",
+            String::new(),
+            "warning: upstream[0].realms: \"https://auth.test/token\" is not the name of a host",
+        ),
+        (
+            "",
+            "",
+            "[admin]\naddress = \"127.0.0.1:0\"\nhosts = [\"gate.test\", \"*\"]".to_owned(),
+            "warning: admin.hosts: \"*\" is not the name of a host",
+        ),
+        (
+            "",
+            "",
+            "[limits]\nmax_connections = 10\nmax_connections_per_address = 11".to_owned(),
+            "warning: limits.max_connections_per_address: more than limits.max_connections, which is 10",
+        ),
         // Upstreams.
         ("", "ca = \"absent.crt\"", String::new(), "upstream[0].ca: FOLDER/absent.crt: "),
         ("", "ca = \"junk\"", String::new(), "upstream[0].ca: FOLDER/junk: "),
