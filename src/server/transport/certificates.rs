@@ -32,7 +32,7 @@ pub struct Certificates {
 
 impl Certificates {
     pub(super) fn new(clock: &Clock, metrics: &Metrics, readiness: &Readiness) -> Self {
-        let expiry = "Expiry of the certificate of a listener, in seconds since the epoch";
+        let expiry = "First expiry in the certificate chain of a listener, in seconds since the epoch";
         let failures = "Failed certificate reloads; the old certificates stay in use";
         Self {
             entries: Vec::new(),
@@ -136,7 +136,7 @@ impl Certificates {
 
     fn tell_expiry(&self, listener: &str, validity: CertificateValidity) {
         let label = ListenerLabel { listener: listener.to_owned() };
-        self.expiry.get_or_create(&label).set(validity.until.as_second());
+        self.expiry.get_or_create(&label).set(validity.first_end.as_second());
     }
 }
 

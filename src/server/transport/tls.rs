@@ -137,6 +137,9 @@ impl Tls {
 pub(super) struct CertificateValidity {
     pub(super) from: Timestamp,
     pub(super) until: Timestamp,
+    /// When the first certificate of the chain ends that has not ended yet: an intermediate may end before the server's. One that
+    /// has ended already says nothing about clients, which may know another way to their authority.
+    pub(super) first_end: Timestamp,
 }
 
 impl CertificateValidity {
@@ -244,7 +247,7 @@ impl TlsFiles {
         now: Timestamp,
     ) -> Result<(ServerConfig, CertificateValidity), TlsError> {
         let chain = certificates(&config.certificate, &self.certificate)?;
-        let validity = checked_validity(&config.certificate, &chain[0], now)?;
+        let validity = checked_validity(&config.certificate, &chain, now)?;
         let key_error = |what: String| TlsError::Key { path: config.key.clone(), what };
         let key = private_key(&config.key, &self.key)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -294,15 +297,20 @@ pub(super) fn private_key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'stat
     })
 }
 
+/// The validity of the server's certificate, which is the first of a chain that has at least one.
 pub(super) fn checked_validity(
     path: &Path,
-    der: &CertificateDer<'_>,
+    chain: &[CertificateDer<'_>],
     now: Timestamp,
 ) -> Result<CertificateValidity, TlsError> {
-    let certificate = x509_cert::Certificate::from_der(der)
+    let certificate = x509_cert::Certificate::from_der(&chain[0])
         .map_err(|error| TlsError::Certificate { path: path.to_owned(), what: format!("not X.509: {error}") })?;
     let validity = certificate.tbs_certificate.validity;
-    let validity = CertificateValidity { from: instant(validity.not_before), until: instant(validity.not_after) };
+    let (from, until) = (instant(validity.not_before), instant(validity.not_after));
+    let others = chain[1..].iter().filter_map(|der| x509_cert::Certificate::from_der(der).ok());
+    let ends = others.map(|other| instant(other.tbs_certificate.validity.not_after));
+    let first_end = ends.filter(|end| *end >= now).fold(until, Timestamp::min);
+    let validity = CertificateValidity { from, until, first_end };
     validity.check(path, now)?;
     Ok(validity)
 }

@@ -28,12 +28,10 @@ pub struct TlsReport {
 /// Checks the files of a listener at a time.
 pub fn check_tls(config: &TlsConfig, now: Timestamp) -> TlsReport {
     let mut report = TlsReport::default();
-    let mut ends = None;
     let certificate = read(&config.certificate).and_then(|pem| {
         let chain = certificates(&config.certificate, &pem)?;
-        checked_validity(&config.certificate, &chain[0], now)?;
+        checked_validity(&config.certificate, &chain, now)?;
         let chain: Vec<Certificate> = chain.iter().filter_map(|der| Certificate::from_der(der).ok()).collect();
-        ends = chain.iter().map(end).filter(|end| *end >= now).min();
         let shown = |why: String| ("certificate", format!("{}: {why}", config.certificate.display()));
         report.warnings.extend(doubts(&chain, now).into_iter().map(shown));
         Ok(pem)
@@ -44,7 +42,7 @@ pub fn check_tls(config: &TlsConfig, now: Timestamp) -> TlsReport {
         (Ok(certificate), Ok(key)) => {
             let alone = TlsConfig { client_ca: None, ..config.clone() };
             match (TlsFiles { certificate, key, client_ca: None }).build(&alone, false, now) {
-                Ok((_, validity)) => report.validity = Some((validity.from, ends.unwrap_or(validity.until))),
+                Ok((_, validity)) => report.validity = Some((validity.from, validity.first_end)),
                 Err(error) => report.errors.push(("key", error)),
             }
         }

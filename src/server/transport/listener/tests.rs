@@ -540,7 +540,12 @@ async fn renewed_certificates_are_used_from_the_next_handshake_on() {
         fixture.metrics.render().contains("certificate_expiry_timestamp_seconds{listener=\"127.0.0.1:0\"} 189345600")
     );
     pki.write_server("second", 2031);
+    let (intermediate, _) = pki.issue("intermediate", &[], 2029);
+    let chain = std::fs::read_to_string(pki.path("server.crt")).unwrap() + &intermediate;
+    std::fs::write(pki.path("server.crt"), chain).unwrap();
     fixture.certificates.reload().unwrap();
+    let expiry = "certificate_expiry_timestamp_seconds{listener=\"127.0.0.1:0\"} 1861920000";
+    assert!(fixture.metrics.render().contains(expiry), "the first certificate of the chain to end: {expiry}");
     let new = pki.connect(&fixture, &[], None).await.unwrap();
     assert_eq!(server_name(&new), "second");
     for stream in [old, new] {
