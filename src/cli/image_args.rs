@@ -32,7 +32,12 @@ impl ImageArgs {
         let mut images = self.images.clone();
         if let Some(file) = &self.file {
             let text = read(file).map_err(|error| format!("{}: cannot read the images: {error}", file.display()))?;
-            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+            // Editors of Windows begin files with a byte order mark.
+            let lines = text
+                .trim_start_matches('\u{feff}')
+                .lines()
+                .map(str::trim)
+                .filter(|line| !line.is_empty() && !line.starts_with('#'));
             images.extend(lines.map(str::to_owned));
         }
         if images.is_empty() { Err("there are no images to check".to_owned()) } else { Ok(images) }
@@ -58,6 +63,8 @@ mod tests {
         std::fs::write(file.path(), "# base images\n\n  debian:12\nredis\r\n").unwrap();
         let args = ImageArgs { images: vec!["nginx".to_owned()], file: Some(file.path().to_owned()) };
         assert_eq!(args.read(), Ok(["nginx", "debian:12", "redis"].map(str::to_owned).to_vec()));
+        std::fs::write(file.path(), "\u{feff}debian:12\r\n").unwrap();
+        assert_eq!(ImageArgs { images: Vec::new(), ..args }.read(), Ok(vec!["debian:12".to_owned()]));
         let none = ImageArgs { images: Vec::new(), file: Some("/does/not/exist".into()) };
         assert!(none.read().unwrap_err().contains("/does/not/exist"));
     }
