@@ -44,7 +44,7 @@ pub use images::{ImageAnswer, ImageListRequest};
 pub use jobs::{JobState, PrefetchRequest, PrefetchedImage};
 pub use pins::{PinAnswer, PinRequest, pin, pins, unpin};
 pub use query::{encode, parameter};
-pub use remedy::{PackageUpgrade, notices, remedies, upgrades, vendor_link};
+pub use remedy::{PackageUpgrade, other_identifiers, remedies, upgrades, vendor_link};
 pub use scan::{ImageScan, PackageAnswer, scan, scan_image};
 pub use verdicts::{
     ClientAnswer, ListedChange, OutcomeAnswer, VerdictAnswer, VerdictsAnswer, VerdictsRequest, verdicts,

@@ -7,7 +7,7 @@ mod links;
 mod upgrades;
 
 use crate::policy::{AffectedPackage, FixStatus, Issue, IssueKind, Purl};
-pub use links::{notice_link, notices, vendor_link};
+pub use links::{notice_link, notices, other_identifiers, vendor_link};
 pub use upgrades::{PackageUpgrade, upgrades};
 
 /// How to resolve an issue, one text for each affected package, without repetitions:

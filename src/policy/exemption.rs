@@ -2,7 +2,8 @@
 //! Advisor.
 //!
 //! A CVE is exempt if it is exempt itself, or if all its security notices are. With exemptions for only some of the
-//! notices it is partially exempt, and counts.
+//! notices it is partially exempt, and counts. What a database calls the vulnerability (`GHSA-…`, `DEBIAN-CVE-…`) is no notice,
+//! but another name of it. A source may list such names or not, and that must change nothing.
 
 mod invalid;
 mod record;
@@ -22,6 +23,8 @@ pub use scope::{ExemptionScope, InvalidExemptionScope};
 use set::ScopeExemptions;
 pub use set::{ExemptedImage, ExemptionSet};
 
+use super::issue_id::{database_of, may_be_about};
+use super::purl::Purl;
 use super::vulnerability::{AffectedPackage, Issue, IssueKind, is_cve};
 use crate::oci::Digest;
 
@@ -125,6 +128,26 @@ impl VaExemptions {
         self.covered(issue, now, true)
     }
 
+    /// The identifiers that are missing where an issue is exempt in part: others of the same kind are exempt.
+    pub(super) fn still_to_exempt<'a>(&'a self, issue: &'a Issue, now: Timestamp) -> Vec<&'a str> {
+        let mut missing = Vec::new();
+        if self.scopes.is_empty() {
+            return missing;
+        }
+        let names = NamedExemptions::new(self, issue, now);
+        for place in places(issue) {
+            let is_open = |(_, records): &&Named<'_>| latest(records.iter().copied(), place).is_none();
+            for kind in names.kinds(place).into_iter().chain([names.cves.iter().collect()]) {
+                let open: Vec<&str> = kind.iter().copied().filter(is_open).map(|(id, _)| *id).collect();
+                let is_partial = open.len() < kind.len();
+                missing.extend(open.into_iter().filter(|_| is_partial));
+            }
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        missing
+    }
+
     /// The exemptions that applied to an issue and have ended, if it is not exempt.
     pub fn ended(&self, issue: &Issue, now: Timestamp) -> Vec<Arc<ExemptionRecord>> {
         if self.cover(issue, now) {
@@ -140,10 +163,7 @@ impl VaExemptions {
             return coverage;
         }
         let names = NamedExemptions::new(self, issue, now);
-        let places: Vec<Option<&AffectedPackage>> = match &issue.packages[..] {
-            [] => vec![None],
-            packages => packages.iter().map(Some).collect(),
-        };
+        let places = places(issue);
         let way = |place: &Option<&_>| {
             let package = if with_packages { *place } else { None };
             self.way(&names, issue, *place, package, now)
@@ -189,10 +209,11 @@ impl VaExemptions {
             let all = self.scopes.iter().flat_map(|scope| scope.of_package(place));
             latest(all.filter(|record| record.holds(now)), Some(place))
         });
-        let own = latest(names.own.iter().copied(), place);
+        let own = latest(names.own().iter().flat_map(|(_, records)| records.iter().copied()), place);
         let single = package.into_iter().chain(own).map(|record| Way { used: vec![record] });
-        let several = [&names.cves, &names.notices].into_iter().filter_map(|lists| Way::of_all(lists, place));
-        single.chain(several).max_by_key(|way| (way.end(), Reverse(way.used.len())))
+        let several = [&names.cves[..], names.aliases()].into_iter().filter_map(|lists| Way::of_all(lists, place));
+        let kinds = names.kinds(place).into_iter().filter_map(|lists| Way::of_all(lists, place));
+        single.chain(several).chain(kinds).max_by_key(|way| (way.end(), Reverse(way.used.len())))
     }
 }
 
@@ -206,39 +227,77 @@ impl FromIterator<ExemptionRecord> for VaExemptions {
     }
 }
 
+/// The packages that an issue affects; `None` if the report names none.
+fn places(issue: &Issue) -> Vec<Option<&AffectedPackage>> {
+    match &issue.packages[..] {
+        [] => vec![None],
+        packages => packages.iter().map(Some).collect(),
+    }
+}
+
+/// An identifier and its exemptions.
+type Named<'a> = (&'a str, Vec<&'a Arc<ExemptionRecord>>);
+
 /// The exemptions for the identifiers of one issue, in any package.
 struct NamedExemptions<'a> {
-    /// Those of the identifier of a security notice or a configuration issue, which cover all CVEs of the issue.
-    own: Vec<&'a Arc<ExemptionRecord>>,
     /// Those of each CVE.
-    cves: Vec<Vec<&'a Arc<ExemptionRecord>>>,
-    /// Those of each security notice.
-    notices: Vec<Vec<&'a Arc<ExemptionRecord>>>,
+    cves: Vec<Named<'a>>,
+    /// Those of each other identifier. That of the issue itself, if it is not a CVE, comes first.
+    others: Vec<Named<'a>>,
+    has_own: bool,
+    /// Whether the issue is a single vulnerability, so that each of its names is a name of all of it.
+    is_one: bool,
 }
 
 impl<'a> NamedExemptions<'a> {
-    fn new(exemptions: &'a VaExemptions, issue: &Issue, now: Timestamp) -> Self {
-        let of = |id: &str, kind: IssueType| {
-            let id = id.to_ascii_lowercase();
+    fn new(exemptions: &'a VaExemptions, issue: &'a Issue, now: Timestamp) -> Self {
+        let of = |name: &'a str, kind: IssueType| -> Named<'a> {
+            let id = name.to_ascii_lowercase();
             let all = exemptions.scopes.iter().flat_map(|scope| scope.of_issue(&id).iter().collect::<Vec<_>>());
-            all.filter(|record| record.issue_type == kind && record.holds(now)).collect::<Vec<_>>()
+            (name, all.filter(|record| record.issue_type == kind && record.holds(now)).collect())
         };
         if issue.kind == IssueKind::Configuration {
-            return Self { own: of(&issue.id, IssueType::Configuration), cves: Vec::new(), notices: Vec::new() };
+            let others = vec![of(&issue.id, IssueType::Configuration)];
+            return Self { cves: Vec::new(), others, has_own: true, is_one: false };
         }
-        let own = if is_cve(&issue.id) { Vec::new() } else { of(&issue.id, IssueType::SecurityNotice) };
-        let notices = issue.aliases.iter().filter(|alias| !is_cve(alias));
-        Self {
-            own,
-            cves: issue.cves().into_iter().map(|id| of(id, IssueType::Cve)).collect(),
-            notices: notices.map(|id| of(id, IssueType::SecurityNotice)).collect(),
+        let cves: Vec<Named<'a>> = issue.cves().into_iter().map(|id| of(id, IssueType::Cve)).collect();
+        let others = issue.names().filter(|id| !is_cve(id)).map(|id| of(id, IssueType::SecurityNotice)).collect();
+        Self { is_one: cves.len() < 2 && !issue.is_malicious(), cves, others, has_own: !is_cve(&issue.id) }
+    }
+
+    /// The identifier of a security notice or a configuration issue, which covers all CVEs of the issue.
+    fn own(&self) -> Option<&Named<'a>> {
+        self.others.first().filter(|_| self.has_own)
+    }
+
+    /// The other identifiers that are not CVEs.
+    fn aliases(&self) -> &[Named<'a>] {
+        &self.others[usize::from(self.has_own)..]
+    }
+
+    /// The identifiers that may be about a package, by kind: the notices of vendors, and the names that each database gives the
+    /// vulnerability. All of one kind are enough.
+    fn kinds(&self, place: Option<&AffectedPackage>) -> Vec<Vec<&Named<'a>>> {
+        if !self.is_one || self.others.iter().all(|(_, records)| records.is_empty()) {
+            return Vec::new();
         }
+        let purl_type = place.and_then(|place| place.purl.as_ref()).map(Purl::kind);
+        let package_type = purl_type.or(place.and_then(|place| place.ecosystem.as_deref())).unwrap_or_default();
+        let mut kinds: Vec<(Option<String>, Vec<&Named<'a>>)> = Vec::new();
+        for named in self.others.iter().filter(|(id, _)| may_be_about(id, package_type)) {
+            let kind = database_of(named.0);
+            match kinds.iter_mut().find(|(known, _)| *known == kind) {
+                Some((_, all)) => all.push(named),
+                None => kinds.push((kind, vec![named])),
+            }
+        }
+        kinds.into_iter().map(|(_, all)| all).collect()
     }
 
     /// Those of any identifier that apply to a package.
     fn any(&self, place: Option<&AffectedPackage>) -> impl Iterator<Item = &'a Arc<ExemptionRecord>> {
-        let all = self.own.iter().chain(self.cves.iter().chain(&self.notices).flatten());
-        all.copied().filter(move |record| record.covers(place)).collect::<Vec<_>>().into_iter()
+        let all = self.cves.iter().chain(&self.others).flat_map(|(_, records)| records.iter().copied());
+        all.filter(move |record| record.covers(place)).collect::<Vec<_>>().into_iter()
     }
 }
 
@@ -249,8 +308,12 @@ struct Way<'a> {
 
 impl<'a> Way<'a> {
     /// One exemption for each identifier; `None` if there is no identifier, or none for one of them.
-    fn of_all(lists: &[Vec<&'a Arc<ExemptionRecord>>], place: Option<&AffectedPackage>) -> Option<Self> {
-        let used = lists.iter().map(|list| latest(list.iter().copied(), place)).collect::<Option<Vec<_>>>()?;
+    fn of_all<'b>(lists: impl IntoIterator<Item = &'b Named<'a>>, place: Option<&AffectedPackage>) -> Option<Self>
+    where
+        'a: 'b,
+    {
+        let each = lists.into_iter().map(|(_, records)| latest(records.iter().copied(), place));
+        let used = each.collect::<Option<Vec<_>>>()?;
         (!used.is_empty()).then_some(Self { used })
     }
 

@@ -1,7 +1,47 @@
 //! Identifiers of issues.
 
 use super::exemption::is_word;
-use super::vulnerability::IssueKind;
+use super::vulnerability::{IssueKind, is_cve};
+
+/// The databases that give vulnerabilities identifiers of their own: `GHSA-aaaa-bbbb-cccc`, `PYSEC-2024-1`. Those that list CVEs
+/// (`DEBIAN-CVE-2024-1`) are recognised by that.
+const DATABASES: [&str; 21] = [
+    "ASB", "BIT", "CGA", "ECHO", "EEF", "GHSA", "GO", "GSD", "HSEC", "JLSEC", "LBSEC", "MAL", "MINI", "OSV", "PSF",
+    "PYSEC", "RSEC", "RUSTSEC", "SNYK", "TEMP", "V8",
+];
+
+/// The database whose name for a vulnerability this is, in upper case. `None` for a CVE, and for the security notice of a vendor
+/// (`DSA-5000-1`, `RHSA-2024:1234`): other texts are those of vendors.
+pub(super) fn database_of(id: &str) -> Option<String> {
+    let id = id.to_ascii_uppercase();
+    let (first, rest) = id.split_once('-')?;
+    let lists_cve = first != "CVE" && (rest.starts_with("CVE-") || rest.contains("-CVE-"));
+    (lists_cve || DATABASES.contains(&first)).then(|| first.to_owned())
+}
+
+/// Whether an identifier is that of a vendor's security notice, and not a name of the vulnerability itself.
+pub fn is_notice(id: &str) -> bool {
+    !is_cve(id) && database_of(id).is_none()
+}
+
+/// Whether an identifier may be about a package of this type (`deb`, `npm`): notices and names of a distribution are about its own
+/// packages, and those of a language about that language's.
+pub(super) fn may_be_about(id: &str, package_type: &str) -> bool {
+    let first = id.split('-').next().unwrap_or_default().to_ascii_uppercase();
+    let only = match &*first {
+        "DEBIAN" | "DLA" | "DSA" | "DTSA" | "ELA" | "LSN" | "TEMP" | "UBUNTU" | "USN" => "deb",
+        "ALPINE" | "CGA" => "apk",
+        "ALBA" | "ALEA" | "ALSA" | "ELBA" | "ELSA" | "MGASA" | "OPENSUSE" | "RHBA" | "RHEA" | "RHSA" | "RLBA"
+        | "RLSA" | "RXSA" | "SUSE" => "rpm",
+        alas if alas.starts_with("ALAS") => "rpm",
+        "GO" => "golang",
+        "PYSEC" => "pypi",
+        "RUSTSEC" => "cargo",
+        "GHSA" => return !matches!(package_type, "apk" | "deb" | "rpm"),
+        _ => return true,
+    };
+    package_type.is_empty() || package_type == only
+}
 
 /// The kind of issue that an identifier names: those of configuration issues say so (`application_configuration:ssh.keys`,
 /// as IBM writes them; `AVD-DS-0002`, as Trivy does). All others are those of vulnerabilities, such as `CVE-2024-1` and
@@ -47,6 +87,42 @@ mod tests {
             ("AVD-DS-0002", IssueKind::Configuration),
         ] {
             assert_eq!(kind_of_issue(id), expected, "{id}");
+        }
+    }
+
+    #[test]
+    fn names_of_databases_are_told_from_notices_of_vendors() {
+        for (id, database) in [
+            ("DEBIAN-CVE-2026-1", Some("DEBIAN")),
+            ("UBUNTU-CVE-2026-1", Some("UBUNTU")),
+            ("ALPINE-CVE-2026-1", Some("ALPINE")),
+            ("GHSA-aaaa-bbbb-cccc", Some("GHSA")),
+            ("pysec-2024-1", Some("PYSEC")),
+            ("GO-2022-0001", Some("GO")),
+            ("RUSTSEC-2021-0001", Some("RUSTSEC")),
+            ("DSA-5000-1", None),
+            ("RHSA-2024:1234", None),
+            ("openSUSE-SU-2024:0001-1", None),
+            ("USN-1-1", None),
+            ("ALAS2023-2024-001", None),
+            ("CVE-2026-1", None),
+            ("x", None),
+        ] {
+            assert_eq!(database_of(id).as_deref(), database, "{id}");
+            assert_eq!(is_notice(id), database.is_none() && !is_cve(id), "{id}");
+        }
+        for (id, package_type, expected) in [
+            ("DSA-1", "deb", true),
+            ("DSA-1", "npm", false),
+            ("DSA-1", "", true),
+            ("DEBIAN-CVE-2026-1", "pypi", false),
+            ("ALAS2-2024-1", "rpm", true),
+            ("ALAS2-2024-1", "pypi", false),
+            ("GHSA-1", "npm", true),
+            ("GHSA-1", "deb", false),
+            ("VENDOR-1", "deb", true),
+        ] {
+            assert_eq!(may_be_about(id, package_type), expected, "{id} {package_type}");
         }
     }
 

@@ -13,7 +13,7 @@ use crate::api::{AssessmentAnswer, AssessmentCounts, ExemptionAnswer, ImageScan,
 use crate::gate::KnownAssessment;
 use crate::inventory::LinuxDistribution;
 use crate::oci::ImageName;
-use crate::policy::{AffectedPackage, Issue, IssueKind, IssueType, VaEvidence, VaStatus};
+use crate::policy::{AffectedPackage, Issue, IssueKind, IssueType, VaEvidence, VaStatus, is_notice};
 
 impl IbmScanReport {
     /// The report on a scanned image.
@@ -158,7 +158,8 @@ fn vulnerability(found: &IssueAnswer) -> IbmVulnerability {
 fn is_exempt_by_notices(found: &IssueAnswer) -> bool {
     let is_of_another = |exemption: &ExemptionAnswer| {
         let is_it = exemption.issue_id.as_ref().is_some_and(|id| id.eq_ignore_ascii_case(&found.issue.id));
-        exemption.issue_type == IssueType::SecurityNotice && !is_it
+        let is_notice = exemption.issue_id.as_deref().is_some_and(is_notice);
+        exemption.issue_type == IssueType::SecurityNotice && is_notice && !is_it
     };
     !found.exemptions.is_empty() && found.exemptions.iter().all(is_of_another)
 }

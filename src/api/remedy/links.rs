@@ -1,18 +1,22 @@
 //! Security notices of vendors, and their addresses.
 
-use crate::policy::{Issue, is_cve};
+use crate::policy::{Issue, is_cve, is_notice};
 
-/// The security notices of an issue: the identifiers under which vendors published it (`DSA-5000-1`, `RHSA-2024:1234`,
-/// `GHSA-…`). An identifier of a CVE is none.
+/// The security notices of an issue: the identifiers under which vendors published it (`DSA-5000-1`, `RHSA-2024:1234`). What a
+/// database calls the vulnerability (`CVE-…`, `GHSA-…`, `DEBIAN-CVE-…`) is none.
 pub fn notices(issue: &Issue) -> Vec<&str> {
-    let own = std::iter::once(&issue.id).chain(&issue.aliases);
-    own.map(String::as_str).filter(|id| !is_cve(id)).collect()
+    issue.names().filter(|id| is_notice(id)).collect()
 }
 
-/// Where the vendor describes an issue: the first notice that has a known address, else the vulnerability in the tracker
+/// The identifiers of an issue that are not CVEs: notices, and what databases call it.
+pub fn other_identifiers(issue: &Issue) -> Vec<&str> {
+    issue.names().filter(|id| !is_cve(id)).collect()
+}
+
+/// Where the vendor describes an issue: the first identifier that has a known address, else the vulnerability in the tracker
 /// of the distribution, else in the National Vulnerability Database.
 pub fn vendor_link(issue: &Issue) -> Option<String> {
-    if let Some(link) = notices(issue).into_iter().find_map(notice_link) {
+    if let Some(link) = other_identifiers(issue).into_iter().find_map(notice_link) {
         return Some(link);
     }
     let cve = issue.cves().into_iter().next().filter(|cve| is_plain(cve))?.to_ascii_uppercase();

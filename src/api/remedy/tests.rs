@@ -156,5 +156,7 @@ fn links_lead_to_the_notice_or_to_the_vendor() {
         assert_eq!(vendor_link(&issue(id, aliases, packages)).as_deref(), Some(link));
     }
     assert_eq!(vendor_link(&issue("CVE-1/../x", &["GHSA-1/x?y"], vec![])), None);
-    assert_eq!(notices(&issue("CVE-1", &["DSA-1", "CVE-2"], vec![])), ["DSA-1"]);
+    let several = issue("CVE-1", &["DEBIAN-CVE-1", "DSA-1", "CVE-2", "GHSA-1"], vec![]);
+    assert_eq!(notices(&several), ["DSA-1"]);
+    assert_eq!(other_identifiers(&several), ["DEBIAN-CVE-1", "DSA-1", "GHSA-1"]);
 }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::AskedImage;
 use crate::api::ibm::{IbmSummary, NOT_SCANNED, not_scanned};
 use crate::api::{
-    Decision, ImageScan, IssueAnswer, PackageAnswer, PackageUpgrade, notices, remedies, upgrades, vendor_link,
+    Decision, ImageScan, IssueAnswer, PackageAnswer, PackageUpgrade, other_identifiers, remedies, upgrades, vendor_link,
 };
 use crate::cli::output::counted;
 use crate::cli::table::{table, wrapped};
@@ -195,11 +195,13 @@ fn vulnerability_row(found: &IssueAnswer, show: &Show) -> Vec<String> {
     let issue = &found.issue;
     let most = if show.extended { usize::MAX } else { MAX_NAMED };
     let affected = |package: &AffectedPackage| affected(package, show.extended);
+    // `DEBIAN-CVE-2024-1` says no more than the CVE.
+    let published = other_identifiers(issue).into_iter().filter(|id| !id.contains("-CVE-"));
     let mut row = vec![
         format!("{} ({})", issue.id, issue.severity.as_str()),
         PolicyStanding::words(found),
         joined(issue.packages.iter().map(affected), ", ", most),
-        joined(notices(issue).into_iter().map(str::to_owned).chain(vendor_link(issue)), " ", most),
+        joined(published.map(str::to_owned).chain(vendor_link(issue)), " ", most),
     ];
     if show.extended {
         let score = issue.score.as_ref();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::api::{ImageScan, PackageAnswer, notices, remedies, vendor_link};
+use crate::api::{ImageScan, PackageAnswer, other_identifiers, remedies, vendor_link};
 use crate::inventory::Ecosystem;
 use crate::oci::Digest;
 use crate::policy::{AffectedPackage, Issue, IssueKind, Purl, Severity};
@@ -234,7 +234,7 @@ fn vulnerability(issue: &Issue, affected: Option<&AffectedPackage>, scan: &Image
     let id = affected.installed.as_ref().map(|version| format!("{}@{version}", affected.name));
     json!({
         "VulnerabilityID": issue.id,
-        "VendorIDs": notices(issue),
+        "VendorIDs": other_identifiers(issue),
         "PkgID": id,
         "PkgName": affected.name,
         "PkgPath": affected.path,

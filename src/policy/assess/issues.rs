@@ -246,7 +246,7 @@ impl Weighing<'_> {
     /// Why these issues deny, and what releases the image.
     fn reason(&self, cause: Cause, issues: &[&Issue]) -> String {
         let (count, worst) = (text::count(issues.len()), text::worst(issues, |issue| severity(self.rule, issue)));
-        let release = text::release(issues);
+        let release = format!("{}{}", text::release(issues), self.partly(issues));
         let are = if issues.len() == 1 { "is" } else { "are" };
         match cause {
             Cause::Malicious => {
@@ -269,7 +269,9 @@ impl Weighing<'_> {
                 )
             }
             // IBM's tools refer to the report, too.
-            Cause::Severity if self.rule.is_ibm() => format!("{count} not exempt ({worst}); see `pullgate va`"),
+            Cause::Severity if self.rule.is_ibm() => {
+                format!("{count} not exempt ({worst}); see `pullgate va`{}", self.partly(issues))
+            }
             Cause::Severity => format!(
                 "severity: {count} not exempt ({worst}); the policy denies from {}{}{}; {release}",
                 self.rule.severity.as_str(),
@@ -277,6 +279,15 @@ impl Weighing<'_> {
                 self.ended(issues)
             ),
         }
+    }
+
+    /// What is missing for the first issue that is exempt in part.
+    fn partly(&self, issues: &[&Issue]) -> String {
+        let missing = |issue: &&Issue| {
+            let missing = self.exemptions_of(issue).still_to_exempt(issue, self.context.now).join(" and ");
+            (!missing.is_empty()).then(|| format!("; {} is partially exempt: exempt {missing}, too", issue.id))
+        };
+        issues.iter().find_map(missing).unwrap_or_default()
     }
 
     /// The identifiers of malware that are not exempt. All of them must be.

@@ -201,6 +201,46 @@ fn status_is_that_of_the_cve_or_of_all_its_notices() {
     }
 }
 
+/// What OSV lists besides the notice changes nothing: with trivy-db, only the notice is there.
+#[test]
+fn names_of_databases_are_no_notices() {
+    use ExemptStatus::{Active, Exempt, Partial};
+    let debian = |aliases: &[&str]| issue("CVE-1", aliases, &["ssl"]);
+    let of_type = |kind: &str, aliases: &[&str]| {
+        let packages = vec![AffectedPackage { name: "x".into(), ecosystem: Some(kind.into()), ..Default::default() }];
+        Issue { packages, ..issue("CVE-1", aliases, &[]) }
+    };
+    let both = |aliases: &[&str]| {
+        let packages = [debian(&[]).packages, of_type("npm", &[]).packages].concat();
+        Issue { packages, ..issue("CVE-1", aliases, &[]) }
+    };
+    for (line, issue, exempt, status, missing) in [
+        (line!(), debian(&["DSA-1", "DEBIAN-CVE-1"]), &["DSA-1"][..], Exempt, &[][..]),
+        (line!(), debian(&["DSA-1", "DEBIAN-CVE-1"]), &["DEBIAN-CVE-1"], Exempt, &[]),
+        (line!(), debian(&["DSA-1", "DLA-2", "DEBIAN-CVE-1"]), &["DSA-1"], Partial, &["DLA-2"]),
+        (line!(), debian(&["DSA-1", "DLA-2", "DEBIAN-CVE-1"]), &["DSA-1", "DLA-2"], Exempt, &[]),
+        (line!(), of_type("pypi", &["PYSEC-2", "GHSA-1"]), &["GHSA-1"], Exempt, &[]),
+        (line!(), of_type("pypi", &["PYSEC-2", "GHSA-1"]), &["PYSEC-2"], Exempt, &[]),
+        (line!(), of_type("pypi", &["PYSEC-2", "GHSA-1"]), &["DSA-1"], Active, &[]),
+        (line!(), of_type("npm", &["GHSA-1", "GHSA-2"]), &["GHSA-1"], Partial, &["GHSA-2"]),
+        // One of a distribution says nothing about the packages of a language, and the other way round.
+        (line!(), both(&["DSA-1", "GHSA-1"]), &["DSA-1"], Partial, &[]),
+        (line!(), both(&["DSA-1", "GHSA-1"]), &["GHSA-1"], Partial, &[]),
+        (line!(), both(&["DSA-1", "GHSA-1"]), &["DSA-1", "GHSA-1"], Exempt, &[]),
+        // All other identifiers together always were enough.
+        (line!(), debian(&["GHSA-1"]), &["GHSA-1"], Exempt, &[]),
+        (line!(), of_type("npm", &["DSA-1"]), &["DSA-1"], Exempt, &[]),
+        // A name of one of several vulnerabilities is not a name of all.
+        (line!(), issue("ALAS-1", &["CVE-1", "CVE-2", "GHSA-1", "X-1"], &[]), &["GHSA-1"], Partial, &[]),
+        (line!(), issue("ALAS-1", &["CVE-1", "CVE-2"], &[]), &["CVE-1"], Partial, &["CVE-2"]),
+        (line!(), issue("MAL-1", &["GHSA-1", "GHSA-2"], &[]), &["GHSA-1"], Partial, &[]),
+    ] {
+        let exemptions = all(exempt.iter().map(|id| of_issue(id)));
+        assert_eq!(exemptions.coverage(&issue, NOW).status, status, "line {line}");
+        assert_eq!(exemptions.still_to_exempt(&issue, NOW), missing, "line {line}");
+    }
+}
+
 #[test]
 fn every_scope_applies_to_its_images_and_no_others() {
     let digest = |seed: &str| Digest::sha256(seed.as_bytes());

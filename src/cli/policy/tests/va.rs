@@ -680,6 +680,9 @@ fn conditions_on_images_apply_to_opaque_ones() {
 fn ignored_and_exempt_issues() {
     let one = r#"{"issues":[{"id":"CVE-1","severity":"high","package":"ssl"}]}"#;
     let two = r#"{"issues":[{"id":"CVE-1","severity":"high","packages":[{"name":"a"},{"name":"b"}]}]}"#;
+    let osv = r#"{"issues":[{"id":"CVE-1","aliases":["DSA-1","DEBIAN-CVE-1"],"severity":"high"}]}"#;
+    let two_notices = r#"{"issues":[{"id":"CVE-1","aliases":["DSA-1","DLA-2"],"severity":"high"}]}"#;
+    let of_notice = r#""exemptions":[{"issueType":"sn","id":"DSA-1"}]"#;
     let ids = r#"{"issues":["CVE-1"]}"#;
     let exempt = r#""exemptions":["CVE-1"]"#;
     let in_a = r#""exemptions":[{"id":"CVE-1","package":"a"}]"#;
@@ -690,6 +693,9 @@ fn ignored_and_exempt_issues() {
         (line!(), "{ignore: [CVE-1], alwaysBlock: [CVE-1]}", one, exempt, Admit),
         (line!(), "{ignore: [{id: CVE-1, package: b}]}", two, "", Deny("severity: ")),
         (line!(), "{ignore: [{id: CVE-1, package: b}]}", two, in_a, Admit),
+        // A name that a database gives it is not a notice.
+        (line!(), "{}", osv, of_notice, Admit),
+        (line!(), "{}", two_notices, of_notice, Deny("; CVE-1 is partially exempt: exempt DLA-2, too")),
         // Only the identifier is known.
         (line!(), "{severity: critical, fixableOnly: true}", ids, "", Deny("severity: ")),
         (line!(), "{severity: critical}", ids, exempt, Admit),
