@@ -7,8 +7,9 @@ use super::findings::Findings;
 use super::text::{after, elapsed, first, length, time};
 use crate::policy::banned::BannedPackage;
 use crate::policy::licence::LicenceProblem;
+use crate::policy::purl::Purl;
 use crate::policy::va_rule::VaRule;
-use crate::policy::vulnerability::{AffectedPackage, IssueKind, Report, ReportPackage};
+use crate::policy::vulnerability::{IssueKind, Report, ReportPackage};
 
 const NO_PACKAGES: &str =
     "the source of the report lists no packages; use one that does, such as the gate's own scanner";
@@ -61,28 +62,35 @@ pub(super) fn banned(rule: &VaRule, report: &Report, findings: &mut Findings) {
         Some(format!("the image contains {}, which {} bans", named(package), ban.written))
     };
     let mut banned: Vec<String> = packages.iter().filter_map(ban).collect();
-    for found in affected(report).iter().filter_map(ban) {
-        if !banned.contains(&found) {
-            banned.push(found);
-        }
+    for package in affected(report) {
+        let same = |listed: &ReportPackage| BannedPackage::keys_of(listed).any(|key| of_key(&package, &key));
+        let named = ban(&package).filter(|named| !banned.contains(named));
+        banned.extend(named.filter(|_| !package.version.is_empty() || !packages.iter().any(same)));
     }
     if !banned.is_empty() {
         findings.reasons.push(format!("bannedPackages: {}; replace the package", first(&banned)));
     }
 }
 
-/// The packages in which a report found vulnerabilities, and which its list of packages may lack: they are installed all the
-/// same. Only a package URL says what kind of package they are.
-fn affected(report: &Report) -> Vec<ReportPackage> {
-    let issues = report.issues.iter().filter(|issue| issue.kind == IssueKind::Vulnerability);
-    let packages = issues.flat_map(|issue| &issue.packages).filter(|package| package.purl.is_some());
-    let listed = |package: &AffectedPackage| ReportPackage {
-        name: package.name.clone(),
-        version: package.installed.clone().unwrap_or_default(),
-        purl: package.purl.clone(),
-        ..ReportPackage::default()
-    };
-    packages.map(listed).collect()
+/// The packages that issues affect. They are in the image, also if the list leaves them out, unless the source exempts the issue:
+/// VEX says so of packages that are not there.
+fn affected(report: &Report) -> impl Iterator<Item = ReportPackage> {
+    let issues = report.issues.iter().filter(|issue| issue.kind == IssueKind::Vulnerability && !issue.exempt);
+    issues.flat_map(|issue| &issue.packages).filter(|package| !package.name.is_empty()).map(|package| {
+        let of_purl = package.purl.as_ref().and_then(Purl::version);
+        ReportPackage {
+            name: package.name.clone(),
+            version: package.installed.as_deref().or(of_purl).unwrap_or_default().to_owned(),
+            purl: package.purl.clone(),
+            source_name: package.source.clone(),
+            ..ReportPackage::default()
+        }
+    })
+}
+
+/// Whether bans find a package by this key.
+fn of_key(package: &ReportPackage, key: &str) -> bool {
+    BannedPackage::keys_of(package).any(|own| own == key)
 }
 
 /// Only versions count whose date of publication is known. One that was published in the future is too young.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::document::{
     InvalidReport, NamedImage, ReportFile, VexStatement, digest_of, read, some, text_or_nothing, time,
@@ -28,10 +29,11 @@ const JUSTIFICATIONS: [&str; 5] = [
 pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     let vex: Vex = read(bytes)?;
     let mut document = ReportFile::default();
-    for value in &vex.statements {
-        let claim = VexClaim::deserialize(value).unwrap_or_else(|error| {
+    for text in &vex.statements {
+        // From the text, so that a key that occurs twice is noticed.
+        let claim = serde_json::from_str(text.get()).unwrap_or_else(|error| {
             document.notes.push(format!("a statement cannot be read: {error}"));
-            VexClaim::of_unreadable(value)
+            VexClaim::of_unreadable(&serde_json::from_str(text.get()).unwrap_or_default())
         });
         let (ids, suppresses) = (claim.ids(), claim.suppresses());
         let (Some(id), Some(suppresses)) = (ids.first(), suppresses) else {
@@ -83,7 +85,7 @@ struct Vex {
     #[serde(default, deserialize_with = "text_or_nothing")]
     last_updated: Option<String>,
     /// Read one by one, so that one that cannot be read does not lose the others.
-    statements: Vec<serde_json::Value>,
+    statements: Vec<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]

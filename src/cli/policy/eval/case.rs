@@ -283,8 +283,8 @@ impl TryFrom<Value> for CaseExemption {
 #[derive(Deserialize)]
 pub(super) struct FullExemption {
     /// Every image if it is absent.
-    #[serde(default)]
-    pub(super) scope: Option<CaseScope>,
+    #[serde(default, deserialize_with = "stated")]
+    pub(super) scope: Option<Option<CaseScope>>,
     /// What the identifier says if it is absent.
     #[serde(default, alias = "issueType", alias = "type")]
     pub(super) issue_type: Option<IssueType>,

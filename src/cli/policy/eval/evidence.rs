@@ -147,10 +147,13 @@ fn assessment(va: Option<&CaseVa>, rule: &VaRule, now: Timestamp) -> Result<VaEv
         None if says_nothing && va.incomplete.is_some() => return Ok(VaEvidence::Incomplete { why: why() }),
         None if says_nothing => return Ok(VaEvidence::Unscanned),
         None => {}
-        Some(status @ ("UNSCANNED" | "UNSUPPORTED"))
+        Some(status @ ("PENDING" | "UNAVAILABLE" | "UNSCANNED" | "UNSUPPORTED"))
             if !report.issues.is_empty() && rule.severity != Severity::Unknown =>
         {
             return Err(format!("va.status {status} with issues: an image without a report has none"));
+        }
+        Some("OPAQUE") if report.packages.as_ref().is_some_and(|packages| !packages.is_empty()) => {
+            return Err("va.status OPAQUE with packages: in an opaque image nothing was recognised".to_owned());
         }
         Some("UNSCANNED") => return Ok(VaEvidence::Unscanned),
         Some("PENDING") => return Ok(VaEvidence::Pending { why: why() }),
@@ -221,8 +224,12 @@ fn purl(text: Option<&str>) -> Result<Option<Purl>, String> {
 fn package(package: &CasePackage) -> Result<ReportPackage, String> {
     let purl = purl(package.purl.as_deref())?;
     let of_purl = |part: fn(&Purl) -> Option<&str>| purl.as_ref().and_then(part).unwrap_or_default().to_owned();
+    let name = package.name.clone().unwrap_or_else(|| of_purl(|purl| Some(purl.name())));
+    if name.is_empty() {
+        return Err("a package has neither a name nor a package URL".to_owned());
+    }
     Ok(ReportPackage {
-        name: package.name.clone().unwrap_or_else(|| of_purl(|purl| Some(purl.name()))),
+        name,
         version: package.version.clone().unwrap_or_else(|| of_purl(Purl::version)),
         purl: purl.clone(),
         licences: package.licences.list().into_iter().map(DeclaredLicence::new).collect(),
@@ -262,7 +269,11 @@ fn exemption(exemption: &CaseExemption) -> Result<Vec<ExemptionRecord>, String> 
     let records = match exemption {
         CaseExemption::Id(id) => ExemptionRecord::listed(&everything, None, Some(id), None, None),
         CaseExemption::Full(FullExemption { scope, issue_type, id, package, expires }) => {
-            let scope = scope.as_ref().map_or(Ok(everything), |scope| scope.0.parse());
+            let scope = match scope {
+                None => Ok(everything),
+                Some(None) => return Err("the scope of an exemption is null; leave it out for every image".to_owned()),
+                Some(Some(scope)) => scope.0.parse(),
+            };
             let scope: ExemptionScope = scope.map_err(|error| format!("the scope of an exemption: {error}"))?;
             let expires = expires.as_ref().map(|expires| expires.0);
             ExemptionRecord::listed(&scope, *issue_type, id.as_deref(), package.as_deref(), expires)

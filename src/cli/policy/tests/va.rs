@@ -750,11 +750,15 @@ fn unknown_keys_of_cases_are_errors() {
     }
     let fine = r#"{"id":1,"image":"icr.io/a/b:v1","note":"x","va":{"issues":[],"generatedAt":"2026-01-01"}}"#;
     assert_eq!(evaluate(&policy, fine).0, EXIT_OK);
-    let native = r#"{"status":"UNSUPPORTED","issues":[{"id":"CVE-1","severity":"critical"}]}"#;
+    let native = |status: &str| format!(r#"{{"status":"{status}","issues":[{{"id":"CVE-1","severity":"critical"}}]}}"#);
     let policy = "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {name: p}\nspec: {repositories: [{name: '*', \
                   policy: {va: {unsupported: allow}}}]}\n";
-    let (_, answers) = evaluate(policy, &format!(r#"{{"id":1,"image":"icr.io/a/b:v1","va":{native}}}"#));
-    assert!(answers[0]["error"].as_str().is_some_and(|error| error.contains("UNSUPPORTED with issues")), "{answers:?}");
+    for status in ["PENDING", "UNAVAILABLE", "UNSCANNED", "UNSUPPORTED"] {
+        let case = format!(r#"{{"id":1,"image":"icr.io/a/b:v1","va":{}}}"#, native(status));
+        let (_, answers) = evaluate(policy, &case);
+        let error = answers[0]["error"].as_str().unwrap_or_default();
+        assert!(error.contains(&format!("{status} with issues")), "{answers:?}");
+    }
 }
 
 /// Denials say whose severity counts, and what releases the image.
@@ -901,6 +905,9 @@ fn malformed_evidence_is_an_error() {
         (r#""va":{"issues":[],"packages":[{"purl":"x"}]}"#, "is not a package URL"),
         (r#""now":"yesterday""#, "is not a time"),
         (r#""exemptions":[{}]"#, "needs an id or a package"),
+        (r#""exemptions":[{"id":"CVE-1","scope":null}]"#, "the scope of an exemption is null"),
+        (r#""va":{"status":"OPAQUE","packages":[{"name":"x"}]}"#, "OPAQUE with packages"),
+        (r#""va":{"issues":[],"packages":[{"version":"1"}]}"#, "neither a name nor a package URL"),
     ] {
         let policy = TUTORIAL.replace("va:\n          enabled: false", "va:\n          enabled: true");
         let (code, answers) = evaluate(&policy, &format!(r#"{{"id":1,"image":"nginx",{part}}}"#));

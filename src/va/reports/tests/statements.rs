@@ -189,3 +189,14 @@ fn alone(statement: &Value) -> String {
     document["statements"] = json!([statement]);
     document.to_string()
 }
+
+/// Readers differ about which of the two they take.
+#[test]
+fn a_statement_with_a_key_twice_exempts_nothing() {
+    let once = stated(LATE, json!({"products": [image(CONFIG)], "status": "fixed"}));
+    assert!(find(&lookup(&[TRIVY, &once]), "CVE-2024-0002").exempt);
+    let twice = once.replacen(r#""status":"#, r#""status":"affected","status":"#, 1);
+    assert_ne!(twice, once);
+    assert!(!find(&lookup(&[TRIVY, &twice]), "CVE-2024-0002").exempt);
+    assert!(index(&[&twice]).problems[0].contains("duplicate field"));
+}
