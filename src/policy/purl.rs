@@ -152,6 +152,12 @@ impl Purl {
         self.url().qualifiers().get(key).map(|value| &**value)
     }
 
+    /// Name and version of the source package, as the qualifier `upstream` states them: `openssl@3.0.11-1`.
+    pub fn upstream(&self) -> Option<(&str, Option<&str>)> {
+        let upstream = self.qualifier("upstream")?;
+        Some(upstream.split_once('@').map_or((upstream, None), |(name, version)| (name, Some(version))))
+    }
+
     /// Whether a statement about this package applies to the other package. A part that this URL omits matches any
     /// value.
     pub fn covers(&self, other: &Self) -> bool {

@@ -95,7 +95,8 @@ impl ExemptPackage {
         match self {
             Self::Named(name) => *name == package.name || is_spelling_of(name, package),
             Self::Purl(purl) => package.purl.as_ref().is_some_and(|affected| {
-                purl.covers(affected) || purl.is_source_of(affected, package.source.as_deref())
+                let source = package.source.as_deref().or_else(|| affected.upstream().map(|(name, _)| name));
+                purl.covers(affected) || purl.is_source_of(affected, source)
             }),
         }
     }

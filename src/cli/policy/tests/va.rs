@@ -682,6 +682,9 @@ fn ignored_and_exempt_issues() {
     let two = r#"{"issues":[{"id":"CVE-1","severity":"high","packages":[{"name":"a"},{"name":"b"}]}]}"#;
     let osv = r#"{"issues":[{"id":"CVE-1","aliases":["DSA-1","DEBIAN-CVE-1"],"severity":"high"}]}"#;
     let two_notices = r#"{"issues":[{"id":"CVE-1","aliases":["DSA-1","DLA-2"],"severity":"high"}]}"#;
+    let libssl = r#"{"issues":[{"id":"CVE-1","severity":"high","purl":"pkg:deb/debian/libssl3@3?upstream=openssl"}]}"#;
+    let of_source = r#""exemptions":[{"issueType":"package","package":"pkg:deb/debian/openssl?arch=source"}]"#;
+    let of_other_source = r#""exemptions":[{"issueType":"package","package":"pkg:deb/debian/gnutls28?arch=source"}]"#;
     let of_notice = r#""exemptions":[{"issueType":"sn","id":"DSA-1"}]"#;
     let ids = r#"{"issues":["CVE-1"]}"#;
     let exempt = r#""exemptions":["CVE-1"]"#;
@@ -696,6 +699,9 @@ fn ignored_and_exempt_issues() {
         // A name that a database gives it is not a notice.
         (line!(), "{}", osv, of_notice, Admit),
         (line!(), "{}", two_notices, of_notice, Deny("; CVE-1 is partially exempt: exempt DLA-2, too")),
+        // The package URL names the source package.
+        (line!(), "{}", libssl, of_source, Admit),
+        (line!(), "{}", libssl, of_other_source, Deny("severity: ")),
         // Only the identifier is known.
         (line!(), "{severity: critical, fixableOnly: true}", ids, "", Deny("severity: ")),
         (line!(), "{severity: critical}", ids, exempt, Admit),
