@@ -42,10 +42,7 @@ pub(in crate::policy) fn assessed(rule: &VaRule, assessment: VaAssessment) -> Va
             let others = missing.into_iter().flat_map(|missing| reasons_of(missing.verdict));
             VaVerdict::settled(Verdict::Fail(reasons.into_iter().chain(unknown).chain(others).collect()))
         }
-        (true, Some(VaVerdict { verdict: Verdict::Fail(missing), .. })) => {
-            VaVerdict::settled(Verdict::Fail(missing.into_iter().chain(unknown).collect()))
-        }
-        (true, Some(missing)) => missing,
+        (true, Some(missing)) => VaVerdict { verdict: also(missing.verdict, unknown), ..missing },
         (true, None) if !unknown.is_empty() => {
             VaVerdict::settled(Verdict::Unknown { reasons: unknown, temporary: false })
         }
@@ -59,7 +56,8 @@ fn of_missing(rule: &VaRule, missing: MissingAssessment, assessment: &VaAssessme
         MissingAssessment::Incomplete => ("incomplete", rule.incomplete, "once everything can be assessed"),
         MissingAssessment::Opaque => ("opaque", rule.opaque, "once something is recognised in it"),
         MissingAssessment::Unsupported => ("unsupported", rule.unsupported, "by unsupported: allow"),
-        MissingAssessment::Pending | MissingAssessment::Unavailable => ("unavailable", rule.unavailable, ""),
+        MissingAssessment::Pending => ("unavailable", rule.unavailable, "once the assessment has ended"),
+        MissingAssessment::Unavailable => ("unavailable", rule.unavailable, "once a source responds"),
         MissingAssessment::Unscanned => match rule.unscanned {
             Unscanned::Allow => ("unscanned", Behaviour::Allow, ""),
             Unscanned::Deny | Unscanned::Wait => ("unscanned", Behaviour::Deny, "once a report covers it"),
@@ -78,7 +76,7 @@ fn of_missing(rule: &VaRule, missing: MissingAssessment, assessment: &VaAssessme
     if matches!(missing, MissingAssessment::Pending | MissingAssessment::Unavailable) || is_waited_for {
         let text = said("no assessment yet");
         let word = if is_waited_for { "wait" } else { "deny" };
-        let reasons = vec![if rule.is_ibm() { text } else { format!("{text} ({key}: {word})") }];
+        let reasons = vec![if rule.is_ibm() { text } else { format!("{text} ({key}: {word}; released {release})") }];
         let is_pending = is_waited_for || missing == MissingAssessment::Pending;
         let verdict = Verdict::Unknown { reasons, temporary: true };
         return Some(VaVerdict { verdict, is_pending, warnings: Vec::new() });
@@ -86,6 +84,17 @@ fn of_missing(rule: &VaRule, missing: MissingAssessment, assessment: &VaAssessme
     let text = said(assessment.status.as_str());
     let text = if rule.is_ibm() { text } else { format!("{text} ({key}: deny; released {release})") };
     Some(VaVerdict::settled(Verdict::Fail(vec![text])))
+}
+
+/// A verdict that denies, with more reasons.
+fn also(verdict: Verdict, more: Vec<String>) -> Verdict {
+    match verdict {
+        Verdict::Fail(reasons) => Verdict::Fail(reasons.into_iter().chain(more).collect()),
+        Verdict::Unknown { reasons, temporary } => {
+            Verdict::Unknown { reasons: reasons.into_iter().chain(more).collect(), temporary }
+        }
+        passed => passed,
+    }
 }
 
 fn reasons_of(verdict: Verdict) -> Vec<String> {

@@ -560,9 +560,29 @@ fn images_without_a_complete_report() {
         ),
         (line!(), "{}", r#"{"status":"UNSUPPORTED"}"#, "", Deny("unsupported: deny")),
         (line!(), "{unsupported: allow}", r#"{"status":"UNSUPPORTED"}"#, "", Admit),
-        (line!(), "{}", r#"{"status":"PENDING"}"#, "", Deny("no assessment yet (unavailable: deny)")),
-        (line!(), "{}", r#"{"status":"UNAVAILABLE","why":"x"}"#, "", Deny("no assessment yet: x (unavailable: deny)")),
-        (line!(), "{unscanned: wait}", "null", "", Deny("(unscanned: wait)")),
+        (
+            line!(),
+            "{}",
+            r#"{"status":"PENDING"}"#,
+            "",
+            Deny("no assessment yet (unavailable: deny; released once the assessment has ended)"),
+        ),
+        (
+            line!(),
+            "{}",
+            r#"{"status":"UNAVAILABLE","why":"x"}"#,
+            "",
+            Deny("no assessment yet: x (unavailable: deny; released once a source responds)"),
+        ),
+        // Each condition that is not met is named.
+        (
+            line!(),
+            "{epss: 0.5}",
+            r#"{"issues":[],"incomplete":"x","feeds":{}}"#,
+            "",
+            Deny("epss: FIRST's probabilities (EPSS)"),
+        ),
+        (line!(), "{unscanned: wait}", "null", "", Deny("(unscanned: wait; released once a report covers it)")),
         (line!(), "{unavailable: allow}", r#"{"status":"UNAVAILABLE"}"#, "", Admit),
     ]);
     assert_eq!(answer("{unscanned: wait}", "null", "")["retry"], true);
