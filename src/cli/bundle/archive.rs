@@ -3,6 +3,8 @@
 //! Only regular files with the names of an OCI image layout are accepted, each once, with plain ustar headers. Everything
 //! else is refused: links, devices, extended headers, other paths.
 
+mod mistakes;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
@@ -12,6 +14,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use tar::{Archive, EntryType, Header};
 
+use self::mistakes::compression;
+pub(super) use self::mistakes::refuse_stream;
 use crate::oci::{Algorithm, Digest, Hasher};
 
 /// The size of a header, and the unit of sizes in an archive.
@@ -105,32 +109,6 @@ impl BundleArchive {
     pub(super) fn wrong(&self, what: impl std::fmt::Display) -> String {
         format!("{}: {what}", self.path.display())
     }
-}
-
-/// Refuses `-`, with which other programs mean standard input or output.
-///
-/// # Errors
-/// What to do instead.
-pub(super) fn refuse_stream(path: &Path) -> Result<(), String> {
-    if path == Path::new("-") {
-        let why = "a bundle is read and written in any order, so it must be a file; a file of this name is ./-";
-        return Err(format!("-: {why}"));
-    }
-    Ok(())
-}
-
-/// How a file is compressed, and what decompresses it, if its first bytes say so. It is read from its beginning afterwards.
-fn compression(file: &mut File) -> io::Result<Option<(&'static str, &'static str)>> {
-    let mut start = Vec::new();
-    Read::by_ref(file).take(6).read_to_end(&mut start)?;
-    file.rewind()?;
-    let known: [(&[u8], &str, &str); 4] = [
-        (&[0x1f, 0x8b], "gzip", "gunzip"),
-        (&[0x28, 0xb5, 0x2f, 0xfd], "zstd", "unzstd"),
-        (b"\xfd7zXZ\0", "xz", "unxz"),
-        (b"BZh", "bzip2", "bunzip2"),
-    ];
-    Ok(known.iter().find(|(magic, ..)| start.starts_with(magic)).map(|(_, format, command)| (*format, *command)))
 }
 
 /// The name of a blob in a layout.

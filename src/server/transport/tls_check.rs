@@ -113,7 +113,7 @@ mod tests {
     }
 
     /// The certificate of a CA that is valid until this year, and of a server that it issued.
-    fn issued(server: CertificateParams, until: i32) -> (String, String, KeyPair) {
+    fn issued(server: &CertificateParams, until: i32) -> (String, String, KeyPair) {
         let (ca_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
         let mut ca = params("ca.test", until);
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -140,7 +140,7 @@ mod tests {
     fn certificates_that_clients_refuse_are_told() {
         let dir = tempfile::tempdir().unwrap();
         let told = |params: CertificateParams, until: i32, has_chain: bool| {
-            let (ca, server, key) = issued(params, until);
+            let (ca, server, key) = issued(&params, until);
             let chain = if has_chain { server + &ca } else { server };
             let report = checked(dir.path(), &chain, &key.serialize_pem(), None);
             assert!(report.errors.is_empty(), "{:?}", report.errors);
@@ -162,7 +162,7 @@ mod tests {
         both.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         assert_eq!(told(both, 2090, true).0, "");
         assert!(told(params("a.test", 2090), 2021, true).0.contains("certificate 2 in it expired on 2021-01-01"));
-        let (_, server, key) = issued(params("a.test", 2090), 2090);
+        let (_, server, key) = issued(&params("a.test", 2090), 2090);
         let other = KeyPair::generate().unwrap();
         let other = params("other.test", 2090).self_signed(&other).unwrap().pem();
         let report = checked(dir.path(), &(server + &other), &key.serialize_pem(), Some(&other));
