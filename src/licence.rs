@@ -18,12 +18,16 @@ mod names;
 
 use grammar::LicenceToken;
 pub(crate) use mentions::mentioned;
-use names::{EXCEPTIONS, FAMILIES, NAMES};
+use names::{DEPRECATED, EXCEPTIONS, FAMILIES, NAMES};
 
 /// The longest text that is read, in bytes. A longer one is the text of a licence.
 const MAX_TEXT: usize = 4096;
 /// The start of the identifiers of unknown parts.
 const UNKNOWN: &str = "LicenseRef-unknown-";
+/// The start of the name of a text that is not in SPDX's list.
+const REFERENCE: &str = "LicenseRef-";
+/// The most parts of the name of a reference that are looked at.
+const MAX_PARTS: usize = 16;
 /// The most characters of an unknown part in its identifier.
 const MAX_UNKNOWN: usize = 64;
 
@@ -83,6 +87,25 @@ pub(crate) fn is_unknown(identifier: &str) -> bool {
     identifier.starts_with(UNKNOWN)
 }
 
+/// The name in a reference to a text that is not in SPDX's list: `acme` of `LicenseRef-acme` and `DocumentRef-x:LicenseRef-acme`.
+/// Its author chose it, and it says nothing that is known about the text.
+pub(crate) fn referred(identifier: &str) -> Option<&str> {
+    let own = identifier.strip_prefix("DocumentRef-").and_then(|rest| rest.split_once(':')).map(|(_, own)| own);
+    own.unwrap_or(identifier).strip_prefix(REFERENCE)
+}
+
+/// The identifiers of SPDX in the name of a reference: `Elastic-2.0` in `scancode-elastic-2.0-modified`.
+pub(crate) fn named_in(name: &str) -> Vec<String> {
+    let parts: Vec<&str> = name.split('-').take(MAX_PARTS).collect();
+    let ranges = (0..parts.len()).flat_map(|start| (start..parts.len()).map(move |end| start..=end));
+    ranges.filter_map(|range| exact(&parts[range].join("-"))).collect()
+}
+
+/// What SPDX says to write instead of a deprecated identifier, and the licences in it.
+pub(crate) fn successors(identifier: &str) -> &'static [&'static str] {
+    DEPRECATED.iter().find(|(old, _)| *old == identifier).map_or(&[], |(_, new)| *new)
+}
+
 /// The identifiers of SPDX that an unclear name may stand for: for `BSD` those of all licences of that family. `name` is a text,
 /// or the identifier of an unknown part. Empty if it may be anything.
 pub(crate) fn candidates(name: &str) -> Vec<&'static str> {
@@ -121,7 +144,10 @@ fn abbreviated(text: &str) -> Option<String> {
 /// The identifier of SPDX that a name stands for.
 fn identifier(name: &str) -> Option<String> {
     static GNU: LazyLock<Regex> = LazyLock::new(|| pattern(r"^(gpl|lgpl|agpl|gfdl)(\d)(\.\d)?(\+?)$"));
-    if let Some(known) = exact(name) {
+    // `CC BY-NC 4.0`; but in `LicenseRef-acme AND MIT` only the first word is a reference.
+    let joined = || name.split_whitespace().collect::<Vec<_>>().join("-");
+    let of_words = || exact(&joined()).filter(|known| referred(known).is_none());
+    if let Some(known) = exact(name).or_else(of_words) {
         return Some(known);
     }
     let short = short(name)?;
@@ -141,7 +167,7 @@ fn exact(name: &str) -> Option<String> {
         spdx::identifiers::LICENSES.iter().map(|license| (license.name.to_ascii_lowercase(), license.name)).collect()
     });
     let name = name.trim();
-    if ["LicenseRef-", "DocumentRef-"].iter().any(|start| name.starts_with(start)) {
+    if referred(name).is_some() {
         return spdx::Expression::parse(name).is_ok_and(|one| one.requirements().count() == 1).then(|| name.to_owned());
     }
     let (stem, plus) = name.strip_suffix('+').map_or((name, ""), |stem| (stem, "+"));

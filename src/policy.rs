@@ -66,7 +66,7 @@ pub use exemption::{
 };
 pub use fulcio::FulcioClaim;
 pub use history::{ImageHistory, SeenIssues, seen_earlier};
-pub use issue_id::{is_notice, kind_of_issue};
+pub use issue_id::{is_notice, kind_of_issue, lists_cve};
 pub use key::{InvalidKey, PublicKey, fingerprint as key_fingerprint};
 pub use keyring::KeyRing;
 pub use material::{Certificate, InvalidMaterial, SignerKey};

@@ -156,13 +156,13 @@ impl<'a> PreflightFindings<'a> {
 
     /// Reports a file or folder that everybody can change, or that root can read and the user of the gate cannot.
     fn access(&mut self, key: &str, path: &Path) {
-        if self.depth == PreflightDepth::Everything && mode(path) & 0o002 != 0 {
+        if self.depth == PreflightDepth::Everything && mode(path) & 0o002 != 0 && !is_read_only(path) {
             let message = format!("{}: every user of this machine can change it", path.display());
             self.warn(key, &message, Some("chmod o-w"));
         }
         let Some(user) = self.service.filter(|user| !user.can_read(path)) else { return };
         let (path, uid) = (path.display(), user.uid());
-        let message = format!("{path}: root can read it, but user {uid}, who owns the state directory, cannot");
+        let message = format!("{path}: root can read it, but user {uid}, to whom the state belongs, cannot");
         let hint = "let that user read it; if another group lets it, run this check as that user";
         self.warn(key, &message, Some(hint));
     }
@@ -199,6 +199,12 @@ impl<'a> PreflightFindings<'a> {
             self.add(severity, key, &why, Some("write the secret there, readable for the user that runs pullgate"));
         }
     }
+}
+
+/// Whether nobody can change a file or folder here: Kubernetes mounts a `ConfigMap` so, with all permissions.
+fn is_read_only(path: &Path) -> bool {
+    let mounted = rustix::fs::statvfs(path);
+    mounted.is_ok_and(|disk| disk.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
 /// The permissions of a file or folder; none if there is nothing. Those of pipes and devices do not matter: no content is read.

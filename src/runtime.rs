@@ -45,7 +45,7 @@ pub use log_limit::LogLimit;
 pub use metrics::Metrics;
 pub use noted::Noted;
 pub use pem::pem_problem;
-pub use plain_file::{load_plain_file, load_plain_text, open_plain_file, read_plain_file, read_plain_text};
+pub use plain_file::{load_plain_file, open_plain_file, read_plain_file, read_plain_text};
 pub use printable::{printable, printable_lines};
 pub use private::{create_private_dir, open_private};
 pub use readiness::{BlockReady, Readiness, ReadinessReport};

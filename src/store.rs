@@ -52,9 +52,9 @@ pub use reserve::has_room;
 pub use state_dir::{StateDir, StateDirError};
 pub use tags::{KnownImage, StoredTag, TagNames, TagPosition};
 pub use verdicts::{
-    AdmittedPull, ImageTimes, IssueTimes, NewEvent, PullingClient, QueuedEvent, Rejudged, RepositoryNoting,
-    RequestedImage, StoredDecision, StoredVerdict, VerdictBasis, VerdictFilter, VerdictList, VerdictOutcome,
-    VerdictPage, VerdictStore,
+    AdmittedPull, ImageTimes, IssueTimes, NewEvent, NewIssueTimes, PullingClient, QueuedEvent, Rejudged,
+    RepositoryNoting, RequestedImage, StoredDecision, StoredVerdict, VerdictBasis, VerdictFilter, VerdictList,
+    VerdictOutcome, VerdictPage, VerdictStore,
 };
 use writer::Writer;
 
@@ -91,7 +91,12 @@ impl Store {
         let database = match Database::open(&path).await {
             Err(error @ (StoreError::Open { .. } | StoreError::Migrate { .. })) if reserve::give_up(state) => {
                 tracing::warn!(%error, "the space that is reserved for a start on a full disk is given up");
-                Database::open(&path).await?
+                let again = Database::open(&path).await;
+                if again.is_err() {
+                    // The version that has closed the database may be started again.
+                    reserve::keep(state);
+                }
+                again?
             }
             opened => opened?,
         };
@@ -110,7 +115,8 @@ impl Store {
         Self { facts: self.facts.with_epoch(epoch), ..self }
     }
 
-    /// From now on, a read that the disk does not answer fails after ten seconds, and `/readyz` says so.
+    /// From now on, a read that the disk does not answer fails after ten seconds, and `/readyz` says so. Reads of maintenance,
+    /// for which nobody waits, take as long as they take.
     pub fn limit_reads(&self, readiness: &Readiness) {
         self.database.readers.limit(readiness.clone());
     }

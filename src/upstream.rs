@@ -113,9 +113,9 @@ impl Upstream {
         self.exchange.client().retire();
     }
 
-    /// Reports whether there are credentials where they should be.
-    async fn check_credentials(&self) {
-        self.exchange.client().check_credentials().await;
+    /// Reports whether there are credentials where they should be. Returns what is wrong with them.
+    async fn check_credentials(&self) -> Option<String> {
+        self.exchange.client().check_credentials().await
     }
 
     /// Reports whether there are credentials and, after failures, whether the registry answers again.

@@ -315,6 +315,8 @@ async fn a_process_that_does_not_go_on_leaves_the_old_one_serving() {
     soon(next.read_exact(&mut released)).await.unwrap();
     assert_eq!(&released, b".");
     // It has everything, is alive, and does nothing.
+    soon(next.read_exact(&mut released)).await.unwrap();
+    assert_eq!(&released, b"-", "it is told that it must not go on");
     load.more().await;
     assert!(running.log().contains("does not go on; this one serves again"), "{}", running.log());
     // It goes on, but too late.

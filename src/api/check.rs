@@ -171,8 +171,8 @@ pub struct AssessmentAnswer {
     /// What the rule decides about the image, whatever it says about signatures. `None` from an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
-    /// When the decision changes by itself, if the image is admitted: a grace ends, an exemption, the support of the
-    /// distribution, or the report becomes too old.
+    /// When the decision is made again, and may change, if the image is admitted: a grace ends, an exemption, the support of the
+    /// distribution, or the report becomes too old. `None` also from an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
     /// Why the image is not admitted, a reason for each condition.
@@ -233,7 +233,8 @@ fn exempt_status(said: ExemptStatus, blocks: bool) -> ExemptStatus {
 }
 
 impl AssessmentAnswer {
-    /// Whether the image is admitted as far as the rule for vulnerabilities says. An earlier version does not say it.
+    /// Whether the image is admitted as far as the rule for vulnerabilities says. An earlier version does not say it: then only
+    /// its issues are known, and not whether another condition, such as a banned package, denies the image.
     pub fn is_admitted(&self) -> bool {
         self.decision.map_or_else(|| !self.issues.iter().any(|found| found.blocks), |found| found == Decision::Admit)
     }
@@ -255,7 +256,7 @@ impl AssessmentAnswer {
             (Verdict::Fail(reasons) | Verdict::Unknown { reasons, .. }, _) => (Decision::Deny, None, reasons),
         };
         let VaAssessment { status, blocking, later, why, .. } = assessed;
-        let later: HashMap<&str, Timestamp> = later.iter().map(|(issue, at)| (&*issue.id, *at)).collect();
+        let later: HashMap<&str, Timestamp> = later.iter().map(|(issue, at)| (&**issue, *at)).collect();
         let source = match evidence {
             VaEvidence::Report(report) => Some(report.source.clone()),
             _ => None,

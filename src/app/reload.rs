@@ -150,6 +150,7 @@ impl Reload {
             tokio::select! {
                 () = self.0.parts.tasks.stopping() => return,
                 now = watched.changed(&self.0.seen) => {
+                    // Also if the reload cannot read it: once is enough.
                     *self.0.seen.lock().await = Some(now);
                     tracing::info!(file = %self.0.file().display(), "the configuration file has changed");
                     let _ = self.start().await;
@@ -210,14 +211,17 @@ impl ReloadState {
         match self.replace(&used).await {
             Ok(new) => {
                 self.parts.readiness.degraded(TOPIC, None);
-                let (mut changed, mut warnings) = (Vec::new(), Vec::new());
-                if let Some(new) = new {
-                    changed = used.live_changes(&new);
-                    warnings = new.warnings.iter().map(ToString::to_string).collect();
+                let (changed, warnings) = if let Some(new) = new {
+                    let changed = used.live_changes(&new);
+                    let warnings = new.warnings.iter().map(ToString::to_string).collect();
                     self.reloads.inc();
                     tracing::info!(changed = changed.join(", "), "the new configuration is in use");
                     *used = new;
-                }
+                    (changed, warnings)
+                } else {
+                    // The files that it names may have changed.
+                    (Vec::new(), self.parts.upstreams.check_credentials().await)
+                };
                 let needs_restart = self.started.fixed_changes(&used);
                 self.report(&needs_restart);
                 Ok(Reloaded { changed, needs_restart, warnings, ..Reloaded::default() })

@@ -18,14 +18,15 @@ use crate::store::{StateDir, check_schema};
 /// How much longer than its `shutdown_grace` a running gate may take to release the state directory, also if a disk hangs.
 const MARGIN: Duration = Duration::from_secs(45);
 
-/// How long a gate that should take over waits for the lock of one that has ended without passing its sockets.
+/// How long a gate that should take over waits for the lock of one that has released it, or has ended without passing its
+/// sockets.
 const ENDING: Duration = Duration::from_secs(10);
 
-/// How long a gate that starts waits for the lock, which `config check` may have for a moment.
-const LOOK: Duration = Duration::from_millis(100);
+/// How long a start waits for the lock: `config check` holds it for a moment.
+const BRIEF: Duration = Duration::from_millis(100);
 
 /// How long the process that takes over may leave the state directory unused, and how often it is reported that it does not
-/// serve yet. It usually needs some milliseconds. Clients wait for both this and `MOST_WAITING` in `shutdown.rs`.
+/// serve yet. It usually needs some milliseconds. Clients wait for this in addition to `MOST_WAITING` (`shutdown.rs`).
 const CLAIM: Duration = Duration::from_secs(5);
 
 /// A gate whose listeners are bound, and that can pass them on.
@@ -69,7 +70,7 @@ impl GateService {
     ) -> Result<Self, BuildError> {
         let (mut predecessor, mut held) = (None, None);
         let patience = match start {
-            ServiceStart::Alone => LOOK,
+            ServiceStart::Alone => BRIEF,
             ServiceStart::TakeOver => {
                 let state = config.state_dir.clone();
                 let found = blocking(move || Predecessor::find(&state)).await.map_err(BuildError::TakeOver)?;
@@ -147,6 +148,7 @@ impl GateService {
         }
         let why = if state.is_some() { "does not go on" } else { "has ended before it served" };
         tracing::error!(process, "the process that took over {why}; this one serves again");
+        successor.serves_again().await;
         match succession.map(Succession::into_sockets) {
             Some(Ok(sockets)) => ServiceEnd::Returned(Box::new(config), sockets, state),
             _ => ServiceEnd::Ended(Ended::Cut),
@@ -155,7 +157,7 @@ impl GateService {
 }
 
 /// Takes the state directory back if the process that was given it does not use it: it is stopped, or hangs. If it goes on later,
-/// it finds the directory in use, and ends. Warns at intervals while the process has the directory and does not serve.
+/// it is told so, and ends. Warns at intervals while the process has the directory and does not serve.
 async fn unclaimed(state: &Path, process: Option<i32>) -> StateDir {
     let mut waited = Duration::ZERO;
     loop {
@@ -190,9 +192,21 @@ async fn take_over(config: &Config, running: Predecessor) -> Result<(StateDir, P
     check_schema(&config.state_dir).await?;
     config.audit.check_disk().await?;
     let limit = config.shutdown_grace + MARGIN;
-    let running = blocking(move || running.take_over(limit)).await.map_err(BuildError::TakeOver)?;
-    // A child process that is being started may have the lock for a moment longer.
-    let state = StateDir::open_within(&config.state_dir, limit).await?;
+    let taken = blocking(move || running.take_over(limit)).await.map_err(BuildError::TakeOver)?;
+    open_released(config, taken).await
+}
+
+/// Opens the state directory of a gate that has released it, or was told to stop.
+async fn open_released(
+    config: &Config,
+    (mut running, is_released): (Predecessor, bool),
+) -> Result<(StateDir, Predecessor), BuildError> {
+    running.check_waits().map_err(BuildError::TakeOver)?;
+    // Once it is released, only a child process that is being started may have the lock for a moment longer.
+    let patience = if is_released { ENDING } else { config.shutdown_grace + MARGIN };
+    let state = StateDir::open_within(&config.state_dir, patience).await?;
+    // This process may have been stopped until here, and the other one may have served, and ended, meanwhile.
+    running.check_waits().map_err(BuildError::TakeOver)?;
     Ok((state, running))
 }
 

@@ -7,7 +7,8 @@
 //! 3. The new process opens the state directory, serves, and says [`SERVING`]. Then the old one ends with its last transfer.
 //!
 //! Until step 2, the old process serves as if nothing had happened. If the new one ends in step 3 before it serves, or does not
-//! open the state directory within some seconds, the old one serves again.
+//! open the state directory within some seconds, the old one serves again, and says [`AGAIN`]: a new process that goes on late
+//! must not take the directory whenever it becomes free.
 
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
@@ -34,6 +35,8 @@ const READY: u8 = b'!';
 const RELEASED: u8 = b'.';
 /// From the new process: it serves.
 const SERVING: u8 = b'+';
+/// From the old process: it serves again, because the new one did not go on.
+const AGAIN: u8 = b'-';
 /// How long the new process may take to open everything else.
 const PREPARATION: Duration = Duration::from_secs(120);
 /// The time limit for receiving the sockets.
@@ -147,6 +150,12 @@ impl Successor {
     pub(super) async fn serves(&mut self) -> bool {
         says(&mut self.0, SERVING).await
     }
+
+    /// Says that this process serves again.
+    pub(super) async fn serves_again(&mut self) {
+        // If it has ended, nobody hears it.
+        let _ = self.0.write_all(&[AGAIN]).await;
+    }
 }
 
 /// Waits for a message. False if the other process ends, or says something else.
@@ -199,23 +208,39 @@ impl Predecessor {
         Ok(Some((Self(stream), passed)))
     }
 
-    /// Asks the running gate to end, and waits until it has released the state directory or has ended, at most for `limit`.
-    /// Blocks.
+    /// Asks the running gate to end, and waits until it has released the state directory or has been told to stop, at most for
+    /// `limit`. Returns whether it has released the directory. Blocks.
     ///
     /// # Errors
     /// It does not release the directory in time.
-    pub(super) fn take_over(mut self, limit: Duration) -> io::Result<Self> {
+    pub(super) fn take_over(mut self, limit: Duration) -> io::Result<(Self, bool)> {
         self.0.set_read_timeout(Some(limit))?;
         let mut said = [0];
         match self.0.write_all(&[READY]).and_then(|()| self.0.read(&mut said)) {
             Ok(1) if said[0] != RELEASED => Err(io::Error::other("it answered something else")),
             // Without an answer, it was told to stop meanwhile.
-            Ok(_) => Ok(self),
-            Err(error) if is_gone(&error) => Ok(self),
+            Ok(read) => Ok((self, read == 1)),
+            Err(error) if is_gone(&error) => Ok((self, false)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 Err(io::Error::new(io::ErrorKind::TimedOut, "it did not release the state directory in time"))
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Checks that the running gate has not given this process up. Waits for nothing.
+    ///
+    /// # Errors
+    /// It serves again.
+    pub(super) fn check_waits(&mut self) -> io::Result<()> {
+        self.0.set_nonblocking(true)?;
+        let mut said = [0];
+        match self.0.read(&mut said) {
+            Ok(1) if said[0] == AGAIN => {
+                Err(io::Error::other("it serves again, because this process did not go on in time"))
+            }
+            // It waits, or has ended.
+            _ => Ok(()),
         }
     }
 
@@ -283,5 +308,16 @@ mod tests {
         assert!(Predecessor::find(state.path()).unwrap().is_none());
         dying.join().unwrap();
         assert!(Predecessor::find(state.path()).unwrap().is_none(), "nobody listens");
+    }
+
+    #[test]
+    fn a_process_that_goes_on_late_learns_that_the_old_one_serves_again() {
+        for (said, is_released, may_go_on) in [(".", true, true), (".-", true, false), ("", false, true)] {
+            let (mut old, new) = BlockingUnixStream::pair().unwrap();
+            old.write_all(said.as_bytes()).unwrap();
+            let _waiting = (!said.is_empty()).then_some(old);
+            let (mut running, was_released) = Predecessor(new).take_over(ANSWER).unwrap();
+            assert_eq!((was_released, running.check_waits().is_ok()), (is_released, may_go_on), "{said:?}");
+        }
     }
 }

@@ -4,9 +4,11 @@ use bytes::Bytes;
 use http::Method;
 
 use super::output::print_json;
-use super::remote::{RefusedAnswer, answer};
+use super::remote::{AdminAddress, RefusedAnswer, answer, endpoint};
 use super::{CommandError, Exit, GateArgs, Output};
 use crate::api::{Reloaded, path};
+use crate::config::Config;
+use crate::markup::{Problem, ProblemSeverity};
 use crate::runtime::{printable, printable_lines};
 
 /// Shown below the help text.
@@ -29,7 +31,8 @@ pub(super) fn run(args: &ReloadArgs) -> Exit {
 }
 
 fn reload(args: &ReloadArgs) -> Result<Exit, CommandError> {
-    let answered = answer(&args.gate, Method::POST, path::RELOAD, Bytes::from_static(b"{}"))?;
+    let endpoint = endpoint_of_reload(&args.gate)?;
+    let answered = answer(&args.gate, &endpoint, Method::POST, path::RELOAD, Bytes::from_static(b"{}"))?;
     let reloaded = answered.or_else(|refusal| parts(&refusal).ok_or(refusal));
     let reloaded: Reloaded = reloaded.map_err(|refusal| refusal.message())?;
     match args.output {
@@ -47,6 +50,35 @@ fn reload(args: &ReloadArgs) -> Result<Exit, CommandError> {
         );
     }
     Ok(if reloaded.reloaded { Exit::Ok } else { Exit::Config })
+}
+
+/// Where the gate is. It says itself what is wrong with its configuration, if the socket can be read from it, and reloads
+/// everything else.
+fn endpoint_of_reload(gate: &GateArgs) -> Result<AdminAddress, CommandError> {
+    if gate.server.is_some() {
+        return endpoint(gate);
+    }
+    match Config::examine(gate.config.as_deref(), std::env::vars()) {
+        (Some(config), problems) if !problems.iter().any(hides_socket) => {
+            Ok(AdminAddress::Unix(crate::app::admin_socket(&config)))
+        }
+        (_, problems) => {
+            eprintln!(
+                "pullgate: the gate was not asked, because the file does not say where its socket is; --server unix:PATH, or \
+                 SIGHUP, makes it reload everything else"
+            );
+            Err(CommandError::Config(problems))
+        }
+    }
+}
+
+/// Whether a mistake is one of `state_dir` or `admin.socket`. Its default is in its place, which may be of another gate.
+fn hides_socket(problem: &Problem) -> bool {
+    let key = problem.message.split(':').next().unwrap_or_default();
+    let is_own = key == "admin" || matches!(key.rsplit('.').next(), Some("state_dir" | "socket"));
+    let hint = problem.hint.as_deref().unwrap_or_default();
+    let is_meant = hint.contains("\"state_dir\"") || hint.contains("\"socket\"");
+    problem.severity == ProblemSeverity::Error && (is_own || is_meant)
 }
 
 /// What a refusal says about the parts of the reload. `None` if the call itself was refused.

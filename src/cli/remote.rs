@@ -22,7 +22,6 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::{CommandError, GateArgs};
 use crate::api::{ErrorAnswer, JobState, path};
-use crate::config::Config;
 use crate::runtime::printable;
 pub(super) use transfer::ContentClient;
 
@@ -34,7 +33,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(150);
 
 /// The address of the admin API.
-enum AdminAddress {
+pub(super) enum AdminAddress {
     Tcp(String),
     Unix(PathBuf),
 }
@@ -84,7 +83,7 @@ pub(super) fn progress_bar() -> ProgressBar {
 }
 
 fn call<T: DeserializeOwned>(gate: &GateArgs, method: Method, path: &str, body: Bytes) -> Result<T, CommandError> {
-    answer(gate, method, path, body)?.map_err(|refusal| refusal.message().into())
+    answer(gate, &endpoint(gate)?, method, path, body)?.map_err(|refusal| refusal.message().into())
 }
 
 /// An answer that is not a success.
@@ -105,15 +104,15 @@ impl RefusedAnswer {
 /// Makes a call. The inner error is a refusal.
 pub(super) fn answer<T: DeserializeOwned>(
     gate: &GateArgs,
+    endpoint: &AdminAddress,
     method: Method,
     path: &str,
     body: Bytes,
 ) -> Result<Result<T, RefusedAnswer>, CommandError> {
-    let endpoint = if path == path::RELOAD { endpoint_of_reload(gate)? } else { endpoint(gate)? };
     let token = gate.token()?;
     let call = AdminCall { method, path, token, body: Full::new(body).map_err(|never| match never {}).boxed_unsync() };
     let runtime = super::runtime().map_err(|error| error.to_string())?;
-    let asked = async { tokio::time::timeout(TIMEOUT, ask(&endpoint, call, whole)).await };
+    let asked = async { tokio::time::timeout(TIMEOUT, ask(endpoint, call, whole)).await };
     let (status, body) = runtime.block_on(asked).map_err(|_| "the gate did not answer within 60 s".to_owned())??;
     if !status.is_success() {
         return Ok(Err(RefusedAnswer { status, body }));
@@ -181,7 +180,8 @@ fn message(status: StatusCode, body: &[u8]) -> String {
     }
 }
 
-fn endpoint(gate: &GateArgs) -> Result<AdminAddress, CommandError> {
+/// Where the arguments or the configuration say that the gate is.
+pub(super) fn endpoint(gate: &GateArgs) -> Result<AdminAddress, CommandError> {
     match &gate.server {
         Some(server) => match (server.strip_prefix("unix:"), server.strip_prefix("http://")) {
             (Some(path), _) => Ok(AdminAddress::Unix(path.into())),
@@ -191,24 +191,6 @@ fn endpoint(gate: &GateArgs) -> Result<AdminAddress, CommandError> {
         None => {
             let config = super::config::load_or_error(gate.config.as_deref())?;
             Ok(AdminAddress::Unix(crate::app::admin_socket(&config)))
-        }
-    }
-}
-
-/// The same for a reload. The gate itself says what is wrong with its configuration, if the socket can be read from it, and
-/// reloads everything else.
-fn endpoint_of_reload(gate: &GateArgs) -> Result<AdminAddress, CommandError> {
-    if gate.server.is_some() {
-        return endpoint(gate);
-    }
-    match Config::examine(gate.config.as_deref(), std::env::vars()) {
-        (Some(config), _) => Ok(AdminAddress::Unix(crate::app::admin_socket(&config))),
-        (None, problems) => {
-            eprintln!(
-                "pullgate: the gate was not asked, because the file does not say where its socket is; --server unix:PATH, or \
-                 SIGHUP, makes it reload everything else"
-            );
-            Err(CommandError::Config(problems))
         }
     }
 }

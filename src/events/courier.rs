@@ -15,7 +15,7 @@ use url::Url;
 use super::signature::EventSecret;
 use super::{Config, Events, receiver_id};
 use crate::http_client::{HttpClient, HttpSettings, Network, Reach};
-use crate::runtime::{Clock, Metrics, Readiness, Tasks, load_plain_text, read_plain_text};
+use crate::runtime::{Clock, Metrics, Readiness, Secret, Tasks};
 use crate::store::{QueuedEvent, StoreError, VerdictStore};
 
 /// The topic of events in `/readyz`.
@@ -34,8 +34,6 @@ const COUNT: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(30);
 /// The most bytes of an answer that are read.
 const MAX_ANSWER: usize = 64 * 1024;
-/// The largest file of a secret, in bytes.
-const MAX_SECRET: u64 = 64 * 1024;
 
 /// Delivers events.
 pub struct EventCourier {
@@ -55,7 +53,7 @@ struct Receiver {
     host: String,
     client: HttpClient,
     secret_file: Option<PathBuf>,
-    token_file: Option<PathBuf>,
+    token: Option<Secret>,
     timeout: Duration,
     readiness: Readiness,
 }
@@ -220,7 +218,7 @@ impl Receiver {
             host: parsed.host_str().unwrap_or_default().to_owned(),
             client: client.map_err(|error| InvalidReceiver::Client(error.to_string()))?,
             secret_file: config.secret_file.clone(),
-            token_file: config.token_file.clone(),
+            token: config.token_file.clone().map(Secret::File),
             timeout: config.timeout,
             readiness: readiness.clone(),
         })
@@ -257,29 +255,12 @@ impl Receiver {
 impl Receiver {
     /// The secret and the token for a delivery. While they cannot be used, the gate is degraded, because no event arrives.
     async fn secrets(&self) -> Result<(Option<EventSecret>, Option<String>), String> {
-        let read = self.read_secrets().await;
+        let (secret, token) = (self.secret_file.clone(), self.token.clone());
+        let reading = tokio::task::spawn_blocking(move || read_secrets(secret.as_deref(), token.as_ref()));
+        let read = reading.await.unwrap_or_else(|error| Err(error.to_string()));
         self.readiness.degraded(TOPIC, read.as_ref().err().cloned());
         read
     }
-
-    async fn read_secrets(&self) -> Result<(Option<EventSecret>, Option<String>), String> {
-        let secret = match &self.secret_file {
-            Some(path) => {
-                let secret = EventSecret::parse(&read(path).await?);
-                Some(secret.map_err(|why| format!("{}: {why}", path.display()))?)
-            }
-            None => None,
-        };
-        let token = match &self.token_file {
-            Some(path) => Some(read(path).await?),
-            None => None,
-        };
-        Ok((secret, token))
-    }
-}
-
-async fn read(path: &Path) -> Result<String, String> {
-    load_plain_text(path, MAX_SECRET).await.map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Checks the file of the secret that signs events.
@@ -287,9 +268,19 @@ async fn read(path: &Path) -> Result<String, String> {
 /// # Errors
 /// It cannot be read, or is not a secret that can sign.
 pub fn check_secret(path: &Path) -> Result<(), String> {
-    let wrong = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
-    let text = read_plain_text(path, MAX_SECRET).map_err(|error| wrong(&error))?;
-    EventSecret::parse(&text).map(drop).map_err(|error| wrong(&error))
+    read_secret(path).map(drop)
+}
+
+fn read_secret(path: &Path) -> Result<EventSecret, String> {
+    let text = Secret::File(path.to_owned()).read()?;
+    EventSecret::parse(&text).map_err(|why| format!("{}: {why}", path.display()))
+}
+
+fn read_secrets(
+    secret: Option<&Path>,
+    token: Option<&Secret>,
+) -> Result<(Option<EventSecret>, Option<String>), String> {
+    Ok((secret.map(read_secret).transpose()?, token.map(Secret::read_line).transpose()?))
 }
 
 /// Why a receiver cannot be used as configured.

@@ -206,3 +206,29 @@ async fn a_secret_that_cannot_sign_makes_the_gate_degraded() {
     );
     tasks.stop();
 }
+
+/// What `config check` refuses is not sent.
+#[tokio::test]
+async fn a_token_of_several_lines_is_not_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let token_file = dir.path().join("token");
+    std::fs::write(&token_file, "token\nmore\n").unwrap();
+    let urls = vec!["http://127.0.0.1:9/".to_owned()];
+    let config = Config { urls, token_file: Some(token_file.clone()), ..Config::default() };
+    let (readiness, tasks, store) = (Readiness::new(), Tasks::new(), Store::open(dir.path()).await.unwrap());
+    let courier = EventCourier::new(
+        &config,
+        Events::new(&config),
+        store.verdicts.clone(),
+        Clock::system(),
+        (&Metrics::default(), &readiness),
+    );
+    courier.unwrap().start(&tasks).await;
+    let degraded = async {
+        while !serde_json::to_string(&readiness.report()).unwrap().contains("more than one line") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), degraded).await.unwrap();
+    tasks.stop();
+}

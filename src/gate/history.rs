@@ -1,9 +1,10 @@
 //! What this gate remembers about images, for the rules that need it.
 //!
-//! Issues are noted in a repository from the first time that a rule needs it there, and from then on under every rule. What
-//! is found in an image or a repository that was known before may have been there before, and never counts as new.
+//! Issues are noted in a repository from the first time that a rule needs it there, and from then on under every rule
+//! about vulnerabilities. What is found in an image or a repository that was known before may have been there before, and never
+//! counts as new.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
@@ -13,7 +14,7 @@ use crate::oci::{Digest, ImageName};
 use crate::policy::{ImageHistory, Issue, Observed, SeenIssues, VaEvidence, VaFindings, VaRule, seen_earlier};
 use crate::runtime::Clock;
 use crate::scope::Scope;
-use crate::store::{ImageTimes, IssueTimes, RepositoryNoting, StoreError, VerdictStore};
+use crate::store::{ImageTimes, IssueTimes, NewIssueTimes, RepositoryNoting, StoreError, VerdictStore};
 
 /// Supplies histories.
 pub(super) struct Histories {
@@ -82,12 +83,12 @@ impl Histories {
         unremembered: Unremembered,
     ) -> Result<ImageHistory, StoreError> {
         let sight = self.sight(name, scope, digest, unremembered).await?;
-        let (mut first_seen, mut in_repository) = (SeenIssues::default(), IssueTimes::new());
+        let (mut first_seen, mut in_repository) = (SeenIssues::default(), NewIssueTimes::new());
         for (image, evidence) in images(digest, findings) {
             let VaEvidence::Report(report) = &evidence.value else { continue };
             let new = names(&report.issues, |issue| sight.in_image(issue));
             for (name, at) in names(&report.issues, |issue| sight.in_repository(issue)) {
-                earliest(&mut in_repository, &name, at);
+                earliest(&mut in_repository, name, at);
             }
             let mut times = match unremembered {
                 Unremembered::Remember => self.store.issue_times(image, &new, sight.now).await?,
@@ -107,7 +108,7 @@ impl Histories {
         let mut times = match unremembered {
             Unremembered::Remember => self.store.repository_issue_times(name, &in_repository, sight.now).await?,
             Unremembered::Suppose => {
-                let issues: Vec<&str> = in_repository.keys().map(String::as_str).collect();
+                let issues: Vec<&str> = in_repository.keys().copied().collect();
                 or_new(self.store.known_in_repository(name, &issues).await?, &in_repository)
             }
         };
@@ -138,21 +139,25 @@ impl Histories {
         digest: Digest,
         unremembered: Unremembered,
     ) -> Result<Sight, StoreError> {
-        let now = self.clock.now();
+        let mut now = self.clock.now();
         // The repository first: an image that is known from now on was not known before.
         let (repository, times) = match unremembered {
             Unremembered::Remember => {
                 let repository = self.store.note_repository(name, now).await?;
+                // Another request may have begun it a moment later than this one asks.
+                now = now.max(repository.noted_since);
                 if let Some(is_noting) = self.is_noting.get() {
                     is_noting.store(true, Ordering::Relaxed);
                 }
                 (repository, self.store.image_times(name, digest, scope, now).await?)
             }
             Unremembered::Suppose => {
-                let repository = self.store.noted_repository(name).await?;
+                let repository = match self.store.noted_repository(name).await? {
+                    Some(repository) => repository,
+                    None => self.store.supposed_noting(name, now).await?,
+                };
                 let times = self.store.known_image(name, digest, scope).await?.unwrap_or(ImageTimes::from(now));
-                let known_since = Some(times.known_since).filter(|known| *known < now);
-                (repository.unwrap_or(RepositoryNoting { noted_since: now, known_since }), times)
+                (repository, times)
             }
         };
         let was_known = times.known_since < repository.noted_since;
@@ -204,15 +209,16 @@ impl Sight {
         self.was_known.then(|| noted.unwrap_or(self.now))
     }
 
-    /// The times that are later than they should be: because an issue has other names, or was noted for another image first.
+    /// The times that are later than they should be: because an issue has other names, or was noted for another image first,
+    /// although this one was known before. An image that is new changes nothing about what was noted.
     fn earlier<'a>(
         &self,
         issues: &(impl Iterator<Item = &'a Issue> + Clone),
         times: &IssueTimes,
-        new: &IssueTimes,
+        new: &NewIssueTimes<'_>,
     ) -> IssueTimes {
         let begins = |(name, at): (&String, &Timestamp)| {
-            let first = new.get(name).filter(|first| self.is_beginning && *first < at)?;
+            let first = new.get(name.as_str()).filter(|first| self.is_beginning && self.was_known && *first < at)?;
             Some((name.clone(), *first))
         };
         let mut earlier: IssueTimes = times.iter().filter_map(begins).collect();
@@ -224,8 +230,8 @@ impl Sight {
 }
 
 /// The times of issues by each of their names: a database may rename an issue, which is not a new one then.
-fn names(issues: &[Issue], at: impl Fn(&Issue) -> Timestamp) -> IssueTimes {
-    let mut times = IssueTimes::new();
+fn names(issues: &[Issue], at: impl Fn(&Issue) -> Timestamp) -> NewIssueTimes<'_> {
+    let mut times = NewIssueTimes::new();
     for issue in issues {
         let at = at(issue);
         issue.names().for_each(|name| earliest(&mut times, name, at));
@@ -233,19 +239,15 @@ fn names(issues: &[Issue], at: impl Fn(&Issue) -> Timestamp) -> IssueTimes {
     times
 }
 
-fn earliest(times: &mut IssueTimes, name: &str, at: Timestamp) {
-    match times.get_mut(name) {
-        Some(first) => *first = at.min(*first),
-        None => {
-            times.insert(name.to_owned(), at);
-        }
-    }
+fn earliest<'a>(times: &mut NewIssueTimes<'a>, name: &'a str, at: Timestamp) {
+    let first = times.entry(name).or_insert(at);
+    *first = at.min(*first);
 }
 
 /// These times, and others for issues that have none.
-fn or_new(mut known: BTreeMap<String, Timestamp>, new: &IssueTimes) -> BTreeMap<String, Timestamp> {
+fn or_new(mut known: IssueTimes, new: &NewIssueTimes<'_>) -> IssueTimes {
     for (issue, at) in new {
-        known.entry(issue.clone()).or_insert(*at);
+        known.entry((*issue).to_owned()).or_insert(*at);
     }
     known
 }

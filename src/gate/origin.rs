@@ -22,10 +22,11 @@ use crate::va::DerivedEvidence;
 
 /// The largest configuration that is read, in bytes.
 const MAX_CONFIG: u64 = 4 * 1024 * 1024;
-/// The most images that are compared with an image.
-const MAX_COMPARED: u32 = 256;
-/// The most base images that are kept for an image.
-const MAX_BASES: usize = 64;
+/// The most images that are compared with an image. If there are more, nothing is known about its base images: none of them
+/// can be left out.
+const MAX_COMPARED: usize = 1024;
+/// The most base images that are kept for an image. All that are found at once are kept.
+const MAX_BASES: usize = MAX_COMPARED;
 /// The most tags that are kept of a base image.
 const MAX_TAGS: usize = 32;
 /// The topic of stored proofs.
@@ -145,7 +146,7 @@ impl Origins {
     /// The names of the images that an image was built on, those of the nearest first.
     ///
     /// # Errors
-    /// The database cannot be read: there may be more.
+    /// The database cannot be read, or there are too many: there may be more.
     async fn bases(
         &self,
         name: &ImageName,
@@ -171,6 +172,9 @@ impl Origins {
     }
 
     /// The known images whose layers are the lowest of these. Another image in the same repository must have fewer.
+    ///
+    /// # Errors
+    /// The database cannot be read, or there are too many.
     async fn search(
         &self,
         name: &ImageName,
@@ -178,13 +182,18 @@ impl Origins {
         layers: &[Descriptor],
     ) -> Result<Vec<ProvenBase>, ResolveError> {
         let digests: Vec<Digest> = layers.iter().map(|layer| layer.digest).collect();
-        let Some(first) = digests.first() else { return Ok(Vec::new()) };
+        if digests.is_empty() {
+            return Ok(Vec::new());
+        }
         let unpacked = self.store.unpacked_alike(&digests).await?;
         let content = |layer: &Digest| *unpacked.get(layer).unwrap_or(layer);
         let all: Vec<Digest> = digests.iter().chain(unpacked.keys()).copied().collect();
-        let lowest: Vec<Digest> = all.iter().copied().filter(|layer| content(layer) == content(first)).collect();
+        let within = self.store.images_within(name, &digests, &all, MAX_COMPARED as u32 + 1).await?;
+        if within.len() > MAX_COMPARED {
+            return Err(ResolveError::Store(format!("more than {MAX_COMPARED} images have only layers of this one")));
+        }
         let mut found = Vec::new();
-        for (base, base_digest) in self.store.images_within(&lowest, &all, MAX_COMPARED).await? {
+        for (base, base_digest) in within {
             let Some(manifest) = self.resolver.known_manifest(&base, base_digest).await else { continue };
             let Content::Image { layers: lowest, .. } = &manifest.content else { continue };
             let is_below = !lowest.is_empty()

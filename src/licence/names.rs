@@ -161,3 +161,15 @@ pub(super) const EXCEPTIONS: &[(&str, &str)] = &[
     ("libtoolexception", "Libtool-exception"),
     ("llvmexceptions", "LLVM-exception"),
 ];
+
+/// Deprecated identifiers that do not begin with the name of their successor, and what SPDX says to write instead: the expression
+/// and its parts.
+pub(super) const DEPRECATED: &[(&str, &[&str])] = &[
+    ("BSD-2-Clause-FreeBSD", &["BSD-2-Clause"]),
+    ("BSD-2-Clause-NetBSD", &["BSD-2-Clause"]),
+    ("Nunit", &["zlib-acknowledgement"]),
+    ("StandardML-NJ", &["SMLNJ"]),
+    ("bzip2-1.0.5", &["bzip2-1.0.6"]),
+    ("eCos-2.0", &["GPL-2.0-or-later WITH eCos-exception-2.0", "GPL-2.0-or-later", "GPL-2.0"]),
+    ("wxWindows", &["LGPL-2.0-or-later WITH WxWindows-exception-3.1", "LGPL-2.0-or-later", "LGPL-2.0"]),
+];

@@ -14,6 +14,10 @@ fn names_are_sorted_and_short() {
     for (name, known) in EXCEPTIONS {
         assert!(spdx::exception_id(known).is_some(), "{name}");
     }
+    for (old, new) in DEPRECATED {
+        assert!(spdx::license_id(old).is_some_and(spdx::LicenseId::is_deprecated), "{old}");
+        assert!(spdx::Expression::parse_mode(new[0], spdx::ParseMode::STRICT).is_ok(), "{old}");
+    }
     for (name, _) in FAMILIES {
         assert!(!candidates(name).is_empty(), "{name}");
     }

@@ -42,8 +42,8 @@ pub struct VaAssessment {
     pub status: VaStatus,
     /// The issues that count under the rule and are not exempt.
     pub blocking: Vec<Issue>,
-    /// The issues that will count under the rule, and from when.
-    pub later: Vec<(Issue, Timestamp)>,
+    /// The identifiers of the issues that will count under the rule, and from when.
+    pub later: Vec<(String, Timestamp)>,
     /// The number of exempt issues. The source, the rule or an exemption can make an issue exempt.
     pub exempt: usize,
     /// The reason why there is no assessment, if there is none.

@@ -53,8 +53,6 @@ pub struct BannedPackage {
     /// Whether only the source package has this name, and not packages that are built from another one (`arch=source`).
     is_source: bool,
     versions: BannedVersions,
-    /// Whether the versions have no release, which is then not compared.
-    is_any_release: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -115,18 +113,11 @@ impl BannedPackage {
         let rest = if is_source { others } else { rest };
         let purl = Purl::parse(&format!("{package}{rest}")).ok_or(InvalidBannedPackage::Purl)?;
         check_name(&purl)?;
-        let versions = match &version {
+        let versions = match version {
             None => BannedVersions::All,
-            Some(version) => versions(&purl, version, epoch)?,
+            Some(version) => versions(&purl, &version, epoch)?,
         };
-        let is_any_release = version.is_some_and(|version| !version.contains('-'))
-            && match purl.kind() {
-                "apk" | "rpm" => true,
-                // In a range, dpkg compares a version without a revision as it is.
-                "deb" => matches!(versions, BannedVersions::One(_)),
-                _ => false,
-            };
-        Ok(Self { written: written.to_owned(), purl, is_source, versions, is_any_release })
+        Ok(Self { written: written.to_owned(), purl, is_source, versions })
     }
 
     /// The name of the package without its namespace, in the form in which packages of its ecosystem are compared.
@@ -153,17 +144,8 @@ impl BannedPackage {
             None => self.is_called(&package.name),
         };
         let is_named = is_named && !self.is_source;
-        is_named && self.contains(&version_of(package))
-            || self.source_version(package).is_some_and(|version| self.contains(&version))
-    }
-
-    /// Whether a version is among those that are banned. In the notation of RPM and apk, a version without a release is each
-    /// of its releases, and no installed package has such a version.
-    fn contains(&self, version: &str) -> bool {
-        let scheme = scheme(&self.purl).ok();
-        let without_release = version.rsplit_once('-').filter(|_| self.is_any_release);
-        self.versions.contain(scheme, version)
-            || without_release.is_some_and(|(version, _)| self.versions.contain(scheme, version))
+        is_named && self.versions.contain(&self.purl, &version_of(package))
+            || self.source_version(package).is_some_and(|version| self.versions.contain(&self.purl, &version))
     }
 
     /// The version of the source package that a package of a distribution was built from, if this is its name. A source that
@@ -279,11 +261,27 @@ fn is_part_of_version(version: &str) -> bool {
         && numbers.all(|number| !number.is_empty() && number.bytes().all(|c| c.is_ascii_digit()))
 }
 
-/// A version of PyPI without its local part, which a specifier without one does not compare (PEP 440, "Version matching").
-fn without_local(scheme: Option<VersionScheme>, banned: &str, version: &str) -> String {
-    let is_ignored = scheme == Some(VersionScheme::Python) && !banned.contains('+');
-    let public = version.split('+').next().filter(|_| is_ignored);
-    public.unwrap_or(version).to_owned()
+/// The forms of a version that are compared with one that is banned. What the ban leaves out may be anything: the local part of a
+/// version of PyPI (PEP 440, "Version matching"), the release of a package of a distribution, and the epoch of one of RPM, which
+/// package URLs state in a qualifier.
+fn forms<'a>(kind: &str, banned: &str, version: &'a str) -> Vec<&'a str> {
+    let without = match kind {
+        "pypi" if !banned.contains('+') => version.split_once('+').map(|(public, _)| public),
+        _ if has_releases(kind) && !banned.contains('-') => version.rsplit_once('-').map(|(version, _)| version),
+        _ => None,
+    };
+    let mut forms: Vec<&str> = std::iter::once(version).chain(without).collect();
+    if kind == "rpm" && !banned.contains(':') {
+        let without_epoch = forms.iter().copied().filter_map(|form| form.split_once(':'));
+        let without_epoch: Vec<&str> = without_epoch.map(|(_, version)| version).collect();
+        forms.extend(without_epoch);
+    }
+    forms
+}
+
+/// Whether versions of packages of this kind end with a release, or revision, of the distribution.
+fn has_releases(kind: &str) -> bool {
+    matches!(kind, "alpm" | "apk" | "deb" | "rpm")
 }
 
 /// The version of a package: the one of its package URL, if the report states no other. The epoch may be a qualifier.
@@ -317,18 +315,28 @@ pub(super) fn key(name: &str) -> String {
 }
 
 impl BannedVersions {
-    fn contain(&self, scheme: Option<VersionScheme>, version: &str) -> bool {
+    /// Whether a version of a package of this kind is among them.
+    fn contain(&self, purl: &Purl, version: &str) -> bool {
+        let kind = purl.kind();
         match self {
             Self::All => true,
             Self::One(banned) => {
-                let version = &*without_local(scheme, banned, version);
-                let order = scheme.map(|scheme| version::compare(scheme, banned, version));
-                banned == version || version.is_empty() || matches!(order, Some(Ok(order)) if order.is_eq())
+                let scheme = scheme(purl).ok();
+                let is_equal = |form: &str| {
+                    let order = scheme.map(|scheme| version::compare(scheme, banned, form));
+                    banned == form || matches!(order, Some(Ok(order)) if order.is_eq())
+                };
+                version.is_empty() || forms(kind, banned, version).into_iter().any(is_equal)
             }
             // The range was parsed when the policy was read.
             Self::Range(scheme, range) => {
-                VersionRange::parse(*scheme, range).and_then(|range| range.contains(version)).unwrap_or(true)
+                let contains = |range: VersionRange<'_>| match has_releases(kind) {
+                    true => range.contains_release(version),
+                    false => range.contains(version),
+                };
+                VersionRange::parse(*scheme, range).and_then(contains).unwrap_or(true)
             }
+            Self::Vers(range) if has_releases(kind) => range.contains_release(version).unwrap_or(true),
             Self::Vers(range) => range.contains(version).unwrap_or(true),
         }
     }
@@ -375,11 +383,30 @@ mod tests {
             ("pkg:rpm/fedora/xz@5.6.1", "pkg:rpm/fedora/xz@5.6.2-1.fc40", false),
             ("pkg:rpm/fedora/xz@5.6.1-1.fc40", "pkg:rpm/fedora/xz@5.6.1-2.fc40", false),
             ("pkg:rpm/fedora/xz@<5.6.1-2", "pkg:rpm/fedora/xz@5.6.1-3.fc40", false),
+            // Of a range, each bound counts as it is written.
+            ("pkg:rpm/fedora/xz@>=5.6.0-1 <=5.6.1", "pkg:rpm/fedora/xz@5.6.1-1.fc40", true),
+            ("pkg:rpm/fedora/xz@>=5.6.0 <5.6.1-2", "pkg:rpm/fedora/xz@5.6.1-1.fc40", true),
+            ("pkg:rpm/fedora/xz@>=5.6.0 <5.6.1-2", "pkg:rpm/fedora/xz@5.6.1-3.fc40", false),
+            ("pkg:rpm/fedora/xz@vers:rpm/>=5.6.0-1|<=5.6.1", "pkg:rpm/fedora/xz@5.6.1-1.fc40", true),
+            ("pkg:rpm/fedora/xz@vers:rpm/>=5.6.0|<5.6.1-2", "pkg:rpm/fedora/xz@5.6.1-3.fc40", false),
             ("pkg:apk/alpine/xz@5.6.1", "pkg:apk/alpine/xz@5.6.1-r0", true),
             ("pkg:apk/alpine/xz@<=5.6.1", "pkg:apk/alpine/xz@5.6.1-r3", true),
             ("pkg:apk/alpine/xz@<5.6.1", "pkg:apk/alpine/xz@5.6.1-r3", false),
             ("pkg:deb/debian/xz-utils@5.6.1", "pkg:deb/debian/xz-utils@5.6.1-1", true),
             ("pkg:deb/debian/xz-utils@<5.6.1", "pkg:deb/debian/xz-utils@5.6.1-1", false),
+            ("pkg:deb/debian/xz-utils@=5.6.1", "pkg:deb/debian/xz-utils@5.6.1-1", true),
+            ("pkg:deb/debian/xz-utils@<=5.6.1", "pkg:deb/debian/xz-utils@5.6.1-1", true),
+            ("pkg:deb/debian/xz-utils@>=5.6.0 <=5.6.1", "pkg:deb/debian/xz-utils@5.6.2-1", false),
+            ("pkg:deb/debian/xz-utils@vers:deb/>=5.6.0|<=5.6.1", "pkg:deb/debian/xz-utils@5.6.1-1", true),
+            ("pkg:alpm/arch/xz@5.6.1", "pkg:alpm/arch/xz@5.6.1-1", true),
+            ("pkg:alpm/arch/xz@5.6.1-2", "pkg:alpm/arch/xz@5.6.1-1", false),
+            // One version of RPM without an epoch has any; in a range the epoch counts.
+            ("pkg:rpm/redhat/openssl@3.0.7", "pkg:rpm/redhat/openssl@3.0.7-1.el9?epoch=1", true),
+            ("pkg:rpm/redhat/openssl@3.0.7-1.el9", "pkg:rpm/redhat/openssl@3.0.7-1.el9?epoch=1", true),
+            ("pkg:rpm/redhat/openssl@3.0.7-1.el9", "pkg:rpm/redhat/openssl@3.0.7-2.el9?epoch=1", false),
+            ("pkg:rpm/redhat/openssl@0:3.0.7", "pkg:rpm/redhat/openssl@3.0.7-1.el9?epoch=1", false),
+            ("pkg:rpm/redhat/openssl@<=3.0.7", "pkg:rpm/redhat/openssl@3.0.7-1.el9?epoch=1", false),
+            ("pkg:rpm/redhat/openssl@<=1:3.0.7", "pkg:rpm/redhat/openssl@3.0.7-1.el9?epoch=1", true),
         ]);
     }
 

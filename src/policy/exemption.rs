@@ -23,7 +23,7 @@ pub use scope::{ExemptionScope, InvalidExemptionScope};
 use set::ScopeExemptions;
 pub use set::{ExemptedImage, ExemptionSet};
 
-use super::issue_id::{database_of, may_be_about};
+use super::issue_id::{database_of, may_be_about, package_type_of};
 use super::purl::Purl;
 use super::vulnerability::{AffectedPackage, Issue, IssueKind, is_cve};
 use crate::oci::Digest;
@@ -129,14 +129,14 @@ impl VaExemptions {
     }
 
     /// The identifiers that are missing where an issue is exempt in part: others of the same kind are exempt.
-    pub(super) fn still_to_exempt<'a>(&'a self, issue: &'a Issue, now: Timestamp) -> Vec<&'a str> {
+    pub(super) fn missing_identifiers<'a>(&'a self, issue: &'a Issue, now: Timestamp) -> Vec<&'a str> {
         let mut missing = Vec::new();
         if self.scopes.is_empty() {
             return missing;
         }
         let names = NamedExemptions::new(self, issue, now);
         for place in places(issue) {
-            let is_open = |(_, records): &&Named<'_>| latest(records.iter().copied(), place).is_none();
+            let is_open = |(_, records): &&IdentifierExemptions<'_>| latest(records.iter().copied(), place).is_none();
             for kind in names.kinds(place).into_iter().chain([names.cves.iter().collect()]) {
                 let open: Vec<&str> = kind.iter().copied().filter(is_open).map(|(id, _)| *id).collect();
                 let is_partial = open.len() < kind.len();
@@ -236,14 +236,14 @@ fn places(issue: &Issue) -> Vec<Option<&AffectedPackage>> {
 }
 
 /// An identifier and its exemptions.
-type Named<'a> = (&'a str, Vec<&'a Arc<ExemptionRecord>>);
+type IdentifierExemptions<'a> = (&'a str, Vec<&'a Arc<ExemptionRecord>>);
 
 /// The exemptions for the identifiers of one issue, in any package.
 struct NamedExemptions<'a> {
     /// Those of each CVE.
-    cves: Vec<Named<'a>>,
+    cves: Vec<IdentifierExemptions<'a>>,
     /// Those of each other identifier. That of the issue itself, if it is not a CVE, comes first.
-    others: Vec<Named<'a>>,
+    others: Vec<IdentifierExemptions<'a>>,
     has_own: bool,
     /// Whether the issue is a single vulnerability, so that each of its names is a name of all of it.
     is_one: bool,
@@ -251,7 +251,7 @@ struct NamedExemptions<'a> {
 
 impl<'a> NamedExemptions<'a> {
     fn new(exemptions: &'a VaExemptions, issue: &'a Issue, now: Timestamp) -> Self {
-        let of = |name: &'a str, kind: IssueType| -> Named<'a> {
+        let of = |name: &'a str, kind: IssueType| -> IdentifierExemptions<'a> {
             let id = name.to_ascii_lowercase();
             let all = exemptions.scopes.iter().flat_map(|scope| scope.of_issue(&id).iter().collect::<Vec<_>>());
             (name, all.filter(|record| record.issue_type == kind && record.holds(now)).collect())
@@ -260,30 +260,39 @@ impl<'a> NamedExemptions<'a> {
             let others = vec![of(&issue.id, IssueType::Configuration)];
             return Self { cves: Vec::new(), others, has_own: true, is_one: false };
         }
-        let cves: Vec<Named<'a>> = issue.cves().into_iter().map(|id| of(id, IssueType::Cve)).collect();
+        let cves: Vec<IdentifierExemptions<'a>> = issue.cves().into_iter().map(|id| of(id, IssueType::Cve)).collect();
         let others = issue.names().filter(|id| !is_cve(id)).map(|id| of(id, IssueType::SecurityNotice)).collect();
         Self { is_one: cves.len() < 2 && !issue.is_malicious(), cves, others, has_own: !is_cve(&issue.id) }
     }
 
     /// The identifier of a security notice or a configuration issue, which covers all CVEs of the issue.
-    fn own(&self) -> Option<&Named<'a>> {
+    fn own(&self) -> Option<&IdentifierExemptions<'a>> {
         self.others.first().filter(|_| self.has_own)
     }
 
     /// The other identifiers that are not CVEs.
-    fn aliases(&self) -> &[Named<'a>] {
+    fn aliases(&self) -> &[IdentifierExemptions<'a>] {
         &self.others[usize::from(self.has_own)..]
     }
 
     /// The identifiers that may be about a package, by kind: the notices of vendors, and the names that each database gives the
     /// vulnerability. All of one kind are enough.
-    fn kinds(&self, place: Option<&AffectedPackage>) -> Vec<Vec<&Named<'a>>> {
+    fn kinds(&self, place: Option<&AffectedPackage>) -> Vec<Vec<&IdentifierExemptions<'a>>> {
         if !self.is_one || self.others.iter().all(|(_, records)| records.is_empty()) {
             return Vec::new();
         }
         let purl_type = place.and_then(|place| place.purl.as_ref()).map(Purl::kind);
-        let package_type = purl_type.or(place.and_then(|place| place.ecosystem.as_deref())).unwrap_or_default();
-        let mut kinds: Vec<(Option<String>, Vec<&Named<'a>>)> = Vec::new();
+        let stated = place.and_then(|place| place.ecosystem.as_deref());
+        let package_type = match (purl_type, stated) {
+            (Some(kind), _) => kind,
+            // What a scanner says in its own words may be the name of any distribution.
+            (None, Some(stated)) => match package_type_of(stated) {
+                Some(kind) => kind,
+                None => return Vec::new(),
+            },
+            (None, None) => "",
+        };
+        let mut kinds: Vec<(Option<String>, Vec<&IdentifierExemptions<'a>>)> = Vec::new();
         for named in self.others.iter().filter(|(id, _)| may_be_about(id, package_type)) {
             let kind = database_of(named.0);
             match kinds.iter_mut().find(|(known, _)| *known == kind) {
@@ -308,7 +317,10 @@ struct Way<'a> {
 
 impl<'a> Way<'a> {
     /// One exemption for each identifier; `None` if there is no identifier, or none for one of them.
-    fn of_all<'b>(lists: impl IntoIterator<Item = &'b Named<'a>>, place: Option<&AffectedPackage>) -> Option<Self>
+    fn of_all<'b>(
+        lists: impl IntoIterator<Item = &'b IdentifierExemptions<'a>>,
+        place: Option<&AffectedPackage>,
+    ) -> Option<Self>
     where
         'a: 'b,
     {

@@ -14,9 +14,14 @@ const DATABASES: [&str; 21] = [
 /// (`DSA-5000-1`, `RHSA-2024:1234`): other texts are those of vendors.
 pub(super) fn database_of(id: &str) -> Option<String> {
     let id = id.to_ascii_uppercase();
-    let (first, rest) = id.split_once('-')?;
-    let lists_cve = first != "CVE" && (rest.starts_with("CVE-") || rest.contains("-CVE-"));
-    (lists_cve || DATABASES.contains(&first)).then(|| first.to_owned())
+    let (first, _) = id.split_once('-')?;
+    (lists_cve(&id) || DATABASES.contains(&first)).then(|| first.to_owned())
+}
+
+/// Whether this is the name of a CVE in a database, which says no more than the CVE: `DEBIAN-CVE-2024-1`.
+pub fn lists_cve(id: &str) -> bool {
+    let id = id.to_ascii_uppercase();
+    id.contains("-CVE-") && !id.starts_with("CVE-")
 }
 
 /// Whether an identifier is that of a vendor's security notice, and not a name of the vulnerability itself.
@@ -41,6 +46,28 @@ pub(super) fn may_be_about(id: &str, package_type: &str) -> bool {
         _ => return true,
     };
     package_type.is_empty() || package_type == only
+}
+
+/// The type of package URL that a scanner's own name for a type of packages stands for: the name of a distribution, or of what
+/// installs packages of a language. `None` for other names, which may be those of distributions.
+pub(super) fn package_type_of(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase();
+    Some(match &*name {
+        "deb" | "debian" | "ubuntu" => "deb",
+        "alpine" | "apk" | "chainguard" | "minimos" | "wolfi" => "apk",
+        "alma" | "almalinux" | "amazon" | "azurelinux" | "cbl-mariner" | "centos" | "fedora" | "mariner" | "oracle"
+        | "photon" | "redhat" | "rhel" | "rocky" | "rpm" => "rpm",
+        suse if ["opensuse", "sles", "suse"].iter().any(|start| suse.starts_with(start)) => "rpm",
+        "go-module" | "gobinary" | "golang" | "gomod" => "golang",
+        "conda-pkg" | "pip" | "pipenv" | "poetry" | "pypi" | "python" | "python-pkg" | "uv" => "pypi",
+        "cargo" | "rust-binary" | "rust-crate" | "rustbinary" => "cargo",
+        "node-pkg" | "npm" | "pnpm" | "yarn" => "npm",
+        "gradle" | "jar" | "java-archive" | "maven" | "pom" => "maven",
+        "bundler" | "gem" | "gemspec" => "gem",
+        "composer" | "composer-vendor" | "php-composer" => "composer",
+        "dotnet" | "dotnet-core" | "nuget" => "nuget",
+        _ => return None,
+    })
 }
 
 /// The kind of issue that an identifier names: those of configuration issues say so (`application_configuration:ssh.keys`,
@@ -110,6 +137,8 @@ mod tests {
         ] {
             assert_eq!(database_of(id).as_deref(), database, "{id}");
             assert_eq!(is_notice(id), database.is_none() && !is_cve(id), "{id}");
+            assert_eq!(lists_cve(id), id.contains("-CVE-"), "{id}");
+            assert_eq!(lists_cve(&id.to_ascii_lowercase()), lists_cve(id), "{id}");
         }
         for (id, package_type, expected) in [
             ("DSA-1", "deb", true),
@@ -123,6 +152,24 @@ mod tests {
             ("VENDOR-1", "deb", true),
         ] {
             assert_eq!(may_be_about(id, package_type), expected, "{id} {package_type}");
+        }
+    }
+
+    #[test]
+    fn the_types_of_scanners_are_those_of_package_urls() {
+        for (name, expected) in [
+            ("debian", Some("deb")),
+            ("Red Hat", None),
+            ("redhat", Some("rpm")),
+            ("opensuse.leap", Some("rpm")),
+            ("sles", Some("rpm")),
+            ("alpine", Some("apk")),
+            ("python-pkg", Some("pypi")),
+            ("gobinary", Some("golang")),
+            ("npm", Some("npm")),
+            ("", None),
+        ] {
+            assert_eq!(package_type_of(name), expected, "{name}");
         }
     }
 

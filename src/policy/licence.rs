@@ -54,9 +54,15 @@ impl LicencePattern {
         let text = self.text.trim();
         let matches_some = || spdx::identifiers::LICENSES.iter().any(|license| self.matches(license.name));
         match text.contains('*') {
-            true => text.starts_with('*') || is_reference(text) || matches_some(),
-            false => !identifiers(text).is_empty(),
+            true => text.starts_with('*') || self.is_of_references() || matches_some(),
+            false => !identifiers(text).is_empty() || (self.is_of_references() && !text.contains(char::is_whitespace)),
         }
+    }
+
+    /// Whether the pattern is about references to texts that are not in SPDX's list.
+    fn is_of_references(&self) -> bool {
+        let text = self.text.trim().to_ascii_lowercase();
+        ["licenseref-", "documentref-"].iter().any(|start| text.starts_with(start))
     }
 
     fn matches(&self, text: &str) -> bool {
@@ -95,7 +101,7 @@ pub(super) enum LicenceProblem {
     NotAllowed,
     /// The package states none.
     Missing,
-    /// It is not an SPDX expression of licences that are known.
+    /// It is not an SPDX expression of licences that are known, or refers to a text that nobody here has read.
     Unreadable,
 }
 
@@ -197,7 +203,8 @@ impl LicenceRule {
     fn denies_one(&self, licence: &LicenseReq) -> bool {
         matches(&self.deny, &names(licence))
             || self.candidates(licence).into_iter().any(|id| self.denies_id(id))
-            || unclear(licence).is_some_and(|name| self.denies_mention(&name))
+            || self.unclear(licence).is_some_and(|name| self.denies_mention(&name))
+            || self.unnamed(licence).is_some_and(|name| licence::named_in(&name).iter().any(|id| self.denies_id(id)))
     }
 
     fn denies_id(&self, id: &str) -> bool {
@@ -208,10 +215,11 @@ impl LicenceRule {
     fn allows(&self, licence: &LicenseReq) -> bool {
         let is_allowed =
             |id: &&str| spdx::license_id(id).is_some_and(|id| matches(&self.allow, &names(&LicenseReq::from(id))));
+        let is_listed = || matches(&self.allow, &names(licence));
         match self.is_stated(licence) {
-            true => matches(&self.allow, &names(licence)),
-            false if is_reference(&licence.license.to_string()) => matches(&self.allow, &names(licence)),
-            false if self.unknown == Behaviour::Allow => true,
+            true => is_listed(),
+            // A reference has a name, which an entry such as `*` matches.
+            false if self.unknown == Behaviour::Allow => self.unnamed(licence).is_none() || is_listed(),
             false => self.is_known(licence) && self.candidates(licence).iter().all(is_allowed),
         }
     }
@@ -220,15 +228,27 @@ impl LicenceRule {
     /// this gate does not have: it is a licence only to a rule that allows it by its name.
     fn is_stated(&self, licence: &LicenseReq) -> bool {
         let name = licence.license.to_string();
-        let is_named = |pattern: &LicencePattern| is_reference(pattern.text.trim()) && pattern.matches(&name);
-        name != "NOASSERTION"
-            && !licence::is_unknown(&name)
-            && (!is_reference(&name) || self.allow.iter().any(is_named))
+        name != "NOASSERTION" && !licence::is_unknown(&name) && self.unnamed(licence).is_none()
+    }
+
+    /// The name in a reference that the rule does not allow by its name. A part that is not clear is none, though the gate gives
+    /// it a name of this form.
+    fn unnamed(&self, licence: &LicenseReq) -> Option<String> {
+        let name = licence.license.to_string();
+        let referred = licence::referred(&name).filter(|_| !licence::is_unknown(&name))?;
+        let is_named = |pattern: &LicencePattern| pattern.is_of_references() && pattern.matches(&name);
+        (!self.allow.iter().any(is_named)).then(|| referred.to_owned())
     }
 
     /// Whether a licence is one, or one of several with the same name.
     fn is_known(&self, licence: &LicenseReq) -> bool {
         self.is_stated(licence) || !self.candidates(licence).is_empty()
+    }
+
+    /// The words of a part that is not known.
+    fn unclear(&self, licence: &LicenseReq) -> Option<String> {
+        let name = licence.license.to_string();
+        (licence::is_unknown(&name) || self.unnamed(licence).is_some()).then(|| name.replace('-', " "))
     }
 
     /// The licences that an unclear name may mean.
@@ -241,26 +261,17 @@ fn matches(patterns: &[LicencePattern], names: &[String]) -> bool {
     patterns.iter().any(|pattern| names.iter().any(|name| pattern.matches(name)))
 }
 
-/// Whether a text is a reference to a licence that is not one of SPDX.
-fn is_reference(text: &str) -> bool {
-    ["LicenseRef-", "DocumentRef-"].iter().any(|start| text.starts_with(start))
-}
-
-/// The words of a part that is not known.
-fn unclear(licence: &LicenseReq) -> Option<String> {
-    let name = licence.license.to_string();
-    (licence::is_unknown(&name) || is_reference(&name)).then(|| name.replace('-', " "))
-}
-
 /// The names by which patterns can refer to a licence: with its exception, without it, and without `+`, `-only` and
-/// `-or-later`. An exception only permits more, so what applies to the licence applies to it with an exception.
+/// `-or-later`. An exception only permits more, so what applies to the licence applies to it with an exception. A deprecated
+/// identifier is what SPDX says to write instead, too.
 fn names(licence: &LicenseReq) -> Vec<String> {
     let (whole, alone) = (licence.to_string(), licence.license.to_string());
     let base = ["+", "-only", "-or-later"].iter().find_map(|end| alone.strip_suffix(end)).unwrap_or(&alone).to_owned();
     // `GPL-2.0` is the deprecated name of `GPL-2.0-only`.
     let is_deprecated_gnu = licence.license.id().is_some_and(spdx::LicenseId::is_gnu) && base == alone;
     let only = is_deprecated_gnu.then(|| format!("{alone}-only"));
-    [whole, alone, base].into_iter().chain(only).collect()
+    let successors: Vec<String> = licence::successors(&alone).iter().map(|name| (*name).to_owned()).collect();
+    [whole, alone, base].into_iter().chain(only).chain(successors).collect()
 }
 
 #[cfg(test)]

@@ -62,6 +62,15 @@ impl Pattern {
         }
     }
 
+    /// Whether this pattern surely matches everything that another one matches.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        // Only a star matches a character that no name has.
+        let any = other.text.replace('*', "\0");
+        let text = if any.bytes().all(|byte| byte == 0) { "\0/\0".to_owned() } else { any };
+        let tagged = format!("{text}:\0");
+        [text, tagged].into_iter().any(|text| self.matches(&Spelling::new(text)))
+    }
+
     /// The only text that the pattern matches, if the pattern contains no `*`.
     pub(super) fn exact(&self) -> Option<&str> {
         (!self.text.contains('*')).then_some(&*self.text)

@@ -158,8 +158,8 @@ impl Purl {
         Some(upstream.split_once('@').map_or((upstream, None), |(name, version)| (name, Some(version))))
     }
 
-    /// Whether a statement about this package applies to the other package. A part that this URL omits matches any
-    /// value.
+    /// Whether a statement about this package applies to the other package. A version or a qualifier that this URL omits matches
+    /// any; the namespace must be the same.
     pub fn covers(&self, other: &Self) -> bool {
         let (own, others) = (self.url(), other.url());
         own.ty() == others.ty()

@@ -27,7 +27,7 @@ const STATE_FILES: [&str; 10] = [
 const HINT: &str = "name a file that is used for nothing else";
 
 /// Files and folders, with what they are.
-type Named = Vec<(String, PathBuf)>;
+type NamedPaths = Vec<(String, PathBuf)>;
 
 pub(super) fn check(found: &mut PreflightFindings<'_>) {
     let config = found.config;
@@ -80,7 +80,8 @@ fn is_rotated(audit: &Path, keep: u32, other: &Path) -> bool {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let (Some(own), Some(other_name)) = (name(audit), name(other)) else { return false };
     let suffix = other_name.strip_prefix(&own).and_then(|rest| rest.strip_prefix('.'));
-    let is_used = |suffix: &str| suffix == "next" || suffix.parse().is_ok_and(|number: u32| number <= keep);
+    let is_used =
+        |suffix: &str| suffix == "next" || suffix.parse().is_ok_and(|number: u32| (1..=keep).contains(&number));
     audit.parent() == other.parent() && suffix.is_some_and(is_used)
 }
 
@@ -89,10 +90,11 @@ pub(super) fn check_policies(found: &mut PreflightFindings<'_>, read: NamedMater
     let config = found.config;
     let policies = resolved(&config.policy_dir);
     let names = read.names.into_inner().into_iter();
-    let named: Named = names.map(|(what, path)| (format!("a {what} that a policy names"), resolved(&path))).collect();
+    let named: NamedPaths =
+        names.map(|(what, path)| (format!("a {what} that a policy names"), resolved(&path))).collect();
     // What the configuration names or holds is reported already.
     let known: Vec<PathBuf> = config.read.iter().map(|(_, path)| resolved(path)).collect();
-    let new: Named =
+    let new: NamedPaths =
         named.into_iter().filter(|(_, path)| !known.contains(path) && !path.starts_with(&policies)).collect();
     compare(found, &new, |_| false);
 }
@@ -148,9 +150,33 @@ pub(super) fn resolved(path: &Path) -> PathBuf {
             other => plain.push(other),
         }
     }
-    let folder = plain.parent().and_then(|parent| parent.canonicalize().ok());
-    match (folder, plain.file_name()) {
-        (Some(folder), Some(name)) => folder.join(name),
-        _ => plain,
+    let existing = plain.ancestors().find_map(|above| Some((above.canonicalize().ok()?, above)));
+    let real = existing.and_then(|(folder, above)| {
+        let below = plain.strip_prefix(above).ok()?;
+        // Joining nothing would append a slash.
+        Some(if below.as_os_str().is_empty() { folder } else { folder.join(below) })
+    });
+    real.unwrap_or(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rotation_uses_as_many_names_as_are_kept() {
+        let audit = Path::new("/log/audit");
+        for (keep, other, wanted) in [
+            (2, "/log/audit.1", true),
+            (2, "/log/audit.2", true),
+            (2, "/log/audit.3", false),
+            (2, "/log/audit.0", false),
+            (0, "/log/audit.0", false),
+            (0, "/log/audit.next", true),
+            (2, "/log/audit1", false),
+            (2, "/other/audit.1", false),
+        ] {
+            assert_eq!(is_rotated(audit, keep, Path::new(other)), wanted, "{keep} {other}");
+        }
     }
 }

@@ -1,7 +1,11 @@
-//! Whether systemd holds a port: it passes it to the service, so the port is not in use.
+//! Whether systemd holds a socket: it passes it to the service, so the socket is not in use.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::Pid;
 
 /// The process of systemd.
 const SYSTEMD: &str = "1";
@@ -10,8 +14,22 @@ const LISTENING: &str = "0A";
 
 /// Whether systemd listens on this TCP port. False if that cannot be found out: only root may see what it has.
 pub(super) fn is_of_systemd(port: u16) -> bool {
+    runs_systemd() && listens(SYSTEMD, port)
+}
+
+/// Whether systemd listens on the Unix socket that this is connected to. The kernel says it to every user.
+pub(super) fn is_systemd(stream: &UnixStream) -> bool {
+    runs_systemd() && listener(stream).is_some_and(Pid::is_init)
+}
+
+fn runs_systemd() -> bool {
     let name = fs::read_to_string(format!("/proc/{SYSTEMD}/comm")).unwrap_or_default();
-    name.trim_end() == "systemd" && listens(SYSTEMD, port)
+    name.trim_end() == "systemd"
+}
+
+/// The process that listens on the Unix socket that this is connected to.
+fn listener(stream: &UnixStream) -> Option<Pid> {
+    socket_peercred(stream).ok().map(|peer| peer.pid)
 }
 
 /// Whether a process has a socket that listens on a port.
@@ -39,6 +57,7 @@ fn listening(table: &str, port: u16) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+    use std::os::unix::net::UnixListener;
 
     use super::*;
 
@@ -52,5 +71,15 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         assert!(listens("self", port));
         assert!(!listens("self", 0));
+    }
+
+    #[test]
+    fn the_holder_of_a_unix_socket_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let _listening = UnixListener::bind(&path).unwrap();
+        let stream = UnixStream::connect(&path).unwrap();
+        assert_eq!(listener(&stream), Some(rustix::process::getpid()));
+        assert!(!is_systemd(&stream), "this is a test");
     }
 }

@@ -1,5 +1,6 @@
 //! What depends on this machine at this moment: directories, and ports.
 
+use std::fmt::Display;
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs as _};
 use std::os::unix::fs::FileTypeExt as _;
@@ -10,7 +11,7 @@ use rustix::fs::Access;
 
 use super::PreflightFindings;
 use super::collisions::resolved;
-use super::holder::is_of_systemd;
+use super::holder::{is_of_systemd, is_systemd};
 use crate::config::overlap;
 use crate::markup::ProblemSeverity::{Error, Note, Warning};
 use crate::runtime::{parent_folder, rounded_size};
@@ -53,13 +54,10 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
 /// The room on the disk of the state directory.
 fn room(found: &mut PreflightFindings<'_>) {
     let config = found.config;
-    let Ok(path) = std::path::absolute(&config.state_dir) else { return };
-    let there = path.ancestors().find_map(|ancestor| rustix::fs::statvfs(ancestor).ok());
-    let Some((free, total)) = there.map(|disk| (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)) else {
-        return;
-    };
-    if !store::has_room(&config.state_dir, free) {
-        let message = format!("its disk is full: {} are free, and a gate cannot start", rounded_size(free));
+    let is_root = found.service.is_none() && rustix::process::geteuid().is_root();
+    let Some(DiskRoom { free, spare, total }) = DiskRoom::of(&config.state_dir, is_root) else { return };
+    if !store::has_room(&config.state_dir, spare) {
+        let message = format!("its disk is full: {} are free, and a gate cannot start", rounded_size(spare));
         found.machine(Error, "state_dir", &message, Some("free space, or use another disk"));
     } else if let Some(why) = too_full(free, total, config.cache.min_free) {
         found.machine(Warning, "state_dir", &why, Some("free space, or use another disk"));
@@ -68,6 +66,27 @@ fn room(found: &mut PreflightFindings<'_>) {
     if max_size > total && config.has_own_cache_size() {
         let message = format!("the disk of `state_dir` has only {}", rounded_size(total));
         found.machine(Warning, "cache.max_size", &message, Some("choose less than the size of the disk"));
+    }
+}
+
+/// The room on a disk, in bytes.
+struct DiskRoom {
+    /// What is free for every user.
+    free: u64,
+    /// What is free for the user of the gate: root has what is reserved, too.
+    spare: u64,
+    total: u64,
+}
+
+impl DiskRoom {
+    /// That of the disk of a path, or of the first folder above it that exists. None if its file system tells no size.
+    fn of(path: &Path, is_root: bool) -> Option<Self> {
+        let path = std::path::absolute(path).ok()?;
+        let disk = path.ancestors().find_map(|ancestor| rustix::fs::statvfs(ancestor).ok())?;
+        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+        let (free, total) = (bytes(disk.f_bavail), bytes(disk.f_blocks));
+        let spare = if is_root { bytes(disk.f_bfree) } else { free };
+        (total > 0).then_some(Self { free, spare, total })
     }
 }
 
@@ -136,7 +155,12 @@ pub(super) fn socket(found: &mut PreflightFindings<'_>) {
         return found.machine(Error, key, &message, Some("remove it, or set admin.socket to another path"));
     }
     // That of a gate that runs on this state directory is its own.
-    if UnixStream::connect(path).is_ok() && !StateDir::is_in_use(&found.config.state_dir) {
+    if let Ok(stream) = UnixStream::connect(path)
+        && !StateDir::is_in_use(&found.config.state_dir)
+    {
+        if is_systemd(&stream) {
+            return found.machine(Note, key, &held_by_systemd(&path.display()), None);
+        }
         let message = format!("{}: another process listens on this socket", path.display());
         return found.machine(Error, key, &message, Some("stop it, or set admin.socket to another path"));
     }
@@ -252,12 +276,18 @@ impl TestedPorts {
             let message = format!("{address} is in use, and the gate of this state directory is running");
             found.machine(Note, key, &message, None);
         } else if port(address).and_then(|port| port.parse().ok()).is_some_and(is_of_systemd) {
-            let message = format!("systemd listens on {address}, and passes it to the service of its socket unit");
-            found.machine(Note, key, &message, None);
+            found.machine(Note, key, &held_by_systemd(&address), None);
         } else {
             found.machine(Error, key, &format!("cannot listen on {address}: {error}"), hint(error));
         }
     }
+}
+
+/// What is said of a socket that systemd holds. The socket does not tell for which unit.
+fn held_by_systemd(socket: &dyn Display) -> String {
+    format!(
+        "systemd listens on {socket}: right if a socket unit of this gate holds it; otherwise the gate cannot start"
+    )
 }
 
 fn hint(error: &io::Error) -> Option<&'static str> {
@@ -288,5 +318,14 @@ mod tests {
         let full = too_full(5 << 20, 100 << 20, gibibyte).unwrap();
         assert!(full.contains("5MiB are free, and 10MiB must stay free"), "{full}");
         assert!(too_full(gibibyte - 1, 100 * gibibyte, gibibyte).is_some());
+    }
+
+    #[test]
+    fn a_file_system_without_a_size_is_not_called_full() {
+        assert!(DiskRoom::of(Path::new("/proc/self"), true).is_none());
+        let dir = tempfile::tempdir().unwrap();
+        let of = |is_root| DiskRoom::of(&dir.path().join("absent/state"), is_root).unwrap();
+        let (user, root) = (of(false), of(true));
+        assert!(user.spare == user.free && root.free <= root.spare && root.spare <= root.total, "reserved for root");
     }
 }

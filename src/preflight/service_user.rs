@@ -12,9 +12,11 @@ pub(super) struct ServiceUser {
 }
 
 impl ServiceUser {
-    /// The owner of the state directory, if this process is root and the owner is not.
+    /// The owner of the lock, which the gate has made, or of the state directory before the first start, if this process is root
+    /// and the owner is not.
     pub(super) fn of_state(state: &Path) -> Option<Self> {
-        let metadata = state.metadata().ok().filter(|_| rustix::process::geteuid().is_root())?;
+        let owned = state.join("lock").metadata().or_else(|_| state.metadata());
+        let metadata = owned.ok().filter(|_| rustix::process::geteuid().is_root())?;
         Some(Self { uid: metadata.uid(), gid: metadata.gid() }).filter(|user| user.uid != 0)
     }
 

@@ -62,8 +62,8 @@ fn a_file_that_lost_its_policies_is_broken_until_it_is_removed() {
 
 #[test]
 fn a_gate_without_a_policy_is_not_ready() {
-    let dir = tempfile::tempdir().unwrap();
     for (audit, effect) in [(false, "every image is denied"), (true, "admitted without being judged")] {
+        let dir = tempfile::tempdir().unwrap();
         let (readiness, metrics) = (Readiness::new(), Metrics::default());
         let (sources, settings) = (sources(&[dir.path()]), Settings::default());
         let (epoch, clock) = (Epoch::new(), Clock::system());

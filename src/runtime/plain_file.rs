@@ -56,18 +56,7 @@ fn within(limit: u64, content: Vec<u8>) -> io::Result<Vec<u8>> {
 /// # Errors
 /// The same as [`read_plain_file`], or the content is not UTF-8.
 pub fn read_plain_text(path: &Path, limit: u64) -> io::Result<String> {
-    text(read_plain_file(path, limit)?)
-}
-
-/// The same as [`load_plain_file`] for a text in UTF-8.
-///
-/// # Errors
-/// The same as [`read_plain_text`].
-pub async fn load_plain_text(path: &Path, limit: u64) -> io::Result<String> {
-    text(load_plain_file(path, limit).await?)
-}
-
-fn text(content: Vec<u8>) -> io::Result<String> {
+    let content = read_plain_file(path, limit)?;
     String::from_utf8(content).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8 text"))
 }
 

@@ -64,7 +64,7 @@ fn flaw(text: &str) -> Option<&'static str> {
     if text.starts_with('\u{feff}') {
         Some("it begins with a byte order mark, which is not a part of a secret")
     } else if text.contains(is_odd) {
-        Some("it has a control character, so it is not a text")
+        Some("it has a control character, so it is not text")
     } else {
         None
     }

@@ -1,6 +1,6 @@
 //! Images that other images may have been built on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use sqlx::Row;
@@ -37,39 +37,37 @@ impl FactStore {
         rows.iter().map(|row| Ok((digest_of(row.try_get(0)?)?, digest_of(row.try_get(1)?)?))).collect()
     }
 
-    /// Images that a request was admitted to and that have one of the `lowest` layers and, besides their configuration,
-    /// nothing but `layers`. In which order, their manifests say. At most `limit`.
+    /// Images that a request was admitted to, whose topmost layer is one of `alike`, and that have, besides their
+    /// configuration, nothing but these. In which order, their manifests say. At most `limit`. Those in the repository of the
+    /// image itself have fewer layers than its `layers`.
     ///
-    /// Asks each repository, because an index of all layers would cost a page for each of them with every new image. Whether the
-    /// repository delivered the layer does not matter: clients do not fetch what they have.
+    /// Whether the repository delivered the layers does not matter: clients do not fetch what they have.
     ///
     /// # Errors
     /// The database cannot be read.
     pub async fn images_within(
         &self,
-        lowest: &[Digest],
+        name: &ImageName,
         layers: &[Digest],
+        alike: &[Digest],
         limit: u32,
     ) -> Result<Vec<(ImageName, Digest)>, StoreError> {
+        // Members include the configuration, and no layer twice.
+        let most = layers.iter().collect::<HashSet<_>>().len();
         let rows = sqlx::query(
-            "WITH RECURSIVE names (host, repository) AS ( \
-             SELECT * FROM (SELECT host, repository FROM manifests ORDER BY host, repository LIMIT 1) UNION ALL \
-             SELECT next.host, next.repository FROM names JOIN manifests AS next ON next.rowid = COALESCE( \
-             (SELECT rowid FROM manifests WHERE host = names.host AND repository > names.repository \
-             ORDER BY repository LIMIT 1), \
-             (SELECT rowid FROM manifests WHERE host > names.host ORDER BY host, repository LIMIT 1))) \
-             SELECT DISTINCT members.host, members.repository, members.manifest_digest \
-             FROM names CROSS JOIN json_each(?1) AS lowest CROSS JOIN members INDEXED BY members_by_member \
-             ON members.host = names.host AND members.repository = names.repository \
-             AND members.member = unhex(lowest.value) WHERE members.is_manifest = 0 \
-             AND 1 >= (SELECT COUNT(*) FROM members AS others \
-             WHERE others.host = members.host AND others.repository = members.repository \
-             AND others.manifest = members.manifest AND others.member NOT IN (SELECT unhex(value) FROM json_each(?2))) \
-             LIMIT ?3",
+            "WITH tops AS (SELECT DISTINCT host, repository, manifest, manifest_digest FROM image_tops \
+             WHERE layer IN (SELECT unhex(value) FROM json_each(?1))) \
+             SELECT tops.host, tops.repository, tops.manifest_digest FROM tops CROSS JOIN members \
+             ON members.host = tops.host AND members.repository = tops.repository AND members.manifest = tops.manifest \
+             GROUP BY tops.host, tops.repository, tops.manifest \
+             HAVING 1 >= SUM(members.member NOT IN (SELECT unhex(value) FROM json_each(?1))) \
+             AND NOT (tops.host = ?3 AND tops.repository = ?4 AND COUNT(*) > ?5) LIMIT ?2",
         )
-        .bind(hashes(lowest))
-        .bind(hashes(layers))
+        .bind(hashes(alike))
         .bind(i64::from(limit))
+        .bind(name.host.as_str())
+        .bind(name.repository.as_str())
+        .bind(i64::try_from(most).unwrap_or(i64::MAX))
         .fetch_all(self.readers())
         .await?;
         let image = |row: &sqlx::sqlite::SqliteRow| {
@@ -79,5 +77,81 @@ impl FactStore {
             Ok((ImageName { host, repository }, digest_of(row.try_get(2)?)?))
         };
         rows.iter().map(image).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+
+    use super::*;
+    use crate::oci::Manifest;
+    use crate::store::database::migrations;
+    use crate::store::{NewFacts, Store};
+
+    fn name(repository: &str) -> ImageName {
+        ImageName { host: "docker.io".parse().unwrap(), repository: repository.parse().unwrap() }
+    }
+
+    fn digest(text: &str) -> Digest {
+        Digest::sha256(text.as_bytes())
+    }
+
+    fn image(config: &str, layers: &str) -> Manifest {
+        let descriptor = |text: &str| format!(r#"{{"mediaType":"x","digest":"{}","size":1}}"#, digest(text));
+        let layers: Vec<String> = layers.split(' ').map(descriptor).collect();
+        let text = format!(r#"{{"schemaVersion":2,"config":{},"layers":[{}]}}"#, descriptor(config), layers.join(","));
+        Manifest::parse(Bytes::from(text), None).unwrap()
+    }
+
+    /// What is below an image of the repository `app` with the layers a, b and c.
+    async fn below(store: &Store) -> Vec<(ImageName, Digest)> {
+        let layers = ["a", "b", "c"].map(digest);
+        let mut found = store.facts.images_within(&name("app"), &layers, &layers, 9).await.unwrap();
+        found.sort_by_key(|(name, digest)| (name.to_string(), digest.to_string()));
+        found
+    }
+
+    #[tokio::test]
+    async fn images_below_another_one_are_found_until_they_are_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        for (repository, config, layers, second, is_below) in [
+            ("base", "1", "a", 1, true),
+            ("base", "2", "a b", 3, true),
+            ("other", "3", "a b c", 3, true),
+            ("other", "4", "a d", 3, false),
+            ("other", "5", "d a", 3, false),
+            ("app", "6", "a b", 3, true),
+            ("app", "7", "a b c", 3, false),
+        ] {
+            let (name, image) = (name(repository), image(config, layers));
+            store.facts.record(NewFacts::new(at(second)).manifest(&name, &image, at(second))).await.unwrap();
+            assert_eq!(below(&store).await.contains(&(name, image.digest)), is_below, "{config}");
+        }
+        store.forget_before(at(2)).await.unwrap();
+        assert_eq!(below(&store).await.len(), 3, "all but the oldest one");
+        store.forget_before(at(9)).await.unwrap();
+        assert!(below(&store).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn images_of_an_earlier_version_are_found_by_any_of_their_layers() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new().filename(dir.path().join("pullgate.db")).create_if_missing(true);
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+        let mut first = migrations();
+        first.migrations.to_mut().truncate(16);
+        first.run(&pool).await.unwrap();
+        for (image, member) in [("base", "1"), ("base", "a"), ("base", "b"), ("no base", "2"), ("no base", "d")] {
+            let sql = "INSERT INTO members (host, repository, manifest, member, is_manifest) \
+                       VALUES ('docker.io', 'base', unhex(?1), unhex(?2), 0)";
+            sqlx::query(sql).bind(digest(image).hex()).bind(digest(member).hex()).execute(&pool).await.unwrap();
+        }
+        pool.close().await;
+        let store = Store::open(dir.path()).await.unwrap();
+        assert_eq!(below(&store).await, [(name("base"), digest("base"))]);
     }
 }

@@ -10,7 +10,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{ConnectOptions as _, Connection, Row, SqlSafeStr};
 
 use super::journal::JournalGrowth;
-use super::readers::Readers;
+use super::readers::ReadConnections;
 use super::{DATABASE, StoreError};
 use crate::runtime::open_private;
 
@@ -31,7 +31,7 @@ pub(super) const USUAL: &str = "PRAGMA synchronous = NORMAL";
 /// The connections to the file. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Database {
-    pub(super) readers: Readers,
+    pub(super) readers: ReadConnections,
     /// The only connection that writes. SQLite allows one writer, and tasks wait for this connection in order.
     pub(super) writer: SqlitePool,
     /// A connection that copies the journal.
@@ -72,7 +72,7 @@ impl Database {
         if let Err(error) = let_shrink(&writer).await {
             tracing::warn!(%error, "the database file will not shrink when rows are deleted");
         }
-        let readers = Readers::open(options(path)).await.map_err(at)?;
+        let readers = ReadConnections::open(options(path)).await.map_err(at)?;
         let copier = pool(1).connect_lazy_with(options(path).pragma("cache_size", COPIER_CACHE));
         Ok(Self { readers, writer, copier, journal: Arc::default() })
     }
@@ -201,6 +201,7 @@ pub(super) fn migrations() -> Migrator {
         (14, "manifests by repository", include_str!("migrations/0014_manifests_by_repository.sql")),
         (15, "basis of changes", include_str!("migrations/0015_changed_basis.sql")),
         (16, "noting", include_str!("migrations/0016_noting.sql")),
+        (17, "topmost layers", include_str!("migrations/0017_image_tops.sql")),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)

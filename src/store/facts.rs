@@ -13,7 +13,7 @@ use sqlx::Row;
 use super::database::Database;
 use super::forget::Growth;
 use super::new_facts::NewFacts;
-use super::readers::Readers;
+use super::readers::ReadConnections;
 use super::writer::{NewRows, Writer};
 use super::{StoreError, digest_of, json};
 use crate::oci::{Digest, Host, ImageName};
@@ -40,7 +40,7 @@ impl FactStore {
         Self { epoch, ..self }
     }
 
-    pub(super) fn readers(&self) -> &Readers {
+    pub(super) fn readers(&self) -> &ReadConnections {
         &self.database.readers
     }
 

@@ -113,7 +113,7 @@ impl FactStore {
              AND ({expression} > ?1 OR rowid > ?3) ORDER BY {expression}, rowid LIMIT ?4"
         );
         let query = sqlx::query(AssertSqlSafe(sql)).bind(age).bind(before.as_millisecond()).bind(row);
-        let rows = query.bind(i64::from(PAGE)).fetch_all(self.readers()).await?;
+        let rows = query.bind(i64::from(PAGE)).fetch_all(&self.readers().patient()).await?;
         let fact = |row: &sqlx::sqlite::SqliteRow| {
             let content: &str = row.try_get(2)?;
             Ok(OldFact { row: row.try_get(0)?, age: row.try_get(1)?, content: digest_in(content) })
@@ -130,12 +130,15 @@ impl FactStore {
         let rows = json(&facts.iter().map(|fact| fact.row).collect::<Vec<_>>());
         let old = format!("FROM {name} WHERE rowid IN (SELECT value FROM json_each(?1)) AND {age} < ?2");
         let members = format!(
-            "DELETE FROM members WHERE (host, repository, manifest) IN \
-             (SELECT host, repository, unhex(substr(digest, 8)) {old})"
+            "FROM members WHERE (host, repository, manifest) IN (SELECT host, repository, unhex(substr(digest, 8)) {old})"
+        );
+        let tops = format!(
+            "DELETE FROM image_tops WHERE (layer, host, repository, manifest) IN \
+             (SELECT member, host, repository, manifest {members})"
         );
         let mut statements = vec![format!("DELETE {old}")];
         if name == "manifests" {
-            statements.insert(0, members);
+            statements.splice(0..0, [tops, format!("DELETE {members}")]);
         }
         let (mut transaction, mut gone) = (self.database.writer.begin_with("BEGIN IMMEDIATE").await?, 0);
         for sql in statements {
@@ -163,8 +166,8 @@ impl FactStore {
         let of = |table: &AgedTable| format!("SELECT MIN({}) AS age FROM {}", table.age, table.name);
         let all = TABLES.iter().map(of).collect::<Vec<_>>().join(" UNION ALL ");
         let sql = format!("SELECT MIN(age) FROM ({all})");
-        let oldest: Option<i64> = sqlx::query(AssertSqlSafe(sql)).fetch_one(self.readers()).await?.try_get(0)?;
-        Ok(oldest.map(time_of))
+        let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(&self.readers().patient()).await?;
+        Ok(row.try_get::<Option<i64>, _>(0)?.map(time_of))
     }
 }
 

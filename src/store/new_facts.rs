@@ -16,6 +16,7 @@ pub struct NewFacts {
     pub(super) now: Timestamp,
     manifests: Vec<ManifestRow>,
     members: Vec<MemberRow>,
+    tops: Vec<TopRow>,
     tags: Vec<TagRow>,
     old_tags: Vec<TagRow>,
     pulls: Vec<DatedRow>,
@@ -26,6 +27,7 @@ pub struct NewFacts {
 // The columns of each table, in the order of the statement below. Times are in milliseconds.
 type ManifestRow = (Host, Repository, Digest, String, usize, i64, Option<i64>);
 type MemberRow = (Host, Repository, Digest, Digest, bool);
+type TopRow = (Host, Repository, Digest, Digest);
 type TagRow = (Host, Repository, Tag, Digest, i64);
 type DatedRow = (Host, Repository, Digest, i64);
 type LinkRow = (Host, Repository, Digest, u64, i64);
@@ -40,6 +42,9 @@ const INSERT_MANIFESTS: &str = "INSERT INTO manifests (host, repository, digest,
     INSERT INTO members (host, repository, manifest, member, is_manifest) \
     SELECT value->>0, value->>1, unhex(substr(value->>2, 8)), unhex(substr(value->>3, 8)), value->>4 \
     FROM json_each(?) WHERE true ON CONFLICT (host, repository, manifest, member) DO NOTHING; \
+    INSERT INTO image_tops (host, repository, manifest, layer) \
+    SELECT value->>0, value->>1, unhex(substr(value->>2, 8)), unhex(substr(value->>3, 8)) \
+    FROM json_each(?) WHERE true ON CONFLICT (layer, host, repository, manifest) DO NOTHING; \
     INSERT INTO tags (host, repository, tag, digest, checked_at) \
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?) WHERE true \
     ON CONFLICT (host, repository, tag) DO UPDATE SET digest = excluded.digest, checked_at = excluded.checked_at \
@@ -68,6 +73,7 @@ impl NewFacts {
             now,
             manifests: Vec::new(),
             members: Vec::new(),
+            tops: Vec::new(),
             tags: Vec::new(),
             old_tags: Vec::new(),
             pulls: Vec::new(),
@@ -92,6 +98,10 @@ impl NewFacts {
         ));
         let row = |member: Digest| (host.clone(), repository.clone(), manifest.digest, member, is_index);
         self.members.extend(manifest.descriptors().map(|member| row(member.digest)));
+        if let Content::Image { layers, .. } = &manifest.content {
+            let top = layers.last().map(|top| (host.clone(), repository.clone(), manifest.digest, top.digest));
+            self.tops.extend(top);
+        }
         self
     }
 
@@ -142,7 +152,7 @@ impl NewFacts {
     pub(super) fn rows(&self) -> u64 {
         let evidence: usize = self.evidence.iter().map(|(_, _, value, ..)| 1 + value.len() / 512).sum();
         let names = self.tags.len() + self.old_tags.len();
-        (self.manifests.len() + self.members.len() + names + self.links.len() + evidence) as u64
+        (self.manifests.len() + self.members.len() + self.tops.len() + names + self.links.len() + evidence) as u64
     }
 
     /// Writes the rows of several requests.
@@ -153,6 +163,7 @@ impl NewFacts {
             sqlx::query(INSERT_MANIFESTS)
                 .bind(rows_of(gathered, |facts| &facts.manifests))
                 .bind(rows_of(gathered, |facts| &facts.members))
+                .bind(rows_of(gathered, |facts| &facts.tops))
                 .bind(rows_of(gathered, |facts| &facts.tags))
                 .bind(latest)
                 .bind(rows_of(gathered, |facts| &facts.old_tags))
@@ -174,7 +185,7 @@ impl NewFacts {
 
     /// Whether there are rows for [`INSERT_MANIFESTS`].
     fn has_manifests(&self) -> bool {
-        // Members come with their manifests, and tags are old tags as well.
+        // Members and topmost layers come with their manifests, and tags are old tags as well.
         !self.manifests.is_empty() || !self.old_tags.is_empty()
     }
 

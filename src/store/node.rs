@@ -12,7 +12,7 @@ use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::database::Database;
-use super::readers::Readers;
+use super::readers::ReadConnections;
 use super::writer::{NewRows, Writer};
 use super::{StoreError, hashes, json, time_of};
 use crate::oci::{Content, Digest, Manifest};
@@ -109,7 +109,7 @@ impl NodeStore {
         Self { rows, database }
     }
 
-    fn readers(&self) -> &Readers {
+    fn readers(&self) -> &ReadConnections {
         &self.database.readers
     }
 
@@ -163,7 +163,7 @@ impl NodeStore {
     /// The amount of content on disk.
     pub async fn content_totals(&self) -> Result<ContentTotals, StoreError> {
         let rows = sqlx::query("SELECT is_manifest, COUNT(*), SUM(size) FROM contents GROUP BY is_manifest")
-            .fetch_all(self.readers())
+            .fetch_all(&self.readers().patient())
             .await?;
         let mut totals = ContentTotals::default();
         for row in &rows {

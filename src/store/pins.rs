@@ -99,7 +99,7 @@ impl NodeStore {
     }
 
     async fn kept_bytes(&self, image: Option<&str>) -> Result<u64, StoreError> {
-        let row = sqlx::query(KEPT).bind(image).fetch_one(&self.database.readers).await?;
+        let row = sqlx::query(KEPT).bind(image).fetch_one(&self.database.readers.patient()).await?;
         Ok(u64::try_from(row.try_get::<i64, _>(0)?).unwrap_or_default())
     }
 }

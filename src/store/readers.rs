@@ -1,7 +1,8 @@
 //! The connections that read, and how long anybody waits for them.
 //!
 //! Each connection has a thread that waits for the disk, as long as that takes. Whoever asks waits for [`READ_TIMEOUT`]. The
-//! connection stays with its thread until that is done, so that a disk that hangs takes no more than these connections.
+//! connection stays with its thread until that is done, so that a disk that hangs takes no more than these connections. What
+//! nobody waits for, such as the counting of rows for maintenance, takes as long as it takes ([`ReadConnections::patient`]).
 
 use std::fmt;
 use std::io;
@@ -24,31 +25,35 @@ use crate::runtime::{Readiness, Untracked};
 const CONNECTIONS: u32 = 3;
 /// How long a read, and the wait for a connection, may take. Disks stall for seconds while they are synced.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time for a connection while another one does not answer.
+/// The time for a connection while none of them answers.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The part that is degraded while a connection does not answer.
 const TOPIC: &str = "database-reads";
 
 /// Runs statements that only read, on connections of its own: in WAL mode, readers never wait for a writer. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Readers(Arc<ReadersState>);
+pub(super) struct ReadConnections {
+    state: Arc<ReadConnectionsState>,
+    /// Whether reads take as long as they take.
+    is_patient: bool,
+}
 
-struct ReadersState {
+struct ReadConnectionsState {
     pool: SqlitePool,
     /// Where connections that do not answer are reported. Without it, reads take as long as they take.
     readiness: OnceLock<Readiness>,
     /// How many connections have not answered in time.
-    late: Mutex<usize>,
+    late: Mutex<u32>,
     background: Untracked,
 }
 
-impl fmt::Debug for Readers {
+impl fmt::Debug for ReadConnections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Readers").field("late", &self.0.late()).finish_non_exhaustive()
+        f.debug_struct("ReadConnections").field("late", &self.state.late()).finish_non_exhaustive()
     }
 }
 
-impl Readers {
+impl ReadConnections {
     /// Opens all connections. They are never replaced, so none has to be opened while the disk hangs.
     pub(super) async fn open(options: SqliteConnectOptions) -> Result<Self, Error> {
         let pool = pool(CONNECTIONS).idle_timeout(None).max_lifetime(None).connect_with(options).await?;
@@ -58,42 +63,48 @@ impl Readers {
         }
         drop(connections);
         let background = Untracked::new();
-        let state = ReadersState { pool, readiness: OnceLock::new(), late: Mutex::default(), background };
-        Ok(Self(Arc::new(state)))
+        let state = ReadConnectionsState { pool, readiness: OnceLock::new(), late: Mutex::default(), background };
+        Ok(Self { state: Arc::new(state), is_patient: false })
+    }
+
+    /// The same for tasks in the background: the time of their reads is not limited.
+    pub(super) fn patient(&self) -> Self {
+        Self { is_patient: true, ..self.clone() }
     }
 
     /// Limits the time of all reads from now on, and reports connections that do not answer.
     pub(super) fn limit(&self, readiness: Readiness) {
         readiness.degraded(TOPIC, None);
         // A second limit would be the same one.
-        let _ = self.0.readiness.set(readiness);
+        let _ = self.state.readiness.set(readiness);
     }
 
     pub(super) async fn close(&self) {
-        self.0.pool.close().await;
+        self.state.pool.close().await;
     }
 
     async fn rows<'q>(&self, query: impl Execute<'q, Sqlite> + 'q) -> Result<Vec<SqliteRow>, Error> {
-        if self.0.readiness.get().is_none() {
-            return self.0.pool.fetch_all(query).await;
+        if self.is_patient || self.state.readiness.get().is_none() {
+            return self.state.pool.fetch_all(query).await;
         }
         let mut connection = self.connection().await?;
         let read = timeout(READ_TIMEOUT, connection.fetch_all(query)).await;
         read.unwrap_or_else(|_| {
-            self.0.clone().watch(async move { connection.ping().await });
+            self.state.clone().watch(1, async move { connection.ping().await });
             Err(late())
         })
     }
 
     async fn connection(&self) -> Result<PoolConnection<Sqlite>, Error> {
-        let state = &self.0;
-        let patience = if *state.late() == 0 { READ_TIMEOUT } else { PATIENCE };
+        let state = &self.state;
+        // One slow statement leaves the others: a burst of requests may wait for these.
+        let patience = if *state.late() < CONNECTIONS { READ_TIMEOUT } else { PATIENCE };
         let Ok(connection) = timeout(patience, state.pool.acquire()).await else {
-            // Requests that have left may have left such connections behind.
-            if *state.late() == 0 {
+            // Requests that have left, and tasks in the background, may have such connections.
+            if *state.late() < CONNECTIONS {
                 let pool = state.pool.clone();
                 let until_one_is_free = async move { while let Err(Error::PoolTimedOut) = pool.acquire().await {} };
-                state.clone().watch(until_one_is_free);
+                state.clone().watch(CONNECTIONS, until_one_is_free);
             }
             return Err(late());
         };
@@ -101,22 +112,22 @@ impl Readers {
     }
 }
 
-impl ReadersState {
-    fn late(&self) -> std::sync::MutexGuard<'_, usize> {
+impl ReadConnectionsState {
+    fn late(&self) -> std::sync::MutexGuard<'_, u32> {
         self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a connection that has not answered, until it does.
-    fn watch(self: Arc<Self>, answer: impl Future<Output: Send> + Send + 'static) {
-        self.change(|late| *late += 1);
+    /// Counts connections that have not answered, until there is this answer.
+    fn watch(self: Arc<Self>, count: u32, answer: impl Future<Output: Send> + Send + 'static) {
+        self.change(|late| *late += count);
         let state = self.clone();
         self.background.spawn(async move {
             answer.await;
-            state.change(|late| *late -= 1);
+            state.change(|late| *late -= count);
         });
     }
 
-    fn change(&self, change: impl FnOnce(&mut usize)) {
+    fn change(&self, change: impl FnOnce(&mut u32)) {
         let mut late = self.late();
         let before = *late;
         change(&mut late);
@@ -139,7 +150,7 @@ fn late() -> Error {
 }
 
 /// Rows are collected before the first one is returned, so that the limit is one of the whole statement.
-impl<'p> Executor<'p> for &Readers {
+impl<'p> Executor<'p> for &ReadConnections {
     type Database = Sqlite;
 
     fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<SqliteQueryResult, SqliteRow>, Error>>
@@ -192,10 +203,10 @@ mod tests {
         (dir, store)
     }
 
-    async fn all(readers: &Readers) -> Vec<PoolConnection<Sqlite>> {
+    async fn all(readers: &ReadConnections) -> Vec<PoolConnection<Sqlite>> {
         let mut all = Vec::new();
         for _ in 0..CONNECTIONS {
-            all.push(readers.0.pool.acquire().await.unwrap());
+            all.push(readers.state.pool.acquire().await.unwrap());
         }
         all
     }
@@ -228,6 +239,38 @@ mod tests {
         tokio::time::resume();
         until_healthy(&readiness).await;
         assert_eq!(all(readers).await.len(), 3, "none is lost");
+    }
+
+    /// A burst of requests waits for the other connections, which do answer.
+    #[tokio::test]
+    async fn one_slow_statement_does_not_shorten_the_wait_for_a_connection() {
+        let readiness = Readiness::new();
+        let (_dir, store) = store(&readiness).await;
+        let readers = &store.database.readers;
+        let (answer, answered) = tokio::sync::oneshot::channel::<()>();
+        readers.state.clone().watch(1, answered);
+        let held = all(readers).await;
+        tokio::time::pause();
+        let began = tokio::time::Instant::now();
+        assert!(sqlx::query("SELECT 1").fetch_optional(readers).await.is_err());
+        assert!(began.elapsed() >= READ_TIMEOUT, "{:?}", began.elapsed());
+        tokio::time::resume();
+        drop(held);
+        answer.send(()).unwrap();
+        until_healthy(&readiness).await;
+    }
+
+    #[tokio::test]
+    async fn maintenance_is_not_given_up() {
+        let readiness = Readiness::new();
+        let (_dir, store) = store(&readiness).await;
+        let readers = store.database.readers.patient();
+        for mut connection in all(&readers).await {
+            connection.return_to_pool().await;
+        }
+        tokio::time::pause();
+        assert_eq!(sqlx::query(SLOW).fetch_all(&readers).await.unwrap().len(), 1);
+        assert!(!is_degraded(&readiness));
     }
 
     #[tokio::test]

@@ -36,9 +36,14 @@ fn has_reserve(state: &Path) -> bool {
     beside(state, "reserve").metadata().is_ok_and(|metadata| metadata.len() >= OPENED_WITH)
 }
 
-/// Frees the space. Returns whether there was any.
+/// Frees the space, if so little is free that this may be why a database cannot be opened. Returns whether there was any.
 pub(super) fn give_up(state: &Path) -> bool {
-    fs::remove_file(beside(state, "reserve")).is_ok()
+    let free = rustix::fs::statvfs(state).map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    give_up_below(state, free)
+}
+
+fn give_up_below(state: &Path, free: u64) -> bool {
+    free < MADE_WITH && fs::remove_file(beside(state, "reserve")).is_ok()
 }
 
 /// Takes the space, if it is there.
@@ -52,11 +57,11 @@ pub(super) fn keep(state: &Path) {
 /// Adds pieces until the file is whole or the disk is full. They are random, so that a file system that compresses or leaves out
 /// zeros reserves the space, too.
 fn grow(path: &Path) -> io::Result<()> {
-    let mut size = path.metadata().map_or(0, |metadata| metadata.len());
+    let mut file = open_private(File::options().create(true).append(true), path)?;
+    let mut size = file.metadata()?.len();
     if size == SIZE {
         return Ok(());
     }
-    let mut file = open_private(File::options().create(true).append(true), path)?;
     size -= size % PIECE as u64;
     let mut piece = vec![0; PIECE];
     aws_lc_rs::rand::fill(&mut piece).map_err(|_| io::Error::other("no random bytes"))?;
@@ -79,7 +84,7 @@ mod tests {
     fn space_is_kept_and_given_up() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("pullgate.db-reserve");
-        assert!(!give_up(dir.path()));
+        assert!(!give_up_below(dir.path(), 0), "there is none");
         for written in [0, 3, PIECE, PIECE + 1, 4 * PIECE, 4 * PIECE + 1] {
             fs::write(&file, vec![1; written]).unwrap();
             keep(dir.path());
@@ -90,7 +95,8 @@ mod tests {
         assert!(has_room(dir.path(), 0), "there is a reserve");
         fs::write(&file, "cut").unwrap();
         assert!(!has_room(dir.path(), 0), "nothing is left of it");
-        assert!(give_up(dir.path()) && !file.exists());
+        assert!(!give_up_below(dir.path(), MADE_WITH) && file.exists(), "the disk is not full");
+        assert!(give_up_below(dir.path(), MADE_WITH - 1) && !file.exists());
         assert!(!has_room(dir.path(), OPENED_WITH - 1) && has_room(dir.path(), OPENED_WITH));
         fs::write(dir.path().join("pullgate.db-shm"), "").unwrap();
         assert!(has_room(dir.path(), 0), "the gate was killed, or is running");

@@ -75,7 +75,7 @@ impl StateDir {
         }
     }
 
-    /// Whether a process uses a state directory. False if that cannot be found out, as by another user.
+    /// Whether a process uses a state directory. Also false if this user cannot open the lock.
     ///
     /// If none does, this has the lock for a moment, so a process that starts must wait that long before it gives up.
     pub fn is_in_use(path: &Path) -> bool {

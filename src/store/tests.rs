@@ -213,7 +213,8 @@ async fn memoised_evidence_is_gathered_once_expires_and_survives_a_restart() {
 
 /// The number of rows of the kinds that peers cause.
 async fn rows(store: &Store) -> i64 {
-    let sql = "SELECT (SELECT COUNT(*) FROM manifests) + (SELECT COUNT(*) FROM members) + (SELECT COUNT(*) FROM tags) \
+    let sql = "SELECT (SELECT COUNT(*) FROM manifests) + (SELECT COUNT(*) FROM members) \
+               + (SELECT COUNT(*) FROM image_tops) + (SELECT COUNT(*) FROM tags) \
                + (SELECT COUNT(*) FROM tag_history) + (SELECT COUNT(*) FROM links) + (SELECT COUNT(*) FROM evidence)";
     sqlx::query(sql).fetch_one(&store.database.readers).await.unwrap().try_get(0).unwrap()
 }
@@ -358,6 +359,7 @@ async fn newer_database_is_rejected() {
     assert!(matches!(error, StoreError::Newer { version: 99, .. }), "{error}");
     std::fs::write(dir.path().join("pullgate.db"), "this is no database at all, but it is long enough").unwrap();
     assert!(matches!(Store::open(dir.path()).await, Err(StoreError::Open { .. } | StoreError::Migrate { .. })));
+    assert!(dir.path().join("pullgate.db-reserve").exists(), "the disk is not full: this is kept for when it is");
 }
 
 #[test]
@@ -634,7 +636,7 @@ fn no_statement_reads_both_facts_and_content_of_this_node() {
         assert!(facts.iter().chain([&node]).all(|source| !reads(source, table)), "{table}");
     }
     assert!(["contents", "content_parts"].iter().all(|table| !reads(verdicts, table)));
-    for table in ["manifests", "members", "tags", "tag_history", "links", "evidence"] {
+    for table in ["manifests", "members", "image_tops", "tags", "tag_history", "links", "evidence"] {
         assert!(!reads(node, table) && !reads(verdicts, table), "{table}");
         assert!(facts.iter().any(|source| reads(source, table)), "{table} is another name now");
     }

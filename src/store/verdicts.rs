@@ -20,14 +20,14 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 pub use events::{NewEvent, QueuedEvent};
-pub use history::{ImageTimes, IssueTimes};
+pub use history::{ImageTimes, IssueTimes, NewIssueTimes};
 pub use listing::{PullingClient, VerdictFilter, VerdictList};
 pub use pulls::{AdmittedPull, RequestedImage};
 pub use rematch::{Rejudged, VerdictPage};
 pub use repository_issues::RepositoryNoting;
 
 use super::database::Database;
-use super::readers::Readers;
+use super::readers::ReadConnections;
 use super::{StoreError, digest_of, time_of};
 use crate::oci::{Digest, ImageName, Tag};
 use crate::policy::Kind;
@@ -140,6 +140,8 @@ pub struct StoredVerdict {
     pub outcome: VerdictOutcome,
     /// When it was made.
     pub decided_at: Timestamp,
+    /// When the decision ends by itself.
+    pub until: Option<Timestamp>,
     /// Why the image could not be judged the last time, if it could not: the decision is an older one then.
     pub doubt: Option<String>,
     /// The decision before the last change, and when it changed.
@@ -150,7 +152,7 @@ pub struct StoredVerdict {
 
 /// The columns of a [`StoredVerdict`], in the order in which [`StoredVerdict::of_row`] reads them.
 const COLUMNS: &str = "id, host, repository, digest, scope, tag, kind, pulled_at, decision, reason, basis, decided_at, doubt, \
-     old_decision, old_reason, old_basis, changed_at, changed_basis";
+     old_decision, old_reason, old_basis, changed_at, changed_basis, valid_until";
 
 impl StoredVerdict {
     fn of_row(row: &SqliteRow) -> Result<Self, StoreError> {
@@ -182,6 +184,7 @@ impl StoredVerdict {
             pulled_at: time_of(row.try_get(7)?),
             outcome: outcome(&text(8)?, text(9)?, &basis)?,
             decided_at,
+            until: row.try_get::<Option<i64>, _>(18)?.map(time_of),
             doubt,
             change,
             changed_basis,
@@ -216,7 +219,7 @@ impl VerdictStore {
         Self { database }
     }
 
-    fn readers(&self) -> &Readers {
+    fn readers(&self) -> &ReadConnections {
         &self.database.readers
     }
 
@@ -267,7 +270,7 @@ impl VerdictStore {
     /// Forgets the oldest rows of a table beyond a limit. Returns how many rows it had before.
     async fn trim_table(&self, table: &str, age: &str, limit: i64) -> Result<i64, StoreError> {
         let count = sqlx::query(AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}")));
-        let count: i64 = count.fetch_one(self.readers()).await?.try_get(0)?;
+        let count: i64 = count.fetch_one(&self.readers().patient()).await?.try_get(0)?;
         if count > limit {
             let sql = format!(
                 "DELETE FROM {table} WHERE {age} <= (SELECT {age} FROM {table} ORDER BY {age} LIMIT 1 OFFSET ?1)"

@@ -151,14 +151,18 @@ impl UpstreamClient {
         self.health.retire();
     }
 
-    /// Reports whether there are credentials where they should be.
-    pub(super) async fn check_credentials(&self) {
-        if !matches!(self.config.auth, Auth::Anonymous) {
-            self.health.credentials(credentials::check(&self.config).await);
+    /// Reports whether there are credentials where they should be. Returns what is wrong with them.
+    pub(super) async fn check_credentials(&self) -> Option<String> {
+        if matches!(self.config.auth, Auth::Anonymous) {
+            return None;
         }
+        let checked = credentials::check(&self.config).await;
+        self.health.credentials(checked.clone());
+        checked.err()
     }
 
-    /// The same. If the registry is down, asks whether it answers again, so that this is known without a pull.
+    /// Reports whether there are credentials where they should be. If the registry is down, asks whether it answers again, so
+    /// that this is known without a pull.
     pub(super) async fn check(&self) {
         self.check_credentials().await;
         if self.health.is_down() {

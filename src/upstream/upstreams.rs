@@ -118,11 +118,15 @@ impl Upstreams {
         });
     }
 
-    /// Reports which of those that are not offline have no credentials where they should be.
-    pub async fn check_credentials(&self) {
+    /// Reports which of those that are not offline have no credentials where they should be. Returns these, with the reasons.
+    pub async fn check_credentials(&self) -> Vec<String> {
         let table = self.current.load_full();
         let reachable = table.all.iter().filter(|upstream| !upstream.config().offline);
-        join_all(reachable.map(|upstream| upstream.check_credentials())).await;
+        let checks = reachable.map(|upstream| async move {
+            let why = upstream.check_credentials().await?;
+            Some(format!("credentials of {}: {why}", upstream.host()))
+        });
+        join_all(checks).await.into_iter().flatten().collect()
     }
 
     /// Checks those that are not offline.

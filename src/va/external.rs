@@ -266,12 +266,13 @@ impl ExternalScanner {
             compared => {
                 // A layer that no reader understands, or that takes too long to read, is a gap.
                 let gaps = embedded.gaps(inventory, false).await?;
-                let why = match (compared, gaps) {
-                    (Err(error), None) => return Err(error.into()),
-                    (_, None) => UNBOUND.to_owned(),
-                    (_, Some(gaps)) => format!("{UNBOUND}: {gaps}"),
+                let why = gaps.as_ref().map_or_else(|| UNBOUND.to_owned(), |gaps| format!("{UNBOUND}: {gaps}"));
+                return match compared {
+                    Err(error) if gaps.is_none() => Err(error.into()),
+                    // What cannot be read now may be read a minute later.
+                    Err(_) => Err(NoReport::Unreadable(why)),
+                    Ok(_) => Ok((NoReport::Unreadable(why).evidence(&self.0.name), Duration::ZERO)),
                 };
-                return Ok((NoReport::Unreadable(why).evidence(&self.0.name), Duration::ZERO));
             }
         }
         let is_service = matches!(engine, ScanEngine::Adapter(_));

@@ -33,6 +33,8 @@ pub struct VersionRange<'a> {
 struct Comparison<'a> {
     operator: Operator,
     bound: Bound<'a>,
+    /// Whether the bound is written with a release, as versions of distributions have it.
+    has_release: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -88,7 +90,24 @@ impl<'a> VersionRange<'a> {
         if matches!(&parsed.0, ParsedVersion::Python(python) if python.standard().is_none()) {
             return Err(UnreadableVersion::version(version));
         }
-        Ok(self.alternatives.iter().any(|all| all.iter().all(|comparison| comparison.holds(&parsed, version))))
+        Ok(self.any(|comparison| comparison.holds(&parsed, version)))
+    }
+
+    /// The same for a version of a distribution, where a bound without a release (`<= 5.6.1`, `= 5.6.1`) includes each release of
+    /// its version (`5.6.1-1.fc40`).
+    ///
+    /// # Errors
+    ///
+    /// The version cannot be read.
+    pub fn contains_release(&self, version: &str) -> Result<bool, UnreadableVersion> {
+        let Some((bare, _)) = version.rsplit_once('-') else { return self.contains(version) };
+        let (whole, without) =
+            (PackageVersion::parse(self.scheme, version)?, PackageVersion::parse(self.scheme, bare)?);
+        Ok(self.any(|one| one.holds(&whole, version) || (!one.has_release && one.holds(&without, bare))))
+    }
+
+    fn any(&self, holds: impl Fn(&Comparison<'a>) -> bool) -> bool {
+        self.alternatives.iter().any(|all| all.iter().all(&holds))
     }
 }
 
@@ -183,12 +202,13 @@ impl Operator {
 impl<'a> Comparison<'a> {
     fn new(scheme: VersionScheme, operator: Operator, bound: &'a str) -> Result<Self, UnreadableVersion> {
         let error = || UnreadableVersion::version(bound);
+        let has_release = bound.contains('-');
         let bound = match scheme {
             VersionScheme::Npm => Bound::Npm(NpmBound::parse(bound).ok_or_else(error)?),
             VersionScheme::Python => Bound::Python(PythonBound::parse(operator, bound).ok_or_else(error)?),
             _ => Bound::Version(PackageVersion::parse(scheme, bound)?),
         };
-        Ok(Self { operator, bound })
+        Ok(Self { operator, bound, has_release })
     }
 
     /// `text` is what `version` was parsed from.

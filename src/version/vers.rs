@@ -74,22 +74,50 @@ impl VersRange {
     /// The version cannot be read.
     pub fn contains(&self, version: &str) -> Result<bool, UnreadableVersion> {
         PackageVersion::parse(self.scheme, version)?;
-        let order = |other: &str| compare(self.scheme, version, other);
-        let any_equal = |all: &[String]| -> Result<bool, UnreadableVersion> {
-            all.iter().try_fold(false, |found, other| Ok(found || order(other)?.is_eq()))
-        };
-        if any_equal(&self.unequal)? {
-            return Ok(false);
+        self.contains_where(|operator, bound| self.holds(operator, version, bound))
+    }
+
+    /// The same for a version of a distribution, where a bound without a release (`<=5.6.1`, `5.6.1`) includes each release of its
+    /// version (`5.6.1-1.fc40`).
+    ///
+    /// # Errors
+    /// The version cannot be read.
+    pub fn contains_release(&self, version: &str) -> Result<bool, UnreadableVersion> {
+        let Some((bare, _)) = version.rsplit_once('-') else { return self.contains(version) };
+        PackageVersion::parse(self.scheme, version)?;
+        self.contains_where(|operator, bound| {
+            Ok(self.holds(operator, version, bound)? || (!bound.contains('-') && self.holds(operator, bare, bound)?))
+        })
+    }
+
+    fn holds(&self, operator: Operator, version: &str, bound: &str) -> Result<bool, UnreadableVersion> {
+        compare(self.scheme, version, bound).map(|order| operator.accepts(order))
+    }
+
+    fn contains_where(
+        &self,
+        holds: impl Fn(Operator, &str) -> Result<bool, UnreadableVersion>,
+    ) -> Result<bool, UnreadableVersion> {
+        for other in &self.unequal {
+            if !holds(Operator::NotEqual, other)? {
+                return Ok(false);
+            }
         }
         let within = |bound: &Option<(Operator, String)>| match bound {
             None => Ok(true),
-            Some((operator, bound)) => order(bound).map(|order| operator.accepts(order)),
+            Some((operator, bound)) => holds(*operator, bound),
         };
-        let in_interval = self
-            .intervals
-            .iter()
-            .try_fold(false, |found, interval| Ok(found || within(&interval.low)? && within(&interval.high)?))?;
-        Ok(in_interval || any_equal(&self.equal)?)
+        for interval in &self.intervals {
+            if within(&interval.low)? && within(&interval.high)? {
+                return Ok(true);
+            }
+        }
+        for other in &self.equal {
+            if holds(Operator::Equal, other)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

@@ -133,6 +133,28 @@ fn a_good_configuration_passes() {
     assert!(!made.path().join("state").exists(), "nothing is created");
 }
 
+/// Kubernetes mounts a `ConfigMap` with all permissions, and read-only.
+#[test]
+fn what_is_mounted_read_only_cannot_be_changed() {
+    let made = prepared("");
+    made.write("", "[policy]\ndir = \"shared-folder\"");
+    let folder = made.path().join("shared-folder");
+    let run = |mount: &str| -> Option<Output> {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-ec", &format!("{mount}; shift; \"$@\""), "sh"]);
+        command.arg(&folder).arg(env!("CARGO_BIN_EXE_pullgate")).args(["config", "check", "--strict", "--config"]);
+        let output = command.arg(made.path().join("pullgate.toml")).output().ok()?;
+        // Where the system does not permit it, nothing can be mounted.
+        let is_permitted = !["unshare: ", "mount: "].iter().any(|tool| text(&output).contains(tool));
+        is_permitted.then_some(output)
+    };
+    let Some(output) = run(":") else { return };
+    let said = text(&output);
+    assert!(said.contains("policy.dir: ") && said.contains("every user of this machine can change it"), "{said}");
+    let Some(output) = run("mount --bind \"$1\" \"$1\"; mount -o remount,bind,ro \"$1\"") else { return };
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+}
+
 /// Paths without a folder are in the folder of the configuration, also where that has no name.
 #[test]
 fn a_configuration_in_the_current_directory_passes() {
@@ -382,6 +404,7 @@ fn each_mistake_gives_one_problem() {
         // Events.
         ("", "", "[events]\nsecret_file = \"short\"".to_owned(), "events.secret_file: FOLDER/short: the secret has fewer than 16 bytes"),
         ("", "", "[events]\nsecret_file = \"absent\"".to_owned(), "events.secret_file: FOLDER/absent: "),
+        ("", "", "[events]\nsecret_file = \"marked\"".to_owned(), "events.secret_file: FOLDER/marked: it begins with a byte order mark"),
         ("", "", "[events]\ntoken_file = \"empty\"".to_owned(), "events.token_file: FOLDER/empty: "),
         ("", "", "[events]\nca = \"junk\"".to_owned(), "events.ca: FOLDER/junk: "),
         // The admin listener.
@@ -525,10 +548,10 @@ kind: ClusterImagePolicy
 metadata: {name: keys}
 spec:
   authorities:
-  - name: release
+  - name: own
     cosign: {key: {file: ../release.1}}
   repositories:
-  - {name: \"registry.test/*\", policy: {trust: release}}
+  - {name: \"registry.test/*\", policy: {trust: own}}
 ";
     let rotated = "which a rotation of the audit file replaces";
     for (authority, policy, audit, wanted) in [
@@ -629,7 +652,8 @@ fn all_mistakes_of_policies_are_named() {
 fn unreadable_files_of_policies_hide_nothing() {
     let made = Checked::new();
     let folder = made.path().join("policies");
-    made.file("policies/broken.yaml", &ALLOW_ALL.replace("policy: {}", "polcy: {}"));
+    let other = ALLOW_ALL.replace("default", "other").replace('*', "other.test/*");
+    made.file("policies/broken.yaml", &other.replace("policy: {}", "polcy: {}"));
     made.file("policies/large.yaml", &"#".repeat(1024 * 1024 + 1));
     std::os::unix::fs::symlink("/nowhere/at/all", folder.join("dangling.yaml")).unwrap();
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
@@ -907,6 +931,9 @@ fn root_checks_for_the_owner_of_the_state_directory() {
     let lines = told();
     let is_told = |line: &String| line.contains("warning: listener[0].tls.key: ") && line.contains("user 65534");
     assert!(lines.iter().any(is_told), "{lines:#?}");
+    // A gate that root runs, on the volume of another user, has made its lock.
+    fs::write(state.join("lock"), "").unwrap();
+    assert!(!told().iter().any(|line| line.contains("root can read it")), "{:#?}", told());
 }
 
 /// As in an image without ca-certificates.

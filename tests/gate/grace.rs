@@ -231,6 +231,13 @@ async fn no_grace_begins_with_the_rule() {
         let gate = made.start().await;
         let answer = pull(&gate, "team/app", "old").await;
         assert_eq!(answer.status, 200, "{grace}, a new issue: {}", answer.text());
+        // It stays new when another build has it, too, which was not there before.
+        let (made, third) = (gate.stop().await, simple("third"));
+        registry.push("team/app", Some("third"), &third);
+        report(&made, third.root, std::slice::from_ref(&fresh));
+        let gate = made.start().await;
+        pull(&gate, "team/app", "third").await;
+        assert_eq!(pull(&gate, "team/app", "old").await.status, 200, "{grace}, after another build");
         clock.advance(SignedDuration::from_hours(7 * 24));
         let gate = gate.stop().await.start().await;
         assert_eq!(pull(&gate, "team/app", "old").await.status, 403, "{grace}, after it");

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{ALLOW_ALL, TestGate, policy};
 use crate::program::Program;
 use crate::pull::simple;
+use crate::reload::connect_with;
 use crate::support::{TestRegistry, raw, request, soon};
 
 /// The lines of a JSON log with this message, once there are `count`.
@@ -99,6 +101,9 @@ async fn failed_tls_handshakes_are_logged_with_their_cause() {
     soon(async { while program.metric("pullgate_tls_handshake_failures_total").await != 7 {} }).await;
 }
 
+/// The header of a record, and the beginning of a ClientHello.
+const HELLO: [u8; 10] = [0x16, 3, 1, 0, 5, 1, 0, 0, 1, 3];
+
 /// The other way round. A client such as containerd says only that the version is wrong.
 #[tokio::test]
 async fn tls_that_is_spoken_to_a_listener_without_it_is_logged_with_a_hint() {
@@ -107,18 +112,33 @@ async fn tls_that_is_spoken_to_a_listener_without_it_is_logged_with_a_hint() {
     let program = Program::start(&gate).await;
     let address = |url: String| url.split('/').nth(2).expect("an authority").parse().expect("an address");
     let (listener, admin) = (address(program.url("")), address(program.admin_url("/")));
-    // The header of a record, and the beginning of a ClientHello.
-    let hello = [0x16, 3, 1, 0, 5, 1, 0, 0, 1, 3];
     // Garbage is not TLS.
     raw(listener, b"\x16\x04 GET / HTTP/1.1\r\n\r\n").await;
     for to in [admin, listener, listener] {
-        raw(to, &hello).await;
+        raw(to, &HELLO).await;
     }
     let found = lines(&program, "the client speaks TLS to a listener without TLS", 3).await;
     assert_eq!(found.len(), 3, "{found:?}");
     assert!(found.iter().all(|line| line["client.address"] == "127.0.0.1"), "{found:?}");
     assert!(found.iter().any(|line| line["listener"] == "admin"), "{found:?}");
     assert!(found[0]["hint"].as_str().is_some_and(|hint| hint.contains("http://")), "{found:?}");
+}
+
+/// As by a proxy that is configured wrongly: the listener has TLS.
+#[tokio::test]
+async fn tls_within_tls_is_not_called_tls_to_a_listener_without_it() {
+    let registry = TestRegistry::start().await;
+    let gate = with_tls(&registry);
+    let pem = std::fs::read(gate.path().join("tls.crt")).expect("a file");
+    let program = Program::start(&gate).await;
+    let address = program.url("").split('/').nth(2).unwrap().parse().unwrap();
+    let mut stream = soon(connect_with(&pem, address)).await.expect("TLS");
+    stream.write_all(&HELLO).await.expect("the gate reads");
+    let _ = soon(stream.read_to_end(&mut Vec::new())).await;
+    // What is logged later.
+    raw(address, b"GET / HTTP/1.1\r\n\r\n").await;
+    lines(&program, "TLS handshake failed", 1).await;
+    assert!(!program.log().contains("to a listener without TLS"), "{}", program.log());
 }
 
 #[tokio::test]

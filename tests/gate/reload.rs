@@ -1,6 +1,7 @@
 //! Reloading the configuration: what a running gate takes into use, what needs a restart, and what is rejected.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -190,9 +191,17 @@ async fn a_reload_warns_of_what_is_in_use() {
     let on = Reloading::start().await;
     let auth = "[[upstream]]\nhost = \"other.test\"\nserve_to = \"everyone\"\n\
         auth = { type = \"basic\", username = \"u\", password_file = \"absent\" }\n";
-    let answer = on.reload(&format!("{}\n{auth}", on.text)).await;
+    let text = format!("{}\n{auth}", on.text);
+    let answer = on.reload(&text).await;
     let warned = answer.json()["warnings"].to_string();
     assert!(answer.status == 200 && warned.contains("auth.password_file: "), "{}", answer.text());
+    let again = on.reload(&text).await.json();
+    assert!(again["warnings"][0].as_str().is_some_and(|why| why.contains("other.test: ")), "{again}");
+    std::fs::write(on.gate.file("absent"), "secret").expect("a file");
+    assert_eq!(on.reload(&text).await.json(), serde_json::json!({"reloaded": true}));
+    std::fs::write(on.gate.file("absent"), "").expect("a file");
+    let emptied = on.reload(&text).await.json();
+    assert!(emptied["warnings"].to_string().contains("absent"), "{emptied}");
     let degraded = on.readyz().await["degraded"]["credentials other.test"].to_string();
     assert!(degraded.contains("absent"), "{degraded}");
     on.gate.stop().await;
@@ -288,10 +297,13 @@ async fn the_command_reaches_a_gate_with_a_wrong_configuration() {
         "{shown}"
     );
     assert!(shown.contains("max_conections") && shown.contains("reloaded: audit\n"), "{shown}");
-    let (code, shown) = run(format!("{}[limits\n", on.text)).await;
-    assert!(code == Some(78) && shown.contains("the gate was not asked"), "{shown}");
-    assert!(shown.contains("pullgate.toml:") && shown.contains("--server unix:PATH"), "{shown}");
-    let (code, shown) = run(on.text.replace("state_dir = \"state\"", "state_dir = \"elsewhere\"")).await;
+    let state = |other: &str| on.text.replace("state_dir = \"state\"", other);
+    for hidden in [format!("{}[limits\n", on.text), state("state_dir = 3"), state("stat_dir = \"state\"")] {
+        let (code, shown) = run(hidden).await;
+        assert!(code == Some(78) && shown.contains("the gate was not asked"), "{shown}");
+        assert!(shown.contains("pullgate.toml:") && shown.contains("--server unix:PATH"), "{shown}");
+    }
+    let (code, shown) = run(state("state_dir = \"elsewhere\"")).await;
     assert!(code == Some(1) && shown.contains("was it started with this `state_dir`"), "{shown}");
     on.gate.stop().await;
 }
@@ -329,18 +341,25 @@ async fn the_command_says_what_has_changed_and_what_could_not_be_reloaded() {
 fn write_certificate(folder: &std::path::Path, name: &str) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     std::fs::write(folder.join(format!("{name}.crt")), made.cert.pem()).expect("a file");
-    std::fs::write(folder.join(format!("{name}.key")), made.signing_key.serialize_pem()).expect("a file");
+    let key = folder.join(format!("{name}.key"));
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("a file");
+    std::fs::set_permissions(key, std::fs::Permissions::from_mode(0o600)).expect("a mode");
 }
 
 /// Connects as a client that trusts only this certificate.
 async fn connect(on: &Reloading, name: &str) -> std::io::Result<TlsStream<TcpStream>> {
     let pem = std::fs::read(on.gate.file(&format!("{name}.crt"))).expect("a file");
+    connect_with(&pem, on.address()).await
+}
+
+/// The same with the certificate in PEM.
+pub(crate) async fn connect_with(pem: &[u8], address: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(&pem).expect("PEM")).expect("a certificate");
+    roots.add(CertificateDer::from_pem_slice(pem).expect("PEM")).expect("a certificate");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = builder.expect("the default versions").with_root_certificates(roots).with_no_client_auth();
-    let stream = TcpStream::connect(on.address()).await?;
+    let stream = TcpStream::connect(address).await?;
     TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").expect("a name"), stream).await
 }
 

@@ -9,7 +9,7 @@ use crate::api::{
 };
 use crate::cli::output::counted;
 use crate::cli::table::{table, wrapped};
-use crate::policy::{AffectedPackage, DatedDatabase, ExemptStatus, IssueKind, Purl, Severity, VaStatus};
+use crate::policy::{AffectedPackage, DatedDatabase, ExemptStatus, IssueKind, Purl, Severity, VaStatus, lists_cve};
 use crate::runtime::printable;
 
 /// How many packages of one issue are named, unless everything is asked for.
@@ -196,7 +196,7 @@ fn vulnerability_row(found: &IssueAnswer, show: &Show) -> Vec<String> {
     let most = if show.extended { usize::MAX } else { MAX_NAMED };
     let affected = |package: &AffectedPackage| affected(package, show.extended);
     // `DEBIAN-CVE-2024-1` says no more than the CVE.
-    let published = other_identifiers(issue).into_iter().filter(|id| !id.contains("-CVE-"));
+    let published = other_identifiers(issue).into_iter().filter(|id| !lists_cve(id));
     let mut row = vec![
         format!("{} ({})", issue.id, issue.severity.as_str()),
         PolicyStanding::words(found),

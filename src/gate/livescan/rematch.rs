@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::Livescan;
 use super::recorder::stored;
 use crate::gate::judgement::Judgement;
-use crate::oci::{Manifest, Reference};
+use crate::oci::{Manifest, Reference, Tag};
+use crate::policy::Permit;
 use crate::runtime::Tasks;
 use crate::store::{Rejudged, StoreError, StoredDecision, StoredVerdict, VerdictBasis, VerdictOutcome, VerdictPage};
 
@@ -114,7 +116,18 @@ impl Livescan {
 
     async fn rejudge(&self, before: StoredVerdict, basis: &VerdictBasis) -> Rejudged {
         let judged = self.judge_stored(&before).await;
-        let until = judged.as_ref().ok().and_then(|judgement| judgement.decision.as_ref().ok()?.until());
+        let permit = judged.as_ref().ok().and_then(|judgement| judgement.decision.as_ref().ok());
+        let until = permit.and_then(Permit::until);
+        let is_new = until.map(Timestamp::as_millisecond) != before.until.map(Timestamp::as_millisecond);
+        // Before anybody pulls it: the image will be denied by itself. Not again after each change.
+        for warning in permit.filter(|_| is_new).iter().flat_map(|permit| permit.warnings()) {
+            tracing::warn!(
+                image = %format_args!("{}@{}", before.name, before.digest),
+                tag = before.tag.as_ref().map(Tag::as_str),
+                namespace = %before.scope,
+                "admitted only for now: {warning}"
+            );
+        }
         let now = judged.and_then(|judgement| match judgement.doubt() {
             Some(doubt) => Err(doubt),
             None => Ok(outcome(&judgement, basis)),

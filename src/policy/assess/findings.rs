@@ -10,8 +10,8 @@ use crate::policy::vulnerability::{Issue, VaStatus};
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     pub(super) blocking: Vec<Issue>,
-    /// Issues that will count, and from when.
-    pub(super) later: Vec<(Issue, Timestamp)>,
+    /// The identifiers of issues that will count, and from when.
+    pub(super) later: Vec<(String, Timestamp)>,
     pub(super) exempt: usize,
     /// Why the rule denies, one reason for each condition.
     pub(super) reasons: Vec<String>,

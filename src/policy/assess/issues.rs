@@ -83,11 +83,11 @@ pub(super) fn assess<'a>(
             }
             IssueStanding::CountsFrom(at) => {
                 findings.changes_at(at);
-                findings.later.push((issue.clone(), at));
+                findings.later.push((issue.id.clone(), at));
             }
             IssueStanding::Tolerated(end) => {
                 findings.changes_at(end);
-                findings.later.push((issue.clone(), end));
+                findings.later.push((issue.id.clone(), end));
                 findings.warnings.push(weighing.tolerated(&open, end));
             }
             IssueStanding::Ignored => {}
@@ -284,7 +284,7 @@ impl Weighing<'_> {
     /// What is missing for the first issue that is exempt in part.
     fn partly(&self, issues: &[&Issue]) -> String {
         let missing = |issue: &&Issue| {
-            let missing = self.exemptions_of(issue).still_to_exempt(issue, self.context.now).join(" and ");
+            let missing = self.exemptions_of(issue).missing_identifiers(issue, self.context.now).join(" and ");
             (!missing.is_empty()).then(|| format!("; {} is partially exempt: exempt {missing}, too", issue.id))
         };
         issues.iter().find_map(missing).unwrap_or_default()

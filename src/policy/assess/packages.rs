@@ -31,10 +31,7 @@ pub(super) fn licences(rule: &VaRule, report: &Report, findings: &mut Findings) 
             LicenceProblem::NotAllowed => format!("{package} is licensed {licence}, which the policy does not allow"),
             LicenceProblem::Missing => format!("{package} states no licence (unknown: deny)"),
             LicenceProblem::Unreadable => {
-                format!(
-                    "{package} has the licence {licence:?}, which is not an SPDX expression (unknown: deny){}",
-                    referred(licence)
-                )
+                format!("{package} has the licence {licence:?}, which {}", unreadable(licence))
             }
         })
     };
@@ -62,10 +59,9 @@ pub(super) fn banned(rule: &VaRule, report: &Report, findings: &mut Findings) {
         Some(format!("the image contains {}, which {} bans", named(package), ban.written))
     };
     let mut banned: Vec<String> = packages.iter().filter_map(ban).collect();
-    for package in affected(report) {
-        let same = |listed: &ReportPackage| BannedPackage::keys_of(listed).any(|key| of_key(&package, &key));
-        let named = ban(&package).filter(|named| !banned.contains(named));
-        banned.extend(named.filter(|_| !package.version.is_empty() || !packages.iter().any(same)));
+    for found in affected(report) {
+        let named = ban(&found).filter(|named| !banned.contains(named));
+        banned.extend(named.filter(|_| !packages.iter().any(|listed| is_listed_as(listed, &found))));
     }
     if !banned.is_empty() {
         findings.reasons.push(format!("bannedPackages: {}; replace the package", first(&banned)));
@@ -73,7 +69,7 @@ pub(super) fn banned(rule: &VaRule, report: &Report, findings: &mut Findings) {
 }
 
 /// The packages that issues affect. They are in the image, also if the list leaves them out, unless the source exempts the issue:
-/// VEX says so of packages that are not there.
+/// VEX says so of packages that are not there. It also says so of packages that are there, and then only the list counts.
 fn affected(report: &Report) -> impl Iterator<Item = ReportPackage> {
     let issues = report.issues.iter().filter(|issue| issue.kind == IssueKind::Vulnerability && !issue.exempt);
     issues.flat_map(|issue| &issue.packages).filter(|package| !package.name.is_empty()).map(|package| {
@@ -88,9 +84,13 @@ fn affected(report: &Report) -> impl Iterator<Item = ReportPackage> {
     })
 }
 
-/// Whether bans find a package by this key.
-fn of_key(package: &ReportPackage, key: &str) -> bool {
-    BannedPackage::keys_of(package).any(|own| own == key)
+/// Whether the list has a package that an issue affects. It then knows more about the package than the issue does, such as its
+/// type and the version of its source package.
+fn is_listed_as(listed: &ReportPackage, found: &ReportPackage) -> bool {
+    let types = listed.purl.as_ref().zip(found.purl.as_ref()).map(|(listed, found)| (listed.kind(), found.kind()));
+    listed.name == found.name
+        && (found.version.is_empty() || listed.version == found.version)
+        && types.is_none_or(|(listed, found)| listed == found)
 }
 
 /// Only versions count whose date of publication is known. One that was published in the future is too young.
@@ -123,11 +123,11 @@ pub(super) fn cool_down(rule: &VaRule, report: &Report, context: &AssessmentCont
     findings.reasons.push(format!("coolDown: {}; the policy demands {minimum}; admitted from {end}", first(&texts)));
 }
 
-/// Why an expression does not say what the licence is.
-fn referred(licence: &str) -> &'static str {
+/// Why a text does not say what the licence is.
+fn unreadable(licence: &str) -> &'static str {
     match licence.contains("LicenseRef-") {
-        true => ": a LicenseRef names a text that this gate does not have; allow it by its name",
-        false => "",
+        true => "refers to a text that this gate does not have (unknown: deny): allow it by its name",
+        false => "is not an SPDX expression (unknown: deny)",
     }
 }
 

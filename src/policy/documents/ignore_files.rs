@@ -55,9 +55,11 @@ impl IgnoreFile<'_> {
     }
 
     /// `CVE-2024-1234 exp:2026-12-31 # why`. The file does not say whether another identifier is that of a vulnerability or
-    /// of a configuration issue.
+    /// of a configuration issue. As in Trivy, `#` within a word is a part of it.
     fn line(&self, line: &str, at: Place) -> Vec<ExemptionRecord> {
-        let (content, comment) = line.split_once(COMMENT).map_or((line, None), |(content, why)| (content, Some(why)));
+        let is_start = |at: &usize| line[..*at].chars().next_back().is_none_or(char::is_whitespace);
+        let start = line.match_indices(COMMENT).map(|(at, _)| at).find(is_start);
+        let (content, comment) = start.map_or((line, None), |at| (&line[..at], Some(&line[at + COMMENT.len()..])));
         let mut words = content.split_whitespace();
         let Some(id) = words.next() else { return Vec::new() };
         let mut expires = None;

@@ -13,7 +13,7 @@ use crate::policy::epss::Epss;
 use crate::policy::exemption::{ExemptionRecord, ExemptionScope, VaExemptions, expiry};
 use crate::policy::issue_id::is_issue_id;
 use crate::policy::licence::{LicencePattern, LicenceRule};
-use crate::policy::pattern::Glob;
+use crate::policy::pattern::Pattern;
 use crate::policy::rule::{Behaviour, Severity};
 use crate::policy::va_rule::{CoolDown, Grace, GraceStart, Unscanned, VaRule};
 
@@ -332,10 +332,11 @@ pub(super) fn own_bases(fields: &Fields<'_>, entry: &str) {
     let images = fields.get("baseImages").filter(|node| matches!(node.value, Value::Map(_)));
     let Some(images) = images.and_then(|_| fields.map("baseImages")) else { return };
     let Some(Value::List(allowed)) = images.get("allow").map(|node| &node.value) else { return };
+    let entry = Pattern::new(entry);
     for node in allowed {
         // Other values are errors already.
         let Value::Text(pattern) = &node.value else { continue };
-        if Glob::new(pattern).matches_text(entry) || Glob::new(&format!("{pattern}:*")).matches_text(entry) {
+        if Pattern::new(pattern).covers(&entry) {
             let message = format!(
                 "baseImages.allow: {pattern:?} matches every image of this entry, and each is its own base image: nothing is \
                  checked"

@@ -85,8 +85,8 @@ impl FromStr for IssueType {
 pub enum ExemptPackage {
     /// Only by its name, as written in a report.
     Named(String),
-    /// By its package URL. A part that the URL omits, such as the version, matches any value. A package without a
-    /// package URL in the report does not match.
+    /// By its package URL. A version or a qualifier that the URL omits matches any; the namespace must be the same. A package
+    /// without a package URL in the report does not match.
     Purl(Purl),
 }
 
@@ -94,10 +94,10 @@ impl ExemptPackage {
     pub(super) fn is(&self, package: &AffectedPackage) -> bool {
         match self {
             Self::Named(name) => *name == package.name || is_spelling_of(name, package),
-            Self::Purl(purl) => package.purl.as_ref().is_some_and(|affected| {
-                let source = package.source.as_deref().or_else(|| affected.upstream().map(|(name, _)| name));
-                purl.covers(affected) || purl.is_source_of(affected, source)
-            }),
+            Self::Purl(purl) => package
+                .purl
+                .as_ref()
+                .is_some_and(|affected| purl.covers(affected) || purl.is_source_of(affected, package.source_name())),
         }
     }
 

@@ -120,7 +120,7 @@ impl ScopeExemptions {
     pub(super) fn of_package(&self, package: &AffectedPackage) -> impl Iterator<Item = &Arc<ExemptionRecord>> {
         let own = key(&package.name);
         let of_purl = package.purl.as_ref().map(|purl| key(purl.name())).filter(|name| *name != own);
-        let source = package.source.as_deref().map(key).filter(|name| *name != own && Some(name) != of_purl.as_ref());
+        let source = package.source_name().map(key).filter(|name| *name != own && Some(name) != of_purl.as_ref());
         [Some(own), of_purl, source].into_iter().flatten().filter_map(|name| self.by_package.get(&name)).flatten()
     }
 }

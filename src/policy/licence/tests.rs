@@ -97,6 +97,13 @@ fn licences_are_judged_as_package_managers_write_them() {
         (&[], &["AGPL-*"], "LicenseRef-GNU-Affero-GPL", Some(Denied)),
         (&[], &["AGPL-*"], "LicenseRef-acme", None),
         (&[], &["LicenseRef-acme"], "LicenseRef-acme", Some(Denied)),
+        (&["MIT", "LicenseRef-acme"], &[], "LicenseRef-acme AND MIT", None),
+        (&["LicenseRef-*"], &["Elastic-2.0"], "LicenseRef-acme AND Elastic-2.0", Some(Denied)),
+        // Unless the rule allows it by its name.
+        (&["LicenseRef-agpl-ours"], &["AGPL-*"], "LicenseRef-agpl-ours", None),
+        (&["licenseref-AGPL*"], &["AGPL-*"], "LicenseRef-agpl-ours", None),
+        (&["LicenseRef-agpl-other"], &["AGPL-*"], "LicenseRef-agpl-ours", Some(Denied)),
+        (&["LicenseRef-agpl-ours"], &["LicenseRef-agpl*"], "LicenseRef-agpl-ours", Some(Denied)),
         // As it is written.
         (&[], &["Expat"], "Expat", Some(Denied)),
         (&[], &["*affero*"], "MIT and GNU Affero thing", Some(Denied)),
@@ -104,6 +111,64 @@ fn licences_are_judged_as_package_managers_write_them() {
     ] {
         let found = rule(allow, deny).judge(&[DeclaredLicence::new(written.to_owned())]).err().map(|error| error.0);
         assert_eq!(found, expected, "{allow:?} {deny:?} {written:?}");
+    }
+}
+
+/// Whoever writes a package chooses the name of a reference.
+#[test]
+fn a_reference_says_nothing_about_its_text_unless_the_policy_names_it() {
+    use Behaviour::{Allow, Deny};
+    use LicenceProblem::{Denied, NotAllowed, Unreadable};
+    for (allow, deny, unknown, written, expected) in [
+        (&[][..], &["AGPL-*"][..], Deny, "AGPL-3.0-only OR LicenseRef-free", Some(Denied)),
+        (&[], &["AGPL-*"], Allow, "AGPL-3.0-only OR DocumentRef-x:LicenseRef-y", Some(Denied)),
+        (&[], &["AGPL-*", "LicenseRef-other"], Allow, "AGPL-3.0-only OR LicenseRef-free", Some(Denied)),
+        (&["AGPL-3.0-only", "LicenseRef-paid"], &["AGPL-*"], Deny, "AGPL-3.0-only OR LicenseRef-paid", None),
+        (&[], &["AGPL-*"], Deny, "MIT OR LicenseRef-free", None),
+        (&[], &["AGPL-*"], Deny, "MIT AND LicenseRef-free", Some(Unreadable)),
+        (&[], &["AGPL-*"], Deny, "LicenseRef-x", Some(Unreadable)),
+        (&[], &["AGPL-*"], Allow, "LicenseRef-x", None),
+        // What its name speaks of.
+        (&[], &["AGPL-*"], Allow, "DocumentRef-x:LicenseRef-AGPL", Some(Denied)),
+        (&[], &["AGPL-*"], Allow, "LicenseRef-Fedora-Public-Domain", None),
+        (&[], &["Elastic-2.0"], Allow, "LicenseRef-Elastic-2.0", Some(Denied)),
+        (&[], &["Elastic-2.0"], Allow, "LicenseRef-scancode-elastic-2.0", Some(Denied)),
+        (&[], &["Elastic-2.0"], Allow, "LicenseRef-scancode-elastic-2.0-modified", Some(Denied)),
+        (&[], &["Elastic-2.0"], Allow, "LicenseRef-elastic", None),
+        (&[], &["CC-BY-NC-4.0"], Allow, "LicenseRef-CC-BY-NC-4.0", Some(Denied)),
+        (&["LicenseRef-Elastic-*"], &["Elastic-2.0"], Allow, "LicenseRef-Elastic-2.0", None),
+        // Which entries are about it.
+        (&["MIT", "LicenseRef-acme-*"], &[], Deny, "LicenseRef-acme-2", None),
+        (&["MIT", "licenseref-acme"], &[], Deny, "LicenseRef-acme", None),
+        (&["*"], &[], Deny, "LicenseRef-x", Some(Unreadable)),
+        (&["*"], &[], Allow, "LicenseRef-x", None),
+        (&["AGPL-*"], &[], Deny, "LicenseRef-AGPL-3.0", Some(Unreadable)),
+        (&["MIT"], &[], Allow, "LicenseRef-x", Some(NotAllowed)),
+    ] {
+        let judged = LicenceRule { unknown, ..rule(allow, deny) };
+        let found = judged.judge(&[DeclaredLicence::new(written.to_owned())]).err().map(|error| error.0);
+        assert_eq!(found, expected, "{allow:?} {deny:?} {unknown:?} {written:?}");
+    }
+}
+
+#[test]
+fn deprecated_identifiers_are_what_spdx_says_to_write_instead() {
+    for (pattern, written) in [
+        ("GPL-2.0-or-later", "eCos-2.0"),
+        ("GPL-2.0", "eCos-2.0"),
+        ("eCos-2.0", "eCos-2.0"),
+        ("LGPL-2.0-or-later", "wxWindows"),
+        ("BSD-2-Clause", "BSD-2-Clause-FreeBSD"),
+        ("BSD-2-Clause", "BSD-2-Clause-NetBSD"),
+        ("SMLNJ", "StandardML-NJ"),
+        ("GPL-2.0-only", "GPL-2.0-with-classpath-exception"),
+        // With spaces.
+        ("CC-BY-NC*", "CC BY-NC 4.0"),
+        ("CC-BY-NC-SA-4.0", "CC BY-NC-SA 4.0"),
+    ] {
+        let declared = [DeclaredLicence::new(written.to_owned())];
+        assert!(rule(&[], &[pattern]).judge(&declared).is_err(), "{pattern:?} {written:?}");
+        assert!(rule(&[pattern], &[]).judge(&declared).is_ok(), "{pattern:?} {written:?}");
     }
 }
 
@@ -208,6 +273,8 @@ fn patterns_that_match_no_licence_are_recognised() {
         ("GPL-2.0", true),
         ("Apache-2.0 WITH LLVM-exception", true),
         ("LicenseRef-acme", true),
+        ("licenseref-acme", true),
+        ("licenseref-*", true),
         ("MTI", false),
         ("MIT OR Apache-2.0", false),
         ("", false),

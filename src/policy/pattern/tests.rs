@@ -107,3 +107,24 @@ proptest! {
         prop_assert_eq!(matches(&pattern, &text), naive(&pattern, &text));
     }
 }
+
+#[test]
+fn a_pattern_covers_what_it_matches_whatever_the_stars_of_the_other_stand_for() {
+    for (pattern, other, expected) in [
+        ("a.io/*", "a.io/*", true),
+        ("a.io/*", "A.io/team/*", true),
+        ("*", "a.io/*", true),
+        ("*", "*", true),
+        ("*/*", "*", true),
+        ("a.io/team/*", "a.io/*", false),
+        ("a.io/*", "*", false),
+        ("a.io/x", "a.io/x", true),
+        ("a.io/x:*", "a.io/x", true),
+        ("a.io/x:v1", "a.io/x", false),
+        ("a.io/*-base", "a.io/team/*-base", true),
+        ("a.io/*-base", "a.io/*", false),
+        ("a.io/*", "a.io*", false),
+    ] {
+        assert_eq!(Pattern::new(pattern).covers(&Pattern::new(other)), expected, "{pattern} {other}");
+    }
+}

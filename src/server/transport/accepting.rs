@@ -280,7 +280,8 @@ impl<S: Service> ListenerShared<S> {
             let service = service.clone();
             async move { service.call(request, client).await }
         };
-        if connection::serve(stream, http2, &capacity, &self.tasks, unanswered, handle).await {
+        let is_tls = connection::serve(stream, http2, &capacity, &self.tasks, unanswered, handle).await;
+        if is_tls && self.listener.tls.is_none() {
             unexpected_tls(&self.listener.label, address);
         }
     }

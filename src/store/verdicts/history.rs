@@ -36,6 +36,8 @@ impl From<Timestamp> for ImageTimes {
 
 /// When this gate first saw each issue of an image, by the issue's identifier.
 pub type IssueTimes = BTreeMap<String, Timestamp>;
+/// The same for issues that may be known: the times from which those are known that are not.
+pub type NewIssueTimes<'a> = BTreeMap<&'a str, Timestamp>;
 
 impl VerdictStore {
     /// Since when an image is known in a repository, and admitted to a scope. An image that was not known is known from now
@@ -124,15 +126,13 @@ impl VerdictStore {
     pub async fn issue_times(
         &self,
         digest: Digest,
-        issues: &IssueTimes,
+        issues: &NewIssueTimes<'_>,
         now: Timestamp,
     ) -> Result<IssueTimes, StoreError> {
         let mut known = self.known_issues(digest).await?;
         // A full history cannot be added to.
-        if known.len() >= MAX_ISSUES || issues.keys().all(|issue| known.contains_key(issue)) {
-            for issue in issues.keys() {
-                known.entry(issue.clone()).or_insert(Timestamp::UNIX_EPOCH);
-            }
+        if known.len() >= MAX_ISSUES || issues.keys().all(|issue| known.contains_key(*issue)) {
+            add_as_old(&mut known, issues);
             return Ok(known);
         }
         let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
@@ -140,8 +140,8 @@ impl VerdictStore {
         let row = sqlx::query("SELECT seen FROM issue_history WHERE digest = ?1").bind(digest.to_string());
         let row = row.fetch_optional(&mut *transaction).await?;
         let mut known = row.map_or(Ok(IssueTimes::new()), |row| times(row.try_get(0)?))?;
-        let new = issues.iter().filter(|(issue, _)| !known.contains_key(*issue));
-        let new: Vec<(String, Timestamp)> = new.map(|(issue, at)| (issue.clone(), *at)).collect();
+        let new = issues.iter().filter(|(issue, _)| !known.contains_key(**issue));
+        let new: Vec<(String, Timestamp)> = new.map(|(issue, at)| ((*issue).to_owned(), *at)).collect();
         let (kept, others) = new.split_at(new.len().min(MAX_ISSUES.saturating_sub(known.len())));
         known.extend(kept.iter().cloned());
         sqlx::query(
@@ -187,6 +187,12 @@ impl VerdictStore {
         let row = row.fetch_optional(self.readers()).await?;
         row.map_or(Ok(IssueTimes::new()), |row| times(row.try_get(0)?))
     }
+}
+
+/// Issues that are not among the known ones count as seen long ago.
+pub(super) fn add_as_old(known: &mut IssueTimes, issues: &NewIssueTimes<'_>) {
+    let missing: Vec<&str> = issues.keys().copied().filter(|issue| !known.contains_key(*issue)).collect();
+    known.extend(missing.into_iter().map(|issue| (issue.to_owned(), Timestamp::UNIX_EPOCH)));
 }
 
 /// Issues that were seen at the same time share its text: most were seen when the image was judged first.

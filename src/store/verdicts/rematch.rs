@@ -47,7 +47,7 @@ impl VerdictStore {
         ));
         let query = sqlx::query(sql).bind(pulled).bind(id).bind(basis.to_text());
         let query = query.bind(i64::from(limit)).bind(now.as_millisecond());
-        let rows = query.fetch_all(self.readers()).await?;
+        let rows = query.fetch_all(&self.readers().patient()).await?;
         let verdicts: Vec<StoredVerdict> = rows.iter().map(StoredVerdict::of_row).collect::<Result<_, _>>()?;
         if let Some(last) = verdicts.last() {
             after.0 = Some((last.pulled_at.as_millisecond(), last.id));
@@ -61,7 +61,7 @@ impl VerdictStore {
     /// The database cannot be read.
     pub async fn count_outdated(&self, basis: &VerdictBasis) -> Result<u64, StoreError> {
         let row = sqlx::query("SELECT COUNT(*) FROM verdicts WHERE basis <> ?1").bind(basis.to_text());
-        let count: i64 = row.fetch_one(self.readers()).await?.try_get(0)?;
+        let count: i64 = row.fetch_one(&self.readers().patient()).await?.try_get(0)?;
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
@@ -71,7 +71,7 @@ impl VerdictStore {
     /// The database cannot be read.
     pub async fn next_end(&self) -> Result<Option<Timestamp>, StoreError> {
         let row = sqlx::query("SELECT MIN(valid_until) FROM verdicts WHERE valid_until IS NOT NULL");
-        let end: Option<i64> = row.fetch_one(self.readers()).await?.try_get(0)?;
+        let end: Option<i64> = row.fetch_one(&self.readers().patient()).await?.try_get(0)?;
         Ok(end.map(time_of))
     }
 

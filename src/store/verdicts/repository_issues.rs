@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 
-use super::{IssueTimes, VerdictStore};
+use super::history::add_as_old;
+use super::{IssueTimes, NewIssueTimes, VerdictStore};
 use crate::oci::ImageName;
 use crate::store::{StoreError, json, time_of};
 
@@ -17,6 +18,9 @@ const MAX_OF_ALL: i64 = 1_000_000;
 const MAX_REPOSITORIES: i64 = 200_000;
 /// How often it is noted that a repository is still in use, in milliseconds.
 const NOTED_EVERY: i64 = 24 * 60 * 60 * 1000;
+/// Since when an image of a repository was known before a time.
+const KNOWN_BEFORE: &str =
+    "SELECT MIN(known_since) FROM image_history WHERE host = ?1 AND repository = ?2 AND known_since < ?3";
 
 /// Since when the issues of a repository's images are noted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -42,14 +46,31 @@ impl VerdictStore {
     /// # Errors
     /// The database cannot be read.
     pub async fn noted_repository(&self, name: &ImageName) -> Result<Option<RepositoryNoting>, StoreError> {
-        let sql = "SELECT noted_since, known_since FROM judged_repositories WHERE host = ?1 AND repository = ?2";
+        Ok(self.noting_and_use(name).await?.map(|(noting, _)| noting))
+    }
+
+    /// The same, and when it was last noted that the repository is in use, in milliseconds.
+    async fn noting_and_use(&self, name: &ImageName) -> Result<Option<(RepositoryNoting, i64)>, StoreError> {
+        let sql =
+            "SELECT noted_since, known_since, used_at FROM judged_repositories WHERE host = ?1 AND repository = ?2";
         let query = sqlx::query(sql).bind(name.host.as_str()).bind(name.repository.as_str());
         let row = query.fetch_optional(self.readers()).await?;
         row.map(|row| {
             let known: Option<i64> = row.try_get(1)?;
-            Ok(RepositoryNoting { noted_since: time_of(row.try_get(0)?), known_since: known.map(time_of) })
+            let noting = RepositoryNoting { noted_since: time_of(row.try_get(0)?), known_since: known.map(time_of) };
+            Ok((noting, row.try_get(2)?))
         })
         .transpose()
+    }
+
+    /// What [`note_repository`](Self::note_repository) would state of a repository whose issues are not noted yet.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn supposed_noting(&self, name: &ImageName, now: Timestamp) -> Result<RepositoryNoting, StoreError> {
+        let query = sqlx::query(KNOWN_BEFORE).bind(name.host.as_str()).bind(name.repository.as_str());
+        let row = query.bind(now.as_millisecond()).fetch_one(self.readers()).await?;
+        Ok(RepositoryNoting { noted_since: now, known_since: row.try_get::<Option<i64>, _>(0)?.map(time_of) })
     }
 
     /// The same. If they are not noted yet, they are from now on.
@@ -57,21 +78,22 @@ impl VerdictStore {
     /// # Errors
     /// The database cannot be read, or must be written and cannot.
     pub async fn note_repository(&self, name: &ImageName, now: Timestamp) -> Result<RepositoryNoting, StoreError> {
-        let sql = "SELECT used_at FROM judged_repositories WHERE host = ?1 AND repository = ?2";
-        let query = sqlx::query(sql).bind(name.host.as_str()).bind(name.repository.as_str());
-        let used_at = query.fetch_optional(self.readers()).await?.map(|row| row.try_get::<i64, _>(0)).transpose()?;
-        if used_at.is_none_or(|at| now.as_millisecond().saturating_sub(at) >= NOTED_EVERY) {
-            let sql = "INSERT INTO judged_repositories (host, repository, used_at, noted_since, known_since) \
-                       VALUES (?1, ?2, ?3, ?3, (SELECT MIN(known_since) FROM image_history \
-                       WHERE host = ?1 AND repository = ?2 AND known_since < ?3)) \
-                       ON CONFLICT (host, repository) DO UPDATE SET used_at = MAX(used_at, excluded.used_at)";
-            sqlx::query(sql)
-                .bind(name.host.as_str())
-                .bind(name.repository.as_str())
-                .bind(now.as_millisecond())
-                .execute(&self.database.writer)
-                .await?;
+        if let Some((noting, used_at)) = self.noting_and_use(name).await?
+            && now.as_millisecond().saturating_sub(used_at) < NOTED_EVERY
+        {
+            return Ok(noting);
         }
+        let sql = format!(
+            "INSERT INTO judged_repositories (host, repository, used_at, noted_since, known_since) \
+             VALUES (?1, ?2, ?3, ?3, ({KNOWN_BEFORE})) \
+             ON CONFLICT (host, repository) DO UPDATE SET used_at = MAX(used_at, excluded.used_at)"
+        );
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(name.host.as_str())
+            .bind(name.repository.as_str())
+            .bind(now.as_millisecond())
+            .execute(&self.database.writer)
+            .await?;
         // Another request may have written an earlier time.
         let noted = self.noted_repository(name).await?;
         Ok(noted.unwrap_or(RepositoryNoting { noted_since: now, known_since: None }))
@@ -86,15 +108,15 @@ impl VerdictStore {
     pub async fn repository_issue_times(
         &self,
         name: &ImageName,
-        issues: &IssueTimes,
+        issues: &NewIssueTimes<'_>,
         now: Timestamp,
     ) -> Result<IssueTimes, StoreError> {
-        let names: Vec<&str> = issues.keys().map(String::as_str).collect();
+        let names: Vec<&str> = issues.keys().copied().collect();
         let known = self.known_in_repository(name, &names).await?;
         let new: Vec<(&str, i64)> = issues
             .iter()
-            .filter(|(issue, _)| !known.contains_key(*issue))
-            .map(|(issue, at)| (&**issue, at.as_millisecond()))
+            .filter(|(issue, _)| !known.contains_key(**issue))
+            .map(|(issue, at)| (*issue, at.as_millisecond()))
             .collect();
         if new.is_empty() {
             return Ok(known);
@@ -102,9 +124,7 @@ impl VerdictStore {
         self.add_to_repository(name, &new, now).await?;
         // Another request may have written an earlier time.
         let mut known = self.known_in_repository(name, &names).await?;
-        for issue in issues.keys() {
-            known.entry(issue.clone()).or_insert(Timestamp::UNIX_EPOCH);
-        }
+        add_as_old(&mut known, issues);
         Ok(known)
     }
 
@@ -175,7 +195,7 @@ impl VerdictStore {
 
     pub(super) async fn trim_repositories_to(&self, most: i64) -> Result<(), StoreError> {
         let count = "SELECT COUNT(*), (SELECT COUNT(*) FROM judged_repositories) FROM repository_issues";
-        let count = sqlx::query(count).fetch_one(self.readers()).await?;
+        let count = sqlx::query(count).fetch_one(&self.readers().patient()).await?;
         let mut surplus = count.try_get::<i64, _>(0)? - most;
         let mut repositories = count.try_get::<i64, _>(1)? - MAX_REPOSITORIES;
         while surplus > 0 || repositories > 0 {

@@ -13,8 +13,8 @@ fn at(second: i64) -> Timestamp {
 }
 
 /// These issues, which count from this time on if they are not known.
-fn new(names: &[&str], second: i64) -> IssueTimes {
-    names.iter().map(|name| ((*name).to_owned(), at(second))).collect()
+fn new<'a>(names: &[&'a str], second: i64) -> NewIssueTimes<'a> {
+    names.iter().map(|name| (*name, at(second))).collect()
 }
 
 fn basis(databases: &str, rules: &str) -> VerdictBasis {
@@ -383,6 +383,11 @@ async fn noting_begins_once_in_a_repository_and_knows_what_was_there_before() {
     let old = pull("a", "1", "c", 30);
     record(&store.verdicts, std::slice::from_ref(&old)).await;
     let other = ImageName { repository: "team/other".parse().unwrap(), ..old.name.clone() };
+    for (name, known_since) in [(&old.name, Some(at(30))), (&other, None)] {
+        let supposed = store.verdicts.supposed_noting(name, at(50)).await.unwrap();
+        assert_eq!(supposed, RepositoryNoting { noted_since: at(50), known_since }, "{name}");
+        assert_eq!(store.verdicts.noted_repository(name).await.unwrap(), None, "nothing is written");
+    }
     for (name, now, noted_since, known_since) in [
         (&old.name, 50, 50, Some(at(30))),
         (&other, 60, 60, None),

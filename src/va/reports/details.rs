@@ -127,9 +127,7 @@ impl PackageDetails<'_> {
     pub(super) fn of(&self, name: String, installed: Option<String>, fixed: Option<String>) -> AffectedPackage {
         let purl = self.purl.and_then(Purl::parse);
         let kind = purl.as_ref().map(Purl::kind).or(self.kind);
-        // `upstream` may include a version: `openssl@3.0.11-1`.
-        let upstream = purl.as_ref().and_then(|purl| purl.qualifier("upstream"));
-        let upstream = upstream.map(|text| text.split('@').next().unwrap_or_default());
+        let upstream = purl.as_ref().and_then(Purl::upstream).map(|(name, _)| name);
         AffectedPackage {
             name,
             installed,

@@ -317,6 +317,13 @@ fn licences_as_package_managers_write_them() {
         ),
         (
             line!(),
+            "{licences: {allow: [MIT]}}",
+            package_with(r#""LicenseRef-acme""#),
+            "",
+            Deny("\"LicenseRef-acme\", which refers to a text that this gate does not have (unknown: deny)"),
+        ),
+        (
+            line!(),
             "{licences: {deny: [GPL-2.0-only]}}",
             package_with(r#"["Expat", "GPL-2"]"#),
             "",
@@ -460,6 +467,33 @@ fn banned_packages() {
             "",
             Deny("bannedPackages: the source of the report"),
         ),
+    ]);
+}
+
+/// The list knows more about a package than an issue in it does.
+#[test]
+fn packages_that_issues_affect_are_banned_if_they_are_not_listed() {
+    let of = |issue: &str, listed: &str| -> &'static str {
+        let text = format!(r#"{{"issues":[{{"id":"CVE-1","severity":"low",{issue}}}],"packages":[{listed}]}}"#);
+        Box::leak(text.into_boxed_str())
+    };
+    let openssl = r#"{"purl":"pkg:deb/debian/openssl@3"}"#;
+    let perl = r#"{"purl":"pkg:rpm/fedora/perl-encode@3.19?upstream=perl%405.36"}"#;
+    let encode = r#""package":"perl-encode","version":"3.19","purl":"pkg:rpm/fedora/perl-encode@3.19?upstream=perl""#;
+    let evil = r#""package":"evil","purl":"pkg:npm/evil@1.0.0""#;
+    let exempt = r#""package":"evil","purl":"pkg:npm/evil@1.0.0","exempt":true"#;
+    let banned = "{severity: high, bannedPackages: ['pkg:npm/openssl', 'pkg:npm/evil', 'pkg:rpm/fedora/perl@<5.30']}";
+    let openssl_4 = r#""package":"openssl","version":"4""#;
+    check_all(&[
+        (line!(), banned, of(r#""package":"openssl","version":"3""#, openssl), "", Admit),
+        (line!(), banned, of(r#""package":"openssl""#, openssl), "", Admit),
+        (line!(), banned, of(openssl_4, openssl), "", Deny("bannedPackages: the image contains openssl 4")),
+        (line!(), banned, of(r#""package":"openssl""#, ""), "", Deny("bannedPackages: the image contains openssl")),
+        (line!(), banned, of(encode, perl), "", Admit),
+        (line!(), banned, of(encode, ""), "", Deny("bannedPackages: the image contains perl-encode 3.19")),
+        (line!(), banned, of(evil, ""), "", Deny("bannedPackages: the image contains evil 1.0.0")),
+        (line!(), banned, of(evil, r#"{"purl":"pkg:pypi/evil@1.0.0"}"#), "", Deny("which pkg:npm/evil bans")),
+        (line!(), banned, of(exempt, ""), "", Admit),
     ]);
 }
 
