@@ -212,7 +212,9 @@ impl LiveRecords {
                 self.noted.clear();
             }
         }
-        if is_outdated {
+        // A change while they were written may have been followed without them.
+        let is_same = self.basis.load_full().as_deref().map(|(_, now)| now) == basis.as_deref().map(|(_, then)| then);
+        if is_outdated || !is_same {
             self.outdated.notify_one();
         }
     }
