@@ -58,6 +58,14 @@ pub(crate) enum ServiceEnd {
     Returned(Box<Config>, InheritedSockets, Option<StateDir>),
 }
 
+/// Who has the state directory while a service starts.
+enum StateHolder {
+    /// This process.
+    Own(StateDir),
+    /// The gate that this one takes over from.
+    Running(Predecessor),
+}
+
 impl GateService {
     /// Builds every component, and binds every listener that was not passed to this process.
     ///
@@ -68,40 +76,35 @@ impl GateService {
         mut sockets: InheritedSockets,
         start: ServiceStart,
     ) -> Result<Self, BuildError> {
-        let (mut predecessor, mut held) = (None, None);
-        let patience = match start {
-            ServiceStart::Alone => BRIEF,
-            ServiceStart::TakeOver => {
-                let state = config.state_dir.clone();
-                let found = blocking(move || Predecessor::find(&state)).await.map_err(BuildError::TakeOver)?;
-                if let Some((running, passed)) = found {
-                    sockets.add(passed);
-                    predecessor = Some(running);
-                }
-                // The other process may be about to end.
-                ENDING
-            }
-            ServiceStart::Again(state) => {
-                held = state;
-                // The process that has ended may not have closed all its files yet.
-                MARGIN
-            }
-        };
         // Without a running gate, the state directory comes first: a second process must touch nothing.
-        let state = match (held, &predecessor) {
-            (None, None) => Some(StateDir::open_within(&config.state_dir, patience).await?),
-            (held, _) => held,
+        let state = &config.state_dir;
+        let holder = match start {
+            ServiceStart::Alone => StateHolder::Own(StateDir::open_within(state, BRIEF).await?),
+            ServiceStart::TakeOver => {
+                let path = state.clone();
+                match blocking(move || Predecessor::find(&path)).await.map_err(BuildError::TakeOver)? {
+                    Some((running, passed)) => {
+                        sockets.add(passed);
+                        StateHolder::Running(running)
+                    }
+                    // The other process may be about to end.
+                    None => StateHolder::Own(StateDir::open_within(state, ENDING).await?),
+                }
+            }
+            ServiceStart::Again(Some(state)) => StateHolder::Own(state),
+            // The process that has ended may not have closed all its files yet.
+            ServiceStart::Again(None) => StateHolder::Own(StateDir::open_within(state, MARGIN).await?),
         };
         let fronts = bind(&config, Clock::system(), &mut sockets).await?;
         let BoundFronts { registry, admin, .. } = &fronts;
         let succession = Succession::new(&config.state_dir, registry, admin, &mut sockets);
         sockets.finish()?;
-        let (state, predecessor) = match (state, predecessor) {
-            (Some(state), _) => (state, None),
-            (None, Some(running)) => {
-                take_over(&config, running).await.map(|(state, running)| (state, Some(running)))?
+        let (state, predecessor) = match holder {
+            StateHolder::Own(state) => (state, None),
+            StateHolder::Running(running) => {
+                let (state, running) = take_over(&config, running).await?;
+                (state, Some(running))
             }
-            (None, None) => (StateDir::open(&config.state_dir)?, None),
         };
         let gate = assemble(config, state, fronts).await?;
         Ok(Self { gate, succession, predecessor })
@@ -165,8 +168,7 @@ async fn unclaimed(state: &Path, process: Option<i32>) -> StateDir {
         waited += CLAIM;
         let state = state.to_owned();
         // The disk may hang.
-        let opened = Tasks::new().spawn_blocking(move || StateDir::open(&state)).await;
-        if let Ok(Ok(state)) = opened {
+        if let Ok(state) = blocking(move || StateDir::open(&state).map_err(io::Error::other)).await {
             return state;
         }
         tracing::warn!(
