@@ -101,7 +101,7 @@ impl LiveRecords {
         }
     }
 
-    /// Notes that an image was asked for that is not served: its age counts from the first request.
+    /// Notes the request for an image that is not served: the age of an image counts from the first request.
     pub(in crate::gate) fn note_asked(&self, name: &ImageName, digest: Digest) {
         if self.noted.is_new(&("asked", name, digest)) {
             self.send(LiveRecord::Asked(RequestedImage { name: name.clone(), digest, at: self.clock.now() }));
@@ -198,13 +198,12 @@ impl LiveRecords {
         if !asked.is_empty()
             && let Err(error) = self.store.images_asked(&asked).await
         {
-            tracing::warn!(%error, images = asked.len(), "cannot record since when some images are known");
+            tracing::warn!(%error, images = asked.len(), "cannot record when some images were first requested");
             self.noted.clear();
         }
         if pulls.is_empty() {
             return;
         }
-        let is_outdated = pulls.iter().any(|pull| pull.outcome.basis.rules.is_empty());
         match self.store.record_pulls(&pulls, &|verdict| self.change_events(verdict)).await {
             Ok(changed) => self.changed(&changed),
             Err(error) => {
@@ -212,9 +211,10 @@ impl LiveRecords {
                 self.noted.clear();
             }
         }
-        // A change while they were written may have been followed without them.
-        let is_same = self.basis.load_full().as_deref().map(|(_, now)| now) == basis.as_deref().map(|(_, then)| then);
-        if is_outdated || !is_same {
+        // The basis now: if it changed while they were written, the judging that followed may have missed them.
+        let current = self.basis.load_full();
+        let current = current.as_deref().map(|(_, basis)| basis);
+        if pulls.iter().any(|pull| Some(&pull.outcome.basis) != current) {
             self.outdated.notify_one();
         }
     }
@@ -282,5 +282,59 @@ impl DenialLimit {
         }
         self.count += 1;
         self.count <= MAX_DENIALS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::events::{self, Events};
+    use crate::runtime::{Clock, Metrics};
+    use crate::scope::Scope;
+    use crate::store::Store;
+
+    fn pull() -> LiveRecord {
+        let outcome =
+            VerdictOutcome { decision: StoredDecision::Admit, reason: String::new(), basis: VerdictBasis::default() };
+        let pull = AdmittedPull {
+            scope: Scope::CLUSTER,
+            name: ImageName { host: "a.test".parse().unwrap(), repository: "team/app".parse().unwrap() },
+            digest: Digest::sha256(b"manifest"),
+            tag: None,
+            kind: Kind::Image,
+            outcome,
+            has_checked_va: true,
+            until: None,
+            at: Timestamp::UNIX_EPOCH,
+            client: "127.0.0.1".into(),
+            client_name: None,
+            manifest: None,
+        };
+        LiveRecord::Pull(Box::new(pull), Epoch::new().moment(()))
+    }
+
+    #[tokio::test]
+    async fn what_was_written_while_the_basis_changed_is_judged_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        let events = Events::new(&events::Config::default());
+        let records = LiveRecords::new(store.verdicts.clone(), events, Clock::system(), &Metrics::default());
+        let change = |rules: &str| {
+            let basis = VerdictBasis { databases: String::new(), rules: rules.into() };
+            records.basis.store(Some(Arc::new((Epoch::new().moment(()), basis))));
+        };
+        let mut denials = DenialLimit::default();
+        change("before");
+        records.write(vec![pull()], &mut denials).await;
+        assert!(records.outdated.notified().now_or_never().is_none(), "nothing has changed");
+        let mut writing = Box::pin(records.write(vec![pull()], &mut denials));
+        assert!(futures_util::poll!(&mut writing).is_pending(), "the database has not answered yet");
+        change("after");
+        writing.await;
+        assert!(records.outdated.notified().now_or_never().is_some());
     }
 }

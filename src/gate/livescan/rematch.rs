@@ -73,7 +73,7 @@ impl Livescan {
                     records.metrics.waiting.set(count(records.store.count_outdated(&basis).await?));
                 }
             }
-            // One page is stored while the next one is judged: neither waits for the other.
+            // One page is stored while the next one is judged.
             let (before, next) = tokio::join!(self.store_page(&judged), self.judge_page(&basis, &mut page));
             stored += before?;
             judged = next?;
@@ -119,7 +119,7 @@ impl Livescan {
         let permit = judged.as_ref().ok().and_then(|judgement| judgement.decision.as_ref().ok());
         let until = permit.and_then(Permit::until);
         let is_new = until.map(Timestamp::as_millisecond) != before.until.map(Timestamp::as_millisecond);
-        // Before anybody pulls it: the image will be denied by itself. Not again after each change.
+        // Whoever runs the image learns before the next pull that it will be denied. It is said once for each end.
         for warning in permit.filter(|_| is_new).iter().flat_map(|permit| permit.warnings()) {
             tracing::warn!(
                 image = %format_args!("{}@{}", before.name, before.digest),
