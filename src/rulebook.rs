@@ -3,7 +3,8 @@
 //! A broken document keeps the last good rules, is reported in the log, and makes `/readyz` degraded. So does a file that
 //! held policies and is empty now, because an interrupted editor or a full disk must not leave a namespace to the looser
 //! rules of the cluster. To withdraw policies, remove the file. The last policy cannot be withdrawn like that: a folder that
-//! is suddenly empty is a mistake of a script or a mount, and would stop every pull. A set without entries denies everything.
+//! is suddenly empty is usually the mistake of a script or a mount, and would stop every pull. A set without entries denies
+//! everything.
 
 mod directory;
 mod source;
@@ -251,9 +252,13 @@ impl RuleInputs {
         self.sources.iter().map(|source| source.name()).collect::<Vec<_>>().join(", ")
     }
 
+    /// What follows if there is no policy.
+    fn effect_of_none(&self) -> &'static str {
+        if self.audit { "every image is admitted without being judged" } else { "every image is denied" }
+    }
+
     fn no_policy(&self) -> String {
-        let effect = if self.audit { "every image is admitted without being judged" } else { "every image is denied" };
-        format!("no policy is loaded: {effect}; add policy documents to {}", self.names())
+        format!("no policy is loaded: {}; add policy documents to {}", self.effect_of_none(), self.names())
     }
 }
 
@@ -266,7 +271,7 @@ fn parse_again(inputs: &RuleInputs, known: &BTreeSet<String>, used: &RuleSet) ->
         return Err(RulebookError::Emptied(emptied));
     }
     if parsed.rules.documents() == 0 && used.documents() > 0 {
-        return Err(RulebookError::NoneLeft(inputs.names()));
+        return Err(RulebookError::NoneLeft(inputs.names(), inputs.effect_of_none()));
     }
     Ok(parsed)
 }
@@ -329,12 +334,12 @@ pub enum RulebookError {
     /// Files that held policies are empty.
     #[error("{}: empty, and it held policies; remove the file if that is intended", .0.join(", "))]
     Emptied(Vec<String>),
-    /// The sources, which held policies, have none any more.
+    /// The sources, which held policies, have none any more. The second text says what follows after the next start.
     #[error(
-        "{0}: no policy is left; the ones in use stay in use until the gate ends, and then every image is denied. To deny \
-         every image, write a policy with `repositories: []`"
+        "{0}: no policy is left; the previous policies stay in use until the gate ends, and after the next start {1}. \
+         To deny every image now, write a policy with `repositories: []`"
     )]
-    NoneLeft(String),
+    NoneLeft(String, &'static str),
 }
 
 fn errors(problems: &[Problem]) -> String {

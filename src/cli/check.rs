@@ -17,8 +17,8 @@ use crate::oci::ImageReference;
 /// Shown below the help text.
 pub(super) const EXAMPLES: &str =
     "Exit codes: 0 all are admitted, 1 an image could not be checked, 2 an image is denied, \
-3 an image cannot be
-judged now, 4 an image is served only because denials are not enforced. The lowest of 1 to 4 that applies counts.
+3 an image cannot be judged now, 4 an image is served only because denials are not enforced. \
+The lowest of 1 to 4 that applies counts.
 
 Examples:
   pullgate check --config pullgate.toml docker.io/library/nginx:1.27
@@ -101,14 +101,24 @@ pub(super) fn run(args: &CheckArgs) -> Exit {
 fn exit(checked: &[CheckedImage]) -> Exit {
     let of = |checked: &CheckedImage| match &checked.answer {
         Err(_) => Exit::Failure,
-        Ok(answer) => match answer.decision {
-            Decision::Admit => Exit::Ok,
-            Decision::WouldDeny => Exit::WouldDeny,
-            Decision::Deny => Exit::Denied,
-            Decision::Pending | Decision::Unavailable => Exit::Unknown,
-        },
+        Ok(answer) => exit_of(answer.decision),
     };
-    let found: Vec<Exit> = checked.iter().map(of).collect();
+    lowest(checked.iter().map(of))
+}
+
+/// The exit code for an image with this decision.
+pub(super) fn exit_of(decision: Decision) -> Exit {
+    match decision {
+        Decision::Admit => Exit::Ok,
+        Decision::WouldDeny => Exit::WouldDeny,
+        Decision::Deny => Exit::Denied,
+        Decision::Pending | Decision::Unavailable => Exit::Unknown,
+    }
+}
+
+/// The lowest of these exit codes, except 0.
+pub(super) fn lowest(found: impl Iterator<Item = Exit>) -> Exit {
+    let found: Vec<Exit> = found.collect();
     let order = [Exit::Failure, Exit::Denied, Exit::Unknown, Exit::WouldDeny];
     order.into_iter().find(|exit| found.contains(exit)).unwrap_or(Exit::Ok)
 }

@@ -11,9 +11,9 @@ use self::text::{Show, describe, overview};
 use super::output::print_json;
 use super::remote::{self, run_job};
 use super::table::terminal_width;
-use super::{CommandError, Exit, GateArgs, ScopeArgs};
+use super::{CommandError, Exit, GateArgs, ScopeArgs, check};
 use crate::api::ibm::{IbmImageReport, IbmScanReport};
-use crate::api::{CheckRequest, Decision, ImageScan, path};
+use crate::api::{CheckRequest, ImageScan, path};
 use crate::inventory::{self, Inventory};
 use crate::policy::IssueKind;
 use crate::runtime::printable;
@@ -119,14 +119,11 @@ pub(super) fn run(args: &VaArgs) -> Exit {
 
 /// As for `pullgate check`, but only for what the rules say about vulnerabilities and other conditions on images.
 fn exit_of<'a>(scans: impl Iterator<Item = &'a ImageScan>) -> Exit {
-    let denied = scans.map(|scan| &scan.assessment).filter(|assessment| !assessment.is_admitted());
-    let exits: Vec<Exit> = denied
-        .map(|assessment| match assessment.decision {
-            Some(Decision::Pending | Decision::Unavailable) => Exit::Unknown,
-            _ => Exit::Denied,
-        })
-        .collect();
-    [Exit::Denied, Exit::Unknown].into_iter().find(|exit| exits.contains(exit)).unwrap_or(Exit::Ok)
+    check::lowest(scans.map(|scan| match scan.assessment.decision {
+        Some(decision) => check::exit_of(decision),
+        None if scan.assessment.is_admitted() => Exit::Ok,
+        None => Exit::Denied,
+    }))
 }
 
 impl VaArgs {

@@ -86,10 +86,9 @@ impl Histories {
         let (mut first_seen, mut in_repository) = (SeenIssues::default(), NewIssueTimes::new());
         for (image, evidence) in images(digest, findings) {
             let VaEvidence::Report(report) = &evidence.value else { continue };
-            let new = names(&report.issues, |issue| sight.in_image(issue));
-            for (name, at) in names(&report.issues, |issue| sight.in_repository(issue)) {
-                earliest(&mut in_repository, name, at);
-            }
+            let mut new = NewIssueTimes::new();
+            add_names(&mut new, &report.issues, |issue| sight.in_image(issue));
+            add_names(&mut in_repository, &report.issues, |issue| sight.in_repository(issue));
             let mut times = match unremembered {
                 Unremembered::Remember => self.store.issue_times(image, &new, sight.now).await?,
                 Unremembered::Suppose => or_new(self.store.known_issues(image).await?, &new),
@@ -167,7 +166,7 @@ impl Histories {
     }
 }
 
-/// When what is found in an image now was first seen, if that is not known.
+/// Decides when an issue counts as first seen if no time of it is stored.
 struct Sight {
     now: Timestamp,
     times: ImageTimes,
@@ -179,7 +178,7 @@ struct Sight {
 }
 
 impl Sight {
-    /// In an image that was known before, the issue was there since it was published, at the earliest.
+    /// In an image that was known before, an issue counts as seen since it was published, but not before the image was known.
     fn in_image(&self, issue: &Issue) -> Timestamp {
         match self.is_beginning && self.was_known {
             true => self.published(issue).map_or(self.times.known_since, |at| at.max(self.times.known_since)),
@@ -187,7 +186,7 @@ impl Sight {
         }
     }
 
-    /// An image that nobody asks for any more may have had the issue: not if it was published after noting began.
+    /// Another image, which nobody requests any more, may have had the issue, unless it was published after noting began.
     fn in_repository(&self, issue: &Issue) -> Timestamp {
         let Some(known) = self.repository.known_since.filter(|_| self.is_beginning) else {
             return self.in_image(issue);
@@ -203,7 +202,7 @@ impl Sight {
         issue.published.filter(|at| *at <= self.now)
     }
 
-    /// Since when what is found in the image was not there before, if it was known before.
+    /// What is found in the image after this time is new. `None` if the image was not known before.
     fn noted_since(&self) -> Option<Timestamp> {
         let noted = if self.is_beginning { None } else { self.times.noted_since };
         self.was_known.then(|| noted.unwrap_or(self.now))
@@ -217,8 +216,11 @@ impl Sight {
         times: &IssueTimes,
         new: &NewIssueTimes<'_>,
     ) -> IssueTimes {
+        if !(self.is_beginning && self.was_known) {
+            return seen_earlier(issues, times);
+        }
         let begins = |(name, at): (&String, &Timestamp)| {
-            let first = new.get(name.as_str()).filter(|first| self.is_beginning && self.was_known && *first < at)?;
+            let first = new.get(name.as_str()).filter(|first| *first < at)?;
             Some((name.clone(), *first))
         };
         let mut earlier: IssueTimes = times.iter().filter_map(begins).collect();
@@ -229,19 +231,16 @@ impl Sight {
     }
 }
 
-/// The times of issues by each of their names: a database may rename an issue, which is not a new one then.
-fn names(issues: &[Issue], at: impl Fn(&Issue) -> Timestamp) -> NewIssueTimes<'_> {
-    let mut times = NewIssueTimes::new();
+/// Adds the times of issues by each of their names: a database may rename an issue, which is not a new one then. The
+/// earliest time of a name counts.
+fn add_names<'a>(times: &mut NewIssueTimes<'a>, issues: &'a [Issue], at: impl Fn(&Issue) -> Timestamp) {
     for issue in issues {
         let at = at(issue);
-        issue.names().for_each(|name| earliest(&mut times, name, at));
+        for name in issue.names() {
+            let first = times.entry(name).or_insert(at);
+            *first = at.min(*first);
+        }
     }
-    times
-}
-
-fn earliest<'a>(times: &mut NewIssueTimes<'a>, name: &'a str, at: Timestamp) {
-    let first = times.entry(name).or_insert(at);
-    *first = at.min(*first);
 }
 
 /// These times, and others for issues that have none.

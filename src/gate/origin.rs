@@ -1,9 +1,9 @@
 //! Where an image comes from: when it was created, and which images it was built on.
 //!
 //! An image was built on another one if the layers of that one are its own lowest layers, digest by digest, or unpack to the
-//! same content. That is proven by the two manifests, and by this gate if it has unpacked the layers; what an image's author writes into it proves nothing. Only images that this gate has
-//! admitted count, by the names under which their registries delivered them. A proof is kept, with the tags that the base image
-//! had then.
+//! same content. That is proven by the two manifests, and by this gate if it has unpacked the layers; what an image's author
+//! writes into it proves nothing. Only images that this gate has admitted count, by the names under which their registries
+//! delivered them. A proof is kept, with the tags that the base image had then.
 
 use std::sync::Arc;
 
@@ -155,12 +155,12 @@ impl Origins {
     ) -> Result<Vec<BaseImage>, ResolveError> {
         let subject = format!("{name}@{digest}");
         let stored = self.store.evidence(TOPIC, &subject, self.clock.now()).await?;
-        let mut proven: Vec<ProvenBase> =
+        let before: Vec<ProvenBase> =
             stored.and_then(|stored| serde_json::from_str(&stored.value).ok()).unwrap_or_default();
-        let before = proven.clone();
-        self.search(name, digest, layers).await?.into_iter().for_each(|base| merge(&mut proven, base));
-        proven.sort_by_key(|base| std::cmp::Reverse(base.layers));
+        let mut proven = self.search(name, digest, layers).await?;
+        before.iter().cloned().for_each(|base| merge(&mut proven, base));
         proven.truncate(MAX_BASES);
+        proven.sort_by_key(|base| std::cmp::Reverse(base.layers));
         if proven != before {
             let value = serde_json::to_string(&proven).unwrap_or_default();
             let row = Observed { value, at: self.clock.now(), until: None };
@@ -190,7 +190,8 @@ impl Origins {
         let all: Vec<Digest> = digests.iter().chain(unpacked.keys()).copied().collect();
         let within = self.store.images_within(name, &digests, &all, MAX_COMPARED as u32 + 1).await?;
         if within.len() > MAX_COMPARED {
-            return Err(ResolveError::Store(format!("more than {MAX_COMPARED} images have only layers of this one")));
+            let why = format!("more than {MAX_COMPARED} known images consist only of layers of this one");
+            return Err(ResolveError::Store(why));
         }
         let mut found = Vec::new();
         for (base, base_digest) in within {
@@ -229,13 +230,14 @@ fn basis(image: Digest, bases: &[BaseImage], names: &[BaseImage]) -> Arc<str> {
     serde_json::to_string(&(image, bases, names)).unwrap_or_default().into()
 }
 
-/// Adds a base image, or what is new about one that is known. What was found now comes first, so that the limits never leave
-/// it out.
-fn merge(proven: &mut Vec<ProvenBase>, base: ProvenBase) {
-    let known = proven.iter_mut().find(|known| (&known.name, known.digest) == (&base.name, base.digest));
-    let Some(known) = known else { return proven.push(base) };
-    put_first(&mut known.tags, base.tags);
-    put_first(&mut known.indexes, base.indexes);
+/// Adds a base image that was proven before, or the names that it had then. What was found now comes first, so that the
+/// limits never leave it out.
+fn merge(found: &mut Vec<ProvenBase>, mut before: ProvenBase) {
+    let known = found.iter_mut().find(|known| (&known.name, known.digest) == (&before.name, before.digest));
+    let Some(known) = known else { return found.push(before) };
+    put_first(&mut before.tags, std::mem::take(&mut known.tags));
+    put_first(&mut before.indexes, std::mem::take(&mut known.indexes));
+    *known = before;
 }
 
 fn put_first<T: PartialEq>(known: &mut Vec<T>, mut found: Vec<T>) {

@@ -4,7 +4,7 @@ mod notation;
 
 use percent_encoding::percent_decode_str;
 
-use super::purl::{Purl, is_source_arch};
+use super::purl::{Purl, is_of_distribution, is_source_arch};
 use super::vulnerability::ReportPackage;
 use crate::version::{self, VersRange, VersionRange, VersionScheme, scheme_of};
 
@@ -152,10 +152,11 @@ impl BannedPackage {
     /// states no version has that of the package.
     fn source_version(&self, package: &ReportPackage) -> Option<String> {
         let ((name, version), purl) = (package.source()?, package.purl.as_ref()?);
-        let is_distribution = matches!(purl.kind(), "alpm" | "apk" | "deb" | "rpm");
         let is_in_namespace = self.purl.namespace().is_none() || self.purl.namespace() == purl.namespace();
-        let is_named =
-            is_distribution && is_in_namespace && self.purl.kind() == purl.kind() && self.purl.name() == name;
+        let is_named = is_of_distribution(purl.kind())
+            && is_in_namespace
+            && self.purl.kind() == purl.kind()
+            && self.purl.name() == name;
         let is_named = is_named && self.purl.has_qualifiers_of(purl);
         is_named.then(|| version.map_or_else(|| version_of(package), str::to_owned))
     }
@@ -182,7 +183,7 @@ impl BannedPackage {
         let kind = self.purl.kind();
         let own = comparable(kind, self.purl.name());
         let full = match self.purl.namespace() {
-            Some(namespace) if !matches!(kind, "alpm" | "apk" | "deb" | "rpm") => {
+            Some(namespace) if !is_of_distribution(kind) => {
                 format!("{}/{own}", comparable(kind, namespace))
             }
             _ => own.clone(),
@@ -267,7 +268,7 @@ fn is_part_of_version(version: &str) -> bool {
 fn forms<'a>(kind: &str, banned: &str, version: &'a str) -> Vec<&'a str> {
     let without = match kind {
         "pypi" if !banned.contains('+') => version.split_once('+').map(|(public, _)| public),
-        _ if has_releases(kind) && !banned.contains('-') => version.rsplit_once('-').map(|(version, _)| version),
+        _ if is_of_distribution(kind) && !banned.contains('-') => version.rsplit_once('-').map(|(version, _)| version),
         _ => None,
     };
     let mut forms: Vec<&str> = std::iter::once(version).chain(without).collect();
@@ -277,11 +278,6 @@ fn forms<'a>(kind: &str, banned: &str, version: &'a str) -> Vec<&'a str> {
         forms.extend(without_epoch);
     }
     forms
-}
-
-/// Whether versions of packages of this kind end with a release, or revision, of the distribution.
-fn has_releases(kind: &str) -> bool {
-    matches!(kind, "alpm" | "apk" | "deb" | "rpm")
 }
 
 /// The version of a package: the one of its package URL, if the report states no other. The epoch may be a qualifier.
@@ -330,13 +326,13 @@ impl BannedVersions {
             }
             // The range was parsed when the policy was read.
             Self::Range(scheme, range) => {
-                let contains = |range: VersionRange<'_>| match has_releases(kind) {
+                let contains = |range: VersionRange<'_>| match is_of_distribution(kind) {
                     true => range.contains_release(version),
                     false => range.contains(version),
                 };
                 VersionRange::parse(*scheme, range).and_then(contains).unwrap_or(true)
             }
-            Self::Vers(range) if has_releases(kind) => range.contains_release(version).unwrap_or(true),
+            Self::Vers(range) if is_of_distribution(kind) => range.contains_release(version).unwrap_or(true),
             Self::Vers(range) => range.contains(version).unwrap_or(true),
         }
     }

@@ -135,7 +135,7 @@ impl VaExemptions {
             return missing;
         }
         let names = NamedExemptions::new(self, issue, now);
-        for place in places(issue) {
+        for place in issue.places() {
             let is_open = |(_, records): &&IdentifierExemptions<'_>| latest(records.iter().copied(), place).is_none();
             for kind in names.kinds(place).into_iter().chain([names.cves.iter().collect()]) {
                 let open: Vec<&str> = kind.iter().copied().filter(is_open).map(|(id, _)| *id).collect();
@@ -163,7 +163,7 @@ impl VaExemptions {
             return coverage;
         }
         let names = NamedExemptions::new(self, issue, now);
-        let places = places(issue);
+        let places = issue.places();
         let way = |place: &Option<&_>| {
             let package = if with_packages { *place } else { None };
             self.way(&names, issue, *place, package, now)
@@ -224,14 +224,6 @@ impl FromIterator<ExemptionRecord> for VaExemptions {
         let set: ExemptionSet = records.into_iter().map(everywhere).collect();
         let scopes = set.of_scope(&ExemptionScope::EVERYTHING).cloned().into_iter().collect();
         Self { scopes, children: Vec::new() }
-    }
-}
-
-/// The packages that an issue affects; `None` if the report names none.
-fn places(issue: &Issue) -> Vec<Option<&AffectedPackage>> {
-    match &issue.packages[..] {
-        [] => vec![None],
-        packages => packages.iter().map(Some).collect(),
     }
 }
 

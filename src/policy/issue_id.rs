@@ -1,6 +1,7 @@
 //! Identifiers of issues.
 
 use super::exemption::is_word;
+use super::purl::is_of_distribution;
 use super::vulnerability::{IssueKind, is_cve};
 
 /// The databases that give vulnerabilities identifiers of their own: `GHSA-aaaa-bbbb-cccc`, `PYSEC-2024-1`. Those that list CVEs
@@ -42,7 +43,7 @@ pub(super) fn may_be_about(id: &str, package_type: &str) -> bool {
         "GO" => "golang",
         "PYSEC" => "pypi",
         "RUSTSEC" => "cargo",
-        "GHSA" => return !matches!(package_type, "apk" | "deb" | "rpm"),
+        "GHSA" => return !is_of_distribution(package_type),
         _ => return true,
     };
     package_type.is_empty() || package_type == only
@@ -149,6 +150,7 @@ mod tests {
             ("ALAS2-2024-1", "pypi", false),
             ("GHSA-1", "npm", true),
             ("GHSA-1", "deb", false),
+            ("GHSA-1", "alpm", false),
             ("VENDOR-1", "deb", true),
         ] {
             assert_eq!(may_be_about(id, package_type), expected, "{id} {package_type}");

@@ -231,8 +231,8 @@ impl LicenceRule {
         name != "NOASSERTION" && !licence::is_unknown(&name) && self.unnamed(licence).is_none()
     }
 
-    /// The name in a reference that the rule does not allow by its name. A part that is not clear is none, though the gate gives
-    /// it a name of this form.
+    /// The name in a reference that the rule does not allow by its name. An unclear part is not a reference, although the gate
+    /// gives it a name of this form.
     fn unnamed(&self, licence: &LicenseReq) -> Option<String> {
         let name = licence.license.to_string();
         let referred = licence::referred(&name).filter(|_| !licence::is_unknown(&name))?;
@@ -263,7 +263,7 @@ fn matches(patterns: &[LicencePattern], names: &[String]) -> bool {
 
 /// The names by which patterns can refer to a licence: with its exception, without it, and without `+`, `-only` and
 /// `-or-later`. An exception only permits more, so what applies to the licence applies to it with an exception. A deprecated
-/// identifier is what SPDX says to write instead, too.
+/// identifier also counts as its successor in SPDX.
 fn names(licence: &LicenseReq) -> Vec<String> {
     let (whole, alone) = (licence.to_string(), licence.license.to_string());
     let base = ["+", "-only", "-or-later"].iter().find_map(|end| alone.strip_suffix(end)).unwrap_or(&alone).to_owned();

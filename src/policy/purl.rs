@@ -272,6 +272,12 @@ pub(super) fn is_source_arch(arch: Option<&str>) -> bool {
     matches!(arch, Some("source" | "src"))
 }
 
+/// Whether packages of this type are those of a distribution: their versions end with its release, or revision, and they are
+/// built from source packages.
+pub(super) fn is_of_distribution(kind: &str) -> bool {
+    matches!(kind, "alpm" | "apk" | "deb" | "rpm")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -114,6 +114,9 @@ fn the_last_policy_stays_in_use_until_another_takes_its_place() {
     let why = rulebook.replace(inputs).unwrap_err().to_string();
     assert!(why.contains("no policy is left") && why.contains(&*empty.path().to_string_lossy()), "{why}");
     assert_eq!(rulebook.rules().documents(), 1, "another folder without policies is refused, too");
+    let inputs = RuleInputs { sources: sources(&[empty.path()]), settings: Settings::default(), audit: true };
+    let why = rulebook.replace(inputs).unwrap_err().to_string();
+    assert!(why.contains("after the next start every image is admitted without being judged"), "{why}");
     fs::write(&file, CLUSTER.replace("[{name: \"*\", policy: {}}]", "[]")).unwrap();
     assert_eq!(rulebook.reload(), None, "a policy without entries denies everything, as it is written");
     assert_eq!((rulebook.rules().documents(), rulebook.rules().len()), (1, 0));

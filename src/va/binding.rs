@@ -53,7 +53,8 @@ impl Bindings {
     }
 
     /// The binding of a subject's configuration. If nothing is known yet and the subject may be read, all layers are
-    /// read once, through the cache. Otherwise, or if the layers cannot be read, the binding remains unproven.
+    /// read once, through the cache. Otherwise, or if the layers cannot be read now, the binding remains unproven; if they
+    /// cannot be read at all, it is refuted.
     pub(super) async fn of(&self, subject: &VaSubject) -> ConfigBinding {
         let config = subject.config().digest;
         match self.compare(subject).await {

@@ -58,7 +58,7 @@ const FAILURE_TTL: SignedDuration = SignedDuration::from_secs(60);
 /// How soon a scanner that cannot be used is looked at again.
 const RETRY: Duration = Duration::from_secs(15);
 /// Why no scanner is asked about an image.
-const UNBOUND: &str = "the image's layers cannot be shown to be those of its configuration, by which scanners read it";
+const UNBOUND: &str = "the image's layers cannot be proven to be those of its configuration, on which scanners rely";
 /// How many images may wait for a turn.
 const QUEUE: usize = 1000;
 

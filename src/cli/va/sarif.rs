@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Decision, ImageScan, IssueAnswer, remedies, vendor_link};
 use crate::cli::sarif::{SCHEMA, encoded_path};
-use crate::policy::{AffectedPackage, CvssScore, Issue, Purl, Severity};
+use crate::policy::{AffectedPackage, CvssScore, Purl, Severity};
 
 /// The rule of results that say why the policy denies an image.
 const DENIED: &str = "policy.denied";
@@ -31,7 +31,7 @@ fn run(image: &str, scan: &ImageScan) -> Value {
         .iter()
         .flat_map(|found| {
             let index = indexes.get(found.issue.id.as_str()).copied().unwrap_or_default();
-            places(&found.issue).into_iter().map(move |place| (found, index, place))
+            found.issue.places().into_iter().map(move |place| (found, index, place))
         })
         .map(|(found, index, place)| result(found, index, place, scan))
         .collect();
@@ -89,14 +89,6 @@ fn denial(reason: &str, index: usize, scan: &ImageScan) -> Value {
 fn repository(scan: &ImageScan) -> &str {
     let repository = scan.id.split('@').next().unwrap_or_default();
     repository.split_once('/').map_or(repository, |(_, path)| path)
-}
-
-/// The packages that an issue affects; one `None` if it names none.
-fn places(issue: &Issue) -> Vec<Option<&AffectedPackage>> {
-    match &issue.packages[..] {
-        [] => vec![None],
-        packages => packages.iter().map(Some).collect(),
-    }
 }
 
 fn rule(found: &IssueAnswer) -> Value {

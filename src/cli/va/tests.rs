@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::api::PackageUpgrade;
+use crate::api::{Decision, PackageUpgrade};
 use crate::inventory::Gap;
 
 fn digest() -> String {

@@ -41,7 +41,7 @@ pub(super) fn report(image: &str, scan: &ImageScan) -> Value {
             "RepoDigests": [format!("{}@{}", name(image), assessment.digest)],
         },
         "Results": results,
-        // No field of Trivy's: other readers ignore it, and this gate takes the report for incomplete.
+        // Trivy has no such field: other readers ignore it, and pullgate treats the report as incomplete.
         "NotAssessed": not_assessed(scan),
     }))
 }

@@ -42,7 +42,12 @@ pub(in crate::policy) fn assessed(rule: &VaRule, assessment: VaAssessment) -> Va
             let others = missing.into_iter().flat_map(|missing| reasons_of(missing.verdict));
             VaVerdict::settled(Verdict::Fail(reasons.into_iter().chain(unknown).chain(others).collect()))
         }
-        (true, Some(missing)) => VaVerdict { verdict: also(missing.verdict, unknown), ..missing },
+        (true, Some(mut missing)) => {
+            if let Verdict::Fail(reasons) | Verdict::Unknown { reasons, .. } = &mut missing.verdict {
+                reasons.extend(unknown);
+            }
+            missing
+        }
         (true, None) if !unknown.is_empty() => {
             VaVerdict::settled(Verdict::Unknown { reasons: unknown, temporary: false })
         }
@@ -84,17 +89,6 @@ fn of_missing(rule: &VaRule, missing: MissingAssessment, assessment: &VaAssessme
     let text = said(assessment.status.as_str());
     let text = if rule.is_ibm() { text } else { format!("{text} ({key}: deny; released {release})") };
     Some(VaVerdict::settled(Verdict::Fail(vec![text])))
-}
-
-/// A verdict that denies, with more reasons.
-fn also(verdict: Verdict, more: Vec<String>) -> Verdict {
-    match verdict {
-        Verdict::Fail(reasons) => Verdict::Fail(reasons.into_iter().chain(more).collect()),
-        Verdict::Unknown { reasons, temporary } => {
-            Verdict::Unknown { reasons: reasons.into_iter().chain(more).collect(), temporary }
-        }
-        passed => passed,
-    }
 }
 
 fn reasons_of(verdict: Verdict) -> Vec<String> {

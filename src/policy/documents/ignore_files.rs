@@ -62,25 +62,21 @@ impl IgnoreFile<'_> {
         let (content, comment) = start.map_or((line, None), |at| (&line[..at], Some(&line[at + COMMENT.len()..])));
         let mut words = content.split_whitespace();
         let Some(id) = words.next() else { return Vec::new() };
-        let mut expires = None;
+        let mut end = None;
         for word in words {
-            match word.strip_prefix(END).map(expiry) {
-                Some(Ok(end)) if expires.is_none() => expires = Some(end),
-                Some(Err(invalid)) => return self.refuse(at, &format!("{word:?}: {invalid}")),
-                _ => {
-                    return self
-                        .refuse(at, &format!("{word:?}: after an identifier there is only exp:DATE or a comment"));
-                }
+            if end.is_some() || !word.starts_with(END) {
+                return self.refuse(at, &format!("{word:?}: after an identifier there is only exp:DATE or a comment"));
             }
+            end = Some(word);
         }
         // Trivy knows no comments after an identifier: an end counts wherever it is.
-        let mut commented = comment.unwrap_or_default().split_whitespace().filter_map(|word| word.strip_prefix(END));
-        if let Some(end) = commented.next().filter(|_| expires.is_none()) {
-            match expiry(end) {
-                Ok(end) => expires = Some(end),
-                Err(invalid) => return self.refuse(at, &format!("\"{END}{end}\": {invalid}")),
-            }
-        }
+        let mut commented = comment.unwrap_or_default().split_whitespace();
+        let end = end.or_else(|| commented.find(|word| word.starts_with(END)));
+        let expires = match end.map(|word| (word, expiry(&word[END.len()..]))) {
+            None => None,
+            Some((_, Ok(end))) => Some(end),
+            Some((word, Err(invalid))) => return self.refuse(at, &format!("{word:?}: {invalid}")),
+        };
         let records = ExemptionRecord::of_identifier(&ExemptionScope::EVERYTHING, id, None);
         let explained = |records: Vec<ExemptionRecord>| {
             records.into_iter().map(|record| record.commented(comment)).collect::<Result<Vec<_>, _>>()

@@ -190,14 +190,14 @@ impl VerdictStore {
 
     /// Forgets the issues of the repositories that were not judged for the longest time.
     pub async fn trim_repositories(&self) -> Result<(), StoreError> {
-        self.trim_repositories_to(MAX_OF_ALL).await
+        self.trim_repositories_to(MAX_OF_ALL, MAX_REPOSITORIES).await
     }
 
-    pub(super) async fn trim_repositories_to(&self, most: i64) -> Result<(), StoreError> {
+    pub(super) async fn trim_repositories_to(&self, most: i64, most_repositories: i64) -> Result<(), StoreError> {
         let count = "SELECT COUNT(*), (SELECT COUNT(*) FROM judged_repositories) FROM repository_issues";
         let count = sqlx::query(count).fetch_one(&self.readers().patient()).await?;
         let mut surplus = count.try_get::<i64, _>(0)? - most;
-        let mut repositories = count.try_get::<i64, _>(1)? - MAX_REPOSITORIES;
+        let mut repositories = count.try_get::<i64, _>(1)? - most_repositories;
         while surplus > 0 || repositories > 0 {
             let mut transaction = self.database.writer.begin_with("BEGIN IMMEDIATE").await?;
             let oldest = "DELETE FROM judged_repositories WHERE id = \

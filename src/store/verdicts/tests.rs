@@ -370,9 +370,12 @@ async fn an_issue_is_as_old_in_a_repository_as_in_its_first_image() {
     // The repository that was judged last is kept.
     let day = 24 * 60 * 60;
     assert_eq!(times(&store.verdicts, "team/other", &["CVE-2"], 30 + day).await["CVE-2"], at(30));
-    store.verdicts.trim_repositories_to(20_000).await.unwrap();
+    store.verdicts.trim_repositories_to(20_000, 9).await.unwrap();
     assert_eq!(times(&store.verdicts, "team/other", &["CVE-2"], 40 + day).await["CVE-2"], at(30));
     assert_eq!(times(&store.verdicts, "team/app", &["CVE-1"], 50 + day).await["CVE-1"], at(50 + day));
+    store.verdicts.trim_repositories_to(20_000, 1).await.unwrap();
+    assert_eq!(times(&store.verdicts, "team/app", &["CVE-1"], 55 + day).await["CVE-1"], at(50 + day));
+    assert_eq!(times(&store.verdicts, "team/other", &["CVE-2"], 60 + day).await["CVE-2"], at(60 + day), "forgotten");
 }
 
 #[tokio::test]

@@ -33,7 +33,12 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
         // From the text, so that a key that occurs twice is noticed.
         let claim = serde_json::from_str(text.get()).unwrap_or_else(|error| {
             document.notes.push(format!("a statement cannot be read: {error}"));
-            VexClaim::of_unreadable(&serde_json::from_str(text.get()).unwrap_or_default())
+            let claim = VexClaim::of_unreadable(&serde_json::from_str(text.get()).unwrap_or_default());
+            // Of two statuses, either may be the one that takes an exemption back.
+            match error.to_string().starts_with("duplicate field `status`") {
+                true => VexClaim { status: String::new(), ..claim },
+                false => claim,
+            }
         });
         let (ids, suppresses) = (claim.ids(), claim.suppresses());
         let (Some(id), Some(suppresses)) = (ids.first(), suppresses) else {

@@ -199,4 +199,7 @@ fn a_statement_with_a_key_twice_exempts_nothing() {
     assert_ne!(twice, once);
     assert!(!find(&lookup(&[TRIVY, &twice]), "CVE-2024-0002").exempt);
     assert!(index(&[&twice]).problems[0].contains("duplicate field"));
+    let exempting = stated(EARLY, json!({"products": [image(CONFIG)], "status": "fixed"}));
+    assert!(find(&lookup(&[TRIVY, &exempting]), "CVE-2024-0002").exempt);
+    assert!(!find(&lookup(&[TRIVY, &exempting, &twice]), "CVE-2024-0002").exempt, "one of the two takes it back");
 }
