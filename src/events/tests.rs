@@ -179,32 +179,39 @@ fn names_of_events_are_read_back() {
     assert!("verdict".parse::<EventKind>().is_err());
 }
 
+/// Delivers with a secret or token that cannot be used, until the gate reports this. Returns the report.
+async fn reported(config: Config, why: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { urls: vec!["http://127.0.0.1:9/".to_owned()], ..config };
+    let (readiness, tasks, store) = (Readiness::new(), Tasks::new(), Store::open(dir.path()).await.unwrap());
+    let (queue, metrics) = (store.verdicts.clone(), Metrics::default());
+    let courier =
+        EventCourier::new(&config, Events::new(&config), queue, Clock::system(), (&metrics, &readiness)).unwrap();
+    courier.start(&tasks).await;
+    let report = || serde_json::to_string(&readiness.report()).unwrap();
+    let degraded = async {
+        while !report().contains(why) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), degraded).await.unwrap();
+    tasks.stop();
+    report()
+}
+
 /// A secret that cannot sign is reported at the start, not when events are given up after a week.
 #[tokio::test]
 async fn a_secret_that_cannot_sign_makes_the_gate_degraded() {
     let dir = tempfile::tempdir().unwrap();
     let secret_file = dir.path().join("secret");
     std::fs::write(&secret_file, "short").unwrap();
-    let urls = vec!["http://127.0.0.1:9/".to_owned()];
-    let config = Config { urls, secret_file: Some(secret_file.clone()), ..Config::default() };
-    let (readiness, tasks, store) = (Readiness::new(), Tasks::new(), Store::open(dir.path()).await.unwrap());
-    let (queue, metrics) = (store.verdicts.clone(), Metrics::default());
-    let courier =
-        EventCourier::new(&config, Events::new(&config), queue, Clock::system(), (&metrics, &readiness)).unwrap();
-    courier.start(&tasks).await;
-    let degraded = async {
-        while readiness.report().degraded.is_empty() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), degraded).await.unwrap();
-    let report = serde_json::to_string(&readiness.report()).unwrap();
+    let config = Config { secret_file: Some(secret_file.clone()), ..Config::default() };
+    let report = reported(config, "fewer than 16 bytes").await;
     assert!(report.contains("events") && report.contains("fewer than 16 bytes"), "{report}");
     assert_eq!(
         check_secret(&secret_file).unwrap_err(),
         format!("{}: the secret has fewer than 16 bytes", secret_file.display())
     );
-    tasks.stop();
 }
 
 /// What `config check` refuses is not sent.
@@ -213,22 +220,6 @@ async fn a_token_of_several_lines_is_not_sent() {
     let dir = tempfile::tempdir().unwrap();
     let token_file = dir.path().join("token");
     std::fs::write(&token_file, "token\nmore\n").unwrap();
-    let urls = vec!["http://127.0.0.1:9/".to_owned()];
-    let config = Config { urls, token_file: Some(token_file.clone()), ..Config::default() };
-    let (readiness, tasks, store) = (Readiness::new(), Tasks::new(), Store::open(dir.path()).await.unwrap());
-    let courier = EventCourier::new(
-        &config,
-        Events::new(&config),
-        store.verdicts.clone(),
-        Clock::system(),
-        (&Metrics::default(), &readiness),
-    );
-    courier.unwrap().start(&tasks).await;
-    let degraded = async {
-        while !serde_json::to_string(&readiness.report()).unwrap().contains("more than one line") {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), degraded).await.unwrap();
-    tasks.stop();
+    let report = reported(Config { token_file: Some(token_file), ..Config::default() }, "more than one line").await;
+    assert!(report.contains("events"), "{report}");
 }

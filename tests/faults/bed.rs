@@ -1,7 +1,6 @@
 //! A gate in front of an image with one large layer, and the checks that every test ends with.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
@@ -9,9 +8,9 @@ use pullgate::oci::Digest;
 use pullgate::sample::image::{Built, Image, Layer, noise};
 use pullgate::sample::{Fault, Injected, On};
 
-use crate::harness::{ALLOW_ALL, Gate, TestGate};
+use crate::harness::{ALLOW_ALL, Gate, TestGate, metric};
 use crate::kept;
-use crate::support::{Answer, Exchange, TestRegistry, request, soon};
+use crate::support::{Answer, Exchange, TestRegistry, soon};
 
 /// The default size of the layer, in bytes.
 pub(crate) const SIZE: usize = 1_200_000;
@@ -121,26 +120,4 @@ impl TestBed {
         assert!(self.pull().await, "cached content cannot be pulled");
         assert_eq!(self.gets(), gets, "cached content was downloaded again");
     }
-}
-
-/// The value of a metric without labels.
-pub(crate) async fn metric(gate: &Gate, name: &str) -> u64 {
-    let text = request("GET", &gate.admin_url("/metrics"), &[]).await.text();
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("{name} is not in {text}")).parse().expect("a number")
-}
-
-/// The body of `/readyz`.
-pub(crate) async fn ready(gate: &Gate) -> String {
-    request("GET", &gate.admin_url("/readyz"), &[]).await.text()
-}
-
-/// Waits for a condition that no connection reports.
-pub(crate) async fn until(is_true: impl Fn() -> bool) {
-    soon(async {
-        while !is_true() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
 }

@@ -3,9 +3,9 @@
 use pullgate::runtime::Tasks;
 use pullgate::sample::Fault;
 
-use crate::bed::{SIZE, TestBed, until};
+use crate::bed::{SIZE, TestBed};
 use crate::kept;
-use crate::support::{Exchange, request, soon};
+use crate::support::{Exchange, request, soon, until};
 
 /// More than the socket buffers between gate and client can hold.
 const LARGE: usize = 16_000_000;

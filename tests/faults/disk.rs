@@ -13,8 +13,8 @@ use pullgate::oci::Digest;
 use pullgate::sample::Fault;
 use pullgate::sample::image::noise;
 
-use crate::bed::{REPOSITORY, SIZE, TestBed, image, metric, ready};
-use crate::harness::TestGate;
+use crate::bed::{REPOSITORY, SIZE, TestBed, image};
+use crate::harness::{TestGate, metric, ready};
 use crate::kept;
 use crate::support::{request, soon, temp_dir};
 

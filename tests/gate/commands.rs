@@ -6,10 +6,11 @@ use bytes::Bytes;
 use pullgate::oci::Digest;
 use pullgate::sample::image::{self, Image, Layer, noise};
 
+use crate::content::file;
 use crate::harness::{ALLOW_ALL, Gate, HOST, TestGate, policy};
 use crate::platforms::{image_of, index};
 use crate::pull::{multi, simple};
-use crate::support::{TestRegistry, soon};
+use crate::support::{TestRegistry, soon, until};
 
 /// Runs the program against a gate, on another thread, because the gate runs on this one.
 pub(crate) async fn pullgate(gate: &Gate, words: &[&str]) -> Output {
@@ -100,14 +101,7 @@ async fn denied_images_are_not_prefetched_and_configured_ones_are() {
     assert_eq!(denied.status.code(), Some(1));
     assert!(text(&denied).contains("denied by ClusterImagePolicy/default"), "{}", text(&denied));
     assert_eq!(registry.count(|r| r.is("GET", "/library/unsigned/blobs/")), 0);
-    let hex = Digest::sha256(&content).hex();
-    let file = gate.file("state/blobs/sha256").join(&hex[..2]).join(hex);
-    soon(async {
-        while !file.exists() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until(|| file(&gate, Digest::sha256(&content)).exists()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -130,7 +124,7 @@ async fn cache_commands_show_verify_and_collect() {
     let clean = pullgate(&gate, &["cache", "verify"]).await;
     assert_eq!((clean.status.code(), text(&clean).contains(": 0 wrong")), (Some(0), true), "{}", text(&clean));
     let layer = Digest::sha256(&content);
-    let file = gate.file("state/blobs/sha256").join(&layer.hex()[..2]).join(layer.hex());
+    let file = file(&gate, layer);
     std::fs::write(&file, noise(800_000, 4)).expect("a file");
     let wrong = pullgate(&gate, &["cache", "verify", "--output", "json"]).await;
     assert_eq!(wrong.status.code(), Some(2));

@@ -148,10 +148,16 @@ fn what_is_mounted_read_only_cannot_be_changed() {
         let is_permitted = !["unshare: ", "mount: "].iter().any(|tool| text(&output).contains(tool));
         is_permitted.then_some(output)
     };
-    let Some(output) = run(":") else { return };
+    let Some(output) = run(":") else {
+        println!("skipped: this system does not permit namespaces");
+        return;
+    };
     let said = text(&output);
     assert!(said.contains("policy.dir: ") && said.contains("every user of this machine can change it"), "{said}");
-    let Some(output) = run("mount --bind \"$1\" \"$1\"; mount -o remount,bind,ro \"$1\"") else { return };
+    let Some(output) = run("mount --bind \"$1\" \"$1\"; mount -o remount,bind,ro \"$1\"") else {
+        println!("skipped: this system does not permit mounts in namespaces");
+        return;
+    };
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
 }
 
@@ -167,7 +173,7 @@ fn a_configuration_in_the_current_directory_passes() {
 }
 
 #[test]
-fn a_cache_that_is_larger_than_its_disk_is_told() {
+fn a_cache_that_is_larger_than_its_disk_is_reported() {
     let made = Checked::new();
     made.write("", "[cache]\nmax_size = \"1000000TiB\"\n");
     let (code, problems) = made.problems(&[], &[]);
@@ -913,6 +919,7 @@ async fn a_running_gate_is_no_mistake() {
 #[test]
 fn root_checks_for_the_owner_of_the_state_directory() {
     if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can give files to another user");
         return;
     }
     let made = Checked::new();
@@ -923,22 +930,22 @@ fn root_checks_for_the_owner_of_the_state_directory() {
     );
     let state = made.path().join("state");
     fs::create_dir(&state).unwrap();
-    let told = || -> Vec<String> { made.problems(&[], &[]).1.iter().map(line).collect() };
-    assert!(!told().iter().any(|line| line.contains("root can read it")), "{:#?}", told());
+    let reported = || -> Vec<String> { made.problems(&[], &[]).1.iter().map(line).collect() };
+    assert!(!reported().iter().any(|line| line.contains("root can read it")), "{:#?}", reported());
     std::os::unix::fs::chown(&state, Some(65_534), Some(65_534)).unwrap();
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(made.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let lines = told();
-    let is_told = |line: &String| line.contains("warning: listener[0].tls.key: ") && line.contains("user 65534");
-    assert!(lines.iter().any(is_told), "{lines:#?}");
+    let lines = reported();
+    let is_reported = |line: &String| line.contains("warning: listener[0].tls.key: ") && line.contains("user 65534");
+    assert!(lines.iter().any(is_reported), "{lines:#?}");
     // A gate that root runs, on the volume of another user, has made its lock.
     fs::write(state.join("lock"), "").unwrap();
-    assert!(!told().iter().any(|line| line.contains("root can read it")), "{:#?}", told());
+    assert!(!reported().iter().any(|line| line.contains("root can read it")), "{:#?}", reported());
 }
 
 /// As in an image without ca-certificates.
 #[test]
-fn a_machine_without_certificate_authorities_is_told() {
+fn a_machine_without_certificate_authorities_is_reported() {
     let made = Checked::new();
     let none = [("SSL_CERT_FILE", "/dev/null"), ("SSL_CERT_DIR", "/nonexistent")];
     made.write("", "");
@@ -955,7 +962,7 @@ fn a_machine_without_certificate_authorities_is_told() {
 
 /// A start that logs nothing says so.
 #[test]
-fn a_log_filter_that_hides_its_own_warning_is_told() {
+fn a_log_filter_that_hides_its_own_warning_is_reported() {
     let made = Checked::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();

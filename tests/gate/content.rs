@@ -1,7 +1,6 @@
 //! The data plane: what is downloaded, kept and evicted, and what happens if the disk cannot be written.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
@@ -9,8 +8,8 @@ use pullgate::oci::Digest;
 use pullgate::sample::image::{Built, Image, Layer, noise};
 use pullgate::sample::{Fault, On};
 
-use crate::harness::{ALLOW_ALL, Gate, TestGate};
-use crate::support::{Exchange, TestRegistry, request, soon};
+use crate::harness::{ALLOW_ALL, Gate, TestGate, metric, ready};
+use crate::support::{Exchange, TestRegistry, request, soon, until};
 
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
@@ -37,26 +36,6 @@ async fn pull(gate: &Gate, name: &str, image: &Built) {
     }
     let is_kept = || image.blobs.iter().all(|(digest, _)| file(gate, *digest).exists());
     until(is_kept).await;
-}
-
-/// Waits for a condition that no connection reports.
-pub(crate) async fn until(is_true: impl Fn() -> bool) {
-    soon(async {
-        while !is_true() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-}
-
-pub(crate) async fn metric(gate: &Gate, name: &str) -> u64 {
-    let text = request("GET", &gate.admin_url("/metrics"), &[]).await.text();
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("{name} is not in {text}")).parse().expect("a number")
-}
-
-async fn ready(gate: &Gate) -> String {
-    request("GET", &gate.admin_url("/readyz"), &[]).await.text()
 }
 
 #[tokio::test]

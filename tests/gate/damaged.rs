@@ -6,9 +6,9 @@ use bytes::Bytes;
 use pullgate::oci::Digest;
 use pullgate::sample::image::noise;
 
-use crate::content::{file, image, metric, until};
-use crate::harness::{ALLOW_ALL, TestGate};
-use crate::support::{TestRegistry, request};
+use crate::content::{file, image};
+use crate::harness::{ALLOW_ALL, TestGate, metric};
+use crate::support::{TestRegistry, request, until};
 
 const SIZE: usize = 600_000;
 

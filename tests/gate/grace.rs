@@ -1,7 +1,6 @@
 //! Graces: an image with an issue is served for some time, and whoever looks is told.
 
 use std::fs;
-use std::time::Duration;
 
 use jiff::SignedDuration;
 use pullgate::oci::Digest;
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 use crate::harness::{Gate, TestGate, policy};
 use crate::program::Program;
 use crate::pull::simple;
-use crate::support::{Answer, TestRegistry, soon};
+use crate::support::{Answer, TestRegistry, until};
 
 /// A report of Trivy on an image, without a date, with these vulnerabilities.
 fn report(made: &TestGate, image: Digest, vulnerabilities: &[Value]) {
@@ -33,8 +32,7 @@ fn vulnerability(id: &str, fixed: &str) -> Value {
 }
 
 fn made(registry: &TestRegistry, rule: &str, clock: &Clock) -> TestGate {
-    let rules = policy(&format!("  - {{name: \"*\", policy: {{va: {rule}}}}}\n"));
-    TestGate::new(registry, &rules).upstream("tag_ttl = \"30d\"").clock(clock)
+    TestGate::new(registry, &self::rule(rule)).upstream("tag_ttl = \"30d\"").clock(clock)
 }
 
 async fn pull(gate: &Gate, repository: &str, tag: &str) -> Answer {
@@ -187,8 +185,7 @@ fn rule(rule: &str) -> String {
 
 /// The gate with this rule instead of the one before.
 async fn under(made: TestGate, text: &str) -> Gate {
-    fs::write(made.path().join("policies/default.yaml"), rule(text)).expect("a file");
-    made.start().await
+    made.file("policies/default.yaml", &rule(text)).start().await
 }
 
 /// A rule that is added, or was away for some time, does not make the issues new that an image had before.
@@ -293,10 +290,5 @@ async fn an_admitted_grace_is_logged_when_the_issue_is_found() {
     let program = Program::start(&made).await;
     assert_eq!(program.get("/team/app/manifests/1").await.status, 200);
     report(&made, image.root, &[vulnerability("CVE-2026-1", "2")]);
-    soon(async {
-        while !program.log().contains("admitted only for now: admittedGrace: CVE-2026-1") {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until(|| program.log().contains("admitted only for now: admittedGrace: CVE-2026-1")).await;
 }

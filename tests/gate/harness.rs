@@ -14,7 +14,7 @@ use pullgate::sample::image::{self, Built};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::support::{Answer, TestRegistry, request, soon, temp_dir};
+use crate::support::{Answer, TestRegistry, metric_at, request, soon, temp_dir};
 
 /// The name of the upstream in tests.
 pub(crate) const HOST: &str = "registry.test";
@@ -268,6 +268,16 @@ impl Gate {
         let records = text.lines().map(|line| serde_json::from_str(line).expect("a record")).collect();
         (made_of, records)
     }
+}
+
+/// The value of a metric without labels.
+pub(crate) async fn metric(gate: &Gate, name: &str) -> u64 {
+    metric_at(&gate.admin_url("/metrics"), name).await
+}
+
+/// The body of `/readyz`.
+pub(crate) async fn ready(gate: &Gate) -> String {
+    request("GET", &gate.admin_url("/readyz"), &[]).await.text()
 }
 
 /// Pulls two manifests with the same content, and again after a blob was removed from the cache and the registry: an

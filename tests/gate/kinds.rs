@@ -8,6 +8,7 @@ use pullgate::sample::image::{self, Built, Image, Layer, Tree, noise};
 use pullgate::sample::{Fault, On};
 use serde_json::json;
 
+use crate::content::file;
 use crate::harness::{ALLOW_ALL, HOST, TestGate, assert_proven_once, policy};
 use crate::pull::{multi, simple};
 use crate::support::TestRegistry;
@@ -65,13 +66,8 @@ async fn corrupt_files_prove_nothing() {
     for path in ["manifests/1".to_owned(), format!("blobs/{layer}")] {
         assert_eq!(gate.get(&format!("/library/app/{path}")).await.status, 200);
     }
-    let file = gate.file("state/blobs/sha256").join(&layer.hex()[..2]).join(layer.hex());
-    crate::support::soon(async {
-        while !file.exists() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    let file = file(&gate, layer);
+    crate::support::until(|| file.exists()).await;
     // No longer in memory, where it may be cached too.
     let made = gate.stop().await;
     std::fs::write(&file, noise(size, 6)).expect("a file");

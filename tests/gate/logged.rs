@@ -122,6 +122,8 @@ async fn tls_that_is_spoken_to_a_listener_without_it_is_logged_with_a_hint() {
     assert!(found.iter().all(|line| line["client.address"] == "127.0.0.1"), "{found:?}");
     assert!(found.iter().any(|line| line["listener"] == "admin"), "{found:?}");
     assert!(found[0]["hint"].as_str().is_some_and(|hint| hint.contains("http://")), "{found:?}");
+    let of_admin = found.iter().find(|line| line["listener"] == "admin").and_then(|line| line["hint"].as_str());
+    assert!(of_admin.is_some_and(|hint| hint.contains("has no TLS")), "{found:?}");
 }
 
 /// As by a proxy that is configured wrongly: the listener has TLS.

@@ -8,6 +8,7 @@ use pullgate::runtime::Clock;
 use pullgate::sample::image::{Image, Layer, noise};
 
 use crate::commands::{pullgate, text};
+use crate::content::file;
 use crate::harness::{ALLOW_ALL, Gate, HOST, TestGate, policy};
 use crate::pull::{multi, simple};
 use crate::support::{TestRegistry, soon};
@@ -106,7 +107,7 @@ async fn pinned_images_are_never_evicted() {
     let pinned = pullgate(&gate, &["cache", "pin", &name(0), "--fetch", "--reason", "needed", "--by", "ann"]).await;
     assert!(pinned.status.success(), "{}", text(&pinned));
     assert!(pullgate(&gate, &["prefetch", &name(1)]).await.status.success());
-    let file = |digest: Digest| gate.file("state/blobs/sha256").join(&digest.hex()[..2]).join(digest.hex());
+    let file = |digest: Digest| file(&gate, digest);
     clock.advance(SignedDuration::from_hours(48));
     soon(async {
         while file(layers[1]).exists() {

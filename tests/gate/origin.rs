@@ -154,7 +154,7 @@ async fn a_base_image_counts_though_its_layers_came_from_elsewhere() {
         assert_eq!(status, 200, "{path}: {why}");
     }
     let of_base = format!("/zz/base/blobs/{layer}");
-    assert_eq!(registry.count(|request| request.is("GET", &of_base)), 0, "the layer came from the other repository");
+    assert_eq!(registry.count(|request| request.is("GET", &of_base)), 0, "the layer came from team/app");
     let rule =
         |va: &str| policy(&format!("  - {{name: \"*\", policy: {{va: {{severity: critical, baseImages: {va}}}}}}}\n"));
     gate.set_policy(&rule(&format!("{{deny: [\"{HOST}/zz/*\"]}}")));

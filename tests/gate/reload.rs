@@ -264,7 +264,7 @@ async fn an_audit_file_that_cannot_be_reopened_is_refused() {
     };
     assert!(degraded().await);
     let is_recorded = || std::fs::read_to_string(&moved).is_ok_and(|text| text.contains("library/app"));
-    crate::content::until(is_recorded).await;
+    crate::support::until(is_recorded).await;
     std::fs::remove_dir(&file).expect("a folder");
     assert_eq!(on.reload(&on.text).await.json(), serde_json::json!({"reloaded": true}));
     assert!(!degraded().await && file.is_file());

@@ -230,7 +230,7 @@ async fn what_the_gate_cannot_read_makes_a_report_incomplete() {
     }
 }
 
-/// Nobody waits for a layer that will not come: what cannot be read at all is not asked about again and again.
+/// The answer names the layer and what to do about it, and says by its status whether a retry may help.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_layer_that_cannot_be_read_is_named_with_the_reason() {
     let registry = TestRegistry::start().await;

@@ -28,6 +28,16 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(TIME_LIMIT, future).await.expect("the step finishes within the time limit")
 }
 
+/// Waits for a condition that no connection reports.
+pub(crate) async fn until(is_true: impl Fn() -> bool) {
+    soon(async {
+        while !is_true() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
 /// A temporary directory, removed when dropped.
 pub(crate) fn temp_dir() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary directory")
@@ -118,6 +128,13 @@ pub(crate) async fn head(url: &str) -> Answer {
 /// Sends a request with headers and without a body over plain HTTP.
 pub(crate) async fn request(method: &str, url: &str, headers: &[(&str, &str)]) -> Answer {
     Exchange::start(method, url, headers).await.finish().await
+}
+
+/// The value of a metric without labels, at the URL of the metrics.
+pub(crate) async fn metric_at(url: &str, name: &str) -> u64 {
+    let text = request("GET", url, &[]).await.text();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{name} is not in {text}")).parse().expect("a number")
 }
 
 /// Sends these bytes, and returns everything that the peer sends until it closes.

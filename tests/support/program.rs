@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use crate::harness::{HOST, TestGate};
-use crate::support::{Answer, request, soon};
+use crate::support::{Answer, metric_at, request, soon};
 
 /// A running `pullgate serve`, killed when dropped.
 pub(crate) struct Program {
@@ -192,9 +192,7 @@ impl Program {
 
     /// The value of a metric without labels.
     pub(crate) async fn metric(&self, name: &str) -> u64 {
-        let text = request("GET", &self.admin_url("/metrics"), &[]).await.text();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("{name} is not in {text}")).parse().expect("a number")
+        metric_at(&self.admin_url("/metrics"), name).await
     }
 
     /// Kills the program with SIGKILL, and waits until it is gone.

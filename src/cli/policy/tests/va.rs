@@ -213,7 +213,7 @@ fn exploited_and_likely_to_be_exploited() {
     // Each condition that is not met is named, also beside a report that is not complete.
     check_all(&[
         (line!(), "{epss: 0.5}", partial, "", Deny("INCOMPLETE: x")),
-        (line!(), "{epss: 0.5}", partial, "", Deny("epss: ")),
+        (line!(), "{epss: 0.5}", partial, "", Deny("epss: FIRST's probabilities (EPSS)")),
         (line!(), "{exploited: deny}", partial, "", Deny("exploited: ")),
     ]);
     let old = r#"{"issues":[],"feeds":{"epss":"2026-11-20","kev":"2026-11-20"}}"#;
@@ -607,14 +607,6 @@ fn images_without_a_complete_report() {
             r#"{"status":"UNAVAILABLE","why":"x"}"#,
             "",
             Deny("no assessment yet: x (unavailable: deny; released once a source responds)"),
-        ),
-        // Each condition that is not met is named.
-        (
-            line!(),
-            "{epss: 0.5}",
-            r#"{"issues":[],"incomplete":"x","feeds":{}}"#,
-            "",
-            Deny("epss: FIRST's probabilities (EPSS)"),
         ),
         (line!(), "{unscanned: wait}", "null", "", Deny("(unscanned: wait; released once a report covers it)")),
         (line!(), "{unavailable: allow}", r#"{"status":"UNAVAILABLE"}"#, "", Admit),
