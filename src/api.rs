@@ -129,7 +129,7 @@ pub struct Reloaded {
     /// The settings that differ from those in use because they need a restart: `cache.max_size`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs_restart: Vec<String>,
-    /// What is in use, and may not be what was meant: that there is no policy, or no password for a registry.
+    /// What is in use but probably not intended, such as no policy, or a registry without its password.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// The parts that are refused, so that their previous versions stay in use, and why: `configuration`, `policy`,

@@ -125,7 +125,7 @@ enum Command {
     #[command(after_help = images::EXAMPLES)]
     Images(images::ImagesArgs),
     /// Show what is installed in images, which vulnerabilities are known in them, and how to resolve these. Exits with 2
-    /// if policy denies an image because of what is in it.
+    /// if the policy denies an image because of what is in it, and with 3 if an image cannot be judged now.
     #[command(after_help = va::EXAMPLES)]
     Va(va::VaArgs),
     /// Exempt issues that do not count: list, add and remove exemptions of a running gate.

@@ -285,7 +285,7 @@ impl Gate {
         let nothing = || GateError::Denied(policy::no_match_in(&target.name, "no rule selects it".into()));
         let Judged { manifest, stale, .. } = outcome.judged.clone().ok_or_else(nothing)?;
         self.cache.touch(&manifest);
-        // References are stored only after admission: a denied manifest leaves no rows but the time of its first request.
+        // References are stored only after admission. A denied manifest leaves times: of its first request, and of its issues.
         let written = Box::pin(self.resolver.admitted(&target.name, &manifest, is_pull));
         RequestTrace::phase(Phase::Record, written).await;
         Ok(Admitted { manifest, permit, stale })

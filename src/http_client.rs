@@ -214,7 +214,7 @@ fn is_no_tls(cause: &(dyn StdError + 'static)) -> bool {
     matches!(cause.downcast_ref(), Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)))
 }
 
-/// Whether the certificate of the peer is from an authority that is not known, or its own one.
+/// Whether the certificate of the peer was issued by an unknown authority, or is itself that of an authority.
 fn is_untrusted(cause: &(dyn StdError + 'static)) -> bool {
     use rustls::{CertificateError, Error};
     match cause.downcast_ref() {
@@ -227,7 +227,7 @@ fn is_untrusted(cause: &(dyn StdError + 'static)) -> bool {
     }
 }
 
-/// Whether the peer closed the connection instead of an answer, as many servers with TLS do to a request without it.
+/// Whether the peer closed the connection instead of answering, as many servers with TLS do to a request without it.
 fn is_hang_up(cause: &(dyn StdError + 'static)) -> bool {
     let Some(error) = cause.downcast_ref::<hyper::Error>() else { return false };
     let source = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
@@ -276,7 +276,7 @@ pub(crate) enum HttpError {
     /// No connection, or no HTTP on it.
     #[error("{0}")]
     Connection(String),
-    /// The connection was closed instead of an answer.
+    /// The peer closed the connection instead of answering.
     #[error("{0}")]
     HungUp(String),
     /// No head of an answer within this time.

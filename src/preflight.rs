@@ -162,8 +162,8 @@ impl<'a> PreflightFindings<'a> {
         }
         let Some(user) = self.service.filter(|user| !user.can_read(path)) else { return };
         let (path, uid) = (path.display(), user.uid());
-        let message = format!("{path}: root can read it, but user {uid}, to whom the state belongs, cannot");
-        let hint = "let that user read it; if another group lets it, run this check as that user";
+        let message = format!("{path}: root can read it, but user {uid}, who owns the gate's state, cannot");
+        let hint = "let that user read it; if it can through a supplementary group, run this check as that user";
         self.warn(key, &message, Some(hint));
     }
 

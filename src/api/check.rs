@@ -171,8 +171,8 @@ pub struct AssessmentAnswer {
     /// What the rule decides about the image, whatever it says about signatures. `None` from an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
-    /// When the decision is made again, and may change, if the image is admitted: a grace ends, an exemption, the support of the
-    /// distribution, or the report becomes too old. `None` also from an earlier version.
+    /// If the image is admitted, when the decision is made again and may change: when a grace, an exemption or the support of
+    /// the distribution ends, or the report becomes too old. `None` also from an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
     /// Why the image is not admitted, a reason for each condition.

@@ -135,7 +135,7 @@ impl Succession {
 pub(super) struct Successor(UnixStream);
 
 impl Successor {
-    /// Its number, if the kernel says it.
+    /// Its process ID, if the kernel tells it.
     pub(super) fn process(&self) -> Option<i32> {
         self.0.peer_cred().ok()?.pid()
     }

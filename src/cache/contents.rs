@@ -105,7 +105,7 @@ impl From<StoreError> for NotRemoved {
 }
 
 impl Freed {
-    /// An error if something stays. What went is gone; a repetition removes the rest.
+    /// Fails if something could not be removed. What was removed stays removed; a repetition removes the rest.
     fn require_all(&self) -> Result<(), NotRemoved> {
         match (self.failed, self.in_use) {
             (0, 0) => Ok(()),

@@ -25,8 +25,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// The maximum size of an answer, in bytes.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
-/// The default log filter. The four cases change the policy, and so the verdicts on what they pulled: warnings of that would
-/// follow the last line that people should read.
+/// The default log filter. The four cases change the policy, which changes the verdicts on what they pulled. The warnings of that
+/// would appear after the last line that people should read.
 const LOG: &str = "warn,pullgate::gate::livescan=error";
 
 /// Arguments of `demo`.
@@ -204,6 +204,9 @@ mod tests {
     fn the_demo_does_not_warn_of_the_changes_that_it_makes_itself() {
         let logged = include_str!("../gate/livescan/change.rs");
         assert!(logged.contains("the verdict on an admitted image has changed"));
+        let filter: tracing_subscriber::filter::Targets = LOG.parse().unwrap();
         assert!(LOG.ends_with("pullgate::gate::livescan=error"), "the module that logs it");
+        assert!(!filter.would_enable("pullgate::gate::livescan::change", &tracing::Level::WARN));
+        assert!(filter.would_enable("pullgate::gate", &tracing::Level::WARN), "nothing else is hidden");
     }
 }

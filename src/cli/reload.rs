@@ -64,8 +64,8 @@ fn endpoint_of_reload(gate: &GateArgs) -> Result<AdminAddress, CommandError> {
         }
         (_, problems) => {
             eprintln!(
-                "pullgate: the gate was not asked, because the file does not say where its socket is; --server unix:PATH, or \
-                 SIGHUP, makes it reload everything else"
+                "pullgate: the gate was not asked, because the file does not say where its socket is; use --server unix:PATH \
+                 or SIGHUP to reload everything else"
             );
             Err(CommandError::Config(problems))
         }

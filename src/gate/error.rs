@@ -97,7 +97,8 @@ impl GateError {
         }
     }
 
-    /// Whether the content does not exist: nothing failed, and clients often ask for what may not be there.
+    /// Whether the content does not exist, or nobody is asked for it because the upstream is offline. Nothing failed then:
+    /// clients often ask for what may not be there.
     pub(super) fn is_missing(&self) -> bool {
         match self {
             Self::BlobUnknown { .. } | Self::Resolve(ResolveError::NotFound) | Self::Cache(CacheError::NotFound) => {

@@ -54,15 +54,14 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
 /// Compares what the gate writes with what it reads, except for the paths that `is_reported` names.
 fn compare(found: &mut PreflightFindings<'_>, reserved: &[(String, PathBuf)], is_reported: impl Fn(&Path) -> bool) {
     let config = found.config;
-    for (key, path) in [("audit.file", &config.audit.file), ("admin.socket", &config.admin.socket)] {
-        let path = resolved(path);
-        let taken = reserved.iter().find(|(_, other)| !is_reported(&path) && path.starts_with(other));
+    let (audit, socket) = (resolved(&config.audit.file), resolved(&config.admin.socket));
+    for (key, path) in [("audit.file", &audit), ("admin.socket", &socket)] {
+        let taken = reserved.iter().find(|(_, other)| !is_reported(path) && path.starts_with(other));
         if let Some((what, other)) = taken {
-            let message = format!("{}: this is {}", path.display(), place(&path, what, other));
+            let message = format!("{}: this is {}", path.display(), place(path, what, other));
             found.error(key, &message, Some(HINT));
         }
     }
-    let audit = resolved(&config.audit.file);
     let keep = config.audit.keep;
     if let Some((what, other)) = reserved.iter().find(|(_, other)| is_rotated(&audit, keep, other)) {
         let message = format!("{}: this is {what}, which a rotation of the audit file replaces", other.display());

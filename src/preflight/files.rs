@@ -80,13 +80,13 @@ fn admin_token(found: &mut PreflightFindings<'_>) {
         found.error("admin.token_file", &error.to_string(), Some(hint));
     } else if let Some(path) = config.admin.token_file.as_ref().filter(|path| is_whole && is_open_to_all(path)) {
         let message =
-            format!("{}: every user of this machine can read this token, and command the gate", path.display());
+            format!("{}: every user of this machine can read this token, and control the gate", path.display());
         found.warn("admin.token_file", &message, Some("chmod o-r"));
     }
     if is_whole && config.admin.token_file.is_some() && !is_loopback(&config.admin.address) {
         let message =
             format!("{}: the admin listener has no TLS, so the token can be read in transit", config.admin.address);
-        let hint = "use it within a trusted network only, put a proxy with TLS before it, or use the socket";
+        let hint = "use it within a trusted network only, put a proxy with TLS in front of it, or use the socket";
         found.warn("admin.address", &message, Some(hint));
     }
 }
@@ -132,7 +132,7 @@ fn tls_hint(key: &str, error: &TlsError) -> &'static str {
         TlsError::Encrypted { .. } => "write it without a passphrase: `openssl pkey -in KEY -out PLAIN_KEY`",
         TlsError::KeyKind { .. } => "use ECDSA on P-256 or P-384, RSA with 2048 bits or more, or Ed25519",
         TlsError::Key { .. } => "certificate and key must be made together; both are PEM",
-        TlsError::Certificate { .. } => "it must be certificates in PEM, the server's first",
+        TlsError::Certificate { .. } => "it must contain certificates in PEM, the server's first",
         TlsError::Expired { .. } | TlsError::NotYetValid { .. } => "renew it",
     }
 }

@@ -1,4 +1,4 @@
-//! Whether systemd holds a socket: it passes it to the service, so the socket is not in use.
+//! Whether systemd holds a socket. It passes the socket to the service, so no other process is in the way.
 
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::Pid;
 
-/// The process of systemd.
+/// The process ID of systemd, as it is written in `/proc`.
 const SYSTEMD: &str = "1";
 /// The state of a listening socket in `/proc/net/tcp` (proc_net_tcp(5)).
 const LISTENING: &str = "0A";
@@ -17,7 +17,7 @@ pub(super) fn is_of_systemd(port: u16) -> bool {
     runs_systemd() && listens(SYSTEMD, port)
 }
 
-/// Whether systemd listens on the Unix socket that this is connected to. The kernel says it to every user.
+/// Whether systemd listens on the Unix socket that this is connected to. The kernel tells every user.
 pub(super) fn is_systemd(stream: &UnixStream) -> bool {
     runs_systemd() && listener(stream).is_some_and(Pid::is_init)
 }

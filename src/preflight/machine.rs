@@ -9,9 +9,9 @@ use std::path::Path;
 
 use rustix::fs::Access;
 
-use super::PreflightFindings;
 use super::collisions::resolved;
 use super::holder::{is_of_systemd, is_systemd};
+use super::{PreflightDepth, PreflightFindings};
 use crate::config::overlap;
 use crate::markup::ProblemSeverity::{Error, Note, Warning};
 use crate::runtime::{parent_folder, rounded_size};
@@ -57,7 +57,7 @@ fn room(found: &mut PreflightFindings<'_>) {
     let is_root = found.service.is_none() && rustix::process::geteuid().is_root();
     let Some(DiskRoom { free, spare, total }) = DiskRoom::of(&config.state_dir, is_root) else { return };
     if !store::has_room(&config.state_dir, spare) {
-        let message = format!("its disk is full: {} are free, and a gate cannot start", rounded_size(spare));
+        let message = format!("its disk is full: only {} are free, too little to start a gate", rounded_size(spare));
         found.machine(Error, "state_dir", &message, Some("free space, or use another disk"));
     } else if let Some(why) = too_full(free, total, config.cache.min_free) {
         found.machine(Warning, "state_dir", &why, Some("free space, or use another disk"));
@@ -154,8 +154,9 @@ pub(super) fn socket(found: &mut PreflightFindings<'_>) {
         let message = format!("{}: a file that is not a socket is where the admin socket must be", path.display());
         return found.machine(Error, key, &message, Some("remove it, or set admin.socket to another path"));
     }
-    // That of a gate that runs on this state directory is its own.
-    if let Ok(stream) = UnixStream::connect(path)
+    // A gate that runs on this state directory, and one that reloads, listens on it itself.
+    if found.depth != PreflightDepth::Reload
+        && let Ok(stream) = UnixStream::connect(path)
         && !StateDir::is_in_use(&found.config.state_dir)
     {
         if is_systemd(&stream) {
@@ -283,10 +284,11 @@ impl TestedPorts {
     }
 }
 
-/// What is said of a socket that systemd holds. The socket does not tell for which unit.
+/// What is said of a socket that systemd holds. A socket does not show to which unit it belongs.
 fn held_by_systemd(socket: &dyn Display) -> String {
     format!(
-        "systemd listens on {socket}: right if a socket unit of this gate holds it; otherwise the gate cannot start"
+        "systemd listens on {socket}: this is right if a socket unit of this gate holds it; otherwise, the gate cannot \
+         start"
     )
 }
 
@@ -299,7 +301,7 @@ pub(super) async fn check_schema(found: &mut PreflightFindings<'_>) {
     if let Err(error) = store::check_schema(&found.config.state_dir).await {
         let hint = match &error {
             StoreError::Newer { .. } => "use the newer version, or another state_dir",
-            _ => "see whether its disk has failed; without this file, a gate starts with an empty cache",
+            _ => "see whether its disk has failed; a start without this file loses cache, pins, exemptions and history",
         };
         found.machine(Error, "state_dir", &error.to_string(), Some(hint));
     }

@@ -62,8 +62,9 @@ fn policies(found: &mut PreflightFindings<'_>, now: Timestamp) {
     found.report.configuration.extend(problems.filter(|found| found.severity <= least && !is_reported(found)));
     if is_empty && is_whole {
         let hint = "copy one of config/policies; `pullgate policy check` tests them";
+        let effect = if config.gate.audit { "admits every image without judging it" } else { "denies every image" };
         let message = format!(
-            "{dir} contains no policies: a gate that starts denies every image, one that runs keeps its policies"
+            "{dir} contains no policies: a gate that is started now {effect}; a running one keeps its policies"
         );
         found.warn("policy.dir", &message, Some(hint));
     }

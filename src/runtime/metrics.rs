@@ -88,8 +88,8 @@ impl Metrics {
     }
 }
 
-/// Rewrites the OpenMetrics format as the text format 0.0.4. The samples are the same. A description belongs to the name of the
-/// samples, which in OpenMetrics has a suffix for some types, and there are neither units nor an end.
+/// Rewrites the OpenMetrics format as the text format 0.0.4, with the same samples. Here, HELP and TYPE have the name of the
+/// samples, which in OpenMetrics has a suffix for some types; UNIT and EOF do not exist.
 fn plain(open_metrics: &str) -> String {
     let (mut text, mut help) = (String::with_capacity(open_metrics.len()), None);
     for line in open_metrics.lines() {

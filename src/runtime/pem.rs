@@ -1,4 +1,4 @@
-//! Words for what is wrong with a PEM file.
+//! Descriptions of what is wrong with a PEM file.
 
 use rustls::pki_types::pem::Error;
 

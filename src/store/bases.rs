@@ -37,9 +37,9 @@ impl FactStore {
         rows.iter().map(|row| Ok((digest_of(row.try_get(0)?)?, digest_of(row.try_get(1)?)?))).collect()
     }
 
-    /// Images that a request was admitted to, whose topmost layer is one of `alike`, and that have, besides their
-    /// configuration, nothing but these. In which order, their manifests say. At most `limit`. Those in the repository of the
-    /// image itself have fewer layers than its `layers`.
+    /// Admitted images whose topmost layer is one of `alike`, and that consist of nothing but these and their configuration. The
+    /// order of their layers is in their manifests. At most `limit`. Images in the repository of `name` are left out unless they
+    /// have fewer layers than `layers`.
     ///
     /// Whether the repository delivered the layers does not matter: clients do not fetch what they have.
     ///

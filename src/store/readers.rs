@@ -1,8 +1,9 @@
 //! The connections that read, and how long anybody waits for them.
 //!
-//! Each connection has a thread that waits for the disk, as long as that takes. Whoever asks waits for [`READ_TIMEOUT`]. The
-//! connection stays with its thread until that is done, so that a disk that hangs takes no more than these connections. What
-//! nobody waits for, such as the counting of rows for maintenance, takes as long as it takes ([`ReadConnections::patient`]).
+//! Each connection has a thread that waits for the disk, as long as that takes. Whoever asks waits for [`READ_TIMEOUT`] at most.
+//! The connection stays with its thread until that is done, so that a disk that hangs takes no more than these connections.
+//! Statements that go through whole tables have no time limit ([`ReadConnections::patient`]): they would never succeed on a slow
+//! disk.
 
 use std::fmt;
 use std::io;
@@ -25,7 +26,7 @@ use crate::runtime::{Readiness, Untracked};
 const CONNECTIONS: u32 = 3;
 /// How long a read, and the wait for a connection, may take. Disks stall for seconds while they are synced.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time for a connection while none of them answers.
+/// How long a read waits for a connection while none of them answers.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The part that is degraded while a connection does not answer.
 const TOPIC: &str = "database-reads";
@@ -67,12 +68,12 @@ impl ReadConnections {
         Ok(Self { state: Arc::new(state), is_patient: false })
     }
 
-    /// The same for tasks in the background: the time of their reads is not limited.
+    /// The same connections without a time limit, for statements that go through whole tables.
     pub(super) fn patient(&self) -> Self {
         Self { is_patient: true, ..self.clone() }
     }
 
-    /// Limits the time of all reads from now on, and reports connections that do not answer.
+    /// From now on, limits the time of all reads that are not patient, and reports connections that do not answer.
     pub(super) fn limit(&self, readiness: Readiness) {
         readiness.degraded(TOPIC, None);
         // A second limit would be the same one.

@@ -1,4 +1,4 @@
-//! Space on the disk that is given up when a gate starts without any other.
+//! Disk space that is kept in reserve, and given up when a gate starts on a full disk.
 //!
 //! SQLite makes the index of its journal (`-shm`) when a database is opened, and removes it when it is closed. Without room for
 //! that file, a gate that serves on a full disk could not be restarted.
@@ -16,7 +16,7 @@ const SIZE: u64 = 4 * PIECE as u64;
 /// The file has whole pieces of this many bytes. What is left of it after a start on a full disk is kept again, so that the gate
 /// can be restarted again.
 const PIECE: usize = 64 * 1024;
-/// The free space in bytes with which a database can be opened, and made.
+/// How many free bytes it takes to open a database, and to make one.
 const OPENED_WITH: u64 = PIECE as u64;
 const MADE_WITH: u64 = 1024 * 1024;
 
@@ -50,7 +50,7 @@ fn give_up_below(state: &Path, free: u64) -> bool {
 pub(super) fn keep(state: &Path) {
     let path = beside(state, "reserve");
     if let Err(error) = grow(&path) {
-        tracing::debug!(%error, path = %path.display(), "not all space for a start on a full disk is reserved");
+        tracing::debug!(%error, path = %path.display(), "only a part of the space for a start on a full disk is reserved");
     }
 }
 

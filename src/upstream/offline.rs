@@ -103,7 +103,9 @@ impl UpstreamClient {
             Some(("manifests", tag)) => format!("{name}:{tag}"),
             Some(("blobs", digest)) => format!("the blob {digest} of {name}"),
             Some(("referrers", digest)) => format!("the list of what is attached to {name}@{digest}"),
-            Some(("tags", _)) => return format!("the tags of {name} cannot be listed: bundles have no such list"),
+            Some(("tags", _)) => {
+                return format!("the tags of {name} cannot be listed: bundles contain no lists of tags");
+            }
             _ => format!("a document about {name}"),
         };
         format!("{what} is not in the cache; import a bundle that contains it (`pullgate bundle import`)")

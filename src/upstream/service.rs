@@ -8,9 +8,10 @@ use url::Url;
 
 use super::answer::body::read_whole;
 use super::exchange::{Call, TokenUse};
+use super::headers::text;
 use super::limits::RequestLane;
 use super::{Error, Upstream};
-use crate::oci::Repository;
+use crate::oci::{Repository, media_type};
 
 /// Where a document is requested.
 #[cfg_attr(not(any(test, feature = "gpg")), expect(dead_code, reason = "only `gpg` reads extensions"))]
@@ -53,9 +54,10 @@ impl Upstream {
         let repository = ANY_REPOSITORY.parse().map_err(|_| Error::NotFound)?;
         let call = Call::new(Method::GET, RequestLane::List, url, repository);
         let answer = self.exchange.send(&call).await?;
-        let kind = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if kind.trim_start().to_ascii_lowercase().starts_with("text/html") {
-            let what = "it answers /v2/ with a web page, as a log-in or a portal does: it is not the URL of a registry";
+        let kind = text(answer.headers(), &CONTENT_TYPE).unwrap_or_default();
+        if media_type::essence(&kind).starts_with("text/html") {
+            let what =
+                "it answers /v2/ with a web page, like a login page or a portal: it is not the URL of a registry";
             return Err(self.exchange.client().protocol(what));
         }
         Ok(self.exchange.is_authorized(&call))

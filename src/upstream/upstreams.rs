@@ -118,7 +118,7 @@ impl Upstreams {
         });
     }
 
-    /// Reports which of those that are not offline have no credentials where they should be. Returns these, with the reasons.
+    /// Reports the upstreams, of those that are not offline, whose credentials are missing or cannot be used. Returns why.
     pub async fn check_credentials(&self) -> Vec<String> {
         let table = self.current.load_full();
         let reachable = table.all.iter().filter(|upstream| !upstream.config().offline);

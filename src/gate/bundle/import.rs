@@ -250,7 +250,7 @@ impl Operations {
             match conclude(&judged, *digest) {
                 (ImportOutcome::Imported, _) if is_image => {
                     // Without an entry that matches, in audit mode, the bytes were not examined at all.
-                    let why = "it is not known to be anything else than an image, and is judged when it is pulled";
+                    let why = "it may be an image, and is judged when it is pulled";
                     notes.push(format!("attached manifest {digest}: {why}"));
                 }
                 (ImportOutcome::Imported, _) => {

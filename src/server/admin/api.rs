@@ -228,10 +228,9 @@ impl AdminApi {
             return ApiResponse::error(StatusCode::BAD_REQUEST, "image is missing");
         };
         // Anyone on this machine can name any namespace.
-        let is_anyone = matches!(request.caller, Caller::Network(_));
-        if let Ok(image) = check.image.parse()
+        if matches!(request.caller, Caller::Network(_))
+            && let Ok(image) = check.image.parse()
             && let Err(error @ GateError::NotServed { .. }) = self.inspector.target_of(&image, &Scope::CLUSTER)
-            && is_anyone
         {
             let how = "ask through the Unix socket, or with the token of admin.token_file";
             return ApiResponse::error(StatusCode::FORBIDDEN, &format!("{error}; {how}"));

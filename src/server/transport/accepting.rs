@@ -282,7 +282,8 @@ impl<S: Service> ListenerShared<S> {
         };
         let is_tls = connection::serve(stream, http2, &capacity, &self.tasks, unanswered, handle).await;
         if is_tls && self.listener.tls.is_none() {
-            unexpected_tls(&self.listener.label, address);
+            let hint = "let the client use http://, or configure TLS for this listener (tls)";
+            unexpected_tls(&self.listener.label, address, hint);
         }
     }
 }

@@ -77,8 +77,8 @@ where
     };
     let reading = requests.reading.clone();
     let is_tls = Arc::new(AtomicBool::new(false));
-    let seen = (requests.in_flight.clone(), is_tls.clone());
-    let io = HeadDeadline::new(io, seen, http2, limits.header_timeout, limits.idle_timeout);
+    let in_flight = requests.in_flight.clone();
+    let io = HeadDeadline::new(io, in_flight, is_tls.clone(), http2, limits.header_timeout, limits.idle_timeout);
     let (io, service) = (TokioIo::new(io), service_fn(move |request| requests.answer(request)));
     let ended = match reading {
         Some(reading) => {

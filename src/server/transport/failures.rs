@@ -38,10 +38,9 @@ pub(super) fn handshake_failed(listener: &str, client: IpAddr, error: &io::Error
     }
 }
 
-/// Logs that a client speaks TLS to a listener without it.
-pub(in crate::server) fn unexpected_tls(listener: &str, client: IpAddr) {
+/// Logs that a client speaks TLS to a listener without it, and what to do.
+pub(in crate::server) fn unexpected_tls(listener: &str, client: IpAddr, hint: &str) {
     if let Some(omitted) = UNEXPECTED_TLS.admit() {
-        let hint = "let the client use http://, or configure TLS for this listener (tls)";
         tracing::warn!(listener, client.address = %client, hint, omitted, "the client speaks TLS to a listener without TLS");
     }
 }

@@ -115,7 +115,8 @@ impl<IO> HeadDeadline<IO> {
     /// `in_flight` counts the requests of the connection that are being answered. `is_tls` is set if the client speaks TLS.
     pub(super) fn new(
         io: IO,
-        (in_flight, is_tls): (Arc<AtomicUsize>, Arc<AtomicBool>),
+        in_flight: Arc<AtomicUsize>,
+        is_tls: Arc<AtomicBool>,
         http2: bool,
         head: Duration,
         idle: Duration,

@@ -166,7 +166,7 @@ pub enum TlsError {
         what: String,
     },
     /// The key needs a passphrase.
-    #[error("{}: the private key is encrypted, and nobody is there to enter its passphrase", path.display())]
+    #[error("{}: the private key is encrypted, and the gate has no way to ask for its passphrase", path.display())]
     Encrypted {
         /// The file.
         path: PathBuf,

@@ -10,7 +10,8 @@ use std::path::Path;
 /// What to do instead.
 pub(in crate::cli::bundle) fn refuse_stream(path: &Path) -> Result<(), String> {
     if path == Path::new("-") {
-        let why = "a bundle is read and written in any order, so it must be a file; a file of this name is ./-";
+        let why = "a bundle is not read or written from beginning to end, so it must be a file; for a file of this name, \
+                   write ./-";
         return Err(format!("-: {why}"));
     }
     Ok(())
