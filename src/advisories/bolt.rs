@@ -15,6 +15,7 @@ mod page;
 pub(super) mod sample;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::fs::File;
 use std::ops::ControlFlow;
@@ -24,6 +25,7 @@ use bytes::Bytes;
 
 use self::meta::Meta;
 use self::page::{BoltPage, Item};
+pub(super) use self::walk::BucketWalk;
 use super::DamagedDatabase;
 use crate::runtime::{Bounded, budget};
 

@@ -2,14 +2,15 @@
 //! the directories of reports change.
 //!
 //! Pulls of admitted images are recorded in the background (`recorder.rs`). After a change, every recorded verdict is judged
-//! again (`rematch.rs`), the most recently pulled image first, from what is known: nothing is downloaded. A verdict that
-//! changed is logged, counted, stored and sent as an event.
+//! again (`rematch.rs`), from what is known: nothing is downloaded. Images that changed advisories are about come first, then the
+//! most recently pulled ones (`order.rs`). A verdict that changed is logged, counted, stored and sent as an event.
 //!
 //! A verdict is judged again when its basis is not the current one ([`VerdictBasis`]). That is stored with each verdict, so
 //! a restart goes on where the process ended, and of two changes in a row only the last one counts.
 
 mod change;
 mod databases;
+mod order;
 mod recorder;
 mod rematch;
 

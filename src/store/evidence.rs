@@ -1,10 +1,12 @@
 //! Rows of evidence, stored as JSON.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use sqlx::Row;
 
 use super::new_facts::NewFacts;
-use super::{FactStore, StoreError, time_of};
+use super::{FactStore, StoreError, json, time_of};
 use crate::policy::Observed;
 
 impl FactStore {
@@ -39,6 +41,33 @@ impl FactStore {
             Ok(Observed { value: row.try_get(0)?, at: time_of(row.try_get(1)?), until: until.map(time_of) })
         })
         .transpose()
+    }
+
+    /// Returns the stored evidence of a topic about several subjects, by subject.
+    pub async fn evidence_about(
+        &self,
+        topic: &str,
+        subjects: &[String],
+    ) -> Result<HashMap<String, String>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT subject, value FROM evidence WHERE topic = ?1 AND subject IN (SELECT value FROM json_each(?2)) \
+             AND valid_until IS NULL",
+        )
+        .bind(topic)
+        .bind(json(subjects))
+        .fetch_all(self.readers())
+        .await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+
+    /// The number of stored pieces of evidence of a topic.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn count_evidence(&self, topic: &str) -> Result<u64, StoreError> {
+        let row = sqlx::query("SELECT COUNT(*) FROM evidence WHERE topic = ?1").bind(topic);
+        let count: i64 = row.fetch_one(self.readers()).await?.try_get(0)?;
+        Ok(u64::try_from(count).unwrap_or_default())
     }
 
     /// Deletes evidence that is no longer valid. Returns the number of deleted rows.

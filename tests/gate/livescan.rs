@@ -1,5 +1,8 @@
 //! Livescan: images that were admitted are judged again when the advisories or the rules change, and receivers are told.
 
+mod advisories;
+mod other_causes;
+
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -9,6 +12,8 @@ use jiff::SignedDuration;
 use pullgate::runtime::{Clock, Tasks};
 use pullgate::sample::image::{Built, Image, Layer, Tree};
 use serde_json::{Value, json};
+use sqlx::Connection as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -233,6 +238,53 @@ async fn many_verdicts_that_change_are_each_reported_once_and_the_hottest_first(
     assert_eq!(text(&changed).lines().count(), IMAGES + 1, "{}", text(&changed));
 }
 
+/// Reads a number from the database of a gate, until it is this one.
+async fn until_count(rows: &mut SqliteConnection, sql: &'static str, expected: i64) {
+    let counted = async {
+        while sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut *rows).await.expect("a count") != expected {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon(counted).await;
+}
+
+/// The image that was pulled before all others is judged as soon as it is known what the new advisory is about. That is also
+/// so if an earlier version of the gate read its layers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn images_that_a_new_advisory_is_about_are_judged_before_hotter_ones() {
+    const HOTTER: i64 = 300;
+    const NAMED: &str = "SELECT COUNT(*) FROM evidence WHERE topic = 'package-names-1'";
+    let (registry, log) = (TestRegistry::start().await, EventLog::start().await);
+    registry.push("team/app", Some("about"), &image([Layer::gzip(&python("2.2.0"))]));
+    let layer = Layer::gzip(&distribution(Tree::new(), "six", "1.0"));
+    for number in 0..HOTTER {
+        let built = Image::linux_amd64().annotation("number", &number.to_string()).layer(layer.clone()).build();
+        registry.push("team/app", Some(&format!("v{number}")), &built);
+    }
+    let gate = scanning(&registry, &log).await;
+    for tag in std::iter::once("about".to_owned()).chain((0..HOTTER).map(|number| format!("v{number}"))) {
+        assert_eq!(gate.get(&format!("/team/app/manifests/{tag}")).await.status, 200);
+    }
+    let options = SqliteConnectOptions::new().filename(gate.file("state/pullgate.db"));
+    let mut rows = SqliteConnection::connect_with(&options).await.expect("a database");
+    until_count(&mut rows, "SELECT COUNT(*) FROM verdicts", HOTTER + 1).await;
+    until_count(&mut rows, NAMED, HOTTER + 1).await;
+    sqlx::query("DELETE FROM evidence WHERE topic = 'package-names-1'").execute(&mut rows).await.expect("it is done");
+
+    let folder = gate.file("");
+    add_record(&folder, &record("PYSEC-2", "another", "2024-01-02T00:00:00Z"));
+    imported(&folder).await;
+    until_count(&mut rows, NAMED, HOTTER + 1).await;
+    would_deny(&gate, 0).await;
+    add_record(&folder, &record("PYSEC-3", "django", "2024-01-03T00:00:00Z"));
+    imported(&folder).await;
+    would_deny(&gate, 1).await;
+    let earlier =
+        "SELECT COUNT(*) FROM verdicts WHERE decided_at < (SELECT decided_at FROM verdicts WHERE decision = 'deny')";
+    let earlier: i64 = sqlx::query_scalar(earlier).fetch_one(&mut rows).await.expect("a count");
+    assert!(earlier <= HOTTER / 2, "{earlier} images were judged before the one that the advisory is about");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_wait_for_their_receiver_across_a_restart_and_an_evicted_image_is_judged_too() {
     let (registry, log) = (TestRegistry::start().await, EventLog::start().await);
@@ -260,189 +312,4 @@ async fn events_wait_for_their_receiver_across_a_restart_and_an_evicted_image_is
     let ids: Vec<_> = again.iter().map(|event| &event["id"]).collect();
     assert!(ids.iter().all(|id| **id == first["id"]), "receivers recognise it: {ids:?}");
     drop(gate);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_cannot_be_used_is_reported_and_changes_no_verdict() {
-    let (registry, log) = (TestRegistry::start().await, EventLog::start().await);
-    registry.push("team/app", Some("1"), &image([Layer::gzip(&python("2.2.0"))]));
-    let gate = scanning(&registry, &log).await;
-    assert_eq!(gate.get("/team/app/manifests/1").await.status, 200);
-    let current = gate.file("state/advisories/osv-pypi/current");
-    let intact = fs::read(&current).expect("a file");
-    fs::write(&current, "{\"current\": \"20240101T000000Z-000000000000\", \"previous\": null}").expect("a file");
-    let failed = log.until("database.failed", 1).await.remove(0);
-    assert_eq!(failed["data"]["part"], "use");
-    assert!(failed["data"]["problem"].as_str().expect("a text").contains("osv-pypi"), "{failed}");
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    would_deny(&gate, 0).await;
-    assert!(log.of("verdict.changed").is_empty());
-    fs::write(&current, intact).expect("a file");
-    let is_usable = async {
-        while gate.get("/team/app/manifests/1").await.status != 200 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    soon(is_usable).await;
-    would_deny(&gate, 0).await;
-    assert!(log.of("verdict.changed").is_empty() && log.of("database.updated").is_empty(), "nothing is new");
-}
-
-/// Advisories that are older, cut or of another schema are refused: the ones in use stay, and so do all verdicts.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn advisories_that_are_refused_change_nothing() {
-    let (registry, log) = (TestRegistry::start().await, EventLog::start().await);
-    registry.push("team/app", Some("1"), &image([Layer::gzip(&python("2.2.0"))]));
-    registry.push("team/old", Some("1"), &image([Layer::gzip(&distribution(Tree::new(), "other", "1.0"))]));
-    let gate = scanning(&registry, &log).await;
-    assert_eq!(gate.get("/team/app/manifests/1").await.status, 200);
-    assert_eq!(gate.get("/team/old/manifests/1").await.status, 403, "PYSEC-1");
-    let refused = async |source: &'static str, hint: &str| {
-        let folder = gate.file("");
-        let output = soon(tokio::task::spawn_blocking(move || import_from(&folder, source))).await.expect("it ends");
-        assert!(!output.status.success() && text(&output).contains(hint), "{source}: {}", text(&output));
-    };
-    // Rolled back: without the record that is in use, and with one about the image that is served.
-    let older = gate.file("older");
-    add_record(&older, &record("PYSEC-0", "django", "2023-01-01T00:00:00Z"));
-    refused("older/records", "before the one in use").await;
-    // Half: the second record ends in the middle.
-    let half = gate.file("half");
-    add_record(&half, &record("PYSEC-3", "django", "2024-01-03T00:00:00Z"));
-    let whole = record("PYSEC-4", "django", "2024-01-03T00:00:00Z").to_string();
-    fs::write(half.join("records/PYSEC-4.json"), &whole[..whole.len() / 2]).expect("a file");
-    refused("half/records", "PYSEC-4").await;
-    // Another schema of trivy-db.
-    fs::create_dir(gate.file("schema")).expect("a folder");
-    let metadata = json!({"Version": 3, "UpdatedAt": "2024-01-03T00:00:00Z", "NextUpdate": "2024-01-04T00:00:00Z"});
-    fs::write(gate.file("schema/metadata.json"), metadata.to_string()).expect("a file");
-    fs::write(gate.file("schema/trivy.db"), [0; 8192]).expect("a file");
-    refused("schema", "schema").await;
-    would_deny(&gate, 0).await;
-    assert_eq!(gate.get("/team/app/manifests/1").await.status, 200);
-    assert_eq!(gate.get("/team/old/manifests/1").await.status, 403, "the old ones are in force");
-    assert!(log.of("verdict.changed").is_empty() && log.of("database.updated").is_empty());
-}
-
-/// What an image's author states does not matter: it is this gate that must know the image for so long.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_image_cools_down_from_when_this_gate_saw_it_first_also_across_a_restart() {
-    let registry = TestRegistry::start().await;
-    let clock = Clock::manual("2026-01-10T00:00:00Z".parse().expect("a time"));
-    registry.push("team/app", Some("1"), &Image::linux_amd64().created("2020-01-01T00:00:00Z").build());
-    let cooling = "  - {name: \"*\", policy: {va: {severity: high, unscanned: allow, coolDown: 3d}}}\n";
-    let made = TestGate::new(&registry, &policy(cooling)).upstream("tag_ttl = \"30d\"").clock(&clock);
-    let gate = made.start().await;
-    let denied = gate.get("/team/app/manifests/1").await;
-    assert_eq!(denied.status, 403, "{}", denied.text());
-    assert!(denied.text().contains("admitted from 2026-01-13T00:00:00Z"), "{}", denied.text());
-    clock.advance(SignedDuration::from_hours(71));
-    let gate = gate.stop().await.start().await;
-    let denied = gate.get("/team/app/manifests/1").await;
-    assert!(denied.text().contains("admitted from 2026-01-13T00:00:00Z"), "{}", denied.text());
-    clock.advance(SignedDuration::from_hours(1));
-    let admitted = gate.get("/team/app/manifests/1").await;
-    assert_eq!(admitted.status, 200, "{}", admitted.text());
-}
-
-/// A report that arrives says what is wrong with images that were admitted before.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_report_file_changes_verdicts() {
-    let (registry, log) = (TestRegistry::start().await, EventLog::start().await);
-    let built = image([Layer::gzip(&python("2.2.28"))]);
-    registry.push("team/app", Some("1"), &built);
-    let gate = scanning(&registry, &log).await;
-    let answer = gate.get("/team/app/manifests/1").await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    // The verdict is recorded in the background.
-    let recorded = async {
-        while request("GET", &gate.admin_url("/metrics"), &[]).await.text().contains("pullgate_verdicts_outdated 1") {}
-        gate.get("/team/app/manifests/1").await
-    };
-    soon(recorded).await;
-    let report = json!({
-        "SchemaVersion": 2, "CreatedAt": "2026-01-01T00:00:00Z", "ArtifactName": "x", "ArtifactType": "container_image",
-        "Metadata": {"OS": {"Family": "debian", "Name": "12"}, "ImageID": built.manifest().digest},
-        "Results": [{"Target": "x", "Class": "os-pkgs", "Type": "debian", "Vulnerabilities": [{
-            "VulnerabilityID": "CVE-2024-1", "PkgName": "openssl", "Severity": "HIGH"
-        }]}]
-    });
-    let unfinished = gate.file("reports/.app.json");
-    fs::write(&unfinished, report.to_string()).expect("a file");
-    fs::rename(unfinished, gate.file("reports/app.json")).expect("a file");
-    let event = log.until("verdict.changed", 1).await.remove(0);
-    let data = &event["data"];
-    assert_eq!((&data["cause"], &data["to"]["decision"]), (&json!("rules"), &json!("deny")), "{data}");
-    assert!(data["to"]["reason"].as_str().expect("a reason").contains("CVE-2024-1"), "{data}");
-    fs::remove_file(gate.file("reports/app.json")).expect("it was there");
-    let released = log.until("verdict.changed", 2).await.remove(1);
-    assert_eq!(released["data"]["to"]["decision"], "admit", "the gate's own scanner decides again");
-}
-
-/// The time from new advisories to the events about the images that they concern, among many that they do not concern.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "pulls 10,000 images"]
-async fn measure_new_advisories_with_many_images() {
-    let images: usize =
-        std::env::var("PULLGATE_LIVESCAN_IMAGES").map_or(10_000, |text| text.parse().expect("a number"));
-    let concerned = images / 100;
-    let (registry, log) = (TestRegistry::start().await, EventLog::start().await);
-    let packages = |tree: Tree| (0..60).fold(tree, |tree, n| distribution(tree, &format!("package-{n}"), "1.0"));
-    let (safe, old) = (Layer::gzip(&packages(Tree::new())), Layer::gzip(&python("2.2.0")));
-    let build = |number: usize| -> Built {
-        let image = Image::linux_amd64().annotation("number", &number.to_string()).layer(safe.clone());
-        if number.is_multiple_of(100) { image.layer(old.clone()).build() } else { image.build() }
-    };
-    for number in 0..images {
-        registry.push("team/app", Some(&number.to_string()), &build(number));
-    }
-    let gate = Arc::new(scanning(&registry, &log).await);
-    let began = Instant::now();
-    let pulls = (0..8).map(|part| {
-        let gate = gate.clone();
-        async move {
-            for number in (0..images).filter(|number| number % 8 == part) {
-                let answer = gate.get(&format!("/team/app/manifests/{number}")).await;
-                assert_eq!(answer.status, 200, "{}", answer.text());
-            }
-        }
-    });
-    futures_util::future::join_all(pulls).await;
-    println!("{images} images pulled in {:?}", began.elapsed());
-    let requests = registry.requests().len();
-    let folder = gate.file("");
-    add_record(&folder, &record("PYSEC-2", "django", "2024-01-02T00:00:00Z"));
-    imported(&folder).await;
-    let wait = |kind: &'static str, count: usize| {
-        let log = log.clone();
-        async move {
-            while log.of(kind).len() < count {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        }
-    };
-    wait("database.updated", 1).await;
-    let swapped = Instant::now();
-    wait("verdict.changed", 1).await;
-    println!("the first of {concerned} changes was reported {:?} after the swap", swapped.elapsed());
-    wait("verdict.changed", concerned).await;
-    println!("the last one {:?} after the swap", swapped.elapsed());
-    assert_eq!(registry.requests().len(), requests, "nothing is downloaded");
-    assert_eq!(log.of("verdict.changed").len(), concerned);
-}
-
-/// Whoever put them into use: they decide which images are admitted.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn other_databases_are_recorded_for_the_audit() {
-    let (registry, log) = (TestRegistry::start().await, EventLog::start().await);
-    let gate = scanning(&registry, &log).await;
-    let folder = gate.file("");
-    add_record(&folder, &record("PYSEC-2", "django", "2024-01-02T00:00:00Z"));
-    imported(&folder).await;
-    log.until("database.updated", 1).await;
-    let (_, records) = gate.stop_and_read_audit().await;
-    let used: Vec<_> = records.iter().filter(|record| record["decision"] == "use-advisories").collect();
-    assert_eq!(used.len(), 1, "{records:?}");
-    let reasons = used[0]["reasons"].to_string();
-    assert!(reasons.contains("osv-pypi of 2024-01-02T00:00:00Z"), "{reasons}");
 }

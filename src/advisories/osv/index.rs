@@ -94,7 +94,7 @@ impl TableEntry {
     const SIZE: usize = 24;
 
     /// Where the rows are.
-    fn rows(&self) -> IndexPart {
+    pub(super) fn rows(&self) -> IndexPart {
         IndexPart { offset: self.offset, length: self.length.into(), crc: self.crc }
     }
 
@@ -177,7 +177,7 @@ pub(super) fn hash_of(ecosystem: &str, package: &str) -> u64 {
 /// An open index of OSV records.
 #[derive(Debug)]
 pub struct OsvIndex {
-    file: Arc<File>,
+    pub(super) file: Arc<File>,
     ecosystems: Vec<String>,
     table: u64,
     fan: Fan,
@@ -210,23 +210,34 @@ impl OsvIndex {
     /// A part is damaged.
     pub(in super::super) fn check(&self) -> Result<u64, DamagedDatabase> {
         let mut count = 0;
-        for part in 0..self.fan.parts.len().saturating_sub(1) {
-            for entry in self.part(part)? {
-                let bytes = read(&self.file, entry.rows())?;
-                let mut from = Decoder(&bytes);
-                while !from.0.is_empty() {
-                    let (ecosystem, package) = (from.text()?, from.text()?);
-                    if entry.hash != hash_of(ecosystem, package) {
-                        return damaged("a key is in the wrong place");
-                    }
-                    for row in from.list(Decoder::bytes)? {
-                        self.detail(&Decoder(row).row()?)?;
-                        count += 1;
-                    }
+        for entry in self.entries() {
+            let (hash, entry) = entry?;
+            let bytes = read(&self.file, entry.rows())?;
+            let mut from = Decoder(&bytes);
+            while !from.0.is_empty() {
+                let (ecosystem, package) = (from.text()?, from.text()?);
+                if hash != hash_of(ecosystem, package) {
+                    return damaged("a key is in the wrong place");
+                }
+                for row in from.list(Decoder::bytes)? {
+                    self.detail(&Decoder(row).row()?)?;
+                    count += 1;
                 }
             }
         }
         Ok(count)
+    }
+
+    /// All entries of the table with their hashes, in order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = Result<(u64, TableEntry), DamagedDatabase>> {
+        let parts = 0..self.fan.parts.len().saturating_sub(1);
+        parts.flat_map(move |part| {
+            let (entries, error) = match self.part(part) {
+                Ok(entries) => (Some(entries), None),
+                Err(error) => (None, Some(Err(error))),
+            };
+            entries.into_iter().flatten().map(|entry| Ok((entry.hash, entry))).chain(error)
+        })
     }
 
     fn entry(&self, hash: u64) -> Result<Option<TableEntry>, DamagedDatabase> {

@@ -8,15 +8,15 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::Livescan;
+use super::order::{FirstSearch, JudgingOrder};
 use super::recorder::stored;
 use crate::gate::judgement::Judgement;
 use crate::oci::{Manifest, Reference, Tag};
 use crate::policy::Permit;
 use crate::runtime::Tasks;
-use crate::store::{Rejudged, StoreError, StoredDecision, StoredVerdict, VerdictBasis, VerdictOutcome, VerdictPage};
+use crate::store::{Rejudged, StoreError, StoredDecision, StoredVerdict, VerdictBasis, VerdictOutcome};
+use crate::va::DatabaseSnapshot;
 
-/// How many verdicts are read, judged and stored together. Small, so that the first changes are reported soon.
-const PAGE: u32 = 64;
 /// How many verdicts are judged concurrently: some wait for the database while others are matched.
 const AT_ONCE: usize = 8;
 /// How often outdated verdicts are looked for without a notification.
@@ -27,13 +27,13 @@ const PAUSE: Duration = Duration::from_secs(5);
 impl Livescan {
     /// Judges verdicts again after each change, until shutdown.
     pub(super) async fn judge_again(&self, tasks: &Tasks) {
-        let mut changes = self.epoch.changes();
+        let (mut changes, mut before) = (self.epoch.changes(), None);
         tokio::select! {
             () = tasks.stopping() => return,
             () = self.va.scanner().databases().opened() => {}
         }
         loop {
-            let wait = match self.pass(&mut changes, tasks).await {
+            let wait = match self.pass(&mut changes, &mut before, tasks).await {
                 Ok(()) => self.until_next_end().await,
                 Err(error) => {
                     tracing::warn!(%error, "cannot judge verdicts again; will retry");
@@ -49,40 +49,48 @@ impl Livescan {
         }
     }
 
-    /// How long no verdict ends by itself, at most a minute.
+    /// How long no verdict ends by itself, at most a minute. Also updates the number of known images, which is as often as needed.
     async fn until_next_end(&self) -> Duration {
+        self.va.scanner().count_images().await;
         let end = self.records.store.next_end().await.ok().flatten();
         let left = end.map(|end| end.duration_since(self.clock.now()));
         left.map_or(LOOK, |left| Duration::try_from(left).unwrap_or_default().clamp(PAUSE, LOOK))
     }
 
-    /// Judges all verdicts that have another basis. If the basis changes meanwhile, begins again with the new one.
-    async fn pass(&self, changes: &mut watch::Receiver<()>, tasks: &Tasks) -> Result<(), StoreError> {
-        let records = &self.records;
+    /// Judges all verdicts that have another basis. If the basis changes meanwhile, begins again with the new one. `before` are
+    /// the databases with which all was judged the last time.
+    async fn pass(
+        &self,
+        changes: &mut watch::Receiver<()>,
+        before: &mut Option<DatabaseSnapshot>,
+        tasks: &Tasks,
+    ) -> Result<(), StoreError> {
         changes.mark_unchanged();
         let Some(mut basis) = self.read_basis() else { return Ok(()) };
-        let (mut page, mut judged, mut stored) = (VerdictPage::default(), Vec::new(), 0);
-        records.metrics.waiting.set(count(records.store.count_outdated(&basis).await?));
+        let mut order = self.order(self.count_outdated(&basis).await?, before.as_ref());
+        let (mut judged, mut stored) = (Vec::new(), 0);
         while !tasks.is_stopping() {
             if changes.has_changed().unwrap_or_default() {
                 changes.mark_unchanged();
                 let now = self.read_basis().unwrap_or_else(|| basis.clone());
                 if now != basis {
                     stored += self.store_page(&std::mem::take(&mut judged)).await?;
-                    (basis, page) = (now, VerdictPage::default());
-                    records.metrics.waiting.set(count(records.store.count_outdated(&basis).await?));
+                    basis = now;
+                    order = self.order(self.count_outdated(&basis).await?, before.as_ref());
                 }
             }
             // One page is stored while the next one is judged.
-            let (before, next) = tokio::join!(self.store_page(&judged), self.judge_page(&basis, &mut page));
-            stored += before?;
+            let next = self.judge_page(&basis, &mut order, &judged, tasks);
+            let (earlier, next) = tokio::join!(self.store_page(&judged), next);
+            stored += earlier?;
             judged = next?;
             if judged.is_empty() {
+                *before = order.databases.take().or(before.take());
                 break;
             }
         }
         if stored > 0 {
-            records.metrics.waiting.set(count(records.store.count_outdated(&basis).await?));
+            self.count_outdated(&basis).await?;
             tracing::info!(
                 verdicts = stored,
                 databases = basis.databases,
@@ -93,9 +101,23 @@ impl Livescan {
         Ok(())
     }
 
-    /// Judges the next page of outdated verdicts. Empty if there are none.
-    async fn judge_page(&self, basis: &VerdictBasis, page: &mut VerdictPage) -> Result<Vec<Rejudged>, StoreError> {
-        let verdicts = self.records.store.outdated(basis, self.clock.now(), page, PAGE).await?;
+    /// Counts the verdicts that have another basis.
+    async fn count_outdated(&self, basis: &VerdictBasis) -> Result<u64, StoreError> {
+        let outdated = self.records.store.count_outdated(basis).await?;
+        self.records.metrics.waiting.set(i64::try_from(outdated).unwrap_or(i64::MAX));
+        Ok(outdated)
+    }
+
+    /// Judges the next page of outdated verdicts, while the page before is stored. Empty if there are none.
+    async fn judge_page(
+        &self,
+        basis: &VerdictBasis,
+        order: &mut JudgingOrder,
+        before: &[Rejudged],
+        tasks: &Tasks,
+    ) -> Result<Vec<Rejudged>, StoreError> {
+        let places = (&self.records.store, self as &dyn FirstSearch);
+        let verdicts = order.next(places, (basis, self.clock.now()), before, tasks).await?;
         let work = verdicts.into_iter().map(|verdict| self.rejudge(verdict, basis));
         Ok(stream::iter(work).buffered(AT_ONCE).collect().await)
     }
@@ -119,7 +141,7 @@ impl Livescan {
         let permit = judged.as_ref().ok().and_then(|judgement| judgement.decision.as_ref().ok());
         let until = permit.and_then(Permit::until);
         let is_new = until.map(Timestamp::as_millisecond) != before.until.map(Timestamp::as_millisecond);
-        // Whoever runs the image learns before the next pull that it will be denied. It is said once for each end.
+        // Warn once per deadline, before the next pull is denied.
         for warning in permit.filter(|_| is_new).iter().flat_map(|permit| permit.warnings()) {
             tracing::warn!(
                 image = %format_args!("{}@{}", before.name, before.digest),
@@ -140,13 +162,18 @@ impl Livescan {
         let StoredVerdict { name, digest, scope, tag, kind, .. } = verdict;
         let target = self.router.known_target(name, scope);
         let target = target.ok_or_else(|| format!("{} is no longer an upstream of this gate", name.host))?;
-        let manifest = match self.resolver.known_manifest(name, *digest).await {
-            Some(manifest) => manifest,
-            None => self.copied_manifest(verdict).await.ok_or("its manifest is no longer in the cache")?,
-        };
+        let manifest = self.stored_manifest(verdict).await.ok_or("its manifest is no longer in the cache")?;
         let reference = tag.clone().map_or(Reference::Digest(*digest), Reference::Tag);
         let judged = self.judge.judge_known(&target, &reference, &manifest, *kind).await;
         judged.map_err(|error| error.to_string())
+    }
+
+    /// The manifest of a verdict's image, from the cache or as it was kept with the verdict.
+    pub(super) async fn stored_manifest(&self, verdict: &StoredVerdict) -> Option<Arc<Manifest>> {
+        match self.resolver.known_manifest(&verdict.name, verdict.digest).await {
+            Some(manifest) => Some(manifest),
+            None => self.copied_manifest(verdict).await,
+        }
     }
 
     async fn copied_manifest(&self, verdict: &StoredVerdict) -> Option<Arc<Manifest>> {
@@ -165,8 +192,4 @@ fn outcome(judgement: &Judgement, basis: &VerdictBasis) -> VerdictOutcome {
         Err(denial) => (StoredDecision::Deny, denial.to_string()),
     };
     VerdictOutcome { decision, reason, basis: basis.clone() }
-}
-
-fn count(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
