@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 
+pub use bundle::PlannedBundle;
+
 use crate::cache::Opened;
 use crate::gate::{Answer, Gate, GateError, GateRequest, Inspector, ReadMethod, Requester};
 use crate::oci::{Content, Digest, Endpoint, ImageName, ImageReference, Manifest, Platform, Reference};

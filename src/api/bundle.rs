@@ -1,11 +1,13 @@
 //! Bundles: the calls that carry images from one gate to another.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::parameter;
 use super::query::encode;
-pub use crate::gate::{BundledDatabase, BundledImage, ImportOutcome, ImportedImage};
+pub use crate::gate::{BundledDatabase, BundledImage, ImportOutcome, ImportedImage, report_file_name, report_names};
 use crate::oci::{Digest, ImageName};
 
 /// The result for one image of a [`PrefetchRequest`](super::PrefetchRequest) that asks for a bundle.
@@ -15,6 +17,12 @@ pub struct PlannedImage {
     pub image: String,
     /// What the bundle has of it.
     pub bundled: Option<BundledImage>,
+    /// The digests by which reports name it: of its manifests, their configurations, and its index.
+    #[serde(default)]
+    pub names: BTreeSet<Digest>,
+    /// How many files of reports and VEX statements are about it.
+    #[serde(default)]
+    pub reports: usize,
     /// Why it cannot be exported.
     pub error: Option<String>,
 }
@@ -37,6 +45,9 @@ pub struct ImportRequest {
     /// Advisory databases that must be in use when it is judged, with the times when they were built.
     #[serde(default)]
     pub advisories: Vec<(String, Timestamp)>,
+    /// Reports that must be in use when it is judged, by the digests of their files.
+    #[serde(default)]
+    pub reports: Vec<Digest>,
     /// The import to which it belongs.
     pub hold: u64,
 }
@@ -89,6 +100,14 @@ pub struct ReleaseAnswer {
 pub struct AdvisoriesRequest {
     /// The databases.
     pub databases: Vec<BundledDatabase>,
+}
+
+/// Reports of a bundle that are about to be put into use, for the audit record.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReportsRequest {
+    /// The digests of their files.
+    pub reports: Vec<Digest>,
 }
 
 /// One manifest or blob, as the query of a transfer.

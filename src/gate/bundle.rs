@@ -4,6 +4,7 @@
 mod import;
 mod outcome;
 mod received;
+mod reports;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use import::{BundleImport, ImportedImage};
 pub use outcome::ImportOutcome;
 pub use received::MAX_MANIFESTS as MAX_BUNDLED_MANIFESTS;
+pub use reports::{report_file_name, report_names};
 
 use super::inspector::Inspector;
 use super::{GateError, Target};

@@ -3,12 +3,23 @@
 use std::collections::BTreeSet;
 
 use super::{FetchError, Prefetcher};
-use crate::gate::{BundledImage, BundledManifest, MAX_BUNDLED_IMAGE, MAX_BUNDLED_MANIFESTS};
+use crate::gate::{BundledImage, BundledManifest, MAX_BUNDLED_IMAGE, MAX_BUNDLED_MANIFESTS, report_names};
 use crate::oci::{Digest, ImageReference, Manifest, Platform, Reference};
 use crate::scope::Scope;
 
 /// The most manifests that are attached to one manifest and are carried.
 const MAX_ATTACHED: usize = 200;
+
+/// What a bundle has of an image, and what is known about it besides.
+#[derive(Debug)]
+pub struct PlannedBundle {
+    /// What the bundle has.
+    pub image: BundledImage,
+    /// The digests by which reports name the image: of its manifests, their configurations, and its index.
+    pub names: BTreeSet<Digest>,
+    /// How many files of reports and VEX statements are about it.
+    pub reports: usize,
+}
 
 impl Prefetcher {
     /// Fetches the manifests of an image and of what is attached to it, and describes them. Each is judged like a pull; an
@@ -21,10 +32,10 @@ impl Prefetcher {
         image: &ImageReference,
         platforms: &[Platform],
         scope: &Scope,
-    ) -> Result<BundledImage, String> {
+    ) -> Result<PlannedBundle, String> {
         let planned = self.plan(image, platforms, scope).await.map_err(|error| format!("{image}: {error}"))?;
         // Noticed here, not on the other side, where nothing can be exported again.
-        match serde_json::to_vec(&planned) {
+        match serde_json::to_vec(&planned.image) {
             Ok(text) if text.len() <= MAX_BUNDLED_IMAGE => Ok(planned),
             Ok(_) => {
                 Err(format!("{image}: its lists of attached manifests are too long to import; export fewer platforms"))
@@ -38,7 +49,7 @@ impl Prefetcher {
         image: &ImageReference,
         platforms: &[Platform],
         scope: &Scope,
-    ) -> Result<BundledImage, FetchError> {
+    ) -> Result<PlannedBundle, FetchError> {
         let name = self.inspector.target_of(image, scope)?.name;
         let root = self.manifest(&name, image.reference(), scope).await?;
         let mut own = vec![root.clone()];
@@ -69,7 +80,10 @@ impl Prefetcher {
             }
             attached.push(list);
         }
-        Ok(BundledImage { name, tag, digest: root.digest, seen, manifests, attached, notes })
+        let names: BTreeSet<Digest> = own.iter().flat_map(|manifest| report_names(manifest)).collect();
+        let reports = self.inspector.count_reports(&names);
+        let image = BundledImage { name, tag, digest: root.digest, seen, manifests, attached, notes };
+        Ok(PlannedBundle { image, names, reports })
     }
 }
 

@@ -1,5 +1,8 @@
 //! Bundles: images carried from a connected gate to one whose upstream is offline.
 
+mod imported;
+mod lies;
+
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -23,22 +26,22 @@ use crate::support::{TestRegistry, temp_dir};
 const SIGNED: &str = "  - {name: \"*\", policy: {trust: release}}\n";
 
 /// A gate without a route to the registry, which trusts the same key as `other`.
-async fn offline(registry: &TestRegistry, other: &Gate, policy: &str) -> Gate {
+pub(crate) async fn offline(registry: &TestRegistry, other: &Gate, policy: &str) -> Gate {
     let made = TestGate::new(registry, policy).file("policies/release.pub", &other.key().public_pem());
     made.upstream("offline = true").start().await
 }
 
-async fn export(gate: &Gate, file: &Path, words: &[&str]) -> Output {
+pub(crate) async fn export(gate: &Gate, file: &Path, words: &[&str]) -> Output {
     let file = file.display().to_string();
     pullgate(gate, &[&["bundle", "export", "-f", &file][..], words].concat()).await
 }
 
-async fn import(gate: &Gate, file: &Path, words: &[&str]) -> Output {
+pub(crate) async fn import(gate: &Gate, file: &Path, words: &[&str]) -> Output {
     let file = file.display().to_string();
     pullgate(gate, &[&["bundle", "import", &file][..], words].concat()).await
 }
 
-fn name(repository: &str, tag: &str) -> String {
+pub(crate) fn name(repository: &str, tag: &str) -> String {
     format!("{HOST}/{repository}:{tag}")
 }
 
@@ -141,7 +144,8 @@ async fn a_dry_run_makes_nothing_available() {
         "image": name("library/app", "1"), "digest": simple("app").root, "manifests": 1, "attached": 0, "notes": []
     });
     let bytes = std::fs::metadata(&file).expect("a file").len();
-    assert_eq!(exported, json!({"file": file.display().to_string(), "bytes": bytes, "images": [image]}));
+    let file_name = file.display().to_string();
+    assert_eq!(exported, json!({"file": file_name, "bytes": bytes, "reports": 0, "images": [image]}));
     let again = export(&gate, &file, &[&name("library/app", "1")]).await;
     assert!(text(&again).contains("exists already") && !again.status.success(), "{}", text(&again));
     let gate = offline(&nowhere, &gate, ALLOW_ALL).await;
@@ -209,9 +213,9 @@ async fn an_interrupted_export_goes_on_and_a_denied_image_is_not_exported() {
 }
 
 /// The files of an archive, by their names.
-type Files = BTreeMap<String, Vec<u8>>;
+pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
-fn files(path: &Path) -> Files {
+pub(crate) fn files(path: &Path) -> Files {
     let mut archive = tar::Archive::new(std::fs::File::open(path).expect("an archive"));
     let mut files = BTreeMap::new();
     for entry in archive.entries().expect("entries") {
@@ -224,7 +228,7 @@ fn files(path: &Path) -> Files {
     files
 }
 
-fn write(path: &Path, files: &Files) {
+pub(crate) fn write(path: &Path, files: &Files) {
     let mut archive = tar::Builder::new(std::fs::File::create(path).expect("a file"));
     for (name, bytes) in files {
         let mut header = tar::Header::new_ustar();
@@ -235,7 +239,7 @@ fn write(path: &Path, files: &Files) {
     archive.finish().expect("it is written");
 }
 
-fn blob(digest: &Value) -> String {
+pub(crate) fn blob(digest: &Value) -> String {
     format!("blobs/{}", digest.as_str().expect("a digest").replace(':', "/"))
 }
 
@@ -260,106 +264,6 @@ fn with_document(files: &Files, change: impl FnOnce(&mut Value)) -> Files {
     (index["manifests"][0]["digest"], index["manifests"][0]["size"]) = (digest, size);
     files.insert("index.json".into(), index.to_string().into_bytes());
     files
-}
-
-#[allow(clippy::too_many_lines, reason = "a table")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bundle_that_lies_brings_nothing() {
-    let (registry, nowhere, folder) = (TestRegistry::start().await, TestRegistry::start().await, temp_dir());
-    let (app, evil) = (simple("app"), simple("evil"));
-    registry.push("library/app", Some("1"), &app);
-    registry.push("library/evil", Some("1"), &evil);
-    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
-    let file = folder.path().join("bundle.tar");
-    let done = export(&gate, &file, &[&name("library/app", "1"), &name("library/evil", "1")]).await;
-    assert!(done.status.success(), "{}", text(&done));
-    let rules = policy("  - {name: \"*/library/app\", policy: {}}\n");
-    let gate = offline(&nowhere, &gate, &rules).await;
-    let good = files(&file);
-    let lie = folder.path().join("lie.tar");
-    let blob_of = |digest: Digest| blob(&json!(digest));
-    let with = |name: String, bytes: Vec<u8>| {
-        let mut files = good.clone();
-        files.insert(name, bytes);
-        files
-    };
-    let mut wrong_layer = good[&blob_of(app.layers[0])].clone();
-    wrong_layer[0] ^= 1;
-    let without = |name: String| {
-        let mut files = good.clone();
-        files.remove(&name);
-        files
-    };
-    let evil_manifest = |image: &Value| image["images"][1]["manifests"][0].clone();
-    let cases: Vec<(&str, Files, &str)> = vec![
-        ("a layer with other bytes", with(blob_of(app.layers[0]), wrong_layer), "do not have the digest"),
-        ("a layer with another size", with(blob_of(app.layers[0]), b"x".to_vec()), "bytes instead of"),
-        ("no layer", without(blob_of(app.layers[0])), "it has no blobs/sha256/"),
-        ("a manifest with other bytes", with(blob_of(app.root), b"{}".to_vec()), "other content than its name says"),
-        ("no manifest", without(blob_of(app.root)), "it has no blobs/sha256/"),
-        ("no index", without("index.json".into()), "it has no index.json"),
-        ("another index", with("index.json".into(), b"{\"manifests\":[]}".to_vec()), "not a bundle of pullgate"),
-        ("a huge index", with("index.json".into(), vec![b' '; 17 << 20]), "at most"),
-        (
-            "another image's digest",
-            with_document(&good, |document| document["images"][0]["digest"] = json!(evil.root)),
-            "neither part of the image nor listed",
-        ),
-        (
-            "a manifest of no part of the image",
-            with_document(&good, |document| {
-                let other = evil_manifest(document);
-                document["images"][0]["manifests"].as_array_mut().unwrap().push(other);
-            }),
-            "neither part of the image nor listed",
-        ),
-        (
-            "an image as an attachment",
-            with_document(&good, |document| {
-                let mut other = evil_manifest(document);
-                other["is_attached"] = json!(true);
-                document["images"][0]["manifests"].as_array_mut().unwrap().push(other);
-            }),
-            "neither part of the image nor listed",
-        ),
-        (
-            "a manifest's size",
-            with_document(&good, |document| document["images"][0]["manifests"][0]["size"] = json!(1)),
-            "with the size that its manifest states",
-        ),
-        (
-            "a list about another image",
-            with_document(&good, |document| document["images"][0]["attached"][0]["subject"] = json!(evil.root)),
-            "neither part of the image nor listed",
-        ),
-        (
-            "an upstream that is not here",
-            with_document(&good, |document| document["images"][0]["name"]["host"] = json!("other.test")),
-            "other.test is not an upstream",
-        ),
-        ("a newer schema", with_document(&good, |document| document["schema"] = json!(2)), "has schema 2"),
-        ("an unknown member", with_document(&good, |document| document["x"] = json!(2)), "unknown field"),
-    ];
-    for (what, files, why) in cases {
-        write(&lie, &files);
-        let done = import(&gate, &lie, &[]).await;
-        assert_eq!(done.status.code(), Some(1), "{what}: {}", text(&done));
-        assert!(text(&done).contains(why), "{what}: {}", text(&done));
-        let got = gate.get("/library/app/manifests/1").await;
-        assert_eq!(got.status, 404, "{what}: {}", got.text());
-    }
-    // The denied image is not available under the name of the admitted one either, and its layers open nowhere.
-    let renamed = with_document(&good, |document| document["images"].as_array_mut().unwrap().truncate(1));
-    write(&lie, &renamed);
-    assert!(import(&gate, &lie, &[]).await.status.success());
-    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
-    assert_eq!(gate.get(&format!("/library/app/manifests/{}", evil.root)).await.status, 404);
-    assert_eq!(gate.get(&format!("/library/app/blobs/{}", evil.layers[0])).await.status, 404);
-    // A time in the future is not a way to keep a tag forever.
-    let future = with_document(&renamed, |document| document["images"][0]["seen"] = json!("9000-01-01T00:00:00Z"));
-    write(&lie, &future);
-    assert!(import(&gate, &lie, &[]).await.status.success());
-    assert_eq!(nowhere.requests().len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -410,7 +314,7 @@ fn sources(gate: &Gate) -> Vec<String> {
 }
 
 /// Adds a file to the bundle's own manifest.
-fn with_layer(files: &Files, media_type: &str, title: &str, bytes: &[u8]) -> Files {
+pub(crate) fn with_layer(files: &Files, media_type: &str, title: &str, bytes: &[u8]) -> Files {
     let mut files = files.clone();
     let mut index: Value = serde_json::from_slice(&files["index.json"]).expect("JSON");
     let own = blob(&index["manifests"][0]["digest"]);
@@ -469,126 +373,4 @@ async fn trusted_roots_of_a_bundle_replace_no_file() {
     }
     let got = gate.get("/library/app/manifests/1").await;
     assert!([403, 404].contains(&got.status), "{}", got.text());
-}
-
-/// Where no entry matches, audit mode imports everything, and examines nothing: a signature is not called an image.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_not_examined_is_not_called_an_image() {
-    let (registry, nowhere, folder) = (TestRegistry::start().await, TestRegistry::start().await, temp_dir());
-    let app = simple("app");
-    registry.push("library/app", Some("1"), &app);
-    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
-    gate.key().sign(&registry, "library/app", &format!("{HOST}/library/app"), app.root).unwrap();
-    let file = folder.path().join("app.tar");
-    let done = export(&gate, &file, &[&name("library/app", "1")]).await;
-    assert!(done.status.success(), "{}", text(&done));
-    let elsewhere = policy("  - {name: \"elsewhere.test/*\", policy: {trust: release}}\n");
-    let made = TestGate::new(&nowhere, &elsewhere).upstream("offline = true").with("[gate]\nmode = \"audit\"");
-    let gate = made.start().await;
-    let done = import(&gate, &file, &[]).await;
-    let said = text(&done);
-    assert!(done.status.success() && said.contains("is judged when it is pulled"), "{said}");
-    assert!(!said.contains("it is an image"), "{said}");
-}
-
-/// What is only listed as attached, or is an image, is left out. A dry run leaves nothing that a client can get.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_image_that_is_listed_as_attached_does_not_become_available() {
-    let (registry, nowhere, folder) = (TestRegistry::start().await, TestRegistry::start().await, temp_dir());
-    let (app, other) = (simple("app"), simple("other"));
-    registry.push("library/app", Some("1"), &app);
-    registry.push("library/app", Some("2"), &other);
-    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
-    let (file, changed) = (folder.path().join("app.tar"), folder.path().join("changed.tar"));
-    let done = export(&gate, &file, &[&name("library/app", "1"), &name("library/app", "2")]).await;
-    assert!(done.status.success(), "{}", text(&done));
-    let hidden = with_document(&files(&file), |document| {
-        let mut manifest = document["images"][1]["manifests"][0].clone();
-        manifest["is_attached"] = json!(true);
-        let list = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [
-            {"mediaType": manifest["media_type"], "digest": manifest["digest"], "size": manifest["size"]}
-        ]});
-        let images = document["images"].as_array_mut().expect("images");
-        images.truncate(1);
-        images[0]["manifests"].as_array_mut().expect("manifests").push(manifest);
-        images[0]["attached"][0]["list"]["referrers"] = json!(list.to_string());
-    });
-    write(&changed, &hidden);
-    let gate = offline(&nowhere, &gate, ALLOW_ALL).await;
-    let is_absent = async |digest: Digest, layer: Digest| {
-        let manifest = gate.get(&format!("/library/app/manifests/{digest}")).await;
-        assert_eq!(manifest.status, 404, "{}", manifest.text());
-        assert_eq!(gate.get(&format!("/library/app/blobs/{layer}")).await.status, 404);
-    };
-    let done = import(&gate, &changed, &["--dry-run"]).await;
-    assert!(done.status.success() && text(&done).contains("it is left out"), "{}", text(&done));
-    is_absent(app.root, app.layers[0]).await;
-    is_absent(other.root, other.layers[0]).await;
-    let done = import(&gate, &changed, &[]).await;
-    assert!(done.status.success() && text(&done).contains("it is left out"), "{}", text(&done));
-    assert_eq!(gate.get("/library/app/manifests/1").await.status, 200);
-    is_absent(other.root, other.layers[0]).await;
-    // A list that no client could read is no evidence.
-    let garbage = with_document(&files(&file), |document| {
-        document["images"][0]["attached"][0]["list"]["referrers"] = json!("{\"manifests\": 1}");
-    });
-    write(&changed, &garbage);
-    let done = import(&gate, &changed, &[]).await;
-    assert!(!done.status.success() && text(&done).contains("is unacceptable"), "{}", text(&done));
-    // Nothing to import is no success.
-    let empty = with_document(&files(&file), |document| document["images"] = json!([]));
-    write(&changed, &empty);
-    let done = import(&gate, &changed, &[]).await;
-    assert_eq!(done.status.code(), Some(1), "{}", text(&done));
-    assert!(text(&done).contains("it has no images"), "{}", text(&done));
-}
-
-/// An image whose layer cannot be compressed.
-fn incompressible(seed: u64) -> Built {
-    Image::linux_amd64().layer(Layer::gzip(&Tree::new().file("noise", noise(700_000, seed)))).build()
-}
-
-/// An import that says that an image is imported has it complete, whatever the size of the cache; and what was imported
-/// before stays, unless the operator gives it up.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_import_evicts_nothing_that_only_an_import_can_bring() {
-    let (registry, nowhere, folder) = (TestRegistry::start().await, TestRegistry::start().await, temp_dir());
-    let images: Vec<Built> = (0..6).map(incompressible).collect();
-    for (number, image) in images.iter().enumerate() {
-        registry.push("library/app", Some(&number.to_string()), image);
-    }
-    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
-    let (all, last) = (folder.path().join("all.tar"), folder.path().join("last.tar"));
-    let names: Vec<String> = (0..6).map(|number| name("library/app", &number.to_string())).collect();
-    let words: Vec<&str> = names.iter().map(String::as_str).collect();
-    let done = export(&gate, &all, &words).await;
-    assert!(done.status.success(), "{}", text(&done));
-    assert!(export(&gate, &last, &words[5..]).await.status.success());
-    let made = TestGate::new(&nowhere, ALLOW_ALL).upstream("offline = true").with("[cache]\nmax_size = \"3MiB\"");
-    let gate = made.start().await;
-    let is_complete = async |number: usize| {
-        let image = &images[number];
-        let manifest = gate.get(&format!("/library/app/manifests/{number}")).await.status;
-        let layer = gate.get(&format!("/library/app/blobs/{}", image.layers[0])).await.status;
-        (manifest, layer)
-    };
-    let done = import(&gate, &all, &[]).await;
-    assert_eq!(done.status.code(), Some(1), "{}", text(&done));
-    assert!(text(&done).contains("no room in the cache"), "{}", text(&done));
-    let said: Vec<bool> = names.iter().map(|name| text(&done).contains(&format!("{name}: imported"))).collect();
-    let count = said.iter().filter(|said| **said).count();
-    assert!(count > 0 && count < 6, "{}", text(&done));
-    for (number, said) in said.iter().enumerate() {
-        let expected = if *said { (200, 200) } else { (404, 404) };
-        assert_eq!(is_complete(number).await, expected, "image {number}: {}", text(&done));
-    }
-    let done = import(&gate, &last, &[]).await;
-    assert_eq!(done.status.code(), Some(1), "{}", text(&done));
-    assert!(text(&done).contains("import with --evict"), "{}", text(&done));
-    for number in (0..6).filter(|number| said[*number]) {
-        assert_eq!(is_complete(number).await, (200, 200), "image {number}");
-    }
-    let done = import(&gate, &last, &["--evict"]).await;
-    assert!(done.status.success(), "{}", text(&done));
-    assert_eq!(is_complete(5).await, (200, 200));
 }

@@ -81,16 +81,16 @@ impl BundleArchive {
 
     /// Reads a blob of at most `limit` bytes, and verifies it.
     pub(super) fn small_blob(&self, digest: Digest, limit: u64) -> Result<Vec<u8>, String> {
-        let bytes = self.small(&blob_name(digest), limit)?;
+        let bytes = self.small(&digest.layout_name(), limit)?;
         match Digest::of(digest.algorithm(), &bytes) == digest {
             true => Ok(bytes),
-            false => Err(self.wrong(format!("{} has other content than its name says", blob_name(digest)))),
+            false => Err(self.wrong(format!("{} has other content than its name says", digest.layout_name()))),
         }
     }
 
     /// A blob of this size, from its beginning. It is not verified here.
     pub(super) fn blob(&self, digest: Digest, size: u64) -> Result<impl Read + Send + use<>, String> {
-        let name = blob_name(digest);
+        let name = digest.layout_name();
         match self.files.get(&name) {
             Some(place) if place.size == size => self.read(*place).map_err(|error| self.wrong(error)),
             Some(place) => Err(self.wrong(format!("{name} has {} bytes instead of {size}", place.size))),
@@ -109,11 +109,6 @@ impl BundleArchive {
     pub(super) fn wrong(&self, what: impl std::fmt::Display) -> String {
         format!("{}: {what}", self.path.display())
     }
-}
-
-/// The name of a blob in a layout.
-pub(super) fn blob_name(digest: Digest) -> String {
-    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }
 
 /// Reads all headers of an archive of this length, without the content.
@@ -210,7 +205,7 @@ impl BundleWriter {
     }
 
     pub(super) fn has(&self, digest: Digest) -> bool {
-        self.files.contains_key(&blob_name(digest))
+        self.files.contains_key(&digest.layout_name())
     }
 
     /// The name of the partial archive.
@@ -235,12 +230,12 @@ impl BundleWriter {
                 write(piece)
             })
         };
-        let start = self.append_unnamed(&blob_name(digest), size, &mut checked)?;
+        let start = self.append_unnamed(&digest.layout_name(), size, &mut checked)?;
         if hasher.finish() != digest {
             self.cut(start);
             return Err(format!("the content of {digest} has another digest"));
         }
-        self.files.insert(blob_name(digest), FilePlace { offset: start + BLOCK, size });
+        self.files.insert(digest.layout_name(), FilePlace { offset: start + BLOCK, size });
         Ok(())
     }
 

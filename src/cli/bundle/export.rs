@@ -1,5 +1,7 @@
 //! `pullgate bundle export`.
 
+mod reports;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +38,10 @@ pub(in crate::cli) struct ExportArgs {
     /// Also export the advisory databases in use. Needs the configuration of the gate, on its machine.
     #[arg(long)]
     with_advisories: bool,
+    /// Also export the files of `va.reports` that are about the images: reports of other scanners, and VEX statements. Needs
+    /// the configuration of the gate, on its machine.
+    #[arg(long)]
+    with_reports: bool,
     /// Also export the trusted roots of Sigstore that the configuration names.
     #[arg(long)]
     with_trusted_roots: bool,
@@ -62,10 +68,11 @@ pub(super) fn export(args: &ExportArgs) -> Result<Exit, CommandError> {
     refuse_stream(&args.file)?;
     let mut writer = BundleWriter::open(&args.file)?;
     let extras = ExtraFiles::collect(args)?;
+    let directories = reports::directories(args)?;
     let document = match resume(args, &extras, &mut writer)? {
         Some(document) => document,
         None => match plan(args)? {
-            Ok(images) => begin(args, images, &extras, &mut writer)?,
+            Ok(plan) => begin(args, plan, (&extras, &directories), &mut writer)?,
             Err(exit) => {
                 if writer.is_new() {
                     let _ = std::fs::remove_file(writer.path());
@@ -85,15 +92,16 @@ pub(super) fn export(args: &ExportArgs) -> Result<Exit, CommandError> {
         result.map_err(|error| format!("{}: {error}; repeat the command to go on", image.reference()))?;
     }
     bar.finish_and_clear();
+    let reports = OpenedBundle::read(&writer.so_far())?.reports.len();
     let size = writer.finish()?;
     drop(extras.scratch);
-    report(args, &document, size);
+    report(args, &document, reports, size);
     Ok(Exit::Ok)
 }
 
-fn report(args: &ExportArgs, document: &BundleDocument, size: u64) {
+fn report(args: &ExportArgs, document: &BundleDocument, reports: usize, size: u64) {
     if args.output == Output::Json {
-        print_json(&as_json(args, document, size));
+        print_json(&as_json(args, document, reports, size));
         return;
     }
     for image in &document.images {
@@ -103,10 +111,13 @@ fn report(args: &ExportArgs, document: &BundleDocument, size: u64) {
         println!("{}: {}, {manifests}, {attached} attached", image.reference(), image.digest);
         image.notes.iter().for_each(|note| println!("  note: {}", printable(note)));
     }
+    if args.with_reports {
+        println!("{} about these images", counted(reports, "file of reports", "files of reports"));
+    }
     println!("wrote {} ({})", args.file.display(), rounded_size(size));
 }
 
-fn as_json(args: &ExportArgs, document: &BundleDocument, size: u64) -> serde_json::Value {
+fn as_json(args: &ExportArgs, document: &BundleDocument, reports: usize, size: u64) -> serde_json::Value {
     let images = document.images.iter().map(|image| {
         let attached = image.manifests.iter().filter(|manifest| manifest.is_attached).count();
         json!({
@@ -115,11 +126,18 @@ fn as_json(args: &ExportArgs, document: &BundleDocument, size: u64) -> serde_jso
         })
     });
     let images: Vec<serde_json::Value> = images.collect();
-    json!({"file": args.file.display().to_string(), "bytes": size, "images": images})
+    json!({"file": args.file.display().to_string(), "bytes": size, "reports": reports, "images": images})
+}
+
+/// What is exported.
+struct ExportPlan {
+    images: Vec<BundledImage>,
+    /// The digests by which reports name the images.
+    names: BTreeSet<Digest>,
 }
 
 /// What the images need, or the exit code if one of them cannot be exported.
-fn plan(args: &ExportArgs) -> Result<Result<Vec<BundledImage>, Exit>, CommandError> {
+fn plan(args: &ExportArgs) -> Result<Result<ExportPlan, Exit>, CommandError> {
     let request = PrefetchRequest {
         images: args.images.clone(),
         platforms: args.platform.clone(),
@@ -128,8 +146,18 @@ fn plan(args: &ExportArgs) -> Result<Result<Vec<BundledImage>, Exit>, CommandErr
     let planned: Vec<PlannedImage> = run_job(&args.gate, path::BUNDLE_PLAN, &request)?;
     let mut exit = Exit::Ok;
     planned.iter().filter_map(|image| image.error.as_ref()).for_each(|error| exit = fail(error.as_str()));
-    let images: Vec<_> = planned.into_iter().filter_map(|image| image.bundled).collect();
-    Ok(if exit == Exit::Ok { Ok(images) } else { Err(exit) })
+    let names = planned.iter().flat_map(|image| &image.names).copied().collect();
+    let images = planned.into_iter().filter_map(|image| Some(with_note(args, image.bundled?, image.reports))).collect();
+    Ok(if exit == Exit::Ok { Ok(ExportPlan { images, names }) } else { Err(exit) })
+}
+
+/// The image, with a note if there are reports about it that are not exported. An import repeats it.
+fn with_note(args: &ExportArgs, mut image: BundledImage, reports: usize) -> BundledImage {
+    if reports > 0 && !args.with_reports {
+        let files = counted(reports, "file of reports is", "files of reports are");
+        image.notes.push(format!("{files} about it and not in the bundle: `bundle export --with-reports` adds them"));
+    }
+    image
 }
 
 /// The plan of an earlier export to this file, if it can go on.
@@ -152,11 +180,14 @@ fn resume(args: &ExportArgs, extras: &ExtraFiles, writer: &mut BundleWriter) -> 
 /// Writes what the bundle says about itself.
 fn begin(
     args: &ExportArgs,
-    images: Vec<BundledImage>,
-    extras: &ExtraFiles,
+    plan: ExportPlan,
+    (extras, directories): (&ExtraFiles, &[PathBuf]),
     writer: &mut BundleWriter,
 ) -> Result<BundleDocument, String> {
-    let document = BundleDocument::new(asked(args, extras), images);
+    writer.put("oci-layout", LAYOUT.as_bytes())?;
+    // Before what an export needs to go on: one that goes on has all of them.
+    let reports = reports::write(directories, &plan.names, writer)?;
+    let document = BundleDocument::new(asked(args, extras), plan.images);
     let text = serde_json::to_vec(&document).map_err(|error| error.to_string())?;
     let own = BundleLayer {
         media_type: DOCUMENT_TYPE,
@@ -164,8 +195,7 @@ fn begin(
         size: text.len() as u64,
         title: "bundle.json".into(),
     };
-    let manifest = bundle_manifest(&[vec![own], extras.layers.clone()].concat());
-    writer.put("oci-layout", LAYOUT.as_bytes())?;
+    let manifest = bundle_manifest(&[vec![own], extras.layers.clone(), reports].concat());
     writer.put("index.json", &index(&manifest, &document.images))?;
     for bytes in [EMPTY.as_bytes(), &manifest, &text] {
         let digest = Digest::sha256(bytes);
@@ -178,12 +208,15 @@ fn begin(
 fn asked(args: &ExportArgs, extras: &ExtraFiles) -> Vec<String> {
     let platforms = args.platform.iter().map(|platform| format!("platform {platform}"));
     let extras = extras.layers.iter().map(|layer| format!("{} {}", layer.title, layer.digest));
+    // Not which ones: as with images, those that there were when it began.
+    let reports = args.with_reports.then(|| "reports".to_owned());
     args.images
         .iter()
         .cloned()
         .chain(platforms)
         .chain([format!("namespace {}", args.scope.namespace)])
         .chain(extras)
+        .chain(reports)
         .collect()
 }
 

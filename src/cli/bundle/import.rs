@@ -1,6 +1,7 @@
 //! `pullgate bundle import`.
 
 mod databases;
+mod reports;
 mod roots;
 mod session;
 
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use indicatif::ProgressBar;
 use jiff::Timestamp;
 
+use self::reports::CarriedReports;
 use self::roots::CarriedRoots;
 use self::session::ImportSession;
 use super::archive::BundleArchive;
@@ -25,13 +27,20 @@ use crate::runtime::printable;
 /// The source of an advisory database, and when it built the database.
 type BuiltDatabase = (String, Timestamp);
 
+/// What must be in use before the first image is judged.
+#[derive(Clone, Debug, Default)]
+struct ImportedEvidence {
+    advisories: Vec<BuiltDatabase>,
+    reports: Vec<Digest>,
+}
+
 /// Arguments of `bundle import`.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct ImportArgs {
     /// The archive that `bundle export` wrote.
     file: PathBuf,
-    /// Only judge the images: they do not become available, and advisory databases are not imported. Signatures and other
-    /// evidence about them are stored, because they are needed to judge.
+    /// Only judge the images: they do not become available, and advisory databases and reports are not imported. Signatures
+    /// and other evidence about them are stored, because they are needed to judge.
     #[arg(long)]
     dry_run: bool,
     /// Let tags refer to the images of the bundle even if they were seen later to refer to others; also use older advisory
@@ -41,6 +50,10 @@ pub(in crate::cli) struct ImportArgs {
     /// Put the advisory databases of the bundle into use. They decide which vulnerabilities this gate knows, for all images.
     #[arg(long)]
     with_advisories: bool,
+    /// Write the reports of the bundle to the first directory of `va.reports`, as report-SHA256.json, and use them. They decide
+    /// which vulnerabilities their images have; VEX statements that name no image apply to all images of this gate.
+    #[arg(long)]
+    with_reports: bool,
     /// Make room by evicting images of offline upstreams, which can only be imported again. Otherwise they stay, and an
     /// import for which there is no room fails.
     #[arg(long)]
@@ -68,10 +81,12 @@ pub(super) fn import(args: &ImportArgs) -> Result<Exit, CommandError> {
         Some(_) => CarriedRoots::read(&archive, &bundle.roots)?,
         None => CarriedRoots::default(),
     };
+    let reports = CarriedReports::read(args, &archive, &bundle)?;
     // Before the session, which ends if it is idle for long.
     let advisories = databases::import_or_name(args, &archive, bundle.advisories.as_ref())?;
+    let evidence = ImportedEvidence { advisories, reports: reports.put_into_use(args, &archive)? };
     let session = ImportSession::begin(&args.gate, args.evict)?;
-    let imported = import_images(args, &archive, &bundle, &session, advisories);
+    let imported = import_images(args, &archive, &bundle, &session, evidence);
     // Also after a failure: the gate keeps what the import brought until it ends.
     let ended = session.end();
     let (mut results, mut exit) = imported?;
@@ -105,18 +120,18 @@ fn import_images(
     archive: &BundleArchive,
     bundle: &OpenedBundle,
     session: &ImportSession<'_>,
-    mut advisories: Vec<BuiltDatabase>,
+    mut evidence: ImportedEvidence,
 ) -> Result<(Vec<ImageResult>, Exit), CommandError> {
     let client = ContentClient::new(&args.gate)?;
     let bar = progress_bar();
     let (mut results, mut exit) = (Vec::new(), Exit::Ok);
     for image in &bundle.document.images {
         bar.set_message(printable(&image.reference().to_string()).into_owned());
-        // The gate waits for the databases before it judges the first image. Later ones need not wait again.
+        // The gate waits for databases and reports before it judges the first image. Later ones need not wait again.
         let import = ImageImport { args, client: &client, archive, session, bar: &bar };
-        match import.run(image, advisories.clone()) {
+        match import.run(image, evidence.clone()) {
             Ok((result, digests)) => {
-                advisories.clear();
+                evidence = ImportedEvidence::default();
                 exit = worse(exit, exit_of(&result));
                 results.push((result, digests));
             }
@@ -182,7 +197,7 @@ struct ImageImport<'a> {
 
 impl ImageImport<'_> {
     /// Sends the content that the gate does not have, and has the image judged.
-    fn run(&self, image: &BundledImage, advisories: Vec<BuiltDatabase>) -> Result<ImageResult, CommandError> {
+    fn run(&self, image: &BundledImage, evidence: ImportedEvidence) -> Result<ImageResult, CommandError> {
         let Self { args, client, archive, session, bar } = self;
         let query = |digest, size, media_type| ContentQuery {
             name: image.name.clone(),
@@ -221,7 +236,8 @@ impl ImageImport<'_> {
             dry_run: args.dry_run,
             force: args.force,
             namespace: args.scope.namespace.clone(),
-            advisories,
+            advisories: evidence.advisories,
+            reports: evidence.reports,
             hold: session.number(),
         };
         Ok((run_job(&args.gate, path::BUNDLE_IMPORT, &request)?, digests))

@@ -14,6 +14,10 @@ use crate::runtime::Clock;
 
 /// The largest trusted root, in bytes.
 pub(super) const MAX_ROOT: u64 = 4 * 1024 * 1024;
+/// The most files of reports: a manifest has at most 1,000 descriptors.
+pub(super) const MAX_REPORTS: usize = 900;
+/// The most bytes of all files of reports.
+pub(super) const MAX_REPORT_BYTES: u64 = 1 << 30;
 /// The content of `oci-layout`.
 pub(super) const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 /// The artifact type of the bundle's own manifest.
@@ -24,6 +28,8 @@ pub(super) const DOCUMENT_TYPE: &str = "application/vnd.pullgate.bundle.v1+json"
 pub(super) const ADVISORIES_TYPE: &str = "application/vnd.pullgate.advisories.v1.tar";
 /// The media type of a trusted root of Sigstore.
 pub(super) const ROOT_TYPE: &str = "application/vnd.dev.sigstore.trustedroot+json";
+/// The media type of a file of reports or VEX statements, whatever its format.
+pub(super) const REPORT_TYPE: &str = "application/vnd.pullgate.report.v1+json";
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
 /// The configuration of the bundle's own manifest.

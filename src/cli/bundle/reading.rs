@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::archive::BundleArchive;
-use super::layout::{ADVISORIES_TYPE, BUNDLE_TYPE, BundleDocument, DOCUMENT_TYPE, ROOT_TYPE};
+use super::layout::{ADVISORIES_TYPE, BUNDLE_TYPE, BundleDocument, DOCUMENT_TYPE, REPORT_TYPE, ROOT_TYPE};
 use crate::oci::{Content, Descriptor, Digest, MAX_MANIFEST, Manifest};
 
 /// The largest `index.json`, in bytes.
@@ -19,6 +19,8 @@ pub(super) struct OpenedBundle {
     pub(super) advisories: Option<Descriptor>,
     /// Trusted roots of Sigstore. Their names are the sender's choice and are not used.
     pub(super) roots: Vec<Descriptor>,
+    /// Files of reports and VEX statements. Their names are not used either.
+    pub(super) reports: Vec<Descriptor>,
 }
 
 #[derive(Deserialize)]
@@ -56,6 +58,7 @@ impl OpenedBundle {
         let document = archive.small_blob(document.digest, MAX_DOCUMENT)?;
         let document = BundleDocument::parse(&document).map_err(|error| archive.wrong(error))?;
         let advisories = of_type(ADVISORIES_TYPE).next().cloned();
-        Ok(Self { document, advisories, roots: of_type(ROOT_TYPE).cloned().collect() })
+        let all = |wanted| of_type(wanted).cloned().collect();
+        Ok(Self { document, advisories, roots: all(ROOT_TYPE), reports: all(REPORT_TYPE) })
     }
 }

@@ -12,7 +12,7 @@ use super::{BundledDatabase, BundledImage, ImportOutcome};
 use crate::audit::{RecordedDecision, RecordedEndpoint, RecordedMethod};
 use crate::gate::judgement::Judgement;
 use crate::gate::operations::Operations;
-use crate::gate::operator::OperatorAct;
+use crate::gate::operator::{NotRecorded, OperatorAct};
 use crate::gate::{GateError, Target};
 use crate::oci::{Digest, Host, Manifest, Reference, Refused};
 use crate::policy::{Denial, DenialKind, Kind};
@@ -59,8 +59,8 @@ pub struct ImportedImage {
 #[derive(Debug, thiserror::Error)]
 pub enum ImportFailure {
     /// The audit record cannot be written, and the configuration requires it.
-    #[error("the request cannot be recorded in the audit file")]
-    Audit,
+    #[error(transparent)]
+    Audit(#[from] NotRecorded),
     /// Content is missing or has another size.
     #[error("{0} is not in the cache with the size that its manifest states; repeat the import")]
     Content(Digest),
@@ -150,7 +150,7 @@ impl Operations {
             notes.extend(self.import_attached(target, attached, caller).await?);
         }
         let became = outcome.words();
-        tracing::info!(image = name, digest = %image.digest, outcome = became, caller, "import");
+        tracing::info!(image = name, digest = %image.digest, outcome = became, caller, "image import finished");
         Ok(ImportedImage { image: name, digest: image.digest, outcome, reasons, notes })
     }
 
@@ -180,8 +180,11 @@ impl Operations {
         Ok((outcome, kept))
     }
 
-    /// Records that advisory databases of a bundle are about to be put into use. `false` if they must not be.
-    pub async fn record_advisories(&self, databases: &[BundledDatabase], caller: &str) -> bool {
+    /// Records that advisory databases of a bundle are about to be put into use.
+    ///
+    /// # Errors
+    /// They must not be.
+    pub async fn record_advisories(&self, databases: &[BundledDatabase], caller: &str) -> Result<(), NotRecorded> {
         let act = OperatorAct {
             endpoint: RecordedEndpoint::BundleAdvisories,
             method: RecordedMethod::Post,
@@ -261,9 +264,7 @@ impl Operations {
                         image: target.describe(&reference),
                         reasons: Vec::new(),
                     };
-                    if !act.record(&self.audit, caller, self.clock.now()).await {
-                        return Err(ImportFailure::Audit);
-                    }
+                    act.record(&self.audit, caller, self.clock.now()).await?;
                     self.make_available(target, manifest).await?;
                 }
                 (_, reasons) => notes.push(format!("attached manifest {digest}: {}", reasons.join("; "))),
@@ -334,7 +335,7 @@ impl Operations {
         let reasons = [seen].into_iter().chain(reasons.iter().cloned()).collect();
         let (endpoint, method) = (RecordedEndpoint::BundleImport, RecordedMethod::Post);
         let act = OperatorAct { endpoint, method, decision, image: name.to_owned(), reasons };
-        if act.record(&self.audit, caller, self.clock.now()).await { Ok(()) } else { Err(ImportFailure::Audit) }
+        Ok(act.record(&self.audit, caller, self.clock.now()).await?)
     }
 }
 

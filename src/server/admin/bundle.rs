@@ -13,9 +13,10 @@ use hyper::body::Incoming;
 use super::{ApiFamily, ApiResponse, BODY_TIMEOUT, Body, Caller, json_response, response};
 use crate::api::{
     AdvisoriesRequest, ContentQuery, HoldAnswer, HoldRequest, MissingRequest, ReleaseAnswer, ReleaseRequest,
+    ReportsRequest,
 };
 use crate::cache::{Cache, ImportHold, NotReceived, Transfer};
-use crate::gate::{Answer, Gate, GateRequest, Operations, ReadMethod, Requester};
+use crate::gate::{Answer, Gate, GateRequest, NotRecorded, Operations, ReadMethod, Requester};
 use crate::oci::{Digest, Endpoint, MAX_MANIFEST, Manifest, Reference};
 
 /// The most digests in one call.
@@ -138,10 +139,12 @@ impl Transfers {
 
     /// Records that advisory databases are about to be put into use.
     pub(super) async fn advisories(&self, request: &AdvisoriesRequest, caller: Caller) -> ApiResponse {
-        if self.operations.record_advisories(&request.databases, &caller.to_string()).await {
-            return ApiResponse { status: StatusCode::OK, json: Bytes::from_static(b"{}"), allow: None };
-        }
-        ApiResponse::error(StatusCode::SERVICE_UNAVAILABLE, "the request cannot be recorded in the audit file")
+        recorded(self.operations.record_advisories(&request.databases, &caller.to_string()).await)
+    }
+
+    /// Records that reports are about to be put into use.
+    pub(super) async fn reports(&self, request: &ReportsRequest, caller: Caller) -> ApiResponse {
+        recorded(self.operations.record_reports(&request.reports, &caller.to_string()).await)
     }
 
     /// Content as a client would get it: it is judged and recorded.
@@ -169,6 +172,14 @@ impl Transfers {
             }
             _ => Err(format!("{digest} has another size than its manifest states")),
         }
+    }
+}
+
+/// The answer to what is only recorded.
+fn recorded(recorded: Result<(), NotRecorded>) -> ApiResponse {
+    match recorded {
+        Ok(()) => ApiResponse { status: StatusCode::OK, json: Bytes::from_static(b"{}"), allow: None },
+        Err(error) => ApiResponse::error(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }
 }
 

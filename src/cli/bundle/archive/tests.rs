@@ -41,7 +41,7 @@ fn refusal(bytes: &[u8]) -> String {
 #[test]
 fn only_regular_files_of_a_layout_are_accepted() {
     let digest = Digest::sha256(b"x");
-    let blob = blob_name(digest);
+    let blob = digest.layout_name();
     let file = EntryType::Regular;
     let folders = (EntryType::Directory, "blobs/sha256/", &b""[..]);
     let good = open(&archive(&[folders, (file, "oci-layout", b"{}"), (file, &blob, b"x")])).unwrap();
@@ -84,7 +84,7 @@ fn two_files_of_one_name_are_refused() {
 
 #[test]
 fn truncated_and_damaged_archives_are_refused() {
-    let blob = blob_name(Digest::sha256(&[7; 2000]));
+    let blob = Digest::sha256(&[7; 2000]).layout_name();
     let whole = archive(&[(EntryType::Regular, "oci-layout", b"{}"), (EntryType::Regular, &blob, &[7; 2000])]);
     assert!(open(&whole).is_ok());
     for length in [1024 + 512 + 1, 1024 + 512 + 1999] {
@@ -133,7 +133,7 @@ fn reads_are_bounded_and_blobs_are_verified() {
     let path = folder.path().join("bundle.tar");
     let large = vec![b' '; 5000];
     let entries: [(EntryType, &str, &[u8]); 3] =
-        [(file, "index.json", &large), (file, &blob_name(good), b"good"), (file, &blob_name(wrong), b"good")];
+        [(file, "index.json", &large), (file, &good.layout_name(), b"good"), (file, &wrong.layout_name(), b"good")];
     std::fs::write(&path, archive(&entries)).unwrap();
     let archive = BundleArchive::open(&path).unwrap();
     assert!(archive.small("index.json", 4999).unwrap_err().contains("at most 4999 are read"));

@@ -3,13 +3,16 @@
 //! A bundle's sender must not choose where anything is written: each file is named by the digest of its content, must be a
 //! trusted root, and replaces no other file.
 
+use std::fs::Permissions;
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::cli::bundle::archive::BundleArchive;
 use crate::cli::bundle::layout::MAX_ROOT;
 use crate::oci::{Descriptor, Digest};
 use crate::policy::TrustedRoot;
+use crate::runtime::parent_folder;
 
 /// The verified trusted roots of a bundle.
 #[derive(Debug, Default)]
@@ -41,17 +44,19 @@ impl CarriedRoots {
         let mut written = Vec::new();
         for (digest, bytes) in &self.0 {
             let path = folder.join(format!("trusted_root-{}.json", digest.hex()));
-            write_new(folder, &path, bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+            write_new(&path, bytes, 0o600).map_err(|error| format!("{}: {error}", path.display()))?;
             written.push((path, *digest));
         }
         Ok(written)
     }
 }
 
-/// Writes a file that appears complete, and only if there is none of its name.
-fn write_new(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+/// Writes a file that appears complete, and only if there is none of its name with other content.
+pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = tempfile::Builder::new().tempfile_in(parent_folder(path))?;
     file.write_all(bytes)?;
+    // Whatever the umask is.
+    file.as_file().set_permissions(Permissions::from_mode(mode))?;
     match file.persist_noclobber(path) {
         Ok(_) => Ok(()),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists && has_content(path, bytes) => Ok(()),

@@ -1,0 +1,164 @@
+//! Which files are about given images, for bundles that carry them to another gate, and whether carried ones are in use.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::BoundReports;
+use super::document::{self, ReportFile};
+use super::index::Index;
+use super::scan::{self, MAX_FILE};
+use crate::oci::Digest;
+
+/// The largest file that is read, in bytes.
+pub const MAX_REPORT: u64 = MAX_FILE;
+
+/// How long to wait until files are in use. It is longer than the default of `va.rescan`, because some file systems report no
+/// changes.
+const WAIT: Duration = Duration::from_secs(90);
+
+/// The files in directories of reports that are about some images.
+#[derive(Debug)]
+pub struct ReportsAbout {
+    /// The files: reports, and VEX statements about these images or about any image.
+    pub files: Vec<PathBuf>,
+    /// Directories and files that cannot be read. They may be about the images, too.
+    pub problems: Vec<String>,
+}
+
+/// Reads all files in these directories, and finds those about images with these digests: of manifests, configurations and
+/// indexes.
+pub fn reports_about(directories: &[PathBuf], images: &BTreeSet<Digest>, now: Timestamp) -> ReportsAbout {
+    let index = scan::scan(directories, &Index::default(), now);
+    let broken = index.files.iter().filter_map(|(path, file)| {
+        let why = file.content.as_ref().err()?;
+        Some(format!("{}: {why}", path.display()))
+    });
+    let problems = index.unreadable.iter().cloned().chain(broken).collect();
+    let files = index.files.iter().filter(|(_, file)| file.content.as_ref().is_ok_and(|file| file.is_about(images)));
+    ReportsAbout { files: files.map(|(path, _)| path.clone()).collect(), problems }
+}
+
+/// Whether a file with this content is about one of these images.
+///
+/// # Errors
+/// The content is not a report or a VEX document that this version reads.
+pub fn is_report_about(content: &[u8], images: &BTreeSet<Digest>) -> Result<bool, String> {
+    let file = document::parse(content).map_err(|error| error.to_string())?;
+    Ok(file.is_about(images))
+}
+
+impl ReportFile {
+    /// Whether the report or a statement in it is about one of these images. A statement that names no image is about any, and
+    /// without it, what it takes back would be exempt.
+    fn is_about(&self, images: &BTreeSet<Digest>) -> bool {
+        let mut reported = self.image.own.iter().chain(&self.image.listed);
+        let is_stated = || {
+            let mut named = self.statements.iter().map(|statement| &statement.images);
+            named.any(|named| named.is_empty() || named.iter().any(|image| images.contains(&image.digest)))
+        };
+        reported.any(|digest| images.contains(digest)) || is_stated()
+    }
+}
+
+impl Index {
+    /// Whether there are files with all of these names, and what is wrong with the first that is not in use.
+    fn of_names(&self, names: &[String]) -> (bool, Option<String>) {
+        let found: BTreeMap<_, _> =
+            self.files.iter().filter_map(|(path, file)| Some((path.file_name()?, &file.content))).collect();
+        let has_all = names.iter().all(|name| found.contains_key(OsStr::new(name)));
+        let wrong = names.iter().find_map(|name| match found.get(OsStr::new(name)) {
+            Some(Ok(_)) => None,
+            Some(Err(why)) => Some(format!("{name}: {why}")),
+            None => Some(format!("the gate has not found {name} in the directories of va.reports")),
+        });
+        (has_all, wrong)
+    }
+}
+
+impl BoundReports {
+    /// How many files are about images with these digests.
+    pub(in crate::va) fn count_about(&self, images: &BTreeSet<Digest>) -> usize {
+        let index = self.reports.0.index.load();
+        index.files.values().filter(|file| file.content.as_ref().is_ok_and(|file| file.is_about(images))).count()
+    }
+
+    /// Waits for a limited time until files with these names are in use, whichever directory they are in.
+    ///
+    /// # Errors
+    /// Why they are not.
+    pub(in crate::va) async fn await_files(&self, names: &[String]) -> Result<(), String> {
+        let state = &self.reports.0;
+        let now = || state.index.load().of_names(names);
+        let mut scans = state.scans.subscribe();
+        let _ = tokio::time::timeout(WAIT, scans.wait_for(|_| now().0)).await;
+        now().1.map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A digest that repeats one hex digit, as in the fixtures.
+    fn digest(digit: char) -> Digest {
+        format!("sha256:{}", digit.to_string().repeat(64)).parse().unwrap()
+    }
+
+    fn open_vex(products: &str) -> String {
+        format!(
+            r#"{{"@context": "https://openvex.dev/ns/v0.2.0", "timestamp": "2026-01-01T00:00:00Z", "statements": [
+                {{"vulnerability": {{"name": "CVE-2024-1"}}, "products": {products}, "status": "fixed"}}]}}"#
+        )
+    }
+
+    /// Every format names its images in another way; a statement about any image is about these, too.
+    #[test]
+    fn files_are_about_the_images_that_they_name() {
+        let (manifest, config, index, other) = (digest('a'), digest('c'), digest('1'), digest('7'));
+        let trivy = include_str!("../../../tests/data/va/trivy.json");
+        let grype = include_str!("../../../tests/data/va/grype.json");
+        let disclosure = include_str!("../../../tests/data/va/cyclonedx-vdr.json");
+        let of = |digest: Digest| open_vex(&format!(r#"[{{"@id": "pkg:oci/app@{digest}"}}]"#));
+        let (of_config, of_index) = (of(config), of(index));
+        let of_package = open_vex(r#"[{"@id": "pkg:deb/debian/openssl@3.0.11-1"}]"#);
+        let of_any = open_vex("[]").replace("fixed", "affected");
+        for (what, content, about) in [
+            ("Trivy", trivy, vec![config]),
+            ("Grype", grype, vec![config]),
+            ("CycloneDX", disclosure, vec![manifest]),
+            ("a statement on an image", &*of_config, vec![config]),
+            ("a statement on an index", &*of_index, vec![index]),
+            ("a statement on a package", &*of_package, vec![manifest, other]),
+            ("a statement that takes back", &*of_any, vec![manifest, other]),
+        ] {
+            let is_about = |digest: Digest| is_report_about(content.as_bytes(), &BTreeSet::from([digest])).unwrap();
+            assert!(about.iter().all(|digest| is_about(*digest)), "{what}");
+            assert_eq!(is_about(other), about.contains(&other), "{what}");
+        }
+        for content in ["", "[]", "{}", "{\"SchemaVersion\": 2", "apiVersion: v1"] {
+            is_report_about(content.as_bytes(), &BTreeSet::from([manifest])).unwrap_err();
+        }
+    }
+
+    /// A file that cannot be read may be about the images.
+    #[test]
+    fn files_that_cannot_be_read_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, content: &str| std::fs::write(folder.path().join(name), content).unwrap();
+        write("trivy.json", include_str!("../../../tests/data/va/trivy.json"));
+        write("broken.json", "{");
+        write("other.json", &open_vex(&format!(r#"[{{"@id": "pkg:oci/app@{}"}}]"#, digest('7'))));
+        let missing = folder.path().join("missing");
+        let found = |directories: &[PathBuf]| {
+            reports_about(directories, &BTreeSet::from([digest('c')]), "2026-04-01T00:00:00Z".parse().unwrap())
+        };
+        let both = found(&[folder.path().to_owned(), missing]);
+        assert_eq!(both.files, [folder.path().join("trivy.json")]);
+        let [missing, broken] = &both.problems[..] else { panic!("{:?}", both.problems) };
+        assert!(missing.contains("missing: ") && broken.contains("broken.json: "), "{missing} {broken}");
+    }
+}
