@@ -5,6 +5,7 @@
 //! generation of the databases and has no opinion: policies weigh the findings.
 
 mod bolt;
+mod changes;
 mod cve_table;
 mod databases;
 mod details;
@@ -25,6 +26,7 @@ mod osv_match;
 mod osv_range;
 mod package_key;
 mod rating;
+mod rebuilt;
 mod red_hat;
 mod references;
 mod release;
@@ -35,6 +37,7 @@ mod system;
 mod tests;
 mod trivy_db;
 
+pub use changes::{ChangedNames, PackageNames, changed_names};
 pub use databases::{Databases, SourceState, SourceStatus, is_fetched};
 pub use error::DatabaseError;
 pub use find::{ImageFindings, find, rate};
@@ -78,7 +81,7 @@ pub struct MatchedAdvisory {
     /// The severities that other sources give, with their names. A source can have several, for several records.
     pub ratings: Vec<(String, Severity)>,
     /// The source of the advisory: `debian`, `ghsa`, `osv`. If several list the vulnerability, the distribution's own comes
-    /// first, then other sources of trivy-db.
+    /// first, then other sources of trivy-db. Empty if the database does not name it.
     pub source: String,
     /// A summary in one line.
     pub title: Option<String>,

@@ -92,15 +92,13 @@ pub struct InventoryLayer {
 /// How Red Hat built a layer (`root/buildinfo`).
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RedHatBuild {
-    /// The repositories: `rhel-9-for-x86_64-baseos-rpms`.
+    /// The repositories of all its content manifests: `rhel-9-for-x86_64-baseos-rpms`. A layer that was made of several
+    /// ones, such as that of a squashed image, has several manifests, and its packages may be of any of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub content_sets: Vec<String>,
-    /// Name, version and release of the image: `ubi8-container-8.5-218`. Empty if not stated.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub nvr: String,
-    /// The architecture: `x86_64`. Empty if not stated.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub architecture: String,
+    /// Name, version, release and architecture of the images that its Dockerfiles made: `ubi8-container-8.5-218-x86_64`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
 }
 
 impl Inventory {
@@ -130,6 +128,10 @@ pub struct LinuxDistribution {
     pub like: Vec<String>,
     /// `VERSION_ID`: `12`, `3.19.1`, `9.4`. Empty for a rolling release such as Debian sid, Wolfi and Arch Linux.
     pub version: String,
+    /// The point release of Debian, which only `etc/debian_version` states: `12.5`. Advisories do not depend on it; Trivy names
+    /// the distribution by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub point_release: Option<String>,
     /// `VERSION_CODENAME`: `bookworm`. Empty if not stated.
     pub codename: String,
     /// `PRETTY_NAME`: `Debian GNU/Linux 12 (bookworm)`.

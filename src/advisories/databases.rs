@@ -67,7 +67,12 @@ impl SourceStatus {
     /// Whether the source lists vulnerabilities of packages, and not only something about vulnerabilities (KEV, EPSS) or
     /// about packages (Java archives).
     pub fn has_advisories(&self) -> bool {
-        [DatabaseKind::Osv, DatabaseKind::TrivyDb].iter().any(|kind| kind.is_name(&self.source))
+        [DatabaseKind::Osv, DatabaseKind::TrivyDb].into_iter().any(|kind| self.is_of(kind))
+    }
+
+    /// Whether the source is of this kind.
+    pub fn is_of(&self, kind: DatabaseKind) -> bool {
+        kind.is_name(&self.source)
     }
 
     /// How long ago the source built the database that is in use.
@@ -85,6 +90,25 @@ impl Databases {
     /// The indexes of OSV records.
     pub fn osv(&self) -> impl Iterator<Item = &dyn OsvRows> {
         self.osv.iter().map(|index| &**index as &dyn OsvRows)
+    }
+
+    /// The same databases without what was read from them: to be compared with later ones.
+    #[must_use]
+    pub fn without_details(&self) -> Self {
+        Self { details: Arc::default(), ..self.clone() }
+    }
+
+    /// The indexes of OSV records with their generations, in the order of the sources.
+    pub(super) fn osv_sources(&self) -> impl Iterator<Item = (&GenerationManifest, &OsvIndex)> {
+        // Both lists are in this order, and what is open has a generation.
+        let generations = self.status.iter().filter_map(|source| source.generation.as_ref());
+        generations.filter(|generation| generation.kind == DatabaseKind::Osv).zip(self.osv.iter().map(|index| &**index))
+    }
+
+    /// The trivy-db with its generation.
+    pub(super) fn trivy_source(&self) -> Option<(&GenerationManifest, &TrivyDb)> {
+        let mut generations = self.status.iter().filter_map(|source| source.generation.as_ref());
+        generations.find(|generation| generation.kind == DatabaseKind::TrivyDb).zip(self.trivy.as_deref())
     }
 
     /// The published Java archives, if there is such a database.

@@ -35,7 +35,7 @@ pub enum DatabaseError {
         /// The error of the operating system.
         error: io::Error,
     },
-    /// Whoever imports it did not approve of it.
+    /// The import was not approved.
     #[error("{0}")]
     NotApproved(String),
     /// It is older than the one in use.

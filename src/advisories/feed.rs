@@ -138,7 +138,7 @@ impl EpssLines<'_> {
     }
 
     fn wrong(&self) -> DamagedDatabase {
-        DamagedDatabase(format!("line {} is not what a file with EPSS scores contains", self.number))
+        DamagedDatabase(format!("line {} is not a valid EPSS row", self.number))
     }
 }
 

@@ -13,7 +13,7 @@ use super::package_key::PackageKey;
 use super::release::{Release, with_releases};
 use super::{
     DamagedDatabase, Databases, MatchedAdvisory, OsvDetail, OsvRow, OsvRows, SourceState, TrivyDetail, TrivyRows, join,
-    library, osv_match, system,
+    library, osv_match, rebuilt, system,
 };
 use crate::inventory::{Ecosystem, Gap, InstalledPackage, Inventory};
 use crate::policy::DatedDatabase;
@@ -132,6 +132,7 @@ pub(super) fn find_in(databases: &Lookups<'_>, inventory: &Inventory, now: Times
     let releases: Vec<_> = distributions.iter().zip(&releases).collect();
     system::find(&mut search, &releases);
     library::find(&mut search);
+    rebuilt::find(&mut search);
     osv_match::find(&mut search);
     let end_of_life = releases.first().and_then(|(_, release)| release.as_ref()?.end_of_support);
     let matches = join::join(search.candidates);
@@ -286,11 +287,6 @@ pub(super) fn scheme(ecosystem: Ecosystem) -> VersionScheme {
         Ecosystem::PyPi => VersionScheme::Python,
         Ecosystem::Rpm => VersionScheme::Rpm,
     }
-}
-
-/// Whether the package belongs to a package manager of a distribution.
-pub(super) fn is_of_system(package: &InstalledPackage) -> bool {
-    matches!(package.ecosystem, Ecosystem::Apk | Ecosystem::Deb | Ecosystem::Rpm)
 }
 
 /// The name and version of the source package, which are those of the package unless stated.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::find::{AdvisorySearch, CandidateMatch, TRIVY, scheme};
 use super::osv_match::osv_ecosystem;
 use super::package_key::PackageKey;
+use super::rating::severity_of_level;
 use super::system::fill;
 use super::{FixStatus, MatchedAdvisory, TrivyRow, TrivyRows, TrivySource, osv_match};
 use crate::inventory::{Ecosystem, InstalledPackage};
@@ -16,8 +17,8 @@ const MAX_SEPARATORS: usize = 4;
 /// The most `-` in longer names that are each written as a dot. Real names have fewer.
 const MAX_SINGLE: usize = 16;
 
-/// A bucket of an ecosystem.
-struct SourcedBucket {
+/// A bucket with the source of its advisories.
+pub(super) struct SourcedBucket {
     name: String,
     source: Arc<TrivySource>,
 }
@@ -49,7 +50,7 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>) {
         search.known_or(place, index, |search| {
             for name in &names(package) {
                 let rows = rows_of(search, trivy, buckets, name);
-                add(search, index, &rows);
+                add(search, index, &package.version, &rows);
             }
         });
     }
@@ -57,7 +58,7 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>) {
 
 /// The rows about a package, each with its source. Of those with the same identifier in several buckets, the one of the last
 /// bucket comes first and so decides about fix and severity, as in Trivy.
-fn rows_of<'b>(
+pub(super) fn rows_of<'b>(
     search: &mut AdvisorySearch<'_>,
     trivy: &dyn TrivyRows,
     buckets: &'b [SourcedBucket],
@@ -80,16 +81,22 @@ fn is_without_group(package: &InstalledPackage) -> bool {
 }
 
 fn buckets(search: &mut AdvisorySearch<'_>, ecosystem: Ecosystem) -> Vec<SourcedBucket> {
-    let (Some(trivy), Some(prefix)) = (search.databases.trivy, prefix(ecosystem)) else { return Vec::new() };
+    prefix(ecosystem).map_or_else(Vec::new, |prefix| buckets_with(search, prefix))
+}
+
+/// The buckets whose names begin with this.
+pub(super) fn buckets_with(search: &mut AdvisorySearch<'_>, prefix: &str) -> Vec<SourcedBucket> {
+    let Some(trivy) = search.databases.trivy else { return Vec::new() };
     let names = trivy.buckets(prefix);
-    let mut buckets = Vec::new();
-    for name in search.readable(TRIVY, names).unwrap_or_default() {
-        let source = trivy.source(&name);
-        let source = search.readable(TRIVY, source).flatten();
-        let unnamed = || Arc::new(TrivySource { id: name.clone(), ..TrivySource::default() });
-        buckets.push(SourcedBucket { source: source.unwrap_or_else(unnamed), name });
-    }
-    buckets
+    let names = search.readable(TRIVY, names).unwrap_or_default();
+    names.into_iter().map(|name| sourced(search, trivy, name)).collect()
+}
+
+/// A bucket with the source of its advisories.
+pub(super) fn sourced(search: &mut AdvisorySearch<'_>, trivy: &dyn TrivyRows, name: String) -> SourcedBucket {
+    let source = trivy.source(&name);
+    let source = search.readable(TRIVY, source).flatten().unwrap_or_default();
+    SourcedBucket { source, name }
 }
 
 /// The beginning of the names of an ecosystem's buckets.
@@ -110,7 +117,7 @@ pub(super) fn prefix(ecosystem: Ecosystem) -> Option<&'static str> {
 
 /// The names under which a package may be stored. trivy-db writes names in lower case, except those of Go modules. It
 /// keeps the dots of Python names, which are the same as dashes (PEP 503).
-fn names(package: &InstalledPackage) -> BTreeSet<String> {
+pub(super) fn names(package: &InstalledPackage) -> BTreeSet<String> {
     match package.ecosystem {
         Ecosystem::Go => BTreeSet::from([package.name.clone()]),
         Ecosystem::PyPi => {
@@ -139,17 +146,28 @@ fn spellings(name: &str) -> BTreeSet<String> {
     }
 }
 
-fn add(search: &mut AdvisorySearch<'_>, index: usize, rows: &[(&TrivySource, String, TrivyRow)]) {
+/// Adds the advisories whose ranges contain the version of a package.
+pub(super) fn add(
+    search: &mut AdvisorySearch<'_>,
+    index: usize,
+    version: &str,
+    rows: &[(&TrivySource, String, TrivyRow)],
+) {
     let package = &search.inventory.packages[index];
     let scheme = scheme(package.ecosystem);
     // Whether the installed version has a place in ranges, whatever the range.
-    let is_readable = VersionRange::parse(scheme, ">= 0").is_ok_and(|all| all.contains(&package.version).is_ok());
+    let is_readable = VersionRange::parse(scheme, ">= 0").is_ok_and(|all| all.contains(version).is_ok());
     if !rows.is_empty() && !is_readable {
         search.unreadable_version(package);
         return;
     }
     for (source, id, row) in rows {
-        let affected = is_affected(scheme, &package.version, row);
+        // Suppliers of packages of a distribution state no range while there is no fix.
+        let is_of_distribution = package.ecosystem.is_of_distribution();
+        let affected = match is_of_distribution && row.vulnerable_versions.is_empty() {
+            true => Ok(true),
+            false => is_affected(scheme, version, row),
+        };
         if affected == Ok(false) {
             continue;
         }
@@ -163,6 +181,10 @@ fn add(search: &mut AdvisorySearch<'_>, index: usize, rows: &[(&TrivySource, Str
         };
         let rater = if source.base_id.is_empty() { &source.id } else { &source.base_id };
         fill(search, &mut matched, rater);
+        if is_of_distribution && row.severity > 0 {
+            matched.severity = severity_of_level(row.severity);
+            matched.severity_source = Some(source.id.clone()).filter(|id| !id.is_empty());
+        }
         search.push(CandidateMatch { matched, advisories: Vec::new() });
     }
 }

@@ -5,6 +5,7 @@
 //! hundred bytes. A record that cannot be read fails the compilation: the index would call its packages clean.
 
 mod block;
+mod changes;
 mod compile;
 mod encoding;
 mod index;

@@ -1,6 +1,6 @@
 //! Matching against OSV records.
 
-use super::find::{AdvisorySearch, CandidateMatch, OSV, is_of_system, scheme, source_of};
+use super::find::{AdvisorySearch, CandidateMatch, OSV, scheme, source_of};
 use super::osv_range::{InstalledVersion, OsvFix, affects};
 use super::package_key::PackageKey;
 use super::rating::osv_rating;
@@ -216,7 +216,7 @@ fn add(
         (None, true) => FixStatus::Affected,
         (None, false) => FixStatus::Unknown,
     };
-    for (id, aliases, advisories) in identities(&detail, is_of_system(package)) {
+    for (id, aliases, advisories) in identities(&detail, package.ecosystem.is_of_distribution()) {
         let mut matched = MatchedAdvisory::new(&id, index, OSV);
         fill(search, &mut matched, OSV);
         let (severity, score) = osv_rating(Some(affected), &detail);

@@ -57,8 +57,8 @@ fn look_up(search: &mut AdvisorySearch<'_>, trivy: &dyn TrivyRows, build: Option
         }
         cpes.extend(found);
     }
-    if let Some(build) = build.filter(|build| !build.nvr.is_empty()) {
-        let found = trivy.build_cpes(&format!("{}-{}", build.nvr, build.architecture));
+    for image in build.iter().flat_map(|build| &build.images) {
+        let found = trivy.build_cpes(image);
         cpes.extend(search.readable(TRIVY, found).unwrap_or_default());
     }
     cpes.sort_unstable();

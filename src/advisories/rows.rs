@@ -150,10 +150,9 @@ pub struct TrivyDetail {
     pub last_modified_date: Option<Timestamp>,
 }
 
-/// The scores that one source gives, by version of CVSS. A score of 0 is none.
+/// The scores that one source gives, by version of CVSS. 0 means no score.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, rename_all = "PascalCase")]
-#[allow(missing_docs)]
 pub struct TrivyCvss {
     /// The vector of version 2; empty if not stated.
     pub v2_vector: String,

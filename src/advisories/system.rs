@@ -1,8 +1,6 @@
 //! Matching of the distribution's packages against the rows of trivy-db.
 
-use std::sync::Arc;
-
-use super::find::{AdvisorySearch, CandidateMatch, TRIVY, is_of_system, scheme, source_of};
+use super::find::{AdvisorySearch, CandidateMatch, TRIVY, scheme, source_of};
 use super::package_key::PackageKey;
 use super::rating::{score_of_detail, severity_of_detail, severity_of_level};
 use super::release::{AdvisoryName, AdvisoryVersion, Release, RowShape};
@@ -28,7 +26,7 @@ pub(super) struct RowAdvisory<'r> {
 /// Adds the advisories of trivy-db for the packages of the distribution, and the gaps of what no database covers.
 /// `releases` are the distribution with each release whose advisories count.
 pub(super) fn find(search: &mut AdvisorySearch<'_>, releases: &[(&LinuxDistribution, &Option<Release>)]) {
-    let has_packages = search.packages().any(|(_, package)| is_of_system(package));
+    let has_packages = search.packages().any(|(_, package)| package.ecosystem.is_of_distribution());
     let Some(distribution) = &search.inventory.distribution else {
         if has_packages {
             search.gap("etc/os-release", "the packages belong to an unknown distribution".to_owned());
@@ -44,10 +42,11 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>, releases: &[(&LinuxDistribut
         search.gap("etc/os-release", problem);
     }
     // The records of Echo name packages of others, too.
-    let is_own = |package: &InstalledPackage| !package.is_third_party() || distribution.id == "echo";
-    let mut packages = search.packages().filter(|(_, package)| is_of_system(package) && !is_key(package)).peekable();
+    let is_own = |package: &InstalledPackage| package.is_built_for(distribution) || distribution.id == "echo";
+    let mut packages =
+        search.packages().filter(|(_, package)| package.ecosystem.is_of_distribution() && !is_key(package)).peekable();
     if packages.peek().is_some() && !packages.any(|(_, package)| is_own(package)) {
-        let problem = format!("no package is from {}, so none was compared with its advisories", name(distribution));
+        let problem = format!("no package is from {}, and its advisories are about its own only", name(distribution));
         search.gap("etc/os-release", problem);
     }
     // From which release a package is, is not known. A snapshot of edge names one that does not exist yet.
@@ -66,7 +65,7 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>, releases: &[(&LinuxDistribut
 /// Records the packages of kinds for which the OSV records of the distribution have no advisories.
 fn other_kinds(search: &mut AdvisorySearch<'_>, distribution: &LinuxDistribution) {
     let kind = osv_match::system_ecosystem(&search.databases.osv, distribution).map(|system| system.package);
-    let packages = search.packages().filter(|(_, package)| is_of_system(package) && !is_key(package));
+    let packages = search.packages().filter(|(_, package)| package.ecosystem.is_of_distribution() && !is_key(package));
     for (_, package) in packages.filter(|(_, package)| Some(package.ecosystem) != kind) {
         other_kind(search, &name(distribution), package);
     }
@@ -101,11 +100,10 @@ fn is_covered(search: &mut AdvisorySearch<'_>, release: &Release) -> bool {
 fn find_in(search: &mut AdvisorySearch<'_>, release: &Release) {
     let Some(trivy) = search.databases.trivy else { return };
     let source = trivy.source(&release.bucket);
-    let unnamed = || Arc::new(TrivySource { id: release.bucket.clone(), ..TrivySource::default() });
-    let source = search.readable(TRIVY, source).flatten().unwrap_or_else(unnamed);
+    let source = search.readable(TRIVY, source).flatten().unwrap_or_default();
     let mut products = red_hat::Products::default();
     let place = PackageKey::of_place(&[TRIVY, &release.bucket]);
-    for (index, package) in search.packages().filter(|(_, package)| is_of_system(package)) {
+    for (index, package) in search.packages().filter(|(_, package)| package.ecosystem.is_of_distribution()) {
         if is_key(package) {
             continue;
         }

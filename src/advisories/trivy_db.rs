@@ -4,6 +4,7 @@
 //! a bucket for each package, and in it a row for each advisory. `vulnerability` describes vulnerabilities, `data-source`
 //! says where the rows of a bucket come from, and `Red Hat CPE` maps repositories and builds to products.
 
+mod changes;
 #[cfg(test)]
 pub(super) mod sample;
 #[cfg(test)]

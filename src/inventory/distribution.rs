@@ -53,6 +53,8 @@ pub(super) fn distribution(text: ReleaseText<'_>, extended_support: bool) -> Opt
     };
     found.repository = text("etc/apk/repositories").and_then(apk_repository).filter(|_| found.id == "alpine");
     found.extended_support = extended_support && found.id == "ubuntu";
+    let point_release = text("etc/debian_version").map(str::trim).filter(|_| found.id == "debian");
+    found.point_release = point_release.filter(|point| is_point_release(point, &found.version)).map(str::to_owned);
     Some(found)
 }
 
@@ -134,6 +136,12 @@ fn by_release_files(text: ReleaseText<'_>) -> Option<LinuxDistribution> {
         Some((codename, _)) => LinuxDistribution { codename: codename.to_owned(), ..named("debian", "") },
         None => named("debian", version),
     })
+}
+
+/// Whether this is a point release of a release: `12.5` of `12`.
+fn is_point_release(point: &str, release: &str) -> bool {
+    let rest = point.strip_prefix(release).and_then(|rest| rest.strip_prefix('.'));
+    rest.is_some_and(|rest| !release.is_empty() && !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// `DISTRIB_ID=Ubuntu`, followed by `DISTRIB_RELEASE=22.04`.

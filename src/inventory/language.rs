@@ -12,6 +12,7 @@
 //! | `installed.json` | PHP (Composer) |
 //! | `*.deps.json` | .NET (NuGet) |
 //! | `opt/bitnami/**/.spdx-*.spdx` | components of Bitnami |
+//! | `*.spdx`, `*.spdx.json`, `*.cdx`, `*.cdx.json` | what the list names |
 //! | ELF, PE and Mach-O executables and shared libraries | Go modules, Rust crates (`cargo auditable`), .NET in a single file |
 //! | `lib/modules` of `jlink` | modules besides the JDK's are a problem |
 //! | `*.phar`, scripts of PHP that an archive follows | PHP (Composer) |
@@ -36,6 +37,7 @@ mod npm;
 mod phar;
 mod python;
 mod rust;
+mod sbom;
 mod text;
 mod window;
 mod zip;
@@ -82,6 +84,8 @@ pub(super) enum LanguageFile {
     Phar,
     /// Core metadata of a Python distribution: `METADATA`, `PKG-INFO`, `*.egg-info`.
     Python,
+    /// A list of packages in the format of SPDX or CycloneDX.
+    Sbom,
 }
 
 /// Recognises a file by its path in the image (without a leading `/`) and its first bytes, up to 4096 of them.
@@ -105,6 +109,8 @@ pub(super) fn language_file(path: &str, first_bytes: &[u8]) -> Option<LanguageFi
         Some(LanguageFile::JavaImage)
     } else if archive::is_archive(path, first_bytes) {
         Some(LanguageFile::Archive)
+    } else if sbom::is_list(path) {
+        Some(LanguageFile::Sbom)
     } else {
         executable::is_executable(first_bytes).then_some(LanguageFile::Executable)
     }
@@ -117,7 +123,8 @@ pub(super) fn kind_of_link(path: &str) -> Option<LanguageFile> {
     match name {
         "specifications" => Some(LanguageFile::Gem),
         _ if python::is_metadata_folder(name) => Some(LanguageFile::Python),
-        _ => language_file(path, b""),
+        // A list that is elsewhere is not one of what is installed.
+        _ => language_file(path, b"").filter(|kind| *kind != LanguageFile::Sbom),
     }
 }
 
@@ -145,7 +152,7 @@ impl LanguageFile {
             Self::Archive | Self::JavaImage | Self::Phar => MAX_ARCHIVE_BYTES,
             Self::Executable => MAX_EXECUTABLE_BYTES,
             Self::Bitnami | Self::Composer | Self::DotNet => MAX_JSON_BYTES,
-            Self::Gem | Self::Npm | Self::Python => MAX_TEXT_BYTES,
+            Self::Gem | Self::Npm | Self::Python | Self::Sbom => MAX_TEXT_BYTES,
         }
     }
 
@@ -187,6 +194,9 @@ impl LanguageFile {
             Self::Npm => read_text(npm::read),
             Self::Phar => phar::read(path, content, &mut found),
             Self::Python => read_text(python::read),
+            // It is not the list that its name promises; see below.
+            Self::Sbom if by_content.is_some() => {}
+            Self::Sbom => read_text(sbom::read),
         }
         // The name does not say everything: a program runs under any name, and Java and Python load an archive that follows a
         // program.

@@ -62,13 +62,13 @@ impl LayerLimits {
     }
 }
 
-/// What reading a layer has yielded.
+/// The result of reading a layer.
 #[derive(Debug)]
 pub struct LayerReading {
     /// The digest of the uncompressed content, or why the layer has none: it is damaged, or readers interpret it
     /// differently. Without it, `contents` has a gap, too.
     pub diff_id: Result<Digest, String>,
-    /// What the layer contains.
+    /// The contents of the layer.
     pub contents: LayerInventory,
     /// Hard links to files that were not read under these names. If there are any, another reading can read them:
     /// [`read_layer_again`].
@@ -81,7 +81,7 @@ pub struct LayerReading {
 /// Names that hard links give to files that are known by another one, by the path of the file in the layer.
 pub type LinkedNames = BTreeMap<String, BTreeSet<String>>;
 
-/// What a layer contains, as far as inventories need it. It depends only on the bytes of the layer.
+/// The contents of a layer, as far as inventories need them. It depends only on the bytes of the layer.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct LayerInventory {
     /// What files state. A file may have several names.
@@ -109,7 +109,7 @@ pub struct LayerInventory {
     /// could state packages but state none.
     #[serde(default)]
     pub(super) replaced: PathSet,
-    /// What was observed about files that may be unsafe, by path.
+    /// Observations about files that may be unsafe, by path.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) observations: BTreeMap<String, Vec<FileObservation>>,
     /// Problems with the layer as a whole.
@@ -165,7 +165,7 @@ impl FileFacts {
                 packages.iter().map(InstalledPackage::text_bytes).sum::<usize>() + unnamed + total(problems)
             }
             Self::Release(text) | Self::Alternative(text) | Self::HardLink(text) | Self::Unreadable(text) => text.len(),
-            Self::Build(build) => total(&build.content_sets) + build.nvr.len() + build.architecture.len(),
+            Self::Build(build) => total(&build.content_sets) + total(&build.images),
             Self::Licenses(licenses) => total(licenses),
             Self::Database(facts) => facts.text_bytes(),
             Self::Chosen | Self::UbuntuPro | Self::Journal | Self::OtherPackages => 0,

@@ -37,7 +37,7 @@ pub fn merge(layers: &[(Digest, Arc<LayerInventory>)]) -> Inventory {
     let mut image = MergedImage::new(layers);
     for (index, (digest, layer)) in layers.iter().enumerate() {
         if !image.has_room_for(layer) {
-            let problem = "the layers of the image state too much: this one and those above were not read".into();
+            let problem = "the image exceeds the scanner's limits: this layer and those above it were not read".into();
             image.gaps.insert(Gap { place: digest.to_string(), problem });
             break;
         }

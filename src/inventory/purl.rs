@@ -69,7 +69,7 @@ impl InstalledPackage {
             Ecosystem::Rpm => ("rpm", distribution.map(LinuxDistribution::vendor), self.name.as_str()),
         };
         let distro = distribution.filter(|_| self.ecosystem.is_of_distribution()).map(|distribution| {
-            let version = distribution.version.as_str();
+            let version = distribution.full_version();
             // Trivy writes the version alone for Alpine, and nothing in place of a missing version.
             let name = if self.ecosystem == Ecosystem::Apk { "" } else { distribution.family() };
             [name, version].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
@@ -116,9 +116,21 @@ fn split<'a>(kind: &'static str, name: &'a str, separator: char) -> (&'static st
 }
 
 impl Ecosystem {
-    /// Whether packages of this kind belong to the distribution.
-    pub(super) fn is_of_distribution(self) -> bool {
-        matches!(self, Self::Apk | Self::Deb | Self::Rpm)
+    /// Whether packages of this kind belong to the distribution. Types of package URLs: `is_of_distribution` in
+    /// `policy/purl.rs`.
+    pub fn is_of_distribution(self) -> bool {
+        match self {
+            Self::Apk | Self::Deb | Self::Rpm => true,
+            Self::Bitnami
+            | Self::Cargo
+            | Self::Composer
+            | Self::Gem
+            | Self::Go
+            | Self::Maven
+            | Self::Npm
+            | Self::NuGet
+            | Self::PyPi => false,
+        }
     }
 }
 
@@ -134,6 +146,11 @@ impl LinuxDistribution {
             "sl-micro" | "sle-micro" | "suse-microos" => "slem",
             id => id,
         }
+    }
+
+    /// The version that Trivy states: of Debian the point release, if it is known.
+    pub fn full_version(&self) -> &str {
+        self.point_release.as_deref().unwrap_or(&self.version)
     }
 
     /// The namespace of its packages in package URLs: the family, but one for each of SUSE's.
@@ -300,6 +317,9 @@ mod tests {
             "pkg:rpm/rocky/nodejs@18.1-1?arch=x86_64&distro=rocky-8.6&epoch=1&modularitylabel=nodejs:18:806:ad00";
         assert_eq!(purl.as_deref(), Some(expected));
         assert_eq!(package(Ecosystem::Go, "./local", "", "").purl(None), None);
+        let bookworm = LinuxDistribution { point_release: Some("12.5".to_owned()), ..distribution("debian", "12") };
+        let purl = package(Ecosystem::Deb, "apt", "1", "amd64").purl(Some(&bookworm));
+        assert_eq!(purl.as_deref(), Some("pkg:deb/debian/apt@1?arch=amd64&distro=debian-12.5"));
         let purl = package(Ecosystem::Deb, "apt", "1", "amd64").purl(None);
         assert_eq!(purl.as_deref(), Some("pkg:deb/apt@1?arch=amd64"));
     }

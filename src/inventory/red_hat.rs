@@ -22,12 +22,14 @@ pub(super) fn content_sets(content: &[u8]) -> Result<Option<RedHatBuild>, String
 }
 
 /// The name and the architecture that the labels of a Dockerfile state, with the version and the release of its file name
-/// (`Dockerfile-ubi8-8.5-218`). `None` if it states only one of them.
+/// (`Dockerfile-ubi8-8.5-218`). `None` if it states only one of them, or builds nothing (it has no `FROM`).
 pub(super) fn dockerfile(path: &str, content: &[u8]) -> Option<RedHatBuild> {
     let (mut variables, mut component, mut architecture) = (HashMap::new(), String::new(), String::new());
+    let mut has_stage = false;
     for instruction in instructions(content) {
         let (name, rest) = instruction.trim_start().split_once(char::is_whitespace).unwrap_or((&instruction, ""));
         let name = name.to_ascii_uppercase();
+        has_stage |= name == "FROM";
         if !matches!(&*name, "ARG" | "ENV" | "LABEL") {
             continue;
         }
@@ -44,9 +46,9 @@ pub(super) fn dockerfile(path: &str, content: &[u8]) -> Option<RedHatBuild> {
     }
     let mut parts = file_name(path).rsplitn(3, '-');
     let (release, version) = (parts.next()?, parts.next().unwrap_or_default());
-    let nvr = format!("{component}-{version}-{release}");
-    let is_complete = !component.is_empty() && !architecture.is_empty();
-    is_complete.then(|| RedHatBuild { content_sets: Vec::new(), nvr, architecture })
+    let image = format!("{component}-{version}-{release}-{architecture}");
+    let is_complete = has_stage && !component.is_empty() && !architecture.is_empty();
+    is_complete.then(|| RedHatBuild { content_sets: Vec::new(), images: vec![image] })
 }
 
 /// The instructions, with continued lines joined and comments removed.
@@ -126,8 +128,9 @@ mod tests {
     #[test]
     fn variables_do_not_grow_without_limit() {
         let doubled: String = (0..60).map(|number| format!("ENV V{}=$V{number}$V{number}\n", number + 1)).collect();
-        let text = format!("ENV V0=0123456789\n{doubled}LABEL architecture=x com.redhat.component=$V60");
-        assert!(dockerfile("Dockerfile-x-1-2", text.as_bytes()).is_none_or(|build| build.nvr.len() <= MAX_WORD + 4));
+        let text = format!("FROM x\nENV V0=0123456789\n{doubled}LABEL architecture=x com.redhat.component=$V60");
+        let build = dockerfile("Dockerfile-x-1-2", text.as_bytes());
+        assert!(build.is_none_or(|build| build.images[0].len() <= MAX_WORD + "-1-2-x".len()));
     }
 
     #[test]
@@ -135,12 +138,12 @@ mod tests {
         let text = b"FROM scratch\n# LABEL architecture=none\nENV NAME=ubi8 \\\n  OTHER=x\n\
             LABEL com.redhat.component=\"${NAME}-container\" \\\n      version='8.3'\nLABEL architecture \"x86_64\"\n";
         let build = dockerfile("root/buildinfo/Dockerfile-ubi8-8.3-227", text).unwrap();
-        assert_eq!((&*build.nvr, &*build.architecture), ("ubi8-container-8.3-227", "x86_64"));
-        let old = b"LABEL BZComponent=\"jboss-base-7-docker\" Architecture=\"x86_64\"";
-        assert_eq!(
-            dockerfile("root/buildinfo/Dockerfile-jboss-base-7-base-1.1-3", old).unwrap().nvr,
-            "jboss-base-7-docker-1.1-3"
-        );
-        assert_eq!(dockerfile("root/buildinfo/Dockerfile-x-1-2", b"LABEL architecture=x86_64"), None);
+        assert_eq!(build.images, ["ubi8-container-8.3-227-x86_64"]);
+        let old = b"FROM rhel7\nLABEL BZComponent=\"jboss-base-7-docker\" Architecture=\"x86_64\"";
+        let build = dockerfile("root/buildinfo/Dockerfile-jboss-base-7-base-1.1-3", old).unwrap();
+        assert_eq!(build.images, ["jboss-base-7-docker-1.1-3-x86_64"]);
+        for other in [&b"FROM x\nLABEL architecture=x86_64"[..], b"LABEL com.redhat.component=x architecture=x86_64"] {
+            assert_eq!(dockerfile("root/buildinfo/Dockerfile-x-1-2", other), None);
+        }
     }
 }

@@ -108,7 +108,10 @@ impl SystemFile {
     }
 
     fn is_of_database(self) -> bool {
-        matches!(self, Self::Apk | Self::DpkgStatus | Self::DpkgUpdate | Self::Rpm | Self::RpmJournal)
+        matches!(
+            self,
+            Self::Apk | Self::DpkgStatus | Self::DpkgUpdate | Self::Rpm | Self::RpmJournal | Self::RpmManifest
+        )
     }
 
     /// Whether packages can be missed without the file. Others that cannot be read are gaps.
@@ -131,13 +134,20 @@ impl SystemFile {
 }
 
 /// Directories of databases.
-const DIRECTORIES: [&str; 6] =
-    ["lib/apk", "usr/lib/apk", "usr/lib/sysimage/rpm", "usr/share/rpm", "var/lib/dpkg", "var/lib/rpm"];
+const DIRECTORIES: [&str; 7] = [
+    "lib/apk",
+    "usr/lib/apk",
+    "usr/lib/sysimage/rpm",
+    "usr/share/rpm",
+    "var/lib/dpkg",
+    "var/lib/rpm",
+    "var/lib/rpmmanifest",
+];
 
 /// The paths in the usual directories of databases that a file would have if links there led to its directory.
 pub(super) fn usual_places(path: &str) -> Vec<String> {
     let (name, folder) = (file_name(path), file_name(parent(path)));
-    let may_be = matches!(name, "installed" | "status" | "Packages" | "Packages.db" | "rpmdb.sqlite")
+    let may_be = DATABASES.iter().any(|(database, _)| file_name(database) == name)
         || matches!(folder, "status.d" | "updates")
         || database_of_journal(name).is_some();
     let directories = DIRECTORIES.iter().filter(|_| may_be);
@@ -157,8 +167,13 @@ pub(super) fn database_of_journal(path: &str) -> Option<&str> {
 
 /// The root of another system whose database is at the path, such as `srv/root` of `srv/root/var/lib/dpkg/status`.
 pub(super) fn root_of_other_system(path: &str) -> Option<&str> {
-    let root = |(database, _): &(&str, _)| path.strip_suffix(database)?.strip_suffix('/');
-    DATABASES.iter().find_map(root).filter(|_| SystemFile::at(path).is_none())
+    let root = |(database, _): &(&str, _)| path.strip_suffix(database);
+    let of_distroless = || match SystemFile::behind_link(path)? {
+        SystemFile::DpkgStatus => parent(path).strip_suffix(STATUS_DIRECTORY),
+        _ => None,
+    };
+    let root = DATABASES.iter().find_map(root).or_else(of_distroless)?.strip_suffix('/');
+    root.filter(|_| SystemFile::at(path).is_none())
 }
 
 /// Whether the path is that of a release file or a database, or of a directory that contains one. A link there decides
@@ -213,6 +228,8 @@ mod tests {
             ("srv/dpkg/status.d/base.md5sums", None),
             ("srv/dpkg/updates/0001", Some(SystemFile::DpkgUpdate)),
             ("srv/rpm/rpmdb.sqlite", Some(SystemFile::Rpm)),
+            ("srv/lib/rpmmanifest/container-manifest-2", Some(SystemFile::RpmManifest)),
+            ("srv/lib/rpmmanifest/container-manifest-1", None),
             ("srv/rpm/Packages.db-wal", Some(SystemFile::RpmJournal)),
             ("srv/apk/db/installed", Some(SystemFile::Apk)),
             ("srv/xdpkg/status", None),
@@ -232,6 +249,10 @@ mod tests {
         for (path, root) in [
             ("srv/root/var/lib/dpkg/status", Some("srv/root")),
             ("a/usr/lib/sysimage/rpm/rpmdb.sqlite", Some("a")),
+            ("srv/root/var/lib/dpkg/status.d/base", Some("srv/root")),
+            ("srv/root/var/lib/dpkg/status.d/base.md5sums", None),
+            ("srv/var/lib/rpmmanifest/container-manifest-2", Some("srv")),
+            ("var/lib/dpkg/status.d/base", None),
             ("var/lib/dpkg/status", None),
             ("usr/lib/apk/db/installed", None),
             ("x-var/lib/dpkg/status-old", None),

@@ -1,6 +1,6 @@
 //! Whether a package comes from the distribution or from somebody else. The rules are those of Trivy.
 
-use super::{Ecosystem, InstalledPackage};
+use super::{Ecosystem, InstalledPackage, LinuxDistribution};
 
 /// The builder of one or more distributions with RPM.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -33,6 +33,29 @@ const RPM_VENDORS: &[(&str, DistributionFamily)] = &[
     ("VMware", DistributionFamily::VMware),
     ("openSUSE", DistributionFamily::Suse),
 ];
+
+impl DistributionFamily {
+    /// The builder of the distribution with this `ID`; `None` if its packages are not of RPM, or it has no advisories.
+    fn of(id: &str) -> Option<Self> {
+        Some(match id {
+            "almalinux" => Self::AlmaLinux,
+            "amzn" => Self::Amazon,
+            "azurelinux" | "mariner" => Self::Microsoft,
+            "centos" | "rhel" => Self::RedHat,
+            "ol" => Self::Oracle,
+            "photon" => Self::VMware,
+            "rocky" => Self::Rocky,
+            "opensuse"
+            | "opensuse-leap"
+            | "opensuse-tumbleweed"
+            | "sl-micro"
+            | "sle-micro"
+            | "sle-micro-rancher"
+            | "sles" => Self::Suse,
+            _ => return None,
+        })
+    }
+}
 
 /// Parts of the maintainers' names of well-known repositories other than those of Debian and Ubuntu. Packages of dpkg have no
 /// vendor.
@@ -80,6 +103,14 @@ impl InstalledPackage {
     /// compared with the advisories of the image's own, as Trivy does.
     pub fn is_third_party(&self) -> bool {
         self.built_by() == BuiltBy::ThirdParty
+    }
+
+    /// Whether the builder of this distribution built the package, as far as its vendor or maintainer says.
+    pub fn is_built_for(&self, distribution: &LinuxDistribution) -> bool {
+        match (DistributionFamily::of(&distribution.id), self.rpm_family()) {
+            (Some(own), Some(family)) => own == family,
+            _ => !self.is_third_party(),
+        }
     }
 
     /// The distributions that the vendor of an RPM builds; `None` if it builds none. Amazon's own packages may have no vendor.

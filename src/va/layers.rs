@@ -105,7 +105,7 @@ impl UnpackedLayers {
 impl LayerReadings {
     /// `scratch` is the directory in which large files of a layer are kept while they are examined.
     pub(super) fn new(scratch: PathBuf, store: &FactStore, clock: &Clock, tasks: &Tasks) -> Self {
-        let readings = Memo::new("layer-8", store.clone(), clock.clone(), tasks.clone());
+        let readings = Memo::new("layer-9", store.clone(), clock.clone(), tasks.clone());
         let unpacked = UnpackedLayers { store: store.clone(), pending: Arc::default() };
         Self { readings: Arc::new(readings), unpacked, clock: clock.clone(), scratch }
     }

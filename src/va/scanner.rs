@@ -16,23 +16,29 @@ use super::databases::{AdvisoryDatabases, too_old};
 use super::derived::DerivedEvidence;
 use super::layers::{KnownLayer, LayerReadings};
 use super::{SourceAnswer, VaSource, VaSubject, configuration, feeds};
-use crate::advisories::{self, Databases};
+use crate::advisories::{self, Databases, PackageNames};
 use crate::cache::{BlobFinding, BlobReader, CacheError};
 use crate::inventory::{self, Gap, Inventory, InventoryLayer, LinuxDistribution};
 use crate::oci::layer_types::{is_read_lazily, is_tar_type};
 use crate::oci::{Algorithm, Descriptor, Digest, media_type};
 use crate::policy::{Observed, VaEvidence};
-use crate::runtime::{Background, Bounded, Clock, Tasks, budget};
+use crate::runtime::{Background, Bounded, Clock, Metrics, Tasks, budget};
 use crate::store::{FactStore, Memo};
 
+mod metrics;
+mod names;
 mod report;
 
+use metrics::MatchMetrics;
+pub use names::DatabaseSnapshot;
 use report::Purpose;
 
 pub(super) use report::weight as evidence_weight;
 
 /// The most layers of an image that are read. Runtimes support about 500, the limit of overlay file systems.
 const MAX_LAYERS: usize = 512;
+/// The topic under which inventories are stored.
+const INVENTORIES: &str = "inventory-9";
 /// How many layers of one image are read concurrently.
 const AT_ONCE: usize = 4;
 
@@ -44,8 +50,10 @@ pub struct Scanner {
     /// merging needs and are many times larger.
     inventories: Arc<Memo<BlobFinding<Arc<Inventory>>>>,
     databases: AdvisoryDatabases,
+    store: FactStore,
     matched: Arc<Bounded<Digest, Matched>>,
     background: Background,
+    metrics: MatchMetrics,
     clock: Clock,
     tasks: Tasks,
 }
@@ -64,14 +72,17 @@ impl Scanner {
         store: &FactStore,
         clock: &Clock,
         tasks: &Tasks,
+        metrics: &Metrics,
     ) -> Self {
         let weigh = |_: &Digest, matched: &Matched| report::weight(&matched.evidence.value);
         Self {
             layers,
-            inventories: Arc::new(Memo::new("inventory-8", store.clone(), clock.clone(), tasks.clone())),
+            inventories: Arc::new(Memo::new(INVENTORIES, store.clone(), clock.clone(), tasks.clone())),
             databases,
+            store: store.clone(),
             matched: Arc::new(Bounded::new(budget::MATCHED, weigh)),
             background: Background::new(),
+            metrics: MatchMetrics::new(metrics),
             clock: clock.clone(),
             tasks: tasks.clone(),
         }
@@ -115,9 +126,12 @@ impl Scanner {
             return known.map_or(Ok(None), |known| BlobFinding::known(Some(known)).map(Some));
         };
         let (scanner, config, named) = (self.clone(), subject.config().clone(), subject.layers().to_vec());
-        let bytes = reader.clone();
+        let (bytes, image) = (reader.clone(), subject.manifest().digest);
         let gather = || async move {
             let read = scanner.read(&bytes, &config, named).await;
+            if let Ok((inventory, false)) = &read {
+                scanner.keep_names(image, inventory);
+            }
             let ended_early = read.as_ref().is_ok_and(|(_, ended_early)| *ended_early);
             KnownLayer::observed(read.map(|(inventory, _)| inventory), ended_early, &scanner.clock)
         };
@@ -204,17 +218,28 @@ impl Scanner {
     async fn match_again(&self, digest: Digest, databases: Arc<Databases>) -> SourceAnswer {
         let stored = self.inventories.stored(&digest.to_string()).await;
         let (most, now) = (self.databases.max_age(), self.clock.now());
+        let has_names = self.has_names(digest).await;
+        let metrics = self.metrics.clone();
         let work = move || {
             let BlobFinding::Known(inventory) = Memo::<BlobFinding<Arc<Inventory>>>::parse(&stored?.value)? else {
                 return None;
             };
-            Some(judge(&databases, inventory, most, (Purpose::Decision, now)))
+            let inventory = advisories::name_archives(Some(&databases), inventory);
+            let names = (!has_names).then(|| PackageNames::of(&inventory));
+            let evidence = metrics.of(|| judge(&databases, inventory, most, (Purpose::Decision, now)));
+            Some((evidence, names))
         };
         let unknown = || {
             let why = "what is installed in the image is no longer known".to_owned();
             Observed { value: VaEvidence::Unavailable { why }, at: now, until: None }
         };
-        answer(Arc::new(self.background.run(work).await.flatten().unwrap_or_else(unknown)))
+        let Some((evidence, names)) = self.background.run(work).await.flatten() else {
+            return answer(Arc::new(unknown()));
+        };
+        if let Some(names) = names {
+            self.store_names(digest, &names).await;
+        }
+        answer(Arc::new(evidence))
     }
 
     /// The evidence of another source, with what the feeds of this gate say about its issues.
@@ -277,7 +302,8 @@ impl Scanner {
     ) -> Arc<Observed<VaEvidence>> {
         let generation: Arc<str> = databases.generation().into();
         let (most, now) = (self.databases.max_age(), self.clock.now());
-        let work = move || judge(&databases, inventory, most, (Purpose::Report, now));
+        let metrics = self.metrics.clone();
+        let work = move || metrics.of(|| judge(&databases, inventory, most, (Purpose::Report, now)));
         let Ok(evidence) = self.tasks.spawn_blocking(work).await.map(Arc::new) else {
             return self.observed(VaEvidence::Unavailable { why: "matching advisories ended abnormally".into() });
         };

@@ -72,7 +72,9 @@ impl<'a> PythonBound<'a> {
             Operator::Equal | Operator::NotEqual if self.is_prefix => {
                 (operator == Operator::Equal) == begins_with(&public, &self.version, release.len())
             }
-            Operator::Equal | Operator::NotEqual if self.version.is_local() => {
+            // PEP 440 allows a local bound only for equality. Suppliers of rebuilt packages number their builds with it, also in
+            // ranges: `>= 2.14.2+sp1`.
+            _ if self.version.is_local() && operator != Operator::Compatible => {
                 operator.accepts(full.cmp(&self.version))
             }
             Operator::Compatible => public >= self.version && begins_with(&public, &self.version, release.len() - 1),

@@ -206,6 +206,7 @@ fn ranges_contain_versions_by_the_grammar_of_their_ecosystem() {
         (Python, "== 1.0", &["1.0.0", "1.0+ubuntu1"], &["1.0.post1"]),
         (Python, "> 1.0", &["1.0.1"], &["1.0.post1", "1.0+local", "1.0"]),
         (Python, "<= 1.0", &["1.0+local"], &["1.0.post1"]),
+        (Python, ">= 1.0+sp1, < 1.0+sp9", &["1.0+sp1", "1.0+sp2"], &["1.0", "1.0+sp9", "1.1"]),
         (Rpm, "< 1:2.0-3.el9", &["1:2.0-2.el9", "9.0-1"], &["1:2.0-3.el9"]),
     ] {
         for version in inside {

@@ -158,7 +158,7 @@ pub fn fetch_file(
     let file = match (transport.get(url, known.as_ref().and_then(|known| known.etag.as_deref()))?, known) {
         (WebAnswer::File(file), _) => file,
         (WebAnswer::Unchanged, Some(manifest)) => return Ok(InstalledGeneration { manifest, was_current: true }),
-        (WebAnswer::Unchanged, None) => return Err(job.wrong("the server states that nothing changed, unasked")),
+        (WebAnswer::Unchanged, None) => return Err(job.wrong("unexpected 304 Not Modified")),
     };
     let staging = store.stage()?;
     let FetchedFile { mut content, size, etag, modified } = file;

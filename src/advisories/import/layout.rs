@@ -89,13 +89,13 @@ impl Job<'_> {
             return Err(self.wrong("index.json is not an index"));
         };
         for descriptor in manifests {
-            let name = blob_name(descriptor.digest);
+            let name = descriptor.digest.layout_name();
             let bytes = self.small(layout, &name)?;
             check_digest(&name, descriptor.digest, Digest::of(descriptor.digest.algorithm(), &bytes))?;
             let manifest = self.manifest(bytes, None)?;
             for kind in KINDS {
                 let Ok(layer) = self.database_layer(kind, &manifest) else { continue };
-                let blob = layout.open(&blob_name(layer.digest));
+                let blob = layout.open(&layer.digest.layout_name());
                 let mut blob = blob.map_err(|error| self.wrong(&format!("the database's blob: {error}")))?;
                 return self.database(kind, &mut blob, &layer, meter);
             }
@@ -172,10 +172,6 @@ impl Job<'_> {
     pub(super) fn wrong(&self, problem: &str) -> DatabaseError {
         DatabaseError::unrecognised(self.from.clone(), problem)
     }
-}
-
-fn blob_name(digest: Digest) -> String {
-    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }
 
 /// Computes the digest of what is read.

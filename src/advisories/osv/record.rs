@@ -31,6 +31,12 @@ impl OsvRecord {
             serde_json::from_slice(json).map_err(|error| DamagedDatabase(error.to_string()))?;
         let mut packages: BTreeMap<_, Vec<_>> = BTreeMap::new();
         name(&written.id, "id")?;
+        // In a schema with another major version, what is affected may be stated in another place.
+        if let Some(schema) =
+            written.schema_version.filter(|schema| !matches!(schema.split('.').next(), Some("1" | "")))
+        {
+            return Err(DamagedDatabase(format!("it has schema {schema:?}, and only 1.x is known")));
+        }
         for affected in written.affected {
             // Records about source code that is in no ecosystem have commits only.
             let Some(package) = affected.package else { continue };
@@ -92,6 +98,9 @@ fn time(text: Option<&str>) -> Option<Timestamp> {
 #[derive(Deserialize)]
 struct WrittenRecord {
     id: String,
+    /// 1.0.0 if it is missing.
+    #[serde(default)]
+    schema_version: Option<String>,
     #[serde(default)]
     withdrawn: Option<String>,
     #[serde(default)]

@@ -125,6 +125,31 @@ fn distributions_of_the_red_hat_family_are_recognised() {
 }
 
 #[test]
+fn point_releases_of_debian_are_read() {
+    let point = |os: &str, file: &str| {
+        let text = |path: &str| match path {
+            OS => Some(os),
+            "etc/debian_version" => Some(file),
+            _ => None,
+        };
+        distribution(&text, false).unwrap().point_release
+    };
+    let debian = "ID=debian\nVERSION_ID=\"12\"\n";
+    assert_eq!(point(debian, "12.5\n").as_deref(), Some("12.5"));
+    for (os, file) in [
+        (debian, "12\n"),
+        (debian, "11.9\n"),
+        (debian, "120.1\n"),
+        (debian, "12.x\n"),
+        (debian, "bookworm/sid\n"),
+        ("ID=debian\n", "12.5\n"),
+        ("ID=ubuntu\nVERSION_ID=12\n", "12.5\n"),
+    ] {
+        assert_eq!(point(os, file), None, "{os} {file}");
+    }
+}
+
+#[test]
 fn the_repositories_of_alpine_are_read() {
     let os = (OS, "ID=alpine\nVERSION_ID=3.19.1\n");
     for (repositories, wanted) in [

@@ -62,7 +62,7 @@ pub(super) fn read(path: &str, content: &mut dyn ReadSeek, size: u64, found: &mu
         return;
     };
     if let Some(bundle) = bundle(&first_bytes, content, size) {
-        found.problem(format!("a program that {bundle} packed with what it needs, which is not read"));
+        found.problem(format!("a program bundled by {bundle}; its contents are not read"));
     }
     let Some((count, wide)) = universal(&first_bytes) else {
         read_program(path, content, size, found);

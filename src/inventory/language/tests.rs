@@ -211,8 +211,49 @@ fn components_of_bitnami_are_those_of_their_package_urls() {
     assert_eq!(names(&read(path, document(&["pkg:bitnami/redis", "pkg:bitnami/a@1"]).as_bytes())), ["a 1", "!"]);
     assert_eq!(names(&read(path, b"SPDXVersion: SPDX-2.3")), ["!"]);
     for other in ["opt/other/.spdx-redis.spdx", "opt/bitnami/redis.spdx", "srv/opt/bitnami/redis/.spdx-redis.spdx"] {
-        assert_eq!(language_file(other, b"{"), None, "{other}");
+        assert_eq!(language_file(other, b"{"), Some(LanguageFile::Sbom), "{other}");
     }
+}
+
+#[test]
+fn lists_of_packages_name_those_of_programming_languages() {
+    let reference = |purl: &str| serde_json::json!({"referenceType": "purl", "referenceLocator": purl});
+    let spdx = serde_json::json!({"spdxVersion": "SPDX-2.3", "packages": [
+        {"name": "ms", "versionInfo": "2.1.3", "licenseDeclared": "MIT", "externalRefs": [reference("pkg:npm/ms@2.1.3")]},
+        {"name": "x", "externalRefs": [reference("pkg:maven/org.apache.commons/commons-text@1.9?type=jar")]},
+        {"name": "github.com/Masterminds/semver", "versionInfo": "v1.5.0",
+         "externalRefs": [reference("pkg:golang/github.com/masterminds/semver")]},
+        {"name": "bash", "externalRefs": [reference("pkg:deb/debian/bash@5.2"), {"referenceType": "cpe23Type"}]},
+        {"name": "nothing"}, {"name": "no version", "externalRefs": [reference("pkg:npm/no-version")]}]});
+    let found = read("app/app.spdx.json", spdx.to_string().as_bytes());
+    let expected = ["ms 2.1.3", "org.apache.commons:commons-text 1.9", "github.com/Masterminds/semver v1.5.0"];
+    assert_eq!(names(&found), expected);
+    assert_eq!((found.packages[0].ecosystem, &*found.packages[0].licenses), (Ecosystem::Npm, &["MIT".to_owned()][..]));
+    let cyclonedx = serde_json::json!({"bomFormat": "CycloneDX", "metadata": {"component": {"purl": "pkg:npm/root@1"}},
+        "components": [
+            {"type": "library", "group": "@babel", "name": "core", "purl": "pkg:npm/%40babel/core@7.24.0",
+             "licenses": [{"license": {"id": "MIT"}}, {"expression": "ISC OR MIT"}, {"license": {"name": "Own"}}]},
+            {"type": "application", "name": "app", "components": [
+                {"name": "Django", "purl": "pkg:pypi/django@4.2"}, {"name": "Newtonsoft.Json", "version": "13.0.1",
+                 "purl": "pkg:nuget/Newtonsoft.Json"}]},
+            {"name": "musl", "purl": "pkg:apk/alpine/musl@1.2"}, {"purl": null}]});
+    let found = read("srv/bom.cdx.json", cyclonedx.to_string().as_bytes());
+    assert_eq!(names(&found), ["@babel/core 7.24.0", "Django 4.2", "Newtonsoft.Json 13.0.1"]);
+    assert_eq!(found.packages[0].licenses, ["MIT", "ISC OR MIT", "Own"]);
+    let tags = "SPDXVersion: SPDX-2.3\nPackageName: ms\nExternalRef: PACKAGE-MANAGER purl pkg:npm/ms@2.1.3\n\
+                ExternalRef: SECURITY cpe23Type cpe:2.3:*\nExternalRef: PACKAGE_MANAGER purl pkg:cargo/time@0.1.0\n";
+    assert_eq!(names(&read("opt/app.spdx", tags.as_bytes())), ["ms 2.1.3", "time 0.1.0"]);
+    for text in ["", "MIT", "{", "[]", "{\"packages\": []}", "SPDXVersion: SPDX-2.3"] {
+        assert_eq!(names(&read("a.cdx", text.as_bytes())), [""; 0], "{text}");
+    }
+    for text in
+        [r#"{"components": 5}"#, r#"{"components": [{"purl": "pkg:npm/@1"}]}"#, r#"{"packages": [], "packages": []}"#]
+    {
+        assert_eq!(names(&read("a.cdx", text.as_bytes())), ["!"], "{text}");
+    }
+    assert_eq!(names(&read("a.cdx.json", b"{}PK\x03\x04\0\0")), ["!"], "an archive behind text");
+    assert_eq!(language_file("a.spdx", b"#!/usr/bin/env python3\n"), Some(LanguageFile::Archive));
+    assert_eq!(kind_of_link("a.cdx"), None, "a list that is elsewhere");
 }
 
 #[test]

@@ -18,7 +18,7 @@ impl MergedImage<'_> {
     pub(super) fn placed(&self, path: &str, layer: usize, package: &InstalledPackage) -> InstalledPackage {
         let mut package = package.clone();
         package.layer = self.layers.get(layer).map(|(digest, _)| *digest);
-        if !is_of_distribution(&package) {
+        if !package.ecosystem.is_of_distribution() {
             package.path.get_or_insert_with(|| path.to_owned());
         }
         package
@@ -38,12 +38,12 @@ impl MergedImage<'_> {
         for (digest, layer) in self.layers {
             for facts in &layer.files {
                 let FileFacts::Packages { packages, .. } = facts else { continue };
-                for package in packages.iter().filter(|package| is_of_distribution(package)) {
+                for package in packages.iter().filter(|package| package.ecosystem.is_of_distribution()) {
                     origins.entry(identity(package)).or_insert(*digest);
                 }
             }
         }
-        for package in packages.iter_mut().filter(|package| is_of_distribution(package)) {
+        for package in packages.iter_mut().filter(|package| package.ecosystem.is_of_distribution()) {
             package.layer = origins.get(&identity(package)).copied().or(package.layer);
         }
     }
@@ -86,20 +86,20 @@ pub(super) fn licences(packages: &[InstalledPackage]) -> Result<BTreeMap<String,
     Ok(expressions.filter(|(text, expression)| text != expression).collect())
 }
 
-/// What the files of a layer state about its build: the repositories in one, the name in another.
+/// What the files of a layer state about its build: the repositories in some, the names of images in others. A layer that
+/// was made of several has the files of all.
 fn build_of(layer: &LayerInventory) -> Option<RedHatBuild> {
     let builds = layer.names.values().filter_map(|file| match layer.files.get(*file as usize) {
         Some(FileFacts::Build(build)) => Some(build.clone()),
         _ => None,
     });
-    builds.reduce(|known, build| match build.content_sets.is_empty() {
-        true => RedHatBuild { content_sets: known.content_sets, ..build },
-        false => RedHatBuild { content_sets: build.content_sets, ..known },
-    })
-}
-
-fn is_of_distribution(package: &InstalledPackage) -> bool {
-    matches!(package.ecosystem, Ecosystem::Apk | Ecosystem::Deb | Ecosystem::Rpm)
+    let joined = builds.reduce(|mut known, build| {
+        known.content_sets.extend(build.content_sets);
+        known.images.extend(build.images);
+        known
+    })?;
+    let different = |texts: Vec<String>| texts.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+    Some(RedHatBuild { content_sets: different(joined.content_sets), images: different(joined.images) })
 }
 
 fn identity(package: &InstalledPackage) -> (Ecosystem, &str, &str, &str) {

@@ -184,7 +184,10 @@ fn issues(
     for found in &findings.matches {
         let Some(package) = inventory.packages.get(found.package) else { continue };
         let copies = findings.copies.get(&found.package).map_or(&[][..], Vec::as_slice);
-        let affected = affected(package, found, purls.of(found.package));
+        let mut affected = affected(package, found, purls.of(found.package));
+        if purpose == Purpose::Report {
+            (affected.severity, affected.severity_source) = (Some(found.severity), found.severity_source.clone());
+        }
         issues.entry(&found.id).or_insert_with(|| IssueOfMatches::new(found)).add(found, affected, inventory, copies);
     }
     let of_packages = issues.into_values().map(|issue| issue.finish(purpose));
@@ -259,6 +262,12 @@ impl<'a> IssueOfMatches<'a> {
     }
 
     fn finish(mut self, purpose: Purpose) -> Issue {
+        let rating = (Some(self.issue.severity), self.issue.severity_source.clone());
+        for package in &mut self.issue.packages {
+            if (package.severity, &package.severity_source) == (rating.0, &rating.1) {
+                (package.severity, package.severity_source) = (None, None);
+            }
+        }
         let lists = self.references.iter().filter(|_| purpose == Purpose::Report);
         let mut seen = HashSet::new();
         for list in lists.map(|list| list.read()) {
@@ -291,8 +300,8 @@ fn affected(package: &InstalledPackage, found: &MatchedAdvisory, purl: Option<Pu
         path: package.path.clone(),
         layer: package.layer,
         status: Some(found.status),
-        detail: None,
-        database: Some(found.source.clone()),
+        database: Some(found.source.clone()).filter(|name| !name.is_empty()),
+        ..AffectedPackage::default()
     }
 }
 
@@ -374,6 +383,9 @@ mod tests {
         let expected = [("debian", Severity::Medium), ("nvd", Severity::High), ("osv", Severity::Critical)];
         assert_eq!(issue.ratings, expected.map(|(source, severity)| (source.to_owned(), severity)).into());
         assert_eq!((issue.severity, issue.severity_source.as_deref()), (Severity::Medium, Some("debian")));
+        let own = issue.packages.iter().map(|package| (package.severity, package.severity_source.as_deref()));
+        let expected = [(Some(Severity::Low), Some("debian")), (None, None)];
+        assert_eq!(own.collect::<Vec<_>>(), expected, "that of a package is stated where it differs");
     }
 
     #[test]

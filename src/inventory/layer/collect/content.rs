@@ -40,7 +40,9 @@ impl Collector<'_> {
         };
         let (system, is_own) = system;
         if by_content.is_some() && system != SystemFile::Rpm {
-            return Some(FileFacts::Unreadable("it is a program or an archive, and not the file of its name".into()));
+            return Some(FileFacts::Unreadable(
+                "it is a program or an archive, not the file that its name suggests".into(),
+            ));
         }
         let found = match system {
             SystemFile::Rpm => Ok(self.rpm_packages(content, size, is_own)),

@@ -1,0 +1,145 @@
+//! Records of OSV.
+
+use super::*;
+
+#[test]
+fn osv_records_are_joined_with_each_other_and_with_trivy_db() {
+    let fixed = |version: &str| json!([{"introduced": "0"}, {"fixed": version}]);
+    let records = Records::default()
+        .record("AlmaLinux:9", "openssl-libs", json!({"id": "ALSA-2024:1", "summary": "Important: openssl security update", "related": ["CVE-2024-2", "CVE-2024-1"]}), fixed("1:3.0.7-25.el9"))
+        .record("AlmaLinux:9", "openssl-libs", json!({"id": "ALSA-2024:2", "related": ["CVE-2024-3"]}), fixed("1:3.0.7-20.el9"))
+        .record("PyPI", "jinja2", json!({"id": "PYSEC-2024-1", "aliases": ["CVE-2024-4", "GHSA-4"]}), fixed("3.1.3"))
+        .record("PyPI", "jinja2", json!({"id": "GHSA-4", "aliases": ["CVE-2024-4"], "severity_word": "MODERATE"}), fixed("3.1.3"))
+        .record("PyPI", "jinja2", json!({"id": "PYSEC-2024-9"}), fixed("3.1.9"));
+    let inventory = inventory(
+        "almalinux",
+        "9.3",
+        &[
+            json!({"ecosystem": "rpm", "name": "openssl-libs", "version": "1:3.0.7-24.el9", "vendor": "AlmaLinux"}),
+            json!({"ecosystem": "pypi", "name": "jinja2", "version": "3.1.2", "path": "x"}),
+        ],
+    );
+    let rows = Rows::default()
+        .source("alma 9", "alma")
+        .row("alma 9", "openssl-libs", "CVE-2024-1", json!({"FixedVersion": "1:3.0.7-26.el9"}))
+        .row("pip::GitHub", "jinja2", "CVE-2024-4", json!({"VulnerableVersions": ["< 3.1.3"], "VendorIDs": ["GHSA-4"]}))
+        .detail("CVE-2024-1", json!({"VendorSeverity": {"alma": 2}}));
+
+    let alone = find_in(&Lookups { trivy: None, osv: vec![&records], details: None }, &inventory, now());
+    assert_eq!(
+        listed(&alone, &inventory),
+        [
+            "openssl-libs CVE-2024-1 1:3.0.7-25.el9",
+            "openssl-libs CVE-2024-2 1:3.0.7-25.el9",
+            "jinja2 CVE-2024-4 3.1.3",
+            "jinja2 PYSEC-2024-9 3.1.9",
+        ]
+    );
+    assert_eq!(alone.gaps, []);
+    assert_eq!(
+        (&alone.matches[0].aliases[..], alone.matches[0].severity),
+        (&["ALSA-2024:1".to_owned()][..], Severity::High)
+    );
+    assert_eq!(alone.matches[2].aliases, ["GHSA-4", "PYSEC-2024-1"]);
+    assert_eq!((alone.matches[2].severity, &*alone.matches[2].source), (Severity::Medium, "osv"));
+
+    let both = find_in(&Lookups { trivy: Some(&rows), osv: vec![&records], details: None }, &inventory, now());
+    assert_eq!(
+        listed(&both, &inventory),
+        [
+            "openssl-libs CVE-2024-1 1:3.0.7-26.el9",
+            "openssl-libs CVE-2024-2 1:3.0.7-25.el9",
+            "jinja2 CVE-2024-4 3.1.3",
+            "jinja2 PYSEC-2024-9 3.1.9",
+        ]
+    );
+    let first = &both.matches[0];
+    assert_eq!(
+        (&*first.source, first.severity, &first.aliases[..]),
+        ("alma", Severity::Medium, &["ALSA-2024:1".to_owned()][..])
+    );
+    let rated = |source: &str, severity| (source.to_owned(), severity);
+    let ratings = [rated("alma", Severity::Medium), rated("osv", Severity::High)];
+    assert!(ratings.iter().all(|rated| first.ratings.contains(rated)), "each keeps its own: {:?}", first.ratings);
+}
+
+/// The names of ecosystems are those of the schema; which package the records name differs.
+#[test]
+fn osv_records_are_looked_up_as_each_distribution_publishes_them() {
+    let fixed = |version: &str| json!([{"introduced": "0"}, {"fixed": version}]);
+    let of = |id: &str| json!({ "id": id });
+    let records = Records::default()
+        .record("Rocky Linux:9", "openssl", of("RLSA-1"), fixed("1:3.0.7-25.el9"))
+        .record("Rocky Linux:9", "openssl-libs", of("RLSA-2"), fixed("1:3.0.7-25.el9"))
+        .record("SUSE:Linux Enterprise Module for Basesystem 15 SP5", "openssl", of("SUSE-1"), fixed("1:3.0.7-25.el9"))
+        .record("SUSE:Linux Enterprise Server 15 SP5-LTSS", "openssl", of("SUSE-2"), fixed("1:3.0.7-25.el9"))
+        .record("SUSE:Linux Enterprise Server 15 SP4", "openssl", of("SUSE-3"), fixed("1:3.0.7-25.el9"))
+        .record("SUSE:Linux Enterprise Server 15 SP50", "openssl", of("SUSE-4"), fixed("1:3.0.7-25.el9"))
+        .record("openSUSE:Leap 15.6", "openssl", of("openSUSE-1"), fixed("1:3.0.7-25.el9"))
+        .record("Photon OS:5.0", "openssl", of("PHSA-1"), fixed("1:3.0.7-25.el9"))
+        .record("Azure Linux:3", "openssl", of("AZL-1"), fixed("1:3.0.7-25.el9"))
+        .record("Ubuntu:22.04:LTS", "openssl", of("USN-1"), fixed("1:3.0.7-25"))
+        .record("Ubuntu:Pro:18.04:LTS", "openssl", of("USN-2"), fixed("1:3.0.7-25"))
+        .record("Wolfi", "openssl", of("CGA-1"), fixed("3.0.7-r25"))
+        .record("Wolfi", "openssl-libs", of("CGA-2"), fixed("3.0.7-r25"));
+    let rpm = |vendor: &str| json!({"ecosystem": "rpm", "name": "openssl-libs", "version": "1:3.0.7-24.el9", "vendor": vendor, "source": {"name": "openssl", "version": "1:3.0.7-24.el9"}});
+    let deb = || json!({"ecosystem": "deb", "name": "openssl-libs", "version": "1:3.0.7-24", "source": {"name": "openssl", "version": "1:3.0.7-24"}});
+    let apk = || json!({"ecosystem": "apk", "name": "openssl-libs", "version": "3.0.7-r24", "source": {"name": "openssl", "version": "3.0.7-r24"}});
+    for (id, version, package, expected) in [
+        ("rocky", "9.3", rpm("Rocky"), &["RLSA-1", "RLSA-2"][..]),
+        ("sles", "15.5", rpm("SUSE LLC"), &["SUSE-1", "SUSE-2"]),
+        ("opensuse-leap", "15.6", rpm("openSUSE"), &["openSUSE-1"]),
+        ("photon", "5.0", rpm("VMware, Inc."), &["PHSA-1"]),
+        ("azurelinux", "3.0", rpm("Microsoft Corporation"), &["AZL-1"]),
+        ("ubuntu", "22.04", deb(), &["USN-1"]),
+        ("wolfi", "20230201", apk(), &["CGA-1", "CGA-2"]),
+    ] {
+        let found = find_in(
+            &Lookups { trivy: None, osv: vec![&records], details: None },
+            &inventory(id, version, &[package]),
+            now(),
+        );
+        let ids: Vec<_> = found.matches.iter().map(|matched| &*matched.id).collect();
+        assert_eq!((&ids[..], found.gaps.len()), (expected, 0), "{id}: {:?}", found.gaps);
+    }
+    let sles = inventory("sles", "15.3", &[rpm("SUSE LLC")]);
+    assert_eq!(
+        find_in(&Lookups { trivy: None, osv: vec![&records], details: None }, &sles, now()).gaps.len(),
+        1,
+        "no such release"
+    );
+}
+
+/// Records of module streams name the stream in their summary alone.
+#[test]
+fn osv_records_of_other_module_streams_do_not_count() {
+    let fixed = |version: &str| json!([{"introduced": "0"}, {"fixed": version}]);
+    let of = |id: &str, summary: &str| json!({"id": id, "summary": summary});
+    let records = Records::default()
+        .record(
+            "AlmaLinux:8",
+            "npm",
+            of("ALSA-18", "Moderate: nodejs:18 security update"),
+            fixed("1:9.5.0-1.module_el8.9"),
+        )
+        .record(
+            "AlmaLinux:8",
+            "npm",
+            of("ALSA-20", "Moderate: nodejs:20 security update"),
+            fixed("1:10.1.0-1.module_el8.9"),
+        )
+        .record("AlmaLinux:8", "npm", of("ALSA-X", "Moderate: security update"), fixed("1:9.9.0-1.module+el8.9"))
+        .record("AlmaLinux:8", "npm", of("ALSA-0", "Moderate: npm security update"), fixed("1:9.9.0-1.el8"));
+    let npm = |version: &str, module: Option<&str>| json!({"ecosystem": "rpm", "name": "npm", "version": version, "module": module, "vendor": "AlmaLinux"});
+    for (package, expected) in [
+        (npm("1:9.4.0-1.module_el8", Some("nodejs:18:806:ad00")), &["ALSA-0", "ALSA-18", "ALSA-X"][..]),
+        (npm("1:9.4.0-1.module_el8", Some("nodejs:20:806:ad00")), &["ALSA-0", "ALSA-20", "ALSA-X"]),
+        (npm("1:9.4.0-1.module_el8", None), &["ALSA-0", "ALSA-18", "ALSA-20", "ALSA-X"]),
+        (npm("1:9.4.0-1.el8", None), &["ALSA-0"]),
+    ] {
+        let inventory = inventory("almalinux", "8.9", std::slice::from_ref(&package));
+        let found = find_in(&Lookups { trivy: None, osv: vec![&records], details: None }, &inventory, now());
+        let ids: Vec<_> = found.matches.iter().map(|matched| &*matched.id).collect();
+        assert_eq!(ids, expected, "{package}");
+    }
+}

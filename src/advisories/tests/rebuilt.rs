@@ -1,0 +1,82 @@
+//! Packages that suppliers rebuilt.
+
+use super::*;
+
+fn range(end: &str) -> Value {
+    json!({"VulnerableVersions": [format!("<{end}")], "PatchedVersions": [end]})
+}
+
+#[test]
+fn rebuilt_packages_are_looked_up_with_their_suppliers() {
+    let rows = Rows::default()
+        .source("root.io debian 12", "rootio")
+        .row("debian 12", "openssl", "CVE-2026-1", json!({"FixedVersion": "3.0.15-1~deb12u1"}))
+        .row("root.io debian 12", "openssl", "CVE-2026-1", range("3.0.15-1~deb12u1.root.io.2"))
+        .row("root.io debian 12", "openssl", "CVE-2026-9", json!({"Severity": 3}))
+        .row("seal debian", "seal-wget", "CVE-2026-2", range("1.21-1+deb11u1+sp9"))
+        .row("rapidfort debian", "curl", "CVE-2026-3", range("7.88-1+rf.2"))
+        .row("npm::x", "other", "CVE-2026-0", json!({"VulnerableVersions": ["<1"]}))
+        .row("pip::x", "other", "CVE-2026-0", json!({"VulnerableVersions": ["<1"]}))
+        .row("seal npm::x", "ejs", "CVE-2026-4", range("3.1.8-sp9"))
+        .row(
+            "seal pip::x",
+            "seal-requests",
+            "CVE-2026-5",
+            json!({"VulnerableVersions": [">=2.14.2+sp1, <2.14.2+sp9"]}),
+        );
+    let deb = |name: &str, source: &str, version: &str| json!({"ecosystem": "deb", "name": name, "version": version, "source": {"name": source, "version": version}});
+    let packages = [
+        deb("libssl3", "openssl", "3.0.15-1~deb12u1.root.io.1"),
+        deb("seal-wget", "seal-wget", "1.21-1+deb11u1+sp1"),
+        deb("curl", "curl", "7.88-1+rf.1"),
+        deb("libcurl", "curl", "7.88-1+rf.2"),
+        json!({"ecosystem": "npm", "name": "ejs", "version": "3.1.8-sp1", "path": "x"}),
+        json!({"ecosystem": "pypi", "name": "seal-requests", "version": "2.14.2+sp2", "path": "x"}),
+    ];
+    let inventory = inventory("debian", "12", &packages);
+    expect(
+        &rows,
+        &inventory,
+        &[
+            "libssl3 CVE-2026-1 3.0.15-1~deb12u1.root.io.2",
+            "libssl3 CVE-2026-9 Affected",
+            "seal-wget CVE-2026-2 1.21-1+deb11u1+sp9",
+            "curl CVE-2026-3 7.88-1+rf.2",
+            "ejs CVE-2026-4 3.1.8-sp9",
+            "seal-requests CVE-2026-5 2.14.2+sp9",
+        ],
+    );
+    let found = findings(&rows, &inventory);
+    let stated = found.matches.iter().find(|matched| &*matched.id == "CVE-2026-9").unwrap();
+    assert_eq!((stated.severity, stated.severity_source.as_deref()), (Severity::High, Some("rootio")));
+}
+
+#[test]
+fn a_rebuilt_package_whose_supplier_no_database_lists_is_a_gap() {
+    let rows = Rows::default()
+        .row("debian 12", "bash", "CVE-2026-1", json!({}))
+        .row("npm::x", "other", "CVE-2026-2", json!({}))
+        .row("maven::x", "other", "CVE-2026-3", json!({}));
+    let gaps = |package: Value| {
+        let found = findings(&rows, &inventory("debian", "12", &[bash(), package]));
+        found.gaps.into_iter().map(|gap| gap.problem).collect::<Vec<_>>()
+    };
+    for (ecosystem, name, version, supplier) in [
+        ("deb", "openssl", "3.0.15-1.root.io.1", "Root.io"),
+        ("deb", "seal-wget", "1.21-1+sp1", "Seal Security"),
+        ("deb", "curl", "7.88-1+rf.1", "RapidFort"),
+        ("npm", "@seal-security/ejs", "3.1.8", "Seal Security"),
+        ("maven", "org.eclipse.jetty:jetty-http", "9.4.48+sp1", "Seal Security"),
+    ] {
+        let package = json!({"ecosystem": ecosystem, "name": name, "version": version});
+        let problem = format!("{name} {version} was rebuilt by {supplier}, and no database has its advisories");
+        assert_eq!(gaps(package), [problem]);
+    }
+    for (ecosystem, name, version) in [("npm", "ejs", "3.1.8-sp1"), ("maven", "org.jboss:x", "1.0-SP1")] {
+        assert_eq!(gaps(json!({"ecosystem": ecosystem, "name": name, "version": version})), [""; 0], "{version}");
+    }
+}
+
+fn bash() -> Value {
+    json!({"ecosystem": "deb", "name": "bash", "version": "5.0-1"})
+}
