@@ -12,6 +12,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+mod full_names;
 mod grammar;
 mod mentions;
 mod names;
@@ -110,7 +111,8 @@ pub(crate) fn successors(identifier: &str) -> &'static [&'static str] {
 /// or the identifier of an unknown part. Empty if it may be anything.
 pub(crate) fn candidates(name: &str) -> Vec<&'static str> {
     static END: LazyLock<Regex> = LazyLock::new(|| pattern(r"^-\d[\d.]*(?:-only|-or-later|-Clause)?$"));
-    let Some(family) = family(name.strip_prefix(UNKNOWN).unwrap_or(name)) else { return Vec::new() };
+    let name = name.strip_prefix(UNKNOWN).unwrap_or(name);
+    let Some(family) = family(name) else { return full_names::versions(name).to_vec() };
     let all = spdx::identifiers::LICENSES.iter().map(|license| license.name);
     all.filter(|id| id.strip_prefix(family).is_some_and(|end| END.is_match(end))).collect()
 }
@@ -136,9 +138,29 @@ fn abbreviated(text: &str) -> Option<String> {
     let known = identifier(name)?;
     let is_same = match identifier(short) {
         Some(other) => other == known,
-        None => family(short).is_some_and(|family| known.strip_prefix(family).is_some_and(|end| end.starts_with('-'))),
+        None => {
+            family(short).is_some_and(|family| known.strip_prefix(family).is_some_and(|end| end.starts_with('-')))
+                || is_abbreviation(short, name, &known)
+        }
     };
     is_same.then_some(known)
+}
+
+/// Whether a text is the start of the identifier, or the initials of the name, with or without the version: `CPAL`, `ELv2`.
+fn is_abbreviation(text: &str, name: &str, identifier: &str) -> bool {
+    let is_digit = |character: char| character.is_ascii_digit();
+    let split = |text: &'_ str| text.find(is_digit).unwrap_or(text.len());
+    let letters = |text: &str| text.chars().filter(char::is_ascii_alphabetic).collect::<String>().to_ascii_lowercase();
+    let ((written, version), (stem, own)) = (text.split_at(split(text)), identifier.split_at(split(identifier)));
+    let written = letters(written);
+    let written = if version.is_empty() { &*written } else { written.strip_suffix('v').unwrap_or(&written) };
+    let is_version =
+        |word: &str| matches!(word, "v" | "version" | "Version") || word.trim_start_matches('v').starts_with(is_digit);
+    let words = name.split(|character: char| !character.is_ascii_alphanumeric()).filter(|word| !is_version(word));
+    let initials: String = words.filter_map(|word| word.chars().next()).collect();
+    !written.is_empty()
+        && own.starts_with(version)
+        && (written == letters(stem) || written == initials.to_ascii_lowercase())
 }
 
 /// The identifier of SPDX that a name stands for.
@@ -150,15 +172,18 @@ fn identifier(name: &str) -> Option<String> {
     if let Some(known) = exact(name).or_else(of_words) {
         return Some(known);
     }
-    let short = short(name)?;
-    if let Some(known) = find(NAMES, &short) {
-        return Some(known.to_owned());
-    }
-    let parts = GNU.captures(&short)?;
-    let minor = parts.get(3).map_or(".0", |minor| minor.as_str());
-    let suffix = if parts[4].is_empty() { "only" } else { "or-later" };
-    let known = format!("{}-{}{minor}-{suffix}", parts[1].to_ascii_uppercase(), &parts[2]);
-    spdx::license_id(&known).map(|_| known)
+    let of_tables = || {
+        let short = short(name)?;
+        if let Some(known) = find(NAMES, &short) {
+            return Some(known.to_owned());
+        }
+        let parts = GNU.captures(&short)?;
+        let minor = parts.get(3).map_or(".0", |minor| minor.as_str());
+        let suffix = if parts[4].is_empty() { "only" } else { "or-later" };
+        let known = format!("{}-{}{minor}-{suffix}", parts[1].to_ascii_uppercase(), &parts[2]);
+        spdx::license_id(&known).map(|_| known)
+    };
+    of_tables().or_else(|| full_names::find(name).map(str::to_owned))
 }
 
 /// An identifier of SPDX in upper or lower case, or a reference. The deprecated ones of GNU licences are left out.

@@ -4,10 +4,12 @@
 //! Each is a [`VaSource`]; [`Va`] asks them in order. An image that no source knows is unscanned, and a source that does not
 //! answer leaves the image unknown: neither is ever clean.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::oci::{Digest, Host};
 use crate::policy::{Observed, VaEvidence};
 use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks};
 use crate::store::{FactStore, Memo};
@@ -36,8 +38,10 @@ mod scanner;
 mod source;
 mod subject;
 
+pub use crate::advisories::ChangedNames;
 pub use databases::{
-    AdvisoryDatabases, DatabaseConfig, DatabaseLack, DatabaseNews, check_databases, describe_databases,
+    AdvisoryDatabases, DatabaseConfig, DatabaseLack, DatabaseNews, ExpectedDatabases, check_databases,
+    describe_databases,
 };
 pub use derived::DerivedEvidence;
 pub use external::{
@@ -45,8 +49,8 @@ pub use external::{
     ScannerTool, check_scanner,
 };
 pub use fetch::{DatabaseSources, FetchedDatabase, fetch_databases};
-pub use reports::check_reports;
-pub use scanner::Scanner;
+pub use reports::{MAX_REPORT, check_reports, is_report_about, reports_about};
+pub use scanner::{DatabaseSnapshot, Scanner};
 pub use source::{SourceAnswer, VaSource};
 pub use subject::VaSubject;
 
@@ -89,6 +93,14 @@ impl Default for Config {
             admin_socket: None,
             launcher: external::LAUNCHER.into(),
         }
+    }
+}
+
+impl Config {
+    /// Whether a source other than the gate's own scanner can know images of this registry.
+    pub fn is_known_elsewhere(&self, host: &Host) -> bool {
+        let has_scanner = self.scanners.iter().any(|scanner| !matches!(scanner.kind, ScannerKind::Embedded));
+        has_scanner || !self.reports.is_empty() || self.ibm.as_ref().is_some_and(|ibm| ibm.serves(host))
     }
 }
 
@@ -144,7 +156,7 @@ impl Va {
         if let Some(upstreams) = upstreams {
             tasks.spawn(keep_updated(database_config, upstreams, clock.clone(), databases.clone(), tasks.clone()));
         }
-        let scanner = Scanner::new(layers.clone(), databases, &store, &clock, tasks);
+        let scanner = Scanner::new(layers.clone(), databases, &store, &clock, tasks, metrics);
         let reports = Reports::open(settings, tasks, clock.clone(), readiness.clone(), epoch.clone(), metrics).await;
         let bindings = Arc::new(Bindings::new(layers, &store, &clock, tasks));
         let reports = BoundReports::new(reports, bindings.clone(), clock.clone());
@@ -186,6 +198,20 @@ impl Va {
     /// Identifies the report files in use: other files have another fingerprint, also in another process.
     pub fn report_files(&self) -> String {
         self.reports.fingerprint()
+    }
+
+    /// How many files of reports and VEX statements are about images with these digests: of manifests, configurations and
+    /// indexes.
+    pub fn count_reports_about(&self, images: &BTreeSet<Digest>) -> usize {
+        self.reports.count_about(images)
+    }
+
+    /// Waits for a limited time until files with these names are in use, in one of the directories of reports.
+    ///
+    /// # Errors
+    /// Why they are not.
+    pub async fn await_reports(&self, names: &[String]) -> Result<(), String> {
+        self.reports.await_files(names).await
     }
 
     /// Why no source knows an image.

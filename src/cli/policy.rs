@@ -17,8 +17,8 @@ pub use import::import;
 use super::output::counted;
 use super::{Output, problem_json};
 use crate::markup::ProblemSeverity;
-use crate::oci::ImageReference;
-use crate::policy::{RuleSet, Selected, Selection, Settings, Subject};
+use crate::oci::{ImageName, ImageReference, docker_hub_repository};
+use crate::policy::{EvidenceSources, RuleSet, Selected, Selection, Settings, Subject};
 use crate::rulebook::{Directory, DocumentSource};
 use crate::scope::Scope;
 
@@ -42,12 +42,18 @@ pub struct Streams<'a> {
     pub err: &'a mut dyn Write,
 }
 
-/// `policy check PATH`: all problems of all documents of a directory, or of one file. Exit codes: 0 without errors, 2 with, 1
-/// when anything cannot be read.
+/// `policy check PATH`: all problems of all documents of a directory, or of one file. If it is known what a gate can find out
+/// about images, also entries that can only deny. Exit codes: 0 without errors, 2 with, 1 when anything cannot be read.
 ///
 /// # Errors
 /// When the output cannot be written.
-pub fn check(dir: &Path, settings: &Settings, output: Output, streams: &mut Streams<'_>) -> io::Result<u8> {
+pub fn check(
+    dir: &Path,
+    settings: &Settings,
+    sources: Option<&EvidenceSources>,
+    output: Output,
+    streams: &mut Streams<'_>,
+) -> io::Result<u8> {
     let (snapshot, unreadable) = Directory::or_file(dir).examine();
     for error in &unreadable {
         writeln!(streams.err, "pullgate: {error}")?;
@@ -58,6 +64,9 @@ pub fn check(dir: &Path, settings: &Settings, output: Output, streams: &mut Stre
     }
     let mut parsed = RuleSet::parse(&snapshot.documents, &*snapshot.materials, settings);
     parsed.problems.extend(snapshot.warnings);
+    if let (Some(rules), Some(sources)) = (&parsed.rules, sources) {
+        parsed.problems.extend([rules.unmatched(sources), rules.unmet(sources)].concat());
+    }
     for problem in &parsed.problems {
         match output {
             Output::Json => writeln!(streams.out, "{}", problem_json(problem))?,
@@ -81,8 +90,9 @@ pub fn check(dir: &Path, settings: &Settings, output: Output, streams: &mut Stre
     })
 }
 
-/// `policy match --policies DIR [--namespace NS] IMAGE...`: which document and entry win. Exit codes: 0 whatever the
-/// outcomes, 78 if the documents have errors or the namespace is not valid, 1 if the directory cannot be read.
+/// `policy match --policies DIR [--namespace NS] IMAGE...`: which document and entry win. If the registries of a gate are
+/// known, images are named as this gate names them. Exit codes: 0 whatever the outcomes, 78 if the documents have errors or the
+/// namespace is not valid, 1 if the directory cannot be read.
 ///
 /// # Errors
 /// When the output cannot be written.
@@ -91,6 +101,7 @@ pub fn match_images(
     namespace: &str,
     images: &[String],
     settings: &Settings,
+    sources: Option<&EvidenceSources>,
     output: Output,
     streams: &mut Streams<'_>,
 ) -> io::Result<u8> {
@@ -103,7 +114,7 @@ pub fn match_images(
         return Ok(EXIT_CONFIGURATION);
     };
     for image in images {
-        let found = match_one(&rules, image, &scope);
+        let found = match_one(&rules, image, &scope, sources);
         match output {
             Output::Json => writeln!(streams.out, "{found}")?,
             Output::Table => {
@@ -133,7 +144,7 @@ fn load(dir: &Path, settings: &Settings, err: &mut dyn Write) -> io::Result<Resu
     Ok(parsed.rules.ok_or(EXIT_CONFIGURATION))
 }
 
-fn match_one(rules: &RuleSet, image: &str, scope: &Scope) -> Value {
+fn match_one(rules: &RuleSet, image: &str, scope: &Scope, sources: Option<&EvidenceSources>) -> Value {
     let answer = |source: &str, document: Option<&str>, entry: Option<&str>, outcome: &str, message: &str| {
         json!({
             "image": image, "namespace": scope.to_string(), "source": source, "document": document,
@@ -142,6 +153,10 @@ fn match_one(rules: &RuleSet, image: &str, scope: &Scope) -> Value {
     };
     let Ok(reference) = image.parse::<ImageReference>() else {
         return answer("none", None, None, "deny", &invalid_name(image));
+    };
+    let reference = match named_by_gate(reference, sources) {
+        Ok(reference) => reference,
+        Err(refused) => return answer("none", None, None, "deny", &refused),
     };
     let all = subject(reference, scope.clone());
     let (enforced, audited) = match rules.select(&all) {
@@ -173,6 +188,25 @@ fn match_one(rules: &RuleSet, image: &str, scope: &Scope) -> Value {
 /// Portieris' wording.
 fn invalid_name(image: &str) -> String {
     format!("Deny \"{image}\", invalid image name")
+}
+
+/// An image by the name that the policies of a gate see: with the host of its upstream, also if a client writes an alias.
+/// Without the registries of a gate, the name that was written.
+///
+/// # Errors
+/// If the repository is none of Docker Hub.
+fn named_by_gate(reference: ImageReference, sources: Option<&EvidenceSources>) -> Result<ImageReference, String> {
+    let Some(registries) = sources.map(|sources| &sources.registries).filter(|all| !all.is_empty()) else {
+        return Ok(reference);
+    };
+    let asked = &reference.name.host;
+    let upstream = registries.iter().find(|known| known.host == *asked || known.aliases.contains(asked));
+    // Policies are written for several gates: an image of a registry that this one does not serve keeps its name.
+    let Some(host) = upstream.map(|upstream| upstream.host.clone()) else { return Ok(reference) };
+    let path = reference.name.repository.as_str();
+    let repository = if host.is_docker_hub() { docker_hub_repository(path) } else { path.parse() };
+    let repository = repository.map_err(|invalid| invalid.to_string())?;
+    Ok(ImageReference { name: ImageName { host, repository }, ..reference })
 }
 
 /// The subject of an image reference. A tag next to a digest is a known name of that digest.

@@ -74,7 +74,7 @@ impl GatheredEvidence {
     /// admit such evidence, but its expiry is not known.
     pub(super) fn is_temporary(&self) -> bool {
         let temporary = |found: &Observed<VaEvidence>| {
-            matches!(found.value, VaEvidence::Pending { .. } | VaEvidence::Unavailable { .. })
+            matches!(found.value.of_sources(), VaEvidence::Pending { .. } | VaEvidence::Unavailable { .. })
         };
         self.va.iter().flat_map(VaFindings::evidence).any(temporary)
     }
@@ -293,7 +293,7 @@ impl EvidenceGatherer {
         let Some(subject) = self.va_subject(target, image, rule.account.as_deref()).await? else { return Ok(None) };
         let evidence = self.va.evidence(&subject).await;
         Ok(Some(match rule.needs_origin() {
-            true => Box::pin(self.origins.add(target, image, rule.needs_bases(), evidence)).await,
+            true => Box::pin(self.origins.add(target, image, rule, evidence)).await,
             false => evidence,
         }))
     }
@@ -317,7 +317,7 @@ impl EvidenceGatherer {
             None => Arc::new(Observed { value: VaEvidence::Unscanned, at: self.clock.now(), until: None }),
         };
         if rule.needs_origin() {
-            evidence = self.origins.add(target, image, rule.needs_bases(), evidence).await;
+            evidence = self.origins.add(target, image, rule, evidence).await;
         }
         let (digest, platform) = (image.digest, String::new());
         let findings = VaFindings::Children(vec![ChildFinding { digest, platform, evidence: evidence.clone() }]);

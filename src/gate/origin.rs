@@ -14,7 +14,7 @@ use super::Target;
 use super::layers::Layers;
 use crate::cache::Cache;
 use crate::oci::{Content, Descriptor, Digest, ImageName, Manifest, Tag};
-use crate::policy::{BaseImage, ImageFacts, Observed, Report, VaEvidence};
+use crate::policy::{BaseImage, ImageFacts, Observed, Report, VaEvidence, VaRule};
 use crate::resolve::{ResolveError, Resolver};
 use crate::runtime::Clock;
 use crate::store::FactStore;
@@ -71,22 +71,22 @@ impl Origins {
         Self { resolver, layers, cache, store: store.clone(), derived: derived.clone(), clock: clock.clone() }
     }
 
-    /// A report with what is known about the origin of its image, with the images that it was built on if they are needed.
-    /// Other evidence stays as it is.
+    /// A report, or other evidence, with what is known about the origin of the image, and with the images that it was built on if
+    /// the rule needs them.
     pub(super) async fn add(
         &self,
         target: &Target,
         manifest: &Manifest,
-        with_bases: bool,
+        rule: &VaRule,
         evidence: Arc<Observed<VaEvidence>>,
     ) -> Arc<Observed<VaEvidence>> {
         let known = match &evidence.value {
-            VaEvidence::Report(report) => &report.image,
-            VaEvidence::Opaque { image, .. } => image,
-            _ => return evidence,
+            VaEvidence::Report(report) => Some(&report.image),
+            VaEvidence::Opaque { image, .. } => Some(image),
+            _ => None,
         };
         let Content::Image { config, layers } = &manifest.content else { return evidence };
-        let found = match with_bases {
+        let found = match rule.needs_bases() {
             true => self.bases_and_names(&target.name, manifest.digest, layers).await,
             false => Ok((Vec::new(), Vec::new())),
         };
@@ -110,12 +110,13 @@ impl Origins {
             claimed_base: claim(manifest, settings.as_ref()),
             bases,
             names,
-            ..known.clone()
+            ..known.cloned().unwrap_or_default()
         };
-        let mut value = evidence.value.clone();
-        if let VaEvidence::Report(Report { image: known, .. }) | VaEvidence::Opaque { image: known, .. } = &mut value {
-            *known = image;
-        }
+        let value = match evidence.value.clone() {
+            VaEvidence::Report(report) => VaEvidence::Report(Report { image, ..report }),
+            VaEvidence::Opaque { why, issues, .. } => VaEvidence::Opaque { why, issues, image },
+            other => VaEvidence::WithOrigin { evidence: Box::new(other), image },
+        };
         match settings {
             Some(_) => self.derived.keep(&evidence, &basis, value),
             None => Arc::new(Observed { value, at: evidence.at, until: evidence.until }),

@@ -54,11 +54,20 @@ fn env_file(line: &str) -> Option<String> {
     secret_variable(assignment).map(str::to_owned)
 }
 
-/// The keys of a kubeconfig with credentials (k8s.io/client-go, `clientcmd/api/v1`).
+/// The keys of a kubeconfig with credentials (k8s.io/client-go, `clientcmd/api/v1`), anywhere in a line: JSON and YAML in the flow
+/// style have several in one.
 fn kubeconfig(line: &str) -> Option<String> {
-    let (name, _) = setting(line.trim_start_matches("- ").trim_end_matches(','), ':')?;
-    let name = name.trim_matches('"');
-    matches!(name, "client-key-data" | "password" | "token").then(|| name.to_owned())
+    let quotes = ['"', '\''];
+    let is_set_at = |at: usize, name: &str| {
+        let is_begun =
+            line[..at].chars().next_back().is_none_or(|before| before.is_whitespace() || "{,\"'".contains(before));
+        let rest = line[at + name.len()..].trim_start_matches(quotes).trim_start();
+        let value = rest.strip_prefix(':').map(|value| value.trim_start().trim_start_matches(quotes));
+        let value = value.and_then(|value| value.split([',', '}', ']', '"', '\'']).next());
+        is_begun && value.is_some_and(|value| !is_placeholder(value))
+    };
+    let is_set = |name: &&str| line.match_indices(*name).any(|(at, _)| is_set_at(at, name));
+    ["client-key-data", "password", "token"].into_iter().find(is_set).map(str::to_owned)
 }
 
 /// `//registry.npmjs.org/:_authToken=…` of npm, `npmAuthToken: …` of Yarn.

@@ -1,6 +1,6 @@
 //! The configuration of an image (OCI image specification, config.md).
 
-use super::placeholder::{has_password, secret_variable};
+use super::placeholder::{has_password, is_placeholder, names_secret, secret_variable};
 use super::places::file_name;
 use super::{
     FileObservation, HardeningCheck, HardeningFinding, MAX_OBSERVATIONS, Superusers, mysql, secrets, shortened,
@@ -84,9 +84,10 @@ fn secret_in(text: &str) -> Option<String> {
 
 fn command(words: &[String]) -> Vec<(HardeningCheck, String)> {
     let mut found = Vec::new();
-    for word in words {
+    for (at, word) in words.iter().enumerate() {
         let url = has_password(word).then(|| "a URL with a password".to_owned());
-        found.extend(secret_in(word).or(url).map(|kind| (HardeningCheck::ImageCommandSecret, kind)));
+        let named = || secret_option(word, words.get(at + 1)).map(|name| format!("{name} in the command"));
+        found.extend(secret_in(word).or(url).or_else(named).map(|kind| (HardeningCheck::ImageCommandSecret, kind)));
     }
     let is_called = |name: &str| words.iter().any(|word| word.split_whitespace().any(|part| file_name(part) == name));
     if is_called("sshd") {
@@ -100,6 +101,23 @@ fn command(words: &[String]) -> Vec<(HardeningCheck, String)> {
         found.extend(options);
     }
     found
+}
+
+/// The option or the variable that a word of a command, which can be a script, sets to a secret: `--password=x`, `--password x`,
+/// `PGPASSWORD=x`.
+fn secret_option<'a>(word: &'a str, next: Option<&'a String>) -> Option<&'a str> {
+    let parts: Vec<&str> = word.split_whitespace().collect();
+    let following = parts.iter().skip(1).copied().map(Some).chain([next.map(String::as_str)]);
+    let option = |(part, value): (&&'a str, Option<&'a str>)| {
+        let name = part.trim_start_matches('-');
+        if part.contains('=') {
+            return secret_variable(name);
+        }
+        let value = value.filter(|value| !value.starts_with('-') && !is_placeholder(value))?;
+        let is_set = part.starts_with('-') && names_secret(name) && !value.is_empty();
+        is_set.then_some(name)
+    };
+    parts.iter().zip(following).find_map(option)
 }
 
 fn ports(exposed: &[String]) -> impl Iterator<Item = String> {

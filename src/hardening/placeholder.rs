@@ -16,7 +16,10 @@ pub(super) fn names_secret(name: &str) -> bool {
     let words = words(name);
     match &words[..] {
         [.., before, last] if last == "KEY" => SECRET_KEYS.contains(&before.as_str()),
-        [.., last] => SECRET_NAMES.contains(&last.as_str()),
+        // `DB_PWD`; alone it is the working directory.
+        [.., _, last] if last == "PWD" => true,
+        // `PGPASSWORD`
+        [.., last] => SECRET_NAMES.contains(&last.as_str()) || last.ends_with("PASSWORD"),
         [] => false,
     }
 }

@@ -29,14 +29,20 @@ const fn pattern(
 }
 
 const ANY: usize = 1024;
+/// A key that nothing tells from other texts but the name of the setting before it.
+const AWS_SECRET: &str = "AWS secret access key";
+/// What may be between the name of a setting and its value, as in `NAME="VALUE"` and `"name": "value"`.
+const ASSIGNING: &[u8] = b" \t\"':=";
 
-static PATTERNS: [SecretPattern; 31] = {
+static PATTERNS: [SecretPattern; 33] = {
     use HardeningCheck as Check;
     [
         pattern(Check::SecretAws, "AWS access key", "AKIA", is_upper, (16, 16)),
         pattern(Check::SecretAws, "AWS access key", "ASIA", is_upper, (16, 16)),
         pattern(Check::SecretAws, "AWS access key", "ABIA", is_upper, (16, 16)),
         pattern(Check::SecretAws, "AWS access key", "ACCA", is_upper, (16, 16)),
+        pattern(Check::SecretAws, AWS_SECRET, "AWS_SECRET_ACCESS_KEY", is_base64, (40, 40)),
+        pattern(Check::SecretAws, AWS_SECRET, "aws_secret_access_key", is_base64, (40, 40)),
         pattern(Check::SecretAzureStorage, "Azure storage key", "AccountKey=", is_base64, (86, 88)),
         pattern(Check::SecretDockerConfig, "Docker Hub token", "dckr_pat_", is_token, (20, ANY)),
         pattern(Check::SecretGithub, "GitHub token", "ghp_", is_alphanumeric, (36, 255)),
@@ -121,7 +127,14 @@ pub(super) fn search(path: &str, content: &[u8]) -> Vec<FileObservation> {
 /// Describes the secret at `start`, if it is one.
 fn token(pattern: &SecretPattern, content: &[u8], start: usize) -> Option<String> {
     let is_inside_word = start.checked_sub(1).is_some_and(|before| is_token(content[before]));
-    let rest = content.get(start + pattern.prefix.len()..)?;
+    let end = start + pattern.prefix.len();
+    let assigning = content.get(end..)?.iter().take_while(|byte| ASSIGNING.contains(byte)).count();
+    let begin = match (pattern.name == AWS_SECRET, assigning) {
+        (true, 0) => return None,
+        (true, _) => end + assigning,
+        (false, _) => end,
+    };
+    let rest = content.get(begin..)?;
     let (least, most) = pattern.length;
     let length = rest.iter().take(most + 1).take_while(|byte| (pattern.is_part)(**byte)).count();
     let goes_on = rest.get(length).is_some_and(|byte| is_alphanumeric(*byte));
@@ -130,7 +143,7 @@ fn token(pattern: &SecretPattern, content: &[u8], start: usize) -> Option<String
     if (is_inside_word && pattern.prefix.len() < 6) || length < least || length > most || goes_on || is_example(body) {
         return None;
     }
-    let secret = &content[start..start + pattern.prefix.len() + length];
+    let secret = &content[start..begin + length];
     Some(format!("{} ({})", pattern.name, fingerprint(secret)))
 }
 

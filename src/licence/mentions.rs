@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::pattern;
+use super::{full_names, pattern};
 
 /// How much of a text is read, in characters: a name is at its beginning, and the text of a licence speaks of others too.
 const MAX_READ: usize = 1000;
@@ -45,6 +45,8 @@ pub(crate) fn mentioned(text: &str) -> Vec<&'static str> {
             }
         }
     }
+    let of_names = full_names::mentioned(&text[..end]).into_iter().filter(|id| !found.contains(id));
+    found.extend(of_names.collect::<Vec<_>>());
     found
 }
 

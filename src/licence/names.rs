@@ -45,6 +45,8 @@ pub(super) const NAMES: &[(&str, &str)] = &[
     ("commondevelopmentanddistribution1", "CDDL-1.0"),
     ("commondevelopmentanddistribution1.1", "CDDL-1.1"),
     ("curl", "curl"),
+    ("dowhatthefuckyouwantto", "WTFPL"),
+    ("dowhatthefuckyouwanttopublic", "WTFPL"),
     ("eclipsepublic1", "EPL-1.0"),
     ("eclipsepublic2", "EPL-2.0"),
     ("epl1", "EPL-1.0"),

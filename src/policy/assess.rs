@@ -80,6 +80,33 @@ pub fn assess(rule: &VaRule, evidence: &VaEvidence, context: &AssessmentContext<
     let mut findings = Findings::default();
     image::cool_down(rule, evidence, context, &mut findings);
     match evidence {
+        VaEvidence::Report(_) | VaEvidence::Opaque { .. } => {}
+        _ if is_denied_for_now(rule, evidence) => {}
+        VaEvidence::WithOrigin { image, .. } => when::without_report(rule, image, context, &mut findings),
+        _ => when::without_report(rule, &ImageFacts::default(), context, &mut findings),
+    }
+    of_evidence(rule, evidence, context, findings)
+}
+
+/// Whether the rule denies the image only until there is a result. A condition on what is not known yet must not make that
+/// final.
+fn is_denied_for_now(rule: &VaRule, evidence: &VaEvidence) -> bool {
+    match evidence.of_sources() {
+        VaEvidence::Pending { .. } | VaEvidence::Unavailable { .. } => rule.unavailable == Behaviour::Deny,
+        VaEvidence::Unscanned | VaEvidence::NoReport { .. } | VaEvidence::Unreadable { .. } => {
+            rule.unscanned == Unscanned::Wait
+        }
+        _ => false,
+    }
+}
+
+fn of_evidence(
+    rule: &VaRule,
+    evidence: &VaEvidence,
+    context: &AssessmentContext<'_>,
+    mut findings: Findings,
+) -> VaAssessment {
+    match evidence {
         VaEvidence::Report(report) => of_report(rule, report, context, findings),
         VaEvidence::Unscanned => without(MissingAssessment::Unscanned, NO_REPORT, findings),
         VaEvidence::NoReport { why } => without(MissingAssessment::Unscanned, &format!("{NO_REPORT}: {why}"), findings),
@@ -95,6 +122,10 @@ pub fn assess(rule: &VaRule, evidence: &VaEvidence, context: &AssessmentContext<
         VaEvidence::Unsupported { why } => without(MissingAssessment::Unsupported, why, findings),
         VaEvidence::Unavailable { why } => without(MissingAssessment::Unavailable, why, findings),
         VaEvidence::Pending { why } => without(MissingAssessment::Pending, why, findings),
+        VaEvidence::WithOrigin { evidence, image } => {
+            image::base(rule, image, &mut findings);
+            of_evidence(rule, evidence, context, findings)
+        }
     }
 }
 

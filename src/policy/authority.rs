@@ -214,15 +214,15 @@ fn fingerprint(digest: Digest) -> String {
 /// An unambiguous encoding: every name and value is preceded by its length, every set is preceded by its size, and the
 /// members of a set are sorted and unique.
 #[derive(Default)]
-struct Canonical(Vec<u8>);
+pub(super) struct Canonical(pub(super) Vec<u8>);
 
 impl Canonical {
-    fn field(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+    pub(super) fn field(self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.set(name, [value])
     }
 
     /// Encodes a set of values. An optional value is a set with at most one member.
-    fn set<T: AsRef<[u8]>>(mut self, name: &str, values: impl IntoIterator<Item = T>) -> Self {
+    pub(super) fn set<T: AsRef<[u8]>>(mut self, name: &str, values: impl IntoIterator<Item = T>) -> Self {
         let values: BTreeSet<Vec<u8>> = values.into_iter().map(|value| value.as_ref().to_vec()).collect();
         self.bytes(name.as_bytes());
         self.0.extend((values.len() as u64).to_be_bytes());

@@ -144,7 +144,8 @@ impl BannedPackage {
             None => self.is_called(&package.name),
         };
         let is_named = is_named && !self.is_source;
-        is_named && self.versions.contain(&self.purl, &version_of(package))
+        let is_banned = |version: String| self.versions.contain(&self.purl, &version);
+        is_named && std::iter::once(version_of(package)).chain(other_version(package)).any(is_banned)
             || self.source_version(package).is_some_and(|version| self.versions.contain(&self.purl, &version))
     }
 
@@ -158,7 +159,9 @@ impl BannedPackage {
             && self.purl.kind() == purl.kind()
             && self.purl.name() == name;
         let is_named = is_named && self.purl.has_qualifiers_of(purl);
-        is_named.then(|| version.map_or_else(|| version_of(package), str::to_owned))
+        // The file of a source package of RPM states no epoch; its packages have the same.
+        let epoch = purl.qualifier("epoch").filter(|_| purl.kind() == "rpm");
+        is_named.then(|| version.map_or_else(|| version_of(package), |version| with_epoch(version, epoch)))
     }
 
     /// Whether this is the package of the URL, in any version. A part that the policy omits matches any value.
@@ -265,7 +268,7 @@ fn is_part_of_version(version: &str) -> bool {
 /// The forms of a version that are compared with one that is banned. What the ban leaves out may be anything: the local part of a
 /// version of PyPI (PEP 440, "Version matching"), the release of a package of a distribution, and the epoch of one of RPM, which
 /// package URLs state in a qualifier.
-fn forms<'a>(kind: &str, banned: &str, version: &'a str) -> Vec<&'a str> {
+pub(super) fn forms<'a>(kind: &str, banned: &str, version: &'a str) -> Vec<&'a str> {
     let without = match kind {
         "pypi" if !banned.contains('+') => version.split_once('+').map(|(public, _)| public),
         _ if is_of_distribution(kind) && !banned.contains('-') => version.rsplit_once('-').map(|(version, _)| version),
@@ -288,7 +291,19 @@ fn version_of(package: &ReportPackage) -> String {
     with_epoch(version, purl.and_then(|purl| purl.qualifier("epoch")))
 }
 
-fn with_epoch(version: &str, epoch: Option<&str>) -> String {
+/// The version in the package URL, if the report contradicts it: either may be the right one.
+fn other_version(package: &ReportPackage) -> Option<String> {
+    let purl = package.purl.as_ref()?;
+    let without_epoch = |version: &str| match version.split_once(':') {
+        Some((_, rest)) if is_of_distribution(purl.kind()) => rest.to_owned(),
+        _ => version.to_owned(),
+    };
+    let is_other = |version: &&str| without_epoch(version) != without_epoch(&package.version);
+    let other = purl.version().filter(|_| !package.version.is_empty()).filter(is_other)?;
+    Some(with_epoch(other, purl.qualifier("epoch")))
+}
+
+pub(super) fn with_epoch(version: &str, epoch: Option<&str>) -> String {
     match epoch {
         Some(epoch) if !version.is_empty() && !version.contains(':') => format!("{epoch}:{version}"),
         _ => version.to_owned(),
@@ -541,6 +556,10 @@ mod tests {
         let unversioned = built("pkg:deb/debian/liblzma5@5.6.1-1", "xz-utils", None);
         let by_purl = package("pkg:deb/debian/liblzma5@5.6.1-1%2Bb1?upstream=xz-utils%405.6.1-1");
         let itself = package("pkg:deb/debian/xz-utils@5.6.1-1");
+        // As Syft writes it.
+        let of_file = package(
+            "pkg:rpm/redhat/openssl-libs@3.0.7-27.el9?arch=x86_64&epoch=1&upstream=openssl-3.0.7-27.el9.src.rpm",
+        );
         let other = built("pkg:deb/debian/xz-utils@1", "other", Some("1"));
         for (banned, package, expected) in [
             ("pkg:deb/debian/xz-utils@5.6.1-1", &liblzma, true),
@@ -555,10 +574,33 @@ mod tests {
             ("pkg:deb/debian/xz-utils?arch=source", &itself, true),
             ("pkg:deb/debian/xz-utils?arch=source", &other, false),
             ("pkg:deb/debian/xz-utils", &other, true),
+            ("pkg:rpm/openssl", &of_file, true),
+            ("pkg:rpm/openssl@<1:3.0.8", &of_file, true),
+            ("pkg:rpm/openssl@>=1:3.0.0 <1:3.0.8", &of_file, true),
+            ("pkg:rpm/redhat/openssl@3.0.7?arch=src", &of_file, true),
+            ("pkg:rpm/redhat/openssl@3.0.7-27.el9", &of_file, true),
+            ("pkg:rpm/openssl@<1:3.0.7", &of_file, false),
+            ("pkg:rpm/openssl-3.0.7", &of_file, false),
         ] {
             let ban = BannedPackage::parse(banned).unwrap();
             assert_eq!(ban.bans(package), expected, "{banned} {package:?}");
             assert!(!expected || BannedPackage::keys_of(package).any(|key| key == ban.key()), "{banned}");
+        }
+    }
+
+    /// A report and the package URL in it may contradict each other.
+    #[test]
+    fn either_of_two_versions_is_banned() {
+        for (banned, purl, version, expected) in [
+            ("pkg:npm/event-stream@3.3.6", "pkg:npm/event-stream@3.3.6", "1", true),
+            ("pkg:npm/event-stream@3.3.6", "pkg:npm/event-stream@1.0.0", "3.3.6", true),
+            ("pkg:npm/event-stream@3.3.6", "pkg:npm/event-stream@1.0.0", "2.0.0", false),
+            ("pkg:rpm/redhat/x@<2", "pkg:rpm/redhat/x@1.0-1", "1:1.0-1", false),
+            ("pkg:rpm/redhat/x@<1:2", "pkg:rpm/redhat/x@1.0-1?epoch=1", "3.0-1", true),
+            ("pkg:golang/x.test/y@<1.1.0", "pkg:golang/x.test/y@v1.1.0", "1.1.0", false),
+        ] {
+            let package = ReportPackage { version: version.to_owned(), ..package(purl) };
+            assert_eq!(BannedPackage::parse(banned).unwrap().bans(&package), expected, "{banned} {package:?}");
         }
     }
 

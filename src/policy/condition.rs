@@ -7,13 +7,14 @@
 //! - The work and the memory of an evaluation are limited (`cost.rs`), and regular expressions are compiled once
 //!   (`matching.rs`).
 //! - Times need no calendar library: they are milliseconds since 1970, and `timestamp` and `duration` return such numbers.
-//!   They can be compared, added and subtracted as in CEL. Their accessors, such as `getFullYear`, do not exist.
+//!   They can be compared, added and subtracted as in CEL, and have its methods, such as `getFullYear`, in UTC (`times.rs`).
 //!
 //! A condition is met, not met, or cannot be evaluated. The latter never counts as met.
 
 mod check;
 mod cost;
 mod matching;
+mod times;
 mod types;
 mod value;
 mod words;
@@ -162,7 +163,8 @@ fn context<'v>(budget: &WorkBudget, patterns: &LiteralPatterns) -> Context<'stat
         context.add_function(cost::CHARGE, budget.charge_function()),
         context.add_function(cost::MATCHES, patterns.function(budget)),
     ];
-    debug_assert!(added.iter().all(Result::is_ok), "the standard library has none of these functions");
+    let are_added = added.iter().all(Result::is_ok) && times::add(&mut context);
+    debug_assert!(are_added, "the standard library has none of these functions");
     context
 }
 

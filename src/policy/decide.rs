@@ -252,7 +252,9 @@ fn va_verdict(rule: &VaRule, question: &Question<'_>) -> VaVerdict {
     let context = AssessmentContext { exemptions, history, now };
     if question.kind == Kind::Artifact {
         let evidence = VaEvidence::Unsupported { why: "not a container image".into() };
-        return assessed(rule, assess(rule, &evidence, &context));
+        // Conditions are about images.
+        let rule = VaRule { when: None, ..rule.clone() };
+        return assessed(&rule, assess(&rule, &evidence, &context));
     }
     match question.va {
         None => {

@@ -27,7 +27,7 @@ use envelope::{Dialect, FoundDocuments};
 pub use lint::can_be_an_image;
 use secrets::Secrets;
 
-use super::authority::{Authority, NotaryRoot, NotaryTrust};
+use super::authority::{Authority, Canonical, NotaryRoot, NotaryTrust, Scheme};
 use super::rule::Mode;
 use super::ruleset::{RuleSet, RuleSetBuilder};
 use super::trusted_root::TrustedRoot;
@@ -136,6 +136,24 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// The canonical encoding: other settings have another one, in every process. What only warnings depend on is not part of it.
+    pub fn encode(&self) -> Vec<u8> {
+        // Without `..`, so that the compiler reports a new setting that is not encoded.
+        let Self { default_authorities, authorities, trusted_roots, ignore_files, ibm_fixable_only, notary, now: _ } =
+            self;
+        let notary = Authority::new(NOTARY, Scheme::Notary(notary.clone()));
+        Canonical::default()
+            .set("default authorities", default_authorities)
+            .set("authorities", authorities.iter().map(|authority| authority.id().to_string()))
+            .set("trusted roots", trusted_roots)
+            .set("ignore files", ignore_files)
+            .set("ibm fixable only", ibm_fixable_only.then_some("yes"))
+            .field("notary", notary.id().to_string())
+            .0
+    }
+}
+
 /// The result of reading documents.
 #[derive(Clone, Debug)]
 pub struct Parsed {
@@ -195,6 +213,13 @@ impl Authority {
         notary: &NotaryTrust,
     ) -> Option<Self> {
         authority::of_configuration(name, fields, materials).map(|authority| authority.with_notary_defaults(notary))
+    }
+
+    /// Stands for an authority whose mistakes were reported, so that what refers to it is not a mistake, too. `None` if no
+    /// authority can have its name.
+    pub fn with_mistake(name: &str) -> Option<Self> {
+        let why = "its definition has a mistake".to_owned();
+        (![NOTARY, REJECT].contains(&name)).then(|| Self::new(name, Scheme::Unusable { why }))
     }
 }
 

@@ -6,6 +6,7 @@
 //! but another name of it. A source may list such names or not, and that must change nothing.
 
 mod invalid;
+mod package;
 mod record;
 mod scope;
 mod set;
@@ -17,8 +18,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use invalid::InvalidExemption;
+pub use package::ExemptPackage;
 pub(super) use record::is_word;
-pub use record::{ExemptPackage, ExemptionRecord, IssueType, MAX_EXEMPTIONS, PathPattern, expiry};
+pub use record::{ExemptionRecord, IssueType, MAX_EXEMPTIONS, PathPattern, expiry};
 pub use scope::{ExemptionScope, InvalidExemptionScope};
 use set::ScopeExemptions;
 pub use set::{ExemptedImage, ExemptionSet};
@@ -249,7 +251,9 @@ impl<'a> NamedExemptions<'a> {
             (name, all.filter(|record| record.issue_type == kind && record.holds(now)).collect())
         };
         if issue.kind == IssueKind::Configuration {
-            let others = vec![of(&issue.id, IssueType::Configuration)];
+            // Each of its names is that of the same check: Trivy's `DS002` is also `AVD-DS-0002`.
+            let records = issue.names().flat_map(|name| of(name, IssueType::Configuration).1).collect();
+            let others = vec![(&*issue.id, records)];
             return Self { cves: Vec::new(), others, has_own: true, is_one: false };
         }
         let cves: Vec<IdentifierExemptions<'a>> = issue.cves().into_iter().map(|id| of(id, IssueType::Cve)).collect();

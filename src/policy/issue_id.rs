@@ -43,7 +43,8 @@ pub(super) fn may_be_about(id: &str, package_type: &str) -> bool {
         "GO" => "golang",
         "PYSEC" => "pypi",
         "RUSTSEC" => "cargo",
-        "GHSA" => return !is_of_distribution(package_type),
+        // A package of which nothing is known may be that of a distribution.
+        "GHSA" => return !package_type.is_empty() && !is_of_distribution(package_type),
         _ => return true,
     };
     package_type.is_empty() || package_type == only
@@ -151,6 +152,7 @@ mod tests {
             ("GHSA-1", "npm", true),
             ("GHSA-1", "deb", false),
             ("GHSA-1", "alpm", false),
+            ("GHSA-1", "", false),
             ("VENDOR-1", "deb", true),
         ] {
             assert_eq!(may_be_about(id, package_type), expected, "{id} {package_type}");

@@ -13,6 +13,9 @@ use crate::oci::{Digest, Host};
 /// The maximum length of a pattern, in bytes. This is more than enough for a repository, a host and a digest.
 pub(super) const MAX_PATTERN: usize = 1024;
 
+/// The hosts that names of images on Docker Hub can have.
+pub(super) const DOCKER_HUB_NAMES: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
+
 /// A compiled pattern.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Pattern {
@@ -69,6 +72,29 @@ impl Pattern {
         let text = if any.bytes().all(|byte| byte == 0) { "\0/\0".to_owned() } else { any };
         let tagged = format!("{text}:\0");
         [text, tagged].into_iter().any(|text| self.matches(&Spelling::new(text)))
+    }
+
+    /// Whether the pattern can match an image of this registry.
+    pub(super) fn may_match(&self, host: &Host) -> bool {
+        let is_hub = host.is_docker_hub();
+        match &self.parts {
+            // Only a star goes beyond the host. Names of Docker Hub may have no host.
+            Parts::Whole(_) => {
+                let start = self.text.split_once('*').map(|(start, _)| start.to_ascii_lowercase());
+                is_hub || start.is_some_and(|start| host.as_str().starts_with(&start))
+            }
+            Parts::Split { host: glob, .. } => {
+                let first = self.text.split_once('/').map_or(&*self.text, |(first, _)| first);
+                let is_short = is_hub && !first.contains(['.', ':']) && first != "localhost";
+                let is_named = |name: &str| glob.matches(name.as_bytes(), name.len());
+                is_short || is_named(host.as_str()) || is_hub && DOCKER_HUB_NAMES.into_iter().any(is_named)
+            }
+        }
+    }
+
+    /// The part that is matched with the host, if the pattern has more than one.
+    pub(super) fn host(&self) -> Option<&str> {
+        self.text.split_once('/').map(|(host, _)| host)
     }
 
     /// The only text that the pattern matches, if the pattern contains no `*`.

@@ -152,9 +152,15 @@ impl Purl {
         self.url().qualifiers().get(key).map(|value| &**value)
     }
 
-    /// Name and version of the source package, as the qualifier `upstream` states them: `openssl@3.0.11-1`.
+    /// Name and version of the source package, as the qualifier `upstream` states them: `openssl@3.0.11-1`. Of RPM, Syft writes the
+    /// file of the source package: `openssl-3.0.7-27.el9.src.rpm`, without an epoch.
     pub fn upstream(&self) -> Option<(&str, Option<&str>)> {
         let upstream = self.qualifier("upstream")?;
+        if let Some(file) = source_rpm(upstream).filter(|_| self.kind() == "rpm") {
+            let release = file.rfind('-').unwrap_or(0);
+            let version = file[..release].rfind('-');
+            return Some(version.map_or((file, None), |at| (&file[..at], Some(&file[at + 1..]))));
+        }
         Some(upstream.split_once('@').map_or((upstream, None), |(name, version)| (name, Some(version))))
     }
 
@@ -205,11 +211,18 @@ impl Purl {
         Self::canonical(url)
     }
 
-    /// Whether the other URL has all qualifiers of this one, and its subpath if it has one.
+    /// Whether the other URL has all qualifiers of this one, and its subpath if it has one. A release of a distribution
+    /// includes its point releases: `distro=debian-12` that of `debian-12.5`.
     pub(super) fn has_qualifiers_of(&self, other: &Self) -> bool {
         let (own, other) = (self.url(), other.url());
+        let has = |key: &str, value: &str| {
+            other.qualifiers().get(key).is_some_and(|others| {
+                let rest = others.strip_prefix(value);
+                rest.is_some_and(|rest| rest.is_empty() || (key == "distro" && rest.starts_with('.')))
+            })
+        };
         (own.subpath().is_none() || own.subpath() == other.subpath())
-            && own.qualifiers().iter().all(|(key, value)| other.qualifiers().get(key) == Some(value))
+            && own.qualifiers().iter().all(|(key, value)| has(key, value))
     }
 
     /// Whether the URL names a part of the package.
@@ -267,6 +280,11 @@ fn push_simple(text: &mut String, part: &str) -> Option<()> {
     Some(())
 }
 
+/// The name of the file of a source package of RPM, without its ending.
+fn source_rpm(file: &str) -> Option<&str> {
+    file.strip_suffix(".src.rpm").or_else(|| file.strip_suffix(".nosrc.rpm"))
+}
+
 /// Whether this value of the qualifier `arch` stands for source packages.
 pub(super) fn is_source_arch(arch: Option<&str>) -> bool {
     matches!(arch, Some("source" | "src"))
@@ -293,6 +311,10 @@ mod tests {
             ("pkg:deb/debian/openssl@3.0.11", "pkg:deb/debian/openssl", false),
             ("pkg:deb/debian/openssl?arch=arm64", "pkg:deb/debian/openssl@1?arch=amd64", false),
             ("pkg:deb/debian/openssl?arch=amd64", "pkg:deb/debian/openssl@1?arch=amd64&distro=debian-12", true),
+            ("pkg:deb/debian/openssl?distro=debian-12", "pkg:deb/debian/openssl@1?distro=debian-12.5", true),
+            ("pkg:deb/debian/openssl?distro=debian-1", "pkg:deb/debian/openssl@1?distro=debian-12.5", false),
+            ("pkg:deb/debian/openssl?distro=debian-12.5", "pkg:deb/debian/openssl@1?distro=debian-12", false),
+            ("pkg:deb/debian/openssl?arch=amd", "pkg:deb/debian/openssl@1?arch=amd.64", false),
             ("pkg:deb/debian/openssl", "pkg:deb/debian/openssl-dev@1", false),
             ("pkg:deb/debian/openssl", "pkg:rpm/debian/openssl@1", false),
             ("pkg:npm/%40acme/x", "pkg:npm/@acme/x@1.0.0", true),
@@ -325,6 +347,21 @@ mod tests {
             namespace.map(|namespace| url.with_namespace(namespace.to_owned()).map(|_| ()));
             let _ = url.with_version(version.to_owned());
             assert_eq!(Purl::of(&url), Purl::parse(&url.to_string()), "{url}");
+        }
+    }
+
+    #[test]
+    fn source_packages_are_stated_in_two_ways() {
+        for (text, expected) in [
+            ("pkg:deb/debian/libssl3@3?upstream=openssl%403.0.11-1", Some(("openssl", Some("3.0.11-1")))),
+            ("pkg:deb/debian/libssl3@3?upstream=openssl", Some(("openssl", None))),
+            ("pkg:rpm/redhat/x@3?upstream=openssl-3.0.7-27.el9.src.rpm", Some(("openssl", Some("3.0.7-27.el9")))),
+            ("pkg:rpm/redhat/x@3?upstream=java-17-openjdk-17.0-1.nosrc.rpm", Some(("java-17-openjdk", Some("17.0-1")))),
+            ("pkg:rpm/redhat/x@3?upstream=openssl-3.src.rpm", Some(("openssl-3", None))),
+            ("pkg:rpm/redhat/x@3?upstream=openssl%403.0.7", Some(("openssl", Some("3.0.7")))),
+            ("pkg:rpm/redhat/x@3", None),
+        ] {
+            assert_eq!(Purl::parse(text).unwrap().upstream(), expected, "{text}");
         }
     }
 

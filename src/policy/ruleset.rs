@@ -12,6 +12,8 @@
 
 mod index;
 mod listing;
+mod unmatched;
+mod unmet;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -19,13 +21,15 @@ use std::sync::Arc;
 use super::authority::{Authority, Scheme};
 use super::decide::Selected;
 use super::exemption::ExemptionSet;
-use super::pattern::{Pattern, Spelling};
+use super::pattern::{DOCKER_HUB_NAMES, Pattern, Spelling};
 use super::rule::{Mode, Rule};
 use super::subject::Subject;
 use super::trusted_root::TrustedRoot;
 use crate::oci::{ImageName, Reference, Tag};
 use crate::scope::Scope;
 use index::EntryIndex;
+pub(super) use unmet::EntryPlace;
+pub use unmet::{EvidenceSources, EvidencedRegistry};
 
 /// The namespace of documents that do not name one, and of the secrets that apply to cluster-wide requests.
 pub(super) const DEFAULT_NAMESPACE: &str = "default";
@@ -115,6 +119,12 @@ impl RuleSet {
     /// Whether there are no entries, so that everything is denied.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether there are documents, and all of them are in audit mode: what they deny is only recorded.
+    pub fn is_only_audited(&self) -> bool {
+        let is_enforced = self.enforced.cluster.any_document || !self.enforced.namespaces.is_empty();
+        self.documents > 0 && !is_enforced
     }
 
     /// All authorities that the rules name, without duplicates. Their material must be ready before the first pull.
@@ -227,6 +237,7 @@ pub(super) struct Entry {
     pub(super) document: Arc<str>,
     /// The pattern as written.
     pub(super) name: Arc<str>,
+    pub(super) at: EntryPlace,
     pub(super) pattern: Pattern,
     /// `None` if there is no `policy`.
     pub(super) rule: Option<Arc<Rule>>,
@@ -354,8 +365,8 @@ fn name_spellings(name: &ImageName) -> Vec<String> {
     let full = name.repository.as_str();
     let short = full.strip_prefix("library/").filter(|rest| !rest.contains('/'));
     let paths = [Some(full), short];
-    let hosts = ["docker.io/", "index.docker.io/", "registry-1.docker.io/"];
-    let with_host = hosts.iter().flat_map(|host| paths.iter().flatten().map(move |path| format!("{host}{path}")));
+    let with_host =
+        DOCKER_HUB_NAMES.iter().flat_map(|host| paths.iter().flatten().map(move |path| format!("{host}/{path}")));
     // Without the Docker Hub host, a path whose first component looks like a host would name a different registry.
     let bare = paths.iter().flatten().filter(|path| !begins_like_a_host(path)).map(|path| (*path).to_owned());
     with_host.chain(bare).collect()

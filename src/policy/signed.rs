@@ -263,7 +263,7 @@ fn at_least(count: usize, parts: Vec<Standing>) -> Standing {
             format!("{needed} different keys or identities must sign, and only {signers} did, under {signed} names");
         combined.reasons.insert(0, short);
     } else if signers >= needed && state != State::Met {
-        combined.reasons.insert(0, "a key or identity that several parts need counts for one of them only".into());
+        combined.reasons.insert(0, "a key or identity counts toward only one part".into());
     }
     combined
 }

@@ -68,7 +68,7 @@ impl Ways {
     }
 
     /// Calls `then` with the signers of each way that uses none of the `taken` signers, until it returns true.
-    fn search(&self, taken: &BTreeSet<&str>, steps: &mut usize, then: &mut Then<'_>) -> bool {
+    fn search(&self, taken: &BTreeSet<&str>, steps: &mut usize, then: &mut Visitor<'_>) -> bool {
         *steps += 1;
         if *steps > MAX_STEPS {
             return false;
@@ -84,15 +84,15 @@ impl Ways {
     }
 }
 
-/// What is done with the signers of a way. Returns whether the search is over.
-type Then<'a> = dyn FnMut(&BTreeSet<&str>, &mut usize) -> bool + 'a;
+/// Called with the signers of each way. Returns whether the search is over.
+type Visitor<'a> = dyn FnMut(&BTreeSet<&str>, &mut usize) -> bool + 'a;
 
 fn every(
     parts: &[Ways],
     taken: &BTreeSet<&str>,
     used: &BTreeSet<&str>,
     steps: &mut usize,
-    then: &mut Then<'_>,
+    then: &mut Visitor<'_>,
 ) -> bool {
     let Some((first, rest)) = parts.split_first() else { return then(used, steps) };
     first.search(taken, steps, &mut |way, steps| every(rest, taken, &(used | way), steps, then))
@@ -104,7 +104,7 @@ fn at_least(
     taken: &BTreeSet<&str>,
     used: &BTreeSet<&str>,
     steps: &mut usize,
-    then: &mut Then<'_>,
+    then: &mut Visitor<'_>,
 ) -> bool {
     if count == 0 {
         return then(used, steps);

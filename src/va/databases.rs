@@ -1,5 +1,7 @@
 //! The advisory databases in use: opened at start, and again whenever another process or an update changes them.
 
+mod expected;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Unit;
 use tokio::sync::watch;
 
+pub use expected::ExpectedDatabases;
+
 use super::fetch::DatabaseSources;
 use crate::advisories::{AdvisoryStore, DatabaseKind, Databases, SourceState, SourceStatus, is_fetched};
 use crate::policy::DatedDatabase;
@@ -20,6 +24,8 @@ use crate::runtime::{Clock, DirectoryWatch, Epoch, Metrics, Readiness, Tasks, ro
 const TOPIC: &str = "advisories";
 /// The part that is degraded while a source cannot be fetched.
 const UPDATE_TOPIC: &str = "advisory-update";
+/// The message if there are no databases.
+const NO_DATABASE: &str = "there is no advisory database, so the gate's own scanner judges no image";
 /// How often the directory is looked at even if the system reports no change.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -34,7 +40,7 @@ pub struct DatabaseConfig {
     pub sources: DatabaseSources,
 }
 
-/// What advisory databases lack.
+/// The advisory databases that are missing or too old.
 pub struct DatabaseLack {
     /// The configured sources of which there is no database yet.
     pub missing: Vec<String>,
@@ -71,7 +77,7 @@ pub fn describe_databases(config: &DatabaseConfig, now: Timestamp) -> Vec<String
     known(config).map_or_else(|error| vec![error], |known| known.into_iter().map(describe).collect())
 }
 
-/// What is known about the databases; nothing if there are none yet.
+/// The status of the databases; empty if there are none yet.
 fn known(config: &DatabaseConfig) -> Result<Vec<SourceStatus>, String> {
     let store = AdvisoryStore::open_existing(&config.state_dir).map_err(|error| error.to_string())?;
     store.map_or_else(|| Ok(Vec::new()), |store| store.status().map_err(|error| error.to_string()))
@@ -95,7 +101,7 @@ struct DatabasesState {
     news: watch::Sender<DatabaseNews>,
 }
 
-/// What is known about the databases at one moment. Sent when it changes.
+/// The status of the databases at one moment. Sent when it changes.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct DatabaseNews {
     /// The generation in use; empty if there is none, or none is open yet.
@@ -285,6 +291,7 @@ impl AdvisoryDatabases {
             OpenState::Opening => return,
             OpenState::Failed(why) => {
                 self.tell(|news| news.problem = Some(why.clone()));
+                self.0.readiness.inform(TOPIC, Vec::new());
                 return self.0.readiness.degraded(TOPIC, Some(why.clone()));
             }
             OpenState::Open(databases) => databases,
@@ -299,6 +306,8 @@ impl AdvisoryDatabases {
         };
         let why = self.problem(databases).or_else(|| databases.status().iter().find_map(degraded));
         let why = why.or_else(|| self.some_too_old(databases));
+        let lack = (!databases.has_advisories()).then(|| NO_DATABASE.to_owned());
+        self.0.readiness.inform(TOPIC, lack.into_iter().collect());
         self.0.readiness.degraded(TOPIC, why.clone());
         self.tell(|news| {
             let built = |status: &SourceStatus| Some((status.source.clone(), status.generation.as_ref()?.built));
@@ -312,9 +321,12 @@ impl AdvisoryDatabases {
         let age = databases.oldest().map_or(0, |oldest| self.0.clock.now().duration_since(oldest).as_secs());
         self.0.gauges.age.set(age);
         self.0.gauges.built.clear();
+        self.0.gauges.generation.clear();
         for (status, generation) in databases.status().iter().filter_map(|one| Some((one, one.generation.as_ref()?))) {
             let source = [("source", status.source.clone())];
             self.0.gauges.built.get_or_create(&source).set(generation.built.as_second());
+            let [source] = source;
+            self.0.gauges.generation.get_or_create(&[source, ("generation", generation.id())]).set(1);
         }
         let count =
             databases.status().iter().filter(|status| status.has_advisories() && status.generation.is_some()).count();
@@ -331,7 +343,7 @@ pub(super) fn too_old(database: &DatedDatabase) -> String {
     )
 }
 
-/// What is known about the databases. Waits for the lock of the directory, which another process may hold for long.
+/// The status of the databases. Waits for the lock of the directory, which another process may hold for long.
 async fn look(store: &AdvisoryStore, tasks: &Tasks) -> Option<Vec<SourceStatus>> {
     let store = store.clone();
     tasks.spawn_blocking(move || store.status().ok()).await.ok().flatten()
@@ -340,6 +352,7 @@ async fn look(store: &AdvisoryStore, tasks: &Tasks) -> Option<Vec<SourceStatus>>
 struct DatabaseGauges {
     age: Gauge,
     built: Family<[(&'static str, String); 1], Gauge>,
+    generation: Family<[(&'static str, String); 2], Gauge>,
     sources: Gauge,
 }
 
@@ -352,6 +365,11 @@ impl DatabaseGauges {
                 "advisory_built_timestamp",
                 "When the source of an advisory database built it, in seconds since the epoch",
                 Unit::Seconds,
+                Family::default(),
+            ),
+            generation: metrics.register(
+                "advisory_generation",
+                "1 for the generation of each advisory database that is in use",
                 Family::default(),
             ),
             sources: gauge("advisory_sources", "Sources of advisories with a database"),

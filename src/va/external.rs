@@ -26,7 +26,7 @@ use super::reports::{ReportTarget, scanned_report};
 use super::{Scanner, SourceAnswer, VaSource, VaSubject};
 use crate::oci::Digest;
 use crate::policy::{Observed, Report, VaEvidence};
-use crate::runtime::{Clock, Epoch, Readiness, Tasks};
+use crate::runtime::{Clock, Epoch, Readiness, Tasks, signed_duration};
 use crate::store::Memo;
 pub(super) use metrics::ScannerMetrics;
 pub(super) use program::ScannerProgram;
@@ -135,7 +135,7 @@ impl ExternalScanner {
         let scanner = Self(Arc::new(ScannerState {
             name: config.name.clone(),
             engine,
-            ttl: SignedDuration::try_from(config.ttl).unwrap_or(SignedDuration::MAX),
+            ttl: signed_duration(config.ttl),
             refresh: config.refresh,
             trust_coverage: config.trust_coverage,
             settings: Digest::sha256(settings.as_bytes()).short(),

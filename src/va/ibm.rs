@@ -21,7 +21,7 @@ use super::InvalidConfig;
 use crate::http_client::{HttpClient, HttpError, HttpSettings, Network, Reach, is_confidential};
 use crate::oci::{Digest, Host, ImageName};
 use crate::policy::{Observed, VaEvidence};
-use crate::runtime::{Clock, Metrics, Secret, shown_url};
+use crate::runtime::{Clock, Metrics, Secret, shown_url, signed_duration};
 
 mod answer;
 mod source;
@@ -80,6 +80,13 @@ impl fmt::Debug for Config {
     /// Omits the proxy's URL, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config").field("hosts", &self.hosts).field("api_key", &self.api_key).finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// Whether images of this registry are queried, as [`IbmClient::serves`] says it.
+    pub(super) fn serves(&self, host: &Host) -> bool {
+        self.hosts.iter().filter_map(|text| HostPattern::parse(text).ok()).any(|pattern| pattern.matches(host))
     }
 }
 
@@ -154,13 +161,13 @@ impl IbmClient {
     fn observed(&self, value: VaEvidence) -> Observed<VaEvidence> {
         let config = &self.0.config;
         let ttl = match value {
-            VaEvidence::Report(_) | VaEvidence::Unsupported { .. } => lifetime(config.report_ttl),
+            VaEvidence::Report(_) | VaEvidence::Unsupported { .. } => signed_duration(config.report_ttl),
             VaEvidence::Unscanned
             | VaEvidence::NoReport { .. }
             | VaEvidence::Unreadable { .. }
             | VaEvidence::Incomplete { .. }
-            | VaEvidence::Opaque { .. } => lifetime(config.unscanned_ttl),
-            VaEvidence::Unavailable { .. } | VaEvidence::Pending { .. } => FAILURE_TTL,
+            | VaEvidence::Opaque { .. } => signed_duration(config.unscanned_ttl),
+            VaEvidence::Unavailable { .. } | VaEvidence::Pending { .. } | VaEvidence::WithOrigin { .. } => FAILURE_TTL,
         };
         let at = self.0.clock.now();
         Observed { value, at, until: Some(at.saturating_add(ttl).unwrap_or(at)) }
@@ -256,10 +263,6 @@ fn http_client(config: &Config, url: Option<&Uri>, iam_url: &Uri) -> Result<Http
         ..HttpSettings::within(limit, limit)
     };
     HttpClient::new(&settings, &Network::default()).map_err(|error| InvalidConfig::new(error.to_string()))
-}
-
-fn lifetime(duration: Duration) -> SignedDuration {
-    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
 fn address(text: &str) -> Result<Uri, InvalidConfig> {

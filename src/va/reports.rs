@@ -36,6 +36,7 @@ use crate::policy::{Issue, Observed, VaEvidence};
 use crate::runtime::{ALLOCATION, Bounded, Clock, DirectoryWatch, Epoch, Metrics, Readiness, Tasks, budget};
 
 mod bound;
+mod carried;
 mod cyclonedx;
 mod details;
 mod document;
@@ -48,15 +49,20 @@ mod packages;
 pub(super) mod ratings;
 mod scan;
 mod scanned;
+mod statement;
 mod trivy;
 
 pub(super) use bound::BoundReports;
-use document::ImageDigests;
+pub use carried::{MAX_REPORT, is_report_about, reports_about};
 use index::Index;
 pub(super) use scanned::{ReportTarget, harbor_report, scanned_report};
+use statement::ImageDigests;
 
 /// The approximate memory for an issue of a report, with its texts and packages, in bytes.
 const ISSUE_WEIGHT: usize = 1500;
+
+/// How long reading the reports may take at the start before the log says so, and how often it does.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The health topic that is degraded while reports have problems.
 const TOPIC: &str = "va";
@@ -140,9 +146,20 @@ impl Reports {
         let settings = &reports.0.settings;
         if !settings.directories.is_empty() {
             reports.0.readiness.degraded(TOPIC, None);
-            let watch = DirectoryWatch::new(&settings.directories, "vulnerability reports");
-            reports.scan(tasks).await;
-            tasks.spawn(reports.clone().follow(watch, tasks.clone()));
+            let directories = settings.directories.clone();
+            // Looks at every folder.
+            let watch = tasks.spawn_blocking(move || DirectoryWatch::new(&directories, "vulnerability reports"));
+            let first = async {
+                let watch = watch.await;
+                reports.scan(tasks).await;
+                watch
+            };
+            match announced(first, &settings.directories).await {
+                Ok(watch) => drop(tasks.spawn(reports.clone().follow(watch, tasks.clone()))),
+                Err(error) => {
+                    tracing::error!(%error, "changes of vulnerability reports are not noticed until a restart");
+                }
+            }
         }
         reports
     }
@@ -229,6 +246,20 @@ impl Reports {
         gauges.reloads.inc();
         self.0.index.store(Arc::new(new));
         self.0.epoch.advance();
+    }
+}
+
+/// Waits for the first reading of the directories, and says at intervals why the gate does not serve yet.
+async fn announced<T>(reading: impl Future<Output = T>, directories: &[PathBuf]) -> T {
+    let mut reading = std::pin::pin!(reading);
+    let mut waited = Duration::ZERO;
+    loop {
+        match tokio::time::timeout(PATIENCE, reading.as_mut()).await {
+            Ok(read) => return read,
+            Err(_) => waited += PATIENCE,
+        }
+        let seconds = waited.as_secs();
+        tracing::info!(?directories, seconds, "reading vulnerability reports; the gate serves when they are read");
     }
 }
 

@@ -164,3 +164,31 @@ async fn a_base_image_counts_though_its_layers_came_from_elsewhere() {
     let (status, why) = pull(&gate, "team/app").await;
     assert_eq!(status, 200, "{why}");
 }
+
+/// Base images need no report, so they count where images without one are admitted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn base_images_are_judged_without_a_report() {
+    let registry = TestRegistry::start().await;
+    registry.push("base/python", Some("1"), &image([system()]));
+    registry.push("team/app", Some("1"), &image([system(), application()]));
+    let rule = |more: &str| policy(&format!("  - {{name: \"*\", policy: {{va: {{unscanned: allow{more}}}}}}}\n"));
+    // It has no source of reports.
+    let gate = TestGate::new(&registry, &rule("")).start().await;
+    for image in ["base/python", "team/app"] {
+        assert_eq!(pull(&gate, image).await.0, 200, "{image}");
+    }
+    for (more, expected) in [
+        (format!("deny: [\"{HOST}/base/*\"]"), Some("the image was built on")),
+        (format!("deny: [\"{HOST}/team/*\"]"), Some("the image is")),
+        (format!("deny: [\"{HOST}/other/*\"]"), None),
+        (format!("allow: [\"{HOST}/other/*\"]"), Some("which is not among the base images")),
+        (format!("allow: [\"{HOST}/base/*\"]"), None),
+    ] {
+        gate.set_policy(&rule(&format!(", baseImages: {{{more}}}")));
+        let (status, why) = pull(&gate, "team/app").await;
+        assert_eq!(status, if expected.is_some() { 403 } else { 200 }, "{more}: {why}");
+        assert!(expected.is_none_or(|words| why.contains(words)), "{more}: {why}");
+    }
+    gate.set_policy(&rule(", when: '!report.complete'"));
+    assert_eq!(pull(&gate, "team/app").await.0, 403);
+}

@@ -4,9 +4,9 @@ use std::io;
 use std::path::PathBuf;
 
 use super::{EXIT_CONFIGURATION, EXIT_FINDINGS, EXIT_OK, SCHEMA, Streams, check, eval, import, match_images};
-use crate::cli::{Exit, Output, ScopeArgs, output};
-use crate::config::Config;
-use crate::policy::Settings;
+use crate::cli::{Exit, LineOutput, ScopeArgs, output};
+use crate::policy::{EvidenceSources, Settings};
+use crate::preflight;
 use crate::runtime::Clock;
 
 /// Check and try policy documents. No gate is needed.
@@ -21,7 +21,7 @@ pub(in crate::cli) enum PolicyCommand {
         settings: SettingsFrom,
         /// The output format.
         #[arg(long, short, value_enum, default_value_t)]
-        output: Output,
+        output: LineOutput,
     },
     /// Show which document and entry win for an image.
     Match {
@@ -37,7 +37,7 @@ pub(in crate::cli) enum PolicyCommand {
         settings: SettingsFrom,
         /// The output format.
         #[arg(long, short, value_enum, default_value_t)]
-        output: Output,
+        output: LineOutput,
     },
     /// Turn a containers-policy.json of podman and skopeo into a document, which is printed. What cannot be expressed is
     /// denied, and reported on standard error.
@@ -63,17 +63,18 @@ pub(in crate::cli) enum PolicyCommand {
 /// The configuration that documents are read with.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct SettingsFrom {
-    /// The configuration file, for its authorities and defaults.
+    /// The configuration file, for its authorities, defaults and upstreams, and for what it makes known about images.
     #[arg(long, env = "PULLGATE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
 impl SettingsFrom {
-    fn load(&self) -> Result<Settings, Exit> {
-        match &self.config {
-            None => Ok(Settings::default()),
-            Some(path) => crate::cli::config::load(Some(path)).map(|Config { policy, .. }| policy),
-        }
+    /// How documents are read, and what a gate with the configuration can find out about images.
+    fn load(&self) -> Result<(Settings, Option<EvidenceSources>), Exit> {
+        let Some(path) = &self.config else { return Ok(Default::default()) };
+        let config = crate::cli::config::load(Some(path))?;
+        let sources = preflight::evidence_sources(&config);
+        Ok((config.policy, Some(sources)))
     }
 }
 
@@ -82,24 +83,26 @@ pub(in crate::cli) fn run(command: PolicyCommand) -> Exit {
         PolicyCommand::Check { settings, .. }
         | PolicyCommand::Match { settings, .. }
         | PolicyCommand::Eval { settings, .. } => settings.load(),
-        PolicyCommand::Import { .. } | PolicyCommand::Schema => Ok(Settings::default()),
+        PolicyCommand::Import { .. } | PolicyCommand::Schema => Ok(Default::default()),
     };
-    let settings = match settings {
-        Ok(settings) => settings,
+    let (settings, sources) = match settings {
+        Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
     let mut streams = Streams { out: &mut output::stdout(), err: &mut output::stderr() };
     let code = match command {
         PolicyCommand::Check { dir, output, .. } => {
             let settings = Settings { now: Some(Clock::system().now()), ..settings };
-            check(&dir, &settings, output, &mut streams)
+            check(&dir, &settings, sources.as_ref(), output.into(), &mut streams)
         }
         PolicyCommand::Match { policies, scope, images, output, .. } => {
-            match_images(&policies, &scope.namespace, &images, &settings, output, &mut streams)
+            match_images(&policies, &scope.namespace, &images, &settings, sources.as_ref(), output.into(), &mut streams)
         }
         PolicyCommand::Import { file, registries_d } => import(&file, registries_d.as_deref(), &mut streams),
         PolicyCommand::Schema => streams.out.write_all(SCHEMA.as_bytes()).map(|()| EXIT_OK),
-        PolicyCommand::Eval { policies, .. } => eval(&policies, &settings, &mut io::stdin().lock(), &mut streams),
+        PolicyCommand::Eval { policies, .. } => {
+            eval(&policies, &settings, sources.as_ref(), &mut io::stdin().lock(), &mut streams)
+        }
     };
     match code {
         Ok(EXIT_OK) => Exit::Ok,

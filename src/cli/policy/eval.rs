@@ -3,6 +3,7 @@
 
 mod case;
 mod evidence;
+mod exemptions;
 mod keys;
 mod twice;
 
@@ -12,11 +13,11 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{EXIT_FAILURE, EXIT_FINDINGS, EXIT_OK, Streams, invalid_name, load, subject};
+use super::{EXIT_FAILURE, EXIT_FINDINGS, EXIT_OK, Streams, invalid_name, load, named_by_gate, subject};
 use crate::oci::{Digest, ImageReference};
 use crate::policy::{
-    Denial, DenialKind, ExemptedImage, Opinion, Opinions, Permit, RuleSet, Selected, Selection, Settings, decide,
-    deciding, no_match, weigh,
+    Denial, DenialKind, EvidenceSources, ExemptedImage, Opinion, Opinions, Permit, RuleSet, Selected, Selection,
+    Settings, decide, deciding, no_match, weigh,
 };
 use crate::runtime::Clock;
 use crate::scope::Scope;
@@ -28,13 +29,14 @@ const MAX_LINE: u64 = 1024 * 1024;
 
 /// `policy eval --policies DIR < cases.jsonl`: one decision per line. A malformed case gives a denial with an `error`
 /// for its `id`, and exit code 1 at the end; a case with another decision than it expects is `failed`, and the code is 2.
-/// Otherwise the code is 0, or 78 if the documents have errors.
+/// Otherwise the code is 0, or 78 if the documents have errors. Images are named as in [`match_images`](super::match_images).
 ///
 /// # Errors
 /// If the cases cannot be read or the output cannot be written.
 pub fn eval(
     policies: &Path,
     settings: &Settings,
+    sources: Option<&EvidenceSources>,
     reader: &mut dyn BufRead,
     streams: &mut Streams<'_>,
 ) -> io::Result<u8> {
@@ -45,10 +47,12 @@ pub fn eval(
     let now = Clock::system().now();
     let mut code = EXIT_OK;
     while let Some(line) = next_line(reader)? {
+        // Some editors and shells begin a file with a byte order mark.
+        let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line);
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let answer = answer(&rules, &line, now).unwrap_or_else(|(id, why)| {
+        let answer = answer(&rules, sources, line, now).unwrap_or_else(|(id, why)| {
             code = EXIT_FAILURE;
             let mut answer = line_of(&id, "deny", None, false, &format!("malformed case: {why}"));
             answer["error"] = why.into();
@@ -86,8 +90,16 @@ fn skip_line(reader: &mut dyn BufRead) -> io::Result<()> {
 }
 
 /// The answer, or the case's `id` and what is wrong with it.
-fn answer(rules: &RuleSet, line: &[u8], now: Timestamp) -> Result<Value, (Value, String)> {
+fn answer(
+    rules: &RuleSet,
+    sources: Option<&EvidenceSources>,
+    line: &[u8],
+    now: Timestamp,
+) -> Result<Value, (Value, String)> {
     let value: Value = serde_json::from_slice(line).map_err(|error| (Value::Null, error.to_string()))?;
+    if !value.is_object() {
+        return Err((Value::Null, "a case is a JSON object".to_owned()));
+    }
     let id = value.get("id").cloned().unwrap_or_default();
     if let Some(why) = std::str::from_utf8(line).ok().and_then(twice::duplicate_key) {
         return Err((id, why));
@@ -98,20 +110,24 @@ fn answer(rules: &RuleSet, line: &[u8], now: Timestamp) -> Result<Value, (Value,
         // A test that is ignored passes.
         Some((other, _)) => return Err((id, format!("expect is \"admit\" or \"deny\", not {other}"))),
     };
-    let mut answer = judge(rules, value, now).map_err(|why| (id, why))?;
+    let mut answer = judge(rules, sources, value, now).map_err(|why| (id, why))?;
     if expected.is_some_and(|expected| answer["decision"] != *expected) {
         answer["failed"] = true.into();
     }
     Ok(answer)
 }
 
-fn judge(rules: &RuleSet, value: Value, now: Timestamp) -> Result<Value, String> {
+fn judge(rules: &RuleSet, sources: Option<&EvidenceSources>, value: Value, now: Timestamp) -> Result<Value, String> {
     keys::check(&value)?;
     let case: EvalCase = serde_json::from_value(value).map_err(|error| error.to_string())?;
     let scope: Scope = case.namespace.as_deref().unwrap_or_default().parse().map_err(|e| format!("namespace: {e}"))?;
     let digest = case.digest.as_deref().map(str::parse::<Digest>).transpose().map_err(|e| format!("digest: {e}"))?;
     let Ok(reference) = case.image.parse::<ImageReference>() else {
         return Ok(line_of(&case.id, "deny", Some("policy"), false, &invalid_name(&case.image)));
+    };
+    let reference = match named_by_gate(reference, sources) {
+        Ok(reference) => reference,
+        Err(refused) => return Ok(line_of(&case.id, "deny", Some("policy"), false, &refused)),
     };
     // The evidence is about some content; if the case does not name it, any digest will do.
     let digest = reference.digest.or(digest).unwrap_or_else(|| Digest::sha256(case.image.as_bytes()));
@@ -123,10 +139,11 @@ fn judge(rules: &RuleSet, value: Value, now: Timestamp) -> Result<Value, String>
             return Ok(denied(&case.id, &denial, false));
         }
     };
-    let exemptions = evidence::exemptions(&case, rules.exemptions(), &ExemptedImage::new(&subject, digest))?;
+    let image = ExemptedImage::new(&subject, digest);
     let weighed = |entries: Vec<Selected>| -> Result<Vec<(Opinion, bool)>, String> {
         let opinion = |selected: Selected| {
-            let evidence = EvalEvidence::of(&case, exemptions.clone(), &selected, now)?;
+            let exemptions = exemptions::of(&case, rules.exemptions(), &image, &selected)?;
+            let evidence = EvalEvidence::of(&case, exemptions, &selected, now)?;
             let outcome = weigh(&evidence.question(&subject, digest, &selected));
             // Whether the entry needed vulnerabilities.
             Ok((Opinion { selected, outcome }, evidence.va.is_some()))

@@ -2,6 +2,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
+use crate::policy::EvidencedRegistry;
 
 /// The tutorial's policy, as it stands there; lines 13 and 15 are the two switches.
 const TUTORIAL: &str = "\
@@ -41,7 +42,7 @@ fn one_file_is_checked_alone() {
         [("p.yaml", EXIT_OK), ("q.txt", EXIT_OK), ("broken.yaml", EXIT_FINDINGS), ("", EXIT_FINDINGS)]
     {
         let check_one = |dir: &Path, streams: &mut Streams<'_>| {
-            check(&dir.join(name), &Settings::default(), Output::Json, streams).unwrap()
+            check(&dir.join(name), &Settings::default(), None, Output::Json, streams).unwrap()
         };
         let (code, problems, _) = run(&files, check_one);
         assert_eq!(code, expected, "{name}: {problems:?}");
@@ -73,7 +74,7 @@ fn keys_count_within_their_validity() {
 
 fn evaluate(policy: &str, cases: &str) -> (u8, Vec<Value>) {
     let (code, lines, _) = run(&[("p.yaml", policy)], |dir, streams| {
-        eval(dir, &Settings::default(), &mut cases.as_bytes(), streams).unwrap()
+        eval(dir, &Settings::default(), None, &mut cases.as_bytes(), streams).unwrap()
     });
     (code, lines)
 }
@@ -92,7 +93,7 @@ fn the_tutorials_own_files_work_unchanged() {
     four_cases(&fs::read_to_string(shared.join("defaultcluster-wide.yaml")).unwrap());
     let mut out = Vec::new();
     let mut streams = Streams { out: &mut out, err: &mut Vec::new() };
-    assert_eq!(check(&shared, &Settings::default(), Output::Json, &mut streams).unwrap(), EXIT_OK);
+    assert_eq!(check(&shared, &Settings::default(), None, Output::Json, &mut streams).unwrap(), EXIT_OK);
     assert_eq!(String::from_utf8(out).unwrap().lines().filter(|line| line.contains("Deployment")).count(), 2);
 }
 
@@ -118,7 +119,7 @@ fn four_cases(text: &str) {
 fn deployments_beside_policies_are_skipped() {
     let deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: t}\nspec: {}\n";
     let (code, lines, _) = run(&[("p.yaml", TUTORIAL), ("t.yaml", deployment)], |dir, streams| {
-        check(dir, &Settings::default(), Output::Json, streams).unwrap()
+        check(dir, &Settings::default(), None, Output::Json, streams).unwrap()
     });
     assert_eq!((code, lines.len(), &lines[0]["severity"]), (EXIT_OK, 1, &json!("note")));
 }
@@ -230,6 +231,10 @@ fn malformed_cases_are_answered() {
         (&json!("policy"), &json!("Deny \"?\", invalid image name"))
     );
     assert_eq!(answers[5]["decision"], json!("admit"));
+    let (_, answers) = evaluate(TUTORIAL, "[1]");
+    assert_eq!(answers[0]["error"], "a case is a JSON object");
+    let (code, answers) = evaluate(TUTORIAL, "\u{feff}{\"id\":1,\"image\":\"nginx\"}");
+    assert_eq!((code, &answers[0]["decision"]), (EXIT_OK, &json!("admit")), "with a byte order mark");
 }
 
 #[test]
@@ -238,8 +243,8 @@ fn matching() {
                spec: {repositories: [{name: 'icr.io/*', policy: {trust: {enabled: true}}}]}\n";
     let (code, lines, _) = run(&[("a.yaml", TUTORIAL), ("b.yaml", own)], |dir, streams| {
         let images = ["icr.io/a".to_owned(), "nginx".to_owned(), "Bad?".to_owned()];
-        match_images(dir, "prod", &images, &Settings::default(), Output::Json, streams).unwrap();
-        match_images(dir, "", &images[..1], &Settings::default(), Output::Json, streams).unwrap()
+        match_images(dir, "prod", &images, &Settings::default(), None, Output::Json, streams).unwrap();
+        match_images(dir, "", &images[..1], &Settings::default(), None, Output::Json, streams).unwrap()
     });
     assert_eq!(code, EXIT_OK);
     assert_eq!(
@@ -265,7 +270,7 @@ fn a_name_with_a_tag_and_a_digest_means_the_digest() {
     let names = ["icr.io/ns/app:v1", "icr.io/ns/app", "icr.io/ns/app:v1"];
     let images = [names[0].to_owned(), format!("{}@{digest}", names[1]), format!("{}@{digest}", names[2])];
     let (_, lines, _) = run(&[("p.yaml", policies)], |dir, streams| {
-        match_images(dir, "", &images, &Settings::default(), Output::Json, streams).unwrap()
+        match_images(dir, "", &images, &Settings::default(), None, Output::Json, streams).unwrap()
     });
     let found: Vec<_> = lines.iter().map(|line| line["repository"].as_str().unwrap()).collect();
     assert_eq!(found, ["icr.io/ns/app:v1", "*", "*"]);
@@ -274,22 +279,65 @@ fn a_name_with_a_tag_and_a_digest_means_the_digest() {
     assert_eq!(lines[2]["message"], also);
 }
 
+/// The policies of a gate see the host of its upstream, whatever a client writes.
+#[test]
+fn images_are_named_as_the_gate_names_them() {
+    let policies = "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {name: p}\nspec:\n  repositories:\n  \
+                    - {name: '*', policy: {}}\n  - {name: 'r.test/*', policy: {trust: reject}}\n  \
+                    - {name: 'docker.io/library/nginx', policy: {trust: reject}}\n";
+    let registry = |host: &str, alias: &str| EvidencedRegistry {
+        host: host.parse().unwrap(),
+        aliases: vec![alias.parse().unwrap()],
+        path: None,
+        has_va: false,
+        has_notary: false,
+    };
+    let registries = vec![registry("reg.test:5000", "r.test"), registry("docker.io", "registry.hub.docker.com")];
+    let sources = EvidenceSources { registries, ..EvidenceSources::default() };
+    for (image, entry, outcome) in [
+        ("r.test/app:v1", Some("*"), "allow"),
+        ("reg.test:5000/app:v1", Some("*"), "allow"),
+        ("registry.hub.docker.com/nginx", Some("docker.io/library/nginx"), "rule"),
+        ("reg.test/app:v1", Some("*"), "allow"),
+        ("elsewhere.test/app:v1", Some("*"), "allow"),
+    ] {
+        let files = [("p.yaml", policies)];
+        let (_, found, _) = run(&files, |dir, streams| {
+            let images = [image.to_owned()];
+            match_images(dir, "", &images, &Settings::default(), Some(&sources), Output::Json, streams).unwrap()
+        });
+        assert_eq!((found[0]["repository"].as_str(), &found[0]["outcome"]), (entry, &json!(outcome)), "{image}");
+        let case = json!({"id": 1, "image": image}).to_string();
+        let (_, decided, _) = run(&files, |dir, streams| {
+            eval(dir, &Settings::default(), Some(&sources), &mut case.as_bytes(), streams).unwrap()
+        });
+        let expected = if outcome == "allow" { "admit" } else { "deny" };
+        assert_eq!(decided[0]["decision"], expected, "{image}: {decided:?}");
+    }
+    // Without a gate, names are taken as they are written.
+    let (_, found, _) = run(&[("p.yaml", policies)], |dir, streams| {
+        match_images(dir, "", &["r.test/app".to_owned()], &Settings::default(), None, Output::Json, streams).unwrap()
+    });
+    assert_eq!(found[0]["repository"], "r.test/*");
+}
+
 #[test]
 fn exit_codes() {
     let broken = TUTORIAL.replace("policy:", "polcy:");
-    let (code, lines, _) =
-        run(&[("p.yaml", &broken)], |dir, streams| check(dir, &Settings::default(), Output::Json, streams).unwrap());
+    let (code, lines, _) = run(&[("p.yaml", &broken)], |dir, streams| {
+        check(dir, &Settings::default(), None, Output::Json, streams).unwrap()
+    });
     assert_eq!((code, &lines[0]["line"], &lines[0]["severity"]), (EXIT_FINDINGS, &json!(11), &json!("error")));
     let (code, _, err) = run(&[("p.yaml", &broken)], |dir, streams| {
-        match_images(dir, "", &[], &Settings::default(), Output::Json, streams).unwrap()
+        match_images(dir, "", &[], &Settings::default(), None, Output::Json, streams).unwrap()
     });
     assert!(code == EXIT_CONFIGURATION && err.contains("p.yaml:11:7: error: unknown key \"polcy\""), "{err}");
     let (code, _, _) =
-        run(&[], |dir, streams| check(&dir.join("absent"), &Settings::default(), Output::Json, streams).unwrap());
+        run(&[], |dir, streams| check(&dir.join("absent"), &Settings::default(), None, Output::Json, streams).unwrap());
     assert_eq!(code, EXIT_FAILURE);
     let large = "#".repeat(1024 * 1024 + 1);
     let (code, lines, err) = run(&[("p.yaml", &broken), ("q.yaml", &large)], |dir, streams| {
-        check(dir, &Settings::default(), Output::Json, streams).unwrap()
+        check(dir, &Settings::default(), None, Output::Json, streams).unwrap()
     });
     assert!(code == EXIT_FAILURE && lines[0]["line"] == 11 && err.contains("q.yaml: larger than 1 MiB"), "{err}");
 }

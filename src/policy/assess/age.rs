@@ -32,10 +32,10 @@ pub(super) fn of_report(
                 let (limit, end) = (length(limit), time(end));
                 return Err(format!("{subject} is older than the policy allows ({key} of {limit} ended at {end})"));
             }
-            Err(Undated::Unstated) => {
+            Err(AgeError::Unstated) => {
                 return Err(format!("{subject} has no date, and the policy limits its age ({key})"));
             }
-            Err(Undated::Future) => {
+            Err(AgeError::Future) => {
                 return Err(format!("{subject} has a date in the future, and the policy limits its age ({key})"));
             }
         }
@@ -44,14 +44,14 @@ pub(super) fn of_report(
 }
 
 /// Why something has no age.
-enum Undated {
+enum AgeError {
     Unstated,
     Future,
 }
 
-fn end(made: Option<Timestamp>, limit: SignedDuration, now: Timestamp) -> Result<Timestamp, Undated> {
-    let made = made.ok_or(Undated::Unstated)?;
-    known_time(made, now).map(|made| after(made, limit)).ok_or(Undated::Future)
+fn end(made: Option<Timestamp>, limit: SignedDuration, now: Timestamp) -> Result<Timestamp, AgeError> {
+    let made = made.ok_or(AgeError::Unstated)?;
+    known_time(made, now).map(|made| after(made, limit)).ok_or(AgeError::Future)
 }
 
 /// Whether the feeds are imported and young enough that `exploited: deny` and `epss` need.
@@ -65,7 +65,7 @@ pub(super) fn of_feeds(rule: &VaRule, report: &Report, context: &AssessmentConte
             continue;
         }
         let Some(published) = published else {
-            findings.unknown.push(format!("{key}: {name} is not known to the source of the report; import the feed"));
+            findings.unknown.push(format!("{key}: the report was made without {name}; import the feed"));
             continue;
         };
         let Some(limit) = rule.max_database_age else { continue };

@@ -21,13 +21,13 @@ pub(super) fn cool_down(
     let now = context.now;
     let created = match evidence {
         VaEvidence::Report(report) => report.image.created,
-        VaEvidence::Opaque { image, .. } => image.created,
+        VaEvidence::Opaque { image, .. } | VaEvidence::WithOrigin { image, .. } => image.created,
         _ => None,
     };
     let Some(known) = context.history.known_since else {
         findings.reasons.push(format!(
-            "coolDown: this gate has not seen the image before, and the policy demands an age of {}; admitted from {} at \
-             the earliest",
+            "coolDown: this gate has not seen the image before, and the policy requires an age of {}; admitted {} at the \
+             earliest",
             length(minimum),
             time(after(now, minimum))
         ));
@@ -39,7 +39,7 @@ pub(super) fn cool_down(
         let age = now.duration_since(start);
         let age = if age.is_negative() { "not created yet".to_owned() } else { format!("{} old", elapsed(age)) };
         findings.reasons.push(format!(
-            "coolDown: the image is {age}, and the policy demands {}; admitted from {}",
+            "coolDown: the image is {age}, and the policy requires {}; admitted from {}",
             length(minimum),
             time(end)
         ));
@@ -54,8 +54,11 @@ pub(super) fn end_of_life(rule: &VaRule, image: &ImageFacts, context: &Assessmen
         return;
     }
     let distribution = image.distribution.as_deref().unwrap_or("the distribution");
-    let end = time(end);
-    findings.reasons.push(format!("endOfLife: {distribution} is not supported since {end}; build on a newer release"));
+    let why = match image.has_ended_before {
+        true => format!("the report says that the support of {distribution} has ended"),
+        false => format!("{distribution} is not supported since {}", time(end)),
+    };
+    findings.reasons.push(format!("endOfLife: {why}; build on a newer release"));
 }
 
 /// Only images whose layers are the lowest of this one count. What the author of the image says can only deny it.

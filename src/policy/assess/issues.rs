@@ -58,7 +58,11 @@ pub(super) fn assess<'a>(
     let mut sorted = SortedIssues::default();
     // Why, and the place of the issue among those that are open.
     let mut counting: Vec<(Cause, usize)> = Vec::new();
-    for issue in report.issues.iter().filter(|issue| !weighing.is_off(issue)) {
+    for issue in &report.issues {
+        if weighing.is_off(issue) {
+            weighing.keep(issue, &mut sorted);
+            continue;
+        }
         let exempt_until = weighing.exempt_until(issue);
         let standing = weighing.standing(issue);
         if let Some(end) = exempt_until {
@@ -118,10 +122,26 @@ struct Weighing<'a> {
 }
 
 impl Weighing<'_> {
-    /// Whether the rule does not look at this issue, which the gate itself found in the image's configuration.
+    /// Whether this issue does not count, which the gate itself found in the image's configuration.
     fn is_off(&self, issue: &Issue) -> bool {
         let counts = self.rule.configuration.is_some_and(|least| issue.severity.counts_from(least));
         issue.is_own_check() && !counts && !self.is_always_blocked(issue)
+    }
+
+    /// Keeps an issue that nothing but `when` looks at.
+    fn keep<'a>(&self, issue: &'a Issue, sorted: &mut SortedIssues<'a>) {
+        let end = match self.exempt_until(issue) {
+            Some(end) => {
+                sorted.exempt.push(issue);
+                Some(end)
+            }
+            None => {
+                let (open, first_end) = self.open_part(issue);
+                sorted.open.push(open);
+                first_end
+            }
+        };
+        sorted.exempt_until = [sorted.exempt_until, end].into_iter().flatten().min();
     }
 
     fn is_always_blocked(&self, issue: &Issue) -> bool {
@@ -193,7 +213,9 @@ impl Weighing<'_> {
     fn by_severity(&self, issue: &Issue) -> Option<Option<Timestamp>> {
         let rule = self.rule;
         let (severity, is_fixable) = (severity(rule, issue), issue.is_fixable());
-        if !severity.counts_from(rule.severity) || rule.fixable_only && !is_fixable {
+        // No version of malware is a fix. A rule of the IBM dialects counts it by its severity.
+        let needs_fix = rule.fixable_only && !issue.is_malicious();
+        if !severity.counts_from(rule.severity) || needs_fix && !is_fixable {
             return None;
         }
         let unfixed = rule.ignore_unfixed_for.filter(|_| !is_fixable);
@@ -270,7 +292,7 @@ impl Weighing<'_> {
             }
             // IBM's tools refer to the report, too.
             Cause::Severity if self.rule.is_ibm() => {
-                format!("{count} not exempt ({worst}); see `pullgate va`{}", self.partly(issues))
+                format!("{count} not exempt ({worst}); `pullgate va` lists all; {release}")
             }
             Cause::Severity => format!(
                 "severity: {count} not exempt ({worst}); the policy denies from {}{}{}; {release}",

@@ -120,7 +120,7 @@ pub(super) fn cool_down(rule: &VaRule, report: &Report, context: &AssessmentCont
     };
     let texts: Vec<String> = young.iter().map(text).collect();
     let minimum = length(minimum);
-    findings.reasons.push(format!("coolDown: {}; the policy demands {minimum}; admitted from {end}", first(&texts)));
+    findings.reasons.push(format!("coolDown: {}; the policy requires {minimum}; admitted from {end}", first(&texts)));
 }
 
 /// Why a text does not say what the licence is.

@@ -62,7 +62,7 @@ fn of_missing(rule: &VaRule, missing: MissingAssessment, assessment: &VaAssessme
         MissingAssessment::Opaque => ("opaque", rule.opaque, "once something is recognised in it"),
         MissingAssessment::Unsupported => ("unsupported", rule.unsupported, "by unsupported: allow"),
         MissingAssessment::Pending => ("unavailable", rule.unavailable, "once the assessment has ended"),
-        MissingAssessment::Unavailable => ("unavailable", rule.unavailable, "once a source responds"),
+        MissingAssessment::Unavailable => ("unavailable", rule.unavailable, "once a source can assess it"),
         MissingAssessment::Unscanned => match rule.unscanned {
             Unscanned::Allow => ("unscanned", Behaviour::Allow, ""),
             Unscanned::Deny | Unscanned::Wait => ("unscanned", Behaviour::Deny, "once a report covers it"),
@@ -81,14 +81,22 @@ fn of_missing(rule: &VaRule, missing: MissingAssessment, assessment: &VaAssessme
     if matches!(missing, MissingAssessment::Pending | MissingAssessment::Unavailable) || is_waited_for {
         let text = said("no assessment yet");
         let word = if is_waited_for { "wait" } else { "deny" };
-        let reasons = vec![if rule.is_ibm() { text } else { format!("{text} ({key}: {word}; released {release})") }];
+        let reasons = vec![released(rule, &text, &format!("{key}: {word}"), release)];
         let is_pending = is_waited_for || missing == MissingAssessment::Pending;
         let verdict = Verdict::Unknown { reasons, temporary: true };
         return Some(VaVerdict { verdict, is_pending, warnings: Vec::new() });
     }
     let text = said(assessment.status.as_str());
-    let text = if rule.is_ibm() { text } else { format!("{text} ({key}: deny; released {release})") };
+    let text = released(rule, &text, &format!("{key}: deny"), release);
     Some(VaVerdict::settled(Verdict::Fail(vec![text])))
+}
+
+/// A reason, with what in the rule denies and what releases the image. Documents of IBM do not have the keys.
+fn released(rule: &VaRule, text: &str, key: &str, release: &str) -> String {
+    match rule.is_ibm() {
+        true => format!("{text} (released {release})"),
+        false => format!("{text} ({key}; released {release})"),
+    }
 }
 
 fn reasons_of(verdict: Verdict) -> Vec<String> {
@@ -105,7 +113,7 @@ pub(in crate::policy) fn observed_verdict(
     context: &AssessmentContext<'_>,
 ) -> VaVerdict {
     if has_ended(evidence, context.now) {
-        let is_pending = matches!(evidence.value, VaEvidence::Pending { .. });
+        let is_pending = matches!(evidence.value.of_sources(), VaEvidence::Pending { .. });
         let verdict = Verdict::Unknown { reasons: vec!["must be assessed again".into()], temporary: true };
         return VaVerdict { verdict, is_pending, warnings: Vec::new() };
     }

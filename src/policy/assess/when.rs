@@ -9,7 +9,9 @@ use super::issues::{SortedIssues, first_seen, severity};
 use super::text::after;
 use crate::policy::condition::{Condition, InvalidCondition, RecordType, ValueType, Variable, WordSet};
 use crate::policy::va_rule::VaRule;
-use crate::policy::vulnerability::{AffectedPackage, DeclaredLicence, Issue, IssueKind, Report, ReportPackage};
+use crate::policy::vulnerability::{
+    AffectedPackage, DeclaredLicence, ImageFacts, Issue, IssueKind, Report, ReportPackage,
+};
 
 use ValueType::{Bool, Double, Int, ListOf, Record, Text, Time, Word};
 
@@ -121,17 +123,17 @@ pub(super) fn assess(
     findings: &mut Findings,
 ) {
     let Some(condition) = &rule.when else { return };
-    if condition.mentions("packages") && report.packages.is_none() {
-        findings.unknown.push("when: the source of the report lists no packages, and the condition needs them".into());
-        return;
-    }
-    let quoted = quoted(condition.text());
-    match evaluate(condition, rule, report, issues, context) {
-        Ok(true) => {
-            findings.reasons.push(format!("when: the image is denied because {quoted}; released when that is false"));
-        }
+    match evaluate(condition, (rule, report), Some(issues), context) {
+        Ok(true) => findings.reasons.push(met(condition)),
         Ok(false) => {}
-        Err(why) => findings.unknown.push(format!("when: {quoted} cannot be evaluated: {why}")),
+        Err(_) if condition.mentions("packages") && report.packages.is_none() => {
+            findings
+                .unknown
+                .push("when: the source of the report lists no packages, and the condition needs them".into());
+        }
+        Err(why) => {
+            findings.unknown.push(format!("when: {} cannot be evaluated: {why}", quoted(condition.text())));
+        }
     }
     if condition.mentions("now") {
         findings.changes_at(after(context.now, TIMED_CONDITION));
@@ -143,6 +145,28 @@ pub(super) fn assess(
     }
 }
 
+/// Assesses an image without a report. The condition denies if what is known is enough to say that it is true, as in
+/// `!report.complete`. Whether the image is admitted otherwise, another key of the rule says.
+pub(super) fn without_report(
+    rule: &VaRule,
+    image: &ImageFacts,
+    context: &AssessmentContext<'_>,
+    findings: &mut Findings,
+) {
+    let Some(condition) = &rule.when else { return };
+    let report = Report { incomplete: Some("no report".into()), image: image.clone(), ..Report::default() };
+    if evaluate(condition, (rule, &report), None, context) == Ok(true) {
+        findings.reasons.push(met(condition));
+    }
+    if condition.mentions("now") {
+        findings.changes_at(after(context.now, TIMED_CONDITION));
+    }
+}
+
+fn met(condition: &Condition) -> String {
+    format!("when: the image is denied because {}; released when that is false", quoted(condition.text()))
+}
+
 /// The beginning of a condition, in one line.
 fn quoted(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -152,19 +176,21 @@ fn quoted(text: &str) -> String {
     }
 }
 
-/// Only what the condition mentions is made.
+/// Only what the condition mentions is made. A list that is not known has no value, so that only a condition that needs it
+/// cannot be evaluated.
 fn evaluate(
     condition: &Condition,
-    rule: &VaRule,
-    report: &Report,
-    issues: &SortedIssues<'_>,
+    (rule, report): (&VaRule, &Report),
+    issues: Option<&SortedIssues<'_>>,
     context: &AssessmentContext<'_>,
 ) -> Result<bool, String> {
     let made = |name: &str, make: &dyn Fn() -> Value| if condition.mentions(name) { make() } else { Value::Null };
     let of_issue = |issue: &Issue, exempt: bool| of_issue(issue, exempt, (rule, report), context);
-    let open = made("issues", &|| issues.open.iter().map(|issue| of_issue(issue, false)).collect());
-    let exempt = made("exempt_issues", &|| issues.exempt.iter().map(|issue| of_issue(issue, true)).collect());
-    let packages = made("packages", &|| report.packages.iter().flat_map(|all| all.iter()).map(of_package).collect());
+    let open =
+        issues.map(|issues| made("issues", &|| issues.open.iter().map(|issue| of_issue(issue, false)).collect()));
+    let exempt = issues
+        .map(|issues| made("exempt_issues", &|| issues.exempt.iter().map(|issue| of_issue(issue, true)).collect()));
+    let packages = report.packages.as_ref().map(|all| made("packages", &|| all.iter().map(of_package).collect()));
     let image = made("image", &|| {
         let image = &report.image;
         let base = image.bases.first().map(|base| {
@@ -179,7 +205,7 @@ fn evaluate(
     });
     let about_report = made("report", &|| {
         fields([
-            ("source", Some(json!(report.source))),
+            ("source", (!report.source.is_empty()).then(|| json!(report.source))),
             ("generated_at", time(report.generated_at)),
             ("database_built", time(report.image.database_built)),
             ("complete", Some(json!(report.incomplete.is_none()))),
@@ -193,15 +219,15 @@ fn evaluate(
             ("admitted_since", time(context.history.admitted_since)),
         ])
     });
-    condition.is_met(&[
-        ("issues", Variable::Json(&open)),
-        ("exempt_issues", Variable::Json(&exempt)),
-        ("packages", Variable::Json(&packages)),
+    let lists = [("issues", &open), ("exempt_issues", &exempt), ("packages", &packages)];
+    let lists = lists.into_iter().filter_map(|(name, list)| Some((name, Variable::Json(list.as_ref()?))));
+    let others = [
         ("image", Variable::Json(&image)),
         ("report", Variable::Json(&about_report)),
         ("history", Variable::Json(&history)),
         ("now", Variable::Time(context.now)),
-    ])
+    ];
+    condition.is_met(&lists.chain(others).collect::<Vec<_>>())
 }
 
 /// An object of the fields that are known.
@@ -315,7 +341,7 @@ mod tests {
             open: report.issues.iter().map(std::borrow::Cow::Borrowed).collect(),
             ..SortedIssues::default()
         };
-        Some(evaluate(&condition, &rule, report, &sorted, &context))
+        Some(evaluate(&condition, (&rule, report), Some(&sorted), &context))
     }
 
     #[test]
@@ -328,10 +354,27 @@ mod tests {
             "packages.all(p, p.licences == ['MIT'] && !has(p.published)) && exempt_issues.size() == 0",
             "report.complete && report.generated_at < now && !has(report.kev) && !has(image.base)",
             "!has(history.known_since) && !has(image.created) || false",
+            "now.getDayOfWeek() == 6 && issues.all(i, i.published.getFullYear() == 1970)",
         ] {
             assert_eq!(met(text), Some(Ok(true)), "{text}");
         }
         assert!(met("issues.all(i, i.score > 1.0)").unwrap().unwrap_err().contains("no \"score\""));
+    }
+
+    /// What is not known matters only to a condition that needs it.
+    #[test]
+    fn a_list_that_is_not_known_has_no_value() {
+        let report = Report { packages: None, ..report() };
+        for (text, expected) in [
+            ("packages.size() > 0", None),
+            ("issues.size() > 0 && packages.size() > 0", None),
+            ("issues.size() > 9 && packages.size() > 0", Some(false)),
+            ("packages.size() > 0 && issues.size() > 9", Some(false)),
+            ("issues.size() > 0 || packages.size() > 0", Some(true)),
+            ("packages.exists(p, true) || issues.size() > 0", Some(true)),
+        ] {
+            assert_eq!(met_in(text, &report).unwrap().ok(), expected, "{text}");
+        }
     }
 
     #[test]

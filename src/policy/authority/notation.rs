@@ -111,13 +111,17 @@ impl NotationChecks {
         let certificates = |stored: &[StoredCertificate]| -> Vec<String> {
             stored.iter().map(|one| fingerprint(Digest::sha256(one.certificate.der()))).collect()
         };
+        let timestamps = match timestamps {
+            TimestampRule::Always => "Always",
+            TimestampRule::AfterCertificateExpiry => "AfterCertificateExpiry",
+        };
         Canonical::default()
             .field("level", level)
             .field("authenticity", authenticity.to_string())
             .field("timestamp", authentic_timestamp.to_string())
             .field("expiry", expiry.to_string())
             .field("revocation", revocation.to_string())
-            .field("timestamps", format!("{timestamps:?}"))
+            .field("timestamps", timestamps)
             .set("ca", certificates(authorities))
             .set("signing authority", certificates(signing_authorities))
             .set("tsa", certificates(timestamp_authorities))

@@ -6,7 +6,7 @@ use crate::oci::ImageReference;
 use crate::policy::keyring::KeyRing;
 use crate::policy::material::SignerKey;
 use crate::policy::trusted_root::TrustedRoot;
-use crate::policy::{Certificate, FulcioClaim};
+use crate::policy::{Certificate, FulcioClaim, Settings};
 use crate::x509::tests::{MadeCertificate, revocation_list, signed_list};
 use crate::x509::{DistinguishedName, RevocationList};
 
@@ -323,4 +323,27 @@ fn encoding_does_not_change() {
     assert_eq!(id(scheme).to_string(), "bf516f9b41894f2d93cf9afa73e39f26");
     let (ab, c) = (Canonical::default().field("ab", "c"), Canonical::default().field("a", "bc"));
     assert_ne!(ab.0, c.0);
+}
+
+/// The fingerprint of the rules contains it.
+#[test]
+fn other_settings_have_another_encoding() {
+    let plain = Settings::default;
+    let authority = |name: &str| Arc::new(Authority::new(name, Scheme::cosign_keys(vec![key(name)])));
+    let different = [
+        plain(),
+        Settings { default_authorities: vec!["a".into()], ..plain() },
+        Settings { authorities: vec![authority("a")], ..plain() },
+        Settings { authorities: vec![authority("b")], ..plain() },
+        Settings { trusted_roots: vec!["a".into()], ..plain() },
+        Settings { ignore_files: vec!["a".into()], ..plain() },
+        Settings { ibm_fixable_only: true, ..plain() },
+        Settings {
+            notary: NotaryTrust { server: Some("https://notary.test".into()), ..NotaryTrust::default() },
+            ..plain()
+        },
+    ];
+    let encodings: BTreeSet<Vec<u8>> = different.iter().map(Settings::encode).collect();
+    assert_eq!(encodings.len(), different.len());
+    assert_eq!(Settings { now: Some(Timestamp::UNIX_EPOCH), ..plain() }.encode(), plain().encode());
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators};
 
 use super::matching::CompiledPattern;
-use super::{InvalidCondition, ValueType, words, wrong_literal};
+use super::{InvalidCondition, ValueType, times, words, wrong_literal};
 use ValueType::{
     Any, Bool, Bytes, Double, Duration, Int, List, ListOf, Map, Null, Record, Text, Time, Type, Uint, Word, Words,
 };
@@ -202,6 +202,7 @@ impl Checker<'_> {
             },
             (Some(Text | Any), [Text | Any]) if TEXT_METHODS.contains(&name) => Bool,
             (None, [Text | Any, Text | Any]) if name == "matches" => Bool,
+            (Some(Time), []) if times::is_method(name) => Int,
             (Some(Any | Bytes | List | ListOf(_) | Map | Record(_) | Text | Words(_)), []) if name == "size" => Int,
             _ => {
                 let known = function(name).is_some() || TEXT_METHODS.contains(&name);

@@ -17,6 +17,8 @@ use cel::common::types::{CelBytes, CelInt, CelList, CelMap, CelMapKey, CelString
 use cel::common::value::{CowVal, Val};
 use cel::{ExecutionError, FunctionContext};
 
+use super::times;
+
 /// The function that counts an iteration. Its name cannot be written in CEL, nor can the other ones.
 pub(super) const STEP: &str = "@step";
 /// The function that counts the parts of a value, and returns it.
@@ -170,8 +172,12 @@ fn meter_call(call: &mut CallExpr) -> u64 {
         return parts.map(meter).sum();
     }
     let parts = parts.map(charged).sum();
-    if call.func_name == "matches" {
+    let is_matches = call.func_name == "matches";
+    if is_matches {
         call.func_name = MATCHES.to_owned();
+    }
+    // The crate has no methods of numbers, which times are.
+    if is_matches || times::is_method(&call.func_name) {
         let target = call.target.take().map(|target| *target);
         call.args.splice(0..0, target);
     }

@@ -38,7 +38,8 @@ pub(super) fn of_document(spec: &Fields<'_>, policy: &PolicyObject<'_>, context:
     let lookup = Lookup { materials: context.materials, secrets: Some((&context.secrets, namespace)) };
     for fields in spec.maps("authorities", "an authority") {
         fields.only(&[&["name"][..], &SCHEMES].concat());
-        let Some(authority) = fields.required("name").and_then(|name| named(name, &fields, lookup)) else { continue };
+        let read = |name| named(name, &fields, lookup).or_else(|| Authority::with_mistake(name));
+        let Some(authority) = fields.required("name").and_then(read) else { continue };
         let name = authority.name();
         if known.iter().any(|other| other.name() == name) {
             fields.error(format!("duplicate authority {name:?}"));

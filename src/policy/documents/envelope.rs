@@ -86,6 +86,11 @@ impl PolicyObject<'_> {
         format!("{}/{}", if self.namespace.is_some() { "ImagePolicy" } else { "ClusterImagePolicy" }, self.name)
     }
 
+    /// Warns of a document without entries.
+    pub(super) fn warn_no_entries(&self, at: Place, hint: &str) {
+        self.problems.warn(at, format!("{} has no repositories: it matches nothing", self.label()), hint);
+    }
+
     /// What is unique in a cluster.
     pub(super) fn identity(&self) -> (Dialect, Option<Arc<str>>, &str) {
         (self.dialect, self.namespace.clone(), self.name)

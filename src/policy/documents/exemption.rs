@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::envelope::ExemptionObject;
 use super::{CONFIGURATION, Context, ignore_files, lint};
 use crate::markup::{Fields, Place, ProblemSeverity};
-use crate::policy::exemption::{ExemptionRecord, ExemptionScope, ExemptionSet, MAX_EXEMPTIONS, expiry};
+use crate::policy::exemption::{ExemptPackage, ExemptionRecord, ExemptionScope, ExemptionSet, MAX_EXEMPTIONS, expiry};
 
 /// The exemptions of all documents and ignore files.
 pub(super) fn all(objects: &[ExemptionObject<'_>], context: &Context<'_>) -> ExemptionSet {
@@ -60,6 +60,9 @@ fn record(object: &ExemptionObject<'_>, now: Option<Timestamp>) -> Option<Exempt
             format!("scope docker.io/{name} is the namespace {name}, without the official image of that name");
         let hint = format!("for the image write docker.io/library/{name}");
         spec.report_key(ProblemSeverity::Note, "scope", &message, Some(&hint));
+    }
+    if let Some(Err(invalid)) = package.clone().map(ExemptPackage::of_reports) {
+        spec.report_key(ProblemSeverity::Warning, "package", &invalid.to_string(), None);
     }
     let record = ExemptionRecord::new(scope, kind?, spec.text("issueId"), package)
         .and_then(|record| record.explained(spec.text("by"), spec.text("reason")));

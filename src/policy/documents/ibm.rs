@@ -16,7 +16,7 @@ use crate::markup::{Fields, Node, ProblemSeverity, Value};
 use crate::policy::authority::{Authority, KeyValidity, NotaryTrust, Scheme, Signer};
 use crate::policy::pattern::Pattern;
 use crate::policy::rule::{Requirement, Rule, SignedPart};
-use crate::policy::ruleset::Entry;
+use crate::policy::ruleset::{Entry, EntryPlace};
 use crate::policy::va_rule::VaRule;
 
 /// The keys of a `policy`.
@@ -25,15 +25,13 @@ const POLICY_KEYS: &[&str] = &["trust", "simple", "va", "vulnerability", "mutate
 /// The entries of a document.
 pub(super) fn entries(policy: &PolicyObject<'_>, context: &Context<'_>) -> Vec<Entry> {
     let Some(spec) = &policy.spec else {
-        let hint = "write spec.repositories";
-        policy.problems.warn(policy.at, format!("{} has no repositories: it matches nothing", policy.label()), hint);
+        policy.warn_no_entries(policy.at, "write spec.repositories");
         return Vec::new();
     };
     spec.only(&["repositories"]);
     let list = spec.list("repositories");
     if list.is_empty() {
-        let message = format!("{} has no repositories: it matches nothing", policy.label());
-        policy.problems.warn(spec.at, message, "add an entry");
+        policy.warn_no_entries(spec.at, "add an entry");
     }
     lint::names(list, policy.problems, ProblemSeverity::Warning);
     list.iter().filter_map(|node| entry(node, policy, context)).collect()
@@ -55,6 +53,7 @@ fn entry(node: &Node, policy: &PolicyObject<'_>, context: &Context<'_>) -> Optio
     Some(Entry {
         document: policy.label().into(),
         name: name.into(),
+        at: EntryPlace::new(node.at, policy.problems),
         pattern: Pattern::new(name),
         rule: checks.as_ref().map(|checks| Arc::new(checks.rule(own, context))),
         by_namespace: match (&checks, own) {
@@ -263,7 +262,7 @@ fn switched_off(policy: &Fields<'_>) {
                 _ => false,
             };
             if is_off {
-                let message = format!("{check} without {switch} checks nothing, whatever else it says");
+                let message = format!("{check} has no effect without {switch}");
                 let hint = match switch {
                     "enabled" => "write enabled: true, or enabled: false".to_owned(),
                     _ => format!("write {switch}, or remove {check}"),

@@ -79,7 +79,7 @@ pub(super) fn validity(authority: &Authority, now: Option<Timestamp>, problems: 
         match (from, until) {
             (Some(from), Some(until)) if validity.is_empty() => {
                 let message = format!("{name:?}: the {key} is never valid: validFrom {from} is not before {until}");
-                problems.warn(at, message, "exchange validFrom and validUntil, or correct one of them");
+                problems.warn(at, message, "swap validFrom and validUntil, or correct one of them");
             }
             (_, Some(until)) if ended => {
                 let message = format!("{name:?}: the validity of the {key} ended at {until}");

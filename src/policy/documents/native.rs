@@ -12,7 +12,7 @@ use crate::markup::{Fields, Node, ProblemSeverity, Value, text_of};
 use crate::policy::authority::{Authority, NotaryTrust, Scheme};
 use crate::policy::pattern::Pattern;
 use crate::policy::rule::{Mode, Requirement, Rule, SignedPart};
-use crate::policy::ruleset::Entry;
+use crate::policy::ruleset::{Entry, EntryPlace};
 
 /// The most parts of one combination, because every decision matches signers with parts.
 const MAX_PARTS: usize = 100;
@@ -30,8 +30,7 @@ pub(super) fn entries(policy: &PolicyObject<'_>, context: &Context<'_>) -> (Mode
     let reader = RuleReader { own, settings: &context.authorities, notary, now: *now };
     let list = spec.list("repositories");
     if list.is_empty() {
-        let message = format!("{} has no repositories: it matches nothing", policy.label());
-        policy.problems.warn(spec.at, message, "add an entry");
+        policy.warn_no_entries(spec.at, "add an entry");
     }
     lint::names(list, policy.problems, ProblemSeverity::Error);
     (mode(spec), list.iter().filter_map(|node| reader.entry(node, policy)).collect())
@@ -67,6 +66,7 @@ impl RuleReader<'_> {
         Some(Entry {
             document: policy.label().into(),
             name: name.into(),
+            at: EntryPlace::new(node.at, policy.problems),
             pattern: Pattern::new(name),
             rule: fields.map("policy").map(|checks| Arc::new(self.rule(&checks, name))),
             by_namespace: BTreeMap::new(),

@@ -1,4 +1,4 @@
-//! Warns of entries that are never used because another one wins for everything that they match.
+//! Warns of entries that are never used because another one matches everything that they match and takes precedence.
 //!
 //! The entry with the most literal characters wins (`ruleset.rs`), so one that covers another can win for all of it only
 //! with the same literal characters: it has stars wherever the other has them, and comes first. An entry of a document
@@ -65,7 +65,8 @@ fn check_group(mut group: Vec<Candidate<'_>>, policies: &[PolicyObject<'_>]) {
         }
         let (file, line) = (policies[winner.document].problems.name(winner.at.file), winner.at.line);
         let message = format!(
-            "{:?} is never used: {:?} at {file}:{line} wins for everything that it matches",
+            "{:?} is never used: {:?} at {file}:{line} matches everything that it matches and takes \
+             precedence",
             candidate.name, winner.name
         );
         policies[candidate.document].problems.warn(candidate.at, message, "remove one of them");
@@ -170,8 +171,8 @@ mod tests {
         assert_eq!(
             found,
             [
-                "1.yaml:8:12: warning: \"icr.io/a\" is never used: \"icr.io/a\" at 0.yaml:7 wins for everything that it matches \
-              (hint: remove one of them)"
+                "1.yaml:8:12: warning: \"icr.io/a\" is never used: \"icr.io/a\" at 0.yaml:7 matches everything that it matches and \
+              takes precedence (hint: remove one of them)"
             ]
         );
     }

@@ -40,7 +40,7 @@ impl<'a> Simple<'a> {
         let store = fields.text("storeURL").and_then(|text| store_url(fields, text));
         if fields.list("requirements").is_empty() {
             let hint = "add requirements, or remove simple";
-            fields.warn("simple without requirements checks nothing", hint);
+            fields.warn("simple has no effect without requirements", hint);
             return None;
         }
         let store_secret = fields.text("storeSecret");

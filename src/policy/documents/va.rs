@@ -11,11 +11,12 @@ use crate::policy::base_image::BaseImageRule;
 use crate::policy::condition::{Condition, InvalidCondition};
 use crate::policy::epss::Epss;
 use crate::policy::exemption::{ExemptionRecord, ExemptionScope, VaExemptions, expiry};
-use crate::policy::issue_id::is_issue_id;
+use crate::policy::issue_id::{is_issue_id, kind_of_issue};
 use crate::policy::licence::{LicencePattern, LicenceRule};
 use crate::policy::pattern::Pattern;
 use crate::policy::rule::{Behaviour, Severity};
 use crate::policy::va_rule::{CoolDown, Grace, GraceStart, Unscanned, VaRule};
+use crate::policy::vulnerability::IssueKind;
 
 const KEYS: &[&str] = &[
     "severity",
@@ -61,14 +62,18 @@ pub(super) fn rule(fields: &Fields<'_>, now: Option<Timestamp>) -> VaRule {
     fields.only(KEYS);
     let deny = |key: &str| behaviour(fields, key).unwrap_or(Behaviour::Deny);
     let configuration = configuration(fields);
+    let always_block = always_block(fields);
+    // What is always denied must be looked for, and only the gate looks for what has such an identifier.
+    let is_check = |id: &String| kind_of_issue(id) == IssueKind::Configuration && id.contains(':');
+    let needs_configuration = configuration.flatten().is_some() || always_block.iter().any(is_check);
     let rule = VaRule {
         severity: severity(fields),
         severity_sources: severity_sources(fields),
         fixable_only: fields.flag("fixableOnly").unwrap_or(false),
         ignore_unfixed_for: age(fields, "ignoreUnfixedFor"),
         configuration: configuration.unwrap_or(Some(Severity::High)),
-        needs_configuration: configuration.flatten().is_some(),
-        always_block: always_block(fields),
+        needs_configuration,
+        always_block,
         ignore: ignore(fields, now),
         grace: grace(fields),
         admitted_grace: age(fields, "admittedGrace"),
@@ -178,7 +183,7 @@ fn always_block(fields: &Fields<'_>) -> Vec<String> {
     let ids = list(fields, "alwaysBlock");
     for id in ids.iter().filter(|id| !is_issue_id(id)) {
         let message = format!("alwaysBlock: {id:?} is not the identifier of an issue, so it blocks nothing");
-        let hint = "write it as reports do, without spaces and patterns: CVE-2021-44228";
+        let hint = "use the identifier from the report, without spaces or wildcards: CVE-2021-44228";
         fields.report_key(ProblemSeverity::Error, "alwaysBlock", &message, Some(hint));
     }
     ids.into_iter().map(str::to_owned).collect()

@@ -70,6 +70,12 @@ pub enum InvalidExemption {
     /// A reason or an author that is too long to be kept.
     #[error("the {0} is longer than {1} bytes")]
     TooLong(&'static str, usize),
+    /// A package of a distribution without a namespace.
+    #[error(
+        "a package URL of a distribution's package names the distribution (pkg:deb/debian/openssl), or else it is for packages \
+         of an unknown one; or write the name alone (openssl)"
+    )]
+    NoNamespace,
     /// Not a type.
     #[error("the type is cve, sn (security notice), configuration or package")]
     Type,

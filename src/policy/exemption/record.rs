@@ -8,11 +8,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::invalid::InvalidExemption;
+use super::package::ExemptPackage;
 use super::scope::ExemptionScope;
 use crate::oci::Digest;
-use crate::policy::banned::comparable;
 use crate::policy::issue_id::is_issue_id;
-use crate::policy::purl::Purl;
 use crate::policy::vulnerability::{AffectedPackage, is_cve};
 
 /// The most exemptions of the documents, and the most that commands can add. Each takes about 500 bytes of memory.
@@ -76,75 +75,6 @@ impl FromStr for IssueType {
 
     fn from_str(text: &str) -> Result<Self, InvalidExemption> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(InvalidExemption::Type)
-    }
-}
-
-/// The package that an exemption applies to.
-#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum ExemptPackage {
-    /// Only by its name, as written in a report.
-    Named(String),
-    /// By its package URL. A version or a qualifier that the URL omits matches any; the namespace must be the same. A package
-    /// without a package URL in the report does not match.
-    Purl(Purl),
-}
-
-impl ExemptPackage {
-    pub(super) fn is(&self, package: &AffectedPackage) -> bool {
-        match self {
-            Self::Named(name) => *name == package.name || is_spelling_of(name, package),
-            Self::Purl(purl) => package
-                .purl
-                .as_ref()
-                .is_some_and(|affected| purl.covers(affected) || purl.is_source_of(affected, package.source_name())),
-        }
-    }
-
-    /// The name without a namespace, for an index.
-    pub(super) fn name(&self) -> &str {
-        match self {
-            Self::Named(name) => name,
-            Self::Purl(purl) => purl.name(),
-        }
-    }
-}
-
-impl FromStr for ExemptPackage {
-    type Err = InvalidExemption;
-
-    /// A text that begins with `pkg:` is a package URL, and any other text is a name.
-    fn from_str(text: &str) -> Result<Self, InvalidExemption> {
-        if text.contains(['*', '<', '>', '^']) || text.contains('?') && !text.starts_with("pkg:") {
-            return Err(InvalidExemption::PackagePattern);
-        }
-        if text.starts_with("pkg:") {
-            return Purl::parse(text).map(Self::Purl).ok_or(InvalidExemption::Purl);
-        }
-        is_word(text).then(|| Self::Named(text.to_owned())).ok_or(InvalidExemption::PackageName)
-    }
-}
-
-impl fmt::Display for ExemptPackage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Named(name) => f.write_str(name),
-            Self::Purl(purl) => f.write_str(purl.as_str()),
-        }
-    }
-}
-
-impl TryFrom<String> for ExemptPackage {
-    type Error = InvalidExemption;
-
-    fn try_from(text: String) -> Result<Self, InvalidExemption> {
-        text.parse()
-    }
-}
-
-impl From<ExemptPackage> for String {
-    fn from(package: ExemptPackage) -> Self {
-        package.to_string()
     }
 }
 
@@ -366,13 +296,6 @@ pub fn expiry(text: &str) -> Result<Timestamp, InvalidExemption> {
     text.parse().ok().or_else(of_date).ok_or(InvalidExemption::Expiry)
 }
 
-/// Whether the registry of a package takes this name for the same: `pyyaml` for `PyYAML`. Elsewhere names that differ by case
-/// may be two packages, of which only one is exempt.
-fn is_spelling_of(name: &str, package: &AffectedPackage) -> bool {
-    let kind = package.purl.as_ref().map(Purl::kind).or(package.ecosystem.as_deref()).unwrap_or_default();
-    matches!(kind, "cargo" | "composer" | "nuget" | "pypi") && comparable(kind, name) == comparable(kind, &package.name)
-}
-
 fn short_id(key: &str) -> Arc<str> {
     Digest::sha256(key.as_bytes()).hex()[..ID_LENGTH].into()
 }
@@ -436,6 +359,20 @@ mod tests {
         let patterns = ["openssl*", "pkg:deb/debian/openssl@<3.0.12", "pkg:deb/debian/*", "pkg:npm/x@^1.0.0"];
         for pattern in patterns {
             assert_eq!(pattern.parse::<ExemptPackage>(), Err(InvalidExemption::PackagePattern), "{pattern}");
+        }
+        for (package, is_named) in [
+            ("pkg:deb/openssl", false),
+            ("pkg:rpm/openssl@3", false),
+            ("pkg:apk/musl?arch=source", false),
+            ("pkg:alpm/xz", false),
+            ("pkg:deb/debian/openssl", true),
+            ("pkg:npm/left-pad", true),
+            ("pkg:generic/openssl", true),
+            ("openssl", true),
+        ] {
+            let package: ExemptPackage = package.parse().unwrap();
+            let expected = if is_named { Ok(package.clone()) } else { Err(InvalidExemption::NoNamespace) };
+            assert_eq!(package.of_reports(), expected);
         }
         for bad in ["", "*", "a b", "pkg:", "a\u{7}"] {
             assert!(bad.parse::<ExemptPackage>().is_err(), "{bad:?}");

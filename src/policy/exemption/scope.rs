@@ -51,9 +51,9 @@ impl ExemptionScope {
     /// All images of all registries: `*`.
     pub const EVERYTHING: Self = Self { host: None, images: ScopedImages::All };
 
-    /// Whether the scope names a registry.
-    pub fn names_registry(&self) -> bool {
-        self.host.is_some()
+    /// The registry that the scope names.
+    pub fn registry(&self) -> Option<&Host> {
+        self.host.as_ref()
     }
 
     /// The name, if the scope is a namespace of Docker Hub other than `library`. As a scope, `docker.io/nginx` does not

@@ -103,6 +103,10 @@ fn exemptions_apply_to_the_issues_and_packages_they_name() {
     let of_configuration =
         |id| ExemptionRecord::new(ExemptionScope::EVERYTHING, IssueType::Configuration, Some(id), None).unwrap();
     assert!(cover(of_configuration("ds002")));
+    let of_trivy = Issue { aliases: vec!["AVD-DS-0002".into()], ..unsafe_configuration.clone() };
+    for (id, covered) in [("DS002", true), ("AVD-DS-0002", true), ("avd-ds-0002", true), ("AVD-DS-0003", false)] {
+        assert_eq!(all([of_configuration(id)]).cover(&of_trivy, NOW), covered, "{id}");
+    }
     assert!(!cover(of_configuration("DS003")));
     assert!(!cover(of_issue("DS002")), "a configuration issue is not a security notice");
     let of_vulnerability =
@@ -210,6 +214,10 @@ fn names_of_databases_are_no_notices() {
         let packages = vec![AffectedPackage { name: "x".into(), ecosystem: Some(kind.into()), ..Default::default() }];
         Issue { packages, ..issue("CVE-1", aliases, &[]) }
     };
+    let untyped = |aliases: &[&str]| {
+        let packages = vec![AffectedPackage { name: "x".into(), ..Default::default() }];
+        Issue { packages, ..issue("CVE-1", aliases, &[]) }
+    };
     let both = |aliases: &[&str]| {
         let packages = [debian(&[]).packages, of_type("npm", &[]).packages].concat();
         Issue { packages, ..issue("CVE-1", aliases, &[]) }
@@ -229,6 +237,9 @@ fn names_of_databases_are_no_notices() {
         (line!(), of_type("redhat", &["RHSA-1", "GHSA-1"]), &["GHSA-1"], Partial, &[]),
         (line!(), of_type("python-pkg", &["PYSEC-2", "GHSA-1"]), &["GHSA-1"], Exempt, &[]),
         (line!(), of_type("something", &["VENDOR-1", "GHSA-1"]), &["GHSA-1"], Partial, &[]),
+        (line!(), untyped(&["DSA-1", "GHSA-1"]), &["GHSA-1"], Partial, &[]),
+        (line!(), untyped(&["DSA-1", "GHSA-1"]), &["DSA-1"], Exempt, &[]),
+        (line!(), untyped(&["GHSA-1"]), &["GHSA-1"], Exempt, &[]),
         // One of a distribution says nothing about the packages of a language, and the other way round.
         (line!(), both(&["DSA-1", "GHSA-1"]), &["DSA-1"], Partial, &[]),
         (line!(), both(&["DSA-1", "GHSA-1"]), &["GHSA-1"], Partial, &[]),

@@ -194,6 +194,10 @@ fn free_text_and_addresses_name_licences() {
         ("GPL-3.0*", "code under GPL v2 only, honestly", false),
         ("LGPL-*", "GNU Library or Lesser General Public License (LGPL)", true),
         ("SSPL-*", "Server Side Public License (SSPL)", true),
+        ("Elastic-2.0", "Licensed under the Elastic License 2.0, see LICENSE", true),
+        ("Elastic-2.0", "Elastic License", true),
+        ("MS-PL", "code under the Microsoft  Public License for now", true),
+        ("MS-PL", "code under the Microsoft Reciprocal License for now", false),
         // The address of a licence.
         ("AGPL-*", "https://www.gnu.org/licenses/agpl-3.0.txt", true),
         ("AGPL-*", "http://www.gnu.org/licenses/agpl-3.0.en.html", true),

@@ -128,3 +128,26 @@ fn a_pattern_covers_what_it_matches_whatever_the_stars_of_the_other_stand_for() 
         assert_eq!(Pattern::new(pattern).covers(&Pattern::new(other)), expected, "{pattern} {other}");
     }
 }
+
+#[test]
+fn registries_that_a_pattern_can_match() {
+    for (pattern, host, wanted) in [
+        ("*", "reg.test", true),
+        ("reg*", "reg.test", true),
+        ("reg.test*", "reg.test", true),
+        ("nginx", "reg.test", false),
+        ("nginx", "docker.io", true),
+        ("other*", "reg.test", false),
+        ("REG.test/*", "reg.test", true),
+        ("*.test/app", "reg.test", true),
+        ("*.test/app", "reg.io", false),
+        ("reg.test/*", "docker.io", false),
+        ("bitnami/*", "docker.io", true),
+        ("bitnami/*", "reg.test", false),
+        ("index.docker.io/*", "docker.io", true),
+        ("docker.io/library/*", "docker.io", true),
+        ("reg.test/*", "reg.test:5000", false),
+    ] {
+        assert_eq!(Pattern::new(pattern).may_match(&host.parse().unwrap()), wanted, "{pattern} {host}");
+    }
+}

@@ -156,7 +156,7 @@ fn nested_thresholds_count_a_key_once() {
         match verdict(&nested, &evidence, Timestamp::UNIX_EPOCH) {
             Verdict::Pass(None) => assert!(passes, "{signed:?}"),
             Verdict::Fail(reasons) => {
-                assert!(!passes && reasons[0].contains("counts for one of them only"), "{signed:?}: {reasons:?}");
+                assert!(!passes && reasons[0].contains("counts toward only one part"), "{signed:?}: {reasons:?}");
             }
             other => panic!("{signed:?}: {other:?}"),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::document::ImageDigests;
+use super::statement::ImageDigests;
 use super::{NeedsProof, ReportQuery, Reports};
 use crate::oci::Digest;
 use crate::policy::{Observed, Report, VaEvidence};
@@ -16,7 +16,7 @@ use crate::va::{DerivedEvidence, SourceAnswer, VaSource, VaSubject};
 /// Local reports, with proofs that an image's layers are those of the configuration that a report names. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::va) struct BoundReports {
-    reports: Reports,
+    pub(super) reports: Reports,
     bindings: Arc<Bindings>,
     clock: Clock,
 }

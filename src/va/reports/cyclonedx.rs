@@ -243,6 +243,10 @@ impl Component {
             Some(list) => list.0.as_ref()?.iter().map(|entry| entry.0.as_ref()?.text()).collect::<Option<_>>()?,
         };
         let details = self.details();
+        let property = |ending| self.properties(ending).next().map(String::as_str);
+        let source_version = property("SrcVersion")
+            .filter(|version| !version.is_empty())
+            .map(|version| packages::joined_version(property("SrcEpoch"), Some(version), property("SrcRelease")));
         Some(ListedPackage {
             name: self.name.as_deref(),
             group: self.group.as_deref(),
@@ -251,6 +255,7 @@ impl Component {
             licences,
             path: details.path,
             source: details.source,
+            source_version,
         })
     }
 

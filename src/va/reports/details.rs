@@ -137,9 +137,7 @@ impl PackageDetails<'_> {
             path: short(self.path),
             layer: layer(self.layer),
             purl,
-            detail: None,
-            status: None,
-            database: None,
+            ..AffectedPackage::default()
         }
     }
 }

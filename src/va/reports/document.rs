@@ -11,9 +11,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::statement::VexStatement;
 use super::{cyclonedx, details, encoding, grype, openvex, ratings, trivy};
 use crate::oci::Digest;
-use crate::policy::{AffectedPackage, Issue, IssueKind, PackageList, Purl, Severity, is_cve};
+use crate::policy::{AffectedPackage, Issue, IssueKind, PackageList, Severity};
 
 /// The most findings of one report.
 const MAX_FINDINGS: usize = 100_000;
@@ -150,78 +151,6 @@ pub(super) struct ReportFinding {
 impl ReportFinding {
     pub(super) fn new(issue: Issue) -> Self {
         Self { issue: details::trimmed(issue), ignored: false, stated: None }
-    }
-
-    fn purl(&self) -> Option<&Purl> {
-        self.issue.packages.first()?.purl.as_ref()
-    }
-}
-
-/// A statement of a VEX document about one vulnerability.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct VexStatement {
-    /// All identifiers of the vulnerability.
-    pub(super) ids: Vec<String>,
-    /// The images that it is about; if empty, any image that contains one of the packages.
-    pub(super) images: Vec<NamedImage>,
-    /// The packages that it is about; if empty, the images as a whole.
-    pub(super) packages: Vec<Purl>,
-    /// When it was made. Of two contradicting statements, the later one applies.
-    pub(super) at: Option<Timestamp>,
-    /// Whether it says that the image is not affected, as opposed to affected or under investigation.
-    pub(super) suppresses: bool,
-}
-
-impl VexStatement {
-    /// The order of statements; the greatest applies. Of equally late ones, one that does not exempt takes precedence. A
-    /// statement without a time is the earliest if it exempts, and the latest if it does not.
-    pub(super) fn precedence(&self) -> (Timestamp, bool) {
-        let unknown = if self.suppresses { Timestamp::MIN } else { Timestamp::MAX };
-        (self.at.unwrap_or(unknown), !self.suppresses)
-    }
-}
-
-/// An image, or all images of an index, as named by a VEX statement.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct NamedImage {
-    pub(super) digest: Digest,
-    /// Whether the statement names one platform. If the digest is that of an index, which of its images is meant is
-    /// unknown.
-    pub(super) of_platform: bool,
-}
-
-/// The digests by which statements may name an image.
-pub(super) struct ImageDigests<'a> {
-    /// The digests of its manifest and of its configuration.
-    pub(super) own: &'a [Digest],
-    /// Digests of the indexes that list it.
-    pub(super) parents: &'a [Digest],
-}
-
-impl ImageDigests<'_> {
-    fn has(&self, named: &NamedImage) -> bool {
-        self.own.contains(&named.digest) || (!named.of_platform && self.parents.contains(&named.digest))
-    }
-}
-
-impl VexStatement {
-    /// Whether the statement is about this finding in this image.
-    pub(super) fn is_about(&self, finding: &ReportFinding, image: &ImageDigests<'_>) -> bool {
-        let in_package = |purl: &Purl| self.packages.iter().any(|package| package.covers(purl));
-        self.is_of_issue(&finding.issue)
-            && (self.images.is_empty() || self.images.iter().any(|named| image.has(named)))
-            && (self.packages.is_empty() || finding.purl().is_some_and(in_package))
-    }
-
-    /// An advisory may cover several CVEs, so if both sides name CVEs, only these are compared. To exempt a finding, a
-    /// statement must name all of its CVEs.
-    fn is_of_issue(&self, issue: &Issue) -> bool {
-        let names = |id: &str| self.ids.iter().any(|own| own.eq_ignore_ascii_case(id));
-        let cves = issue.cves();
-        if cves.is_empty() || !self.ids.iter().any(|id| is_cve(id)) {
-            return names(&issue.id) || issue.aliases.iter().any(|alias| names(alias));
-        }
-        if self.suppresses { cves.into_iter().all(names) } else { cves.into_iter().any(names) }
     }
 }
 

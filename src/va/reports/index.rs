@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::document::{ImageDigests, ReportFile, ReportFinding, ScannerReport, VexStatement, issues};
+use super::document::{ReportFile, ReportFinding, ScannerReport, issues};
 use super::scan::Fingerprint;
+use super::statement::{ImageDigests, VexStatement};
 use super::{NeedsProof, ReportQuery};
 use crate::oci::{Algorithm, Digest, Hasher};
 use crate::policy::{ImageFacts, Issue, PackageList, Report, VaEvidence, known_time};
@@ -21,7 +22,7 @@ pub(super) struct Index {
     pub(super) files: BTreeMap<PathBuf, File>,
     pub(super) problems: Vec<String>,
     /// Why a directory could not be read. A report that is not found may still exist there.
-    unreadable: Option<String>,
+    pub(super) unreadable: Option<String>,
     /// The number of files that could not be used.
     unread: usize,
     /// When the directories were read. Later times in reports are treated as unknown.
@@ -203,7 +204,13 @@ impl Index {
             incomplete: otherwise.or_else(|| missing(true)),
             gaps: Vec::new(),
             is_only_past_support,
-            image: ImageFacts { database_built, distribution, end_of_life: ended, ..ImageFacts::default() },
+            image: ImageFacts {
+                database_built,
+                distribution,
+                end_of_life: ended,
+                has_ended_before: ended.is_some(),
+                ..ImageFacts::default()
+            },
             packages: packages(&base),
             checks_configuration: false,
         }))

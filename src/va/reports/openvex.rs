@@ -6,9 +6,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::document::{
-    InvalidReport, NamedImage, ReportFile, VexStatement, digest_of, read, some, text_or_nothing, time,
-};
+use super::document::{InvalidReport, ReportFile, digest_of, read, some, text_or_nothing, time};
+use super::statement::{NamedImage, VexStatement};
 use crate::oci::Digest;
 use crate::policy::Purl;
 

@@ -24,6 +24,8 @@ pub(super) struct ListedPackage<'a> {
     pub(super) path: Option<&'a str>,
     /// The source package that it was built from.
     pub(super) source: Option<&'a str>,
+    /// The version of the source package.
+    pub(super) source_version: Option<String>,
 }
 
 impl ListedPackage<'_> {
@@ -45,9 +47,16 @@ impl ListedPackage<'_> {
             path: short(self.path),
             purl,
             source_name: short(self.source),
-            source_version: None,
+            source_version: short(self.source_version.as_deref()),
         })
     }
+}
+
+/// A version as package managers write it, of the parts that Trivy states: `1:3.0.11-1` (`pkg/scanner/utils`, `FormatVersion`).
+pub(super) fn joined_version(epoch: Option<&str>, version: Option<&str>, release: Option<&str>) -> String {
+    let epoch = epoch.filter(|epoch| !matches!(*epoch, "" | "0")).map(|epoch| format!("{epoch}:"));
+    let release = release.filter(|release| !release.is_empty()).map(|release| format!("-{release}"));
+    format!("{}{}{}", epoch.unwrap_or_default(), version.unwrap_or_default(), release.unwrap_or_default())
 }
 
 /// The text, or as much of it as is kept.

@@ -13,7 +13,7 @@ use super::document;
 use super::index::{File, Index};
 
 /// The largest file that is read, in bytes.
-const MAX_FILE: u64 = 64 << 20;
+pub(super) const MAX_FILE: u64 = 64 << 20;
 /// The maximum number of files that are read. The most recently changed files are preferred.
 const MAX_FILES: usize = 20_000;
 /// The maximum number of directory entries that are read.

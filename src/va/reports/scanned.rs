@@ -84,6 +84,7 @@ impl ReportTarget {
                 distribution: system.distribution,
                 // It has ended by the time of the report; the report does not say when.
                 end_of_life: system.is_past_support.then(|| made.unwrap_or(self.now)),
+                has_ended_before: system.is_past_support,
                 ..ImageFacts::default()
             },
             packages,

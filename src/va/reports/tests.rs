@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::document::{ReportFile, parse};
 use super::*;
 use crate::policy::{Issue, IssueKind, Report, Severity};
+use vex_files::{open_vex, vex};
 
 const TRIVY: &str = include_str!("../../../tests/data/va/trivy.json");
 const TRIVY_CLEAN: &str = include_str!("../../../tests/data/va/trivy-clean.json");
@@ -93,9 +94,11 @@ fn lines(report: &Report) -> Vec<String> {
     report.issues.iter().map(line).collect()
 }
 
+mod directories;
 mod kinds;
 mod packages;
 mod statements;
+mod vex_files;
 
 #[test]
 fn trivy() {
@@ -253,142 +256,6 @@ fn statements_exempt_what_they_name() {
     assert_eq!(find(&report, "CVE-2024-0001").packages.len(), 1);
 }
 
-/// Statements on a product that is not known by digest, each with an id, the state and the affected components.
-fn vex(product: Option<&str>, at: &str, state: &str, affects: &[&str]) -> String {
-    let affects: Vec<_> = affects.iter().map(|r| json!({"ref": r})).collect();
-    let mut metadata = json!({"timestamp": at});
-    if let Some(name) = product {
-        metadata["component"] = json!({"type": "container", "name": name, "bom-ref": "product"});
-    }
-    json!({
-        "bomFormat": "CycloneDX", "specVersion": "1.5", "metadata": metadata,
-        "vulnerabilities": [{"id": "cve-2024-0002", "analysis": {"state": state}, "affects": affects}],
-    })
-    .to_string()
-}
-
-#[test]
-fn the_latest_statement_applies() {
-    let image = format!("pkg:oci/x@{}", digest(CONFIG));
-    let statement = |at, state| vex(None, at, state, &[&image]);
-    let (old, new) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
-    for (first, second, exempt) in [
-        ((old, "not_affected"), (new, "exploitable"), false),
-        ((new, "not_affected"), (old, "exploitable"), true),
-        ((new, "resolved"), (new, "in_triage"), false),
-        ((new, "resolved_with_pedigree"), (old, "resolved"), true),
-    ] {
-        let files = [TRIVY, &statement(first.0, first.1), &statement(second.0, second.1)];
-        assert_eq!(find(&lookup(&files), "CVE-2024-0002").exempt, exempt, "{first:?} {second:?}");
-    }
-}
-
-#[test]
-fn statements_on_an_unknown_product_have_no_effect() {
-    for (product, affects, exempt) in [
-        (None, &["pkg:deb/debian/libc6"][..], true),
-        (None, &["pkg:deb/debian/libc6@1.0"], false),
-        (None, &["pkg:deb/debian/zlib1g"], false),
-        (None, &[], false),
-        (None, &["pkg:oci/app@1.0"], false),
-        (Some("registry.example.com/team/app:1.0"), &["pkg:deb/debian/libc6"], false),
-        (Some("registry.example.com/team/app:1.0"), &["product"], false),
-        (Some("registry.example.com/team/app:1.0"), &[], false),
-    ] {
-        let statement = vex(product, "2026-01-01T00:00:00Z", "not_affected", affects);
-        assert_eq!(find(&lookup(&[TRIVY, &statement]), "CVE-2024-0002").exempt, exempt, "{product:?} {affects:?}");
-    }
-}
-
-/// One OpenVEX statement on CVE-2024-0002, which affects `libc6` in the Trivy fixture.
-fn open_vex(statement: &Value) -> String {
-    let mut whole = json!({"vulnerability": {"name": "X-1", "aliases": ["CVE-2024-0002"]}});
-    whole.as_object_mut().unwrap().extend(statement.as_object().unwrap().clone());
-    json!({
-        "@context": "https://openvex.dev/ns/v0.2.0", "@id": "https://example.com/vex", "author": "A",
-        "timestamp": "2026-01-01T00:00:00Z", "version": 1, "statements": [whole],
-    })
-    .to_string()
-}
-
-/// Touching a document, or a time that cannot be read, must not let an exemption win over a later statement.
-#[test]
-fn open_vex_statements_are_ordered_by_when_they_were_made() {
-    let image = json!([{"@id": format!("pkg:oci/app@{}", digest(CONFIG))}]);
-    let claim = |status: &str, times: Value| {
-        let mut claim = json!({"products": image, "status": status, "justification": "vulnerable_code_not_present"});
-        claim.as_object_mut().unwrap().extend(times.as_object().unwrap().clone());
-        open_vex(&claim)
-    };
-    let of_document = |text: String, times: Value| {
-        let mut document: Value = serde_json::from_str(&text).unwrap();
-        document.as_object_mut().unwrap().extend(times.as_object().unwrap().clone());
-        document.to_string()
-    };
-    let (march, april, may) = ("2025-03-01T00:00:00Z", "2025-04-01T00:00:00Z", "2025-05-01T00:00:00Z");
-    let at = |time: &str| json!({"timestamp": time});
-    let affected = || claim("affected", at(april));
-    for (name, exempting, other, exempt) in [
-        ("later", claim("fixed", at(may)), affected(), true),
-        ("earlier", claim("fixed", at(march)), affected(), false),
-        ("touched", claim("fixed", json!({"timestamp": march, "last_updated": may})), affected(), false),
-        (
-            "document touched",
-            of_document(claim("fixed", json!({})), json!({"timestamp": march, "last_updated": may})),
-            affected(),
-            false,
-        ),
-        ("unreadable", of_document(claim("fixed", at("yesterday")), at(may)), affected(), false),
-        ("document unreadable", of_document(claim("fixed", json!({})), at("yesterday")), affected(), false),
-        (
-            "withdrawn later",
-            claim("fixed", at(april)),
-            claim("affected", json!({"timestamp": march, "last_updated": may})),
-            false,
-        ),
-        (
-            "withdrawn without a time",
-            claim("fixed", at(may)),
-            of_document(claim("affected", json!({})), json!({"timestamp": null})),
-            false,
-        ),
-    ] {
-        let reports = lookup(&[TRIVY, &exempting, &other]);
-        assert_eq!(find(&reports, "CVE-2024-0002").exempt, exempt, "{name}");
-    }
-}
-
-#[test]
-fn open_vex_statements() {
-    let image = json!({"@id": format!("pkg:oci/app@{}?repository_url=r.io", digest(CONFIG))});
-    let with = |parts: &[&str]| {
-        let parts: Vec<_> = parts.iter().map(|id| json!({"@id": id})).collect();
-        json!({"@id": format!("pkg:oci/app@{}", digest(CONFIG)), "subcomponents": parts})
-    };
-    let because = "vulnerable_code_not_present";
-    for (product, status, justification, exempt) in [
-        (image.clone(), "not_affected", because, true),
-        (image.clone(), "not_affected", "", false),
-        (image.clone(), "fixed", "", true),
-        (image.clone(), "affected", because, false),
-        (image.clone(), "under_investigation", because, false),
-        (image, "fine", because, false),
-        (with(&["pkg:deb/debian/libc6"]), "fixed", "", true),
-        (with(&["pkg:deb/debian/zlib1g"]), "fixed", "", false),
-        (with(&["libc6"]), "fixed", "", false),
-        (json!({"@id": format!("pkg:oci/app@{}", digest(OTHER))}), "fixed", "", false),
-        (json!({"@id": "pkg:oci/app@1.0"}), "fixed", "", false),
-        (json!({"@id": "pkg:oci/app", "subcomponents": [{"@id": "pkg:deb/debian/libc6"}]}), "fixed", "", false),
-        (json!({"@id": "pkg:deb/debian/libc6"}), "fixed", "", true),
-        (json!({"@id": "x", "identifiers": {"purl": "pkg:deb/debian/libc6@2.36-9"}}), "fixed", "", true),
-        (json!({"@id": "registry.example.com/team/app:1.0"}), "fixed", "", false),
-    ] {
-        let text = open_vex(&json!({"products": [product], "status": status, "justification": justification}));
-        assert_eq!(find(&lookup(&[TRIVY, &text]), "CVE-2024-0002").exempt, exempt, "{text}");
-        assert_eq!(look(&index(&[&text]), '0', CONFIG), None, "statements are not a report");
-    }
-}
-
 #[test]
 fn the_newest_report_counts() {
     let at = |text: &str, time: Value| {
@@ -467,132 +334,6 @@ proptest! {
         bytes[place] = byte;
         let _ = parse(&bytes);
     }
-}
-
-async fn open(directories: &[&Path], tasks: &Tasks) -> Reports {
-    let directories = directories.iter().map(|path| path.to_path_buf()).collect();
-    let settings = ReportSettings { directories, rescan: Duration::from_millis(300), honour_ignores: false };
-    Reports::open(settings, tasks, Clock::system(), Readiness::new(), Epoch::new(), &Metrics::default()).await
-}
-
-fn found(reports: &Reports) -> Option<usize> {
-    match &reports.lookup(&subject(MANIFEST, CONFIG)).unwrap()?.value {
-        VaEvidence::Report(report) => Some(report.issues.len()),
-        _ => None,
-    }
-}
-
-async fn changed(reports: &Reports, seen: u64) {
-    let mut scans = reports.0.scans.subscribe();
-    while generation(reports) <= seen {
-        scans.changed().await.unwrap();
-    }
-}
-
-/// The number of changes.
-fn generation(reports: &Reports) -> u64 {
-    reports.0.index.load().generation
-}
-
-fn problems(reports: &Reports) -> Vec<String> {
-    reports.0.index.load().problems.clone()
-}
-
-async fn change(reports: &Reports, act: impl FnOnce()) {
-    let seen = generation(reports);
-    act();
-    tokio::time::timeout(Duration::from_secs(10), changed(reports, seen)).await.expect("no change was seen");
-}
-
-#[tokio::test]
-async fn follows_the_directory() {
-    let (tasks, root) = (Tasks::new(), tempfile::tempdir().unwrap());
-    let at = |name: &str| root.path().join(name);
-    fs::write(at("a.json"), TRIVY).unwrap();
-    fs::write(at(".half-written.json"), TRIVY_CLEAN).unwrap();
-    let reports = open(&[root.path()], &tasks).await;
-    assert_eq!(found(&reports), Some(10));
-    assert_eq!(problems(&reports), [""; 0]);
-    let lookup = || reports.lookup(&subject(MANIFEST, CONFIG)).unwrap().unwrap();
-    assert!(Arc::ptr_eq(&lookup(), &lookup()), "asking again copies nothing");
-
-    change(&reports, || fs::write(at("a.json"), TRIVY_CLEAN).unwrap()).await;
-    assert_eq!(found(&reports), Some(0));
-
-    // The file is broken now: its earlier version is not used.
-    change(&reports, || fs::write(at("a.json"), &TRIVY[..1000]).unwrap()).await;
-    let evidence = &lookup().value;
-    assert_eq!(*evidence, VaEvidence::Unreadable { problems: 1 });
-    assert!(reports.0.readiness.report().degraded["va"].contains("a.json"));
-    assert!(problems(&reports)[0].contains("a.json"), "{:?}", problems(&reports));
-
-    // A subdirectory, added by one rename.
-    let beside = tempfile::tempdir().unwrap();
-    fs::create_dir(beside.path().join("new")).unwrap();
-    fs::write(beside.path().join("new/report"), GRYPE).unwrap();
-    change(&reports, || fs::rename(beside.path().join("new"), at("new")).unwrap()).await;
-    assert_eq!(found(&reports), Some(7));
-
-    change(&reports, || fs::remove_dir_all(at("new")).unwrap()).await;
-    assert_eq!(found(&reports), None);
-    assert!(tasks.drain(Duration::from_secs(5)).await);
-}
-
-#[tokio::test]
-async fn follows_a_config_map() {
-    let (tasks, root) = (Tasks::new(), tempfile::tempdir().unwrap());
-    let at = |name: &str| root.path().join(name);
-    for (name, text) in [("..1", TRIVY), ("..2", TRIVY_CLEAN)] {
-        fs::create_dir(at(name)).unwrap();
-        fs::write(at(name).join("report.json"), text).unwrap();
-    }
-    let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, at(name)).unwrap();
-    link("..1", "..data");
-    link("..data/report.json", "report.json");
-    let reports = open(&[root.path()], &tasks).await;
-    assert_eq!(found(&reports), Some(10));
-    link("..2", "..data_tmp");
-    change(&reports, || fs::rename(at("..data_tmp"), at("..data")).unwrap()).await;
-    assert_eq!(found(&reports), Some(0));
-    tasks.stop();
-}
-
-#[tokio::test]
-async fn a_missing_directory_makes_evidence_unavailable() {
-    let (tasks, root) = (Tasks::new(), tempfile::tempdir().unwrap());
-    let missing = root.path().join("later");
-    let reports = open(&[&missing], &tasks).await;
-    let evidence = reports.lookup(&subject(MANIFEST, CONFIG)).unwrap().unwrap();
-    assert!(matches!(evidence.value, VaEvidence::Unavailable { .. }), "{evidence:?}");
-    assert_eq!(problems(&reports).len(), 1);
-    change(&reports, || {
-        fs::create_dir(&missing).unwrap();
-        fs::write(missing.join("r.json"), TRIVY).unwrap();
-    })
-    .await;
-    while found(&reports) != Some(10) {
-        changed(&reports, generation(&reports)).await;
-    }
-    tasks.stop();
-}
-
-#[tokio::test]
-async fn an_unchanged_file_is_not_read_again() {
-    let (tasks, root) = (Tasks::new(), tempfile::tempdir().unwrap());
-    fs::write(root.path().join("a.json"), TRIVY).unwrap();
-    let reports = open(&[root.path()], &tasks).await;
-    let before = reports.0.index.load_full();
-    change(&reports, || fs::write(root.path().join("b.json"), TRIVY_CLEAN).unwrap()).await;
-    let after = reports.0.index.load_full();
-    let document = |index: &Index| index.files[&root.path().join("a.json")].content.clone().unwrap();
-    assert!(Arc::ptr_eq(&document(&before), &document(&after)));
-
-    // Two more rescans without differences change nothing.
-    let (seen_generation, mut scans) = (generation(&reports), reports.0.scans.subscribe());
-    let seen = *scans.borrow();
-    scans.wait_for(|now| *now >= seen + 2).await.unwrap();
-    assert_eq!(generation(&reports), seen_generation);
-    tasks.stop();
 }
 
 #[test]

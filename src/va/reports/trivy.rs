@@ -12,7 +12,7 @@ use super::document::{
     some, source, text_or_nothing, time,
 };
 use super::packages;
-use crate::policy::{AffectedPackage, Issue, IssueKind, PackageList};
+use crate::policy::{AffectedPackage, Issue, IssueKind, OWN_CHECKS, PackageList};
 use crate::va::one_line;
 use os::Os;
 use vulnerability::{ScannedPackages, TrivyPackage, TrivyVulnerability};
@@ -197,6 +197,9 @@ struct Misconfiguration {
     id: String,
     #[serde(rename = "AVDID")]
     avd_id: Option<String>,
+    /// [`OWN_CHECKS`] in what `pullgate va --output trivy` writes.
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    namespace: Option<String>,
     #[serde(default, deserialize_with = "text_or_nothing")]
     title: Option<String>,
     status: Option<String>,
@@ -212,7 +215,10 @@ impl Misconfiguration {
         // An exception is defined by the user of the scanner.
         let ignored = self.status.as_deref() == Some("EXCEPTION");
         let aliases = some(self.avd_id).filter(|alias| *alias != self.id).into_iter().collect();
-        Some(configuration(self.id, aliases, self.severity.as_deref(), self.title, target, ignored))
+        let is_own = self.namespace.as_deref() == Some(OWN_CHECKS) && self.id.starts_with("application_configuration:");
+        let mut finding = configuration(self.id, aliases, self.severity.as_deref(), self.title, target, ignored);
+        finding.issue.severity_source = is_own.then(|| OWN_CHECKS.to_owned());
+        Some(finding)
     }
 }
 

@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::exemptions::CaseScope;
 use crate::policy::{Epss, FixStatus, IssueType, expiry};
 
 /// One case.
@@ -59,6 +60,14 @@ pub(super) struct CaseVa {
     pub(super) generated_at: Option<Option<CaseTime>>,
     #[serde(default, alias = "databaseBuilt", deserialize_with = "stated")]
     pub(super) database_built: Option<Option<CaseTime>>,
+    /// Who made the report.
+    #[serde(default)]
+    pub(super) source: Option<String>,
+    #[serde(default, alias = "checksConfiguration")]
+    pub(super) checks_configuration: Option<bool>,
+    /// Whether the report says that the support of the distribution has ended.
+    #[serde(default, alias = "pastSupport")]
+    pub(super) past_support: bool,
     #[serde(default)]
     pub(super) issues: CaseIssues,
     #[serde(default)]
@@ -174,6 +183,12 @@ pub(super) struct CaseVersions {
     pub(super) fixed: Option<String>,
     #[serde(default)]
     pub(super) status: Option<FixStatus>,
+    /// In the file system of the image.
+    #[serde(default)]
+    pub(super) path: Option<String>,
+    /// The source package that it was built from.
+    #[serde(default)]
+    pub(super) source: Option<String>,
 }
 
 /// A package in the image.
@@ -185,6 +200,11 @@ pub(super) struct CasePackage {
     pub(super) version: Option<String>,
     #[serde(default)]
     pub(super) purl: Option<String>,
+    /// The source package that it was built from.
+    #[serde(default)]
+    pub(super) source: Option<String>,
+    #[serde(default, alias = "sourceVersion")]
+    pub(super) source_version: Option<String>,
     #[serde(default, alias = "licenses", alias = "licence", alias = "license")]
     pub(super) licences: Texts,
     #[serde(default)]
@@ -222,8 +242,20 @@ pub(super) struct CaseImage {
     pub(super) end_of_life: Option<CaseTime>,
     #[serde(default)]
     pub(super) distribution: Option<String>,
+    /// The proven base images.
     #[serde(default)]
-    pub(super) base: Option<CaseBase>,
+    pub(super) base: Option<CaseBases>,
+    /// The base image that the author of the image states.
+    #[serde(default, alias = "claimedBase")]
+    pub(super) claimed_base: Option<CaseBase>,
+}
+
+/// One base image, or a list with the nearest first.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum CaseBases {
+    One(CaseBase),
+    Each(Vec<CaseBase>),
 }
 
 /// The name of a base image, or an object.
@@ -282,6 +314,9 @@ impl TryFrom<Value> for CaseExemption {
 /// An exemption as documents write it, or IBM's API.
 #[derive(Deserialize)]
 pub(super) struct FullExemption {
+    /// The account of IBM; empty if it has none.
+    #[serde(default, alias = "accountId")]
+    pub(super) account_id: Option<String>,
     /// Every image if it is absent.
     #[serde(default, deserialize_with = "stated")]
     pub(super) scope: Option<Option<CaseScope>>,
@@ -294,70 +329,6 @@ pub(super) struct FullExemption {
     pub(super) package: Option<String>,
     #[serde(default, alias = "until")]
     pub(super) expires: Option<CaseTime>,
-}
-
-/// The images that an exemption applies to: `birds/bluebird`, or the parts of that, as IBM's API writes them.
-#[derive(Deserialize)]
-#[serde(try_from = "Value")]
-pub(super) struct CaseScope(pub(super) String);
-
-impl TryFrom<Value> for CaseScope {
-    type Error = String;
-
-    fn try_from(value: Value) -> Result<Self, String> {
-        match value {
-            Value::String(scope) => Ok(Self(scope)),
-            object => {
-                let parts: ScopeParts = serde_json::from_value(object).map_err(|error| format!("scope: {error}"))?;
-                parts.joined().map(Self)
-            }
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct ScopeParts {
-    scope_type: String,
-    #[serde(default)]
-    registry: String,
-    #[serde(default)]
-    namespace: String,
-    #[serde(default)]
-    repository: String,
-    /// A tag, or a digest.
-    #[serde(default)]
-    tag: String,
-}
-
-impl ScopeParts {
-    /// The parts that the type needs, which must be there, and no others.
-    fn joined(&self) -> Result<String, String> {
-        let Self { scope_type, registry, namespace, repository, tag } = self;
-        let needed = match &**scope_type {
-            "account" => 0,
-            "namespace" => 1,
-            "repository" => 2,
-            "image" => 3,
-            other => return Err(format!("scope_type {other:?} is not account, namespace, repository or image")),
-        };
-        for (at, (name, text)) in
-            [("namespace", namespace), ("repository", repository), ("tag", tag)].iter().enumerate()
-        {
-            match (at < needed, text.is_empty()) {
-                (true, true) => return Err(format!("a scope of type {scope_type} needs {name}")),
-                (false, false) => return Err(format!("a scope of type {scope_type} has no {name}")),
-                _ => {}
-            }
-        }
-        let mark = if tag.contains(':') { "@" } else { ":" };
-        let path = match needed {
-            0 => "*".to_owned(),
-            1 => namespace.clone(),
-            2 => format!("{namespace}/{repository}"),
-            _ => format!("{namespace}/{repository}{mark}{tag}"),
-        };
-        Ok(if registry.is_empty() { path } else { format!("{registry}/{path}") })
-    }
 }
 
 /// A time in RFC 3339, a date (its first instant in UTC), or seconds since 1970.

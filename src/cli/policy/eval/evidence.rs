@@ -6,15 +6,15 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::case::{
-    CaseAffected, CaseBase, CaseExemption, CaseFeeds, CaseHistory, CaseImage, CaseIssue, CaseIssues, CasePackage,
-    CaseTime, CaseTrust, CaseVa, CaseVersions, EvalCase, FullExemption, FullIssue,
+    CaseAffected, CaseBase, CaseBases, CaseFeeds, CaseHistory, CaseImage, CaseIssue, CaseIssues, CasePackage, CaseTime,
+    CaseTrust, CaseVa, CaseVersions, EvalCase, FullIssue,
 };
 use crate::oci::Digest;
 use crate::policy::{
-    AffectedPackage, Authority, BaseImage, CvssScore, DeclaredLicence, ExemptedImage, ExemptionRecord, ExemptionScope,
-    ExemptionSet, Feeds, ImageFacts, ImageHistory, Issue, IssueKind, Kind, NotaryTrust, OWN_CHECKS, Observed, Purl,
-    Question, Report, ReportPackage, Scheme, Selected, Severity, Signatory, SignatureFinding, Subject, TrustEvidence,
-    TrustFindings, TrustOutcome, VaEvidence, VaExemptions, VaFindings, VaRule, Verdict, kind_of_issue, trust_verdict,
+    AffectedPackage, Authority, BaseImage, CvssScore, DeclaredLicence, Feeds, ImageFacts, ImageHistory, Issue,
+    IssueKind, Kind, NotaryTrust, OWN_CHECKS, Observed, Purl, Question, Report, ReportPackage, Scheme, Selected,
+    Severity, Signatory, SignatureFinding, Subject, TrustEvidence, TrustFindings, TrustOutcome, VaEvidence,
+    VaExemptions, VaFindings, VaRule, Verdict, kind_of_issue, trust_verdict,
 };
 
 /// The evidence of a case, as the gate would have found it.
@@ -117,19 +117,23 @@ fn trust_data(why: &str) -> TrustOutcome {
     TrustOutcome::Unverified { found: vec![SignatureFinding::refused("the case", "trust data", why)] }
 }
 
-/// The evidence with the name of the image itself, by which conditions on base images know it.
+/// The evidence with the name of the image itself, by which conditions on base images know it. These do not need a report.
 fn named(evidence: VaEvidence, case: &EvalCase) -> VaEvidence {
     let digest = case.digest.as_deref().and_then(|digest| digest.parse().ok());
-    let own = || vec![BaseImage { name: case.image.clone(), digest }];
+    let names = vec![BaseImage { name: case.image.clone(), digest }];
     match evidence {
         VaEvidence::Report(report) => {
-            let image = ImageFacts { names: own(), ..report.image };
+            let image = ImageFacts { names, ..report.image };
             VaEvidence::Report(Report { image, ..report })
         }
         VaEvidence::Opaque { why, issues, image } => {
-            VaEvidence::Opaque { why, issues, image: ImageFacts { names: own(), ..image } }
+            VaEvidence::Opaque { why, issues, image: ImageFacts { names, ..image } }
         }
-        other => other,
+        other => {
+            let stated = case.va.as_ref().and_then(|va| va.image.as_ref());
+            let image = ImageFacts { names, ..stated.map(facts).unwrap_or_default() };
+            VaEvidence::WithOrigin { evidence: Box::new(other), image }
+        }
     }
 }
 
@@ -138,10 +142,14 @@ fn named(evidence: VaEvidence, case: &EvalCase) -> VaEvidence {
 /// In the IBM dialects the status decides: with `OK` and `WARN`, no issue counts. With `FAIL` and its older name `BLOCK`, what
 /// is listed is judged; if all of it is exempt, an issue that always counts is added. It is added to what is listed with
 /// every unknown status. Without a status, what is listed is the report; nothing listed means that the image was not scanned.
+///
+/// A status says that IBM has assessed the image, so in the IBM dialects the configuration issues beside it are IBM's. Without
+/// one they are the gate's own, which do not count there.
 fn assessment(va: Option<&CaseVa>, rule: &VaRule, now: Timestamp) -> Result<VaEvidence, String> {
     let Some(va) = va else { return Ok(VaEvidence::Unscanned) };
     let why = || va.why.clone().or_else(|| va.incomplete.clone()).unwrap_or_default();
-    let mut report = report(va, now)?;
+    let is_own_check = va.status.is_none() || rule.severity != Severity::Unknown;
+    let mut report = report(va, is_own_check.then_some(OWN_CHECKS), now)?;
     let says_nothing = matches!(va.issues, CaseIssues::None) && va.packages.is_none() && va.image.is_none();
     match va.status.as_deref() {
         None if says_nothing && va.incomplete.is_some() => return Ok(VaEvidence::Incomplete { why: why() }),
@@ -170,13 +178,19 @@ fn assessment(va: Option<&CaseVa>, rule: &VaRule, now: Timestamp) -> Result<VaEv
                 report.issues.push(Issue { exempt: true, ..counting("exempt issue") });
             }
         }
-        Some("FAIL" | "BLOCK") if report.issues.iter().any(|issue| !issue.exempt) => {}
+        Some("FAIL" | "BLOCK") if report.issues.iter().any(|issue| !issue.exempt && may_count(rule, issue)) => {}
         Some(status) => report.issues.push(counting(&format!("status {status}"))),
     }
     Ok(VaEvidence::Report(report))
 }
 
-fn report(va: &CaseVa, now: Timestamp) -> Result<Report, String> {
+/// Whether a rule looks at an issue: the IBM dialects do not look at what the gate itself finds.
+fn may_count(rule: &VaRule, issue: &Issue) -> bool {
+    rule.severity != Severity::Unknown || !issue.is_own_check()
+}
+
+/// What a case lists as a report. `checks` is who has found configuration issues of which the case does not say it.
+fn report(va: &CaseVa, checks: Option<&str>, now: Timestamp) -> Result<Report, String> {
     let generated_at = va.generated_at.map_or(Some(now), time);
     let database_built = va.database_built.map_or(generated_at, time);
     let of_feeds = |feeds: &CaseFeeds| Feeds { kev: time(feeds.kev), epss: time(feeds.epss) };
@@ -186,15 +200,22 @@ fn report(va: &CaseVa, now: Timestamp) -> Result<Report, String> {
         Some(Some(feeds)) => of_feeds(feeds),
     };
     let packages = va.packages.as_ref().map(|all| all.iter().map(package).collect::<Result<_, _>>()).transpose()?;
+    let image = va.image.as_ref().map(facts).unwrap_or_default();
     Ok(Report {
-        source: "policy eval".into(),
+        source: va.source.clone().unwrap_or_else(|| "policy eval".into()),
         generated_at,
-        issues: listed(&va.issues)?,
-        incomplete: va.incomplete.clone(),
-        is_only_past_support: false,
+        issues: listed(&va.issues, checks)?,
+        incomplete: va.incomplete.clone().or_else(|| va.past_support.then(|| "its support has ended".to_owned())),
+        is_only_past_support: va.past_support && va.incomplete.is_none(),
         gaps: Vec::new(),
-        checks_configuration: true,
-        image: ImageFacts { database_built, feeds, ..va.image.as_ref().map(facts).unwrap_or_default() },
+        checks_configuration: va.checks_configuration.unwrap_or(true),
+        image: ImageFacts {
+            database_built,
+            feeds,
+            end_of_life: image.end_of_life.or_else(|| va.past_support.then_some(now)),
+            has_ended_before: va.past_support,
+            ..image
+        },
         packages,
     })
 }
@@ -204,15 +225,21 @@ fn time(time: Option<CaseTime>) -> Option<Timestamp> {
 }
 
 fn facts(image: &CaseImage) -> ImageFacts {
-    let base = image.base.as_ref().map(|base| match base {
+    let base = |base: &CaseBase| match base {
         CaseBase::Name(name) => BaseImage { name: name.clone(), digest: None },
         CaseBase::Full { name, digest } => BaseImage { name: name.clone(), digest: *digest },
-    });
+    };
+    let bases = match &image.base {
+        None => Vec::new(),
+        Some(CaseBases::One(one)) => vec![base(one)],
+        Some(CaseBases::Each(list)) => list.iter().map(base).collect(),
+    };
     ImageFacts {
         created: time(image.created),
         end_of_life: time(image.end_of_life),
         distribution: image.distribution.clone(),
-        bases: base.into_iter().collect(),
+        bases,
+        claimed_base: image.claimed_base.as_ref().map(base),
         ..ImageFacts::default()
     }
 }
@@ -235,8 +262,8 @@ fn package(package: &CasePackage) -> Result<ReportPackage, String> {
         licences: package.licences.list().into_iter().map(DeclaredLicence::new).collect(),
         published: time(package.published),
         path: package.path.clone(),
-        source_name: None,
-        source_version: None,
+        source_name: package.source.clone(),
+        source_version: package.source_version.clone(),
     })
 }
 
@@ -251,38 +278,7 @@ fn history(history: &CaseHistory) -> ImageHistory {
     }
 }
 
-/// The exemptions of a case and of the documents that apply to an image.
-///
-/// # Errors
-/// What is wrong with an exemption of the case.
-pub(super) fn exemptions(
-    case: &EvalCase,
-    documents: &ExemptionSet,
-    image: &ExemptedImage<'_>,
-) -> Result<VaExemptions, String> {
-    let own: Vec<_> = case.exemptions.iter().flatten().map(exemption).collect::<Result<_, _>>()?;
-    Ok(VaExemptions::for_image(&[documents, &own.into_iter().flatten().collect()], image))
-}
-
-fn exemption(exemption: &CaseExemption) -> Result<Vec<ExemptionRecord>, String> {
-    let everything = ExemptionScope::EVERYTHING;
-    let records = match exemption {
-        CaseExemption::Id(id) => ExemptionRecord::listed(&everything, None, Some(id), None, None),
-        CaseExemption::Full(FullExemption { scope, issue_type, id, package, expires }) => {
-            let scope = match scope {
-                None => Ok(everything),
-                Some(None) => return Err("the scope of an exemption is null; leave it out for every image".to_owned()),
-                Some(Some(scope)) => scope.0.parse(),
-            };
-            let scope: ExemptionScope = scope.map_err(|error| format!("the scope of an exemption: {error}"))?;
-            let expires = expires.as_ref().map(|expires| expires.0);
-            ExemptionRecord::listed(&scope, *issue_type, id.as_deref(), package.as_deref(), expires)
-        }
-    };
-    records.map_err(|error| format!("an exemption: {error}"))
-}
-
-fn listed(issues: &CaseIssues) -> Result<Vec<Issue>, String> {
+fn listed(issues: &CaseIssues, checks: Option<&str>) -> Result<Vec<Issue>, String> {
     match issues {
         CaseIssues::None => Ok(Vec::new()),
         CaseIssues::Count(count) => Ok((1..=(*count).min(1000)).map(|n| counting(&format!("issue {n}"))).collect()),
@@ -290,7 +286,7 @@ fn listed(issues: &CaseIssues) -> Result<Vec<Issue>, String> {
             .iter()
             .map(|one| match one {
                 CaseIssue::Id(id) => Ok(listed_by_id(id)),
-                CaseIssue::Full(full) => issue(full),
+                CaseIssue::Full(full) => issue(full, checks),
             })
             .collect(),
     }
@@ -301,7 +297,7 @@ fn severity(text: Option<&str>) -> Severity {
     text.and_then(|text| text.parse().ok()).unwrap_or(Severity::Unknown)
 }
 
-fn issue(full: &FullIssue) -> Result<Issue, String> {
+fn issue(full: &FullIssue, checks: Option<&str>) -> Result<Issue, String> {
     let kind = match full.kind.as_deref() {
         None | Some("vulnerability") => IssueKind::Vulnerability,
         Some("configuration") => IssueKind::Configuration,
@@ -315,7 +311,7 @@ fn issue(full: &FullIssue) -> Result<Issue, String> {
         true => vec![affected(full.package.as_deref(), &full.versions)?],
         false => full.packages.iter().map(named).collect::<Result<_, _>>()?,
     };
-    let of_checks = (kind == IssueKind::Configuration).then(|| OWN_CHECKS.to_owned());
+    let of_checks = checks.filter(|_| kind == IssueKind::Configuration).map(str::to_owned);
     let mut aliases = full.aliases.clone();
     // The identifier is what says that a package is malware.
     let named = Issue { aliases: aliases.clone(), ..Issue::new(full.id.as_str(), kind, Severity::Unknown) };
@@ -342,6 +338,7 @@ fn affected(name: Option<&str>, versions: &CaseVersions) -> Result<AffectedPacka
     let purl = purl(versions.purl.as_deref())?;
     let of_purl = purl.as_ref().map(|purl| purl.name().to_owned());
     let version = purl.as_ref().and_then(Purl::version).map(str::to_owned);
+    let upstream = purl.as_ref().and_then(Purl::upstream).map(|(name, _)| name.to_owned());
     Ok(AffectedPackage {
         name: stated(name).or(of_purl).unwrap_or_default(),
         installed: stated(versions.installed.as_deref()).or(version),
@@ -349,6 +346,8 @@ fn affected(name: Option<&str>, versions: &CaseVersions) -> Result<AffectedPacka
         ecosystem: purl.as_ref().map(|purl| purl.kind().to_owned()),
         purl,
         status: versions.status,
+        path: stated(versions.path.as_deref()),
+        source: stated(versions.source.as_deref()).or(upstream),
         ..AffectedPackage::default()
     })
 }

@@ -6,8 +6,20 @@ use crate::markup::nearest;
 
 const CASE: &[&str] = &["id", "expect", "namespace", "image", "digest", "now", "trust", "va", "history", "exemptions"];
 const TRUST: &[&str] = &["signers", "simple", "error"];
-const VA: &[&str] =
-    &["status", "why", "incomplete", "generated_at", "database_built", "feeds", "issues", "packages", "image"];
+const VA: &[&str] = &[
+    "status",
+    "why",
+    "incomplete",
+    "generated_at",
+    "database_built",
+    "feeds",
+    "source",
+    "checks_configuration",
+    "past_support",
+    "issues",
+    "packages",
+    "image",
+];
 const ISSUE: &[&str] = &[
     "id",
     "aliases",
@@ -31,11 +43,25 @@ const ISSUE: &[&str] = &[
     "fixed",
     "fixed_version",
     "status",
+    "path",
+    "source",
 ];
-const AFFECTED: &[&str] = &["name", "package", "purl", "installed", "version", "fixed", "fixed_version", "status"];
-const PACKAGE: &[&str] =
-    &["name", "version", "purl", "licences", "licenses", "licence", "license", "published", "path"];
-const IMAGE: &[&str] = &["created", "end_of_life", "distribution", "base"];
+const AFFECTED: &[&str] =
+    &["name", "package", "purl", "installed", "version", "fixed", "fixed_version", "status", "path", "source"];
+const PACKAGE: &[&str] = &[
+    "name",
+    "version",
+    "purl",
+    "source",
+    "source_version",
+    "licences",
+    "licenses",
+    "licence",
+    "license",
+    "published",
+    "path",
+];
+const IMAGE: &[&str] = &["created", "end_of_life", "distribution", "base", "claimed_base"];
 const BASE: &[&str] = &["name", "digest"];
 const FEEDS: &[&str] = &["kev", "epss"];
 const HISTORY: &[&str] = &["known_since", "admitted_since", "first_seen", "seen_in_repository"];
@@ -74,7 +100,10 @@ pub(super) fn check(case: &Value) -> Result<(), String> {
     let va = &case["va"];
     known(va, "va", VA)?;
     known(&va["image"], "image", IMAGE)?;
-    known(&va["image"]["base"], "base", BASE)?;
+    for bases in ["base", "claimed_base", "claimedBase"].map(|name| &va["image"][name]) {
+        known(bases, "base", BASE)?;
+        each(bases, |base| known(base, "base", BASE))?;
+    }
     known(&va["feeds"], "feeds", FEEDS)?;
     each(&va["packages"], |package| known(package, "a package", PACKAGE))?;
     each(&va["issues"], |issue| {

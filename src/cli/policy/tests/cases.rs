@@ -38,6 +38,159 @@ fn base_images_include_the_image_itself() {
     }
 }
 
+/// The name of a ban may be that of the source package, however the report states it.
+#[test]
+fn packages_are_banned_by_their_source_packages() {
+    let gcc = r#"{"issues":[],"packages":[{"purl":"pkg:deb/debian/gcc@4:12.2.0-3","source":"gcc-defaults","sourceVersion":"1.203"}]}"#;
+    let ssl = r#"{"issues":[],"packages":[{"purl":"pkg:rpm/redhat/openssl-libs@3.0.7-27.el9?arch=x86_64&epoch=1&upstream=openssl-3.0.7-27.el9.src.rpm&distro=rhel-9.3"}]}"#;
+    check_all(&[
+        (line!(), "{bannedPackages: ['pkg:deb/debian/gcc-defaults@<2']}", gcc, "", Deny("bannedPackages: ")),
+        (line!(), "{bannedPackages: ['pkg:deb/debian/gcc-defaults@>=4']}", gcc, "", Admit),
+        (line!(), "{bannedPackages: ['pkg:rpm/openssl']}", ssl, "", Deny("bannedPackages: ")),
+        (line!(), "{bannedPackages: ['pkg:rpm/openssl@<1:3.0.8']}", ssl, "", Deny("bannedPackages: ")),
+        (line!(), "{bannedPackages: ['pkg:rpm/openssl@<1:3.0.7']}", ssl, "", Admit),
+    ]);
+}
+
+/// What conditions and exemptions depend on can be stated, as reports do.
+#[test]
+fn cases_state_what_reports_state() {
+    let issue = |more: &str| format!(r#"{{"issues":[{{"id":"CVE-1","severity":"high","package":"ssl"{more}}}]}}"#);
+    let at_path = issue(r#","path":"usr/lib/ssl.so""#);
+    let built = issue(r#","purl":"pkg:deb/debian/ssl@1","source":"openssl""#);
+    let in_list = r#"{"issues":[{"id":"CVE-1","severity":"high","packages":[{"name":"ssl","path":"opt/x","source":"openssl"}]}]}"#;
+    let of_source = r#""exemptions":[{"issueType":"package","package":"pkg:deb/debian/openssl?arch=source"}]"#;
+    let by_path = "{severity: critical, when: 'issues.exists(i, i.packages.exists(p, p.path.startsWith(\"usr/\")))'}";
+    let by_source = "{severity: critical, when: 'issues.exists(i, i.packages.exists(p, p.source == \"openssl\"))'}";
+    let bases = r#"{"issues":[],"image":{"base":["r.io/java:21",{"name":"centos:7"}]}}"#;
+    let claimed = r#"{"issues":[],"image":{"claimedBase":"centos:7"}}"#;
+    let deny = "{baseImages: {deny: ['docker.io/library/centos:*']}}";
+    let unchecked = r#"{"issues":[],"source":"trivy","checks_configuration":false}"#;
+    let key = "{alwaysBlock: ['application_configuration:ssh.private_key']}";
+    let past = r#"{"issues":[],"past_support":true,"image":{"distribution":"debian 9"}}"#;
+    check_all(&[
+        (line!(), by_path, &at_path, "", Deny("when: ")),
+        (line!(), by_path, in_list, "", Admit),
+        (line!(), by_source, in_list, "", Deny("when: ")),
+        (line!(), "{}", &built, of_source, Admit),
+        (line!(), "{}", &at_path, of_source, Deny("severity: 1 issue")),
+        (line!(), deny, bases, "", Deny("was built on centos:7")),
+        (line!(), deny, claimed, "", Deny("its author says that the image was built on centos:7")),
+        (line!(), "{baseImages: {allow: ['docker.io/library/centos:*']}}", claimed, "", Deny("do not prove")),
+        (line!(), "{configuration: deny}", unchecked, "", Deny("does not check configurations")),
+        (line!(), "{configuration: deny}", r#"{"issues":[]}"#, "", Admit),
+        (line!(), key, unchecked, "", Deny("does not check configurations")),
+        (line!(), key, r#"{"issues":[]}"#, "", Admit),
+        (line!(), "{alwaysBlock: [CVE-2021-44228, AVD-DS-0002]}", unchecked, "", Admit),
+        (line!(), "{when: 'report.source == \"trivy\"'}", unchecked, "", Deny("when: ")),
+        (line!(), "{}", past, "", Deny("the report says that the support of debian 9 has ended")),
+        (line!(), "{endOfLife: allow}", past, "", Admit),
+    ]);
+}
+
+/// `when` sees the configuration issues that do not count, too, and what is known without a report.
+#[test]
+fn conditions_see_what_does_not_count() {
+    let root =
+        r#"{"issues":[{"id":"application_configuration:image.user","kind":"configuration","severity":"medium"}]}"#;
+    let exempt = r#""exemptions":["application_configuration:image.user"]"#;
+    let when = "when: 'issues.exists(i, i.id == \"application_configuration:image.user\")'";
+    let of = |more: &str| format!("{{severity: critical, {more}{when}}}");
+    let exempted = format!("{{{}}}", when.replace("issues", "exempt_issues"));
+    let (default, allow, deny) = (of(""), of("configuration: allow, "), of("configuration: deny, "));
+    let unlisted = r#"{"issues":[]}"#;
+    let lists = "{when: 'issues.exists(i, i.severity == \"high\") && packages.size() > 0'}";
+    let high = r#"{"issues":[{"id":"CVE-1","severity":"high","exempt":true},{"id":"CVE-2","severity":"high"}]}"#;
+    check_all(&[
+        (line!(), &default, root, "", Deny("when: ")),
+        (line!(), &allow, root, "", Deny("when: ")),
+        (line!(), &deny, root, "", Deny("when: ")),
+        (line!(), &default, root, exempt, Admit),
+        (line!(), &allow, root, exempt, Admit),
+        (line!(), &exempted, root, exempt, Deny("when: ")),
+        (line!(), &exempted, root, "", Admit),
+        (line!(), lists, unlisted, "", Admit),
+        (line!(), &lists.replace("{when", "{severity: critical, when"), high, "", Deny("lists no packages")),
+        (line!(), "{incomplete: allow, when: '!report.complete'}", r#"{"status":"INCOMPLETE"}"#, "", Deny("when: ")),
+        (line!(), "{unscanned: allow, when: '!report.complete'}", r#"{"status":"UNSCANNED"}"#, "", Deny("when: ")),
+        (line!(), "{unscanned: allow, when: 'size(issues) == 0'}", r#"{"status":"UNSCANNED"}"#, "", Admit),
+        (
+            line!(),
+            "{unscanned: allow, when: 'report.generated_at > report.kev'}",
+            r#"{"status":"UNSCANNED"}"#,
+            "",
+            Admit,
+        ),
+    ]);
+}
+
+/// Base images need no report, so they count where the rule admits images without one.
+#[test]
+fn base_images_are_judged_without_a_report() {
+    let allowing = "unscanned: allow, incomplete: allow, opaque: allow, unsupported: allow, unavailable: allow";
+    let deny = format!("{{{allowing}, baseImages: {{deny: ['us.icr.io/birds/*', 'docker.io/library/centos:*']}}}}");
+    let allow = format!("{{{allowing}, baseImages: {{allow: ['docker.io/library/debian:*']}}}}");
+    let built_on = |name: &str, va: &str| format!(r#"{{{va},"image":{{"base":"{name}"}}}}"#);
+    for status in ["UNSCANNED", "INCOMPLETE", "UNSUPPORTED", "OPAQUE", "UNAVAILABLE", "PENDING"] {
+        let va = format!(r#""status":"{status}""#);
+        let alone = format!("{{{va}}}");
+        for (rule, image, va, expected) in [
+            (&deny, "us.icr.io/birds/bluebird:v1", alone.clone(), "deny"),
+            (&deny, "us.icr.io/fish/carp:v1", alone.clone(), "admit"),
+            (&deny, "us.icr.io/fish/carp:v1", built_on("centos:7", &va), "deny"),
+            (&deny, "us.icr.io/fish/carp:v1", built_on("debian:12", &va), "admit"),
+            (&allow, "us.icr.io/fish/carp:v1", alone.clone(), "deny"),
+            (&allow, "us.icr.io/fish/carp:v1", built_on("debian:12", &va), "admit"),
+            (&allow, "us.icr.io/fish/carp:v1", built_on("centos:7", &va), "deny"),
+            (&allow, "debian:12", alone, "admit"),
+        ] {
+            let answer = answer_of(image, rule, &va, "");
+            assert_eq!(answer["decision"], expected, "{rule} {image} {va}: {answer}");
+            assert!(expected == "admit" || answer["message"].as_str().unwrap().contains("baseImages: "), "{answer}");
+        }
+    }
+    let waiting = answer_of(
+        "r.io/app:v1",
+        "{unscanned: wait, baseImages: {deny: ['docker.io/x/*']}}",
+        r#"{"status":"UNSCANNED"}"#,
+        "",
+    );
+    assert_eq!((&waiting["decision"], &waiting["retry"]), (&json!("deny"), &json!(true)), "{waiting}");
+}
+
+/// A status says that IBM has assessed the image, and any issue of IBM that is not exempt denies.
+#[test]
+fn configuration_issues_beside_a_status_are_those_of_ibm() {
+    let portieris = "apiVersion: portieris.cloud.ibm.com/v1\nkind: ClusterImagePolicy\nmetadata: {name: p}\nspec: \
+                     {repositories: [{name: '*', policy: {vulnerability: {ICCRVA: {enabled: true}}}}]}";
+    let cise = TUTORIAL.replace("va:\n          enabled: false", "va:\n          enabled: true");
+    let id = "application_configuration:nginx.ssl_protocols";
+    let object = format!(r#"{{"id":"{id}","kind":"configuration","severity":"high"}}"#);
+    let of = |source: &str| object.replace('}', &format!(r#","severity_source":"{source}"}}"#));
+    let exemption = format!(r#","exemptions":[{{"issue_type":"configuration","issue_id":"{id}"}}]"#);
+    for (status, issue, more, expected) in [
+        (r#""status":"FAIL","#, object.clone(), "", "deny"),
+        (r#""status":"FAIL","#, format!("\"{id}\""), "", "deny"),
+        (r#""status":"BLOCK","#, object.clone(), "", "deny"),
+        (r#""status":"FAIL","#, object.clone(), exemption.as_str(), "admit"),
+        (r#""status":"FAIL","#, format!("\"{id}\""), exemption.as_str(), "admit"),
+        (r#""status":"WARN","#, object.clone(), "", "admit"),
+        (r#""status":"OK","#, object.clone(), "", "admit"),
+        ("", of("ibm"), "", "deny"),
+        // What the gate itself finds does not count, but then something else made the image fail.
+        ("", object.clone(), "", "admit"),
+        ("", of("pullgate"), "", "admit"),
+        (r#""status":"FAIL","#, of("pullgate"), "", "deny"),
+    ] {
+        for policy in [portieris, cise.as_str()] {
+            let va = format!(r#"{{{status}"issues":[{issue}]}}"#);
+            let case = format!(r#"{{"id":1,"image":"us.icr.io/birds/bluebird:v1","va":{va}{more}}}"#);
+            let (code, answers) = evaluate(policy, &case);
+            assert_eq!((code, &answers[0]["decision"]), (EXIT_OK, &json!(expected)), "{case}: {}", answers[0]);
+        }
+    }
+}
+
 #[test]
 fn words_and_blank_texts_of_cases() {
     let unfixed = r#"{"issues":[{"id":"CVE-1","severity":"high","package":"ssl","fixed":""}]}"#;
@@ -108,6 +261,12 @@ fn exemptions_in_the_shape_of_ibm() {
     ] {
         assert_eq!(answer_of("icr.io/birds/blue:v1", "{}", issue, &exemption(scope))["decision"], expected, "{scope}");
     }
+    // As this gate's own API lists it.
+    let listed = r#""exemptions":[{"account_id":"","issue_id":"openssl","issue_type":"package","scope":{"scope_type":"account"}}]"#;
+    for (package, expected) in [("openssl", "admit"), ("curl", "deny")] {
+        let issue = format!(r#"{{"issues":[{{"id":"CVE-1","severity":"high","package":"{package}"}}]}}"#);
+        assert_eq!(answer_of("icr.io/birds/blue:v1", "{}", &issue, listed)["decision"], expected, "{package}");
+    }
     for (more, expected) in [
         (exemption(r#"{"scope_type":"namespace"}"#), "needs namespace"),
         (exemption(r#"{"scope_type":"account","namespace":"x"}"#), "has no namespace"),
@@ -121,6 +280,30 @@ fn exemptions_in_the_shape_of_ibm() {
         let (code, answers) = evaluate(TUTORIAL, &case);
         let error = answers[0]["error"].as_str().unwrap_or_default();
         assert!(code == EXIT_FAILURE && error.contains(expected), "{more}: {error}");
+    }
+}
+
+/// A rule may name the account whose exemptions apply.
+#[test]
+fn exemptions_of_another_account_do_not_apply() {
+    let policy = |account: &str| {
+        format!(
+            "apiVersion: portieris.cloud.ibm.com/v1\nkind: ClusterImagePolicy\nmetadata: {{name: p}}\nspec: {{repositories: \
+             [{{name: '*', policy: {{vulnerability: {{ICCRVA: {{enabled: true{account}}}}}}}}}]}}"
+        )
+    };
+    for (rule, account, expected) in [
+        (", account: abc", r#""account_id":"xyz","#, "deny"),
+        (", account: abc", r#""account_id":"abc","#, "admit"),
+        (", account: abc", r#""account_id":"","#, "admit"),
+        (", account: abc", "", "admit"),
+        ("", r#""account_id":"xyz","#, "admit"),
+    ] {
+        let case = format!(
+            r#"{{"id":1,"image":"icr.io/birds/blue:v1","va":{{"issues":["CVE-1"]}},"exemptions":[{{{account}"issue_type":"cve","issue_id":"CVE-1"}}]}}"#
+        );
+        let (code, answers) = evaluate(&policy(rule), &case);
+        assert_eq!((code, &answers[0]["decision"]), (EXIT_OK, &json!(expected)), "{rule} {case}: {}", answers[0]);
     }
 }
 
@@ -160,7 +343,7 @@ fn keys_without_effect_are_reported() {
              - name: '*'\n    policy:\n      va: {rule}\n"
         );
         let (_, lines, _) = run(&[("p.yaml", &policy)], |dir, streams| {
-            check(dir, &Settings::default(), Output::Json, streams).unwrap()
+            check(dir, &Settings::default(), None, Output::Json, streams).unwrap()
         });
         let said: Vec<_> = lines.iter().filter(|line| line["severity"] == "warning").collect();
         let is_said = |expected: &str| said.iter().any(|line| line["message"].as_str().unwrap().contains(expected));

@@ -139,8 +139,9 @@ fn known_keys(document: &Value, path: &str) -> Option<BTreeSet<String>> {
     let mut document = document.clone();
     document.pointer_mut(path).unwrap()[STRANGE] = json!(1);
     let text = document.to_string();
-    let (_, lines, _) =
-        run(&[("a.yaml", &text)], |dir, streams| check(dir, &Settings::default(), Output::Json, streams).unwrap());
+    let (_, lines, _) = run(&[("a.yaml", &text)], |dir, streams| {
+        check(dir, &Settings::default(), None, Output::Json, streams).unwrap()
+    });
     let problem = lines.iter().find(|line| line["message"].as_str().unwrap().contains(STRANGE))?;
     let hint = problem["hint"].as_str()?.strip_prefix("known here: ")?;
     Some(hint.split(", ").map(str::to_owned).collect())

@@ -59,7 +59,9 @@ impl Affected {
             return vec![purl.clone()];
         }
         let listed = versions.iter().filter_map(|v| v.version.as_deref());
-        listed.filter(|version| self.spares(version) == suppresses).filter_map(|version| purl.at(version)).collect()
+        // A component with another version may have the same one in another notation.
+        let at = |version| purl.at(version).or_else(|| (!suppresses).then(|| purl.clone()));
+        listed.filter(|version| self.spares(version) == suppresses).filter_map(at).collect()
     }
 
     /// Whether a statement is about an image in one of these versions, given by digest or by name.

@@ -4,7 +4,7 @@ use super::BomReader;
 use super::affected::Affected;
 use super::vulnerability::BomVulnerability;
 use crate::policy::Purl;
-use crate::va::reports::document::{NamedImage, VexStatement};
+use crate::va::reports::statement::{NamedImage, VexStatement};
 
 /// The subject of a statement.
 #[derive(Default)]

@@ -1,6 +1,10 @@
 //! Crafted reports: what was assessed, which image a report is about, and which times and suppressions count.
 
+mod statements;
+mod subjects;
+
 use super::*;
+use subjects::{NEW, OLD, made};
 
 fn trivy_of(os: Value, results: Value) -> String {
     let mut trivy = value(TRIVY_CLEAN);
@@ -209,106 +213,6 @@ fn only_suppressions_about_the_image_exempt() {
     }
 }
 
-/// A report on this image with this time: named by its configuration or its manifest, and listed under these manifests.
-fn made(text: &str, time: &str, own: char, listed: &[char]) -> String {
-    let mut value = value(text);
-    value["CreatedAt"] = time.into();
-    value["Metadata"]["ImageID"] = digest(own).to_string().into();
-    let listed: Vec<_> = listed.iter().map(|digit| format!("registry.test/app@{}", digest(*digit))).collect();
-    value["Metadata"]["RepoDigests"] = json!(listed);
-    value.to_string()
-}
-
-const OLD: &str = "2026-01-01T00:00:00Z";
-const NEW: &str = "2026-02-01T00:00:00Z";
-
-/// The report on another image that also lists this manifest removes nothing from the image's own report.
-#[test]
-fn a_report_that_only_lists_the_manifest_never_replaces_the_images_own() {
-    for (own, other, issues, at, why) in [
-        ((TRIVY, OLD, CONFIG), (TRIVY_CLEAN, NEW), 10, OLD, "newer and clean"),
-        ((TRIVY, OLD, MANIFEST), (TRIVY_CLEAN, NEW), 10, OLD, "newer and clean, own by the manifest"),
-        ((TRIVY_CLEAN, OLD, CONFIG), (TRIVY, NEW), 10, OLD, "what is newer may know more"),
-        ((TRIVY_CLEAN, NEW, CONFIG), (TRIVY, OLD), 0, NEW, "what is older knows less"),
-    ] {
-        let files = [made(own.0, own.1, own.2, &[]), made(other.0, other.1, OTHER, &[MANIFEST, INDEX])];
-        let found = lookup(&[&files[0], &files[1]]);
-        assert_eq!((found.issues.len(), found.generated_at), (issues, at.parse().ok()), "{why}");
-    }
-    let alone = lookup(&[&made(TRIVY, OLD, OTHER, &[MANIFEST])]);
-    assert_eq!(alone.issues.len(), 10, "its findings count where there is none");
-    assert!(alone.incomplete.is_some_and(|why| why.contains(&format!("another image, {}", digest(OTHER)))));
-    let clean = made(TRIVY_CLEAN, OLD, OTHER, &[MANIFEST]);
-    assert!(lookup(&[&clean]).incomplete.is_some(), "it does not show that this image is clean");
-    let mut unnamed = value(&made(TRIVY_CLEAN, OLD, OTHER, &[MANIFEST]));
-    unnamed["Metadata"].as_object_mut().unwrap().remove("ImageID");
-    let unnamed = unnamed.to_string();
-    assert_eq!(part(look(&index(&[&unnamed]), MANIFEST, CONFIG)), "whole", "it names no other image");
-    let files = [unnamed, made(TRIVY, NEW, OTHER, &[MANIFEST])];
-    let both = lookup(&[&files[0], &files[1]]);
-    assert_eq!((both.issues.len(), both.incomplete), (10, None), "one on another image only adds to it");
-    let files = [made(TRIVY, OLD, CONFIG, &[MANIFEST]), made(TRIVY_CLEAN, NEW, OTHER, &[MANIFEST])];
-    assert_eq!(lookup(&[&files[0], &files[1]]).issues.len(), 10, "one that names both is the image's own");
-}
-
-#[test]
-fn a_report_on_a_configuration_counts_if_it_is_proven() {
-    let (vulnerable, clean) = (made(TRIVY, OLD, CONFIG, &[]), made(TRIVY_CLEAN, OLD, CONFIG, &[]));
-    let both = made(TRIVY_CLEAN, OLD, CONFIG, &[MANIFEST]);
-    let (own, newer) = (made(TRIVY, NEW, MANIFEST, &[]), made(TRIVY_CLEAN, "2026-03-01T00:00:00Z", CONFIG, &[]));
-    let statement = vex(None, OLD, "not_affected", &[&format!("pkg:oci/x@{}", digest(CONFIG))]);
-    // The issues that are not exempt; one of the ten in the report is exempt.
-    for (files, proven, unproven, refuted) in [
-        (vec![&vulnerable], Some(9), Err(NeedsProof), None),
-        (vec![&clean], Some(0), Err(NeedsProof), None),
-        (vec![&both], Some(0), Ok(Some(0)), Some(0)),
-        (vec![&own], Some(9), Ok(Some(9)), Some(9)),
-        (vec![&own, &clean], Some(9), Ok(Some(9)), Some(9)),
-        (vec![&own, &newer], Some(0), Err(NeedsProof), Some(9)),
-        (vec![&own, &statement], Some(8), Err(NeedsProof), Some(9)),
-        (vec![&statement], None, Ok(None), None),
-    ] {
-        let files: Vec<&str> = files.into_iter().map(String::as_str).collect();
-        let index = index(&files);
-        let open = |config: ConfigBinding| {
-            let found = index.lookup(&ReportQuery { config, ..subject(MANIFEST, CONFIG) }, false)?;
-            Ok(found.map(|found| report(Some(found)).issues.iter().filter(|issue| !issue.exempt).count()))
-        };
-        let bound = [ConfigBinding::Proven, ConfigBinding::Unproven, ConfigBinding::Refuted];
-        let answers = bound.map(|bound| open(bound(digest(CONFIG))));
-        assert_eq!(answers, [Ok(proven), unproven, Ok(refuted)]);
-    }
-}
-
-#[test]
-fn a_statement_about_an_index_applies_to_its_images() {
-    let products = json!([{"@id": format!("pkg:oci/app@{}", digest(INDEX))}]);
-    let statement = open_vex(&json!({"products": products, "status": "fixed"}));
-    let index = index(&[TRIVY, &statement]);
-    for (parents, exempt) in [(&[][..], false), (&[digest(OTHER)], false), (&[digest(OTHER), digest(INDEX)], true)] {
-        let found = index.lookup(&ReportQuery { parents, ..subject(MANIFEST, CONFIG) }, false).unwrap();
-        assert_eq!(find(&report(found), "CVE-2024-0002").exempt, exempt, "{parents:?}");
-    }
-}
-
-#[test]
-fn a_future_time_is_unknown() {
-    let of = |text, time: &str| made(text, time, CONFIG, &[]);
-    for (clean, issues, problems) in
-        [("2099-01-01T00:00:00Z", 10, 1), ("2026-04-01T00:05:01Z", 10, 1), ("2026-04-01T00:05:00Z", 0, 0)]
-    {
-        let index = index(&[&of(TRIVY, OLD), &of(TRIVY_CLEAN, clean)]);
-        assert_eq!(report(look(&index, '0', CONFIG)).issues.len(), issues, "{clean}");
-        assert_eq!(index.problems.len(), problems, "{clean}: {:?}", index.problems);
-    }
-    assert_eq!(lookup(&[&of(TRIVY, "2099-01-01T00:00:00Z")]).generated_at, None);
-    let image = format!("pkg:oci/x@{}", digest(CONFIG));
-    let statement = |at, state| vex(None, at, state, &[&image]);
-    let files = [TRIVY, &statement("2099-01-01T00:00:00Z", "not_affected"), &statement(OLD, "exploitable")];
-    assert!(!find(&lookup(&files), "CVE-2024-0002").exempt);
-    assert!(index(&files).problems[0].contains("2099"));
-}
-
 #[test]
 fn unusual_but_valid_cyclonedx_documents() {
     let of = |vulnerabilities: Value| {
@@ -377,180 +281,6 @@ fn other_encodings() {
     assert_eq!(lines(&lookup(&[&trivy.to_string()])), wanted);
 }
 
-/// A document of analyses is a list of statements: it does not prove a scan, and replaces no report.
-#[test]
-fn an_analysis_is_not_a_finding_of_a_scanner() {
-    for (states, is_report) in [
-        (&[json!("in_triage")][..], false),
-        (&[json!("exploitable")], false),
-        (&[json!("not_affected"), json!("exploitable")], false),
-        (&[json!(null)], false),
-        (&[json!("NOT_AFFECTED")], false),
-        (&[], true),
-    ] {
-        let issue = |analysis: Value| {
-            let affects = [json!({"ref": "nested"})];
-            json!({"id": "CVE-2024-0099", "ratings": [{"severity": "none"}], "affects": affects, "analysis": analysis})
-        };
-        let mut issues: Vec<_> = states.iter().map(|state| issue(json!({"state": state}))).collect();
-        if is_report {
-            issues.push(issue(json!(null)));
-        }
-        let mut vdr = value(VDR);
-        vdr["vulnerabilities"] = json!(issues);
-        let text = vdr.to_string();
-        let is_found = matches!(look(&index(&[&text]), MANIFEST, CONFIG), Some(VaEvidence::Report(_)));
-        assert_eq!(is_found, is_report, "{states:?}");
-        let newest = lookup(&[TRIVY, &text]).issues.len();
-        assert_eq!(newest, if is_report { 1 } else { 10 }, "it is newer: {states:?}");
-    }
-    let image = format!("pkg:oci/x@{}", digest(CONFIG));
-    let exempt = vex(None, OLD, "not_affected", &[&image]);
-    let mut vdr = value(VDR);
-    vdr["vulnerabilities"] = json!([{"id": "CVE-2024-0002", "analysis": {"state": "exploitable"}}]);
-    assert!(!find(&lookup(&[TRIVY, &exempt, &vdr.to_string()]), "CVE-2024-0002").exempt, "it still counts");
-}
-
-/// A digest with a platform may be that of an index, and then names one of its images.
-#[test]
-fn a_statement_about_a_platform_does_not_apply_to_a_whole_index() {
-    let open = |purl: String| open_vex(&json!({"products": [{"@id": purl}], "status": "fixed"}));
-    let cyclone = |purl: String| vex(None, OLD, "not_affected", &[&purl]);
-    let product = |purl: String| {
-        let mut text = value(&vex(Some("app"), OLD, "not_affected", &["pkg:deb/debian/libc6"]));
-        text["metadata"]["component"]["purl"] = purl.into();
-        text.to_string()
-    };
-    for (qualifiers, of_index) in [
-        ("", true),
-        ("?repository_url=r.io%2Fapp", true),
-        ("?arch=arm64", false),
-        ("?platform=linux%2Farm64", false),
-        ("?repository_url=r.io&os=linux", false),
-    ] {
-        for make in [&open as &dyn Fn(String) -> String, &cyclone, &product] {
-            for (named, exempt) in [(INDEX, of_index), (MANIFEST, true)] {
-                let text = make(format!("pkg:oci/app@{}{qualifiers}", digest(named)));
-                let subject = ReportQuery { parents: &[digest(INDEX)], ..subject(MANIFEST, CONFIG) };
-                let found = report(index(&[TRIVY, &text]).lookup(&subject, false).unwrap());
-                assert_eq!(find(&found, "CVE-2024-0002").exempt, exempt, "{text}");
-            }
-        }
-    }
-}
-
-#[test]
-fn statements_apply_to_the_versions_that_they_list() {
-    let is = |version: &str, status: &str| json!({"version": version, "status": status});
-    for (versions, exempt) in [
-        (json!(null), true),
-        (json!([]), true),
-        (json!([is("2.36-9", "unaffected")]), true),
-        (json!([is("2.36-9", "unaffected"), is("1", "affected")]), true),
-        (json!([is("2.37", "unaffected")]), false),
-        (json!([is("2.37", "unaffected"), is("2.36-9", "affected")]), false),
-        (json!([is("2.36-9", "unknown")]), false),
-        (json!([{"version": "2.36-9"}]), false),
-        (json!([{"range": "vers:deb/<3", "status": "unaffected"}]), false),
-        (json!([is("2.36-9", "unaffected"), {"range": "vers:deb/<3", "status": "affected"}]), false),
-    ] {
-        let with = |at, state, reference: &str| {
-            let mut text = value(&vex(None, at, state, &[reference]));
-            text["vulnerabilities"][0]["affects"][0]["versions"] = versions.clone();
-            text.to_string()
-        };
-        let package = "pkg:deb/debian/libc6";
-        let found = lookup(&[TRIVY, &with(OLD, "resolved", package)]);
-        assert_eq!(find(&found, "CVE-2024-0002").exempt, exempt, "{versions}");
-        let image = with(OLD, "resolved", &format!("pkg:oci/x@{}", digest(CONFIG)));
-        let by_image = find(&lookup(&[TRIVY, &image]), "CVE-2024-0002").exempt;
-        assert_eq!(by_image, versions.as_array().is_none_or(Vec::is_empty), "an image is no such version: {versions}");
-    }
-    let of = |state, version: &str, status| {
-        let mut text = value(&vex(None, OLD, state, &["pkg:deb/debian/libc6"]));
-        text["vulnerabilities"][0]["affects"][0]["versions"] = json!([is(version, status)]);
-        text.to_string()
-    };
-    let files = [TRIVY, &of("resolved", "2.36-9", "unaffected"), &of("exploitable", "2.35", "affected")];
-    assert!(find(&lookup(&files), "CVE-2024-0002").exempt, "another version is exploitable");
-    let files = [TRIVY, &of("resolved", "2.36-9", "unaffected"), &of("exploitable", "2.36-9", "affected")];
-    assert!(!find(&lookup(&files), "CVE-2024-0002").exempt);
-}
-
-#[test]
-fn statements_cover_no_more_than_they_say() {
-    let image = |digit| format!("pkg:oci/app@{}", digest(digit));
-    let hash = |digit: char| json!({"SHA-256": digit.to_string().repeat(64)});
-    for (product, exempt) in [
-        (json!({"@id": "pkg:deb/debian/libc6#doc"}), false),
-        (json!({"@id": image(CONFIG) + "#usr/bin"}), false),
-        (json!({"@id": image(CONFIG), "subcomponents": [{"@id": "pkg:deb/debian/libc6#doc"}]}), false),
-        (json!({"@id": image(CONFIG), "identifiers": {"purl": image(OTHER)}}), false),
-        (json!({"@id": image(OTHER), "identifiers": {"purl": image(CONFIG)}}), false),
-        (json!({"@id": format!("r.io/app@{}", digest(OTHER)), "identifiers": {"purl": image(CONFIG)}}), false),
-        (json!({"@id": image(CONFIG), "identifiers": {"purl": image(CONFIG) + "?repository_url=r.io"}}), true),
-        (json!({"@id": image(CONFIG), "hashes": hash(OTHER)}), false),
-        (json!({"@id": image(CONFIG), "hashes": hash(CONFIG)}), true),
-        (json!({"@id": "pkg:deb/debian/zlib1g", "identifiers": {"purl": "pkg:deb/debian/libc6"}}), false),
-        (json!({"@id": "pkg:deb/debian/libc6", "identifiers": {"purl": "pkg:deb/debian/libc6@1"}}), false),
-    ] {
-        let text = open_vex(&json!({"products": [product], "status": "fixed"}));
-        let found = index(&[TRIVY, &text]);
-        assert_eq!(find(&report(look(&found, '0', CONFIG)), "CVE-2024-0002").exempt, exempt, "{text}");
-    }
-    let contradiction = json!({"@id": image(CONFIG), "identifiers": {"purl": image(OTHER)}});
-    assert_eq!(index(&[&open_vex(&json!({"products": [contradiction], "status": "fixed"}))]).problems.len(), 1);
-    for (justification, impact, exempt) in [
-        ("inline_mitigations_already_exist", "", true),
-        ("because", "", false),
-        ("because", "It is not reached.", false),
-        ("", "It is not reached.", true),
-        (" ", " ", false),
-    ] {
-        let text = open_vex(&json!({
-            "products": [{"@id": image(CONFIG)}], "status": "not_affected",
-            "justification": justification, "impact_statement": impact,
-        }));
-        assert_eq!(find(&lookup(&[TRIVY, &text]), "CVE-2024-0002").exempt, exempt, "{text}");
-    }
-}
-
-/// Several CVEs may share an advisory. A statement on one of them does not apply to another.
-#[test]
-fn statements_on_cves_match_cves() {
-    let of = |id: &str, aliases: Value, state: &str| {
-        let mut text = value(&vex(None, OLD, state, &[&format!("pkg:oci/x@{}", digest(CONFIG))]));
-        text["vulnerabilities"][0]["id"] = id.into();
-        text["vulnerabilities"][0]["references"] = aliases;
-        text.to_string()
-    };
-    let mut trivy = value(TRIVY_CLEAN);
-    let found = |id: &str, vendor: Value| json!({"VulnerabilityID": id, "VendorIDs": vendor, "Severity": "HIGH"});
-    trivy["Results"][0]["Vulnerabilities"] = json!([
-        found("CVE-2024-1", json!(["DSA-1"])),
-        found("CVE-2024-2", json!(["DSA-1"])),
-        found("GHSA-1", json!(["CVE-2024-3", "CVE-2024-4"])),
-        found("ALAS-1", json!(["GHSA-2"])),
-    ]);
-    let dsa = || json!([{"id": "DSA-1"}]);
-    for (id, aliases, exempt) in [
-        ("CVE-2024-1", dsa(), &["CVE-2024-1"][..]),
-        ("DSA-1", json!(null), &["CVE-2024-1", "CVE-2024-2"]),
-        ("CVE-2024-3", json!([{"id": "GHSA-1"}]), &[]),
-        ("CVE-2024-3", json!([{"id": "cve-2024-4"}]), &["GHSA-1"]),
-        ("GHSA-1", json!(null), &["GHSA-1"]),
-        ("GHSA-2", json!([{"id": "CVE-2024-9"}]), &["ALAS-1"]),
-    ] {
-        let found = lookup(&[&trivy.to_string(), &of(id, aliases, "not_affected")]);
-        let mut names: Vec<_> = found.issues.iter().filter(|issue| issue.exempt).map(|issue| &*issue.id).collect();
-        names.sort_unstable();
-        assert_eq!(names, exempt, "{id}");
-    }
-    let both = of("CVE-2024-3", json!([{"id": "CVE-2024-4"}]), "resolved");
-    let found = lookup(&[&trivy.to_string(), &both, &of("CVE-2024-4", json!(null), "exploitable")]);
-    assert!(!find(&found, "GHSA-1").exempt, "one of its CVEs is enough");
-}
-
 #[test]
 fn a_suppression_with_a_future_time_has_no_effect() {
     for (at, exempt) in [("2099-01-01T00:00:00Z", false), ("2026-04-01T00:05:01Z", false), (OLD, true)] {
@@ -610,5 +340,21 @@ fn a_cyclonedx_document_states_what_is_missing() {
         let mut vdr = value(VDR);
         vdr["compositions"] = json!([composition]);
         assert!(part(look(&index(&[&vdr.to_string()]), MANIFEST, CONFIG)).contains(missing), "{composition}");
+    }
+}
+
+/// What a gate itself has found stays that when another gate reads its report.
+#[test]
+fn checks_of_another_gate_are_known() {
+    for (id, namespace, is_own) in [
+        ("application_configuration:image.user", json!("pullgate"), true),
+        ("application_configuration:image.user", json!(null), false),
+        ("application_configuration:image.user", json!("builtin.dockerfile.DS002"), false),
+        ("DS002", json!("pullgate"), false),
+    ] {
+        let mut trivy = value(TRIVY_CLEAN);
+        let found = json!({"ID": id, "Namespace": namespace, "Severity": "MEDIUM", "Status": "FAIL"});
+        trivy["Results"][0]["Misconfigurations"] = json!([found]);
+        assert_eq!(find(&lookup(&[&trivy.to_string()]), id).is_own_check(), is_own, "{found}");
     }
 }

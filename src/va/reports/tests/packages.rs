@@ -193,6 +193,48 @@ fn trivy_lists_all_packages_on_request() {
     }
 }
 
+/// A source package can have another version than the packages that are built from it.
+#[test]
+fn the_version_of_the_source_package_is_read() {
+    let trivy = |source: Value| {
+        let mut trivy = value(TRIVY);
+        let mut gcc =
+            json!({"Name": "gcc", "Version": "12.2.0", "Release": "3", "Epoch": 4, "SrcName": "gcc-defaults"});
+        gcc.as_object_mut().unwrap().extend(source.as_object().unwrap().clone());
+        trivy["Results"][0]["Packages"] = json!([gcc]);
+        trivy.to_string()
+    };
+    let bom = |properties: &[(&str, &str)], purl: &str| {
+        let mut vdr = value(VDR);
+        let property =
+            |(name, text): &(&str, &str)| json!({"name": format!("aquasecurity:trivy:{name}"), "value": text});
+        let properties: Vec<Value> = properties.iter().map(property).collect();
+        let gcc =
+            json!({"type": "library", "name": "gcc", "version": "4:12.2.0-3", "purl": purl, "properties": properties});
+        vdr["components"].as_array_mut().unwrap().push(gcc);
+        vdr["components"].as_array_mut().unwrap().push(json!({"type": "library", "name": "x", "version": "1"}));
+        vdr.to_string()
+    };
+    let purl = "pkg:deb/debian/gcc@4:12.2.0-3";
+    for (report, version) in [
+        (trivy(json!({})), None),
+        (trivy(json!({"SrcVersion": "1.203"})), Some("1.203")),
+        (trivy(json!({"SrcVersion": "1.203", "SrcRelease": "2", "SrcEpoch": 1})), Some("1:1.203-2")),
+        (trivy(json!({"Identifier": {"PURL": format!("{purl}?upstream=gcc-defaults%401.203")}})), Some("1.203")),
+        (trivy(json!({"Identifier": {"PURL": format!("{purl}?upstream=other%401.203")}})), None),
+        (bom(&[("SrcName", "gcc-defaults")], purl), None),
+        (bom(&[("SrcName", "gcc-defaults"), ("SrcVersion", "1.203")], purl), Some("1.203")),
+        (
+            bom(&[("SrcName", "gcc-defaults"), ("SrcVersion", "1.203"), ("SrcRelease", "2"), ("SrcEpoch", "1")], purl),
+            Some("1:1.203-2"),
+        ),
+    ] {
+        let found = lookup(&[&report]);
+        let gcc = found.packages.as_ref().unwrap().iter().find(|package| package.name == "gcc").unwrap();
+        assert_eq!(gcc.source(), Some(("gcc-defaults", version)), "{gcc:?}");
+    }
+}
+
 #[test]
 fn cyclonedx_lists_components() {
     let mut vdr = value(VDR);

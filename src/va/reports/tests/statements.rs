@@ -122,6 +122,45 @@ fn what_a_withdrawal_is_about_is_read_widely() {
     }
 }
 
+/// The image and the package of a statement that takes an exemption back may be named in another way than by the one that exempts.
+#[test]
+fn a_withdrawal_may_use_other_names_than_the_exemption() {
+    let trivy = TRIVY.replace("libc6@2.36-9?arch=amd64", "libc6@2.36-9?upstream=glibc%402.36-9&arch=amd64");
+    assert_ne!(trivy, TRIVY);
+    let package = |purl: &str| json!({"@id": purl});
+    let in_image =
+        |part: &str| json!({"@id": format!("pkg:oci/app@{}", digest(MANIFEST)), "subcomponents": [{"@id": part}]});
+    let of_platform = |digit| json!({"@id": format!("pkg:oci/app@{}?arch=amd64&os=linux", digest(digit))});
+    for exempting in [image(MANIFEST), package("pkg:deb/debian/libc6"), in_image("pkg:deb/debian/libc6@2.36-9")] {
+        let fixed = stated(EARLY, json!({"products": [exempting], "status": "fixed"}));
+        for (product, is_exempt) in [
+            (of_platform(INDEX), false),
+            (of_platform(OTHER), true),
+            (in_image("pkg:deb/debian/glibc?arch=source"), false),
+            (in_image("pkg:deb/debian/curl?arch=source"), true),
+            (package("pkg:deb/debian/glibc?arch=source"), false),
+            (package("pkg:deb/debian/glibc"), false),
+            (package("pkg:deb/debian/glibc@2.36-9?arch=source&distro=bookworm"), false),
+            (package("pkg:deb/debian/glibc@2.35-1?arch=source"), true),
+            (package("pkg:deb/debian/libc6?distro=bookworm"), false),
+            (package("pkg:deb/debian/libc6@2.36-9?arch=arm64"), false),
+            (package("pkg:deb/debian/libc6@2.35-1"), true),
+            (package("pkg:deb/libc6"), false),
+            (package("pkg:deb/ubuntu/libc6"), true),
+            (package("pkg:rpm/redhat/libc6"), true),
+        ] {
+            let affected = stated(LATE, json!({"products": [product], "status": "affected"}));
+            let bom = product["subcomponents"].is_null().then(|| product["@id"].as_str()).flatten();
+            let bom = bom.map(|reference| vex(None, LATE, "exploitable", &[reference]));
+            for text in [Some(affected), bom].into_iter().flatten() {
+                let subject = ReportQuery { parents: &[digest(INDEX)], ..subject(MANIFEST, CONFIG) };
+                let found = report(index(&[&trivy, &fixed, &text]).lookup(&subject, false).unwrap());
+                assert_eq!(find(&found, "CVE-2024-0002").exempt, is_exempt, "{fixed} {text}");
+            }
+        }
+    }
+}
+
 /// A digest says which image is meant, also outside a package URL.
 #[test]
 fn images_are_named_by_digests_of_all_kinds() {

@@ -1,0 +1,32 @@
+//! Of which kinds a gate has databases, or will have.
+
+use super::{DatabaseConfig, known};
+use crate::advisories::{DatabaseKind, SourceStatus};
+
+/// Of which kinds there are databases, or will be because they are configured. What cannot be read may be of every kind.
+#[derive(Clone, Copy, Debug)]
+pub struct ExpectedDatabases {
+    /// Those in which packages are looked up.
+    pub advisories: bool,
+    /// CISA's catalogue of exploited vulnerabilities.
+    pub kev: bool,
+    /// FIRST's probabilities of exploitation.
+    pub epss: bool,
+}
+
+impl ExpectedDatabases {
+    /// Those of a configuration. Reads what is known about the databases, and not the databases.
+    pub fn of(config: &DatabaseConfig) -> Self {
+        let known = known(config);
+        let is_there = |is: fn(&SourceStatus) -> bool| match &known {
+            Ok(known) => known.iter().any(is),
+            Err(_) => true,
+        };
+        let sources = &config.sources;
+        Self {
+            advisories: !sources.advisories().is_empty() || is_there(SourceStatus::has_advisories),
+            kev: sources.kev.is_some() || is_there(|one| one.is_of(DatabaseKind::Kev)),
+            epss: sources.epss.is_some() || is_there(|one| one.is_of(DatabaseKind::Epss)),
+        }
+    }
+}
