@@ -80,6 +80,50 @@ client_ca = {{ printf "/etc/pullgate/tls/%s" . | toRawJson }}
 {{- end }}
 {{- end -}}
 
+{{/* Helm reads no TOML in all versions that the chart supports, so this finds the usual mistakes only. Keys may be quoted. */}}
+{{- define "pullgate.checkConfig" -}}
+{{- if regexMatch `(?m)^\s*(["']?state_dir["']?\s*=|\[\s*["']?policy["']?\s*\]|["']?policy["']?\s*[.=])` . }}
+{{- fail "config must not set state_dir or [policy]: the chart sets them" }}
+{{- end }}
+{{- $inTable := `(?m)^\s*\[\s*["']?admin["']?\s*\].*\n([ \t]*([^\[\s].*)?\n)*[ \t]*["']?(address|token_file)["']?\s*=` }}
+{{- if or (regexMatch $inTable .) (regexMatch `(?m)^\s*["']?admin["']?\s*(\.\s*["']?(address|token_file)\b|=.*\b(address|token_file)\b)` .) }}
+{{- fail "config must not set admin.address or admin.token_file: the chart sets them" }}
+{{- end }}
+{{- /* Lines of a text over several lines can look like anything. */}}
+{{- if not (or (contains `"""` .) (contains `'''` .)) }}
+{{- if regexMatch `(?m)^\s*[A-Za-z0-9_-]+\s*:` . }}
+{{- fail "config is TOML and not YAML: write `key = value`, and tables as `[table]`" }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Whole seconds of a duration such as 1m30s. */}}
+{{- define "pullgate.seconds" -}}
+{{- $total := 0 -}}
+{{- range regexFindAll `[0-9]+(ms|[smhdw])` . -1 -}}
+{{- $unit := get (dict "ms" 0 "s" 1 "m" 60 "h" 3600 "d" 86400 "w" 604800) (regexFind `[a-z]+` .) -}}
+{{- $total = add $total (mul $unit (regexFind `[1-9][0-9]*` . | int64)) -}}
+{{- end -}}
+{{- $total -}}
+{{- end -}}
+
+{{/* A pod that is killed before its gate has stopped cuts the transfers that the gate still waits for. */}}
+{{- define "pullgate.checkDrain" -}}
+{{- $delay := "5s" }}
+{{- $grace := "30s" }}
+{{- with regexFind `(?m)^\s*["']?shutdown_grace["']?\s*=\s*["'][^"'\n]*` .Values.config }}
+{{- $grace = regexFind `[^"']*$` . }}
+{{- end }}
+{{- range .Values.env }}
+{{- if eq .name "PULLGATE__SHUTDOWN_DELAY" }}{{ $delay = default "0s" .value }}{{ end }}
+{{- if eq .name "PULLGATE__SHUTDOWN_GRACE" }}{{ $grace = default "0s" .value }}{{ end }}
+{{- end }}
+{{- $drain := add (include "pullgate.seconds" $delay) (include "pullgate.seconds" $grace) }}
+{{- if le (int64 .Values.terminationGracePeriodSeconds) $drain }}
+{{- fail (printf "terminationGracePeriodSeconds must be more than shutdown_delay (%s) and shutdown_grace (%s) together, or transfers are cut" $delay $grace) }}
+{{- end }}
+{{- end -}}
+
 {{- define "pullgate.claim" -}}
 accessModes: {{- toYaml .Values.persistence.accessModes | nindent 2 }}
 {{- with .Values.persistence.storageClass }}
