@@ -30,7 +30,8 @@ pub use crate::cache::{
 };
 pub use bundle::{
     AdvisoriesRequest, BundledDatabase, BundledImage, ContentQuery, HoldAnswer, HoldRequest, ImportOutcome,
-    ImportRequest, ImportedImage, MissingRequest, PlannedImage, ReleaseAnswer, ReleaseRequest,
+    ImportRequest, ImportedImage, MissingRequest, PlannedImage, ReleaseAnswer, ReleaseRequest, ReportsRequest,
+    report_file_name, report_names,
 };
 pub use check::{
     AssessmentAnswer, AuthorityAnswer, CheckAnswer, CheckRequest, Decision, IssueAnswer, RuleAnswer, SignatureAnswer,
@@ -73,6 +74,8 @@ pub mod path {
     pub const BUNDLE_PLAN: &str = "bundle/plan";
     /// `POST` of a [`ReleaseRequest`](super::ReleaseRequest): ends an import; [`ReleaseAnswer`](super::ReleaseAnswer).
     pub const BUNDLE_RELEASE: &str = "bundle/release";
+    /// `POST` of a [`ReportsRequest`](super::ReportsRequest): records that reports of a bundle are about to be put into use.
+    pub const BUNDLE_REPORTS: &str = "bundle/reports";
     /// `GET`: a [`CacheStatus`](super::CacheStatus).
     pub const CACHE: &str = "cache";
     /// `GET` with the query of a [`ContentListRequest`](super::ContentListRequest): a list of
@@ -123,6 +126,12 @@ pub struct Reloaded {
     /// The settings of the configuration that have changed and are in use now: `gate.mode`, `upstream docker.io`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<String>,
+    /// What the gate no longer serves: `upstream docker.io`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<String>,
+    /// The certificates in use, also those that were in use before: `127.0.0.1:5000, until 2027-01-01T00:00:00Z`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<String>,
     /// Whether other rules are in use now.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rules_changed: bool,

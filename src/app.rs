@@ -9,7 +9,7 @@ mod summary;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -206,6 +206,11 @@ async fn offline<T>(
     let scratch = tempfile::Builder::new().prefix("pullgate-check-").tempdir();
     let scratch = scratch.map_err(|error| format!("cannot create a temporary directory: {error}"))?;
     config.state_dir = scratch.path().to_owned();
+    // The state directory is the gate's, and is not created for it.
+    let is_absent = |state: &Path| matches!(state.join("advisories").try_exists(), Ok(false));
+    if let Some(databases) = config.va.databases.as_mut().filter(|found| is_absent(&found.state_dir)) {
+        databases.state_dir.clone_from(&config.state_dir);
+    }
     config.va.scratch = config.state_dir.clone();
     config.audit.file = scratch.path().join("audit.jsonl");
     let state = StateDir::open(&config.state_dir).map_err(|error| error.to_string())?;

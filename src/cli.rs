@@ -24,6 +24,7 @@ mod manual;
 /// `pullgate policy check|match|eval`.
 mod policy;
 mod prefetch;
+mod ready;
 mod reload;
 mod remote;
 mod sarif;
@@ -112,9 +113,12 @@ enum Command {
     /// Run the gate.
     Serve(serve::ServeArgs),
     /// Make a running gate read its configuration, policies and certificates again, as SIGHUP does, and show what has changed
-    /// and what needs a restart. Exits with 78 if a new version is invalid, so that the previous one stays in use.
+    /// and what needs a restart. Exits with 78 if anything is invalid; the previous version then stays in use.
     #[command(after_help = reload::EXAMPLES)]
     Reload(reload::ReloadArgs),
+    /// Show whether a running gate should receive requests, and which parts of it do not work. For health checks: exits with 0
+    /// if it is ready, also while a part is degraded, and otherwise with 1.
+    Ready(ready::ReadyArgs),
     /// Run a self-contained demo: an upstream with sample images, signatures and advisories, and a gate that enforces
     /// policy on them.
     Demo(demo::DemoArgs),
@@ -128,7 +132,7 @@ enum Command {
     /// if the policy denies an image because of what is in it, and with 3 if an image cannot be judged now.
     #[command(after_help = va::EXAMPLES)]
     Va(va::VaArgs),
-    /// Exempt issues that do not count: list, add and remove exemptions of a running gate.
+    /// Manage the exemptions of a running gate: issues that the policy ignores.
     #[command(subcommand)]
     Exemption(exemption::ExemptionCommand),
     /// Fetch, import, export and show the advisory databases of the scanner.
@@ -170,11 +174,30 @@ enum Command {
 /// The output format of a command.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub enum Output {
-    /// One JSON document, or one object per line if there are several.
+    /// One JSON document.
     Json,
     /// Text for people.
     #[default]
     Table,
+}
+
+/// The output format of a command that prints what it finds one by one.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+enum LineOutput {
+    /// One JSON object per line, none if nothing is found.
+    Json,
+    /// Text for people.
+    #[default]
+    Table,
+}
+
+impl From<LineOutput> for Output {
+    fn from(output: LineOutput) -> Self {
+        match output {
+            LineOutput::Json => Self::Json,
+            LineOutput::Table => Self::Table,
+        }
+    }
 }
 
 /// The commands that read no configuration.
@@ -242,6 +265,7 @@ fn execute(command: Command) -> Exit {
     match command {
         Command::Serve(args) => serve::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Ready(args) => ready::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Images(args) => images::run(&args),
@@ -268,7 +292,7 @@ const MAX_TOKEN: u64 = 64 * 1024;
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct GateArgs {
     /// The admin API of the gate, as http://HOST:PORT or unix:PATH. Default: the socket in the state directory of the
-    /// configuration. `--config` on the command line takes precedence over the variable.
+    /// configuration. `--config` on the command line overrides `PULLGATE_SERVER`.
     #[arg(long, env = "PULLGATE_SERVER", value_name = "URL")]
     server: Option<String>,
     /// The configuration file. Default: ./pullgate.toml, or else /etc/pullgate/pullgate.toml.
@@ -283,9 +307,12 @@ impl GateArgs {
     /// Reads the admin token, if a file is given.
     fn token(&self) -> Result<Option<String>, String> {
         let read = |path: &PathBuf| {
-            read_plain_text(path, MAX_TOKEN)
-                .map(|token| token.trim().to_owned())
-                .map_err(|error| format!("{}: cannot read the token: {error}", path.display()))
+            let failed = |why: &dyn std::fmt::Display| format!("{}: cannot read the token: {why}", path.display());
+            let token = read_plain_text(path, MAX_TOKEN).map_err(|error| failed(&error))?;
+            match token.starts_with('\u{feff}') {
+                true => Err(failed(&"it begins with a byte order mark, which is not a part of a token")),
+                false => Ok(token.trim().to_owned()),
+            }
         };
         self.token_file.as_ref().map(read).transpose()
     }

@@ -35,7 +35,7 @@ const SEARCHED: [&str; 2] = ["pullgate.toml", "/etc/pullgate/pullgate.toml"];
 pub struct Config {
     /// Where durable state is kept.
     pub(crate) state_dir: PathBuf,
-    /// What is logged.
+    /// Settings of the log.
     pub(crate) log: LogConfig,
     /// How long requests are still answered after `/readyz` has begun to say that the gate is not ready.
     pub(crate) shutdown_delay: Duration,
@@ -45,7 +45,7 @@ pub struct Config {
     pub(crate) default_upstream: Option<Host>,
     /// The registry's listeners.
     pub(crate) listeners: Vec<server::Config>,
-    /// What clients may use up.
+    /// Limits for clients.
     pub(crate) limits: server::Limits,
     /// The admin listener and socket.
     pub(crate) admin: server::admin::Config,
@@ -67,11 +67,11 @@ pub struct Config {
     pub(crate) va: va::Config,
     /// The cache of content.
     pub(crate) cache: cache::Config,
-    /// What is fetched without a request.
+    /// Settings of fetches without a request.
     pub(crate) prefetch: prefetch::Config,
     /// Decision records.
     pub(crate) audit: audit::Config,
-    /// What other systems are told.
+    /// Events for other systems.
     pub(crate) events: events::Config,
     /// Where traces go.
     pub(crate) tracing: otlp::Config,
@@ -85,7 +85,7 @@ pub struct Config {
     pub(crate) read: Vec<(String, PathBuf)>,
 }
 
-/// What is logged.
+/// Settings of the log.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
     /// In the syntax of tracing: `info`, `pullgate=debug,warn`.

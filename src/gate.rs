@@ -45,7 +45,7 @@ use std::time::Duration;
 pub use build::{GateParts, GateServices};
 pub use bundle::{
     BundleImport, BundledDatabase, BundledImage, BundledManifest, ImportOutcome, ImportedImage, MAX_BUNDLED_IMAGE,
-    MAX_BUNDLED_MANIFESTS,
+    MAX_BUNDLED_MANIFESTS, report_file_name, report_names,
 };
 pub use contents::{RemovalFailure, RemovalTarget};
 pub use error::GateError;
@@ -57,6 +57,7 @@ pub use inspector::Inspector;
 pub use listing::{ListBody, ListPage};
 pub use livescan::{ListedVerdicts, Livescan};
 pub use operations::Operations;
+pub use operator::NotRecorded;
 pub use pins::PinFailure;
 pub use record::Requester;
 pub use request::{GateRequest, ReadMethod};

@@ -187,7 +187,7 @@ fn no_connection(error: &(dyn StdError + 'static)) -> HttpError {
     if caused_by(error, &is_no_tls) {
         return HttpError::PlainHttp(text);
     }
-    if caused_by(error, &|cause| cause.downcast_ref().is_some_and(hyper::Error::is_parse)) {
+    if caused_by(error, &is_no_http) {
         return HttpError::NotHttp(text);
     }
     if caused_by(error, &is_untrusted) {
@@ -197,6 +197,12 @@ fn no_connection(error: &(dyn StdError + 'static)) -> HttpError {
         return HttpError::HungUp(text);
     }
     HttpError::Connection(text)
+}
+
+/// Whether the peer answered something else than HTTP, or spoke first, as SSH servers do. hyper shows the latter only as text.
+fn is_no_http(error: &(dyn StdError + 'static)) -> bool {
+    let spoke_first = |error: &hyper::Error| error.to_string() == "received unexpected message from connection";
+    error.downcast_ref::<hyper::Error>().is_some_and(|error| error.is_parse() || spoke_first(error))
 }
 
 /// Whether an error, or one of its causes, is of a kind. The error that rustls reports is inside of an I/O error, which

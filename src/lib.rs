@@ -19,9 +19,11 @@
 //! * [`resolve`]: resolves tags and manifests.
 //! * [`trust`] and [`va`]: gather evidence, without judging it.
 //! * [`cache`]: stores content, which can be opened only with a permit; [`upstream`]: the clients of upstream registries.
-//! * [`audit`]: decision records; [`store`]: the database; `events`: what other systems are told.
+//! * [`audit`]: decision records; `store`: the database; `events`: what other systems are told.
 //! * [`markup`]: parses TOML and YAML into one kind of tree with source positions.
 //! * `http_client`: sends every request to another service; [`pki`]: certificates for development.
+//! * `inventory`: what is installed in an image; `version`: how versions are ordered.
+//! * `advisories`: advisory databases, and which advisories apply to an inventory.
 //! * `hardening`: what is unsafe in files and configurations of images.
 //! * `licence`: licences as SPDX expressions.
 //! * `sqlite`: reads SQLite databases that are not trusted.
@@ -66,7 +68,7 @@ pub mod sample;
 pub mod scope;
 pub(crate) mod server;
 pub(crate) mod sqlite;
-pub mod store;
+pub(crate) mod store;
 pub(crate) mod trust;
 pub(crate) mod tuf;
 pub(crate) mod upstream;
@@ -77,3 +79,6 @@ pub mod x509;
 // For the benchmark of the hot path.
 #[doc(hidden)]
 pub use server::manifest_response;
+// For tests that hold a state directory, as another process does.
+#[doc(hidden)]
+pub use store::StateDir;

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use certificate::{DevelopmentCa, IssuedCertificate, machine_names};
 use files::CertificateFiles;
 
-/// What [`init`] is to make.
+/// The certificates that [`init`] is to make.
 #[derive(Clone, Debug)]
 pub struct CertificateRequest {
     /// The folder of the files.
@@ -29,20 +29,20 @@ pub struct CertificateRequest {
     pub replace: bool,
 }
 
-/// What [`init`] did.
+/// The result of [`init`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CertificateSet {
     /// The folder of the files, as an absolute path.
     pub dir: PathBuf,
-    /// What happened to the CA.
+    /// The result for the CA.
     pub ca: CertificateState,
-    /// What happened to the server certificate.
+    /// The result for the server certificate.
     pub server: CertificateState,
     /// Every name in the server certificate.
     pub names: BTreeSet<String>,
 }
 
-/// What [`init`] did with a certificate.
+/// The result of [`init`] for one certificate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CertificateState {
     /// It existed and is still good.
@@ -121,7 +121,7 @@ pub enum PkiError {
     Unusable {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         what: String,
     },
 }

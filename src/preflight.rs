@@ -23,6 +23,7 @@ use crate::markup::{Problem, ProblemSeverity};
 use crate::runtime::{Clock, Tasks};
 
 pub use online::reach;
+pub use policies::evidence_sources;
 use service_user::ServiceUser;
 
 /// How much is opened.
@@ -133,7 +134,7 @@ impl<'a> PreflightFindings<'a> {
     fn new(config: &'a Config, depth: PreflightDepth, now: Timestamp) -> Self {
         // A gate that starts is its own user.
         let is_for_another = depth == PreflightDepth::Everything;
-        let service = is_for_another.then(|| ServiceUser::of_state(&config.state_dir)).flatten();
+        let service = is_for_another.then(|| ServiceUser::of_state(&config.state_dir, &config.admin.socket)).flatten();
         Self { config, depth, now, service, report: PreflightReport::default() }
     }
 
@@ -160,10 +161,10 @@ impl<'a> PreflightFindings<'a> {
             let message = format!("{}: every user of this machine can change it", path.display());
             self.warn(key, &message, Some("chmod o-w"));
         }
-        let Some(user) = self.service.filter(|user| !user.can_read(path)) else { return };
+        let Some(user) = self.service.as_ref().filter(|user| !user.can_read(path)) else { return };
         let (path, uid) = (path.display(), user.uid());
         let message = format!("{path}: root can read it, but user {uid}, who owns the gate's state, cannot");
-        let hint = "let that user read it; if it can through a supplementary group, run this check as that user";
+        let hint = "let that user read it; if it can, through a group of the service or an access list, run this check as that user";
         self.warn(key, &message, Some(hint));
     }
 
@@ -201,7 +202,7 @@ impl<'a> PreflightFindings<'a> {
     }
 }
 
-/// Whether nobody can change a file or folder here: Kubernetes mounts a `ConfigMap` so, with all permissions.
+/// Whether this is on a read-only mount. Kubernetes mounts a `ConfigMap` that way, with mode 0777.
 fn is_read_only(path: &Path) -> bool {
     let mounted = rustix::fs::statvfs(path);
     mounted.is_ok_and(|disk| disk.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))

@@ -1,8 +1,8 @@
 //! Resolves tags to digests and digests to manifests for judging. The judged bytes are exactly the served bytes.
 //!
 //! A tag is looked up once per freshness window. While the upstream is down or overloaded, the last known digest is
-//! used for a limited time; while it is offline by configuration, forever. Manifests are known per repository: a manifest that only another repository delivered is
-//! not available here.
+//! used for a limited time (indefinitely if the upstream is configured as offline). Manifests are tracked per repository:
+//! a manifest that only another repository delivered is not available here.
 
 mod error;
 mod facts;
@@ -22,7 +22,8 @@ use jiff::{SignedDuration, Timestamp};
 use crate::cache::Cache;
 use crate::oci::{Digest, ImageName, MAX_MANIFEST, Manifest, Platform, Reference, Refused, Tag};
 use crate::runtime::{
-    ALLOCATION, Bounded, Clock, Epoch, FlightReporter, Flights, Readiness, RequestTrace, Tasks, budget,
+    ALLOCATION, Bounded, Clock, Epoch, FlightReporter, Flights, Readiness, RequestTrace, Tasks, budget, shown_url,
+    signed_duration,
 };
 use crate::store::FactStore;
 use crate::upstream::{self, Upstream};
@@ -166,7 +167,7 @@ impl Resolver {
         known: Option<(Digest, Timestamp)>,
     ) -> Option<Result<Resolved, ResolveError>> {
         let (digest, at) =
-            known.filter(|(_, at)| self.inner.clock.is_within(*at, to_signed(upstream.config().tag_ttl)))?;
+            known.filter(|(_, at)| self.inner.clock.is_within(*at, signed_duration(upstream.config().tag_ttl)))?;
         match self.manifest(upstream, name, digest).await {
             // The manifest is no longer available, and the tag may also have moved.
             Err(error) if error.is_of_the_digest() => None,
@@ -234,12 +235,12 @@ impl Resolver {
                 self.inner.facts.learn_tag(name, tag, &resolved.manifest, known.is_some()).await;
                 Ok(resolved)
             }
-            Err(ResolveError::NotFound) => {
-                answer.report(Err(ResolveError::NotFound));
-                if let Err(error) = self.inner.facts.forget_tag(name, tag).await {
-                    tracing::warn!(image = format!("{name}:{tag}"), %error, "cannot forget a tag that is gone; the registry is asked again");
+            Err(error @ ResolveError::NotFound(_)) => {
+                answer.report(Err(error.clone()));
+                if let Err(failure) = self.inner.facts.forget_tag(name, tag).await {
+                    tracing::warn!(image = format!("{name}:{tag}"), error = %failure, "cannot forget a tag that is gone; the registry is asked again");
                 }
-                Err(ResolveError::NotFound)
+                Err(error)
             }
             Err(error) => self.stale(upstream, (name, tag), known, error).await,
         }
@@ -270,7 +271,7 @@ impl Resolver {
         error: ResolveError,
     ) -> Result<Resolved, ResolveError> {
         let Some((digest, checked_at)) = known.filter(|_| error.is_temporary()) else { return Err(error) };
-        if !self.inner.clock.is_within(checked_at, to_signed(upstream.config().stale_for)) {
+        if !self.inner.clock.is_within(checked_at, signed_duration(upstream.config().stale_for)) {
             return Err(error);
         }
         let manifest = self.manifest(upstream, name, digest).await.map_err(|_| error.clone())?;
@@ -350,7 +351,8 @@ impl ResolverInner {
     ) -> Result<Arc<Manifest>, ResolveError> {
         self.refusals.check(name, reference)?;
         RequestTrace::note(|learned| learned.has_fetched = true);
-        let fetched = upstream.manifest(&name.repository, reference).await?;
+        let fetched = upstream.manifest(&name.repository, reference).await;
+        let fetched = fetched.map_err(|error| not_fetched(error, upstream, name, reference))?;
         let parsed = Manifest::parse(fetched.bytes, fetched.content_type.as_deref());
         let manifest = match (parsed, reference) {
             // Nothing shows that these bytes are the requested manifest. They may be a maintenance page or a login
@@ -372,16 +374,21 @@ impl ResolverInner {
 
 /// The time when a tag must be looked up again, from the time of the last lookup.
 fn fresh_until(upstream: &Upstream, checked_at: Timestamp) -> Option<Timestamp> {
-    Some(checked_at.saturating_add(to_signed(upstream.config().tag_ttl)).unwrap_or(Timestamp::MAX))
+    Some(checked_at.saturating_add(signed_duration(upstream.config().tag_ttl)).unwrap_or(Timestamp::MAX))
+}
+
+/// A `url` of the upstream that is wrong gives 404, too, so it is named.
+fn not_fetched(error: upstream::Error, upstream: &Upstream, name: &ImageName, reference: &Reference) -> ResolveError {
+    if error != upstream::Error::NotFound {
+        return error.into();
+    }
+    let separator = if matches!(reference, Reference::Tag(_)) { ':' } else { '@' };
+    ResolveError::NotFound(format!("{name}{separator}{reference} at {}", shown_url(&upstream.config().url)))
 }
 
 fn no_manifest(upstream: &Upstream, why: &str) -> ResolveError {
     let host = upstream.host();
     upstream::Error::Unavailable(format!("{host} answered with something that is not a manifest: {why}")).into()
-}
-
-fn to_signed(duration: Duration) -> SignedDuration {
-    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
 #[cfg(test)]

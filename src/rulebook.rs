@@ -30,8 +30,10 @@ use trusted_roots::RootReporter;
 
 /// The topic of the rules in `/readyz`.
 const TOPIC: &str = "policy";
+/// The warning about rules that deny nothing of what they select.
+pub const ONLY_AUDITED: &str = "every policy is in audit mode: WHAT THEY DENY IS SERVED, and recorded";
 
-/// What rules are made from.
+/// The inputs from which rules are made.
 pub struct RuleInputs {
     /// Where documents come from.
     pub sources: Vec<Box<dyn DocumentSource>>,
@@ -57,7 +59,7 @@ pub struct Rulebook {
     roots: RootReporter,
 }
 
-/// What the rules are made from, and what the last reading left behind.
+/// The inputs of the rules, and the state that the last reading left behind.
 struct RuleBasis {
     inputs: RuleInputs,
     watching: Option<Watching>,
@@ -69,7 +71,7 @@ struct RuleBasis {
     without_policy: Option<BlockReady>,
 }
 
-/// What notices changes of the sources. They are watched from before they are read, so that no change is missed.
+/// Notices changes of the sources. They are watched from before they are read, so that no change is missed.
 struct Watching {
     /// The tasks of the process.
     process: Tasks,
@@ -107,7 +109,7 @@ impl Rulebook {
         let reloads = metrics.register("policy_reloads", "Changed rules that were applied", Counter::default());
         let failures = "Policy documents that were refused; the previous rules stay in use";
         let failures = metrics.register("policy_reload_failures", failures, Counter::default());
-        let audit_mode = "Whether the whole gate is in audit mode, so that nothing is denied";
+        let audit_mode = "Whether the whole gate or every policy is in audit mode, so that no policy denies";
         let audit_mode = metrics.register("audit_mode", audit_mode, Gauge::default());
         let roots = RootReporter::new(clock, readiness.clone(), metrics);
         let (rules, fingerprint) = (ArcSwap::from_pointee(rules), ArcSwap::from_pointee(fingerprint));
@@ -151,7 +153,7 @@ impl Rulebook {
         refused
     }
 
-    /// What it means that no policy is in use, if that is so.
+    /// The warning that no policy is in use, if that is so.
     pub fn lack(&self) -> Option<String> {
         (self.rules.load().documents() == 0).then(|| self.basis().inputs.no_policy())
     }
@@ -186,6 +188,9 @@ impl Rulebook {
         let is_changed = *self.rules.load_full() != rules;
         if is_changed {
             tracing::info!(sources = basis.inputs.names(), "policy changed; the new rules are in use");
+            if rules.is_only_audited() {
+                tracing::warn!("{ONLY_AUDITED}");
+            }
             self.rules.store(Arc::new(rules));
             self.fingerprint.store(Arc::new(fingerprint));
             self.epoch.advance();
@@ -207,7 +212,9 @@ impl Rulebook {
             (true, Some(block)) => Some(block),
             (true, None) => Some(self.readiness.block(TOPIC)),
         };
-        self.audit_mode.set(basis.inputs.audit.into());
+        self.audit_mode.set((basis.inputs.audit || rules.is_only_audited()).into());
+        let audited = rules.is_only_audited().then(|| ONLY_AUDITED.to_owned());
+        self.readiness.inform(TOPIC, audited.into_iter().collect());
         self.readiness.degraded(TOPIC, refused.or(no_policy));
         self.roots.report(&rules);
     }
@@ -252,7 +259,7 @@ impl RuleInputs {
         self.sources.iter().map(|source| source.name()).collect::<Vec<_>>().join(", ")
     }
 
-    /// What follows if there is no policy.
+    /// The effect of having no policy.
     fn effect_of_none(&self) -> &'static str {
         if self.audit { "every image is admitted without being judged" } else { "every image is denied" }
     }
@@ -314,7 +321,8 @@ fn fingerprint(
     for authority in rules.authorities() {
         hasher.update(authority.id().to_string().as_bytes());
     }
-    hasher.update(format!("{audit} {settings:?}").as_bytes());
+    hasher.update(&[u8::from(audit)]);
+    hasher.update(&settings.encode());
     hasher.finish().short()
 }
 

@@ -37,20 +37,20 @@ use serde::Serialize;
 use sqlx::migrate::MigrateError;
 
 pub use attached::AttachedList;
-pub use contents::{ListedContent, NamedContent, UsePosition};
+pub use contents::{ListedContent, NamedContent};
 use database::Database;
 pub use database::check_schema;
 pub use exemptions::ExemptionStore;
 pub use facts::FactStore;
 pub use memo::{Evidence, Memo};
 pub use new_facts::NewFacts;
-pub use node::{ContentTotals, NewContent, NodeStore, StoredContent};
+pub use node::{NewContent, NodeStore, StoredContent};
 pub use notary::{NotaryRecord, NotaryRole, StoredRoot, stored_notary_roots};
 pub use pins::PinnedImage;
 use readers::READ_TIMEOUT;
 pub use reserve::has_room;
 pub use state_dir::{StateDir, StateDirError};
-pub use tags::{KnownImage, StoredTag, TagNames, TagPosition};
+pub use tags::{KnownImage, StoredTag, TagPosition};
 pub use verdicts::{
     AdmittedPull, ImageTimes, IssueTimes, NewEvent, NewIssueTimes, PullingClient, QueuedEvent, Rejudged,
     RepositoryNoting, RequestedImage, StoredDecision, StoredVerdict, VerdictBasis, VerdictFilter, VerdictList,
@@ -90,7 +90,7 @@ impl Store {
         let path = state.join(DATABASE);
         let database = match Database::open(&path).await {
             Err(error @ (StoreError::Open { .. } | StoreError::Migrate { .. })) if reserve::give_up(state) => {
-                tracing::warn!(%error, "the space that is reserved for a start on a full disk is given up");
+                tracing::warn!(%error, "using the disk space reserved for starting on a full disk");
                 let again = Database::open(&path).await;
                 if again.is_err() {
                     // The version that has closed the database may be started again.

@@ -9,8 +9,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::ExemptionAnswer;
-use super::counts::{AssessedIssues, issues_of};
+use super::counts::{AssessedIssues, AssessmentCounts, issues_of};
 use super::query::{encode, parameter};
+use super::security_status::security_status;
 use crate::gate::{ExplainedDecision, ExplainedEntry, Explanation, GateError, Inspector, KnownAssessment};
 use crate::oci::{Digest, ImageReference};
 use crate::policy::{
@@ -164,6 +165,9 @@ pub struct AssessmentAnswer {
     pub platform: Option<String>,
     /// The status, in the terms of IBM's Vulnerability Advisor.
     pub status: VaStatus,
+    /// The status as the list of images shows it: `No Issues`, `2 Issues`, `Unavailable`. `None` from an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_status: Option<String>,
     /// The scanner that made the report.
     pub source: Option<String>,
     /// Why there is no assessment.
@@ -272,7 +276,10 @@ impl AssessmentAnswer {
             IssueAnswer { ended_exemptions, counts_from, ..IssueAnswer::new(issue, blocks).with(coverage) }
         };
         let (decision, issues) = (Some(decision), issues.into_iter().map(answer).collect());
-        Self { digest, platform, status, source, why, decision, until, reasons, issues }
+        let mut assessment =
+            Self { digest, platform, status, security_status: None, source, why, decision, until, reasons, issues };
+        assessment.security_status = Some(security_status(evidence, &AssessmentCounts::from(&assessment)));
+        assessment
     }
 
     /// What is known about an image of a known tag.

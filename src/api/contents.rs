@@ -1,6 +1,6 @@
 //! The contents of the cache: the calls that list and remove them.
 
-use super::query::{encode, parameter};
+use super::query::{encode, limit, parameter};
 use crate::cache::{Cache, CacheError, CachedContent, RemovedContent};
 use crate::gate::{Operations, RemovalFailure, RemovalTarget};
 use crate::oci::Digest;
@@ -31,10 +31,7 @@ impl ContentListRequest {
     /// A message, if `after` is not a digest or `limit` is not a number from 1.
     pub fn from_query(query: &str) -> Result<Self, String> {
         let after = parameter(query, "after").map(|text| text.parse().map_err(|_| "after must be a digest".to_owned()));
-        let limit = parameter(query, "limit").map(|text| {
-            text.parse().ok().filter(|limit| *limit > 0).ok_or_else(|| "limit must be a number from 1".to_owned())
-        });
-        Ok(Self { after: after.transpose()?, limit: limit.transpose()? })
+        Ok(Self { after: after.transpose()?, limit: limit(query)? })
     }
 }
 

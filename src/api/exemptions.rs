@@ -3,8 +3,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::gate::{ExemptionBook, ExemptionError};
-use crate::policy::{ExemptionRecord, ExemptionScope, InvalidExemption, InvalidExemptionScope, IssueType};
+use crate::gate::{ExemptionBook, ExemptionError, Operations};
+use crate::policy::{
+    ExemptPackage, ExemptionRecord, ExemptionScope, InvalidExemption, InvalidExemptionScope, IssueType,
+};
 
 /// One exemption.
 ///
@@ -113,7 +115,11 @@ impl ExemptionRequest {
             .map_err(|invalid: InvalidExemptionScope| format!("scope {:?}: {invalid}", self.scope))?;
         let wrong = |name: &str, text: &str, invalid: InvalidExemption| format!("{name} {text:?}: {invalid}");
         let kind = self.issue_type.parse().map_err(|invalid| wrong("issue type", &self.issue_type, invalid))?;
-        let package = self.package.as_ref().map(|text| text.parse().map_err(|invalid| wrong("package", text, invalid)));
+        let package = |text: &String| {
+            let package = text.parse().and_then(ExemptPackage::of_reports);
+            package.map_err(|invalid| wrong("package", text, invalid))
+        };
+        let package = self.package.as_ref().map(package);
         let issue = self.issue_id.as_deref();
         let record = ExemptionRecord::new(scope, kind, issue, package.transpose()?)
             .map_err(|invalid| wrong("issue", issue.unwrap_or_default(), invalid))?;
@@ -140,12 +146,12 @@ pub fn list_exemptions(book: &ExemptionBook, scope: Option<&ExemptionScope>) -> 
 /// # Errors
 /// If the request is not an exemption, or it cannot be added.
 pub async fn add_exemption(
-    book: &std::sync::Arc<ExemptionBook>,
+    operations: &Operations,
     request: &ExemptionRequest,
     caller: &str,
 ) -> Result<ExemptionAnswer, ExemptionError> {
     let record = request.record().map_err(ExemptionError::Invalid)?;
-    let expires = request.expires.as_deref().map(|text| book.end_of(text)).transpose()?;
-    let added = book.add(vec![ExemptionRecord { expires, ..record.clone() }], caller).await?;
+    let expires = request.expires.as_deref().map(|text| operations.exemptions().end_of(text)).transpose()?;
+    let added = operations.add_exemptions(vec![ExemptionRecord { expires, ..record.clone() }], caller).await?;
     Ok(added.first().map_or_else(|| (&record).into(), |record| (&**record).into()))
 }

@@ -71,7 +71,7 @@ pub struct IbmVulnerability {
     pub exempt_security_notice_count: usize,
     /// The number of all notices.
     pub total_security_notice_count: usize,
-    /// What the vulnerability is, in one line.
+    /// A description of the vulnerability in one line.
     pub summary: String,
     /// The notices of vendors about it; if there is none, one with the identifier of the vulnerability.
     pub security_notices: Vec<IbmNotice>,
@@ -86,7 +86,7 @@ pub struct IbmNotice {
     pub notice: String,
     /// Whether it is exempt.
     pub notice_exempt: bool,
-    /// What it is about, in one line.
+    /// Its subject in one line.
     pub summary: String,
     /// The packages in the image to which it applies.
     pub vulnerable_packages: Vec<IbmPackageFix>,
@@ -101,7 +101,7 @@ pub struct IbmPackageFix {
     pub installed_version: String,
     /// The version with the fix; empty if there is none.
     pub fix_version: String,
-    /// What the vulnerability is, in one line.
+    /// A description of the vulnerability in one line.
     pub description: String,
     /// What to do: `Upgrade openssl to 3.0.11: apt-get install …`.
     pub corrective_action: String,
@@ -198,7 +198,7 @@ pub struct IbmImageReport {
 /// ```
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct IbmErrors {
-    /// What is wrong; one entry.
+    /// The error; one entry.
     pub errors: Vec<IbmError>,
     /// The HTTP status.
     pub status_code: u16,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::AssessmentCounts;
-use super::query::{encode, parameter};
+use super::query::{encode, limit, parameter};
 use super::security_status::{NOT_SCANNED, security_status};
 use crate::gate::{ImageQuery, KnownTag};
 use crate::oci::Digest;
@@ -79,13 +79,10 @@ impl ImageListRequest {
     /// # Errors
     /// A message, if `limit` is not a number from 1 or `after` is not a tag of a repository.
     pub fn from_query(query: &str) -> Result<Self, String> {
-        let limit = parameter(query, "limit").map(|text| {
-            text.parse().ok().filter(|limit| *limit > 0).ok_or_else(|| "limit must be a number from 1".to_owned())
-        });
         let request = Self {
             restrict: parameter(query, "restrict"),
             after: parameter(query, "after"),
-            limit: limit.transpose()?,
+            limit: limit(query)?,
             without_va: parameter(query, "va").as_deref() == Some("false"),
         };
         request.position()?;

@@ -11,7 +11,7 @@ pub(super) const NOT_SCANNED: &str = "Not Scanned";
 /// `Incomplete`. `Unavailable` if no source responds, and `Denied` if no issue counts but another condition of the rule is not
 /// met. Exempt issues are not counted.
 pub(super) fn security_status(evidence: &VaEvidence, assessed: &AssessmentCounts) -> String {
-    match (evidence, assessed.open) {
+    match (evidence.of_sources(), assessed.open) {
         (VaEvidence::Report(_) | VaEvidence::Opaque { .. }, 1) => "1 Issue".into(),
         (VaEvidence::Report(_) | VaEvidence::Opaque { .. }, open @ 2..) => format!("{open} Issues"),
         (VaEvidence::Report(report), _) => match assessed.status {
@@ -22,7 +22,7 @@ pub(super) fn security_status(evidence: &VaEvidence, assessed: &AssessmentCounts
         },
         (VaEvidence::Unscanned | VaEvidence::NoReport { .. } | VaEvidence::Unreadable { .. }, _) => NOT_SCANNED.into(),
         (VaEvidence::Incomplete { .. } | VaEvidence::Opaque { .. }, _) => "Incomplete".into(),
-        (VaEvidence::Pending { .. }, _) => "Scanning".into(),
+        (VaEvidence::Pending { .. } | VaEvidence::WithOrigin { .. }, _) => "Scanning".into(),
         (VaEvidence::Unsupported { .. }, _) => "Unsupported OS".into(),
         (VaEvidence::Unavailable { .. }, _) => "Unavailable".into(),
     }
@@ -88,7 +88,8 @@ mod tests {
         let history = ImageHistory::default();
         let context = AssessmentContext { exemptions, history: &history, now: Timestamp::UNIX_EPOCH };
         let digest = Digest::sha256(b"image");
-        let counts = AssessmentCounts::from(&AssessmentAnswer::new(digest, None, rule, evidence, &context));
+        let answer = AssessmentAnswer::new(digest, None, rule, evidence, &context);
+        let counts = AssessmentCounts::from(&answer);
         let applied = AppliedVaRule {
             rule: rule.clone(),
             exemptions: exemptions.clone(),
@@ -98,7 +99,9 @@ mod tests {
         let observed = Observed { value: evidence.clone(), at: Timestamp::UNIX_EPOCH, until: None };
         let known = KnownAssessment { digest, evidence: Arc::new(observed), applied, distribution: None };
         assert_eq!(counts, AssessmentCounts::known(&known), "without copies, the numbers are the same");
-        security_status(evidence, &counts)
+        let status = security_status(evidence, &counts);
+        assert_eq!(answer.security_status.as_ref(), Some(&status), "`pullgate va` shows the same as `pullgate images`");
+        status
     }
 
     #[test]

@@ -39,6 +39,7 @@ fn assessment() -> (AssessmentAnswer, Value) {
         digest: digest().parse().unwrap(),
         platform: Some("linux/amd64".into()),
         status: VaStatus::Fail,
+        security_status: Some("1 Issue".into()),
         source: Some("trivy 0.72.0".into()),
         why: None,
         decision: Some(Decision::Deny),
@@ -48,7 +49,7 @@ fn assessment() -> (AssessmentAnswer, Value) {
     };
     let json = json!({
         "digest": digest(), "platform": "linux/amd64", "status": "FAIL", "source": "trivy 0.72.0", "why": null,
-        "decision": "deny", "until": "1970-01-01T00:00:00Z", "reasons": ["reason"],
+        "security_status": "1 Issue", "decision": "deny", "until": "1970-01-01T00:00:00Z", "reasons": ["reason"],
         "issues": [{
             "id": "CVE-2026-1", "aliases": ["GHSA-1"], "kind": "Vulnerability", "severity": "high",
             "packages": [{"name": "openssl", "installed": "3.0.9", "fixed": "3.0.11"}],

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::SignedDuration;
-
 use super::BuildError;
 use super::reload::{self, ReloadParts, rule_inputs};
 use super::shutdown::SharedShutdown;
@@ -16,7 +14,7 @@ use crate::gate::{self, ExemptionBook, GateServices};
 use crate::prefetch::Prefetcher;
 use crate::resolve::Resolver;
 use crate::rulebook::Rulebook;
-use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks};
+use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks, signed_duration};
 use crate::server::BoundListeners;
 use crate::store::{StateDir, Store};
 use crate::trust::{RevocationChecker, Trust, TrustServices};
@@ -201,7 +199,7 @@ async fn va(config: &Config, store: &Store, prepared: &PreparedParts) -> Result<
 
 fn resolver(config: &Config, cache: &Arc<Cache>, store: &Store, prepared: &PreparedParts) -> Resolver {
     let PreparedParts { clock, tasks, readiness, epoch, .. } = prepared;
-    let tag_memory = SignedDuration::try_from(config.gate.tag_memory).unwrap_or(SignedDuration::MAX);
+    let tag_memory = signed_duration(config.gate.tag_memory);
     let (facts, clock) = (store.facts.clone(), clock.clone());
     Resolver::new(cache.clone(), facts, clock, tasks, readiness.clone(), epoch.clone(), tag_memory)
 }

@@ -97,7 +97,10 @@ impl Reload {
             Reloaded::default()
         });
         reloaded.warnings.extend(parts.rulebook.lack());
-        Reloaded { rules_changed, ..reloaded }.refusing(refused)
+        let certificates = parts.certificates.in_use();
+        let certificates =
+            certificates.into_iter().map(|(listener, until)| format!("{listener}, until {until}")).collect();
+        Reloaded { rules_changed, certificates, ..reloaded }.refusing(refused)
     }
 
     /// Reloads the policies and certificates that the configuration in use names, and opens the audit file again. A part that
@@ -211,20 +214,22 @@ impl ReloadState {
         match self.replace(&used).await {
             Ok(new) => {
                 self.parts.readiness.degraded(TOPIC, None);
-                let (changed, warnings) = if let Some(new) = new {
+                let (changed, removed, warnings) = if let Some(new) = new {
                     let changed = used.live_changes(&new);
+                    let removed: Vec<_> = used.removed_upstreams(&new).into_iter().map(upstream_of).collect();
                     let warnings = new.warnings.iter().map(ToString::to_string).collect();
                     self.reloads.inc();
-                    tracing::info!(changed = changed.join(", "), "the new configuration is in use");
+                    let (all, gone) = (changed.join(", "), removed.join(", "));
+                    tracing::info!(changed = all, removed = gone, "the new configuration is in use");
                     *used = new;
-                    (changed, warnings)
+                    (changed, removed, warnings)
                 } else {
                     // The files that it names may have changed.
-                    (Vec::new(), self.parts.upstreams.check_credentials().await)
+                    (Vec::new(), Vec::new(), self.parts.upstreams.check_credentials().await)
                 };
                 let needs_restart = self.started.fixed_changes(&used);
                 self.report(&needs_restart);
-                Ok(Reloaded { changed, needs_restart, warnings, ..Reloaded::default() })
+                Ok(Reloaded { changed, removed, needs_restart, warnings, ..Reloaded::default() })
             }
             Err(why) => {
                 self.failures.inc();
@@ -252,7 +257,7 @@ impl ReloadState {
         let (state, config) = (self.clone(), new.clone());
         let applied = self.parts.tasks.spawn_blocking(move || state.apply(&config)).await;
         applied.unwrap_or_else(|_| Err("applying the configuration failed".to_owned()))?;
-        // An upstream may have none: whoever reloads learns it from `/readyz` at once.
+        // Report missing credentials in `/readyz` right after the reload.
         self.parts.upstreams.check_credentials().await;
         if new.gate.audit && !used.gate.audit {
             warn_of_audit_mode();
@@ -291,6 +296,10 @@ impl ReloadState {
         let fact = (!keys.is_empty()).then(|| format!("changed, and needs a restart: {keys}"));
         self.parts.readiness.inform(TOPIC, fact.into_iter().collect());
     }
+}
+
+fn upstream_of(host: &str) -> String {
+    format!("upstream {host}")
 }
 
 /// What the rules of a configuration are made from.

@@ -146,7 +146,10 @@ impl GateService {
         };
         if serves {
             drop(succession);
-            tracing::info!(transfers = transfers.running(), "the other process serves; running transfers may finish");
+            tracing::info!(
+                transfers = transfers.running(),
+                "handover complete: the new process is serving; waiting for running transfers"
+            );
             return ServiceEnd::Ended(shared.get().finish(&transfers, &mut stops).await);
         }
         let why = if state.is_some() { "does not go on" } else { "has ended before it served" };
@@ -174,8 +177,8 @@ async fn unclaimed(state: &Path, process: Option<i32>) -> StateDir {
         tracing::warn!(
             seconds = waited.as_secs(),
             process,
-            "no process is serving: the one that is taking over has the state directory and is not ready yet; if it ends, this \
-             one serves again"
+            "nothing is serving: the new process has claimed the state directory but is not ready; if it exits, this process \
+             resumes"
         );
     }
 }

@@ -65,7 +65,7 @@ impl Succession {
         inherited: &mut InheritedSockets,
     ) -> Option<Self> {
         let offered = Self::offer_all(state, registry, admin, inherited);
-        offered.inspect_err(|error| tracing::warn!(%error, "no other process will be able to take over")).ok()
+        offered.inspect_err(|error| tracing::warn!(%error, "take-over is unavailable")).ok()
     }
 
     fn offer_all(
@@ -237,7 +237,7 @@ impl Predecessor {
         let mut said = [0];
         match self.0.read(&mut said) {
             Ok(1) if said[0] == AGAIN => {
-                Err(io::Error::other("it serves again, because this process did not go on in time"))
+                Err(io::Error::other("the old process resumed because this one did not continue in time"))
             }
             // It waits, or has ended.
             _ => Ok(()),

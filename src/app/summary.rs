@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::config::Config;
-use crate::rulebook::Rulebook;
+use crate::rulebook::{ONLY_AUDITED, Rulebook};
 use crate::runtime::rounded_size;
 use crate::va;
 
@@ -18,6 +18,7 @@ pub(super) struct StartSummary {
     policy_dir: String,
     documents: usize,
     entries: usize,
+    is_only_audited: bool,
     trusted_roots: Vec<String>,
     upstreams: Vec<String>,
     reports: Vec<String>,
@@ -41,6 +42,7 @@ impl StartSummary {
             policy_dir: config.policy_dir.display().to_string(),
             documents: rules.documents(),
             entries: rules.len(),
+            is_only_audited: rules.is_only_audited(),
             trusted_roots: config.policy.trusted_roots.clone(),
             upstreams: config.upstreams.iter().map(|upstream| upstream.host.to_string()).collect(),
             reports: config.va.reports.iter().map(|path| path.display().to_string()).collect(),
@@ -56,19 +58,22 @@ impl StartSummary {
     pub(super) fn log(&self) {
         let mode = if self.is_audit { "audit" } else { "enforce" };
         let version = env!("CARGO_PKG_VERSION");
-        tracing::info!(version, config = %self.file, state_dir = %self.state_dir, mode, "pullgate starts");
+        tracing::info!(version, config = %self.file, state_dir = %self.state_dir, mode, "starting pullgate");
         if self.is_audit {
             warn_of_audit_mode();
         }
         let Self { documents, entries, .. } = self;
         let roots = self.trusted_roots.join(", ");
-        tracing::info!(dir = %self.policy_dir, documents, entries, trusted_roots = %roots, "policies");
+        tracing::info!(dir = %self.policy_dir, documents, entries, trusted_roots = %roots, "policies loaded");
+        if self.is_only_audited {
+            tracing::warn!("{ONLY_AUDITED}");
+        }
         let (count, hosts) = (self.upstreams.len(), some(&self.upstreams));
-        tracing::info!(count, hosts, "upstreams");
+        tracing::info!(count, hosts, "upstreams configured");
         let (reports, databases) = (self.reports.join(", "), some(&self.databases));
         let scanners = self.scanners.join(", ");
-        tracing::info!(%reports, databases, %scanners, ibm = self.has_ibm, "vulnerability sources");
-        tracing::info!(used = %rounded_size(self.used), max_size = %rounded_size(self.max_size), "cache");
+        tracing::info!(%reports, databases, %scanners, ibm = self.has_ibm, "vulnerability sources configured");
+        tracing::info!(used = %rounded_size(self.used), max_size = %rounded_size(self.max_size), "cache opened");
     }
 }
 

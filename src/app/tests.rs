@@ -28,7 +28,7 @@ fn labels(sample: &str) -> String {
 }
 
 /// A configuration with one policy folder, which is empty, and these lines at its end.
-pub(super) fn configured(folder: &std::path::Path, last: &str) -> Config {
+pub(super) fn configured(folder: &Path, last: &str) -> Config {
     std::fs::create_dir(folder.join("policies")).unwrap();
     let text = format!(
         "state_dir = \"state\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n\

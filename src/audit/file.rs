@@ -13,6 +13,8 @@ const PROBE_SIZE: usize = 64 * 1024;
 
 pub(super) struct RotatingFile {
     path: PathBuf,
+    /// The file itself, if the path is a link, perhaps to another disk: renaming the link would move the records elsewhere.
+    target: PathBuf,
     file: File,
     size: u64,
     max_size: u64,
@@ -28,10 +30,11 @@ impl RotatingFile {
         let (file, size) = open(&path)?;
         // A device is not rotated: it would be renamed for everybody.
         let max_size = if file.metadata()?.is_file() { max_size } else { u64::MAX };
+        let target = target(&path);
         for n in 1..=keep {
-            close_to_others(&numbered(&path, n))?;
+            close_to_others(&numbered(&target, n))?;
         }
-        Ok(Self { path, file, size, max_size, keep, rotation_error: None, reopen_problem: None })
+        Ok(Self { path, target, file, size, max_size, keep, rotation_error: None, reopen_problem: None })
     }
 
     /// Writes complete lines, with one call per file, so that rotation never splits a line. If the file cannot be rotated,
@@ -97,9 +100,7 @@ impl RotatingFile {
         if !self.file.metadata()?.is_file() {
             return self.file.write_all(b"\n");
         }
-        // A link may lead to another file system.
-        let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
-        let mut probe = tempfile::tempfile_in(parent_folder(&path))?;
+        let mut probe = tempfile::tempfile_in(parent_folder(&self.target))?;
         probe.write_all(&[b' '; PROBE_SIZE])?;
         // Some file systems find out about a full disk only now.
         probe.sync_data()
@@ -112,7 +113,7 @@ impl RotatingFile {
     pub(super) fn reopen(&mut self) -> Result<(), String> {
         match open(&self.path) {
             Ok((file, size)) => {
-                (self.file, self.size) = (file, size);
+                (self.file, self.size, self.target) = (file, size, target(&self.path));
                 (self.rotation_error, self.reopen_problem) = (None, None);
                 Ok(())
             }
@@ -130,8 +131,8 @@ impl RotatingFile {
     /// The new file is created before anything is renamed: without it, each attempt would delete the oldest file. Only files
     /// before the first missing number are renamed, so an attempt that failed halfway is continued by the next one.
     fn rotate(&mut self) -> io::Result<()> {
-        let numbered = |n: u32| numbered(&self.path, n);
-        let next = with_suffix(&self.path, "next");
+        let numbered = |n: u32| numbered(&self.target, n);
+        let next = with_suffix(&self.target, "next");
         remove_if_there(&next)?;
         let (file, size) = open(&next)?;
         let missing = (1..self.keep).find(|&n| !numbered(n).exists()).unwrap_or(self.keep);
@@ -139,13 +140,18 @@ impl RotatingFile {
             fs::rename(numbered(n), numbered(n + 1))?;
         }
         if self.keep > 0 {
-            rename_if_there(&self.path, &numbered(1))?;
+            rename_if_there(&self.target, &numbered(1))?;
         }
-        fs::rename(&next, &self.path)?;
+        fs::rename(&next, &self.target)?;
         (self.file, self.size) = (file, size);
         self.reopen_problem = None;
         Ok(())
     }
+}
+
+/// The file that a path leads to.
+fn target(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 fn with_suffix(path: &Path, suffix: impl Display) -> PathBuf {
@@ -199,7 +205,16 @@ impl RotatingFile {
     /// A file that is open already, such as a pipe.
     pub(super) fn of(file: File) -> Self {
         let (size, max_size, keep) = (0, u64::MAX, 0);
-        Self { path: PathBuf::new(), file, size, max_size, keep, rotation_error: None, reopen_problem: None }
+        Self {
+            path: PathBuf::new(),
+            target: PathBuf::new(),
+            file,
+            size,
+            max_size,
+            keep,
+            rotation_error: None,
+            reopen_problem: None,
+        }
     }
 }
 
@@ -217,6 +232,23 @@ mod tests {
             file.write(b"12345\n").unwrap();
         }
         assert!(path.is_symlink() && !numbered(&path, 1).exists());
+    }
+
+    #[test]
+    fn a_link_stays_and_its_target_is_rotated() {
+        let (folder, disk) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (link, audit) = (folder.path().join("audit"), disk.path().join("records"));
+        fs::write(&audit, "").unwrap();
+        std::os::unix::fs::symlink(&audit, &link).unwrap();
+        let mut file = RotatingFile::open(link.clone(), 4, 2).unwrap();
+        for n in 1..=3 {
+            file.write(format!("old {n}\n").as_bytes()).unwrap();
+        }
+        assert_eq!(fs::read_link(&link).unwrap(), audit);
+        let texts =
+            [audit.clone(), numbered(&audit, 1), numbered(&audit, 2)].map(|path| fs::read_to_string(path).unwrap());
+        assert_eq!(texts, ["old 3\n", "old 2\n", "old 1\n"]);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is beside the link");
     }
 
     /// A folder at the name of the new file stands for a disk without room for it.

@@ -43,6 +43,8 @@ names! {
         BundleAdvisories = "bundle/advisories",
         /// An image of a bundle.
         BundleImport = "bundle/import",
+        /// Reports of a bundle.
+        BundleReports = "bundle/reports",
         /// Content of the cache.
         Contents = "cache/contents",
         /// Exemptions of vulnerabilities.
@@ -87,6 +89,8 @@ names! {
         ImportDenied = "import-denied",
         /// An image of a bundle would be imported.
         ImportDryRun = "import-dry-run",
+        /// Reports of a bundle are imported.
+        ImportReports = "import-reports",
         /// The content does not exist: the registry says so, or nobody is asked for it.
         Missing = "missing",
         /// Evidence is being gathered.

@@ -81,7 +81,7 @@ impl PartsAhead {
             let (first_byte, last_byte) = (part.start, part.end - 1);
             tracing::warn!(
                 blob.digest = %source.digest, image.name = %source.name, first_byte, last_byte,
-                "the upstream answered a range request with other bytes than the content has, and a client received them"
+                "the upstream returned wrong bytes for a range request, and they were sent to a client"
             );
         }
     }

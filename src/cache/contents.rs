@@ -137,8 +137,8 @@ impl Cache {
         Ok(listed.iter().zip(repositories).map(answer).collect())
     }
 
-    /// Removes content from disk, as eviction does: of a manifest, also what it lists and names and nothing else needs. If
-    /// `forced`, also what is pinned, with its pins, and what is of an `offline` registry.
+    /// Removes content from disk as eviction does; with a manifest, also everything that only it references. `forced`
+    /// includes pinned content (and removes the pins) and content of an `offline` registry.
     ///
     /// # Errors
     /// See [`NotRemoved`].

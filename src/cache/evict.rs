@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::disk::{FoundFile, Space};
 use super::usage::Reservation;
@@ -60,7 +60,7 @@ impl CacheInner {
         self.write_down_use().await.map_err(CacheError::store)?;
         let mut freed = Freed::default();
         if let Some(max_age) = self.config.max_age {
-            let age = SignedDuration::try_from(max_age).unwrap_or(SignedDuration::MAX);
+            let age = crate::runtime::signed_duration(max_age);
             let before = self.clock.now().saturating_sub(age).unwrap_or(Timestamp::MIN);
             self.evict(u64::MAX, Some(before), &[], &mut freed).await.map_err(CacheError::store)?;
         }
@@ -386,11 +386,11 @@ pub(super) enum NoRoom {
     #[error("everything else in the cache is in use")]
     InUse,
     #[error(
-        "what could be evicted for it is pinned, in use, part of this import, or of an offline upstream, which an import does \
-         not evict; raise cache.max_size, or import with --evict"
+        "not enough evictable content: the rest is pinned, in use, part of this import, or from an offline upstream, which an \
+         import does not evict; raise cache.max_size, or import with --evict"
     )]
     Kept,
-    #[error("it is larger than the cache may become (cache.max_size, and for an import cache.high_watermark of it)")]
+    #[error("it exceeds the maximum cache size (cache.max_size, and for an import cache.high_watermark of it)")]
     TooLarge,
 }
 

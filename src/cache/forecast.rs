@@ -5,13 +5,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::contents::ContentKind;
 use super::evict::percent;
 use super::{Cache, CacheError, CacheInner};
 use crate::oci::Digest;
+use crate::runtime::signed_duration;
 use crate::store::{ListedContent, NamedContent, StoreError, StoredContent};
 
 /// The most manifests and blobs that are listed.
@@ -77,7 +78,7 @@ impl Cache {
             inner.write_down_use().await.map_err(CacheError::store)?;
         }
         // Evictions do not wait for the rest, which anybody may ask for.
-        let mut forecast = Foresight::new(inner).run().await.map_err(CacheError::store)?;
+        let mut forecast = DryRun::new(inner).run().await.map_err(CacheError::store)?;
         let digests: Vec<Digest> = forecast.contents.iter().map(|content| content.digest).collect();
         let repositories = inner.store.facts.repositories_of(&digests, 1).await.map_err(CacheError::store)?;
         for (content, mut known) in forecast.contents.iter_mut().zip(repositories) {
@@ -94,7 +95,7 @@ struct WaitingIndex {
 }
 
 /// A collection that removes nothing.
-struct Foresight<'a> {
+struct DryRun<'a> {
     inner: &'a CacheInner,
     /// What was not used since then has expired.
     expiry: Option<Timestamp>,
@@ -110,11 +111,11 @@ struct Foresight<'a> {
     found: Forecast,
 }
 
-impl<'a> Foresight<'a> {
+impl<'a> DryRun<'a> {
     fn new(inner: &'a CacheInner) -> Self {
         let config = &inner.config;
         let expiry = config.max_age.map(|age| {
-            let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
+            let age = signed_duration(age);
             inner.clock.now().saturating_sub(age).unwrap_or(Timestamp::MIN)
         });
         let above_low = inner.usage.stored().saturating_sub(percent(config.max_size, config.low_watermark));

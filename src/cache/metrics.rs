@@ -26,7 +26,7 @@ impl CacheMetrics {
         Self {
             hits: counter("cache_hits", "Requests for content that was cached or being downloaded"),
             misses: counter("cache_misses", "Requests for content that had to be downloaded"),
-            relayed: counter("cache_relayed", "Blobs streamed through because the disk could not be written"),
+            relayed: counter("cache_relayed", "Blobs streamed through without caching"),
             damaged: counter("cache_damaged", "Content removed because it was corrupt"),
             evicted_files: counter("cache_evictions", "Files evicted"),
             evicted: metrics.register_with_unit("cache_evicted", evicted, Unit::Bytes, Counter::default()),

@@ -44,7 +44,7 @@ impl CacheInner {
         freed.files += gone.len() as u64;
         if let Err(error) = self.store.node.forget_contents(&digests).await {
             // Small files make too little room for it. The eviction goes on, and the next one removes the rows.
-            tracing::warn!(%error, "evicted content cannot be forgotten on a full disk; will retry");
+            tracing::warn!(%error, "cannot delete the rows of evicted content: the disk is full; will retry");
             return Ok(false);
         }
         self.usage.removed(bytes);

@@ -26,7 +26,7 @@ pub enum NotReceived {
     #[error("the bytes do not have the digest {0}")]
     Digest(Digest),
     /// The disk or the database cannot be written.
-    #[error("the cache's disk failed: {0}; check the disk of `state_dir` for free space and errors")]
+    #[error("{}", CacheError::Disk(.0.to_string()))]
     Disk(io::Error),
     /// There is no room.
     #[error("there is no room in the cache: {0}")]

@@ -69,10 +69,10 @@ impl Drop for Reservation {
 /// The manifests used since the last time that was recorded. The blobs of an image have the same last use as its
 /// manifest.
 #[derive(Default)]
-pub(super) struct Touched(Mutex<Uses>);
+pub(super) struct Touched(Mutex<RecentUse>);
 
 #[derive(Default)]
-struct Uses {
+struct RecentUse {
     manifests: HashMap<Digest, (Timestamp, Bytes)>,
     /// Manifests that were stored, and not used since.
     stored: HashSet<Digest>,

@@ -36,7 +36,7 @@ pub(super) enum CacheCommand {
     Pin(pins::PinArgs),
     /// List the pinned images.
     Pins(CacheArgs),
-    /// Let pinned images be evicted again.
+    /// Remove pins, so that the images can be evicted again.
     Unpin(pins::UnpinArgs),
 }
 

@@ -18,7 +18,7 @@ pub(super) enum CertsCommand {
 /// Makes a development CA and a server certificate for this gate.
 #[derive(Args, Clone, Debug)]
 pub(super) struct InitArgs {
-    /// The folder for the files
+    /// Output directory
     #[arg(long, default_value = "certs", value_name = "DIR")]
     dir: PathBuf,
     /// A DNS name or address by which clients reach the gate, besides localhost and this machine's name; repeatable

@@ -34,8 +34,8 @@ pub(super) enum ConfigCommand {
 pub(super) struct CheckConfigArgs {
     #[command(flatten)]
     file: ConfigArgs,
-    /// Also ask everything in the network: registries with their credentials, notary servers, sources of advisories, and
-    /// receivers of events, which only get a connection.
+    /// Also contact remote services: registries (with credentials), notary servers and sources of advisories; event receivers
+    /// are only connected to.
     #[arg(long)]
     online: bool,
     /// Exit with 78 if there are warnings, too.

@@ -147,12 +147,13 @@ fn row(status: &SourceStatus, now: Timestamp) -> [String; 8] {
         SourceState::Unusable { problem } => format!("cannot be used: {problem}"),
     };
     let of = |text: &dyn Fn(&GenerationManifest) -> String| status.generation.as_ref().map_or_else(|| "-".into(), text);
+    // To the second.
     [
         status.source.clone(),
         state,
-        of(&|generation| generation.built.to_string()),
+        of(&|generation| format!("{:.0}", generation.built)),
         status.age(now).map_or_else(|| "-".into(), age),
-        of(&|generation| generation.fetched.to_string()),
+        of(&|generation| format!("{:.0}", generation.fetched)),
         of(&|generation| format!("{} {}", generation.rows, generation.kind.rows())),
         of(&|generation| rounded_size(generation.size())),
         of(&|generation| generation.from.clone()),
@@ -288,7 +289,7 @@ mod tests {
     fn an_old_database_is_called_old() {
         let built = "2026-01-01T00:00:00Z";
         let generation = json!({
-            "source": "osv-go", "kind": "osv", "built": built, "fetched": built, "from": "x", "rows": 1, "files": [],
+            "source": "osv-go", "kind": "osv", "built": built, "fetched": "2026-01-01T00:00:00.123456789Z", "from": "x", "rows": 1, "files": [],
         });
         let generation = serde_json::from_value(generation).ok();
         assert!(generation.is_some());
@@ -298,6 +299,7 @@ mod tests {
             let [_, state, _, age, ..] = row(&status, now);
             (state, age, as_json(&status, now)["old"].as_bool())
         };
+        assert_eq!(row(&status, built.parse().unwrap())[4], built, "times are shown to the second");
         assert_eq!(state("2026-01-07T03:00:00Z"), ("ready".into(), "6d3h".into(), Some(false)));
         assert_eq!(state("2026-01-08T01:00:00Z"), ("ready, old".into(), "7d1h".into(), Some(true)));
     }

@@ -9,7 +9,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use http::Request;
 use http_body_util::Full;
 
@@ -61,6 +60,15 @@ pub(super) fn run(args: &DemoArgs) -> Exit {
 
 async fn demo(args: &DemoArgs) -> Result<Exit, String> {
     let listen = address(args);
+    // A terminal that is closed ends the demo, too: nobody could stop it any more.
+    let mut hangups = crate::app::hangups().map_err(|error| format!("cannot handle SIGHUP: {error}"))?;
+    let mut stops = crate::app::signals();
+    let mut ended = std::pin::pin!(async {
+        tokio::select! {
+            () = crate::app::stopped(&mut stops) => {}
+            _ = hangups.recv() => {}
+        }
+    });
     let environment = DemoEnvironment::build(listen).await?;
     println!(
         "pullgate demo: an upstream with {} sample images at {}",
@@ -81,7 +89,13 @@ async fn demo(args: &DemoArgs) -> Result<Exit, String> {
          (`pullgate db import`)"
     );
     println!();
-    let all_as_expected = four_cases(&environment).await?;
+    let all_as_expected = tokio::select! {
+        checked = four_cases(&environment) => checked?,
+        () = ended.as_mut() => {
+            environment.close().await;
+            return Ok(Exit::Failure);
+        }
+    };
     let cells = environment.images().len() * FLAGS.len();
     if all_as_expected {
         println!("{cells} of {cells} answers are as expected.\n");
@@ -95,8 +109,7 @@ async fn demo(args: &DemoArgs) -> Result<Exit, String> {
         how_to_pull(environment.address()),
         next_steps(&environment.configuration(), &environment.policies())
     );
-    // Ends only with the process.
-    let _ = crate::app::signals().next().await;
+    ended.await;
     println!("\nstopping");
     environment.close().await;
     Ok(Exit::Ok)

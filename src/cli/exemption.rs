@@ -69,13 +69,13 @@ struct IssueArgs {
 pub(super) struct AddArgs {
     #[command(flatten)]
     issue: IssueArgs,
-    /// When it ends: a date (the beginning of that day in UTC), a time as in RFC 3339, or a duration such as 30d.
+    /// Expiry: a date (the beginning of that day in UTC), a time as in RFC 3339, or a duration such as 30d.
     #[arg(long, value_name = "TIME")]
     expires: Option<String>,
     /// Why the issue does not count.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Who decides this. Default: the account that runs the command.
+    /// Who granted the exemption. Default: the account that runs the command.
     #[arg(long, value_name = "NAME", env = "USER")]
     by: Option<String>,
     #[command(flatten)]
@@ -122,7 +122,7 @@ fn add(args: &AddArgs) -> Result<(), CommandError> {
         ..issue.request()?
     };
     let added: ExemptionAnswer = remote::post(gate, path::EXEMPTIONS, &request)?;
-    if !added.scope.names_registry() && *output == Output::Table {
+    if added.scope.registry().is_none() && *output == Output::Table {
         eprintln!("note: the scope names no registry, so the exemption applies in every upstream");
     }
     if let Some(name) = added.scope.docker_hub_namespace().filter(|_| *output == Output::Table) {

@@ -40,7 +40,7 @@ impl ImageArgs {
                 .filter(|line| !line.is_empty() && !line.starts_with('#'));
             images.extend(lines.map(str::to_owned));
         }
-        if images.is_empty() { Err("there are no images to check".to_owned()) } else { Ok(images) }
+        if images.is_empty() { Err("there are no images".to_owned()) } else { Ok(images) }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::output::print_json;
+use super::output::{counted, print_json};
 use super::table::{terminal_width, wrapped};
 use super::{CommandError, Exit, GateArgs, Output, remote};
 use crate::api::{ImageAnswer, ImageListRequest, ListedChange, path};
@@ -132,9 +132,7 @@ fn help(images: &[ImageAnswer], restrict: Option<&str>, is_terminal: bool) -> Op
     let is_right = |status: &str| matches!(status, "" | "No Issues" | "Not Scanned" | "Scanning");
     let is_wrong = |image: &ImageAnswer| !is_right(&image.security_status);
     match (images, restrict) {
-        ([], Some(restrict)) => {
-            Some(format!("No image that went through the gate is selected by --restrict {restrict}."))
-        }
+        ([], Some(restrict)) => Some(format!("No known image matches --restrict {restrict}.")),
         ([], None) => Some("No image went through the gate yet.".to_owned()),
         _ if is_terminal && images.iter().any(is_wrong) => {
             Some("\n`pullgate va IMAGE` shows what is wrong with an image and how to resolve it.".to_owned())
@@ -161,8 +159,7 @@ fn age(at: Timestamp, now: Timestamp) -> String {
         _ if seconds < 2 * 365 * DAY => (seconds / (30 * DAY), "month"),
         _ => (seconds / (365 * DAY), "year"),
     };
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {unit}{plural} ago")
+    format!("{} ago", counted(count, unit, &format!("{unit}s")))
 }
 
 /// Decimal units, as in `cr images` and `docker images`: `985 B`, `4.5 MB`, `45 MB`.
@@ -244,7 +241,7 @@ registry.ng.bluemix.net/sg_space/tomcat        v2       0cb8e91ef51a   sg_space 
         assert_eq!(said(&unasked.collect::<Vec<_>>(), None), "", "--no-va");
         assert_eq!(help(&tutorial(), None, false), None, "what other programs read stays as it was");
         assert_eq!(said(&[], None), "No image went through the gate yet.");
-        assert!(said(&[], Some("acme")).ends_with("is selected by --restrict acme."));
+        assert_eq!(said(&[], Some("acme")), "No known image matches --restrict acme.");
     }
 
     /// Repository and tag are checked names. The creation time is whatever the image states.

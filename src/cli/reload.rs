@@ -4,11 +4,10 @@ use bytes::Bytes;
 use http::Method;
 
 use super::output::print_json;
-use super::remote::{AdminAddress, RefusedAnswer, answer, endpoint};
+use super::remote::{AdminAddress, RefusedAnswer, answer, endpoint, hides_socket};
 use super::{CommandError, Exit, GateArgs, Output};
 use crate::api::{Reloaded, path};
 use crate::config::Config;
-use crate::markup::{Problem, ProblemSeverity};
 use crate::runtime::{printable, printable_lines};
 
 /// Shown below the help text.
@@ -72,33 +71,48 @@ fn endpoint_of_reload(gate: &GateArgs) -> Result<AdminAddress, CommandError> {
     }
 }
 
-/// Whether a mistake is one of `state_dir` or `admin.socket`. Its default is in its place, which may be of another gate.
-fn hides_socket(problem: &Problem) -> bool {
-    let key = problem.message.split(':').next().unwrap_or_default();
-    let is_own = key == "admin" || matches!(key.rsplit('.').next(), Some("state_dir" | "socket"));
-    let hint = problem.hint.as_deref().unwrap_or_default();
-    let is_meant = hint.contains("\"state_dir\"") || hint.contains("\"socket\"");
-    problem.severity == ProblemSeverity::Error && (is_own || is_meant)
-}
-
 /// What a refusal says about the parts of the reload. `None` if the call itself was refused.
 fn parts(refusal: &RefusedAnswer) -> Option<Reloaded> {
     serde_json::from_slice(&refusal.body).ok().filter(|reloaded: &Reloaded| !reloaded.refused.is_empty())
 }
 
 fn describe(reloaded: &Reloaded) -> String {
-    let Reloaded { changed, rules_changed, needs_restart, in_use, .. } = reloaded;
+    let Reloaded { changed, removed, certificates, rules_changed, needs_restart, in_use, .. } = reloaded;
     let settings = changed.iter().map(|key| format!("in use: {}\n", printable(key)));
     let rules = rules_changed.then(|| "in use: changed policies\n".to_owned());
     let later = needs_restart.iter().map(|key| format!("after a restart: {}\n", printable(key)));
-    let lines: String = settings.chain(rules).chain(later).collect();
+    let removed = removed.iter().map(|what| format!("no longer served: {}\n", printable(what)));
+    let lines: String = settings.chain(rules).chain(removed).chain(later).collect();
+    // Also those that were in use before: the gate may have seen the new files by itself a moment ago.
+    let certificates: String =
+        certificates.iter().map(|what| format!("in use: certificate of {}\n", printable(what))).collect();
     if !reloaded.reloaded {
         let parts: String = in_use.iter().map(|part| format!("reloaded: {}\n", printable(part))).collect();
-        return format!("{parts}{lines}");
+        return format!("{parts}{lines}{certificates}");
     }
     if lines.is_empty() {
-        "reloaded; no setting and no policy has changed\n".to_owned()
+        format!("reloaded; no setting and no policy has changed\n{certificates}")
     } else {
-        format!("reloaded\n{lines}")
+        format!("reloaded\n{lines}{certificates}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_removed_is_not_in_use_and_certificates_are() {
+        let certificates = vec!["127.0.0.1:5000, until 2027-01-01T00:00:00Z".to_owned()];
+        let used = "in use: certificate of 127.0.0.1:5000, until 2027-01-01T00:00:00Z\n";
+        let same = Reloaded { reloaded: true, certificates, ..Reloaded::default() };
+        assert_eq!(describe(&same), format!("reloaded; no setting and no policy has changed\n{used}"));
+        let removed = vec!["upstream reg.test".to_owned()];
+        let changed = Reloaded { changed: vec!["gate.mode".to_owned()], removed, ..same.clone() };
+        let lines = format!("in use: gate.mode\nno longer served: upstream reg.test\n{used}");
+        assert_eq!(describe(&changed), format!("reloaded\n{lines}"));
+        let refused = changed.refusing([("policy".to_owned(), "why".to_owned())].into());
+        let parts = "reloaded: audit\nreloaded: certificates\nreloaded: configuration\n";
+        assert_eq!(describe(&refused), format!("{parts}{lines}"));
     }
 }

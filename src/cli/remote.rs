@@ -5,6 +5,7 @@
 mod transfer;
 
 use std::io;
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::{CommandError, GateArgs};
 use crate::api::{ErrorAnswer, JobState, path};
+use crate::config::Config;
+use crate::markup::{Problem, ProblemSeverity};
 use crate::runtime::printable;
 pub(super) use transfer::ContentClient;
 
@@ -109,15 +112,36 @@ pub(super) fn answer<T: DeserializeOwned>(
     path: &str,
     body: Bytes,
 ) -> Result<Result<T, RefusedAnswer>, CommandError> {
-    let token = gate.token()?;
-    let call = AdminCall { method, path, token, body: Full::new(body).map_err(|never| match never {}).boxed_unsync() };
-    let runtime = super::runtime().map_err(|error| error.to_string())?;
-    let asked = async { tokio::time::timeout(TIMEOUT, ask(endpoint, call, whole)).await };
-    let (status, body) = runtime.block_on(asked).map_err(|_| "the gate did not answer within 60 s".to_owned())??;
+    let (status, body) = send(gate, endpoint, method, path, body)?;
     if !status.is_success() {
         return Ok(Err(RefusedAnswer { status, body }));
     }
     serde_json::from_slice(&body).map(Ok).map_err(|error| unreadable(&error).into())
+}
+
+/// Whether the gate should receive requests, and what it says about that in the form that the query of `/readyz` asks for.
+pub(super) fn readiness(gate: &GateArgs, query: &str) -> Result<(bool, Bytes), CommandError> {
+    let path = format!("/readyz{query}");
+    match send(gate, &endpoint(gate)?, Method::GET, &path, Bytes::new())? {
+        (StatusCode::OK, report) => Ok((true, report)),
+        (StatusCode::SERVICE_UNAVAILABLE, report) => Ok((false, report)),
+        (status, body) => Err(message(status, &body).into()),
+    }
+}
+
+fn send(
+    gate: &GateArgs,
+    endpoint: &AdminAddress,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<(StatusCode, Bytes), CommandError> {
+    let token = gate.token()?;
+    let call = AdminCall { method, path, token, body: Full::new(body).map_err(|never| match never {}).boxed_unsync() };
+    let runtime = super::runtime().map_err(|error| error.to_string())?;
+    let asked = async { tokio::time::timeout(TIMEOUT, ask(endpoint, call, whole)).await };
+    let answered = runtime.block_on(asked).map_err(|_| "the gate did not answer within 60 s".to_owned())?;
+    answered.map_err(Into::into)
 }
 
 fn unreadable(error: &serde_json::Error) -> String {
@@ -127,7 +151,7 @@ fn unreadable(error: &serde_json::Error) -> String {
 /// One call of the API.
 struct AdminCall<'a> {
     method: Method,
-    /// Below [`path::PREFIX`].
+    /// Below [`path::PREFIX`], or all of it if it begins with `/`.
     path: &'a str,
     token: Option<String>,
     body: UnsyncBoxBody<Bytes, io::Error>,
@@ -139,9 +163,7 @@ struct AdminCall<'a> {
 /// A message, if this user may not use the socket: this process would judge without what the gate knows.
 pub(super) fn is_running(gate: &GateArgs) -> Result<bool, CommandError> {
     match endpoint(gate) {
-        Ok(AdminAddress::Unix(path)) => {
-            has_gate(&path, std::os::unix::net::UnixStream::connect(&path)).map_err(Into::into)
-        }
+        Ok(AdminAddress::Unix(path)) => has_gate(&path, StdUnixStream::connect(&path)).map_err(Into::into),
         Ok(AdminAddress::Tcp(_)) => Ok(true),
         Err(_) => Ok(false),
     }
@@ -188,11 +210,29 @@ pub(super) fn endpoint(gate: &GateArgs) -> Result<AdminAddress, CommandError> {
             (None, Some(authority)) => Ok(AdminAddress::Tcp(authority.trim_end_matches('/').to_owned())),
             (None, None) => Err(format!("{server}: --server takes http://HOST:PORT or unix:PATH").into()),
         },
-        None => {
-            let config = super::config::load_or_error(gate.config.as_deref())?;
-            Ok(AdminAddress::Unix(crate::app::admin_socket(&config)))
-        }
+        None => match Config::examine(gate.config.as_deref(), std::env::vars()) {
+            (Some(config), problems) => {
+                let socket = crate::app::admin_socket(&config);
+                let is_wrong = problems.iter().any(|problem| problem.severity == ProblemSeverity::Error);
+                // A gate that runs goes on with its previous configuration. Without one, the mistakes are what matters.
+                let is_served = || StdUnixStream::connect(&socket).is_ok();
+                if is_wrong && (problems.iter().any(hides_socket) || !is_served()) {
+                    return Err(CommandError::Config(problems));
+                }
+                Ok(AdminAddress::Unix(socket))
+            }
+            (None, problems) => Err(CommandError::Config(problems)),
+        },
     }
+}
+
+/// Whether a mistake is one of `state_dir` or `admin.socket`. Its default is in its place, which may be of another gate.
+pub(super) fn hides_socket(problem: &Problem) -> bool {
+    let key = problem.message.split(':').next().unwrap_or_default();
+    let is_own = key == "admin" || matches!(key.rsplit('.').next(), Some("state_dir" | "socket"));
+    let hint = problem.hint.as_deref().unwrap_or_default();
+    let is_meant = hint.contains("\"state_dir\"") || hint.contains("\"socket\"");
+    problem.severity == ProblemSeverity::Error && (is_own || is_meant)
 }
 
 /// The status and the body of an answer.
@@ -243,10 +283,9 @@ where
 {
     let failed = |error: hyper::Error| format!("the gate's answer broke off: {error}");
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-    let mut request = Request::builder()
-        .method(call.method)
-        .uri(format!("{}{}", path::PREFIX, call.path))
-        .header(http::header::HOST, host);
+    let prefix = if call.path.starts_with('/') { "" } else { path::PREFIX };
+    let mut request =
+        Request::builder().method(call.method).uri(format!("{prefix}{}", call.path)).header(http::header::HOST, host);
     if let Some(token) = call.token {
         request = request.header(http::header::AUTHORIZATION, format!("Bearer {token}"));
     }

@@ -96,7 +96,7 @@ async fn serve(mut config: Config, mut sockets: InheritedSockets, mut hangups: S
             built = GateService::build(config, sockets, start) => built,
             () = app::stopped(&mut stops) => {
                 eprintln!("pullgate: stopped before it served");
-                return Exit::Cut;
+                return Exit::Ok;
             }
         };
         let service = match built {

@@ -196,7 +196,7 @@ fn lines_are_split_as_a_shell_does() {
 #[test]
 fn documented_exit_codes_are_those_of_the_program() {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operating.md")).unwrap();
-    let table = page.split("| code | of | meaning |").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap();
+    let table = page.split("| code | commands | meaning |").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap();
     let documented = table.lines().filter_map(|line| line.strip_prefix("| ")?.split(' ').next()?.parse::<u8>().ok());
     let next = |exit: &Exit| {
         // Each leads to the next one, so that a new one cannot be forgotten here.
@@ -244,4 +244,27 @@ fn every_command_that_prints_data_has_an_output_format() {
     without(&command(), "", &mut found);
     found.retain(|path| !OTHERS.contains(&path.as_str()));
     assert_eq!(found, Vec::<String>::new());
+}
+
+/// Who reads the output with a program learns from the help whether it is one document.
+#[test]
+fn the_help_tells_which_commands_print_an_object_per_line() {
+    fn per_line(of: &clap::Command, path: &str, found: &mut Vec<String>) {
+        for sub in of.get_subcommands() {
+            let path = format!("{path} {}", sub.get_name()).trim_start().to_owned();
+            per_line(sub, &path, found);
+            let output = sub.get_arguments().find(|argument| argument.get_long() == Some("output"));
+            let formats = output.map(clap::Arg::get_possible_values).unwrap_or_default();
+            let json = formats
+                .iter()
+                .find(|format| format.get_name() == "json")
+                .and_then(clap::builder::PossibleValue::get_help);
+            if json.is_some_and(|help| help.to_string().contains("per line")) {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    per_line(&command(), "", &mut found);
+    assert_eq!(found, ["policy check", "policy match"]);
 }

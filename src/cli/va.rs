@@ -11,7 +11,7 @@ use self::text::{Show, describe, overview};
 use super::output::print_json;
 use super::remote::{self, run_job};
 use super::table::terminal_width;
-use super::{CommandError, Exit, GateArgs, ScopeArgs, check};
+use super::{CommandError, Exit, GateArgs, ImageArgs, ScopeArgs, check};
 use crate::api::ibm::{IbmImageReport, IbmScanReport};
 use crate::api::{CheckRequest, ImageScan, path};
 use crate::inventory::{self, Inventory};
@@ -22,15 +22,14 @@ use crate::runtime::printable;
 pub(super) const EXAMPLES: &str = "Examples:
   pullgate va --config pullgate.toml docker.io/library/nginx:1.27
   pullgate va --config pullgate.toml --output cyclonedx nginx > nginx.cdx.json
-  pullgate va --config pullgate.toml --output sarif nginx > nginx.sarif
+  pullgate va --config pullgate.toml --output sarif --images images.txt > images.sarif
   pullgate va --config pullgate.toml --offline --output trivy nginx@sha256:…";
 
 /// Arguments of `va`.
 #[derive(Debug, clap::Args)]
 pub(super) struct VaArgs {
-    /// The images, such as docker.io/library/nginx:1.27 or a short name.
-    #[arg(required = true, value_name = "IMAGE")]
-    images: Vec<String>,
+    #[command(flatten)]
+    images: ImageArgs,
     #[command(flatten)]
     scope: ScopeArgs,
     #[command(flatten)]
@@ -89,15 +88,19 @@ impl AskedImage {
 }
 
 pub(super) fn run(args: &VaArgs) -> Exit {
+    let images = match args.images.read() {
+        Ok(images) => images,
+        Err(error) => return super::fail(error),
+    };
     let (mut asked, mut exit) = (Vec::new(), Exit::Ok);
-    for image in &args.images {
+    for image in images {
         if args.output == VaOutput::Table {
-            eprintln!("Checking security issues for '{}'...", printable(image));
+            eprintln!("Checking security issues for '{}'...", printable(&image));
         }
         let request = CheckRequest { image: image.clone(), namespace: args.scope.namespace.clone() };
         match scan(args, &request) {
             Ok(scans) => {
-                let found = AskedImage { image: image.clone(), scans };
+                let found = AskedImage { image, scans };
                 if found.scans.is_empty() {
                     exit = super::fail(found.no_image());
                 }

@@ -42,7 +42,8 @@ impl Config {
     }
 
     /// The settings that differ in another configuration, and that a running gate applies: `gate.mode`. An upstream is
-    /// one setting: `upstream docker.io`. `trust` stands for keys and roots whose files have the same names.
+    /// one setting: `upstream docker.io`, unless it is [removed](Self::removed_upstreams). `trust` stands for keys and roots
+    /// whose files have the same names.
     pub(crate) fn live_changes(&self, other: &Self) -> Vec<String> {
         let live = self.changes(other).into_iter().filter_map(|(key, is_live)| is_live.then_some(key));
         let mut keys: Vec<String> = live.filter(|key| !key.starts_with(UPSTREAM)).collect();
@@ -50,8 +51,16 @@ impl Config {
         if keys.is_empty() && self.policy != other.policy {
             keys.push("trust".to_owned());
         }
-        keys.extend(self.changed_upstreams(other).into_iter().map(|host| format!("upstream {host}")));
+        let removed = self.removed_upstreams(other);
+        let upstreams = self.changed_upstreams(other).into_iter().filter(|host| !removed.contains(host));
+        keys.extend(upstreams.map(|host| format!("upstream {host}")));
         keys
+    }
+
+    /// The hosts of the upstreams that another configuration does not have.
+    pub(crate) fn removed_upstreams<'a>(&'a self, other: &Self) -> BTreeSet<&'a str> {
+        let is_gone = |host: &&str| other.upstreams.iter().all(|upstream| upstream.host.as_str() != *host);
+        self.upstreams.iter().map(|upstream| upstream.host.as_str()).filter(is_gone).collect()
     }
 
     /// The settings that differ, each with whether a running gate applies it.

@@ -8,11 +8,32 @@ use std::collections::HashMap;
 
 use config::{ConfigError, Environment, Map, Source, Value as Layered, ValueKind};
 
-use crate::markup::{Member, Node, Place, Problems, Value};
+use super::reader::OUTSIDE;
+use crate::markup::{Member, Node, Place, Problems, Value, nearest};
 
 /// Variables begin with this: `PULLGATE__GATE__MODE` sets `gate.mode`.
 const PREFIX: &str = "PULLGATE";
 const SEPARATOR: &str = "__";
+/// What follows `PULLGATE_` in the variables of commands.
+const COMMANDS: [&str; 3] = ["CONFIG", "SERVER", "TOKEN_FILE"];
+/// The tables with settings that variables can set, the inner ones first.
+const TABLES: [&str; 15] = [
+    "TRUST_REVOCATION",
+    "VA_DATABASE",
+    "VA_IBM",
+    "ADMIN",
+    "AUDIT",
+    "CACHE",
+    "EVENTS",
+    "GATE",
+    "LIMITS",
+    "LOG",
+    "POLICY",
+    "PREFETCH",
+    "TRACING",
+    "TRUST",
+    "VA",
+];
 
 /// The file's tree with the values that the environment overrides. The place of such a value is its variable.
 ///
@@ -24,14 +45,11 @@ pub(super) fn merge(
     problems: &Problems,
 ) -> Result<Node, ConfigError> {
     let prefix = format!("{PREFIX}{SEPARATOR}");
-    let is_near = |name: &&String| {
-        let rest = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('_'));
-        rest.is_some_and(|rest| !rest.starts_with('_') && rest.contains(SEPARATOR))
-    };
-    for name in environment.keys().filter(is_near) {
+    for (name, meant) in environment.keys().filter_map(|name| Some((name, meant(name)?))) {
         let at = Place::whole(problems.file(&format!("environment variable {name}")));
-        let meant = name.replacen('_', SEPARATOR, 1);
-        problems.warn(at, "it sets nothing: the names of settings begin with PULLGATE__", format!("write {meant}"));
+        let message =
+            "it sets nothing: the names of settings are such as PULLGATE__GATE__MODE, with two underscores each";
+        problems.warn(at, message, format!("write {meant}"));
     }
     let ours: HashMap<_, _> = environment.into_iter().filter(|(name, _)| name.starts_with(&prefix)).collect();
     let path = |name: &str| name[prefix.len()..].to_ascii_lowercase().replace(SEPARATOR, ".");
@@ -45,6 +63,26 @@ pub(super) fn merge(
     let built = config::Config::builder().add_source(Written(written.clone())).add_source(source).build()?;
     let merge = Merge { variables };
     Ok(merge.node(Some(written), &built.cache, "").unwrap_or_else(|| written.clone()))
+}
+
+/// The variable that was meant by one that sets nothing; `None` if it is one of a command, or may belong to something else.
+fn meant(name: &str) -> Option<String> {
+    let rest = name.strip_prefix(PREFIX)?.strip_prefix('_').filter(|rest| !rest.starts_with('_'))?;
+    if rest.contains(SEPARATOR) {
+        return Some(format!("{PREFIX}{SEPARATOR}{rest}"));
+    }
+    // Kubernetes makes variables for a service that is called pullgate, or pullgate-admin.
+    let of_service = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_"];
+    if COMMANDS.contains(&rest) || rest.ends_with("_PORT") || of_service.iter().any(|part| rest.contains(part)) {
+        return None;
+    }
+    let of_table = |table: &&str| {
+        let key = rest.strip_prefix(*table)?.strip_prefix('_')?;
+        Some(format!("{PREFIX}{SEPARATOR}{}{SEPARATOR}{key}", table.replace('_', SEPARATOR)))
+    };
+    let is_outside = OUTSIDE.iter().any(|key| rest.eq_ignore_ascii_case(key));
+    let setting = is_outside.then(|| format!("{PREFIX}{SEPARATOR}{rest}")).or_else(|| TABLES.iter().find_map(of_table));
+    setting.or_else(|| nearest(rest, &COMMANDS).map(|own| format!("{PREFIX}_{own}")))
 }
 
 /// The file's tree as a source of the `config` crate.
@@ -94,7 +132,8 @@ impl Merge {
                 if members.is_empty() && written.is_none() {
                     return None;
                 }
-                let at = written.map(|node| node.at).or(members.first().map(|member| member.at));
+                let at = self.below(written, path).or(written.map(|node| node.at));
+                let at = at.or(members.first().map(|member| member.at));
                 return Some(Node { at: at.unwrap_or_default(), value: Value::Map(members) });
             }
             (ValueKind::Array(items), Some(Value::List(own))) => {
@@ -112,6 +151,14 @@ impl Merge {
         Some(Node { at: variable.or(written.map(|node| node.at)).unwrap_or_default(), value })
     }
 
+    /// The place of a variable that puts a table where the file has something else, such as a list: the mistake is there.
+    fn below(&self, written: Option<&Node>, path: &str) -> Option<Place> {
+        written.filter(|node| !matches!(node.value, Value::Map(_)))?;
+        let is_below = |name: &str| name.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+        let below = self.variables.iter().filter(|(name, _)| is_below(name));
+        below.min_by_key(|(name, _)| *name).map(|(_, place)| *place)
+    }
+
     /// The members that the file has, in its order, and then those that only the environment has.
     fn members(&self, written: Option<&Node>, layered: &Map<String, Layered>, path: &str) -> Vec<Member> {
         let of = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
@@ -120,8 +167,9 @@ impl Merge {
             let node =
                 layered.get(&member.key).and_then(|value| self.node(Some(&member.node), value, &of(&member.key)));
             let node = node.unwrap_or_else(|| member.node.clone());
-            let at = self.variables.get(&of(&member.key)).copied().unwrap_or(member.at);
-            Member { at, node, ..member.clone() }
+            let path = of(&member.key);
+            let at = self.variables.get(&path).copied().or_else(|| self.below(Some(&member.node), &path));
+            Member { at: at.unwrap_or(member.at), node, ..member.clone() }
         });
         let mut added: Vec<_> =
             layered.iter().filter(|(key, _)| own.iter().all(|member| member.key != **key)).collect();

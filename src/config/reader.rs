@@ -68,7 +68,7 @@ impl Reader {
 }
 
 /// The keys that belong to no table. What follows a table in the file is a part of it.
-const OUTSIDE: [&str; 4] = ["default_upstream", "shutdown_delay", "shutdown_grace", "state_dir"];
+pub(super) const OUTSIDE: [&str; 4] = ["default_upstream", "shutdown_delay", "shutdown_grace", "state_dir"];
 /// Keys that are often written in a wrong table, each with the one that is usually meant.
 const ELSEWHERE: [(&str, &str); 9] = [
     ("default_authorities", "[trust]"),
@@ -170,13 +170,31 @@ impl<'r> Table<'r> {
 
     /// The path of a file or folder that the gate reads.
     pub(super) fn file(&mut self, key: &'static str) -> Option<PathBuf> {
-        let path = self.output(key)?;
+        let path = self.path_of(key)?;
         self.reader.reads(self.path(key), path.clone());
         Some(path)
     }
 
     /// The path of a file or folder that the gate writes; a relative one begins at the folder of the configuration file.
     pub(super) fn output(&mut self, key: &'static str) -> Option<PathBuf> {
+        let path = self.path_of(key)?;
+        self.warn_of_home(key);
+        Some(path)
+    }
+
+    /// Warns of a path that begins with `~`, which only a shell replaces: the gate would make a folder with this name.
+    pub(super) fn warn_of_home(&self, key: &str) {
+        let text = self.fields.get(key).and_then(Node::as_text);
+        if text.is_some_and(|text| text.starts_with('~')) {
+            self.warn(
+                key,
+                "~ is not replaced by the home directory",
+                "write the whole path, or ./~ if it has this name",
+            );
+        }
+    }
+
+    fn path_of(&mut self, key: &'static str) -> Option<PathBuf> {
         self.note(key, || "path".into());
         let folder: &Path = &self.reader.folder;
         let text = self.read(key).text(key)?;
@@ -250,7 +268,9 @@ impl<'r> Table<'r> {
         self.note(key, || "list of tables".into());
         let fields = self.read(key);
         if fields.get(key).is_some_and(|node| !matches!(node.value, Value::List(_))) {
-            self.problem(key, format!("must be a list of tables, each written [[{key}]]"), None);
+            let is_variable = self.fields.member(key).is_some_and(|member| member.at.line == 0);
+            let hint = is_variable.then_some("variables cannot set it: write the tables in the file");
+            self.problem(key, format!("must be a list of tables, each written [[{key}]]"), hint);
             return Vec::new();
         }
         fields.maps(key, key).into_iter().map(|fields| self.reader.table(fields)).collect()

@@ -27,12 +27,11 @@ use crate::{audit, cache, gate, prefetch, server};
 use addresses::UsedAddresses;
 use trust::TrustSections;
 
-/// Reads all sections. What is wrong is reported, and has its default value.
+/// Reads all sections. Invalid settings are reported and replaced by their defaults.
 pub(super) fn read(mut root: Table<'_>) -> Config {
     let state_dir = root.output("state_dir").unwrap_or_else(|| PathBuf::from("/var/lib/pullgate"));
     let shutdown_delay = root.duration("shutdown_delay").unwrap_or_default();
     let shutdown_grace = root.duration("shutdown_grace").unwrap_or(Duration::from_secs(30));
-    let default_upstream = root.value("default_upstream");
     let log = log(root.table("log"));
     let mut addresses = UsedAddresses::default();
     let listeners = listeners(&mut root, &mut addresses);
@@ -54,11 +53,7 @@ pub(super) fn read(mut root: Table<'_>) -> Config {
     let tracing = tracing::tracing(root.table("tracing"));
     let upstreams = upstreams::upstreams(&mut root);
     scanners::add_registries(&mut va.scanners, &upstreams);
-    if let Some(host) = &default_upstream
-        && !upstreams.iter().any(|upstream| upstream.host == *host || upstream.aliases.contains(host))
-    {
-        root.problem("default_upstream", format!("{host} is not the host of an [[upstream]]"), None);
-    }
+    let default_upstream = upstreams::default_upstream(&mut root, &upstreams);
     root.finish();
     Config {
         state_dir,
@@ -307,6 +302,7 @@ fn audit(mut table: Table<'_>, state_dir: &Path) -> audit::Config {
     if file.as_ref().is_some_and(String::is_empty) {
         table.problem("file", "the path is empty", Some("leave the key out for audit.jsonl in the state directory"));
     }
+    table.warn_of_home("file");
     let config = audit::Config {
         // Records are state, so a relative path begins at state_dir and not at the folder of the configuration file.
         file: state_dir.join(file.filter(|file| !file.is_empty()).unwrap_or_else(|| "audit.jsonl".into())),

@@ -1,10 +1,13 @@
+mod authorities;
 mod reference;
+mod values;
 
 use std::collections::BTreeSet;
 
 use super::*;
 
 const MINIMAL: &str = "[policy]\ndir = \"p\"\n[[upstream]]\nhost = \"docker.io\"\n";
+const PEM: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAgEM2qWKB9QksW74PHPVC+47Yf+x99A8y26pZBs6eDo0=\n-----END PUBLIC KEY-----\n";
 
 fn load_named(name: &str, text: &str, variables: &[(&str, &str)]) -> Result<Config, Vec<Problem>> {
     let folder = tempfile::tempdir().unwrap();
@@ -268,10 +271,44 @@ fn the_environment_overrides_and_its_mistakes_name_the_variable() {
         problems[0].to_string().starts_with("environment variable PULLGATE__GATE__MOOD: error: gate.mood: unknown key"),
         "{problems:?}"
     );
-    let near = load_named("pullgate.toml", MINIMAL, &[("PULLGATE_CACHE__MAX_SIZE", "1GiB"), ("PULLGATE_TOKEN", "t")]);
-    let warnings: Vec<String> = near.unwrap().warnings.iter().map(ToString::to_string).collect();
-    assert!(warnings.len() == 1 && warnings[0].starts_with("environment variable PULLGATE_CACHE__MAX_SIZE: warning: "));
-    assert!(warnings[0].contains("write PULLGATE__CACHE__MAX_SIZE"), "{warnings:?}");
+    let listed = load_named("pullgate.toml", MINIMAL, &[("PULLGATE__UPSTREAM__0__HOST", "a.test")]).unwrap_err();
+    assert!(
+        listed[0].to_string().starts_with("environment variable PULLGATE__UPSTREAM__0__HOST: error: upstream: must be")
+    );
+    assert!(listed[0].hint.as_ref().is_some_and(|hint| hint.contains("variables cannot set it")), "{listed:?}");
+}
+
+#[test]
+fn variables_that_set_nothing_are_named() {
+    for (name, meant) in [
+        ("PULLGATE_CACHE__MAX_SIZE", "PULLGATE__CACHE__MAX_SIZE"),
+        ("PULLGATE_GATE_MODE", "PULLGATE__GATE__MODE"),
+        ("PULLGATE_LOG_LEVEL", "PULLGATE__LOG__LEVEL"),
+        ("PULLGATE_STATE_DIR", "PULLGATE__STATE_DIR"),
+        ("PULLGATE_VA_DATABASE_TRIVY", "PULLGATE__VA__DATABASE__TRIVY"),
+        ("PULLGATE_VA_REPORTS", "PULLGATE__VA__REPORTS"),
+        ("PULLGATE_CONFG", "PULLGATE_CONFIG"),
+        ("PULLGATE_TOKEN_FLIE", "PULLGATE_TOKEN_FILE"),
+        // Of commands, of Kubernetes, and of nobody.
+        ("PULLGATE_CONFIG", ""),
+        ("PULLGATE_SERVER", ""),
+        ("PULLGATE_SERVICE_HOST", ""),
+        ("PULLGATE_PORT", ""),
+        ("PULLGATE_PORT_5000_TCP_ADDR", ""),
+        ("PULLGATE_ADMIN_SERVICE_HOST", ""),
+        ("PULLGATE_ADMIN_PORT_5001_TCP", ""),
+        ("PULLGATE_TOKEN", ""),
+        ("PULLGATE_RESTARTS", ""),
+        ("PULLGATED_GATE_MODE", ""),
+    ] {
+        let config = load_named("pullgate.toml", MINIMAL, &[(name, "x")]).unwrap();
+        let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(warnings.len(), usize::from(!meant.is_empty()), "{name} {warnings:?}");
+        let start = format!("environment variable {name}: warning: it sets nothing");
+        let is_said =
+            |warning: &String| warning.starts_with(&start) && warning.contains(&format!("(hint: write {meant})"));
+        assert!(warnings.iter().all(is_said), "{name} {warnings:?}");
+    }
 }
 
 #[test]
@@ -293,74 +330,6 @@ fn what_is_shown_can_be_read_again() {
     let first = load(&text).unwrap().show();
     assert_eq!(load(&first).unwrap().show(), first);
     assert!(first.contains("password_env = \"P\""));
-}
-
-const PEM: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAgEM2qWKB9QksW74PHPVC+47Yf+x99A8y26pZBs6eDo0=\n-----END PUBLIC KEY-----\n";
-
-/// The proxy of revocation requests is shown like every other one: without its password.
-#[test]
-fn the_proxy_of_revocation_is_shown() {
-    let text = format!("{MINIMAL}[trust.revocation]\nproxy = \"http://u:hush@proxy.acme.com:3128\"\n");
-    let shown = load(&text).unwrap().show();
-    let (_, revocation) = shown.split_once("[trust.revocation]").unwrap();
-    assert!(revocation.contains("proxy.acme.com:3128") && !shown.contains("hush"), "{shown}");
-}
-
-/// Authorities have the shape of those in documents, and are shown as they are written, with absolute paths.
-#[test]
-fn authorities_have_the_shape_of_documents() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("a.pub"), PEM).unwrap();
-    let path = folder.path().join("pullgate.toml");
-    let read = |authorities: &str| {
-        std::fs::write(&path, format!("{MINIMAL}{authorities}")).unwrap();
-        Config::load(Some(&path), std::iter::empty())
-    };
-    let config = read(&format!(
-        "[trust.authority.release.cosign]\nkeys = [{{ file = \"a.pub\" }}, {{ data = {PEM:?} }}]\n\
-         [trust.authority.ci.cosign.keyless]\nissuer = \"https://i\"\nidentity = {{ glob = \"https://github.com/acme*\" }}\n\
-         [trust.authority.n.notary]\nserver = \"https://n\"\nsigners = [{{ name = \"al\", key = {{ file = \"a.pub\", validUntil = 2027-01-01T00:00:00Z }} }}]\n"
-    ))
-    .unwrap();
-    assert_eq!(config.policy.authorities.len(), 3);
-    let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
-    assert_eq!(warnings.len(), 2, "{warnings:?}");
-    assert!(warnings[0].contains("pullgate.toml:5:26: warning: trust.authority.release.cosign: duplicate key in keys"));
-    assert!(warnings[1].contains("pullgate.toml:9:12: warning: the identity"), "{warnings:?}");
-    let shown = config.show();
-    assert!(shown.contains(&format!("\"file\" = \"{}\"", folder.path().join("a.pub").display())), "{shown}");
-    std::fs::write(&path, &shown).unwrap();
-    let again = Config::load(Some(&path), std::iter::empty()).unwrap();
-    assert_eq!((again.show(), again.policy), (shown, config.policy));
-
-    for (authority, wanted) in [
-        ("cosign.key = { secret = { name = \"a\", key = \"b\" } }", "trust.authority.x.cosign.key.secret: unknown key"),
-        (
-            "cosign.key = { file = \"a.pub\", validUntil = 2026-01-01 }",
-            "trust.authority.x.cosign.key: validUntil \"2026-01-01\" is not a time",
-        ),
-        ("cosign.key = { file = \"absent\" }", "trust.authority.x.cosign.key: file \"absent\": "),
-        (
-            "cosign.keyless = { issuer = \"i\", identity_glob = \"*\" }",
-            "trust.authority.x.cosign.keyless.identity: is missing",
-        ),
-        ("notary = { server = \"n\" }", "trust.authority.x.notary: server \"n\" is not an http or https URL"),
-        ("gpg = { keyring = { data = \"x\" } }", "trust.authority.x.gpg.keyring: data: no PGP PUBLIC KEY BLOCK"),
-    ] {
-        let problems = read(&format!("[trust.authority.x]\n{authority}\n")).unwrap_err();
-        assert!(problems.iter().any(|problem| problem.to_string().contains(wanted)), "{wanted}\n{problems:#?}");
-    }
-}
-
-#[test]
-fn the_largest_attestation_has_limits() {
-    let read =
-        |size: &str| load_named("pullgate.toml", &format!("[trust]\nmax_attestation = \"{size}\"\n{MINIMAL}"), &[]);
-    assert_eq!(read("256MiB").unwrap().trust.max_attestation, 256 << 20);
-    for size in ["1023KiB", "257MiB", "0"] {
-        let problems = read(size).unwrap_err();
-        assert!(problems[0].to_string().contains("trust.max_attestation: must be from 1MiB to 256MiB"), "{problems:?}");
-    }
 }
 
 /// The crate `config` would read the first as `gate.mode`; that is not what is written.
@@ -411,131 +380,4 @@ proptest::proptest! {
         let cut = documented.char_indices().map(|(at, _)| at).nth(cut * 10).unwrap_or(documented.len());
         let _ = load(&format!("{}{text}", &documented[..cut]));
     }
-}
-
-#[test]
-fn scanners_are_read_in_their_order() {
-    let text = format!(
-        "{MINIMAL}[[va.scanner]]\nkind = \"trivy\"\ncommand = \"bin/trivy\"\nargs = [\"--cache-dir\", \"/c\"]\n\
-         environment = [\"HTTPS_PROXY\"]\nisolation = \"required\"\n[[va.scanner]]\nkind = \"embedded\"\n\
-         [[va.scanner]]\nkind = \"harbor\"\nname = \"clair\"\nurl = \"https://clair.test\"\ntimeout = \"10m\"\n\
-         auth = {{ type = \"basic\", username = \"gate\", password_file = \"p\" }}\n\
-         registry = [{{ host = \"quay.io\", url = \"https://gate.test\", prefix = \"quay.io\" }}]\n"
-    );
-    let config = load(&text).unwrap();
-    let names: Vec<_> = config.va.scanners.iter().map(|scanner| (&*scanner.name, scanner.kind.as_str())).collect();
-    assert_eq!(names, [("trivy", "trivy"), ("embedded", "embedded"), ("clair", "harbor")]);
-    let va::ScannerKind::Program(trivy) = &config.va.scanners[0].kind else { panic!() };
-    assert!(trivy.command.is_absolute() && trivy.command.ends_with("bin/trivy"), "{trivy:?}");
-    let va::ScannerKind::Adapter(clair) = &config.va.scanners[2].kind else { panic!() };
-    let registries: Vec<_> = clair.registries.iter().map(|(host, registry)| (host.as_str(), &*registry.url)).collect();
-    assert_eq!(registries, [("docker.io", "https://docker.io"), ("quay.io", "https://gate.test")]);
-    assert_eq!(load(&config.show()).unwrap().show(), config.show());
-}
-
-#[test]
-fn mistakes_of_scanners_are_reported() {
-    for (lines, wanted) in [
-        ("", "va.scanner[0].kind: must be embedded, grype, harbor or trivy"),
-        ("kind = \"trivy\"\nname = \"ibm\"", "\"ibm\" is the name of another source"),
-        ("kind = \"trivy\"\nname = \"A b\"", "lower-case letters"),
-        ("kind = \"trivy\"\nargs = [\"--severity\", \"HIGH\"]", "va.scanner[0].args: \"--severity\" would change"),
-        ("kind = \"trivy\"\nenvironment = [\"TRIVY_SKIP_DIRS=/\"]", "va.scanner[0].environment"),
-        ("kind = \"trivy\"\ntimeout = \"0s\"", "must be at least 1s"),
-        ("kind = \"trivy\"\nmax_memory = \"1MiB\"", "at least 256MiB"),
-        ("kind = \"trivy\"\nurl = \"https://x\"", "url"),
-        ("kind = \"grype\"\n[[va.scanner]]\nkind = \"grype\"", "\"grype\" is the name of another source"),
-        ("kind = \"harbor\"", "the URL of the service is required"),
-        (
-            "kind = \"harbor\"\nurl = \"https://x\"\nauth = { type = \"bearer\", token = \"t\" }",
-            "must not be in the configuration",
-        ),
-        ("kind = \"embedded\"\ntimeout = \"1m\"", "timeout"),
-    ] {
-        let found = mistakes(&format!("{MINIMAL}[[va.scanner]]\n{lines}\n"));
-        assert!(found.iter().any(|problem| problem.contains(wanted)), "{lines}: {found:?}");
-    }
-}
-
-/// The rules read these files relative to the folder of the policies, so they must not be relative to anything else.
-#[test]
-fn paths_of_files_that_rules_name_do_not_depend_on_the_folder_of_policies() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("a.pub"), PEM).unwrap();
-    let text = format!(
-        "{MINIMAL}[trust.authority.release.cosign.key]\nfile = \"a.pub\"\n[va]\nignore_files = [\"ignored\"]\n"
-    );
-    std::fs::write(folder.path().join("pullgate.toml"), text).unwrap();
-    let up: PathBuf = std::env::current_dir().unwrap().components().skip(1).map(|_| "..").collect();
-    let relative = up.join(folder.path().strip_prefix("/").unwrap()).join("pullgate.toml");
-    let config = Config::load(Some(&relative), std::iter::empty()).unwrap();
-    let ignored = Path::new(&config.policy.ignore_files[0]);
-    assert!(ignored.is_absolute() && ignored.ends_with("ignored"), "{ignored:?}");
-    let key = config.show().lines().find_map(|line| Some(line.split_once("\"file\" = \"")?.1.to_owned())).unwrap();
-    assert!(key.starts_with('/'), "{key}");
-}
-
-/// A timeout of nothing would end everything, and rotation at nothing deletes each record.
-#[test]
-fn limits_of_zero_are_mistakes() {
-    for (table, key) in [
-        ("limits", "header_timeout"),
-        ("limits", "idle_timeout"),
-        ("limits", "write_timeout"),
-        ("limits", "tls_handshake_timeout"),
-        ("events", "timeout"),
-        ("va", "rescan"),
-    ] {
-        let found = mistakes(&format!("{MINIMAL}[{table}]\n{key} = \"0s\"\n"));
-        assert!(
-            found.len() == 1 && found[0].contains(&format!("{table}.{key}: must be more than 0s")),
-            "{table}.{key}: {found:?}"
-        );
-    }
-    for key in ["connect_timeout", "tls_timeout", "header_timeout", "idle_timeout", "body_timeout"] {
-        let found = mistakes(&format!("{MINIMAL}{key} = \"0s\"\n"));
-        assert!(found.len() == 1 && found[0].contains("must be more than 0s"), "{key}: {found:?}");
-    }
-    for size in ["\"0\"", "0", "\"100B\""] {
-        let found = mistakes(&format!("{MINIMAL}[audit]\nmax_file_size = {size}\n"));
-        assert!(found.len() == 1 && found[0].contains("audit.max_file_size: must be at least 1KiB"), "{found:?}");
-    }
-}
-
-#[test]
-fn settings_without_effect_are_told() {
-    let listener = "[[listener]]\naddress = \"127.0.0.1:1\"\nhttp2 = true\n";
-    for (more, wanted) in [
-        (listener, "listener[0].http2: has no effect without tls"),
-        ("[events]\ntypes = [\"pull.denied\"]\n", "events.types: no receiver is configured"),
-        (
-            "[tracing]\nendpoint = \"http://127.0.0.1:4317\"\n",
-            "tracing.endpoint: 4317 is the port of collectors for gRPC",
-        ),
-    ] {
-        let config = load(&format!("{MINIMAL}{more}")).unwrap();
-        let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
-        assert!(warnings.len() == 1 && warnings[0].contains(wanted), "{more}: {warnings:?}");
-    }
-    let found = mistakes(
-        "[policy]\ndir = \"p\"\nmode = \"audit\"\n[gate]\nmax_size = \"1GiB\"\n[[upstream]]\nhost = \"a.test\"\n",
-    );
-    assert!(
-        found.len() == 2 && found[0].contains("policy.mode: unknown key (hint: it belongs in [gate])"),
-        "{found:?}"
-    );
-    assert!(found[1].contains("gate.max_size: unknown key (hint: it belongs in [cache])"), "{found:?}");
-    let found = mistakes(&format!("[gate]\nmax_size = \"1GiB\"\ntag_ttl = \"1m\"\nxyzzy = 1\n{MINIMAL}"));
-    assert!(found[1].contains("gate.tag_ttl: unknown key (hint: it belongs in an [[upstream]])"), "{found:?}");
-    assert!(
-        found[2].contains("gate.xyzzy: unknown key (hint: known here: ") && !found[2].contains("max_size"),
-        "{found:?}"
-    );
-    let found = mistakes(&format!("{MINIMAL}state_dir = \"x\"\n"));
-    assert!(
-        found.len() == 1
-            && found[0]
-                .contains("upstream[0].state_dir: unknown key (hint: it belongs above the first [table] of the file)"),
-        "{found:?}"
-    );
 }

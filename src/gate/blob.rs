@@ -148,7 +148,7 @@ impl BlobJudge {
                 Ok(manifest) => manifest,
                 // While the upstream does not respond, it may know a manifest that names the blob.
                 Err(error) if error.is_temporary() => return Err(error.into()),
-                Err(ResolveError::NotFound | ResolveError::Refused(_)) => {
+                Err(ResolveError::NotFound(_) | ResolveError::Refused(_)) => {
                     self.absent.keep(key, (), ABSENCE);
                     continue;
                 }

@@ -2,7 +2,7 @@
 
 use super::GateError;
 use super::operations::Operations;
-use super::operator::OperatorAct;
+use super::operator::{NotRecorded, OperatorAct};
 use crate::audit::{RecordedDecision, RecordedEndpoint, RecordedMethod};
 use crate::cache::{NotRemoved, RemovedContent};
 use crate::oci::{Digest, ImageReference, Reference};
@@ -20,8 +20,8 @@ pub enum RemovalTarget {
 #[derive(Debug, thiserror::Error)]
 pub enum RemovalFailure {
     /// The audit record cannot be written, and the configuration requires it.
-    #[error("the request cannot be recorded in the audit file")]
-    Audit,
+    #[error(transparent)]
+    Audit(#[from] NotRecorded),
     /// The name is not of an image here.
     #[error(transparent)]
     Gate(#[from] GateError),
@@ -54,9 +54,7 @@ impl Operations {
         let reasons = [digest.to_string()].into_iter().chain(forced.then(|| "forced".to_owned())).collect();
         let (endpoint, decision) = (RecordedEndpoint::Contents, RecordedDecision::RemoveContent);
         let act = OperatorAct { endpoint, method: RecordedMethod::Delete, decision, image: what.clone(), reasons };
-        if !act.record(&self.audit, caller, self.clock.now()).await {
-            return Err(RemovalFailure::Audit);
-        }
+        act.record(&self.audit, caller, self.clock.now()).await?;
         match self.cache.remove(digest, forced, &self.router.offline_hosts()).await {
             Ok(removed) => {
                 let RemovedContent { files, bytes, .. } = &removed;

@@ -27,7 +27,7 @@ pub enum GateError {
     /// A descriptor would send the client to another host.
     #[error(
         "{subject} refused: it sends clients to {url} for content; \
-         allow the host in gate.url_hosts if that is meant"
+         add the host to gate.url_hosts to allow it"
     )]
     ForeignUrl {
         /// The requested reference.
@@ -101,7 +101,7 @@ impl GateError {
     /// clients often ask for what may not be there.
     pub(super) fn is_missing(&self) -> bool {
         match self {
-            Self::BlobUnknown { .. } | Self::Resolve(ResolveError::NotFound) | Self::Cache(CacheError::NotFound) => {
+            Self::BlobUnknown { .. } | Self::Resolve(ResolveError::NotFound(_)) | Self::Cache(CacheError::NotFound) => {
                 true
             }
             Self::Resolve(ResolveError::Upstream(error))

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -13,14 +13,14 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 use tokio::sync::Mutex;
 
-use super::operator::{OperatorAct, by_whom};
+use super::operator::{NotRecorded, OperatorAct, by_whom};
 use crate::audit::{Audit, RecordedDecision, RecordedEndpoint, RecordedMethod};
 use crate::oci::Digest;
 use crate::policy::{
     ExemptedImage, ExemptionRecord, ExemptionScope, ExemptionSet, MAX_EXEMPTIONS, VaExemptions, expiry,
 };
 use crate::rulebook::Rulebook;
-use crate::runtime::{Clock, Epoch, Metrics, Tasks, parse_duration};
+use crate::runtime::{Clock, Epoch, Metrics, Tasks, parse_duration, signed_duration};
 use crate::store::{ExemptionStore, StoreError};
 
 /// The exemptions of all origins, and changes of those that were added by commands. A change applies to the next request.
@@ -90,7 +90,7 @@ impl ExemptionBook {
     /// If the text is none of these.
     pub fn end_of(&self, text: &str) -> Result<Timestamp, ExemptionError> {
         if let Ok(duration) = parse_duration(text) {
-            let duration = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+            let duration = signed_duration(duration);
             return Ok(self.clock.now().saturating_add(duration).unwrap_or(Timestamp::MAX));
         }
         expiry(text)
@@ -107,13 +107,8 @@ impl ExemptionBook {
         listed
     }
 
-    /// Adds exemptions, each in place of an earlier one of the same issue in the same package and scope. When this returns
-    /// without an error, they are in force and survive a restart. `caller` is for the audit record.
-    ///
-    /// # Errors
-    /// If one has ended already, there are too many, or the store or a required audit record cannot be written. Then none
-    /// was added.
-    pub async fn add(
+    /// Adds exemptions whose scopes have been checked: see [`Operations::add_exemptions`](super::Operations::add_exemptions).
+    pub(super) async fn add(
         self: &Arc<Self>,
         records: Vec<ExemptionRecord>,
         caller: &str,
@@ -212,9 +207,7 @@ impl ExemptionBook {
                 image: record.scope.to_string(),
                 reasons: [format!("{}: {record}", record.id)].into_iter().chain(end).chain(texts).collect(),
             };
-            if !act.record(&self.audit, caller, self.clock.now()).await {
-                return Err(ExemptionError::Audit);
-            }
+            act.record(&self.audit, caller, self.clock.now()).await?;
         }
         Ok(())
     }
@@ -281,8 +274,8 @@ impl Collector for ExemptionCollector {
 #[derive(Debug, thiserror::Error)]
 pub enum ExemptionError {
     /// The audit record cannot be written, and the configuration requires it.
-    #[error("the request cannot be recorded in the audit file")]
-    Audit,
+    #[error(transparent)]
+    Audit(#[from] NotRecorded),
     /// The exemption would never apply.
     #[error("the exemption would have no effect: it ends on {end}")]
     Ended {

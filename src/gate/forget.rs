@@ -1,7 +1,7 @@
 //! What the gate forgets when an operator asks for it. Used by `pullgate trust forget`.
 
 use super::operations::Operations;
-use super::operator::OperatorAct;
+use super::operator::{NotRecorded, OperatorAct};
 use crate::audit::{RecordedDecision, RecordedEndpoint, RecordedMethod};
 use crate::store::{NotaryRole, StoreError};
 
@@ -9,8 +9,8 @@ use crate::store::{NotaryRole, StoreError};
 #[derive(Debug, thiserror::Error)]
 pub enum ForgetError {
     /// The audit record cannot be written, and the configuration requires it.
-    #[error("the request cannot be recorded in the audit file")]
-    Audit,
+    #[error(transparent)]
+    Audit(#[from] NotRecorded),
     /// Nothing is remembered under this name.
     #[error("nothing is remembered about {0:?}; `pullgate trust status` lists the names")]
     Unknown(String),
@@ -34,9 +34,7 @@ impl Operations {
             image: repository.to_owned(),
             reasons: vec![reason.to_owned()],
         };
-        if !act.record(&self.audit, caller, self.clock.now()).await {
-            return Err(ForgetError::Audit);
-        }
+        act.record(&self.audit, caller, self.clock.now()).await?;
         let forgotten = self.trust.forget(repository).await?;
         if forgotten.is_empty() {
             return Err(ForgetError::Unknown(repository.to_owned()));

@@ -24,7 +24,7 @@ pub(super) struct Histories {
     is_noting: OnceCell<AtomicBool>,
 }
 
-/// What becomes of what is not known yet.
+/// How to treat an image or an issue without a history.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Unremembered {
     /// It is known from now on, also after a restart.
@@ -82,18 +82,18 @@ impl Histories {
         findings: Option<&VaFindings>,
         unremembered: Unremembered,
     ) -> Result<ImageHistory, StoreError> {
-        let sight = self.sight(name, scope, digest, unremembered).await?;
+        let rule = self.first_seen_rule(name, scope, digest, unremembered).await?;
         let (mut first_seen, mut in_repository) = (SeenIssues::default(), NewIssueTimes::new());
         for (image, evidence) in images(digest, findings) {
             let VaEvidence::Report(report) = &evidence.value else { continue };
             let mut new = NewIssueTimes::new();
-            add_names(&mut new, &report.issues, |issue| sight.in_image(issue));
-            add_names(&mut in_repository, &report.issues, |issue| sight.in_repository(issue));
+            add_names(&mut new, &report.issues, |issue| rule.in_image(issue));
+            add_names(&mut in_repository, &report.issues, |issue| rule.in_repository(issue));
             let mut times = match unremembered {
-                Unremembered::Remember => self.store.issue_times(image, &new, sight.now).await?,
+                Unremembered::Remember => self.store.issue_times(image, &new, rule.now).await?,
                 Unremembered::Suppose => or_new(self.store.known_issues(image).await?, &new),
             };
-            let earlier = sight.earlier(&report.issues.iter(), &times, &new);
+            let earlier = rule.earlier(&report.issues.iter(), &times, &new);
             if unremembered == Unremembered::Remember && !earlier.is_empty() {
                 self.store.issues_seen_earlier(image, &earlier).await?;
             }
@@ -105,39 +105,39 @@ impl Histories {
             first_seen.extend(times.into_iter().filter(counts));
         }
         let mut times = match unremembered {
-            Unremembered::Remember => self.store.repository_issue_times(name, &in_repository, sight.now).await?,
+            Unremembered::Remember => self.store.repository_issue_times(name, &in_repository, rule.now).await?,
             Unremembered::Suppose => {
                 let issues: Vec<&str> = in_repository.keys().copied().collect();
                 or_new(self.store.known_in_repository(name, &issues).await?, &in_repository)
             }
         };
-        let earlier = sight.earlier(&issues(digest, findings), &times, &in_repository);
+        let earlier = rule.earlier(&issues(digest, findings), &times, &in_repository);
         if unremembered == Unremembered::Remember && !earlier.is_empty() {
             self.store.repository_issues_seen_earlier(name, &earlier).await?;
         }
         times.extend(earlier);
         // Last: what was not written is not noted. An issue that an incomplete report lacks may be there.
         let is_complete = findings.is_some_and(VaFindings::is_assessed);
-        if unremembered == Unremembered::Remember && sight.is_beginning && is_complete {
-            self.store.image_noted(name, digest, sight.now).await?;
+        if unremembered == Unremembered::Remember && rule.is_beginning && is_complete {
+            self.store.image_noted(name, digest, rule.now).await?;
         }
         Ok(ImageHistory {
-            known_since: Some(sight.times.known_since),
-            admitted_since: sight.times.admitted_since,
-            noted_since: sight.noted_since(),
+            known_since: Some(rule.times.known_since),
+            admitted_since: rule.times.admitted_since,
+            noted_since: rule.noted_since(),
             first_seen,
             seen_in_repository: times.into_iter().collect(),
         })
     }
 
     /// Since when an image and its repository are known and noted.
-    async fn sight(
+    async fn first_seen_rule(
         &self,
         name: &ImageName,
         scope: &Scope,
         digest: Digest,
         unremembered: Unremembered,
-    ) -> Result<Sight, StoreError> {
+    ) -> Result<FirstSeenRule, StoreError> {
         let mut now = self.clock.now();
         // The repository first: an image that is known from now on was not known before.
         let (repository, times) = match unremembered {
@@ -162,12 +162,12 @@ impl Histories {
         let was_known = times.known_since < repository.noted_since;
         let is_noted = times.noted_since.is_some_and(|noted| noted >= repository.noted_since);
         let is_beginning = (was_known || repository.known_since.is_some()) && !is_noted;
-        Ok(Sight { now, times, repository, was_known, is_beginning })
+        Ok(FirstSeenRule { now, times, repository, was_known, is_beginning })
     }
 }
 
 /// Decides when an issue counts as first seen if no time of it is stored.
-struct Sight {
+struct FirstSeenRule {
     now: Timestamp,
     times: ImageTimes,
     repository: RepositoryNoting,
@@ -177,7 +177,7 @@ struct Sight {
     is_beginning: bool,
 }
 
-impl Sight {
+impl FirstSeenRule {
     /// In an image that was known before, an issue counts as seen since it was published, but not before the image was known.
     fn in_image(&self, issue: &Issue) -> Timestamp {
         match self.is_beginning && self.was_known {

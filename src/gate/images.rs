@@ -145,14 +145,15 @@ impl Inspector {
     /// The first known tags that a query selects, at most `most`.
     async fn selected(&self, query: &ImageQuery, most: usize) -> Result<Vec<KnownImage>, GateError> {
         let (mut after, mut images) = (query.after.clone(), Vec::new());
+        let restrict = query.restrict.as_deref().map(|restrict| self.router.without_alias(restrict));
         // Of a restricted list, most tags that are read may not be wanted.
-        let at_once = if query.restrict.is_some() { READ_AT_ONCE } else { READ_AT_ONCE.min(most) };
+        let at_once = if restrict.is_some() { READ_AT_ONCE } else { READ_AT_ONCE.min(most) };
         while images.len() < most {
             let read = self.resolver.images(after.as_ref(), at_once).await?;
             let Some(last) = read.last() else { break };
             after = Some(last.position());
             let is_wanted =
-                |image: &KnownImage| query.restrict.as_ref().is_none_or(|restrict| image.name.is_selected_by(restrict));
+                |image: &KnownImage| restrict.as_ref().is_none_or(|restrict| image.name.is_selected_by(restrict));
             images.extend(read.into_iter().filter(is_wanted));
         }
         images.truncate(most);

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::exemptions::ExemptionBook;
+use super::exemptions::{ExemptionBook, ExemptionError};
 use super::judge::ManifestJudge;
 use super::router::Router;
 use crate::audit::Audit;
 use crate::cache::Cache;
+use crate::policy::{ExemptionRecord, ExemptionScope};
 use crate::resolve::Resolver;
 use crate::runtime::{Clock, Epoch};
 use crate::trust::Trust;
@@ -31,5 +32,36 @@ impl Operations {
     /// The exemptions of vulnerabilities, which commands can change.
     pub fn exemptions(&self) -> &Arc<ExemptionBook> {
         &self.exemptions
+    }
+
+    /// Adds exemptions, each in place of an earlier one of the same issue in the same package and scope. When this returns
+    /// without an error, they are in force and survive a restart. `caller` is for the audit record.
+    ///
+    /// # Errors
+    /// If one has ended already or names an upstream by an alias, there are too many, or the store or a required audit record
+    /// cannot be written. Then none was added.
+    pub async fn add_exemptions(
+        &self,
+        records: Vec<ExemptionRecord>,
+        caller: &str,
+    ) -> Result<Vec<Arc<ExemptionRecord>>, ExemptionError> {
+        records.iter().try_for_each(|record| self.check_scope(&record.scope))?;
+        let added = self.exemptions.add(records, caller).await?;
+        for record in &added {
+            if let Some(doubt) = self.router.doubt_about(&record.scope) {
+                tracing::warn!(id = %record.id, scope = %record.scope, "an exemption may apply to no image: {doubt}");
+            }
+        }
+        Ok(added)
+    }
+
+    /// Whether a scope names an upstream as policies do, or none.
+    ///
+    /// # Errors
+    /// If it uses another name, and so can apply to no image.
+    pub fn check_scope(&self, scope: &ExemptionScope) -> Result<(), ExemptionError> {
+        self.router
+            .check_scope(scope)
+            .map_err(|why| ExemptionError::Invalid(format!("scope {:?}: {why}", scope.to_string())))
     }
 }

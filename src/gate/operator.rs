@@ -18,6 +18,11 @@ pub(super) struct OperatorAct {
     pub(super) reasons: Vec<String>,
 }
 
+/// The audit record of a request cannot be written, and the configuration requires it: nothing is changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the request cannot be recorded in the audit file")]
+pub struct NotRecorded;
+
 /// Who asked for a change and why, as reasons of a record.
 pub(super) fn by_whom(by: Option<&str>, reason: Option<&str>) -> Vec<String> {
     let texts = [("by", by), ("reason", reason)].into_iter();
@@ -25,15 +30,16 @@ pub(super) fn by_whom(by: Option<&str>, reason: Option<&str>) -> Vec<String> {
 }
 
 impl OperatorAct {
-    /// Writes the record, before the change is made. `false` if it cannot be written and the configuration requires it: then
-    /// the change must not be made.
-    pub(super) async fn record(self, audit: &Audit, caller: &str, time: Timestamp) -> bool {
+    /// Writes the record, before the change is made.
+    ///
+    /// # Errors
+    /// It cannot be written, and the configuration requires it: the change must not be made.
+    pub(super) async fn record(self, audit: &Audit, caller: &str, time: Timestamp) -> Result<(), NotRecorded> {
         let about = Decided::new(self.endpoint, self.image, self.decision);
         let decided = Decided { reasons: self.reasons, ..about };
         let what = DecisionText::from(&decided);
         let (method, request_id, client) = (self.method, "", caller);
-        audit
-            .write(&Record { what: what.parts(), method, time, request_id, client, client_name: None, duration_ms: 0 })
-            .await
+        let record = Record { what: what.parts(), method, time, request_id, client, client_name: None, duration_ms: 0 };
+        if audit.write(&record).await { Ok(()) } else { Err(NotRecorded) }
     }
 }

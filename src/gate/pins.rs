@@ -2,7 +2,7 @@
 
 use super::GateError;
 use super::operations::Operations;
-use super::operator::{OperatorAct, by_whom};
+use super::operator::{NotRecorded, OperatorAct, by_whom};
 use crate::audit::{RecordedDecision, RecordedEndpoint, RecordedMethod};
 use crate::cache::{CacheError, NotPinned};
 use crate::oci::{ImageReference, Reference};
@@ -12,8 +12,8 @@ use crate::store::PinnedImage;
 #[derive(Debug, thiserror::Error)]
 pub enum PinFailure {
     /// The audit record cannot be written, and the configuration requires it.
-    #[error("the request cannot be recorded in the audit file")]
-    Audit,
+    #[error(transparent)]
+    Audit(#[from] NotRecorded),
     /// The name is not of an image here.
     #[error(transparent)]
     Gate(#[from] GateError),
@@ -99,6 +99,6 @@ impl Operations {
     ) -> Result<(), PinFailure> {
         let endpoint = RecordedEndpoint::Pins;
         let act = OperatorAct { endpoint, method, decision, image: image.to_owned(), reasons };
-        if act.record(&self.audit, caller, self.clock.now()).await { Ok(()) } else { Err(PinFailure::Audit) }
+        Ok(act.record(&self.audit, caller, self.clock.now()).await?)
     }
 }

@@ -197,7 +197,7 @@ pub(super) async fn manifest_if_there(
     }
     match resolver.manifest(&target.upstream, &target.name, digest).await {
         Ok(manifest) => Ok(Some(manifest)),
-        Err(ResolveError::NotFound) => Ok(None),
+        Err(ResolveError::NotFound(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::{GateError, GateRequest};
 use crate::oci::{Host, ImageName, ImageReference, Reference, Repository, RequestedName, docker_hub_repository};
+use crate::policy::ExemptionScope;
 use crate::scope::Scope;
 use crate::upstream::{Upstream, Upstreams};
 
@@ -86,6 +87,48 @@ impl Router {
     pub(super) fn known_target(&self, name: &ImageName, scope: &Scope) -> Option<Target> {
         let upstream = self.upstreams.by_host(&name.host)?;
         Some(Target { upstream, name: name.clone(), scope: scope.clone(), known_only: true })
+    }
+
+    /// A scope that names a registry must name it as policies do: by the host of an upstream, and not by an alias.
+    ///
+    /// # Errors
+    /// A message with the right name.
+    pub(super) fn check_scope(&self, scope: &ExemptionScope) -> Result<(), String> {
+        let Some(asked) = scope.registry() else { return Ok(()) };
+        let upstream = self.upstreams.by_host(asked);
+        match upstream.filter(|upstream| upstream.host() != asked) {
+            Some(upstream) => {
+                let (text, host) = (scope.to_string(), upstream.host());
+                let (_, rest) = text.split_once('/').unwrap_or((&text, "*"));
+                Err(format!(
+                    "{asked} is another name of {host}, by which policies and exemptions know it; write {host}/{rest}"
+                ))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What may be wrong with a scope, although it can be meant: it names a registry that is no upstream, or begins with the
+    /// `path` of an upstream, by which exemptions do not know it.
+    pub(super) fn doubt_about(&self, scope: &ExemptionScope) -> Option<String> {
+        if let Some(asked) = scope.registry() {
+            let is_unknown = self.upstreams.by_host(asked).is_none();
+            return is_unknown.then(|| format!("{asked} is not an upstream of this gate"));
+        }
+        let text = scope.to_string();
+        let (first, rest) = text.split_once('/').unwrap_or((&text, "*"));
+        let upstream = self.upstreams.by_path(first).filter(|upstream| upstream.host().as_str() != first)?;
+        Some(format!(
+            "it is the namespace {first} of every registry; for the upstream write {}/{rest}",
+            upstream.host()
+        ))
+    }
+
+    /// The beginning of names of images, with an upstream's own host in place of an alias.
+    pub(super) fn without_alias(&self, beginning: &str) -> String {
+        let (first, rest) = beginning.split_at(beginning.find('/').unwrap_or(beginning.len()));
+        let upstream = first.parse().ok().and_then(|host| self.upstreams.by_host(&host));
+        upstream.map_or_else(|| beginning.to_owned(), |upstream| format!("{}{rest}", upstream.host()))
     }
 
     /// The upstream of an image that an operator names. Clients write the `path` of an upstream where its host belongs, and a

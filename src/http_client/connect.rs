@@ -17,6 +17,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::Uri;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::TokioIo;
@@ -25,6 +26,7 @@ use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
 use super::address::is_private;
+use crate::runtime::shown_origin;
 
 /// The delay after which the next address of a name is tried in parallel (RFC 8305 §5).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -125,7 +127,14 @@ impl Connector {
         if let Some(credentials) = proxy.basic_auth() {
             tunnel = tunnel.with_auth(credentials.clone());
         }
-        tunnel.call(with_port(uri)?).await.map_err(|error| format!("egress proxy: {}", causes(&error)).into())
+        // Without its user and password.
+        let at = shown_origin(&proxy.uri().to_string());
+        let failed = |why: String| {
+            format!(
+                "egress proxy {at}: {why}; it is set as `proxy`, or by HTTPS_PROXY, HTTP_PROXY or ALL_PROXY in the environment"
+            )
+        };
+        tunnel.call(with_port(uri)?).await.map_err(|error| failed(causes(&error)).into())
     }
 
     fn may_reach(&self, address: IpAddr) -> bool {
@@ -133,12 +142,15 @@ impl Connector {
     }
 }
 
-/// An error and its causes, in one line.
+/// An error and its causes, in one line. Of the HTTP client's own error only its cause, because it names a step in the client:
+/// `client error (Connect)`.
 pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
-    let mut words: Vec<String> =
-        std::iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).collect();
+    let chain = std::iter::successors(Some(error), |&error| error.source());
+    let telling = chain.filter(|error| !error.is::<legacy::Error>() || error.source().is_none());
+    let mut words: Vec<String> = telling.map(ToString::to_string).collect();
     words.dedup();
-    words.join(": ")
+    // What rustls says of a certificate as `openssl req -x509` makes it.
+    words.join(": ").replace("Other(OtherError(CaUsedAsEndEntity))", "it is that of an authority, not of a server")
 }
 
 /// The error for a private address. The client finds it in the chain of causes.

@@ -17,7 +17,7 @@ use rustls_native_certs::CertificateResult;
 use x509_cert::der::Decode;
 
 use super::{HttpSettings, InvalidSettings};
-use crate::runtime::{pem_problem, read_plain_file};
+use crate::runtime::{instead_of_pem, pem_problem, pem_text, read_plain_file};
 
 /// The largest file of certificate authorities, in bytes. Bundles of whole systems have less than 1 MiB.
 const MAX_AUTHORITIES: u64 = 16 * 1024 * 1024;
@@ -85,13 +85,13 @@ fn add_authorities(path: &Path, roots: &mut RootCertStore) -> Result<Vec<Certifi
     let failed = |error: String| InvalidSettings::Ca { path: path.to_owned(), error };
     let mut added = Vec::new();
     let pem = read_plain_file(path, MAX_AUTHORITIES).map_err(|error| failed(error.to_string()))?;
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
+    for certificate in CertificateDer::pem_slice_iter(pem_text(&pem)) {
         let certificate = certificate.map_err(|error| failed(pem_problem(&error)))?;
         roots.add(certificate.clone()).map_err(|error| failed(error.to_string()))?;
         added.push(certificate);
     }
     if added.is_empty() {
-        return Err(failed("the file contains no certificate".into()));
+        return Err(failed(format!("the file contains no certificate in PEM{}", instead_of_pem(&pem, "x509"))));
     }
     Ok(added)
 }

@@ -198,7 +198,9 @@ impl<'a> Fields<'a> {
         if has_unit || size == 0 || size >= SMALLEST_MEANT {
             return Some(size);
         }
-        self.unexpected(key, &format!("{size} without a unit is {size} bytes; write a unit, such as \"{size}GiB\""));
+        let message =
+            format!("{size} without a unit is {size} bytes; write \"{size}KiB\", \"{size}MiB\" or \"{size}GiB\"");
+        self.unexpected(key, &message);
         None
     }
 

@@ -20,7 +20,12 @@ pub fn read_toml(text: &str, file: FileId, problems: &Problems) -> Option<Node> 
         Ok(document) => Some(Node { at: Place::at(file, 1, 1), value: places.table(document.as_table()) }),
         Err(error) => {
             let place = error.span().map_or(Place::whole(file), |span| places.place(&span));
-            problems.error(place, format!("not TOML: {}", error.message().replace('\n', ", ")));
+            let message = error.message().replace('\n', ", ");
+            // toml_edit gives only the place of such a key.
+            let key =
+                error.span().filter(|_| message == "duplicate key").and_then(|span| text.get(span)?.lines().next());
+            let key = key.map(|key| format!(" {key}")).unwrap_or_default();
+            problems.error(place, format!("not TOML: {message}{key}"));
             None
         }
     }
@@ -133,7 +138,7 @@ mod tests {
     #[test]
     fn errors_have_their_place() {
         for (text, expected) in [
-            ("a = 1\na = 2\n", "t.toml:2:1: error: not TOML: duplicate key"),
+            ("abc = 1\nabc = 2\n", "t.toml:2:1: error: not TOML: duplicate key abc"),
             ("a = 1\n[b\n", "t.toml:2:3: error: not TOML: "),
             ("a = ", "t.toml:1:5: error: not TOML: "),
         ] {

@@ -189,10 +189,7 @@ impl<'a> Builder<'a> {
     /// A copy of what the anchor names, at the place of the alias.
     fn alias(&mut self, anchor: usize, at: Place) -> Result<Node, YamlFault> {
         let Some(node) = self.anchors.get(&anchor).cloned() else {
-            return Err(YamlFault::new(
-                at,
-                "an alias to a value that is not complete, or that belongs to another document",
-            ));
+            return Err(YamlFault::new(at, "an alias to an unfinished value or to another document"));
         };
         self.charge(&node, at)?;
         Ok(Node { at, ..node })

@@ -69,6 +69,11 @@ impl Digest {
         self.with_text(|text| text[PREFIX..].to_owned())
     }
 
+    /// The name of content with this digest in an OCI image layout: `blobs/sha256/9f86…` (Image Layout Specification, "Blobs").
+    pub fn layout_name(&self) -> String {
+        format!("blobs/{}/{}", self.algorithm.name(), self.hex())
+    }
+
     /// Uses the text of the digest, without an allocation.
     fn with_text<T>(&self, use_it: impl FnOnce(&str) -> T) -> T {
         let mut text = [b':'; PREFIX + 2 * MAX_HASH];

@@ -295,7 +295,9 @@ pub enum InvalidName {
     #[error(transparent)]
     Digest(#[from] InvalidDigest),
     /// Not a DNS name or address with an optional port.
-    #[error("not a registry host")]
+    #[error(
+        "not a registry host: a name with a port if it has one, without scheme and path, such as registry.acme.com"
+    )]
     Host,
     /// Not lower-case path components joined by slashes, or longer than 255 bytes.
     #[error(

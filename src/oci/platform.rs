@@ -7,6 +7,13 @@ use super::json;
 /// Objects in a configuration whose keys are user-defined.
 const FREE_FORM: &[&str] = &["Labels", "ExposedPorts", "Volumes"];
 
+/// The values of `GOOS`, and `wasi`, which was used before Go had `wasip1`.
+const GO_SYSTEMS: &str =
+    "aix android darwin dragonfly freebsd illumos ios js linux netbsd openbsd plan9 solaris wasi wasip1 windows";
+/// The values of `GOARCH`.
+const GO_ARCHITECTURES: &str =
+    "386 amd64 arm arm64 loong64 mips mips64 mips64le mipsle ppc64 ppc64le riscv64 s390x wasm";
+
 /// A platform such as `linux/amd64` or `linux/arm/v7`, in containerd's normal form (github.com/containerd/platforms,
 /// `database.go`): `linux/aarch64` and `linux/arm64/v8` become `linux/arm64`, `linux/arm` becomes `linux/arm/v7`.
 ///
@@ -76,6 +83,12 @@ impl Platform {
                 (Some(wanted), Some(has)) if self.architecture == "arm" => runs_on_arm(wanted, has),
                 (wanted, has) => wanted == has,
             }
+    }
+
+    /// Whether Go has both names (`go tool dist list`), which are those that images have.
+    pub fn is_of_go(&self) -> bool {
+        let is_of = |names: &str, name: &str| names.split(' ').any(|known| known == name);
+        is_of(GO_SYSTEMS, &self.os) && is_of(GO_ARCHITECTURES, &self.architecture)
     }
 
     /// Whether this is `unknown/unknown`, under which attestations are listed because there is nothing to run.
@@ -168,6 +181,11 @@ mod tests {
             assert_eq!(text.parse::<Platform>(), Err(InvalidPlatform), "{text}");
         }
         assert_eq!(Platform::new("", "amd64", None).to_string(), "linux/amd64");
+        for (text, is_known) in
+            [("linux/X86_64", true), ("linux/armv7l", true), ("linux/x64", false), ("lunix/amd64", false)]
+        {
+            assert_eq!(text.parse::<Platform>().unwrap().is_of_go(), is_known, "{text}");
+        }
     }
 
     #[test]

@@ -4,8 +4,13 @@ use url::{Host, Url};
 
 use super::PreflightFindings;
 use crate::config::{Config, is_loopback, overlap};
+use crate::oci::{self, Platform};
 use crate::scope::Scope;
+use crate::server::ProxyHeader;
+use crate::upstream;
 
+/// Hosts of Docker Hub that are not the host in the names of its images.
+const HUB_SERVERS: [&str; 4] = ["hub.docker.com", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
 /// Web sites of Docker Hub, which are not registries.
 const WEB_SITES: [&str; 3] = ["docker.io", "hub.docker.com", "www.docker.com"];
 
@@ -16,6 +21,14 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
             let message = "every client may state any address, in the audit file and for limits";
             let hint = "name the addresses of the proxies only";
             found.warn(&format!("listener[{index}].trusted_proxies"), message, Some(hint));
+        }
+        if listener.trusted_proxies.is_empty() && listener.proxy_header != ProxyHeader::default() {
+            let message = match listener.proxy_header {
+                ProxyHeader::ProxyProtocol => "no proxy is trusted, so every connection that begins with it is refused",
+                ProxyHeader::Forwarded | ProxyHeader::XForwardedFor => "no proxy is trusted, so this header is ignored",
+            };
+            let hint = "name the addresses of the proxies in trusted_proxies";
+            found.warn(&format!("listener[{index}].proxy_header"), message, Some(hint));
         }
     }
     let limits = &config.limits;
@@ -29,30 +42,73 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
         );
     }
     host_names(found, "admin.hosts", &config.admin.hosts);
+    url_hosts(found, &config.gate.url_hosts);
+    platforms(found, "gate.platforms", &config.gate.platforms);
+    platforms(found, "prefetch.platforms", &config.prefetch.platforms);
     for (index, upstream) in config.upstreams.iter().enumerate() {
-        let table = config.places.item("upstream", index);
-        host_names(found, &format!("{table}.realms"), &upstream.realms);
-        let url = Url::parse(&upstream.url).ok().filter(|_| !upstream.offline);
-        if let Some(listener) = url.as_ref().and_then(|url| own_listener(config, url)) {
-            let message = format!("this is listener[{listener}] of the gate itself, so its requests come back to it");
-            found.warn(&format!("{table}.url"), &message, Some("write the address of the registry"));
-        }
-        if let Some((message, hint)) = url.as_ref().and_then(url_problem) {
-            found.warn(&format!("{table}.url"), &message, Some(hint));
-        }
-        if upstream.serve_to.as_ref().is_some_and(|scopes| !has_any(config, scopes)) {
-            let message = "no listener has one of these scopes, so no client can pull from this registry";
-            let hint = "set `scope` of a listener, or `client_names` of its tls";
-            found.warn(&format!("{table}.serve_to"), message, Some(hint));
-        }
+        self::upstream(found, &config.places.item("upstream", index), upstream);
+    }
+}
+
+fn upstream(found: &mut PreflightFindings<'_>, table: &str, upstream: &upstream::Config) {
+    let config = found.config;
+    let is_hub = upstream.host.is_docker_hub() || upstream.aliases.iter().any(oci::Host::is_docker_hub);
+    if !is_hub && HUB_SERVERS.contains(&upstream.host.as_str()) {
+        let message = format!("{} serves Docker Hub, whose images are called docker.io/…", upstream.host);
+        let hint = "write host = \"docker.io\" and url = \"https://registry-1.docker.io\"";
+        found.warn(&format!("{table}.host"), &message, Some(hint));
+    }
+    if !upstream.stale_for.is_zero() && upstream.stale_for <= upstream.tag_ttl {
+        let message = "not longer than tag_ttl, so a tag that is asked for again is already too old to be served";
+        found.warn(
+            &format!("{table}.stale_for"),
+            message,
+            Some("choose more, or 0s to serve no tag while the registry is down"),
+        );
+    }
+    host_names(found, &format!("{table}.realms"), &upstream.realms);
+    let url = Url::parse(&upstream.url).ok().filter(|_| !upstream.offline);
+    if let Some(listener) = url.as_ref().and_then(|url| own_listener(config, url)) {
+        let message = format!("this is listener[{listener}] of the gate itself, so its requests come back to it");
+        found.warn(&format!("{table}.url"), &message, Some("write the address of the registry"));
+    }
+    if let Some((message, hint)) = url.as_ref().and_then(url_problem) {
+        found.warn(&format!("{table}.url"), &message, Some(hint));
+    }
+    if upstream.serve_to.as_ref().is_some_and(|scopes| !has_any(config, scopes)) {
+        let message = "no listener has one of these scopes, so no client can pull from this registry";
+        let hint = "set `scope` of a listener, or `client_names` of its tls";
+        found.warn(&format!("{table}.serve_to"), message, Some(hint));
     }
 }
 
 /// Reports what can never be the host of a URL.
 fn host_names(found: &mut PreflightFindings<'_>, key: &str, names: &[String]) {
-    for name in names.iter().filter(|name| name.contains('*') || Host::parse(name).is_err()) {
+    for name in names.iter().filter(|name| !is_host(name)) {
         let hint = "write the host alone, without scheme, port, path and `*`, such as auth.acme.com";
         found.warn(key, &format!("{name:?} is not the name of a host, so it matches nothing"), Some(hint));
+    }
+}
+
+fn is_host(name: &str) -> bool {
+    !name.contains('*') && Host::parse(name).is_ok()
+}
+
+/// Reports what can never be the host of a URL with its port, which is compared as it is written.
+fn url_hosts(found: &mut PreflightFindings<'_>, names: &[String]) {
+    let has_port =
+        |name: &str| name.rsplit_once(':').is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok());
+    for name in names.iter().filter(|name| !is_host(name) && !has_port(name)) {
+        let hint = "write the host, and its port if the URL has one, without scheme, path and `*`: mcr.microsoft.com";
+        found.warn("gate.url_hosts", &format!("{name:?} is not the name of a host, so it matches nothing"), Some(hint));
+    }
+}
+
+/// Reports platforms that no image has.
+fn platforms(found: &mut PreflightFindings<'_>, key: &str, platforms: &[Platform]) {
+    for platform in platforms.iter().filter(|platform| !platform.is_of_go()) {
+        let message = format!("no image is for {platform}: these are not names that Go has for systems and processors");
+        found.warn(key, &message, Some("such as linux/amd64, linux/arm64, linux/arm/v7"));
     }
 }
 

@@ -105,7 +105,11 @@ fn listener_files(found: &mut PreflightFindings<'_>, table: &str, tls: &server::
         for (key, warning) in warnings {
             let hint =
                 "clients check the whole chain: the server's certificate, and each one that issued the one before";
-            let hint = if key == "client_ca" { "get the current certificates of the authority" } else { hint };
+            let hint = if key == "client_ca" {
+                "name the current certificate of the CA that issues those of clients"
+            } else {
+                hint
+            };
             found.warn(&format!("{table}.{key}"), &warning, Some(hint));
         }
     }

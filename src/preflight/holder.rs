@@ -28,7 +28,7 @@ fn runs_systemd() -> bool {
 }
 
 /// The process that listens on the Unix socket that this is connected to.
-fn listener(stream: &UnixStream) -> Option<Pid> {
+pub(super) fn listener(stream: &UnixStream) -> Option<Pid> {
     socket_peercred(stream).ok().map(|peer| peer.pid)
 }
 

@@ -14,7 +14,7 @@ use super::holder::{is_of_systemd, is_systemd};
 use super::{PreflightDepth, PreflightFindings};
 use crate::config::overlap;
 use crate::markup::ProblemSeverity::{Error, Note, Warning};
-use crate::runtime::{parent_folder, rounded_size};
+use crate::runtime::{is_descriptor, parent_folder, rounded_size};
 use crate::server;
 use crate::store::{self, StateDir, StoreError};
 
@@ -108,11 +108,22 @@ fn audit(found: &mut PreflightFindings<'_>, state_is_usable: bool) {
     let folder = parent_folder(file).canonicalize().unwrap_or_else(|_| parent_folder(&there).to_owned());
     let is_elsewhere = !folder.starts_with(&state);
     match there.metadata() {
+        _ if is_descriptor(file) => {
+            let message = format!("{} is a file that a process has open, which cannot be rotated", file.display());
+            found.error(
+                "audit.file",
+                &message,
+                Some("name a file; a program such as `tail -F` can copy it to standard output"),
+            );
+        }
         _ if there == state => {
             found.error("audit.file", &format!("{} is the state directory", there.display()), Some("name a file"));
         }
         Ok(metadata) if metadata.is_dir() => {
             found.machine(Error, "audit.file", &format!("{} is a directory", file.display()), Some("name a file"));
+        }
+        _ if is_named_as_folder(file) => {
+            found.error("audit.file", &format!("{} is a directory", file.display()), Some("name a file"));
         }
         Ok(metadata) if !metadata.is_file() && !metadata.file_type().is_char_device() => {
             let message = format!("{} is neither a regular file nor a character device", there.display());
@@ -137,12 +148,21 @@ fn audit(found: &mut PreflightFindings<'_>, state_is_usable: bool) {
     }
 }
 
+/// Whether the system takes a path as that of a directory, whatever is there: `log/`, `log/.`, `log/..`.
+fn is_named_as_folder(path: &Path) -> bool {
+    let path = path.as_os_str().as_encoded_bytes();
+    matches!(path.rsplit(|byte| *byte == b'/').next(), Some(b"" | b"." | b".."))
+}
+
 /// The path of the admin socket.
 pub(super) fn socket(found: &mut PreflightFindings<'_>) {
     let path = &found.config.admin.socket;
     let length = path.as_os_str().len();
     let is_default = *path == found.config.state_dir.join("admin.sock");
     let key = if is_default { "state_dir" } else { "admin.socket" };
+    if is_named_as_folder(path) {
+        return found.error(key, &format!("{} is a directory", path.display()), Some("name a file"));
+    }
     if length > MAX_SOCKET {
         let message = format!(
             "{}: the path of the admin socket has {length} bytes, and {MAX_SOCKET} are possible",
@@ -248,19 +268,21 @@ struct TestedPorts {
 impl TestedPorts {
     fn test(&mut self, found: &mut PreflightFindings<'_>, key: &str, address: &str) {
         // Addresses that overlap are a mistake that was reported where it is written.
-        if address.ends_with(":0") || self.open.iter().any(|(_, other, _)| overlap(other, address)) {
+        if self.open.iter().any(|(_, other, _)| overlap(other, address)) {
             return;
         }
         let addresses = match address.to_socket_addrs() {
             Ok(addresses) => addresses.collect::<Vec<_>>(),
-            // An address without a port is a mistake that was reported.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
+            // An address without a port, or with a zone that is not a number, is a mistake that was reported.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput || address.contains('%') => return,
             Err(error) => {
                 let hint = "the host name does not resolve on this machine: write an IP address, or 0.0.0.0 for all";
                 return found.machine(Error, key, &format!("{address}: {error}"), Some(hint));
             }
         };
         match TcpListener::bind(&*addresses) {
+            // The system chooses another port when the gate starts.
+            Ok(_) if address.ends_with(":0") => {}
             Ok(listener) => self.open.push((key.to_owned(), address.to_owned(), listener)),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => self.in_use(found, key, address, &error),
             Err(error) => found.machine(Error, key, &format!("cannot listen on {address}: {error}"), hint(&error)),

@@ -1,14 +1,18 @@
 //! Policies, and sources of evidence: reports, advisory databases, scanners.
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 
 use super::collisions::{self, NamedMaterials};
 use super::{PreflightDepth, PreflightFindings};
+use crate::config::Config;
 use crate::markup::{Problem, ProblemSeverity};
-use crate::policy::{RuleSet, Settings};
-use crate::rulebook::{Directory, DirectoryError};
+use crate::policy::{EvidenceSources, EvidencedRegistry, RuleSet, Settings};
+use crate::rulebook::{Directory, DirectoryError, ONLY_AUDITED};
 use crate::runtime::format_duration;
-use crate::va::{self, DatabaseConfig, DatabaseLack, ScannerKind};
+use crate::upstream;
+use crate::va::{self, DatabaseConfig, DatabaseLack, ExpectedDatabases, ScannerKind};
 
 pub(super) fn check(found: &mut PreflightFindings<'_>) {
     let now = found.now;
@@ -26,7 +30,11 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
     names(found);
     if found.depth == PreflightDepth::Everything {
         for problem in va::check_reports(&config.va.reports, now) {
-            let hint = "images that depend on it are not known as scanned";
+            let is_about = |file: &&PathBuf| file.is_file() && problem.starts_with(&*file.display().to_string());
+            let hint = match config.va.reports.iter().find(is_about) {
+                Some(_) => "name the directory that has this file",
+                None => "images that depend on it are not known as scanned",
+            };
             found.warn("va.reports", &problem, Some(hint));
         }
         if let Some(databases) = &config.va.databases {
@@ -57,9 +65,18 @@ fn policies(found: &mut PreflightFindings<'_>, now: Timestamp) {
     let is_whole = found.depth == PreflightDepth::Everything;
     let least = if is_whole { ProblemSeverity::Warning } else { ProblemSeverity::Error };
     let problems = parsed.problems.into_iter().chain(snapshot.warnings);
-    // Trusted roots that cannot be read have been reported where the configuration names them.
-    let is_reported = |problem: &Problem| problem.message.starts_with("trust.trusted_roots: ");
+    // Mistakes of these keys have been reported where the configuration has them.
+    let keys = ["trust.default_authorities: ", "trust.trusted_roots: "];
+    let is_reported = |problem: &Problem| keys.iter().any(|key| problem.message.starts_with(key));
     found.report.configuration.extend(problems.filter(|found| found.severity <= least && !is_reported(found)));
+    // Only the configuration says what can be found out, so the rules cannot report this when a gate starts.
+    let sources = evidence_sources(config);
+    let unmet = parsed.rules.iter().flat_map(|rules| [rules.unmatched(&sources), rules.unmet(&sources)].concat());
+    let most = if is_whole { ProblemSeverity::Note } else { ProblemSeverity::Warning };
+    found.report.configuration.extend(unmet.filter(|problem| problem.severity <= most));
+    if is_whole && parsed.rules.as_ref().is_some_and(RuleSet::is_only_audited) {
+        found.add(ProblemSeverity::Note, "policy.dir", ONLY_AUDITED, None);
+    }
     if is_empty && is_whole {
         let hint = "copy one of config/policies; `pullgate policy check` tests them";
         let effect = if config.gate.audit { "admits every image without judging it" } else { "denies every image" };
@@ -67,6 +84,31 @@ fn policies(found: &mut PreflightFindings<'_>, now: Timestamp) {
             "{dir} contains no policies: a gate that is started now {effect}; a running one keeps its policies"
         );
         found.warn("policy.dir", &message, Some(hint));
+    }
+}
+
+/// What a gate with this configuration can find out about images.
+pub fn evidence_sources(config: &Config) -> EvidenceSources {
+    let databases = config.va.databases.as_ref().map(ExpectedDatabases::of);
+    let has = |kind: fn(&ExpectedDatabases) -> bool| databases.as_ref().is_some_and(kind);
+    let has_advisories = has(|databases| databases.advisories);
+    let registry = |upstream: &upstream::Config| EvidencedRegistry {
+        host: upstream.host.clone(),
+        aliases: upstream.aliases.clone(),
+        path: upstream.path.clone(),
+        has_va: has_advisories || config.va.is_known_elsewhere(&upstream.host),
+        has_notary: upstream.notary_server().is_some(),
+    };
+    let scopes = config.listeners.iter().flat_map(|listener| {
+        let named = listener.tls.iter().flat_map(|tls| tls.client_names.values());
+        listener.scope.iter().chain(named).cloned()
+    });
+    EvidenceSources {
+        scopes: scopes.chain([config.prefetch.scope.clone()]).collect(),
+        registries: config.upstreams.iter().map(registry).collect(),
+        has_kev: has(|databases| databases.kev),
+        has_epss: has(|databases| databases.epss),
+        audit: config.gate.audit,
     }
 }
 

@@ -14,8 +14,11 @@ pub enum ResolveError {
     #[error("the request was interrupted; retry it")]
     Interrupted,
     /// The upstream does not have the manifest.
-    #[error("the upstream does not have this manifest")]
-    NotFound,
+    #[error("the upstream does not have this manifest: {0}")]
+    NotFound(
+        /// The image, and the URL that was asked.
+        String,
+    ),
     /// The manifest is not in the cache, and nobody is asked for it.
     #[error("the manifest is no longer in the cache")]
     NotKnown,
@@ -46,7 +49,7 @@ pub enum ResolveError {
     Store(String),
     /// The upstream did not deliver the manifest.
     #[error(transparent)]
-    Upstream(upstream::Error),
+    Upstream(#[from] upstream::Error),
 }
 
 impl ResolveError {
@@ -56,7 +59,7 @@ impl ResolveError {
             Self::Upstream(error) => error.may_pass(),
             Self::Interrupted | Self::Late { .. } | Self::NotKnown | Self::Silent | Self::Store(_) => true,
             Self::Pin { temporary, .. } => *temporary,
-            Self::NotFound | Self::Refused(_) => false,
+            Self::NotFound(_) | Self::Refused(_) => false,
         }
     }
 
@@ -65,7 +68,7 @@ impl ResolveError {
     pub(super) fn is_of_the_digest(&self) -> bool {
         use upstream::Error;
         match self {
-            Self::NotFound => true,
+            Self::NotFound(_) => true,
             Self::Upstream(error) => matches!(
                 error,
                 Error::Digest(_)
@@ -81,15 +84,6 @@ impl ResolveError {
             | Self::Refused(_)
             | Self::Silent
             | Self::Store(_) => false,
-        }
-    }
-}
-
-impl From<upstream::Error> for ResolveError {
-    fn from(error: upstream::Error) -> Self {
-        match error {
-            upstream::Error::NotFound => Self::NotFound,
-            other => Self::Upstream(other),
         }
     }
 }

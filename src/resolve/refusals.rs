@@ -4,9 +4,8 @@
 use jiff::SignedDuration;
 
 use super::memory::name_weight;
-use super::to_signed;
 use crate::oci::{ImageName, Reference, Refused};
-use crate::runtime::{ALLOCATION, Clock, Expiring, budget};
+use crate::runtime::{ALLOCATION, Clock, Expiring, budget, signed_duration};
 use crate::upstream::Upstream;
 
 /// How long a refusal is remembered: a proxy may have labelled the manifest wrongly.
@@ -33,7 +32,7 @@ impl Refusals {
     pub(super) fn keep(&self, upstream: &Upstream, name: &ImageName, reference: &Reference, refused: &Refused) {
         let lifetime = match reference {
             Reference::Digest(_) => LIFETIME,
-            Reference::Tag(_) => LIFETIME.min(to_signed(upstream.config().tag_ttl)),
+            Reference::Tag(_) => LIFETIME.min(signed_duration(upstream.config().tag_ttl)),
         };
         self.0.keep((name.clone(), reference.clone()), refused.clone(), lifetime);
     }

@@ -102,7 +102,7 @@ async fn pinned_tag_resolves_to_the_signed_digest() {
     );
     assert_eq!(resolve(&tag, Some(signed.root)).await.unwrap(), signed.root);
     let missing = resolve(&tag, Some(absent.root)).await;
-    assert!(matches!(missing, Err(ResolveError::NotFound)), "{missing:?}");
+    assert!(matches!(missing, Err(ResolveError::NotFound(_))), "{missing:?}");
     let by_digest = Reference::Digest(moved.root);
     let other = resolve(&by_digest, Some(signed.root)).await;
     assert!(matches!(other, Err(ResolveError::Pin { temporary: false, .. })), "{other:?}");

@@ -76,7 +76,7 @@ where
             Entry::Occupied(running) => return running.get().clone(),
             Entry::Vacant(free) => {
                 free.insert(receiver.clone());
-                Landing { key, running: self.running.clone() }
+                FlightGuard { key, running: self.running.clone() }
             }
         };
         // The lock is released: a runtime that is shutting down drops the task at once, and the landing takes the lock.
@@ -92,12 +92,12 @@ where
 }
 
 /// Removes the key when the work ends, including by a panic.
-struct Landing<K: Eq + Hash, V> {
+struct FlightGuard<K: Eq + Hash, V> {
     key: K,
     running: Arc<Mutex<HashMap<K, watch::Receiver<FlightState<V>>>>>,
 }
 
-impl<K: Eq + Hash, V> Drop for Landing<K, V> {
+impl<K: Eq + Hash, V> Drop for FlightGuard<K, V> {
     fn drop(&mut self) {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }

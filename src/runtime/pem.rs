@@ -1,6 +1,35 @@
-//! Descriptions of what is wrong with a PEM file.
+//! What is in a PEM file, and descriptions of what is wrong with it.
 
 use rustls::pki_types::pem::Error;
+
+/// What a container of certificates begins with in PEM (RFC 7468, section 8).
+const PKCS7: &[u8] = b"-----BEGIN PKCS7-----";
+
+/// What the parser reads of a PEM file: without the byte order mark that some editors write, which would hide the first block.
+pub fn pem_text(file: &[u8]) -> &[u8] {
+    file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file)
+}
+
+/// What a file without the PEM that is needed is instead, with what makes PEM of it; nothing if that is not known. `command` is
+/// that of openssl for what is needed: `x509`, `pkey`.
+pub fn instead_of_pem(file: &[u8], command: &str) -> String {
+    // The content of a sequence in DER (X.690, section 8.1.3) begins after the bytes of its length.
+    let content = match file {
+        [0x30, length @ 0x80..=0x84, rest @ ..] => rest.get(usize::from(length & 0x7f)..),
+        [0x30, _, rest @ ..] => Some(rest),
+        _ => None,
+    };
+    match (file, content) {
+        ([0xff, 0xfe, ..] | [0xfe, 0xff, ..], _) => ": it is UTF-16; save it as UTF-8".to_owned(),
+        // Version 3 (RFC 7292, section 4).
+        (_, Some([2, 1, 3, ..])) => ": it is PKCS#12; `openssl pkcs12 -in FILE -nodes` writes PEM".to_owned(),
+        (_, Some([2 | 0x30, ..])) => format!(": it is DER; `openssl {command} -inform der -in FILE` writes PEM"),
+        _ if file.windows(PKCS7.len()).any(|part| part == PKCS7) => {
+            ": it is PKCS#7; `openssl pkcs7 -print_certs -in FILE` writes the certificates alone".to_owned()
+        }
+        _ => String::new(),
+    }
+}
 
 /// What is wrong with a PEM file. The library's own text has bytes as numbers.
 pub fn pem_problem(error: &Error) -> String {
@@ -20,6 +49,26 @@ mod tests {
     use rustls::pki_types::pem::PemObject as _;
 
     use super::*;
+
+    #[test]
+    fn files_of_other_formats_are_recognised() {
+        for (file, wanted) in [
+            (&[0x30, 0x82, 1, 2, 0x30, 0x82][..], "it is DER; `openssl x509 -inform der"),
+            (&[0x30, 0x2e, 2, 1, 0], "it is DER"),
+            (&[0x30, 0x82, 1, 2, 2, 1, 3, 0x30], "it is PKCS#12"),
+            (&[0x30, 0x80, 2, 1, 3, 0x30], "it is PKCS#12"),
+            (&[0xff, 0xfe, b'-', 0], "it is UTF-16"),
+            (b"text\n-----BEGIN PKCS7-----\n", "it is PKCS#7"),
+            (b"text", ""),
+            (b"0", ""),
+            (b"0123", ""),
+            (b"", ""),
+        ] {
+            let found = instead_of_pem(file, "x509");
+            assert!(found.contains(wanted) && found.is_empty() == wanted.is_empty(), "{file:?} {found}");
+        }
+        assert_eq!(pem_text("\u{feff}-----".as_bytes()), b"-----");
+    }
 
     #[test]
     fn bytes_are_shown_as_text() {

@@ -104,7 +104,7 @@ impl Heartbeat {
         Self { runtime, answered: Arc::new(AtomicBool::new(true)) }
     }
 
-    /// While a question is not answered, there is no other one.
+    /// At most one probe is outstanding.
     fn ask(&mut self) {
         if self.answered.swap(false, Ordering::AcqRel) {
             let answered = self.answered.clone();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 ///
 /// Tasks run on the runtime in which the value was created, even if they are spawned from another runtime. Work that
 /// outlives a request must not depend on the thread that served it.
+///
+/// Futures and work are boxed first: tokio's code for a task is compiled once for each type of task, and there are hundreds.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
@@ -67,7 +69,7 @@ impl Tasks {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.transfers.spawn(future)
+        self.transfers.spawn(future.boxed())
     }
 
     /// Runs a transfer on this runtime.
@@ -76,7 +78,7 @@ impl Tasks {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.transfers.spawn_on(future, runtime)
+        self.transfers.spawn_on(future.boxed(), runtime)
     }
 
     fn spawn_among<F>(&self, tracker: &TaskTracker, future: F) -> JoinHandle<F::Output>
@@ -84,6 +86,7 @@ impl Tasks {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
+        let future = future.boxed();
         match &self.home {
             Some(home) => tracker.spawn_on(future, home),
             None => tracker.spawn(future),
@@ -101,6 +104,7 @@ impl Tasks {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
+        let work: Box<dyn FnOnce() -> T + Send> = Box::new(work);
         match &self.home {
             Some(home) => self.tracker.spawn_blocking_on(work, home),
             None => self.tracker.spawn_blocking(work),
@@ -184,6 +188,7 @@ impl Untracked {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
+        let future = future.boxed();
         match &self.0 {
             Some(runtime) => drop(runtime.spawn(future)),
             None => drop(tokio::spawn(future)),
@@ -209,7 +214,6 @@ where
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt as _;
     use tokio::sync::oneshot;
 
     use super::*;

@@ -120,18 +120,9 @@ const COMPLETE: &str = "every field that the builder requires is set above";
 
 /// Builds a multi-platform index of `children`.
 pub fn index(children: &[Built]) -> Built {
-    list(media_type::OCI_INDEX, children)
-}
-
-/// Builds a Docker manifest list of `children`.
-pub fn docker_list(children: &[Built]) -> Built {
-    list(media_type::DOCKER_LIST, children)
-}
-
-fn list(media_type: &str, children: &[Built]) -> Built {
     let manifests: Vec<Value> = children.iter().map(Built::descriptor).collect();
-    let body = json!({"schemaVersion": 2, "mediaType": media_type, "manifests": manifests});
-    children.iter().fold(raw(media_type, &body), Built::with_content_of)
+    let body = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests});
+    children.iter().fold(raw(media_type::OCI_INDEX, &body), Built::with_content_of)
 }
 
 /// Builds an artifact: the empty configuration, and `layers` of any type (image-spec, "Guidelines for Artifact Usage").

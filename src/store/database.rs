@@ -183,6 +183,7 @@ fn close_to_others(database: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// All files of the folder `migrations`: one that is not listed here is never applied.
 pub(super) fn migrations() -> Migrator {
     let steps = [
         (1, "first", include_str!("migrations/0001_first.sql")),
@@ -220,4 +221,23 @@ async fn let_shrink(pool: &SqlitePool) -> Result<(), sqlx::Error> {
         sqlx::query("VACUUM").execute(&mut *connection).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_migration_of_the_folder_is_listed_in_order() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/migrations");
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let numbered = |file: &Path| file.file_name().unwrap().to_str().unwrap()[..4].parse::<i64>().unwrap();
+        let mut files: Vec<_> = files.map(|file| (numbered(&file), std::fs::read_to_string(&file).unwrap())).collect();
+        files.sort_unstable();
+        let listed = migrations();
+        let listed: Vec<_> =
+            listed.iter().map(|migration| (migration.version, migration.sql.as_str().to_owned())).collect();
+        assert!(!files.is_empty());
+        assert_eq!(listed, files);
+    }
 }

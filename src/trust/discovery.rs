@@ -172,7 +172,7 @@ impl<'a, S: SignatureSource> Search<'a, S> {
     /// The end of the search. A question without an answer, such as one that a stop interrupted, is noted.
     fn end(&mut self) -> Option<FoundLayers> {
         if std::mem::take(&mut self.unanswered) > 0 {
-            let why = "the questions to the registry were interrupted";
+            let why = "the registry requests were interrupted";
             self.notes.add(Trouble::Unanswered(SourceError::new(why, true)));
         }
         None

@@ -29,14 +29,14 @@ pub(super) const MAX_TIME: Duration = Duration::from_secs(60);
 /// pending: with them it may be over.
 const CONFIRMATION_WAIT: Duration = Duration::from_millis(500);
 
-/// What a round found out for one authority.
+/// The result of a round for one authority.
 pub(super) struct GatheredResult {
     pub(super) result: AuthorityResult,
     /// Whether everyone who has signed for it is known as far as the outcome says.
     pub(super) is_complete: bool,
 }
 
-/// What to find out.
+/// The question that a round is to answer.
 pub(super) struct GatherRequest {
     pub(super) name: ImageName,
     /// The reference as it was pulled. A digest is always that of the image.
@@ -50,7 +50,7 @@ pub(super) struct GatherRequest {
     pub(super) others: Vec<Signers>,
     /// Which keys of all authorities of the question belong to one signer.
     pub(super) same: SameSigner,
-    /// What the place was asked before the image was there.
+    /// The answers of the place from before the image was there.
     pub(super) ahead: Option<AheadAnswers>,
     /// When it is found out.
     pub(super) now: Timestamp,
@@ -125,7 +125,7 @@ impl<S: SignatureSource> AttachedSearch<'_, S> {
                     return (self.results(), true);
                 }
                 Err(Elapsed { .. }) => {
-                    let why = format!("after {} s the rest was not looked at", MAX_TIME.as_secs());
+                    let why = format!("the search stopped after {} s", MAX_TIME.as_secs());
                     self.search.notes.add(Trouble::Unanswered(SourceError::new(why, true)));
                     return (self.results(), true);
                 }
@@ -167,8 +167,8 @@ impl<S: SignatureSource> AttachedSearch<'_, S> {
         };
     }
 
-    /// What is found next, while confirmations and consultations go on. A confirmation that has not ended when something is
-    /// found begins again with that; requests that it has begun are not lost.
+    /// The next layers that are found, while confirmations and consultations go on. A confirmation that has not ended when
+    /// something is found begins again with that; requests that it has begun are not lost.
     async fn next(&mut self, consulted: &mut Consultations<'_>) -> Result<Option<FoundLayers>, Elapsed> {
         let notes = self.notes_so_far();
         let mut next = pin!(timeout_at(self.end, self.search.next()));
@@ -263,7 +263,7 @@ impl Verifications {
         join_all(self.groups.iter_mut().map(|group| group.verification.confirm())).await;
     }
 
-    /// What is known about the signers of each authority.
+    /// The known signers of each authority.
     fn signers(&self) -> impl Iterator<Item = Signers> + '_ {
         self.places.iter().map(|(group, index)| {
             let verification = &self.groups[*group].verification;

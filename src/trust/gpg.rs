@@ -146,7 +146,7 @@ fn in_time<'a>(name: &'a str, place: BoxStream<'a, PlaceEntry>) -> BoxStream<'a,
         match timeout_at(end, place.next()).await {
             Ok(next) => next.map(|entry| (entry, Some(place))),
             Err(_) => {
-                let why = format!("{name}: after {} s the rest was not looked at", MAX_PLACE_TIME.as_secs());
+                let why = format!("{name}: the search stopped after {} s", MAX_PLACE_TIME.as_secs());
                 Some((Err(SourceError::new(why, true)), None))
             }
         }

@@ -290,7 +290,7 @@ impl TokenRequest<'_> {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 Error::Unauthorized(format!("{}{said}", self.refusal()))
             }
-            StatusCode::TOO_MANY_REQUESTS => Error::RateLimited { retry_after: wait },
+            StatusCode::TOO_MANY_REQUESTS => Error::RateLimited { host: name.to_string(), retry_after: wait },
             status if is_passing(status) => {
                 Error::Unavailable(format!("{name}: its token service answered {status}{said}"))
             }

@@ -93,8 +93,6 @@ impl UpstreamClient {
         })
     }
 
-    /// Sends one request to a URL. `service` is the host of the auxiliary service that the request is for; the
-    /// configuration or a policy names it.
     /// Notes an attempt that nothing answered in time: [`send`](Self::send) was dropped, and could not.
     pub(super) fn gave_up(&self, call: &Call, started: Instant) {
         self.metrics.observe(self.config.host.as_str(), &call.method, None, started);
@@ -103,6 +101,8 @@ impl UpstreamClient {
         }
     }
 
+    /// Sends one request to a URL. `service` is the host of the auxiliary service that the request is for; the
+    /// configuration or a policy names it.
     pub(super) async fn send(
         &self,
         url: &Url,
@@ -209,7 +209,13 @@ impl UpstreamClient {
                 origin(url),
                 authority(url)
             )),
-            error => Error::Unavailable(format!("{} at {}: {error}", self.config.host, origin(url))),
+            error => {
+                let said = error.to_string();
+                let is_too_old = said.contains("ProtocolVersion");
+                let hint =
+                    if is_too_old { "; it must offer TLS 1.2 or 1.3, and older versions are not used" } else { "" };
+                Error::Unavailable(format!("{} at {}: {said}{hint}", self.config.host, origin(url)))
+            }
         }
     }
 }

@@ -32,8 +32,10 @@ pub enum Error {
     #[error("{0}")]
     Protocol(String),
     /// 429, with a wait longer than a request may spend.
-    #[error("the registry's rate limit is reached")]
+    #[error("the registry's rate limit is reached: {host}")]
     RateLimited {
+        /// The registry, or the service beside it.
+        host: String,
         /// The number of seconds to wait, if stated.
         retry_after: Option<u64>,
     },

@@ -18,7 +18,7 @@ use super::answer::body::Inbound;
 use super::answer::words::words;
 use super::auth::challenge::Challenge;
 use super::auth::{Audience, Authorization, RegistryTokens};
-use super::client::{UpstreamClient, host};
+use super::client::{UpstreamClient, host, origin};
 use super::config::{Auth, Config, ConfigError};
 use super::headers::content_range;
 use super::limits::{RequestLane, UpstreamLimits};
@@ -92,8 +92,8 @@ impl Call {
         Self { method, url, accept, range, repository, absent, lane, has_alternative, tokens }
     }
 
-    /// The recipient of an authorization for this URL. A redirect leads to another one. `None` where an auxiliary service
-    /// redirects to: nothing goes there, also to the registry itself, as the service chose the request.
+    /// The recipient of an authorization for this URL. Redirects change the recipient. `None` for redirects by an
+    /// auxiliary service: that service chose the target, so no credentials are sent, not even to the registry itself.
     fn audience(&self, url: &Url) -> Option<Audience> {
         match &self.tokens {
             TokenUse::Beside { resource } => {
@@ -232,7 +232,8 @@ impl Exchange {
         let started = std::time::Instant::now();
         let Ok(followed) = timeout_at(end, self.follow(call)).await else {
             self.client.gave_up(call, started);
-            return Err(Error::Unavailable(format!("{}: it has not answered in time", host(&call.url))).into());
+            let asked = self.asked(call, &call.url);
+            return Err(Error::Unavailable(format!("{asked}: it has not answered in time")).into());
         };
         let (response, url) = followed?;
         let is_own = if call.tokens == TokenUse::Registry { self.client.is_own(&url) } else { call.is_beside(&url) };
@@ -303,7 +304,7 @@ impl Exchange {
 
     async fn failure(&self, call: &Call, response: Response<Incoming>, from: &Url) -> Failure {
         let status = response.status();
-        let host = if call.is_beside(from) { host(from) } else { self.config().host.as_str() };
+        let host = self.asked(call, from);
         let wait = retry_after(response.headers(), self.client.clock());
         let is_absent = status == StatusCode::NOT_FOUND || call.absent.contains(&status);
         let said = if is_absent { String::new() } else { words(response.into_body()).await };
@@ -313,7 +314,7 @@ impl Exchange {
             _ if is_absent => Error::NotFound,
             StatusCode::UNAUTHORIZED => Error::Unauthorized(format!("{}{said}", self.unauthorized(call, from))),
             StatusCode::FORBIDDEN => Error::Forbidden(format!("{host} refuses this (403){said}")),
-            StatusCode::TOO_MANY_REQUESTS => Error::RateLimited { retry_after: wait.map(|wait| wait.as_secs()) },
+            StatusCode::TOO_MANY_REQUESTS => Error::RateLimited { host, retry_after: wait.map(|wait| wait.as_secs()) },
             status if is_passing(status) => Error::Unavailable(format!("{host} answered {status}{said}")),
             status
                 if status == StatusCode::NOT_IMPLEMENTED
@@ -324,6 +325,11 @@ impl Exchange {
             status => Error::Protocol(format!("{host} answered {status}{said}")),
         };
         Failure { error, wait }
+    }
+
+    /// What was asked, for messages: the registry by its name, unless the request is for a service beside it, and where it is.
+    fn asked(&self, call: &Call, url: &Url) -> String {
+        if call.is_beside(url) { origin(url) } else { format!("{} at {}", self.config().host, origin(url)) }
     }
 
     /// The remedy for a 401.

@@ -177,13 +177,13 @@ impl UpstreamLimits {
         self.metrics.held(&self.host);
         // Rounded up, so that a client that waits for the stated time is not too early.
         let seconds = rest.as_secs() + u64::from(rest.subsec_nanos() > 0);
-        Error::RateLimited { retry_after: Some(seconds) }
+        Error::RateLimited { host: self.host.clone(), retry_after: Some(seconds) }
     }
 
     /// Records that the registry refused a request, and for how long.
     pub(super) fn hold(&self, lane: RequestLane, wait: Duration) {
         let wait = wait.min(MAX_HOLD);
-        tracing::warn!(upstream = %self.host, ?lane, seconds = wait.as_secs(), "the registry asked us to back off");
+        tracing::warn!(upstream = %self.host, ?lane, seconds = wait.as_secs(), "the registry requested a back-off");
         let until = Instant::now() + wait;
         let mut holds = self.holds();
         let known = &mut holds[lane as usize];
@@ -306,7 +306,7 @@ mod tests {
     }
 
     fn limited(seconds: u64) -> Option<Error> {
-        Some(Error::RateLimited { retry_after: Some(seconds) })
+        Some(Error::RateLimited { host: "a.test".into(), retry_after: Some(seconds) })
     }
 
     #[tokio::test(start_paused = true)]

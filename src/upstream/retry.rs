@@ -43,7 +43,7 @@ pub(super) struct Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let wait = match &error {
-            Error::RateLimited { retry_after } => retry_after.map(Duration::from_secs),
+            Error::RateLimited { retry_after, .. } => retry_after.map(Duration::from_secs),
             _ => None,
         };
         Self { error, wait }
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(pauses.len(), 2);
         assert!(pauses[0] >= FIRST_PAUSE / 2 && pauses[1] <= FIRST_PAUSE * 3);
 
-        let limited = |seconds| Failure::from(Error::RateLimited { retry_after: Some(seconds) });
+        let limited = |seconds| Failure::from(Error::RateLimited { host: String::new(), retry_after: Some(seconds) });
         let mut retries = Retries::new(&config);
         assert!(retries.next(&limited(3600)).is_none());
         assert!(retries.next(&limited(5)).is_some());

@@ -69,7 +69,7 @@ pub struct IbmScope {
 impl From<&ExemptionScope> for IbmScope {
     fn from(scope: &ExemptionScope) -> Self {
         let text = scope.to_string();
-        let (registry, path) = match text.split_once('/').filter(|_| scope.names_registry()) {
+        let (registry, path) = match text.split_once('/').filter(|_| scope.registry().is_some()) {
             Some((registry, path)) => (registry, path),
             None => ("", text.as_str()),
         };

@@ -74,6 +74,7 @@ fn scan() -> ImageScan {
             digest: digest.parse().unwrap(),
             platform: None,
             status: VaStatus::Fail,
+            security_status: None,
             source: Some("trivy".into()),
             why: None,
             decision: None,
@@ -172,7 +173,7 @@ fn a_vulnerability_whose_notices_are_exempt_is_not_exempt_itself() {
     }
 }
 
-/// There is no time at which an image was scanned that was not.
+/// An image that was never scanned has no scan time.
 #[test]
 fn an_image_that_was_not_scanned_has_no_scan_time() {
     let assessment = AssessmentAnswer { status: VaStatus::Unscanned, issues: Vec::new(), ..scan().assessment };

@@ -47,7 +47,7 @@ pub(in crate::cli) struct ListArgs {
     /// The order.
     #[arg(long, value_enum, default_value_t)]
     sort: ContentOrder,
-    /// The most contents to list, the first ones in the order; 0 for all.
+    /// The maximum number of entries to list, the first in the order; 0 for all.
     #[arg(long, value_name = "COUNT", default_value_t = 1000)]
     limit: usize,
     /// Print complete digests and times, and all repositories.

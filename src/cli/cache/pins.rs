@@ -21,10 +21,10 @@ pub(in crate::cli) struct PinArgs {
     /// The images: docker.io/library/nginx:1.27, by digest, or short names.
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
-    /// Why they must stay.
+    /// The reason for the pin.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Who wants the images kept. Default: the account that runs the command.
+    /// The person or team responsible. Default: the account that runs the command.
     #[arg(long, value_name = "NAME", env = "USER")]
     by: Option<String>,
     /// Fetch the images first, as `pullgate prefetch` does, under the cluster-wide rules.

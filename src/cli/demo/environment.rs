@@ -252,7 +252,7 @@ fn configuration(folder: &Path, listen: SocketAddr, upstream: &str, pem: &str) -
          [admin]\naddress = \"127.0.0.1:0\"\n\
          [policy]\ndir = \"policies\"\n\
          [trust]\nnotary_root = \"roots.pem\"\n\
-         [[upstream]]\nhost = \"{HOST}\"\nurl = \"{upstream}\"\nserve_to = \"everyone\"\n\
+         [[upstream]]\nhost = \"{HOST}\"\nurl = \"{upstream}\"\nserve_to = \"everyone\"\nproxy = \"\"\n\
          notary = \"{upstream}\"\n\
          auth = {{ type = \"basic\", username = \"demo\", password_file = \"password\" }}\n"
     );

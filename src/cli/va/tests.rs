@@ -1,3 +1,5 @@
+mod trivys_report;
+
 use serde_json::json;
 
 use super::*;
@@ -9,7 +11,7 @@ fn digest() -> String {
 }
 
 /// A scan with issues of every standing.
-fn scan() -> ImageScan {
+pub(super) fn scan() -> ImageScan {
     let package = |name: &str, installed: &str, fixed: Option<&str>, more: Value| {
         let mut package = json!({"name": name, "installed": installed, "fixed": fixed});
         package.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -27,7 +29,8 @@ fn scan() -> ImageScan {
     serde_json::from_value(json!({
         "id": format!("us.icr.io/team/app@{}", digest()), "image": "us.icr.io/team/app:1",
         "digest": digest(), "platform": null, "status": "FAIL", "source": "pullgate 0.1.0 (trivy-db of 2026-11-25)",
-        "why": null, "generated_at": "2024-10-10T00:00:00Z", "observed_at": "2026-11-26T00:00:00Z",
+        "security_status": "4 Issues", "why": null,
+        "generated_at": "2024-10-10T00:00:00Z", "observed_at": "2026-11-26T00:00:00Z",
         "databases": [
             {"source": "osv-npm", "built": "2024-10-10T00:00:00Z"}, {"source": "trivy-db", "built": "2026-11-25T06:07:08Z"}
         ],
@@ -166,19 +169,24 @@ fn only_a_complete_scan_without_issues_says_no_issues() {
     assert!(empty.no_image().contains("contains no image for any platform"));
 }
 
+/// The status is the one that the gate states, as in `pullgate images`.
 #[test]
 fn several_images_have_an_overview() {
-    let mut clean = scan();
-    clean.assessment.status = crate::policy::VaStatus::Ok;
-    clean.assessment.issues.clear();
-    clean.assessment.platform = Some("linux/arm64".into());
-    let text = overview(&[asked(scan()), asked(clean)], &show());
+    let with = |status: Option<&str>, platform: &str| {
+        let mut scan = scan();
+        scan.assessment.issues.clear();
+        (scan.assessment.security_status, scan.assessment.platform) = (status.map(Into::into), Some(platform.into()));
+        asked(scan)
+    };
+    let unavailable = with(Some("Unavailable"), "linux/arm64");
+    let text = overview(&[asked(scan()), unavailable, with(None, "linux/s390x")], &show());
     assert_eq!(
         text,
         "
-Image                              Current     Configuration Issues   Vulnerabilities
-us.icr.io/team/app:1               4 Issues    1                      3
-us.icr.io/team/app:1 linux/arm64   No Issues   0                      0
+Image                              Current       Configuration Issues   Vulnerabilities
+us.icr.io/team/app:1               4 Issues      1                      3
+us.icr.io/team/app:1 linux/arm64   Unavailable   0                      0
+us.icr.io/team/app:1 linux/s390x   -             0                      0
 "
     );
 }
@@ -197,7 +205,6 @@ fn a_denial_without_an_issue_is_shown_and_fails() {
     let text = describe(&asked(banned.clone()), &show());
     assert!(!text.contains("NO ISSUES") && text.contains("but the policy denies the image."), "{text}");
     assert!(text.contains("  denied         bannedPackages: evil 1.0.0 is banned\n"), "{text}");
-    assert!(overview(&[asked(banned.clone())], &show()).contains("us.icr.io/team/app:1   Denied"));
     let log = sarif::log([("us.icr.io/team/app:1", &banned)].into_iter());
     let run = &log["runs"][0];
     assert_eq!(run["results"][0]["message"]["text"], "bannedPackages: evil 1.0.0 is banned");
@@ -228,6 +235,18 @@ fn an_issue_that_will_count_has_a_date() {
     assert!(text.contains("1 of them is counted from a later time on."), "{text}");
     assert!(!text.contains("not covered by the rule"), "{text}");
     assert!(text.contains("  until          2026-12-04T05:06:07Z\n"), "{text}");
+}
+
+#[test]
+fn distributions_are_named_as_far_as_they_state_it() {
+    let mut scan = scan();
+    let distribution = scan.distribution.as_mut().unwrap();
+    distribution.point_release = Some("12.5".to_owned());
+    distribution.pretty_name.clear();
+    assert!(describe(&asked(scan.clone()), &show()).contains("  distribution   debian 12\n"));
+    let report = trivy::report("us.icr.io/team/app:1", &scan);
+    assert_eq!(report["Metadata"]["OS"]["Name"], "12.5", "as Trivy does");
+    assert_eq!(report["Results"][0]["Target"], "us.icr.io/team/app:1 (debian 12.5)");
 }
 
 #[test]
@@ -311,82 +330,6 @@ fn sarif_lists_each_issue_in_each_package() {
     assert_eq!(rules[0]["properties"]["security-severity"], "9.8");
     assert_eq!(rules[0]["helpUri"], "https://security-tracker.debian.org/tracker/DSA-5000-1");
     assert_eq!(run["invocations"][0]["executionSuccessful"], true);
-}
-
-#[test]
-fn trivys_report_names_layers_and_the_end_of_support() {
-    let (layer, diff_id) = (crate::oci::Digest::sha256(b"layer"), crate::oci::Digest::sha256(b"content"));
-    let mut scan = serde_json::to_value(scan()).unwrap();
-    scan["layers"] = json!([{"digest": layer, "diff_id": diff_id}]);
-    scan["packages"][0]["layer"] = json!(diff_id);
-    scan["issues"][0]["packages"][0]["layer"] = json!(diff_id);
-    let report = |end: &str| {
-        let mut scan = scan.clone();
-        scan["end_of_life"] = json!(end);
-        trivy::report("app", &serde_json::from_value(scan).unwrap())
-    };
-    let (over, supported) = (report("2026-11-25T00:00:00Z"), report("2026-11-27T00:00:00Z"));
-    assert_eq!((&over["Metadata"]["OS"]["EOSL"], &supported["Metadata"]["OS"]["EOSL"]), (&json!(true), &Value::Null));
-    assert_eq!(over["Metadata"]["DiffIDs"], json!([diff_id]));
-    let of_layer = json!({"Digest": layer, "DiffID": diff_id});
-    assert_eq!(over["Results"][0]["Packages"][0]["Layer"], of_layer);
-    assert_eq!(over["Results"][0]["Vulnerabilities"][0]["Layer"], of_layer);
-    assert_eq!(over["Results"][0]["Vulnerabilities"][1]["Layer"], Value::Null);
-}
-
-/// `zlib1g` and `bash` are in no inventory; a reader of the report must find them nevertheless.
-#[test]
-fn trivys_report_has_every_issue_and_no_empty_field() {
-    let report = trivy::report("us.icr.io/team/app:1", &scan());
-    let results = report["Results"].as_array().unwrap();
-    let found: Vec<(&str, &str)> = results
-        .iter()
-        .flat_map(|result| {
-            let class = result["Class"].as_str().unwrap();
-            let issues = result["Vulnerabilities"].as_array().or(result["Misconfigurations"].as_array());
-            let ignored = result["ExperimentalModifiedFindings"].as_array().into_iter().flatten();
-            let ignored = ignored.inspect(|ignored| assert_eq!(ignored["Status"], "ignored"));
-            issues
-                .unwrap()
-                .iter()
-                .chain(ignored.map(|ignored| &ignored["Finding"]))
-                .map(move |issue| (class, issue["VulnerabilityID"].as_str().or(issue["ID"].as_str()).unwrap()))
-        })
-        .collect();
-    assert_eq!(
-        found,
-        [
-            ("os-pkgs", "CVE-2026-1"),
-            ("os-pkgs", "CVE-2026-2"),
-            ("os-pkgs", "CVE-2026-4"),
-            ("lang-pkgs", "CVE-2026-3"),
-            ("config", "application_configuration:mysql.ssl-ca"),
-        ]
-    );
-    assert_eq!(
-        results[0]["ExperimentalModifiedFindings"][0]["Finding"]["VulnerabilityID"], "CVE-2026-4",
-        "it is exempt"
-    );
-    let first = &results[0]["Vulnerabilities"][0];
-    assert_eq!(first["PkgID"], "openssl@3.0.9-1");
-    assert_eq!(first["PrimaryURL"], "https://security-tracker.debian.org/tracker/DSA-5000-1");
-    assert_eq!(first["CVSS"]["nvd"]["V3Score"], 9.8);
-    assert_eq!(first["VendorIDs"], json!(["DSA-5000-1"]));
-    assert_eq!(report["Metadata"]["RepoTags"], json!(["us.icr.io/team/app:1"]));
-    assert_eq!(report["Metadata"]["OS"], json!({"Family": "debian", "Name": "12"}));
-    let text = report.to_string();
-    assert!(!text.contains("null") && !text.contains("{}") && !text.contains("[]"), "{text}");
-}
-
-/// What was not assessed is not left out, and this gate reads it again.
-#[test]
-fn trivys_report_says_what_was_not_assessed() {
-    let mut scan = scan();
-    assert_eq!(trivy::report("app", &scan)["NotAssessed"], Value::Null);
-    scan.gaps = vec![Gap { place: "app/x.jar".into(), problem: "it is damaged".into() }];
-    assert_eq!(trivy::report("app", &scan)["NotAssessed"], json!(["app/x.jar: it is damaged"]));
-    scan.assessment.why = Some("the packages of fedora 40 were not assessed".into());
-    assert_eq!(trivy::not_assessed(&scan).len(), 2);
 }
 
 #[test]

@@ -79,8 +79,9 @@ fn heading(image: &str, scan: &ImageScan) -> String {
             "No issue was found that is not exempt, but the policy denies the image.\n".into()
         }
         (_, 0) => "The scan results show that NO ISSUES were found for the image.\n".to_owned(),
-        (_, 1) => "The scan results show that 1 ISSUE was found for the image.\n".to_owned(),
-        (_, count) => format!("The scan results show that {count} ISSUES were found for the image.\n"),
+        (_, count) => {
+            format!("The scan results show that {} found for the image.\n", counted(count, "ISSUE was", "ISSUES were"))
+        }
     };
     if !assessment.issues.is_empty() {
         text += &by_severity(&assessment.issues);
@@ -94,8 +95,7 @@ fn databases(scan: &ImageScan) -> Option<String> {
     let described = scan.databases.iter().map(|DatedDatabase { source, built }| {
         let age = match seen.duration_since(*built).as_hours() / 24 {
             ..=0 => "less than a day old".to_owned(),
-            1 => "1 day old".to_owned(),
-            days => format!("{days} days old"),
+            days => format!("{} old", counted(days, "day", "days")),
         };
         format!("{source} of {} ({age})", built.strftime("%Y-%m-%d"))
     });
@@ -128,7 +128,7 @@ fn by_severity(issues: &[IssueAnswer]) -> String {
     }
     let exempt = issues.iter().filter(|found| found.issue.exempt).count();
     if exempt > 0 {
-        sentences.push(format!("{exempt} {} exempt.", if exempt == 1 { "issue is" } else { "issues are" }));
+        sentences.push(format!("{} exempt.", counted(exempt, "issue is", "issues are")));
     }
     format!("{}\n", sentences.join(" "))
 }
@@ -150,7 +150,9 @@ fn facts(text: &mut String, scan: &ImageScan) {
     line("digest", &assessment.digest.to_string());
     assessment.platform.iter().for_each(|platform| line("platform", platform));
     if let Some(distribution) = &scan.distribution {
-        line("distribution", &distribution.pretty_name);
+        let named = format!("{} {}", distribution.id, distribution.version);
+        let pretty = &distribution.pretty_name;
+        line("distribution", if pretty.is_empty() { named.trim_end() } else { pretty });
     }
     line("packages", &scan.packages.len().to_string());
     if let Some(source) = &assessment.source {
@@ -286,26 +288,13 @@ pub(super) fn overview(asked: &[AskedImage], show: &Show) -> String {
             None => asked.image.clone(),
         };
         let (configuration, vulnerabilities) = (summary.configuration_issue_count, summary.vulnerability_count);
-        vec![image, current(&summary, scan), configuration.to_string(), vulnerabilities.to_string()]
+        // A gate of an earlier version does not say it.
+        let current = scan.assessment.security_status.clone().unwrap_or_else(|| "-".to_owned());
+        vec![image, current, configuration.to_string(), vulnerabilities.to_string()]
     };
     let rows = asked.iter().flat_map(|asked| asked.scans.iter().map(move |scan| row(asked, scan)));
     let header = ["Image", "Current", "Configuration Issues", "Vulnerabilities"];
     format!("\n{}", wrapped(&header, &rows.collect::<Vec<_>>(), show.width))
-}
-
-/// The current security status, in the words of `pullgate images`.
-fn current(summary: &IbmSummary, scan: &ImageScan) -> String {
-    match (summary.status, summary.issue_count) {
-        (VaStatus::Unscanned, _) => "Not Scanned".into(),
-        (VaStatus::Unsupported, _) => "Unsupported OS".into(),
-        (VaStatus::Incomplete, 0) if scan.assessment.why.is_some() || scan.assessment.is_admitted() => {
-            "Incomplete".into()
-        }
-        (_, 0) if !scan.assessment.is_admitted() => "Denied".into(),
-        (_, 0) => "No Issues".into(),
-        (_, 1) => "1 Issue".into(),
-        (_, count) => format!("{count} Issues"),
-    }
 }
 
 /// Joins texts without repeating one, and counts those after the first ones.

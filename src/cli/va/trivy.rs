@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::api::{ImageScan, PackageAnswer, other_identifiers, remedies, vendor_link};
 use crate::inventory::Ecosystem;
 use crate::oci::Digest;
-use crate::policy::{AffectedPackage, Issue, IssueKind, Purl, Severity};
+use crate::policy::{AffectedPackage, Issue, IssueKind, OWN_CHECKS, Purl, Severity};
 
 /// The report on one image. Fields are left out where Trivy leaves them out (`pkg/types/report.go`): when they are empty.
 pub(super) fn report(image: &str, scan: &ImageScan) -> Value {
@@ -16,7 +16,7 @@ pub(super) fn report(image: &str, scan: &ImageScan) -> Value {
     let os = scan
         .distribution
         .as_ref()
-        .map(|os| json!({"Family": os.family(), "Name": os.version, "EOSL": is_over, "extended": os.extended_support}));
+        .map(|os| json!({"Family": os.family(), "Name": os.full_version(), "EOSL": is_over, "extended": os.extended_support}));
     let mut results: BTreeMap<ResultGroup, GroupFindings<'_>> = BTreeMap::new();
     for found in &scan.packages {
         let group = ResultGroup::of(found.package.ecosystem, found.package.path.as_deref(), image, scan);
@@ -133,27 +133,42 @@ impl ResultGroup {
     }
 
     fn of_distribution(image: &str, scan: &ImageScan) -> Self {
-        let (id, version) = scan.distribution.as_ref().map_or(("unknown", ""), |os| (os.family(), os.version.as_str()));
+        let (id, version) = scan.distribution.as_ref().map_or(("unknown", ""), |os| (os.family(), os.full_version()));
         let target = format!("{image} ({})", format!("{id} {version}").trim_end());
         Self { class: ResultClass::Os, kind: id.to_owned(), target }
     }
 
     /// The result of a package that a report names and the inventory does not list.
     fn of_unlisted(affected: Option<&AffectedPackage>, image: &str, scan: &ImageScan) -> Self {
-        let kind = affected.and_then(|package| package.purl.as_ref().map(Purl::kind).or(package.ecosystem.as_deref()));
-        let ecosystem = match kind {
-            Some("bitnami") => Ecosystem::Bitnami,
-            Some("cargo") => Ecosystem::Cargo,
-            Some("composer") => Ecosystem::Composer,
-            Some("gem") => Ecosystem::Gem,
-            Some("golang") => Ecosystem::Go,
-            Some("maven") => Ecosystem::Maven,
-            Some("npm") => Ecosystem::Npm,
-            Some("nuget") => Ecosystem::NuGet,
-            Some("pypi") => Ecosystem::PyPi,
-            _ => return Self::of_distribution(image, scan),
-        };
-        Self::of(ecosystem, affected.and_then(|package| package.path.as_deref()), image, scan)
+        match affected.and_then(ecosystem) {
+            Some(ecosystem) => Self::of(ecosystem, affected.and_then(|package| package.path.as_deref()), image, scan),
+            None => Self::of_distribution(image, scan),
+        }
+    }
+}
+
+/// The programming language of a package, by its package URL or the name of its type. `None` for anything else.
+fn ecosystem(package: &AffectedPackage) -> Option<Ecosystem> {
+    Some(match package.purl.as_ref().map(Purl::kind).or(package.ecosystem.as_deref())? {
+        "bitnami" => Ecosystem::Bitnami,
+        "cargo" => Ecosystem::Cargo,
+        "composer" => Ecosystem::Composer,
+        "gem" => Ecosystem::Gem,
+        "golang" => Ecosystem::Go,
+        "maven" => Ecosystem::Maven,
+        "npm" => Ecosystem::Npm,
+        "nuget" => Ecosystem::NuGet,
+        "pypi" => Ecosystem::PyPi,
+        _ => return None,
+    })
+}
+
+/// How Trivy identifies a package in its report. Empty for kinds to which it gives no identifier.
+fn package_id(ecosystem: Option<Ecosystem>, name: &str, version: &str) -> String {
+    match ecosystem {
+        Some(Ecosystem::Gem | Ecosystem::Maven | Ecosystem::PyPi) => String::new(),
+        Some(Ecosystem::NuGet) => format!("{name}/{version}"),
+        _ => format!("{name}@{version}"),
     }
 }
 
@@ -212,7 +227,7 @@ fn result(group: &ResultGroup, findings: &GroupFindings<'_>, scan: &ImageScan) -
 fn package(found: &PackageAnswer, scan: &ImageScan) -> Value {
     let package = &found.package;
     json!({
-        "ID": format!("{}@{}", package.name, package.version),
+        "ID": package_id(Some(package.ecosystem), &package.name, &package.version),
         "Name": package.name,
         "Identifier": {"PURL": found.purl},
         "Version": package.version,
@@ -231,10 +246,14 @@ fn package(found: &PackageAnswer, scan: &ImageScan) -> Value {
 fn vulnerability(issue: &Issue, affected: Option<&AffectedPackage>, scan: &ImageScan) -> Value {
     let nothing = AffectedPackage::default();
     let affected = affected.unwrap_or(&nothing);
-    let id = affected.installed.as_ref().map(|version| format!("{}@{version}", affected.name));
+    let id = affected.installed.as_ref().map(|version| package_id(ecosystem(affected), &affected.name, version));
+    let (rated, source) = match affected.severity {
+        Some(rated) => (rated, &affected.severity_source),
+        None => (issue.severity, &issue.severity_source),
+    };
     json!({
         "VulnerabilityID": issue.id,
-        "VendorIDs": other_identifiers(issue),
+        "VendorIDs": other_identifiers(issue).into_iter().filter(|id| *id != issue.id).collect::<Vec<_>>(),
         "PkgID": id,
         "PkgName": affected.name,
         "PkgPath": affected.path,
@@ -243,10 +262,10 @@ fn vulnerability(issue: &Issue, affected: Option<&AffectedPackage>, scan: &Image
         "FixedVersion": affected.fixed,
         "Status": affected.status,
         "Layer": layer(affected.layer, scan),
-        "SeveritySource": issue.severity_source,
+        "SeveritySource": source,
         "PrimaryURL": vendor_link(issue),
         "DataSource": {"ID": affected.database},
-        "Severity": severity(issue.severity),
+        "Severity": severity(rated),
         "Title": issue.title,
         "CVSS": cvss(issue),
         "PublishedDate": issue.published,
@@ -258,6 +277,8 @@ fn vulnerability(issue: &Issue, affected: Option<&AffectedPackage>, scan: &Image
 fn misconfiguration(issue: &Issue) -> Value {
     json!({
         "Type": "image",
+        // By this, another gate knows that this is what a gate itself finds.
+        "Namespace": issue.is_own_check().then_some(OWN_CHECKS),
         "ID": issue.id,
         "Title": issue.title,
         "Message": issue.title,
@@ -302,5 +323,32 @@ mod tests {
         ] {
             assert_eq!(name(image), wanted);
         }
+    }
+
+    #[test]
+    fn a_row_has_the_severity_and_the_identifier_of_its_package() {
+        let scan = crate::cli::va::tests::scan();
+        let mut issue = Issue::new("GHSA-1".to_owned(), IssueKind::Vulnerability, Severity::Critical);
+        (issue.severity_source, issue.aliases) = (Some("nvd".into()), vec!["CVE-1".into()]);
+        let row = |kind: &str, severity: Option<Severity>| {
+            let purl = Purl::parse(&format!("pkg:{kind}/x@1"));
+            let source = severity.map(|_| "ghsa".to_owned());
+            let (name, installed) = ("x".to_owned(), Some("1".to_owned()));
+            let package = AffectedPackage {
+                name,
+                installed,
+                purl,
+                severity,
+                severity_source: source,
+                ..AffectedPackage::default()
+            };
+            let row = vulnerability(&issue, Some(&package), &scan);
+            ["PkgID", "Severity", "SeveritySource"].map(|field| row[field].as_str().unwrap_or_default().to_owned())
+        };
+        assert_eq!(row("npm", None), ["x@1", "CRITICAL", "nvd"]);
+        assert_eq!(row("npm", Some(Severity::Low)), ["x@1", "LOW", "ghsa"]);
+        assert_eq!(row("nuget", None)[0], "x/1");
+        assert_eq!(["pypi", "gem"].map(|kind| row(kind, None)[0].clone()), [""; 2]);
+        assert!(!vulnerability(&issue, None, &scan)["VendorIDs"].to_string().contains("GHSA-1"), "its own name");
     }
 }

@@ -13,9 +13,15 @@ fn parts(address: &str) -> Option<(&str, u16)> {
 
 /// Reports an address that has not the form `host:port`.
 pub(super) fn check(table: &Table<'_>, key: &str, address: &str) {
-    if parts(address).is_none() {
+    let Some((host, _)) = parts(address) else {
         let hint = "write host:port, such as 0.0.0.0:5000";
-        table.problem(key, format!("{address:?} is not a valid address"), Some(hint));
+        return table.problem(key, format!("{address:?} is not a valid address"), Some(hint));
+    };
+    if let Some((_, zone)) = host.split_once('%')
+        && zone.parse::<u32>().is_err()
+    {
+        let hint = "write the number that `ip link` shows, such as [fe80::1%2]:5000";
+        table.problem(key, format!("{zone:?} is not the number of a network interface"), Some(hint));
     }
 }
 

@@ -29,9 +29,16 @@ pub(super) fn secret(
         table.problem(inline, "a secret must not be in the configuration", Some(&hint));
         return None;
     }
-    let secret = table.file(file).map(Secret::File).or_else(|| table.text(variable).map(Secret::Env));
-    if secret.is_none() {
-        table.problem(file, format!("{file} or {variable} is required"), None);
+    match (table.file(file), table.text(variable)) {
+        (Some(_), Some(_)) => {
+            table.problem(variable, format!("{file} names the secret, too"), Some("remove one of the two"));
+            None
+        }
+        (Some(path), None) => Some(Secret::File(path)),
+        (None, Some(name)) => Some(Secret::Env(name)),
+        (None, None) => {
+            table.problem(file, format!("{file} or {variable} is required"), None);
+            None
+        }
     }
-    secret
 }

@@ -86,7 +86,10 @@ pub(super) fn trust(mut table: Table<'_>) -> TrustSections {
     let revocation = revocation(table.table("revocation"));
     let files = PolicyFiles { reader: table.reader };
     let (notary, notary_root) = notary(&mut table);
-    let read = |(name, fields): (&str, _)| Authority::of_configuration(name, &fields, &files, &notary).map(Arc::new);
+    let read = |(name, fields): (&str, _)| {
+        let read = Authority::of_configuration(name, &fields, &files, &notary);
+        read.or_else(|| Authority::with_mistake(name)).map(Arc::new)
+    };
     let authorities: Vec<Arc<Authority>> = table.named_fields("authority").into_iter().filter_map(read).collect();
     let default_authorities = table.texts("default_authorities").unwrap_or_else(|| vec!["notary".into()]);
     for name in &default_authorities {

@@ -31,6 +31,15 @@ pub(super) fn upstreams(root: &mut Table<'_>) -> Vec<upstream::Config> {
     upstreams
 }
 
+/// The upstream of names without a registry. It must be one of the upstreams.
+pub(super) fn default_upstream(root: &mut Table<'_>, upstreams: &[upstream::Config]) -> Option<Host> {
+    let host: Host = root.value("default_upstream")?;
+    if !upstreams.iter().any(|upstream| upstream.host == host || upstream.aliases.contains(&host)) {
+        root.problem("default_upstream", format!("{host} is not the host of an [[upstream]]"), None);
+    }
+    Some(host)
+}
+
 fn upstream(mut table: Table<'_>, seen: &mut BTreeSet<String>) -> Option<upstream::Config> {
     let host = table.value::<Host>("host");
     if host.is_none() && !table.has("host") {

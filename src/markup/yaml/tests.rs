@@ -77,7 +77,7 @@ fn refused() {
     assert!(fault("a: !!bool maybe").contains("is not"));
     assert!(fault("a: !!binary eA==").contains("not supported"));
     assert!(fault("[x]: y").contains("a key must be plain text"));
-    assert!(fault("a: &a [*a]").contains("not complete"));
+    assert!(fault("a: &a [*a]").contains("unfinished value"));
     assert!(fault("a: *b").contains("not YAML"));
     assert!(fault("a: [1").contains("not YAML"));
     assert!(fault("a: 1\n...\nb: 2\n").contains("must begin with `---`"));

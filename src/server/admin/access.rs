@@ -101,8 +101,8 @@ impl AdminAccess {
         if self.bound.is_loopback() && !is_mutating(request.method()) && is_open {
             return Ok(caller);
         }
-        let how = "a call that changes something, makes the gate fetch an image, or comes from elsewhere, needs the Unix \
-                   socket in the state directory, or the token of admin.token_file";
+        let how = "this call requires the Unix socket in the state directory or the token of admin.token_file (calls that \
+                   modify, that fetch images, or that are not local)";
         let status = if self.token.is_some() { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
         Err(AccessRefusal::new(status, how))
     }
@@ -144,6 +144,10 @@ impl AdminToken {
     fn new(path: PathBuf) -> Result<Self, AdminError> {
         let error = |what| AdminError::Token { path: path.clone(), what };
         let text = read_plain_text(&path, MAX_TOKEN).map_err(|source| error(source.to_string()))?;
+        // Commands and other clients do not send it, so none could present this token.
+        if text.starts_with('\u{feff}') {
+            return Err(error("it begins with a byte order mark, which is not a part of a token".to_owned()));
+        }
         if text.trim().len() < MIN_TOKEN {
             return Err(error(format!("the token must have at least {MIN_TOKEN} characters")));
         }

@@ -19,7 +19,7 @@ use crate::api::{
 use crate::cache::Cache;
 use crate::gate::{BundleImport, ForgetError, GateError, GateServices, ImageQuery, Inspector, Livescan, Operations};
 use crate::oci::{ImageReference, Platform};
-use crate::prefetch::{Fetched, Prefetcher, Progress};
+use crate::prefetch::{Fetched, PlannedBundle, Prefetcher, Progress};
 use crate::runtime::Tasks;
 use crate::scope::Scope;
 
@@ -75,9 +75,7 @@ impl AdminApi {
             (&Method::GET, path) if path.starts_with(path::JOBS) => self.job(path),
             (&Method::POST, path::RELOAD) => self.reload().await,
             (&Method::POST, path::TRUST_FORGET) => self.forget(&request).await,
-            (_, path) if is_about_exemptions(path) => {
-                super::exemptions::answer(self.operations.exemptions(), &request).await
-            }
+            (_, path) if is_about_exemptions(path) => super::exemptions::answer(&self.operations, &request).await,
             _ => unsupported(&request),
         }
     }
@@ -92,6 +90,7 @@ impl AdminApi {
             (&Method::POST, path::BUNDLE_ADVISORIES) => {
                 self.transfers.advisories(&body(request)?, request.caller).await
             }
+            (&Method::POST, path::BUNDLE_REPORTS) => self.transfers.reports(&body(request)?, request.caller).await,
             _ => unsupported(request),
         })
     }
@@ -181,11 +180,13 @@ impl AdminApi {
             let mut planned = Vec::new();
             for image in images {
                 job.at(&image.to_string());
-                let (bundled, error) = match prefetcher.plan_bundle(&image, &platforms, &scope).await {
-                    Ok(bundled) => (Some(bundled), None),
-                    Err(error) => (None, Some(error)),
+                let plan = prefetcher.plan_bundle(&image, &platforms, &scope).await;
+                let error = plan.as_ref().err().cloned();
+                let (bundled, names, reports) = match plan {
+                    Ok(PlannedBundle { image, names, reports }) => (Some(image), names, reports),
+                    Err(_) => Default::default(),
                 };
-                planned.push(PlannedImage { image: image.to_string(), bundled, error });
+                planned.push(PlannedImage { image: image.to_string(), bundled, names, reports, error });
             }
             value(&planned)
         }))
@@ -197,7 +198,7 @@ impl AdminApi {
             Ok(scope) => Ok((BundleImport { dry_run: wanted.dry_run, force: wanted.force, scope }, wanted)),
             Err(error) => Err(format!("{:?}: {error}", wanted.namespace)),
         });
-        let (how, ImportRequest { image, advisories, hold, .. }) = match wanted {
+        let (how, ImportRequest { image, advisories, reports, hold, .. }) = match wanted {
             Ok(wanted) => wanted,
             Err(error) => return ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error),
         };
@@ -207,6 +208,7 @@ impl AdminApi {
             let manifests = image.manifests.iter().map(|manifest| manifest.digest);
             let _hold = cache.hold(hold, manifests).await.map_err(|error| error.to_string())?;
             operations.await_advisories(&advisories).await?;
+            operations.await_reports(&reports).await?;
             value(&operations.import(&image, &how, &caller).await.map_err(|error| error.to_string())?)
         }))
     }
@@ -266,6 +268,7 @@ fn methods(path: &str) -> Option<&'static str> {
         | path::BUNDLE_MISSING
         | path::BUNDLE_PLAN
         | path::BUNDLE_RELEASE
+        | path::BUNDLE_REPORTS
         | path::RELOAD
         | path::TRUST_FORGET => Some("POST"),
         _ => None,

@@ -31,7 +31,7 @@ pub(super) async fn answer(operations: &Operations, cache: &Cache, request: &Api
 
 fn refusal(failure: &RemovalFailure) -> ApiResponse {
     let status = match failure {
-        RemovalFailure::Audit | RemovalFailure::NotRemoved { why: NotRemoved::Cache(_), .. } => {
+        RemovalFailure::Audit(_) | RemovalFailure::NotRemoved { why: NotRemoved::Cache(_), .. } => {
             StatusCode::SERVICE_UNAVAILABLE
         }
         RemovalFailure::Gate(error) if error.is_temporary() => StatusCode::SERVICE_UNAVAILABLE,

@@ -53,9 +53,7 @@ impl IbmApi {
             (&Method::GET, Some(IbmCall::AccountStatus)) => self.account_status(query).await,
             (&Method::GET, Some(IbmCall::ImageReport(image))) => self.image_report(&image).await,
             (&Method::GET, Some(IbmCall::ImageStatus(image))) => self.image_status(&image).await,
-            (_, Some(IbmCall::Exemptions(call))) => {
-                exemptions::answer(self.operations.exemptions(), call, request).await
-            }
+            (_, Some(IbmCall::Exemptions(call))) => exemptions::answer(&self.operations, call, request).await,
             (_, Some(_)) => ApiResponse::not_allowed(request.family, READING),
             (_, None) => error(StatusCode::NOT_FOUND, "not_found", "no such call of the Vulnerability Advisor API"),
         }
@@ -172,7 +170,7 @@ fn name(tag: &KnownTag) -> String {
 /// The response for an image that is unavailable. IBM's clients retry after a 503 and not after a 404.
 fn failure(problem: &GateError) -> ApiResponse {
     let (status, code) = match problem {
-        GateError::Resolve(ResolveError::NotFound)
+        GateError::Resolve(ResolveError::NotFound(_))
         | GateError::UnknownUpstream { .. }
         | GateError::NoUpstream { .. }
         | GateError::NotServed { .. } => (StatusCode::NOT_FOUND, "not_found"),

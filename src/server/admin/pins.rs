@@ -34,7 +34,7 @@ pub(super) async fn answer(operations: &Operations, request: &ApiRequest) -> Api
 
 fn refusal(failure: &PinFailure) -> ApiResponse {
     let status = match failure {
-        PinFailure::Audit => StatusCode::SERVICE_UNAVAILABLE,
+        PinFailure::Audit(_) => StatusCode::SERVICE_UNAVAILABLE,
         PinFailure::Gate(error) if error.is_temporary() => StatusCode::SERVICE_UNAVAILABLE,
         PinFailure::Gate(_) => StatusCode::UNPROCESSABLE_ENTITY,
         PinFailure::NotPinned { .. } => StatusCode::CONFLICT,

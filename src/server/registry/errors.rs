@@ -108,7 +108,7 @@ fn unavailable(message: impl Display) -> WireError {
 
 fn resolve(error: &ResolveError, absent: ErrorCode) -> WireError {
     match error {
-        ResolveError::NotFound => not_found(absent, error),
+        ResolveError::NotFound(_) => not_found(absent, error),
         // Bytes that no policy can make right: final, and 403 so that clients do not look for them elsewhere here.
         ResolveError::Refused(_) | ResolveError::Pin { temporary: false, .. } => {
             own_error(StatusCode::FORBIDDEN, ErrorCode::Denied, format!("refused: {error}"))
@@ -148,7 +148,7 @@ fn upstream(error: &upstream::Error, absent: ErrorCode) -> WireError {
         Error::Unauthorized(_) | Error::Forbidden(_) | Error::Refused(_) => {
             own_error(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
         }
-        Error::RateLimited { retry_after } => {
+        Error::RateLimited { retry_after, .. } => {
             own_error(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message)
                 .retry_after(retry_after.unwrap_or(UNAVAILABLE_RETRY))
         }
@@ -236,7 +236,7 @@ mod tests {
             GateError::ForeignUrl { subject: subject(), url: "https://b.test".into() },
             GateError::NoUpstream { near: Vec::new() },
             GateError::Pending { subject: subject() },
-            GateError::Resolve(ResolveError::NotFound),
+            GateError::Resolve(ResolveError::NotFound(subject())),
             GateError::Resolve(ResolveError::Silent),
             GateError::Store("disk full".into()),
             GateError::Unrecorded,

@@ -30,7 +30,7 @@ impl AddressCounts {
         Some(AddressShare { counts: self.clone(), address, number: count + 1 })
     }
 
-    /// Whether nobody is counted.
+    /// Whether no connection is counted.
     #[cfg(test)]
     pub(in crate::server) fn is_empty(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()

@@ -1,8 +1,10 @@
 //! The certificates of all listeners, reloaded on request and when their files change.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -26,6 +28,8 @@ pub struct Certificates {
     clock: Clock,
     readiness: Readiness,
     expiry: Family<ListenerLabel, Gauge>,
+    /// When the certificate in use ends, by listener.
+    ends: Arc<Mutex<BTreeMap<String, Timestamp>>>,
     failures: Counter,
     turn: Arc<Mutex<()>>,
 }
@@ -44,6 +48,7 @@ impl Certificates {
                 Unit::Seconds,
                 Family::default(),
             ),
+            ends: Arc::default(),
             failures: metrics.register("certificate_reload_failures", failures, Counter::default()),
             turn: Arc::default(),
         }
@@ -119,6 +124,12 @@ impl Certificates {
         }
     }
 
+    /// The listeners with TLS, each with the end of the certificate in use.
+    pub fn in_use(&self) -> Vec<(String, Timestamp)> {
+        let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.iter().map(|(listener, until)| (listener.clone(), *until)).collect()
+    }
+
     /// Reads the files at an interval until shutdown.
     pub(super) async fn watch(self, tasks: Tasks) {
         if self.entries.is_empty() {
@@ -136,6 +147,7 @@ impl Certificates {
 
     fn tell_expiry(&self, listener: &str, validity: CertificateValidity) {
         let label = ListenerLabel { listener: listener.to_owned() };
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).insert(listener.to_owned(), validity.until);
         self.expiry.get_or_create(&label).set(validity.first_end.as_second());
     }
 }

@@ -16,8 +16,9 @@ use rustls::{RootCertStore, ServerConfig};
 use sha2::{Digest as _, Sha256};
 use x509_cert::der::Decode as _;
 
-use crate::runtime::{pem_problem, read_plain_file};
+use crate::runtime::{instead_of_pem, pem_problem, pem_text, read_plain_file};
 use crate::scope::Scope;
+use crate::x509::timestamp;
 
 /// The maximum size of a certificate file, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -282,18 +283,21 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
 
 pub(super) fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let error = |what: String| TlsError::Certificate { path: path.to_owned(), what };
-    let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    let chain = CertificateDer::pem_slice_iter(pem_text(pem)).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|source| error(format!("not PEM: {}", pem_problem(&source))))?;
-    if chain.is_empty() { Err(error("no certificate in PEM".to_owned())) } else { Ok(chain) }
+    let missing = || error(format!("no certificate in PEM{}", instead_of_pem(pem, "x509")));
+    if chain.is_empty() { Err(missing()) } else { Ok(chain) }
 }
 
 pub(super) fn private_key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(pem).map_err(|error| match pem.windows(ENCRYPTED.len()).any(|it| it == ENCRYPTED) {
-        true => TlsError::Encrypted { path: path.to_owned() },
-        false => TlsError::Key {
-            path: path.to_owned(),
-            what: format!("no usable private key in PEM: {}", pem_problem(&error)),
-        },
+    PrivateKeyDer::from_pem_slice(pem_text(pem)).map_err(|error| {
+        match pem.windows(ENCRYPTED.len()).any(|it| it == ENCRYPTED) {
+            true => TlsError::Encrypted { path: path.to_owned() },
+            false => TlsError::Key {
+                path: path.to_owned(),
+                what: format!("no usable private key in PEM: {}{}", pem_problem(&error), instead_of_pem(pem, "pkey")),
+            },
+        }
     })
 }
 
@@ -306,18 +310,13 @@ pub(super) fn checked_validity(
     let certificate = x509_cert::Certificate::from_der(&chain[0])
         .map_err(|error| TlsError::Certificate { path: path.to_owned(), what: format!("not X.509: {error}") })?;
     let validity = certificate.tbs_certificate.validity;
-    let (from, until) = (instant(validity.not_before), instant(validity.not_after));
+    let (from, until) = (timestamp(validity.not_before), timestamp(validity.not_after));
     let others = chain[1..].iter().filter_map(|der| x509_cert::Certificate::from_der(der).ok());
-    let ends = others.map(|other| instant(other.tbs_certificate.validity.not_after));
+    let ends = others.map(|other| timestamp(other.tbs_certificate.validity.not_after));
     let first_end = ends.filter(|end| *end >= now).fold(until, Timestamp::min);
     let validity = CertificateValidity { from, until, first_end };
     validity.check(path, now)?;
     Ok(validity)
-}
-
-pub(super) fn instant(time: x509_cert::time::Time) -> Timestamp {
-    let seconds = i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
-    Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
 }
 
 pub(super) fn client_verifier(path: &Path, pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {

@@ -1,15 +1,16 @@
 //! Whether clients can use the files of a listener, before a gate serves with them.
 
+use std::collections::VecDeque;
+
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
-use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 use x509_cert::der::oid::ObjectIdentifier;
-use x509_cert::ext::pkix::{ExtendedKeyUsage, SubjectAltName};
+use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, SubjectAltName};
+use x509_cert::{Certificate, Version};
 
-use super::tls::{
-    TlsConfig, TlsError, TlsFiles, certificates, checked_validity, client_verifier, instant, private_key, read,
-};
+use super::tls::{TlsConfig, TlsError, TlsFiles, certificates, checked_validity, client_verifier, private_key, read};
+use crate::x509::timestamp;
 
 /// The uses that servers may have: `id-kp-serverAuth` and `anyExtendedKeyUsage` (RFC 5280, section 4.2.1.12).
 const SERVER_USES: [&str; 2] = ["1.3.6.1.5.5.7.3.1", "2.5.29.37.0"];
@@ -58,6 +59,13 @@ pub fn check_tls(config: &TlsConfig, now: Timestamp) -> TlsReport {
                 let message = format!("{}: all certificates in it have expired", path.display());
                 report.warnings.push(("client_ca", message));
             }
+            Ok(all) if !all.iter().any(may_issue) => {
+                let message = format!(
+                    "{}: no certificate in it is that of a CA; each admits only a client that has itself",
+                    path.display()
+                );
+                report.warnings.push(("client_ca", message));
+            }
             Ok(_) => {}
             Err(error) => report.errors.push(("client_ca", error)),
         }
@@ -66,11 +74,20 @@ pub fn check_tls(config: &TlsConfig, now: Timestamp) -> TlsReport {
 }
 
 fn end(certificate: &Certificate) -> Timestamp {
-    instant(certificate.tbs_certificate.validity.not_after)
+    timestamp(certificate.tbs_certificate.validity.not_after)
 }
 
 fn has_ended(der: &CertificateDer<'_>, now: Timestamp) -> bool {
     Certificate::from_der(der).is_ok_and(|certificate| end(&certificate) < now)
+}
+
+/// Whether this is the certificate of a CA, or so old that it does not say so (RFC 5280, section 4.2.1.9).
+fn may_issue(der: &CertificateDer<'_>) -> bool {
+    Certificate::from_der(der).is_ok_and(|certificate| {
+        let certificate = certificate.tbs_certificate;
+        let is_ca = certificate.get::<BasicConstraints>().is_ok_and(|found| found.is_some_and(|(_, basic)| basic.ca));
+        is_ca || certificate.version == Version::V1
+    })
 }
 
 /// Why clients may refuse a server's certificate with its intermediates.
@@ -86,15 +103,38 @@ fn doubts(chain: &[Certificate], now: Timestamp) -> Vec<String> {
             doubts.push("it is not for servers: its extendedKeyUsage lacks serverAuth".to_owned());
         }
     }
-    for (before, certificate) in chain.iter().enumerate().skip(1) {
-        let subject = &certificate.tbs_certificate.subject;
-        if !chain[..before].iter().any(|issued| issued.tbs_certificate.issuer == *subject) {
-            doubts.push(format!("certificate {} in it has issued none of those before it", before + 1));
-        } else if end(certificate) < now {
-            doubts.push(format!("certificate {} in it expired on {}", before + 1, end(certificate)));
-        }
-    }
+    doubts.extend(broken_path(chain, now));
     doubts
+}
+
+/// Why no client can get from the server's certificate to an authority with what is in the chain. Clients take the others in any
+/// order, and leave out what they do not need; they know roots, also under the name of an intermediate that another root signed.
+fn broken_path(chain: &[Certificate], now: Timestamp) -> Option<String> {
+    let mut doubt = None;
+    let (mut reached, mut waiting) = (vec![false; chain.len()], VecDeque::from([0]));
+    while let Some(at) = waiting.pop_front() {
+        let issuer = &chain.get(at)?.tbs_certificate.issuer;
+        let is_server = at == 0;
+        if *issuer == chain[at].tbs_certificate.subject {
+            return None;
+        }
+        let (ended, valid): (Vec<usize>, Vec<usize>) = (1..chain.len())
+            .filter(|other| chain[*other].tbs_certificate.subject == *issuer)
+            .partition(|other| end(&chain[*other]) < now);
+        match ended.first() {
+            _ if !valid.is_empty() => {}
+            Some(&other) if is_server || *issuer == chain[other].tbs_certificate.issuer => {
+                doubt = Some(format!("certificate {} in it expired on {}", other + 1, end(&chain[other])));
+            }
+            None if is_server && chain.len() > 1 => {
+                doubt = Some("none of the other certificates in it has issued the server's".to_owned());
+            }
+            _ => return None,
+        }
+        waiting.extend(valid.iter().filter(|other| !reached[**other]));
+        valid.iter().for_each(|other| reached[*other] = true);
+    }
+    doubt
 }
 
 #[cfg(test)]
@@ -166,12 +206,43 @@ mod tests {
         let other = KeyPair::generate().unwrap();
         let other = params("other.test", 2090).self_signed(&other).unwrap().pem();
         let report = checked(dir.path(), &(server + &other), &key.serialize_pem(), Some(&other));
-        assert!(report.warnings.len() == 1 && report.warnings[0].1.contains("certificate 2 in it has issued none"));
+        let warnings: Vec<String> = report.warnings.iter().map(|(key, why)| format!("{key}: {why}")).collect();
+        assert!(warnings.len() == 2 && warnings[0].contains("none of the other certificates in it has issued the"));
+        assert!(warnings[1].starts_with("client_ca: ") && warnings[1].contains("no certificate in it is that of a CA"));
         let old = KeyPair::generate().unwrap();
         let old = params("old.test", 2021).self_signed(&old).unwrap().pem();
         let report = checked(dir.path(), &other, &key.serialize_pem(), Some(&old));
         assert!(report.warnings.iter().any(|(key, why)| *key == "client_ca" && why.contains("have expired")));
         assert!(report.errors.len() == 1 && report.errors[0].0 == "key", "{:?}", report.errors);
+    }
+
+    /// Each certificate is written `SUBJECT<ISSUER`, and `!` if it has expired.
+    #[test]
+    fn clients_take_intermediates_in_any_order_and_leave_out_others() {
+        let certificate = |text: &&str| {
+            let (names, until) = text.strip_suffix('!').map_or((*text, 2090), |names| (names, 2021));
+            let (subject, issuer) = names.split_once('<').unwrap();
+            let (key, issuer_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+            let issuer = Issuer::new(params(issuer, 2090), issuer_key);
+            Certificate::from_der(params(subject, until).signed_by(&key, &issuer).unwrap().der()).unwrap()
+        };
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        for (chain, wanted) in [
+            (&["a<root"][..], ""),
+            (&["a<int", "int<root"], ""),
+            (&["a<int", "root<root", "int<root"], ""),
+            (&["a<int", "other<else", "int<root"], ""),
+            (&["a<a", "other<else"], ""),
+            (&["a<int", "int<old!", "int<root"], ""),
+            (&["a<int", "int<root", "root<old!"], ""),
+            (&["a<int", "int<root!"], "certificate 2 in it expired on 2021"),
+            (&["a<int", "int<root", "root<root!"], "certificate 3 in it expired on 2021"),
+            (&["a<int", "other<else"], "none of the other certificates in it has issued the server's"),
+            (&["a<int", "int<a"], ""),
+        ] {
+            let found = broken_path(&chain.iter().map(certificate).collect::<Vec<_>>(), now).unwrap_or_default();
+            assert!(found.contains(wanted) && found.is_empty() == wanted.is_empty(), "{chain:?} {found}");
+        }
     }
 
     #[test]
@@ -193,6 +264,8 @@ mod tests {
         assert!(of(&server, legacy, None)[0].contains("the private key is encrypted"));
         let unknown = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
         assert!(of(&server, unknown, None)[0].contains("keys of this kind or size cannot be used"));
+        let marked = |text: &str| format!("\u{feff}{text}");
+        assert_eq!(of(&marked(&server), &marked(&key), None), [""; 0], "a byte order mark hides nothing");
         let cut = &server[..server.len() / 2];
         assert!(of(cut, &key, None)[0].contains("the file is cut off"), "{:?}", of(cut, &key, None));
     }

@@ -264,7 +264,7 @@ fn signed(
             let digest = message.message_digest.as_ref().map(|digest| digest.digest.as_bytes());
             let is_own = |digest: &[u8]| own_digests(manifest).iter().any(|own| own.as_bytes() == digest);
             if digest.is_some_and(|digest| !is_own(digest)) {
-                return Err("is over other bytes than this manifest".into());
+                return Err("signs a different manifest".into());
             }
             Ok((manifest.bytes.clone(), message.signature.as_bytes().to_vec(), None))
         }

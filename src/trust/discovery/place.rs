@@ -157,7 +157,7 @@ impl SearchPlace {
         if self.bytes > 0 || self.is_empty() {
             return;
         }
-        let what = format!("after {} MiB from {} the rest was not looked at", MAX_BYTES >> 20, self.place);
+        let what = format!("the search stopped after {} MiB from {}", MAX_BYTES >> 20, self.place);
         notes.add(Trouble::Limit(what));
         self.referrers.clear();
         self.pointers.clear();

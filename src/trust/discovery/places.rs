@@ -24,13 +24,13 @@ pub(in crate::trust) struct AttachmentReader<'a, S> {
     pub(in crate::trust) digest: Digest,
 }
 
-/// What one place has, as the registry answered.
+/// The answer of the registry about one place.
 pub(in crate::trust) enum PlaceAnswer {
-    /// What a tag with this suffix names.
+    /// The manifest that a tag with this suffix names.
     Tagged(&'static str, Box<TaggedManifest>),
-    /// What the referrers API lists.
+    /// The list of the referrers API.
     Api(ListAnswer),
-    /// What the referrers tag lists.
+    /// The list of the referrers tag.
     ReferrersTag(ListAnswer),
 }
 
@@ -81,7 +81,7 @@ impl<'a, S: SignatureSource> AttachmentReader<'a, S> {
         }
     }
 
-    /// What the pages of the API list, including those after a page that cannot be read.
+    /// The list in the pages of the API, including those after a page that cannot be read.
     async fn listed_by_api(self) -> ListAnswer {
         let (mut listed, mut trouble, mut seen) = (Vec::new(), Vec::new(), vec![Page::default()]);
         while let Some(page) = seen.last() {
@@ -109,7 +109,7 @@ impl<'a, S: SignatureSource> AttachmentReader<'a, S> {
         (listed, trouble)
     }
 
-    /// What the referrers tag lists.
+    /// The list of the referrers tag.
     async fn listed_by_tag(self) -> ListAnswer {
         let tag = referrers_tag(&self.digest);
         let (mut listed, mut trouble) = (Vec::new(), Vec::new());
@@ -141,7 +141,7 @@ impl<'a, S: SignatureSource> AttachmentReader<'a, S> {
         }
     }
 
-    /// What a tag names. An answer that is not a manifest, such as a maintenance page of a proxy, does not tell what the
+    /// The manifest that a tag names. An answer that is not a manifest, such as a maintenance page of a proxy, does not tell what the
     /// tag names: the question stays open, as in the resolver.
     async fn tagged(self, tag: &str) -> Result<Option<UnparsedManifest>, Trouble> {
         // A sha512 digest with a suffix is too long for a tag: nothing can be there.

@@ -28,7 +28,7 @@ const UPDATE_TIME: Duration = Duration::from_secs(10);
 /// How long a server is not asked again, about any repository, after it kept an update waiting without an answer.
 const SILENCE_TTL: SignedDuration = SignedDuration::from_secs(10);
 
-/// What a repository has signed, as far as a policy asks.
+/// The signed content of a repository, as far as a policy asks for it.
 #[derive(Clone, Debug)]
 pub(super) struct TrustedRepository {
     /// The role `targets`.
@@ -37,11 +37,11 @@ pub(super) struct TrustedRepository {
     pub(super) releases: Option<SignedRole>,
     /// The roles of signers that the policy names, if they exist.
     pub(super) signers: BTreeMap<String, SignedRole>,
-    /// What it was verified from.
+    /// The basis of the verification.
     pub(super) basis: VerifiedBasis,
     /// The versions of its documents.
     pub(super) verified: VerifiedRoles,
-    /// What to say about its root, if nothing but its first use vouches for it.
+    /// A note about its root, if nothing but its first use vouches for it.
     pub(super) first_use: Option<String>,
     /// The earliest end of a document besides the timestamp.
     pub(super) content_until: Timestamp,
@@ -58,10 +58,10 @@ pub(super) struct VerifiedBasis {
     pub(super) snapshot: Digest,
 }
 
-/// What one role has signed.
+/// The content that one role has signed.
 #[derive(Clone, Debug)]
 pub(super) struct SignedRole {
-    /// What each tag means.
+    /// The target of each tag.
     pub(super) targets: BTreeMap<Tag, TufTarget>,
     /// The fingerprints of the keys whose signatures were verified.
     pub(super) keys: BTreeSet<Digest>,
@@ -161,7 +161,7 @@ impl Repositories {
     /// Why a server is not asked now, if it did not answer a moment ago.
     fn silence(&self, client: &NotaryClient<'_>) -> Option<NotaryError> {
         let until = locked(&self.silent).get(&client.server()).copied()?;
-        let why = format!("{} did not answer a moment ago", client.server());
+        let why = format!("{} did not respond to a recent request", client.server());
         (self.clock.now() < until).then(|| NotaryError::Unavailable(SourceError::new(why, true)))
     }
 
@@ -257,7 +257,7 @@ impl KnownRepository {
     }
 }
 
-/// What the store has about a repository.
+/// The history of a repository in the store.
 fn history(roles: Vec<NotaryRole>) -> Result<History, NotaryError> {
     let root = roles.iter().find(|role| role.role == "root").and_then(|root| root.document.clone());
     let root = root.map(|document| VerifiedRoot::read(document.into(), "the remembered root")).transpose()?;

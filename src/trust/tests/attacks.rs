@@ -106,7 +106,7 @@ async fn signature_moved_to_another_image() {
     let listed = Registry::with_bundle_of(&other, &signer.bundle(&statement(&digest)));
     assert_refused(&listed.judge_by(&signer).await, "its subject is another image");
     let message = Registry::with_bundle(&signer.message_bundle(b"another manifest"));
-    assert_refused(&message.judge_by(&signer).await, "is over other bytes");
+    assert_refused(&message.judge_by(&signer).await, "signs a different manifest");
 }
 
 /// Signatures of one kind of key under a policy with a key of another kind, whatever the bundle says about its key.

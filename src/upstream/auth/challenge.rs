@@ -1,7 +1,8 @@
-//! `WWW-Authenticate`: the challenges_are_parsed_leniently of a registry (RFC 9110 §11.6.1; distribution, "Token Authentication").
+//! `WWW-Authenticate`: the authentication challenges of a registry (RFC 9110 §11.6.1; distribution, "Token
+//! Authentication").
 //!
 //! The parser is lenient and therefore hand-written: registries send unquoted URLs, which the grammar does not allow,
-//! and several challenges_are_parsed_leniently in one header.
+//! and several challenges in one header.
 
 use http::header::{self, HeaderMap};
 
@@ -35,7 +36,7 @@ impl Challenge {
     }
 }
 
-/// All challenges_are_parsed_leniently in one header.
+/// All challenges in one header.
 fn parse(text: &str) -> Vec<Challenge> {
     let mut schemes: Vec<(String, Vec<(String, String)>)> = Vec::new();
     let mut rest = text;

@@ -10,7 +10,7 @@ use super::error;
 use super::route::{ExemptionCall, NamedIssue};
 use crate::api::ibm::{IbmDeletion, IbmExemption, IbmExemptionType};
 use crate::api::{ExemptionRequest, parameter};
-use crate::gate::{ExemptionBook, ExemptionError};
+use crate::gate::{ExemptionBook, ExemptionError, Operations};
 use crate::policy::{ExemptionRecord, ExemptionScope, is_cve};
 use crate::server::admin::{ApiRequest, ApiResponse};
 
@@ -19,7 +19,8 @@ const MAX_IMAGES: usize = 1000;
 /// Who added an exemption by this API.
 const AUTHOR: &str = "Vulnerability Advisor API";
 
-pub(super) async fn answer(book: &Arc<ExemptionBook>, call: ExemptionCall, request: &ApiRequest) -> ApiResponse {
+pub(super) async fn answer(operations: &Operations, call: ExemptionCall, request: &ApiRequest) -> ApiResponse {
+    let book = operations.exemptions();
     let caller = request.caller.to_string();
     if let Err(refused) = says_no_more(&call, request) {
         return refused;
@@ -35,7 +36,7 @@ pub(super) async fn answer(book: &Arc<ExemptionBook>, call: ExemptionCall, reque
         (&Method::POST, ExemptionCall::OfImages) => of_images(book, &request.body),
         (&Method::POST, ExemptionCall::DeleteAll) => delete_all(book, &caller).await,
         (&Method::GET, ExemptionCall::One(issue)) => one(book, &issue),
-        (&Method::POST, ExemptionCall::One(issue)) => add(book, &issue, &caller).await,
+        (&Method::POST, ExemptionCall::One(issue)) => add(operations, &issue, &caller).await,
         (&Method::DELETE, ExemptionCall::One(issue)) => delete(book, &issue, &caller).await,
         (_, call) => Err(ApiResponse::not_allowed(request.family, call.methods())),
     };
@@ -105,8 +106,8 @@ fn unknown(wanted: &ExemptionRecord) -> ApiResponse {
     error(StatusCode::NOT_FOUND, "not_found", &format!("there is no exemption for {wanted}"))
 }
 
-async fn add(book: &Arc<ExemptionBook>, issue: &NamedIssue, caller: &str) -> Result<ApiResponse, ApiResponse> {
-    let added = book.add(vec![record(issue)?], caller).await.map_err(|problem| failure(&problem))?;
+async fn add(operations: &Operations, issue: &NamedIssue, caller: &str) -> Result<ApiResponse, ApiResponse> {
+    let added = operations.add_exemptions(vec![record(issue)?], caller).await.map_err(|problem| failure(&problem))?;
     let answer = added.first().map(|record| IbmExemption::from(&**record));
     Ok(ApiResponse::new(StatusCode::CREATED, &answer))
 }
@@ -154,7 +155,7 @@ fn failure(problem: &ExemptionError) -> ApiResponse {
     let (status, code) = match problem {
         ExemptionError::Ended { .. } | ExemptionError::Invalid(_) => (StatusCode::BAD_REQUEST, "bad_request"),
         ExemptionError::InDocument { .. } | ExemptionError::TooMany => (StatusCode::CONFLICT, "conflict"),
-        ExemptionError::Audit | ExemptionError::Stopping | ExemptionError::Store(_) => {
+        ExemptionError::Audit(_) | ExemptionError::Stopping | ExemptionError::Store(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "service_unavailable")
         }
         ExemptionError::Unknown { .. } => (StatusCode::NOT_FOUND, "not_found"),
