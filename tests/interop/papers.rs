@@ -1,11 +1,14 @@
-//! Every command of the README and of the pages in docs/tasks, run as it is written.
+//! Every command of the pages, run as it is written.
 //!
 //! A page is followed on a [`Machine`] that has only the program. Addresses differ from the page, because ports are chosen
 //! by the system and the registry is a sample. docs/air-gap.md is followed by the module `airgap`.
 
+mod deployment;
 mod nodes;
 mod operator;
 mod readme;
+mod scanning;
+mod signing;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -13,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use pullgate::oci::Digest;
 use pullgate::runtime::Tasks;
-use pullgate::sample::image::{Image, Layer, Tree};
+use pullgate::sample::image::{Built, Image, Layer, Tree};
 use pullgate::sample::{Listening, Registry, SigningKey};
 use tokio::runtime::Runtime;
 
@@ -21,6 +24,8 @@ use crate::harness::{Machine, blocks};
 
 /// The gate of the pages.
 const CONFIGURATION: &str = "gate/pullgate.toml";
+/// The gate of the pages outside of docs/tasks.
+const OTHER_CONFIGURATION: &str = "pullgate.toml";
 /// The signed image of the pages.
 const SIGNED: &str = "http://127.0.0.1:5000/v2/registry.acme.com/shop/app/manifests/v1";
 /// The other one.
@@ -34,6 +39,7 @@ struct Shop {
 
 /// The registry of the example.
 struct Elsewhere {
+    registry: Registry,
     listening: Option<Listening>,
     runtime: Runtime,
     /// The digest of `shop/app:v1`.
@@ -55,7 +61,7 @@ impl Elsewhere {
         key.sign(&registry, "shop/app", "registry.acme.com/shop/app", signed.root).expect("it is signed");
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let listening = runtime.block_on(registry.bind(address, &Tasks::new())).expect("a free port");
-        (Self { listening: Some(listening), runtime, signed: signed.root }, key.public_pem())
+        (Self { registry, listening: Some(listening), runtime, signed: signed.root }, key.public_pem())
     }
 
     fn url(&self) -> String {
@@ -97,6 +103,31 @@ impl Shop {
         shop
     }
 
+    /// A machine for pages outside of docs/tasks, with a configuration and images of Docker Hub.
+    fn with_configuration() -> Self {
+        let mut shop = Self::new();
+        for (repository, tag) in [("nginx", "1.27"), ("nginx", "latest"), ("redis", "7"), ("tomcat", "10")] {
+            shop.elsewhere.registry.push(&format!("library/{repository}"), Some(tag), &debian());
+        }
+        let url = shop.elsewhere.url();
+        shop.machine.replace("https://registry-1.docker.io", url);
+        let configuration = "state_dir = \"state\"
+
+[[listener]]
+address = \"127.0.0.1:5000\"
+
+[policy]
+dir = \"policies\"
+
+[[upstream]]
+host = \"docker.io\"
+url = \"https://registry-1.docker.io\"
+";
+        shop.machine.write(OTHER_CONFIGURATION, configuration);
+        shop.machine.write("policies/scanned.yaml", SCANNED);
+        shop
+    }
+
     /// The example, which admits all images.
     fn admitting() -> Self {
         let shop = Self::open();
@@ -117,6 +148,24 @@ spec:
         let policy = walk.take_with("sh", "signed.yaml");
         walk.run(&policy);
     }
+}
+
+/// A policy that looks for vulnerabilities, and admits the images of these tests.
+const SCANNED: &str = "apiVersion: pullgate.io/v1
+kind: ClusterImagePolicy
+metadata: {name: scanned}
+spec:
+  repositories: [{name: \"*\", policy: {va: {severity: critical, unscanned: allow}}}]
+";
+
+/// An image of Debian with one package.
+fn debian() -> Built {
+    let package = "Package: openssl\nStatus: install ok installed\nMaintainer: Debian <openssl@debian.org>\n\
+                   Architecture: amd64\nVersion: 3.0.11-1\nDescription: TLS\n";
+    let tree = Tree::new()
+        .file("etc/os-release", "ID=debian\nVERSION_ID=\"12\"\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n")
+        .file("var/lib/dpkg/status", package);
+    Image::linux_amd64().layer(Layer::gzip(&tree)).build()
 }
 
 /// The status of a GET.
@@ -163,20 +212,49 @@ fn every_block_of_the_papers_says_what_it_is() {
     }
 }
 
+/// The tests of this suite.
+fn tests() -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop");
+    let papers = fs::read_dir(folder.join("papers")).expect("a directory");
+    let papers = papers.map(|entry| entry.expect("an entry").path());
+    let files = papers.chain([folder.join("airgap.rs"), folder.join("papers.rs")]);
+    files.map(|file| fs::read_to_string(file).expect("a file")).collect()
+}
+
 /// Each page that docs/tasks/README.md lists has a test here, which its file names.
 #[test]
 fn every_task_is_followed_by_a_test() {
-    let text = |file: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("a file");
-    let index = text("docs/tasks/README.md");
+    let index = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/tasks/README.md");
+    let index = fs::read_to_string(index).expect("a file");
     let links = index.lines().filter(|line| line.starts_with("| ") && line.contains("](")).map(|line| {
         let link = line.split("](").nth(1).and_then(|rest| rest.split(')').next()).expect("a link");
         link.strip_prefix("../").map_or_else(|| format!("docs/tasks/{link}"), |link| format!("docs/{link}"))
     });
-    let tests = ["airgap.rs", "papers.rs", "papers/nodes.rs", "papers/operator.rs"];
-    let tests: String = tests.map(|file| text(&format!("tests/interop/{file}"))).concat();
-    let links: Vec<String> = links.collect();
+    let (tests, links) = (tests(), links.collect::<Vec<_>>());
     assert_eq!(links.len(), 13, "{links:?}");
     for page in links {
         assert!(tests.contains(&format!("(\"{page}\")")), "no test follows {page}");
     }
+}
+
+/// Pages whose commands cannot be run here.
+const NOT_FOLLOWED: [(&str, &str); 2] = [
+    ("CONTRIBUTING.md", "it builds the program and runs the tests"),
+    ("deploy/helm/pullgate/README.md", "it needs a cluster; the suite `deploy` has the chart rendered"),
+];
+
+#[test]
+fn every_page_with_commands_is_followed_by_a_test() {
+    let tests = tests();
+    let mut followed = 0;
+    for page in pages() {
+        let is_followed = tests.contains(&format!("walk(\"{page}\")"));
+        let commands = blocks(&page).iter().any(|block| ["sh", "console", "elsewhere"].contains(&&*block.kind));
+        match NOT_FOLLOWED.iter().find(|(name, _)| *name == page) {
+            Some((_, why)) => assert!(commands && !is_followed, "{page} is in the list: {why}"),
+            None => assert!(!commands || is_followed, "no test follows {page}, which has commands"),
+        }
+        followed += usize::from(commands && is_followed);
+    }
+    assert!(followed > 20, "{followed}");
 }
