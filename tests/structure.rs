@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure of the test itself may panic")]
 
+#[path = "structure/documents.rs"]
+mod documents;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -107,6 +109,18 @@ fn permits_are_made_in_one_place() {
         let opens = code.contains("cache.open(");
         assert!(module == "gate" || module == "cache" || !opens, "{}: opens content", file.display());
     }
+}
+
+/// The sum of the budgets counts the memory of each topic of evidence.
+#[test]
+fn every_topic_of_evidence_has_a_budget() {
+    let code = |file: &PathBuf| {
+        let text = without_comments(&fs::read_to_string(file).unwrap());
+        text.split("#[cfg(test)]\nmod").next().unwrap().to_owned()
+    };
+    let topics: usize = rust_files(Path::new(SRC)).iter().map(|file| code(file).matches("Memo::new(").count()).sum();
+    let budgets = code(&Path::new(SRC).join("runtime/budget.rs"));
+    assert!(budgets.contains(&format!("EVIDENCE_TOPICS: u64 = {topics};")), "there are {topics} topics");
 }
 
 /// Names that several modules give to a type of their own, always used with the module's name: `cache::Config`.

@@ -169,3 +169,24 @@ async fn the_command_line_wins_over_the_environment() {
         assert_eq!(output.status.code(), expected, "{given:?}: {}", text(&output));
     }
 }
+
+/// A command that judges in its own process may run where no gate does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offline_judgement_creates_no_state_directory() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/app", Some("1"), &simple("app"));
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let configured = std::fs::read_to_string(gate.file("pullgate.toml")).expect("a configuration");
+    let elsewhere = configured.replace("state_dir = \"state\"", "state_dir = \"absent\"");
+    std::fs::write(gate.file("offline.toml"), elsewhere).expect("a configuration");
+    for (command, expected) in [("check", Some(0)), ("va", None)] {
+        let (config, image) = (gate.file("offline.toml").display().to_string(), format!("{HOST}/library/app:1"));
+        let run = move || {
+            let mut program = Command::new(env!("CARGO_BIN_EXE_pullgate"));
+            program.args([command, "--offline", "--config", &config, &image]).output().expect("it runs")
+        };
+        let output = soon(tokio::task::spawn_blocking(run)).await.expect("it ends");
+        assert!(expected.is_none() || output.status.code() == expected, "{command}: {}", text(&output));
+        assert!(!gate.file("absent").exists(), "{command}: {}", text(&output));
+    }
+}

@@ -1,6 +1,11 @@
 //! What people are told when two sides do not speak the same protocol, or the configuration is wrong.
 
+use std::io::Write as _;
+use std::net::TcpListener;
 use std::process::Command;
+
+use http::StatusCode;
+use pullgate::sample::{Fault, On};
 
 use crate::commands::{pullgate, text};
 use crate::harness::{ALLOW_ALL, TestGate};
@@ -60,7 +65,66 @@ async fn an_upstream_that_is_down_is_named_with_its_url() {
     let url = registry.listening.url();
     registry.listening.stop().await;
     let got = gate.get("/app/manifests/1").await;
-    assert!(got.status == 503 && got.text().contains(&format!("registry.test at {url}: ")), "{}", got.text());
+    let wanted = format!("registry.test at {url}: Connection refused");
+    assert!(got.status == 503 && got.text().contains(&wanted), "{}", got.text());
+}
+
+/// So do errors that a registry answers with: a wrong `url` gives 404, too, and a filter on the way 403.
+#[tokio::test]
+async fn an_answer_that_is_an_error_is_named_with_the_registry_and_its_url() {
+    let registry = TestRegistry::start().await;
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let url = registry.listening.url();
+    let missing = gate.get("/app/manifests/1").await;
+    let wanted = format!("the upstream does not have this manifest: registry.test/app:1 at {url}");
+    assert!(missing.status == 404 && missing.text().contains(&wanted), "{}", missing.text());
+    let at = format!("registry.test at {url}");
+    for (fault, status, wanted) in [
+        (Fault::status(StatusCode::FORBIDDEN), 403, format!("{at} refuses this (403)")),
+        (Fault::status(StatusCode::PROXY_AUTHENTICATION_REQUIRED), 502, format!("{at} answered 407")),
+        (Fault::status(StatusCode::INTERNAL_SERVER_ERROR), 503, format!("{at} answered 500")),
+        (Fault::too_many_requests(600), 429, format!("the registry's rate limit is reached: {at}")),
+    ] {
+        let injected = registry.inject(On::manifests(), fault);
+        let got = gate.get(&format!("/app/manifests/{status}")).await;
+        assert!(got.status == status && got.text().contains(&wanted), "{wanted}: {} {}", got.status, got.text());
+        injected.remove();
+    }
+}
+
+/// Whether its greeting comes before the request or after it.
+#[tokio::test]
+async fn a_server_that_speaks_first_is_no_registry() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        let mut open = Vec::new();
+        for mut connection in listener.incoming().flatten() {
+            // A client may have gone.
+            let _ = connection.write_all(b"SSH-2.0-OpenSSH_9.2\r\n");
+            open.push(connection);
+        }
+    });
+    let registry = TestRegistry::start().await;
+    let upstream = format!("[[upstream]]\nhost = \"ssh.test\"\nurl = \"http://127.0.0.1:{port}\"\nattempts = 1\n");
+    let gate = TestGate::new(&registry, ALLOW_ALL).with(&upstream).start().await;
+    for tag in 0..10 {
+        let got = request("GET", &gate.any_url(&format!("/v2/ssh.test/app/manifests/{tag}")), &[]).await.text();
+        assert!(got.contains(&format!("the registry at 127.0.0.1:{port} does not answer in HTTP")), "{tag}: {got}");
+    }
+}
+
+/// What is wrong with an egress proxy is said of the proxy, which may come from the environment.
+#[tokio::test]
+async fn an_egress_proxy_that_is_down_is_named_without_its_password() {
+    let registry = TestRegistry::start().await;
+    let upstream = "proxy = \"http://robot:hush@127.0.0.1:1\"";
+    let gate = TestGate::new(&registry, ALLOW_ALL).upstream(upstream).start().await;
+    let got = gate.get("/app/manifests/1").await;
+    let said = got.text();
+    let wanted = format!("registry.test at {}: egress proxy http://127.0.0.1:1: ", registry.listening.url());
+    assert!(got.status == 503 && said.contains(&wanted) && !said.contains("hush"), "{said}");
+    assert!(said.contains("`proxy`") && said.contains("HTTPS_PROXY"), "{said}");
 }
 
 /// Every command that reads the configuration exits with 78 if it is wrong, and says where.
@@ -79,6 +143,7 @@ async fn every_command_says_that_the_configuration_is_wrong() {
         &["check", "a.test/app:1"],
         &["check", "--offline", "a.test/app:1"],
         &["images"],
+        &["ready"],
         &["images", "--changed"],
         &["va", "a.test/app:1"],
         &["va", "--offline", "a.test/app:1"],

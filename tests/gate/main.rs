@@ -19,11 +19,13 @@ mod binding;
 mod blobs;
 mod bundle;
 mod cache;
+mod carried_reports;
 mod commands;
 mod config_check;
 mod content;
 mod contents;
 mod damaged;
+mod demo;
 mod exemptions;
 #[cfg(feature = "gpg")]
 mod gpg;
@@ -59,4 +61,5 @@ mod startup;
 mod state;
 #[allow(clippy::unwrap_used, reason = "a test fails there")]
 mod traced;
+mod unmet;
 mod warm;

@@ -1,5 +1,6 @@
 //! Audit records, metrics and the admin API.
 
+use crate::commands::pullgate;
 use crate::harness::{ALLOW_ALL, TestGate, policy};
 use crate::pull::simple;
 use crate::support::{Exchange, TestRegistry, request, soon};
@@ -143,7 +144,7 @@ async fn metrics_health_and_api_endpoints() {
     assert_eq!(images[0]["security_status"], "Not Scanned", "nothing goes on that would end");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_part_has_a_state_and_a_gate_without_policy_is_not_ready() {
     let registry = TestRegistry::start().await;
     let auth = "auth = { type = \"basic\", username = \"robot\", password_file = \"absent\" }\nserve_to = \"everyone\"";
@@ -173,7 +174,16 @@ async fn every_part_has_a_state_and_a_gate_without_policy_is_not_ready() {
     ] {
         assert!(text.contains(line), "{line:?} is not in\n{text}");
     }
+    let health = async |words: &[&str]| {
+        let asked = pullgate(&gate, &[&["ready"], words].concat()).await;
+        (asked.status.code(), crate::commands::text(&asked))
+    };
+    let (code, said) = health(&[]).await;
+    assert!(code == Some(1) && said.contains("[-]policy: ") && said.contains("readyz: not ready"), "{said}");
+    let (code, said) = health(&["-o", "json"]).await;
+    assert!(code == Some(1) && said.contains("\"ready\": false"), "{said}");
     gate.set_policy(ALLOW_ALL);
+    assert_eq!(health(&[]).await.0, Some(0), "a degraded gate is ready");
     let (status, text) = verbose().await;
     assert!(status == 200 && text.contains("[+]policy ok\n") && text.ends_with("ready, but degraded\n"), "{text}");
     let metrics = request("GET", &gate.admin_url("/metrics"), &[]).await.text();

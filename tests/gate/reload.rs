@@ -1,5 +1,7 @@
 //! Reloading the configuration: what a running gate takes into use, what needs a restart, and what is rejected.
 
+mod command;
+
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
@@ -81,6 +83,9 @@ async fn upstreams_are_added_and_removed_and_no_old_decision_is_repeated() {
     assert_eq!((on.pull("registry.test").await, on.pull("other.test").await), (200, 200));
     let answer = on.reload(&on.text.replace("host = \"registry.test\"", "host = \"other.test\"")).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
+    let told = answer.json();
+    assert!(!told["changed"].to_string().contains("registry.test"), "{told}");
+    assert_eq!(told["removed"], serde_json::json!(["upstream registry.test"]));
     assert_eq!((on.pull("registry.test").await, on.pull("other.test").await), (403, 200));
     on.gate.stop().await;
 }
@@ -278,65 +283,6 @@ async fn reload_command(on: &Reloading, text: &str, more: &[&str]) -> (Option<i3
     (output.status.code(), crate::commands::text(&output))
 }
 
-/// The gate is asked also if its configuration is wrong: it says so, and reloads the rest.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_command_reaches_a_gate_with_a_wrong_configuration() {
-    let on = Reloading::start().await;
-    let run = async |text: String| {
-        let config = on.gate.file("pullgate.toml");
-        std::fs::write(&config, text).expect("a file");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pullgate"));
-        command.args(["reload", "--config"]).arg(config);
-        let output = tokio::task::spawn_blocking(move || command.output().expect("it starts"));
-        let output = crate::support::soon(output).await.expect("it ends");
-        (output.status.code(), crate::commands::text(&output))
-    };
-    let (code, shown) = run(format!("{}[limits]\nmax_conections = 1\n", on.text)).await;
-    assert!(
-        code == Some(78) && shown.contains("refused, the previous version stays in use: configuration: "),
-        "{shown}"
-    );
-    assert!(shown.contains("max_conections") && shown.contains("reloaded: audit\n"), "{shown}");
-    let state = |other: &str| on.text.replace("state_dir = \"state\"", other);
-    for hidden in [format!("{}[limits\n", on.text), state("state_dir = 3"), state("stat_dir = \"state\"")] {
-        let (code, shown) = run(hidden).await;
-        assert!(code == Some(78) && shown.contains("the gate was not asked"), "{shown}");
-        assert!(shown.contains("pullgate.toml:") && shown.contains("--server unix:PATH"), "{shown}");
-    }
-    let (code, shown) = run(state("state_dir = \"elsewhere\"")).await;
-    assert!(code == Some(1) && shown.contains("was it started with this `state_dir`"), "{shown}");
-    on.gate.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_command_says_what_has_changed_and_what_could_not_be_reloaded() {
-    let on = Reloading::start().await;
-    let same = reload_command(&on, &on.text, &[]).await;
-    assert_eq!(same, (Some(0), "reloaded; no setting and no policy has changed\n".to_owned()));
-    let text = format!("{}[gate]\nmode = \"audit\"\n[cache]\nmax_size = \"1GiB\"\n", on.text);
-    let changed = "reloaded\nin use: gate.mode\nin use: changed policies\nafter a restart: cache.max_size\n";
-    assert_eq!(reload_command(&on, &text, &[]).await, (Some(0), changed.to_owned()));
-    let (code, json) = reload_command(&on, &text, &["-o", "json"]).await;
-    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
-    assert_eq!((code, json), (Some(0), serde_json::json!({"reloaded": true, "needs_restart": ["cache.max_size"]})));
-    let (code, shown) = reload_command(&on, &format!("{text}[limits]\nmax_conections = 1\n"), &[]).await;
-    assert!(code == Some(78) && shown.contains("max_conections") && shown.contains("pullgate.toml:"), "{shown}");
-    std::fs::write(on.gate.file("policies/default.yaml"), "kind: Nonsense").expect("a file");
-    let (code, shown) = reload_command(&on, &text, &[]).await;
-    assert!(code == Some(78) && shown.contains("policy: ") && shown.contains("default.yaml"), "{shown}");
-    assert!(shown.contains("reloaded: certificates\nreloaded: configuration\n"), "{shown}");
-    let (code, json) = reload_command(&on, &text, &["-o", "json"]).await;
-    assert!(code == Some(78) && json.contains("\"reloaded\": false"), "{json}");
-    on.gate.stop().await;
-    let alone = tempfile::tempdir().expect("a directory");
-    let config = alone.path().join("pullgate.toml");
-    let text = "state_dir = \"state\"\n[policy]\ndir = \"policies\"\n[[upstream]]\nhost = \"registry.test\"\n";
-    std::fs::write(&config, text).expect("a file");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pullgate"));
-    let output = command.args(["reload", "--config"]).arg(config).output().expect("it starts");
-    assert_eq!(output.status.code(), Some(1), "no gate runs");
-}
-
 /// Writes a new certificate for `localhost`, and its key, next to the configuration.
 fn write_certificate(folder: &std::path::Path, name: &str) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
@@ -379,7 +325,10 @@ async fn other_certificates_are_served_to_new_connections_and_old_ones_go_on() {
     assert!(connect(&on, "first").await.is_ok() && connect(&on, "second").await.is_err());
     let answer = on.reload(&on.text.replace(&tls("first"), &tls("second"))).await;
     let changed = serde_json::json!(["listener.tls.certificate", "listener.tls.key"]);
-    assert_eq!((answer.status, answer.json()), (200, serde_json::json!({"reloaded": true, "changed": changed})));
+    let told = answer.json();
+    assert_eq!((answer.status, &told["changed"]), (200, &changed));
+    assert_eq!(told["certificates"].as_array().map(Vec::len), Some(1), "{told}");
+    assert!(told["certificates"][0].as_str().is_some_and(|used| used.contains(", until 4096-01-01")), "{told}");
     assert!(connect(&on, "first").await.is_err() && connect(&on, "second").await.is_ok());
     old.write_all(b"GET /v2/ HTTP/1.1\r\nhost: gate\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();

@@ -1,5 +1,9 @@
 //! The gate's own scanner: an image is judged at its first pull, by its layers and the databases on this machine.
 
+mod configuration;
+mod damaged_index;
+mod feeds;
+
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -14,6 +18,7 @@ use serde_json::{Value, json};
 use crate::commands::{pullgate, text};
 use crate::harness::{ALLOW_ALL, Gate, HOST, TestGate, policy};
 use crate::support::{TestRegistry, request, soon};
+use damaged_index::files_named;
 
 pub(crate) const SCANNED: &str = "  - {name: \"*\", policy: {va: {severity: low}}}\n";
 
@@ -363,195 +368,5 @@ async fn vex_documents_of_the_operator_apply_to_the_scanner() {
             }
         };
         soon(decided).await;
-    }
-}
-
-/// An image with configuration issues and without vulnerabilities: it runs as root, admits root by SSH, and had a private
-/// key.
-fn careless() -> Built {
-    let key = format!("-----BEGIN RSA PRIVATE KEY-----\n{}\n-----END RSA PRIVATE KEY-----\n", "aB3dE5gH7jK9".repeat(8));
-    let base = python("2.2.28").file("root/.ssh/id_rsa", key).file("etc/ssh/sshd_config", "PermitRootLogin yes\n");
-    let removed = Tree::new().file("root/.ssh/.wh.id_rsa", "");
-    image([Layer::gzip(&base), Layer::gzip(&removed)])
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn configuration_issues_deny_if_the_policy_says_so() {
-    let registry = TestRegistry::start().await;
-    registry.push("team/app", Some("1"), &careless());
-    for (va, status, reason) in [
-        ("{severity: low}", 403, "application_configuration:secret.deleted_file high"),
-        ("{severity: low, configuration: critical}", 200, ""),
-        (
-            "{severity: low, configuration: allow, alwaysBlock: [\"application_configuration:image.user\"]}",
-            403,
-            "image.user",
-        ),
-        ("{severity: critical, configuration: deny}", 200, ""),
-        ("{severity: high, configuration: deny}", 403, "application_configuration:secret.deleted_file high"),
-        ("{severity: low, configuration: allow}", 200, ""),
-    ] {
-        let made = TestGate::new(&registry, &policy(&format!("  - {{name: \"*\", policy: {{va: {va}}}}}\n")));
-        made.config();
-        records(made.path());
-        assert!(import(made.path()).status.success());
-        let gate = made.start().await;
-        until_open(&gate).await;
-        let answer = gate.get("/team/app/manifests/1").await;
-        assert_eq!(answer.status, status, "{va}: {}", answer.text());
-        assert!(answer.text().contains(reason), "{va}: {}", answer.text());
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn va_lists_configuration_issues_with_their_places() {
-    let registry = TestRegistry::start().await;
-    registry.push("team/app", Some("1"), &careless());
-    let made = TestGate::new(&registry, ALLOW_ALL);
-    made.config();
-    records(made.path());
-    assert!(import(made.path()).status.success());
-    let gate = made.start().await;
-    until_open(&gate).await;
-    let name = format!("{HOST}/team/app:1");
-    let table = text(&pullgate(&gate, &["va", &name]).await);
-    let id = "application_configuration:";
-    for part in ["image.user", "secret.deleted_file", "ssh.permit_root_login"] {
-        assert!(table.contains(&format!("{id}{part}")), "{part}: {table}");
-    }
-    for part in ["Set PermitRootLogin no or prohibit-password.", "Add an account"] {
-        assert!(table.contains(part), "{part}: {table}");
-    }
-    let as_json = pullgate(&gate, &["va", &name, "--output", "json"]).await;
-    let scans: Value = serde_json::from_slice(&as_json.stdout).expect("JSON");
-    let issues = scans[0]["configuration"].as_array().expect("issues");
-    let login = issues.iter().find(|issue| issue["id"] == format!("{id}ssh.permit_root_login")).expect("the issue");
-    assert_eq!(login["kind"], "Configuration");
-    assert_eq!(login["packages"][0]["path"], "etc/ssh/sshd_config");
-    assert_eq!(login["packages"][0]["detail"], "line 1: PermitRootLogin yes");
-    assert!(login["packages"][0]["layer"].as_str().is_some_and(|layer| layer.starts_with("sha256:")), "{login}");
-    assert!(!as_json.stdout.windows(12).any(|window| window == b"aB3dE5gH7jK9"), "no secret is shown");
-}
-
-/// A gate with a report of another scanner that lists CVE-2024-1234 as low, and CISA's catalogue ready for import.
-fn reported(registry: &TestRegistry, exploited: &str, rule: &str) -> TestGate {
-    let built = image([Layer::gzip(&python("2.2.0"))]);
-    registry.push("team/app", Some("1"), &built);
-    let report = json!({
-        "SchemaVersion": 2, "CreatedAt": "2026-05-02T00:00:00Z", "ArtifactName": "x", "ArtifactType": "container_image",
-        "Metadata": {"OS": {"Family": "debian", "Name": "12"}, "ImageID": built.configs[0]},
-        "Results": [{"Target": "x", "Class": "os-pkgs", "Type": "debian", "Vulnerabilities": [{
-            "VulnerabilityID": "CVE-2024-1234", "PkgName": "a", "InstalledVersion": "1", "Severity": "LOW"
-        }]}],
-    });
-    let catalogue = json!({
-        "catalogVersion": "2026.05.01", "dateReleased": "2026-05-01T14:00:00Z", "count": 1,
-        "vulnerabilities": [{"cveID": exploited, "dateAdded": "2024-05-01"}],
-    });
-    let rules = policy(&format!("  - {{name: \"*\", policy: {{va: {{{rule}}}}}}}\n"));
-    let made = TestGate::new(registry, &rules)
-        .file("reports/app.json", &report.to_string())
-        .file("records", &catalogue.to_string());
-    // Writes the configuration file.
-    made.config();
-    made
-}
-
-/// Feeds say more about the issues in reports of other scanners, too.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_exploited_vulnerability_in_a_report_counts() {
-    let registry = TestRegistry::start().await;
-    let made = reported(&registry, "CVE-2024-1234", "severity: critical");
-    let folder = made.path().to_owned();
-    let gate = made.start().await;
-    assert_eq!(gate.get("/team/app/manifests/1").await.status, 200);
-    let imported = soon(tokio::task::spawn_blocking(move || import(&folder))).await.expect("it ends");
-    assert!(imported.status.success(), "{}", text(&imported));
-    let reason = denied_as_exploited(&gate).await;
-    assert!(reason.contains("CVE-2024-1234"), "{reason}");
-}
-
-/// Waits until the image is denied because of what CISA's catalogue says, or because it says nothing. Returns the reason.
-async fn denied_as_exploited(gate: &Gate) -> String {
-    let denied = async {
-        loop {
-            let answer = gate.get("/team/app/manifests/1").await;
-            if answer.status == 403 && answer.text().contains("exploited") {
-                return answer.text();
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    soon(denied).await
-}
-
-/// A feed that cannot be read says nothing, also under a rule that admits incomplete reports.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_feed_counts_as_missing() {
-    let registry = TestRegistry::start().await;
-    let made = reported(&registry, "CVE-2024-1000", "severity: critical, exploited: deny, incomplete: allow");
-    let imported = import(made.path());
-    assert!(imported.status.success(), "{}", text(&imported));
-    let tables = files_named(&made.path().join("state"), "cves.table");
-    let gate = made.start().await;
-    let admitted = async { while gate.get("/team/app/manifests/1").await.status != 200 {} };
-    soon(admitted).await;
-    for table in tables {
-        let mut bytes = fs::read(&table).expect("a table");
-        bytes.iter_mut().skip(16).for_each(|byte| *byte ^= 0xff);
-        // The same file, because the gate has it open.
-        let file = fs::File::options().write(true).open(&table).expect("a table");
-        file.write_all_at(&bytes, 0).expect("it is written");
-    }
-    // A newer report, so that the catalogue is asked again.
-    let report = fs::read_to_string(gate.file("reports/app.json")).expect("a report");
-    fs::write(gate.file("reports/app.json"), report.replace("2026-05-02", "2026-05-03")).expect("a report");
-    denied_as_exploited(&gate).await;
-}
-
-/// The files of this name below a folder.
-fn files_named(folder: &Path, name: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
-    let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) = entries.partition(|path| path.is_dir());
-    let here = files.into_iter().filter(|path| path.ends_with(name));
-    here.chain(folders.iter().flat_map(|folder| files_named(folder, name))).collect()
-}
-
-/// A gate that starts with an index of an earlier version, or a damaged one, judges nothing by it, says why everywhere, and
-/// goes on as soon as the records are imported again.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gate_that_starts_with_an_index_that_it_refuses_judges_nothing() {
-    let registry = TestRegistry::start().await;
-    registry.push("team/app", Some("1"), &image([Layer::gzip(&python("2.2.28"))]));
-    // The version follows the magic number; a checksum covers what follows it. A gate sees first that the file has changed.
-    let changed = "is damaged or was replaced";
-    for (at, problem) in [(8, "import the records again"), (20, "checksum")] {
-        let made = TestGate::new(&registry, &policy(SCANNED));
-        made.config();
-        records(made.path());
-        assert!(import(made.path()).status.success());
-        for index in files_named(&made.path().join("state"), "osv.index") {
-            let mut bytes = fs::read(&index).expect("an index");
-            bytes[at] = bytes[at].wrapping_sub(1);
-            fs::write(&index, bytes).expect("it is written");
-        }
-        let config = made.path().join("pullgate.toml");
-        let mut status = Command::new(env!("CARGO_BIN_EXE_pullgate"));
-        let status = status.args(["db", "status", "--config"]).arg(config).output().expect("it runs");
-        assert!(!status.status.success() && text(&status).contains(problem), "{}", text(&status));
-        let gate = made.start().await;
-        let is_degraded = async {
-            while !request("GET", &gate.admin_url("/readyz?verbose=json"), &[]).await.text().contains(changed) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        soon(is_degraded).await;
-        let answer = gate.get("/team/app/manifests/1").await;
-        assert_eq!(answer.status, 503, "{}", answer.text());
-        assert!(answer.text().contains(changed), "{}", answer.text());
-        let folder = gate.file("");
-        let imported = soon(tokio::task::spawn_blocking(move || import(&folder))).await.expect("it ends");
-        assert!(imported.status.success(), "{}", text(&imported));
-        soon(async { while gate.get("/team/app/manifests/1").await.status != 200 {} }).await;
     }
 }

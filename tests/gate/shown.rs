@@ -24,7 +24,7 @@ async fn secrets_in_urls_are_shown_nowhere() {
     })
     .await;
     let at = |text: &str| gate.log().find(text);
-    let is_first = at("pullgate starts").is_some_and(|start| Some(start) < at("not fetched yet"));
+    let is_first = at("starting pullgate").is_some_and(|start| Some(start) < at("not fetched yet"));
     assert!(is_first, "what the gate is comes first: {}", gate.log());
     let file = made.path().join("pullgate.toml");
     let run = |words: &'static [&'static str]| {

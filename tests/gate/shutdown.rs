@@ -139,5 +139,5 @@ async fn a_second_signal_cuts_running_transfers() {
     gate.not_ready().await;
     gate.stop();
     assert_eq!(soon(gate.running).await.unwrap(), Ended::Cut);
-    pullgate::store::StateDir::open(&made.path().join("state")).expect("the state directory is free");
+    pullgate::StateDir::open(&made.path().join("state")).expect("the state directory is free");
 }

@@ -2,6 +2,8 @@
 
 use std::net::TcpListener;
 
+use rustix::process::Signal;
+
 use crate::harness::{ALLOW_ALL, TestGate};
 use crate::program::Program;
 use crate::support::{TestRegistry, soon};
@@ -18,10 +20,10 @@ async fn a_second_process_on_the_same_state_directory_is_refused() {
     let registry = TestRegistry::start().await;
     let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
     let state = gate.file("state");
-    let error = pullgate::store::StateDir::open(&state).unwrap_err().to_string();
+    let error = pullgate::StateDir::open(&state).unwrap_err().to_string();
     assert!(error.contains("another pullgate is running") && error.contains("state_dir"), "{error}");
     gate.stop().await;
-    pullgate::store::StateDir::open(&state).unwrap();
+    pullgate::StateDir::open(&state).unwrap();
 }
 
 #[tokio::test]
@@ -84,7 +86,7 @@ async fn a_hangup_during_the_start_is_a_reload_after_it() {
     let registry = TestRegistry::start().await;
     let made = TestGate::new(&registry, ALLOW_ALL);
     let mut program = Program::spawn_after(&made, "umask 022", "log", &[]);
-    program.wait_until_it_catches_hangups().await;
+    program.wait_until_it_catches(Signal::HUP).await;
     program.hang_up();
     program.wait_until_ready(&made).await;
     soon(async {
@@ -98,4 +100,22 @@ async fn a_hangup_during_the_start_is_a_reload_after_it() {
     let log = std::fs::read_to_string(log).expect("a log");
     assert!(log.contains("the gate has stopped"), "{log}");
     assert!(!log.contains("part=\"draining\""), "a gate that stops does not become ready: {log}");
+}
+
+/// Nothing was served, so nothing was cut.
+#[tokio::test]
+async fn a_gate_that_is_stopped_before_it_serves_ends_without_a_failure() {
+    let registry = TestRegistry::start().await;
+    let made = TestGate::new(&registry, ALLOW_ALL);
+    let state = made.path().join("state");
+    std::fs::create_dir_all(&state).expect("a folder");
+    // A start waits for another process that has the state directory and passes nothing.
+    let lock = std::fs::File::create(state.join("lock")).expect("a file");
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("a lock");
+    let mut program = Program::spawn_after(&made, "umask 022", "log", &["--take-over"]);
+    program.wait_until_it_catches(Signal::TERM).await;
+    let log = made.path().join("log");
+    let status = program.stop().await;
+    let log = std::fs::read_to_string(log).expect("a log");
+    assert!(status.success() && log.contains("stopped before it served"), "{status} {log}");
 }

@@ -94,15 +94,16 @@ impl Program {
         soon(async { while request("GET", &self.admin_url("/readyz"), &[]).await.status != 200 {} }).await;
     }
 
-    /// Waits until the program catches SIGHUP, which ends a process by default.
-    pub(crate) async fn wait_until_it_catches_hangups(&mut self) {
+    /// Waits until the program catches a signal that ends a process by default.
+    pub(crate) async fn wait_until_it_catches(&mut self, signal: Signal) {
         let status = format!("/proc/{}/status", self.id());
         let catches = || {
             let text = fs::read_to_string(&status).unwrap_or_default();
             let mask = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or_default();
             let is_it =
                 fs::read_to_string(status.replace("/status", "/comm")).is_ok_and(|name| name.starts_with("pullgate"));
-            is_it && u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & 1 == 1)
+            let bit = signal.as_raw() - 1;
+            is_it && u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| (mask >> bit) & 1 == 1)
         };
         soon(async {
             while !catches() {

@@ -4,6 +4,11 @@
 
 #![allow(dead_code, reason = "each user needs a part of it")]
 
+#[path = "sigstore/entries.rs"]
+mod entries;
+#[path = "sigstore/stamps.rs"]
+mod stamps;
+
 use std::time::Duration;
 
 use aws_lc_rs::encoding::AsDer as _;
@@ -18,6 +23,8 @@ use rcgen::{
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use x509_cert::der::{Decode as _, Encode as _};
+
+use stamps::der;
 
 /// The media type of bundles of version 0.3.
 pub(crate) const BUNDLE_V03: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -253,149 +260,6 @@ impl Instance {
         self.witnessed(sign, json!({"publicKey": {"hint": ""}}), pem, content, witnessed)
     }
 
-    fn witnessed(
-        &self,
-        sign: &dyn Fn(&[u8]) -> Vec<u8>,
-        mut material: Value,
-        pem: &str,
-        content: Content<'_>,
-        Witnessed { logging, is_stamped, at }: Witnessed,
-    ) -> Value {
-        let message = content.signed_bytes();
-        let signature = sign(&message);
-        let entry = match logging {
-            Logging::V1 => Some(self.entry_v1(content, &message, &signature, pem, at)),
-            Logging::V2 => Some(self.entry_v2(&message, &signature, pem)),
-            Logging::None => None,
-        };
-        material["tlogEntries"] = entry.into_iter().collect::<Vec<_>>().into();
-        if is_stamped {
-            let token = STANDARD.encode(self.timestamp(&signature, at));
-            material["timestampVerificationData"] = json!({"rfc3161Timestamps": [{"signedTimestamp": token}]});
-        }
-        let mut bundle = json!({"mediaType": BUNDLE_V03, "verificationMaterial": material});
-        let encoded = STANDARD.encode(&signature);
-        match content {
-            Content::Statement(statement) => {
-                bundle["dsseEnvelope"] = json!({
-                    "payload": STANDARD.encode(statement.to_string()), "payloadType": "application/vnd.in-toto+json",
-                    "signatures": [{"sig": encoded}]
-                });
-            }
-            Content::Message(bytes) => {
-                bundle["messageSignature"] = json!({
-                    "messageDigest": {"algorithm": "SHA2_256", "digest": STANDARD.encode(sha256(bytes))},
-                    "signature": encoded
-                });
-            }
-        }
-        bundle
-    }
-
-    fn entry_v1(&self, content: Content<'_>, message: &[u8], signature: &[u8], pem: &str, at: i64) -> Value {
-        let (signature, verifier) = (STANDARD.encode(signature), STANDARD.encode(pem));
-        let (kind, spec) = match content {
-            Content::Statement(statement) => {
-                let hash = |bytes: &[u8]| json!({"algorithm": "sha256", "value": hex(&sha256(bytes))});
-                let signatures = json!([{"signature": signature, "verifier": verifier}]);
-                let payload = statement.to_string();
-                let spec = json!({
-                    "envelopeHash": hash(b"envelope"), "payloadHash": hash(payload.as_bytes()), "signatures": signatures
-                });
-                ("dsse", spec)
-            }
-            Content::Message(_) => {
-                let hash = json!({"algorithm": "sha256", "value": hex(&sha256(message))});
-                let spec = json!({
-                    "data": {"hash": hash}, "signature": {"content": signature, "publicKey": {"content": verifier}}
-                });
-                ("hashedrekord", spec)
-            }
-        };
-        let body = json!({"apiVersion": "0.0.1", "kind": kind, "spec": spec}).to_string();
-        self.log_v1(kind, &body, at)
-    }
-
-    /// An entry of Rekor version 1 with any body.
-    pub(crate) fn log_v1(&self, kind: &str, body: &str, at: i64) -> Value {
-        json!({
-            "logIndex": "1", "logId": {"keyId": STANDARD.encode(self.signature_log.id())},
-            "kindVersion": {"kind": kind, "version": "0.0.1"}, "integratedTime": at.to_string(),
-            "inclusionPromise": {"signedEntryTimestamp": STANDARD.encode(self.promise(body, at))},
-            "inclusionProof": self.proof(body), "canonicalizedBody": STANDARD.encode(body)
-        })
-    }
-
-    fn entry_v2(&self, message: &[u8], signature: &[u8], pem: &str) -> Value {
-        let der: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
-        let kind = if pem.contains("CERTIFICATE") { "x509Certificate" } else { "publicKey" };
-        let verifier = json!({"keyDetails": "PKIX_ECDSA_P256_SHA_256", kind: {"rawBytes": der}});
-        let data = json!({"algorithm": "SHA2_256", "digest": STANDARD.encode(sha256(message))});
-        let signature = json!({"content": STANDARD.encode(signature), "verifier": verifier});
-        let spec = json!({"hashedRekordV002": {"data": data, "signature": signature}});
-        let body = json!({"apiVersion": "0.0.2", "kind": "hashedrekord", "spec": spec}).to_string();
-        json!({
-            "logIndex": "1", "logId": {"keyId": STANDARD.encode(self.signature_log.id())},
-            "kindVersion": {"kind": "hashedrekord", "version": "0.0.2"},
-            "inclusionProof": self.proof(&body), "canonicalizedBody": STANDARD.encode(body)
-        })
-    }
-
-    /// A promise to include an entry (SET): it covers the time.
-    fn promise(&self, body: &str, at: i64) -> Vec<u8> {
-        let body = STANDARD.encode(body);
-        let log_id = hex(&self.signature_log.id());
-        let signed = format!(r#"{{"body":"{body}","integratedTime":{at},"logID":"{log_id}","logIndex":1}}"#);
-        self.signature_log.sign(signed.as_bytes())
-    }
-
-    /// The proof that an entry is the second of two (RFC 6962, section 2.1.1), with a signed checkpoint.
-    fn proof(&self, body: &str) -> Value {
-        let other = sha256(b"\0another entry");
-        let root = sha256(&[&[1][..], &other, &sha256(&[&[0], body.as_bytes()].concat())].concat());
-        let note = format!("rekor.test\n2\n{}\n", STANDARD.encode(root));
-        let signed = [&self.signature_log.id()[..4], &self.signature_log.sign(note.as_bytes())].concat();
-        json!({
-            "logIndex": "1", "treeSize": "2", "rootHash": STANDARD.encode(root), "hashes": [STANDARD.encode(other)],
-            "checkpoint": {"envelope": format!("{note}\n\u{2014} rekor.test {}\n", STANDARD.encode(signed))}
-        })
-    }
-
-    /// A response of the time-stamping authority (RFC 3161) for a signature.
-    pub(crate) fn timestamp(&self, signature: &[u8], at: i64) -> Vec<u8> {
-        self.timestamp_with(&self.stamper, &self.stamper_der, signature, at)
-    }
-
-    /// A time stamp by somebody whose certificate is meant for signing code.
-    pub(crate) fn timestamp_by_leaf(&self, leaf: &Leaf, signature: &[u8], at: i64) -> Vec<u8> {
-        self.timestamp_with(&leaf.key, &leaf.der, signature, at)
-    }
-
-    fn timestamp_with(&self, key: &KeyPair, certificate: &[u8], signature: &[u8], at: i64) -> Vec<u8> {
-        let sha_256 = sequence(&[&oid(&[2, 16, 840, 1, 101, 3, 4, 2, 1])]);
-        let tst_info = oid(&[1, 2, 840, 113_549, 1, 9, 16, 1, 4]);
-        let imprint = sequence(&[&sha_256, &der(0x04, &sha256(signature))]);
-        let compact: String = time(at).chars().filter(char::is_ascii_digit).collect();
-        let gen_time = der(0x18, format!("{compact}Z").as_bytes());
-        let info = sequence(&[&der(2, &[1]), &oid(&[1, 2, 3, 4]), &imprint, &der(2, &[7]), &gen_time]);
-        let attribute = |kind: &[u64], value: &[u8]| sequence(&[&oid(kind), &der(0x31, value)]);
-        let attributes = [
-            attribute(&[1, 2, 840, 113_549, 1, 9, 3], &tst_info),
-            attribute(&[1, 2, 840, 113_549, 1, 9, 4], &der(0x04, &sha256(&info))),
-        ]
-        .concat();
-        let made = key.sign(&der(0x31, &attributes)).unwrap();
-        let parsed = x509_cert::Certificate::from_der(certificate).unwrap().tbs_certificate;
-        let signer = sequence(&[&parsed.issuer.to_der().unwrap(), &parsed.serial_number.to_der().unwrap()]);
-        let ecdsa = sequence(&[&oid(&[1, 2, 840, 10045, 4, 3, 2])]);
-        let signer_info =
-            sequence(&[&der(2, &[1]), &signer, &sha_256, &der(0xa0, &attributes), &ecdsa, &der(0x04, &made)]);
-        let content = sequence(&[&tst_info, &der(0xa0, &der(0x04, &info))]);
-        let signed_data = sequence(&[&der(2, &[3]), &der(0x31, &sha_256), &content, &der(0x31, &signer_info)]);
-        let token = sequence(&[&oid(&[1, 2, 840, 113_549, 1, 7, 2]), &der(0xa0, &signed_data)]);
-        sequence(&[&sequence(&[&der(2, &[0])]), &token])
-    }
-
     /// The annotations of a classic keyless signature of a payload, as cosign writes them.
     pub(crate) fn classic_annotations(&self, leaf: &Leaf, payload: &[u8], witnessed: Witnessed) -> Value {
         let bundle = self.bundle(leaf, Content::Message(payload), witnessed);
@@ -526,33 +390,4 @@ fn hex(bytes: &[u8]) -> String {
 /// A length in two bytes, and the content.
 fn length_16(content: &[u8]) -> Vec<u8> {
     [&u16::try_from(content.len()).unwrap().to_be_bytes(), content].concat()
-}
-
-/// One element in DER.
-fn der(tag: u8, content: &[u8]) -> Vec<u8> {
-    let length = content.len();
-    let head = match length {
-        0..=0x7f => vec![tag, u8::try_from(length).unwrap()],
-        0x80..=0xff => vec![tag, 0x81, u8::try_from(length).unwrap()],
-        _ => [&[tag, 0x82][..], &u16::try_from(length).unwrap().to_be_bytes()].concat(),
-    };
-    [head, content.to_vec()].concat()
-}
-
-fn sequence(parts: &[&[u8]]) -> Vec<u8> {
-    der(0x30, &parts.concat())
-}
-
-fn oid(arcs: &[u64]) -> Vec<u8> {
-    let mut content = vec![u8::try_from(arcs[0] * 40 + arcs[1]).unwrap()];
-    for arc in &arcs[2..] {
-        let digits = (0..10).rev().map(|place| (arc >> (7 * place)) & 0x7f).skip_while(|digit| *digit == 0);
-        let mut digits: Vec<u8> = digits.map(|digit| u8::try_from(digit).unwrap() | 0x80).collect();
-        if digits.is_empty() {
-            digits.push(0x80);
-        }
-        *digits.last_mut().unwrap() &= 0x7f;
-        content.extend(digits);
-    }
-    der(0x06, &content)
 }
