@@ -33,8 +33,14 @@ impl Rebuilder {
 /// Adds what the suppliers say about the packages that they rebuilt, besides the advisories of the distribution or the
 /// ecosystem. A package whose supplier has no advisories in any database is a gap.
 pub(super) fn find(search: &mut AdvisorySearch<'_>) {
+    let is_system = |package: &InstalledPackage| package.ecosystem.is_of_distribution();
+    // As Trivy does: in an image with one of its packages, Root.io's advisories are about all of the distribution's.
+    let is_of_root_io = search.packages().any(|(_, package)| {
+        is_system(package) && rebuilder_of(package).is_some_and(|(rebuilder, _)| rebuilder == Rebuilder::RootIo)
+    });
     for (index, package) in search.packages() {
-        let Some((rebuilder, is_certain)) = rebuilder_of(package) else { continue };
+        let other = (is_of_root_io && is_system(package)).then_some((Rebuilder::RootIo, false));
+        let Some((rebuilder, is_certain)) = rebuilder_of(package).or(other) else { continue };
         let trivy = search.databases.trivy;
         let buckets = trivy.map_or_else(Vec::new, |trivy| buckets(search, trivy, rebuilder, package));
         if is_certain && buckets.is_empty() {
@@ -148,7 +154,13 @@ fn is_rapidfort_of_dpkg(version: &str) -> bool {
 
 /// `1.2-3.rf`, `1.2-3.rf1.el9`, `1.2-3.rfal`.
 fn is_rapidfort_of_rpm(version: &str) -> bool {
-    version.split(".rf").skip(1).any(|rest| {
+    // RepoForge's packages end so: `1.2-3.el6.rf`.
+    let is_of_repoforge = |before: &str| before.rsplit('.').next().is_some_and(|release| release.starts_with("el"));
+    version.match_indices(".rf").any(|(at, mark)| {
+        let (before, rest) = (&version[..at], &version[at + mark.len()..]);
+        if rest.is_empty() && is_of_repoforge(before) {
+            return false;
+        }
         let rest = rest.trim_start_matches(|next: char| next.is_ascii_digit());
         let rest = rest.trim_start_matches(|next: char| next.is_ascii_lowercase());
         rest.is_empty() || rest.starts_with(['.', '-'])

@@ -26,7 +26,7 @@ pub(super) struct RowAdvisory<'r> {
 /// Adds the advisories of trivy-db for the packages of the distribution, and the gaps of what no database covers.
 /// `releases` are the distribution with each release whose advisories count.
 pub(super) fn find(search: &mut AdvisorySearch<'_>, releases: &[(&LinuxDistribution, &Option<Release>)]) {
-    let has_packages = search.packages().any(|(_, package)| package.ecosystem.is_of_distribution());
+    let has_packages = search.packages().any(|(_, package)| package.ecosystem.is_of_distribution() && !is_key(package));
     let Some(distribution) = &search.inventory.distribution else {
         if has_packages {
             search.gap("etc/os-release", "the packages belong to an unknown distribution".to_owned());

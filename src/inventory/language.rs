@@ -109,7 +109,7 @@ pub(super) fn language_file(path: &str, first_bytes: &[u8]) -> Option<LanguageFi
         Some(LanguageFile::JavaImage)
     } else if archive::is_archive(path, first_bytes) {
         Some(LanguageFile::Archive)
-    } else if sbom::is_list(path) {
+    } else if sbom::is_list(path) && !first_bytes.contains(&0) {
         Some(LanguageFile::Sbom)
     } else {
         executable::is_executable(first_bytes).then_some(LanguageFile::Executable)

@@ -80,3 +80,28 @@ fn a_rebuilt_package_whose_supplier_no_database_lists_is_a_gap() {
 fn bash() -> Value {
     json!({"ecosystem": "deb", "name": "bash", "version": "5.0-1"})
 }
+
+/// Root.io lists what it has not rebuilt, too. An image without its packages is another one's.
+#[test]
+fn one_package_of_root_io_makes_its_advisories_apply_to_all() {
+    let rows = Rows::default().row("debian 12", "other", "CVE-2026-0", json!({})).row(
+        "root.io debian 12",
+        "bash",
+        "CVE-2026-7",
+        json!({"Severity": 3}),
+    );
+    let marked = json!({"ecosystem": "deb", "name": "openssl", "version": "3.0.15-1.root.io.1"});
+    expect(&rows, &inventory("debian", "12", &[bash(), marked]), &["bash CVE-2026-7 Affected"]);
+    expect(&rows, &inventory("debian", "12", &[bash()]), &[]);
+}
+
+#[test]
+fn packages_of_repoforge_are_not_those_of_rapidfort() {
+    let rows = Rows::default().row("Red Hat", "x", "CVE-2026-0", json!({}));
+    for (version, is_marked) in [("1.0.3-1.el6.rf", false), ("1.2-3.rf", true), ("1.2-3.el9.rf1", true)] {
+        let package = json!({"ecosystem": "rpm", "name": "x", "version": version});
+        let found = findings(&rows, &inventory("rhel", "9", &[package]));
+        let is_told = found.gaps.iter().any(|gap| gap.problem.contains("RapidFort"));
+        assert_eq!(is_told, is_marked, "{version} {:?}", found.gaps);
+    }
+}

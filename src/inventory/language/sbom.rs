@@ -16,10 +16,17 @@ use super::{LanguagePackages, split_path};
 /// What is read of either format.
 #[derive(Deserialize)]
 struct SbomDocument {
+    /// What the list of CycloneDX is about.
+    metadata: Option<SbomMetadata>,
     /// The packages of SPDX.
     packages: Option<JsonList<SpdxEntry>>,
     /// The packages of CycloneDX.
     components: Option<JsonList<SbomComponent>>,
+}
+
+#[derive(Deserialize)]
+struct SbomMetadata {
+    component: Option<SbomComponent>,
 }
 
 #[derive(Deserialize)]
@@ -61,7 +68,6 @@ struct SbomLicence {
 }
 
 /// A package as a list states it.
-#[derive(Default)]
 struct Listed<'a> {
     purl: &'a str,
     /// The name, which may have capital letters that the package URL has lost.
@@ -85,15 +91,22 @@ pub(super) fn read(path: &str, text: &str, found: &mut LanguagePackages) {
     if !text.trim_start().starts_with('{') {
         return read_tags(path, text, found);
     }
-    match serde_json::from_str(text) {
-        Ok(SbomDocument { packages, components }) => {
+    // What follows the list is ignored, as by other readers.
+    match SbomDocument::deserialize(&mut serde_json::Deserializer::from_str(text)) {
+        Ok(SbomDocument { metadata, packages, components }) => {
+            let root = metadata.and_then(|metadata| metadata.component);
             packages.iter().flat_map(|list| &list.0).for_each(|entry| add_spdx(path, entry, found));
-            components.iter().flat_map(|list| &list.0).for_each(|component| add_component(path, component, found));
+            let all = root.iter().chain(components.iter().flat_map(|list| &list.0));
+            all.for_each(|component| add_component(path, component, found));
         }
-        // Not JSON at all: no tool takes it for a list.
-        Err(error) if error.is_syntax() || error.is_eof() => {}
-        Err(error) => found.problem(format!("the list of packages is damaged: {error}")),
+        Err(error) if is_claimed(text) => found.problem(format!("the list of packages is damaged: {error}")),
+        Err(_) => {}
     }
+}
+
+/// Whether the text states that it has one of the formats.
+fn is_claimed(text: &str) -> bool {
+    ["\"bomFormat\"", "\"spdxVersion\"", "\"SPDXID\""].iter().any(|field| text.contains(field))
 }
 
 fn add_spdx(path: &str, entry: &SpdxEntry, found: &mut LanguagePackages) {
@@ -122,12 +135,47 @@ fn add_component(path: &str, component: &SbomComponent, found: &mut LanguagePack
     component.components.iter().flat_map(|list| &list.0).for_each(|inner| add_component(path, inner, found));
 }
 
-/// Reads `ExternalRef: PACKAGE-MANAGER purl pkg:npm/ms@2.1.3` of SPDX's tag-value form (SPDX 2.3, section 7.21).
+/// Reads SPDX's tag-value form (SPDX 2.3, section 7): a package begins with `PackageName`, and states
+/// `ExternalRef: PACKAGE-MANAGER purl pkg:npm/ms@2.1.3`.
 fn read_tags(path: &str, text: &str, found: &mut LanguagePackages) {
+    let mut entry = TaggedEntry::default();
     for line in text.lines() {
-        let mut parts = line.trim().strip_prefix("ExternalRef:").into_iter().flat_map(str::split_whitespace);
-        if let (Some(_), Some("purl"), Some(purl)) = (parts.next(), parts.next(), parts.next()) {
-            add(path, Listed { purl, ..Listed::default() }, found);
+        let Some((tag, value)) = line.trim().split_once(':') else { continue };
+        let value = value.trim();
+        match tag {
+            "PackageName" => {
+                std::mem::take(&mut entry).add(path, found);
+                entry.name = Some(value);
+            }
+            "PackageVersion" => entry.version = Some(value),
+            "PackageLicenseDeclared" => entry.licence = Some(value),
+            "ExternalRef" => {
+                let mut parts = value.split_whitespace();
+                if let (Some(_), Some("purl"), Some(purl)) = (parts.next(), parts.next(), parts.next()) {
+                    entry.purls.push(purl);
+                }
+            }
+            _ => {}
+        }
+    }
+    entry.add(path, found);
+}
+
+/// A package of the tag-value form.
+#[derive(Default)]
+struct TaggedEntry<'a> {
+    name: Option<&'a str>,
+    version: Option<&'a str>,
+    licence: Option<&'a str>,
+    purls: Vec<&'a str>,
+}
+
+impl TaggedEntry<'_> {
+    fn add(self, path: &str, found: &mut LanguagePackages) {
+        for purl in self.purls {
+            let licence = self.licence.filter(|licence| !is_unstated(licence));
+            let (name, licences) = (self.name.map(str::to_owned), licence.map(str::to_owned).into_iter().collect());
+            add(path, Listed { purl, name, version: self.version, licences }, found);
         }
     }
 }

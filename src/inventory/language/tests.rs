@@ -238,20 +238,30 @@ fn lists_of_packages_name_those_of_programming_languages() {
                  "purl": "pkg:nuget/Newtonsoft.Json"}]},
             {"name": "musl", "purl": "pkg:apk/alpine/musl@1.2"}, {"purl": null}]});
     let found = read("srv/bom.cdx.json", cyclonedx.to_string().as_bytes());
-    assert_eq!(names(&found), ["@babel/core 7.24.0", "Django 4.2", "Newtonsoft.Json 13.0.1"]);
-    assert_eq!(found.packages[0].licenses, ["MIT", "ISC OR MIT", "Own"]);
+    assert_eq!(names(&found), ["root 1", "@babel/core 7.24.0", "Django 4.2", "Newtonsoft.Json 13.0.1"]);
+    assert_eq!(found.packages[1].licenses, ["MIT", "ISC OR MIT", "Own"]);
     let tags = "SPDXVersion: SPDX-2.3\nPackageName: ms\nExternalRef: PACKAGE-MANAGER purl pkg:npm/ms@2.1.3\n\
-                ExternalRef: SECURITY cpe23Type cpe:2.3:*\nExternalRef: PACKAGE_MANAGER purl pkg:cargo/time@0.1.0\n";
-    assert_eq!(names(&read("opt/app.spdx", tags.as_bytes())), ["ms 2.1.3", "time 0.1.0"]);
-    for text in ["", "MIT", "{", "[]", "{\"packages\": []}", "SPDXVersion: SPDX-2.3"] {
+                ExternalRef: SECURITY cpe23Type cpe:2.3:*\nPackageName: github.com/Masterminds/semver\n\
+                PackageVersion: v1.5.0\nPackageLicenseDeclared: MIT\n\
+                ExternalRef: PACKAGE_MANAGER purl pkg:golang/github.com/masterminds/semver\n";
+    let found = read("opt/app.spdx", tags.as_bytes());
+    assert_eq!(names(&found), ["ms 2.1.3", "github.com/Masterminds/semver v1.5.0"]);
+    assert_eq!(found.packages[1].licenses, ["MIT"]);
+    let followed = format!("{cyclonedx}\n# signed");
+    assert_eq!(read("srv/bom.cdx", followed.as_bytes()).packages.len(), 4, "what follows is ignored");
+    for text in ["", "MIT", "{", "[]", "{\"packages\": []}", "{\"packages\": {}}", "SPDXVersion: SPDX-2.3"] {
         assert_eq!(names(&read("a.cdx", text.as_bytes())), [""; 0], "{text}");
     }
-    for text in
-        [r#"{"components": 5}"#, r#"{"components": [{"purl": "pkg:npm/@1"}]}"#, r#"{"packages": [], "packages": []}"#]
-    {
+    for text in [
+        r#"{"bomFormat": "CycloneDX", "components": 5}"#,
+        r#"{"components": [{"purl": "pkg:npm/@1"}]}"#,
+        r#"{"SPDXID": "x", "packages": ["#,
+    ] {
         assert_eq!(names(&read("a.cdx", text.as_bytes())), ["!"], "{text}");
     }
-    assert_eq!(names(&read("a.cdx.json", b"{}PK\x03\x04\0\0")), ["!"], "an archive behind text");
+    let archive = [&[b' '; 5000][..], b"PK\x03\x04\0"].concat();
+    assert_eq!(names(&read("a.cdx.json", &archive)), ["!"], "an archive behind text");
+    assert_eq!(language_file("a.cdx", b"VjCD0100\x04\0"), None, "a drawing");
     assert_eq!(language_file("a.spdx", b"#!/usr/bin/env python3\n"), Some(LanguageFile::Archive));
     assert_eq!(kind_of_link("a.cdx"), None, "a list that is elsewhere");
 }
