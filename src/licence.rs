@@ -117,6 +117,11 @@ pub(crate) fn candidates(name: &str) -> Vec<&'static str> {
     all.filter(|id| id.strip_prefix(family).is_some_and(|end| END.is_match(end))).collect()
 }
 
+/// Whether an unclear name is that of a family, such as `BSD`, all licences of which are known.
+pub(crate) fn is_family(name: &str) -> bool {
+    family(name.strip_prefix(UNKNOWN).unwrap_or(name)).is_some()
+}
+
 /// The identifier of an unknown part: of one without a version that of its family, `LicenseRef-unknown-BSD`.
 fn unknown(text: &str) -> String {
     let character = |character: char| match character.is_ascii_alphanumeric() || character == '.' {
@@ -271,7 +276,10 @@ fn short(name: &str) -> Option<String> {
     if let Some(rest) = short.strip_suffix("only") {
         short = rest.to_owned();
     }
-    // `gplv2` and `gpl2`, `2.0` and `2`.
+    // `gplv2` and `gpl2`, `v.2` and `v2`, `2.0` and `2`.
+    if let Some(at) = short.find("v.").filter(|at| short[at + 2..].starts_with(|next: char| next.is_ascii_digit())) {
+        short.remove(at + 1);
+    }
     if let Some(at) = short.find(|character: char| character.is_ascii_digit()).filter(|at| *at > 1)
         && short.as_bytes()[at - 1] == b'v'
     {

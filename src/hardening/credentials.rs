@@ -67,7 +67,7 @@ fn kubeconfig(line: &str) -> Option<String> {
         is_begun && value.is_some_and(|value| !is_placeholder(value))
     };
     let is_set = |name: &&str| line.match_indices(*name).any(|(at, _)| is_set_at(at, name));
-    ["client-key-data", "password", "token"].into_iter().find(is_set).map(str::to_owned)
+    ["client-key-data", "id-token", "password", "refresh-token", "token"].into_iter().find(is_set).map(str::to_owned)
 }
 
 /// `//registry.npmjs.org/:_authToken=…` of npm, `npmAuthToken: …` of Yarn.

@@ -1,6 +1,6 @@
 //! The configuration of an image (OCI image specification, config.md).
 
-use super::placeholder::{has_password, is_placeholder, names_secret, secret_variable};
+use super::placeholder::{has_password, is_placeholder, is_switch, names_secret, secret_variable};
 use super::places::file_name;
 use super::{
     FileObservation, HardeningCheck, HardeningFinding, MAX_OBSERVATIONS, Superusers, mysql, secrets, shortened,
@@ -114,7 +114,7 @@ fn secret_option<'a>(word: &'a str, next: Option<&'a String>) -> Option<&'a str>
             return secret_variable(name);
         }
         let value = value.filter(|value| !value.starts_with('-') && !is_placeholder(value))?;
-        let is_set = part.starts_with('-') && names_secret(name) && !value.is_empty();
+        let is_set = part.starts_with('-') && names_secret(name) && !is_switch(name) && !value.is_empty();
         is_set.then_some(name)
     };
     parts.iter().zip(following).find_map(option)

@@ -1,14 +1,27 @@
 //! Tells secrets from texts that only stand in their place, and names of secrets from others.
 
 /// Words that a secret does not contain.
-const PLACEHOLDERS: [&str; 8] =
-    ["changeme", "change-me", "change_me", "example", "placeholder", "xxxxxx", "****", "your-"];
+const PLACEHOLDERS: [&str; 10] =
+    ["changeme", "change-me", "change_me", "example", "omitted", "placeholder", "redacted", "xxxxxx", "****", "your-"];
 /// Values that are settings, not secrets.
-const SETTINGS: [&str; 11] = ["0", "1", "disabled", "enabled", "false", "no", "none", "null", "off", "on", "true"];
+const SETTINGS: [&str; 12] =
+    ["0", "1", "disabled", "enabled", "false", "no", "none", "null", "off", "on", "true", "yes"];
 /// The last words of the names of variables that hold secrets.
 const SECRET_NAMES: [&str; 8] = ["APIKEY", "PASS", "PASSWD", "PASSPHRASE", "PASSWORD", "SECRET", "SECRETKEY", "TOKEN"];
 /// The words before a last `KEY` that make it a secret.
 const SECRET_KEYS: [&str; 7] = ["ACCESS", "ACCOUNT", "API", "AUTH", "ENCRYPTION", "PRIVATE", "SECRET"];
+
+/// Words that end as the name of a secret does, and are none.
+const NO_SECRETS: [&str; 3] = ["ASKPASS", "BYPASS", "COMPASS"];
+/// Words of options that say something about a secret, and are not followed by it: `--no-password`, `--ask-vault-pass`.
+const SWITCHES: [&str; 11] =
+    ["ALLOW", "ASK", "DISABLE", "ENABLE", "NO", "PROMPT", "REQUIRE", "SKIP", "USE", "WITH", "WITHOUT"];
+
+/// Whether an option of this name is on or off.
+pub(super) fn is_switch(name: &str) -> bool {
+    let words = words(name);
+    words.iter().any(|word| SWITCHES.contains(&word.as_str())) || words == ["PROXY", "PASS"]
+}
 
 /// Whether a variable of this name holds a secret: `DB_PASSWORD`, `apiToken`, `AWS_SECRET_ACCESS_KEY`, but not
 /// `PASSWORD_FILE` and `GPG_KEY`.
@@ -18,8 +31,11 @@ pub(super) fn names_secret(name: &str) -> bool {
         [.., before, last] if last == "KEY" => SECRET_KEYS.contains(&before.as_str()),
         // `DB_PWD`; alone it is the working directory.
         [.., _, last] if last == "PWD" => true,
-        // `PGPASSWORD`
-        [.., last] => SECRET_NAMES.contains(&last.as_str()) || last.ends_with("PASSWORD"),
+        // `PGPASSWORD`, `SSHPASS`
+        [.., last] => {
+            let is_joined = ["PASS", "PASSWORD"].iter().any(|end| last.ends_with(end));
+            SECRET_NAMES.contains(&last.as_str()) || (is_joined && !NO_SECRETS.contains(&last.as_str()))
+        }
         [] => false,
     }
 }
@@ -50,7 +66,8 @@ pub(super) fn is_placeholder(value: &str) -> bool {
     let lower = value.to_ascii_lowercase();
     let is_path = value.starts_with('/') || value.starts_with("./") || value.starts_with("file:");
     let is_reference =
-        ["${", "$(", "{{", "<", "%(", "__"].iter().any(|mark| value.contains(mark)) || value.starts_with('$');
+        ["${", "$(", "{{", "<", "%(", "__", "`"].iter().any(|mark| value.contains(mark)) || value.starts_with('$');
+    let is_reference = is_reference || (value.len() > 2 && value.starts_with('%') && value.ends_with('%'));
     let is_repeated = value.bytes().all(|byte| Some(byte) == value.bytes().next());
     value.is_empty()
         || is_path

@@ -32,7 +32,7 @@ const ANY: usize = 1024;
 /// A key that nothing tells from other texts but the name of the setting before it.
 const AWS_SECRET: &str = "AWS secret access key";
 /// What may be between the name of a setting and its value, as in `NAME="VALUE"` and `"name": "value"`.
-const ASSIGNING: &[u8] = b" \t\"':=";
+const ASSIGNING: &[u8] = b" \t\"':=]),";
 
 static PATTERNS: [SecretPattern; 33] = {
     use HardeningCheck as Check;

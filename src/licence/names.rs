@@ -34,6 +34,7 @@ pub(super) const NAMES: &[(&str, &str)] = &[
     ("bsl1", "BSL-1.0"),
     ("cc0", "CC0-1.0"),
     ("cc01", "CC0-1.0"),
+    ("cc01.0universal", "CC0-1.0"),
     ("cc01.0universalcc01.0publicdomaindedication", "CC0-1.0"),
     ("cc01universal", "CC0-1.0"),
     ("ccby3", "CC-BY-3.0"),

@@ -220,6 +220,8 @@ impl LicenceRule {
             true => is_listed(),
             // A reference has a name, which an entry such as `*` matches.
             false if self.unknown == Behaviour::Allow => self.unnamed(licence).is_none() || is_listed(),
+            // A full name without a version may be of one that SPDX does not list.
+            false if !licence::is_family(&licence.license.to_string()) => false,
             false => self.is_known(licence) && self.candidates(licence).iter().all(is_allowed),
         }
     }

@@ -53,6 +53,14 @@ const SEVERITIES: [Severity; 6] =
 /// The most entries of each list, because every one is compared with every issue or package.
 const MAX_LIST: usize = 10_000;
 
+/// Whether a condition looks for issues that only the gate itself finds.
+fn is_about_configuration(when: &str) -> bool {
+    let plain: String = when.chars().filter(|next| !next.is_whitespace()).collect::<String>().replace('\'', "\"");
+    ["application_configuration:", "kind==\"configuration\"", "\"configuration\"=="]
+        .iter()
+        .any(|part| plain.contains(part))
+}
+
 /// The defaults: every issue from `low` counts, whether or not a fix is published, and everything unknown denies.
 /// Artifacts that are not images are `unsupported`, so an entry with `va` for a repository of charts needs
 /// `unsupported: allow`.
@@ -65,7 +73,9 @@ pub(super) fn rule(fields: &Fields<'_>, now: Option<Timestamp>) -> VaRule {
     let always_block = always_block(fields);
     // What is always denied must be looked for, and only the gate looks for what has such an identifier.
     let is_check = |id: &String| kind_of_issue(id) == IssueKind::Configuration && id.contains(':');
-    let needs_configuration = configuration.flatten().is_some() || always_block.iter().any(is_check);
+    let needs_configuration = configuration.flatten().is_some()
+        || always_block.iter().any(is_check)
+        || fields.get("when").is_some_and(|_| fields.text("when").is_some_and(is_about_configuration));
     let rule = VaRule {
         severity: severity(fields),
         severity_sources: severity_sources(fields),

@@ -67,6 +67,8 @@ fn cases_state_what_reports_state() {
     let deny = "{baseImages: {deny: ['docker.io/library/centos:*']}}";
     let unchecked = r#"{"issues":[],"source":"trivy","checks_configuration":false}"#;
     let key = "{alwaysBlock: ['application_configuration:ssh.private_key']}";
+    let by_id = r#"{when: 'issues.exists(i, i.id == "application_configuration:ssh.private_key")'}"#;
+    let by_kind = r#"{when: 'issues.exists(i, "configuration" == i.kind || i.fixable)'}"#;
     let past = r#"{"issues":[],"past_support":true,"image":{"distribution":"debian 9"}}"#;
     check_all(&[
         (line!(), by_path, &at_path, "", Deny("when: ")),
@@ -81,6 +83,10 @@ fn cases_state_what_reports_state() {
         (line!(), "{configuration: deny}", r#"{"issues":[]}"#, "", Admit),
         (line!(), key, unchecked, "", Deny("does not check configurations")),
         (line!(), key, r#"{"issues":[]}"#, "", Admit),
+        (line!(), by_id, unchecked, "", Deny("does not check configurations")),
+        (line!(), by_kind, unchecked, "", Deny("does not check configurations")),
+        (line!(), by_kind, r#"{"issues":[]}"#, "", Admit),
+        (line!(), "{when: 'issues.exists(i, i.kind == \"vulnerability\")'}", unchecked, "", Admit),
         (line!(), "{alwaysBlock: [CVE-2021-44228, AVD-DS-0002]}", unchecked, "", Admit),
         (line!(), "{when: 'report.source == \"trivy\"'}", unchecked, "", Deny("when: ")),
         (line!(), "{}", past, "", Deny("the report says that the support of debian 9 has ended")),
