@@ -58,15 +58,23 @@ pub(super) fn run(args: &DemoArgs) -> Exit {
     exit
 }
 
+/// Whether this process was started so that it outlives its terminal.
+fn is_hangup_ignored() -> bool {
+    // The first bit is that of signal 1, SIGHUP.
+    let status = procfs::process::Process::myself().and_then(|own| own.status());
+    status.is_ok_and(|status| status.sigign & 1 != 0)
+}
+
 async fn demo(args: &DemoArgs) -> Result<Exit, String> {
     let listen = address(args);
-    // A terminal that is closed ends the demo, too: nobody could stop it any more.
-    let mut hangups = crate::app::hangups().map_err(|error| format!("cannot handle SIGHUP: {error}"))?;
+    // A terminal that is closed ends the demo, too: nobody could stop it any more. Unless it was started by nohup(1).
+    let hangups = (!is_hangup_ignored()).then(crate::app::hangups).transpose();
+    let mut hangups = hangups.map_err(|error| format!("cannot handle SIGHUP: {error}"))?;
     let mut stops = crate::app::signals();
     let mut ended = std::pin::pin!(async {
         tokio::select! {
             () = crate::app::stopped(&mut stops) => {}
-            _ = hangups.recv() => {}
+            Some(_) = async { hangups.as_mut()?.recv().await } => {}
         }
     });
     let environment = DemoEnvironment::build(listen).await?;

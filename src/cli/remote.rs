@@ -226,12 +226,14 @@ pub(super) fn endpoint(gate: &GateArgs) -> Result<AdminAddress, CommandError> {
     }
 }
 
-/// Whether a mistake is one of `state_dir` or `admin.socket`. Its default is in its place, which may be of another gate.
+/// Whether a mistake is one of `state_dir` or `admin.socket`, or may be meant as one of them. The default is in its place, which
+/// may be of another gate.
 pub(super) fn hides_socket(problem: &Problem) -> bool {
     let key = problem.message.split(':').next().unwrap_or_default();
     let is_own = key == "admin" || matches!(key.rsplit('.').next(), Some("state_dir" | "socket"));
     let hint = problem.hint.as_deref().unwrap_or_default();
-    let is_meant = hint.contains("\"state_dir\"") || hint.contains("\"socket\"");
+    let is_unknown = problem.message.contains("unknown key") && (!key.contains('.') || key.starts_with("admin."));
+    let is_meant = is_unknown || hint.contains("\"state_dir\"") || hint.contains("\"socket\"");
     problem.severity == ProblemSeverity::Error && (is_own || is_meant)
 }
 
@@ -301,6 +303,25 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_that_may_be_meant_as_the_place_of_the_socket_hides_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pullgate.toml");
+        let upstream = "[[upstream]]\nhost = \"a.test\"\nurl = \"https://a.test\"\n";
+        for (text, is_hidden) in [
+            ("state_directory = \"x\"\n", true),
+            ("[state]\ndir = \"x\"\n", true),
+            ("[admin]\nsocket_path = \"x\"\n", true),
+            ("state_dir = 3\n", true),
+            ("[limits]\nmax_conections = 1\n", false),
+            ("", false),
+        ] {
+            std::fs::write(&file, format!("{text}{upstream}")).unwrap();
+            let (_, problems) = Config::examine(Some(&file), std::iter::empty());
+            assert_eq!(problems.iter().any(hides_socket), is_hidden, "{text} {problems:?}");
+        }
+    }
 
     #[test]
     fn an_answer_of_the_registry_has_a_hint() {

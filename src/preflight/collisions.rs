@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::PreflightFindings;
 use crate::policy::Materials;
+use crate::runtime::parent_folder;
 
 /// What pullgate writes in a state directory besides the audit file and the socket. Files below are its own, too.
 const STATE_FILES: [&str; 10] = [
@@ -136,8 +137,19 @@ impl Materials for NamedMaterials<'_> {
     }
 }
 
-/// The path without links and `..`, as far as it exists.
+/// The path without links and `..`, as far as it exists. A link to what does not exist is followed, too: a file that is created
+/// by this path is created there.
 pub(super) fn resolved(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    // As many links as Linux follows.
+    for _ in 0..40 {
+        let Ok(link) = path.read_link() else { break };
+        path = parent_folder(&path).join(link);
+    }
+    without_links(&path)
+}
+
+fn without_links(path: &Path) -> PathBuf {
     if let Ok(whole) = path.canonicalize() {
         return whole;
     }
@@ -161,6 +173,19 @@ pub(super) fn resolved(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_to_what_does_not_exist_are_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let link = |name: &str, target: &str| std::os::unix::fs::symlink(target, root.join(name)).unwrap();
+        link("first", "second");
+        link("second", "missing/file");
+        link("circle", "circle");
+        for (path, wanted) in [("first", "missing/file"), ("circle", "circle"), ("other/../plain", "plain")] {
+            assert_eq!(resolved(&root.join(path)), root.join(wanted), "{path}");
+        }
+    }
 
     #[test]
     fn a_rotation_uses_as_many_names_as_are_kept() {

@@ -38,7 +38,6 @@ fn a_policy_that_can_only_deny_is_reported() {
         (CISE, "{trust: {enabled: true}}", "", "", Some(UNSIGNED)),
         (PORTIERIS, "{trust: {enabled: true}}", "", "", Some(UNSIGNED)),
         (OWN, "{trust: notary}", "", "", Some(UNSIGNED)),
-        (OWN, "{va: {}}", "", "[gate]\nmode = \"audit\"\n", Some("that this entry selects would be denied")),
         (OWN, "{va: {unscanned: allow}}", "", "", None),
         (OWN, "{va: {}}", "", "[va]\nreports = [\"reports\"]\n", None),
         (OWN, "{va: {}}", "", "[va.ibm]\napi_key_file = \"key\"\nhosts = [\"registry.test\"]\n", None),

@@ -105,6 +105,9 @@ impl Entry {
     /// Why the entry does not match images of this registry, although it seems to be for them, and what to write.
     fn meant(&self, registry: &EvidencedRegistry) -> Option<(String, String)> {
         let (host, hint) = (&registry.host, format!("write {}/…", registry.host));
+        if let Some(alias) = registry.aliases.iter().find(|alias| self.pattern.may_match(alias)) {
+            return Some((format!("{alias} is another name of {host}, and policies know images by the host"), hint));
+        }
         let first = self.pattern.host()?;
         let second = self.name.split('/').nth(1).unwrap_or_default();
         let why = if registry.is_also(first) {

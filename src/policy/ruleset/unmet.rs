@@ -11,6 +11,8 @@ use crate::markup::{Place, Problem, ProblemSeverity, Problems};
 use crate::oci::Host;
 use crate::scope::Scope;
 
+/// What happens to images that only an entry without the evidence selects.
+const DENIED: &str = "is denied";
 /// How many registries a problem names; there may be hundreds.
 const NAMED: usize = 5;
 
@@ -84,7 +86,7 @@ impl RuleSet {
     /// A warning for each entry that denies every image because nothing can deliver evidence that it asks for, and a note for
     /// each entry that denies every image of only some of the registries for that reason.
     pub fn unmet(&self, sources: &EvidenceSources) -> Vec<Problem> {
-        let effect = |is_enforced: bool| if is_enforced && !sources.audit { "is denied" } else { "would be denied" };
+        let effect = |is_enforced: bool| if is_enforced && !sources.audit { DENIED } else { "would be denied" };
         let layers = [(&self.enforced, effect(true)), (&self.audited, effect(false))];
         let of_layer = |(layer, effect): (&RuleLayer, &'static str)| -> Vec<Problem> {
             let entries = layer.namespaces.values().chain([&layer.cluster]).flat_map(|entries| &entries.by_weight);
@@ -104,7 +106,9 @@ impl Entry {
             let of = matched.iter().zip(&lacks).filter(|(_, lacks)| lacks.contains(lack));
             let hosts: Vec<&str> = of.map(|(registry, _)| registry.host.as_str()).collect();
             let is_whole = hosts.len() == matched.len();
-            let severity = if is_whole { ProblemSeverity::Warning } else { ProblemSeverity::Note };
+            // What is only recorded keeps nobody from a pull.
+            let is_denied = is_whole && effect == DENIED;
+            let severity = if is_denied { ProblemSeverity::Warning } else { ProblemSeverity::Note };
             let (cause, hint) = lack.describe(&some(&hosts));
             let which = if is_whole { "every image" } else { "every image of them" };
             let message = format!("{cause}: {which} that this entry selects {effect}");
@@ -304,7 +308,7 @@ mod tests {
         let enforced = document(OWN, "", "reg.test/*", "{va: {}}");
         for (text, sources) in [(audited, sources()), (enforced, whole)] {
             let found = unmet(&text, &sources);
-            assert!(found[0].ends_with(')') && found[0].contains("selects would be denied"), "{found:#?}");
+            assert!(found[0].contains(": note: ") && found[0].contains("selects would be denied"), "{found:#?}");
         }
     }
 }

@@ -5,6 +5,9 @@
 //! about an image of the bundle.
 
 use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use serde::de::IgnoredAny;
@@ -37,8 +40,8 @@ impl CarriedReports {
             [] => {}
             _ if args.dry_run => eprintln!("the reports of the bundle are not used in a dry run"),
             reports if !args.with_reports => eprintln!(
-                "the bundle has {}, which are not used: --with-reports puts them into use, and then they decide which \
-                 vulnerabilities their images have",
+                "the bundle has {}, which are not used: --with-reports puts them into use, and then they decide about the \
+                 images that they name, and VEX statements that name none about all images",
                 counted(reports.len(), "file of reports", "files of reports")
             ),
             reports => return Ok(Self::verified(archive, bundle, reports)?),
@@ -75,12 +78,21 @@ impl CarriedReports {
         let request = ReportsRequest { reports };
         let recorded = post::<IgnoredAny>(&args.gate, path::BUNDLE_REPORTS, &request);
         recorded.map_err(|error| format!("the reports are not imported: {error}"))?;
-        std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        create_readable(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         request.reports.iter().try_for_each(|digest| write(folder, archive, *digest))?;
         let files = counted(request.reports.len(), "file of reports", "files of reports");
         eprintln!("wrote {files} to {}", folder.display());
         Ok(request.reports)
     }
+}
+
+/// Creates a folder that the gate can read, whatever the umask is. One that exists stays as it is.
+fn create_readable(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(folder)?;
+    std::fs::set_permissions(folder, Permissions::from_mode(0o755))
 }
 
 /// The gate may run as another user than this command, and must be able to read it.
