@@ -9,7 +9,6 @@ use jiff::Timestamp;
 
 use super::PreflightFindings;
 use crate::policy::Materials;
-use crate::runtime::parent_folder;
 
 /// What pullgate writes in a state directory besides the audit file and the socket. Files below are its own, too.
 const STATE_FILES: [&str; 10] = [
@@ -137,22 +136,31 @@ impl Materials for NamedMaterials<'_> {
     }
 }
 
-/// The path without links and `..`, as far as it exists. A link to what does not exist is followed, too: a file that is created
-/// by this path is created there.
+/// The path without links and `..`, as far as it exists. A link to what does not exist is followed, too: what is created by this
+/// path is created there.
 pub(super) fn resolved(path: &Path) -> PathBuf {
-    let mut path = path.to_owned();
-    // As many links as Linux follows.
-    for _ in 0..40 {
-        let Ok(link) = path.read_link() else { break };
-        path = parent_folder(&path).join(link);
-    }
-    without_links(&path)
-}
-
-fn without_links(path: &Path) -> PathBuf {
     if let Ok(whole) = path.canonicalize() {
         return whole;
     }
+    let mut plain = without_dots(path);
+    // As many links as Linux follows.
+    for _ in 0..40 {
+        let existing = plain.ancestors().find_map(|above| Some((above.canonicalize().ok()?, above)));
+        let Some((folder, below)) =
+            existing.and_then(|(folder, above)| Some((folder, plain.strip_prefix(above).ok()?)))
+        else {
+            return plain;
+        };
+        let mut rest = below.components();
+        // Joining nothing would append a slash.
+        let Some(next) = rest.next() else { return folder };
+        let Ok(link) = folder.join(next).read_link() else { return folder.join(below) };
+        plain = without_dots(&folder.join(link).join(rest.as_path()));
+    }
+    plain
+}
+
+fn without_dots(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for component in std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).components() {
         match component {
@@ -161,13 +169,7 @@ fn without_links(path: &Path) -> PathBuf {
             other => plain.push(other),
         }
     }
-    let existing = plain.ancestors().find_map(|above| Some((above.canonicalize().ok()?, above)));
-    let real = existing.and_then(|(folder, above)| {
-        let below = plain.strip_prefix(above).ok()?;
-        // Joining nothing would append a slash.
-        Some(if below.as_os_str().is_empty() { folder } else { folder.join(below) })
-    });
-    real.unwrap_or(plain)
+    plain
 }
 
 #[cfg(test)]
@@ -182,7 +184,12 @@ mod tests {
         link("first", "second");
         link("second", "missing/file");
         link("circle", "circle");
-        for (path, wanted) in [("first", "missing/file"), ("circle", "circle"), ("other/../plain", "plain")] {
+        for (path, wanted) in [
+            ("first", "missing/file"),
+            ("first/below", "missing/file/below"),
+            ("circle", "circle"),
+            ("other/../plain", "plain"),
+        ] {
             assert_eq!(resolved(&root.join(path)), root.join(wanted), "{path}");
         }
     }
