@@ -161,9 +161,9 @@ pub(super) fn add(
         search.unreadable_version(package);
         return;
     }
+    let is_of_distribution = package.ecosystem.is_of_distribution();
     for (source, id, row) in rows {
         // Suppliers of packages of a distribution state no range while there is no fix.
-        let is_of_distribution = package.ecosystem.is_of_distribution();
         let affected = match is_of_distribution && row.vulnerable_versions.is_empty() {
             true => Ok(true),
             false => is_affected(scheme, version, row),

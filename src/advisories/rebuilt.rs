@@ -34,13 +34,13 @@ impl Rebuilder {
 /// ecosystem. A package whose supplier has no advisories in any database is a gap.
 pub(super) fn find(search: &mut AdvisorySearch<'_>) {
     let is_system = |package: &InstalledPackage| package.ecosystem.is_of_distribution();
+    let marked: Vec<_> = search.packages().map(|(index, package)| (index, package, rebuilder_of(package))).collect();
     // As Trivy does: in an image with one of its packages, Root.io's advisories are about all of the distribution's.
-    let is_of_root_io = search.packages().any(|(_, package)| {
-        is_system(package) && rebuilder_of(package).is_some_and(|(rebuilder, _)| rebuilder == Rebuilder::RootIo)
-    });
-    for (index, package) in search.packages() {
+    let is_of_root_io =
+        marked.iter().any(|(_, package, mark)| is_system(package) && matches!(mark, Some((Rebuilder::RootIo, _))));
+    for (index, package, mark) in marked {
         let other = (is_of_root_io && is_system(package)).then_some((Rebuilder::RootIo, false));
-        let Some((rebuilder, is_certain)) = rebuilder_of(package).or(other) else { continue };
+        let Some((rebuilder, is_certain)) = mark.or(other) else { continue };
         let trivy = search.databases.trivy;
         let buckets = trivy.map_or_else(Vec::new, |trivy| buckets(search, trivy, rebuilder, package));
         if is_certain && buckets.is_empty() {

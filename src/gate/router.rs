@@ -95,17 +95,11 @@ impl Router {
     /// A message with the right name.
     pub(super) fn check_scope(&self, scope: &ExemptionScope) -> Result<(), String> {
         let Some(asked) = scope.registry() else { return Ok(()) };
-        let upstream = self.upstreams.by_host(asked);
-        match upstream.filter(|upstream| upstream.host() != asked) {
-            Some(upstream) => {
-                let (text, host) = (scope.to_string(), upstream.host());
-                let (_, rest) = text.split_once('/').unwrap_or((&text, "*"));
-                Err(format!(
-                    "{asked} is another name of {host}, by which policies and exemptions know it; write {host}/{rest}"
-                ))
-            }
-            None => Ok(()),
-        }
+        let upstream = self.upstreams.by_host(asked).filter(|upstream| upstream.host() != asked);
+        let Some(upstream) = upstream else { return Ok(()) };
+        let (text, host) = (scope.to_string(), upstream.host());
+        let (_, rest) = text.split_once('/').unwrap_or((&text, "*"));
+        Err(format!("{asked} is another name of {host}, by which policies and exemptions know it; write {host}/{rest}"))
     }
 
     /// What may be wrong with a scope, although it can be meant: it names a registry that is no upstream, or begins with the

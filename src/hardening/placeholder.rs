@@ -65,9 +65,9 @@ pub(super) fn is_placeholder(value: &str) -> bool {
     let value = value.trim().trim_matches(['"', '\'']);
     let lower = value.to_ascii_lowercase();
     let is_path = value.starts_with('/') || value.starts_with("./") || value.starts_with("file:");
-    let is_reference =
-        ["${", "$(", "{{", "<", "%(", "__", "`"].iter().any(|mark| value.contains(mark)) || value.starts_with('$');
-    let is_reference = is_reference || (value.len() > 2 && value.starts_with('%') && value.ends_with('%'));
+    let is_reference = ["${", "$(", "{{", "<", "%(", "__", "`"].iter().any(|mark| value.contains(mark))
+        || value.starts_with('$')
+        || (value.len() > 2 && value.starts_with('%') && value.ends_with('%'));
     let is_repeated = value.bytes().all(|byte| Some(byte) == value.bytes().next());
     value.is_empty()
         || is_path

@@ -43,7 +43,10 @@ impl FactStore {
         .transpose()
     }
 
-    /// Returns the stored evidence of a topic about several subjects, by subject.
+    /// Returns the stored evidence of a topic about several subjects, by subject. Evidence with an end is left out.
+    ///
+    /// # Errors
+    /// The database cannot be read.
     pub async fn evidence_about(
         &self,
         topic: &str,
@@ -66,7 +69,7 @@ impl FactStore {
     /// The database cannot be read.
     pub async fn count_evidence(&self, topic: &str) -> Result<u64, StoreError> {
         let row = sqlx::query("SELECT COUNT(*) FROM evidence WHERE topic = ?1").bind(topic);
-        let count: i64 = row.fetch_one(self.readers()).await?.try_get(0)?;
+        let count: i64 = row.fetch_one(&self.readers().patient()).await?.try_get(0)?;
         Ok(u64::try_from(count).unwrap_or_default())
     }
 

@@ -34,7 +34,10 @@ impl Livescan {
         }
         loop {
             let wait = match self.pass(&mut changes, &mut before, tasks).await {
-                Ok(()) => self.until_next_end().await,
+                Ok(()) => {
+                    self.va.scanner().count_images().await;
+                    self.until_next_end().await
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot judge verdicts again; will retry");
                     PAUSE
@@ -49,9 +52,8 @@ impl Livescan {
         }
     }
 
-    /// How long no verdict ends by itself, at most a minute. Also updates the number of known images, which is as often as needed.
+    /// How long no verdict ends by itself, at most a minute.
     async fn until_next_end(&self) -> Duration {
-        self.va.scanner().count_images().await;
         let end = self.records.store.next_end().await.ok().flatten();
         let left = end.map(|end| end.duration_since(self.clock.now()));
         left.map_or(LOOK, |left| Duration::try_from(left).unwrap_or_default().clamp(PAUSE, LOOK))

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use crate::inventory::Ecosystem;
 
 use super::json::JsonList;
+use super::sbom::is_unstated;
 use super::{LanguagePackages, split_path};
 
 #[derive(Deserialize)]
@@ -44,10 +45,7 @@ pub(super) fn read(path: &str, text: &str, found: &mut LanguagePackages) {
     };
     for package in &packages {
         let licence = &package.license_declared;
-        let licences = match licence.as_str() {
-            "" | "NOASSERTION" | "NONE" => &[],
-            _ => std::slice::from_ref(licence),
-        };
+        let licences = if is_unstated(licence) { &[] } else { std::slice::from_ref(licence) };
         let purls = package.external_refs.iter().filter(|reference| reference.reference_type == "purl");
         for purl in purls.filter_map(|reference| reference.reference_locator.strip_prefix("pkg:bitnami/")) {
             let purl = purl.split(['?', '#']).next().unwrap_or_default();

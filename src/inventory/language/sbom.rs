@@ -181,7 +181,7 @@ impl TaggedEntry<'_> {
 }
 
 /// Whether SPDX states no licence by this text (SPDX 2.3, section 7.15).
-fn is_unstated(licence: &str) -> bool {
+pub(super) fn is_unstated(licence: &str) -> bool {
     matches!(licence, "" | "NOASSERTION" | "NONE")
 }
 

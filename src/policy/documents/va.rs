@@ -73,9 +73,10 @@ pub(super) fn rule(fields: &Fields<'_>, now: Option<Timestamp>) -> VaRule {
     let always_block = always_block(fields);
     // What is always denied must be looked for, and only the gate looks for what has such an identifier.
     let is_check = |id: &String| kind_of_issue(id) == IssueKind::Configuration && id.contains(':');
+    let when = when(fields);
     let needs_configuration = configuration.flatten().is_some()
         || always_block.iter().any(is_check)
-        || fields.get("when").is_some_and(|_| fields.text("when").is_some_and(is_about_configuration));
+        || when.as_ref().is_some_and(|when| is_about_configuration(when.text()));
     let rule = VaRule {
         severity: severity(fields),
         severity_sources: severity_sources(fields),
@@ -95,7 +96,7 @@ pub(super) fn rule(fields: &Fields<'_>, now: Option<Timestamp>) -> VaRule {
         banned_packages: banned_packages(fields),
         base_images: fields.map("baseImages").map(|images| base_images(&images)),
         end_of_life: deny("endOfLife"),
-        when: when(fields),
+        when,
         unscanned: unscanned(fields),
         incomplete: deny("incomplete"),
         opaque: deny("opaque"),
