@@ -206,7 +206,7 @@ async fn offline<T>(
     let scratch = tempfile::Builder::new().prefix("pullgate-check-").tempdir();
     let scratch = scratch.map_err(|error| format!("cannot create a temporary directory: {error}"))?;
     config.state_dir = scratch.path().to_owned();
-    // The state directory is the gate's, and is not created for it.
+    // Opening databases that do not exist would create the state directory of the gate.
     let is_absent = |state: &Path| matches!(state.join("advisories").try_exists(), Ok(false));
     if let Some(databases) = config.va.databases.as_mut().filter(|found| is_absent(&found.state_dir)) {
         databases.state_dir.clone_from(&config.state_dir);

@@ -93,7 +93,7 @@ pub struct InventoryLayer {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RedHatBuild {
     /// The repositories of all its content manifests: `rhel-9-for-x86_64-baseos-rpms`. A layer that was made of several
-    /// ones, such as that of a squashed image, has several manifests, and its packages may be of any of them.
+    /// layers, such as that of a squashed image, has several manifests, and its packages may be of any of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub content_sets: Vec<String>,
     /// Name, version, release and architecture of the images that its Dockerfiles made: `ubi8-container-8.5-218-x86_64`.

@@ -164,7 +164,8 @@ impl<'a> PreflightFindings<'a> {
         let Some(user) = self.service.as_ref().filter(|user| !user.can_read(path)) else { return };
         let (path, uid) = (path.display(), user.uid());
         let message = format!("{path}: root can read it, but user {uid}, who owns the gate's state, cannot");
-        let hint = "let that user read it; if it can, through a group of the service or an access list, run this check as that user";
+        let hint =
+            "let that user read it; if a group of the service or an access list does so, run this check as that user";
         self.warn(key, &message, Some(hint));
     }
 

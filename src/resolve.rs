@@ -382,8 +382,7 @@ fn not_fetched(error: upstream::Error, upstream: &Upstream, name: &ImageName, re
     if error != upstream::Error::NotFound {
         return error.into();
     }
-    let separator = if matches!(reference, Reference::Tag(_)) { ':' } else { '@' };
-    ResolveError::NotFound(format!("{name}{separator}{reference} at {}", shown_url(&upstream.config().url)))
+    ResolveError::NotFound(format!("{} at {}", name.with_reference(reference), shown_url(&upstream.config().url)))
 }
 
 fn no_manifest(upstream: &Upstream, why: &str) -> ResolveError {

@@ -212,9 +212,9 @@ impl Rulebook {
             (true, Some(block)) => Some(block),
             (true, None) => Some(self.readiness.block(TOPIC)),
         };
-        self.audit_mode.set((basis.inputs.audit || rules.is_only_audited()).into());
-        let audited = rules.is_only_audited().then(|| ONLY_AUDITED.to_owned());
-        self.readiness.inform(TOPIC, audited.into_iter().collect());
+        let is_only_audited = rules.is_only_audited();
+        self.audit_mode.set((basis.inputs.audit || is_only_audited).into());
+        self.readiness.inform(TOPIC, is_only_audited.then(|| ONLY_AUDITED.to_owned()).into_iter().collect());
         self.readiness.degraded(TOPIC, refused.or(no_policy));
         self.roots.report(&rules);
     }

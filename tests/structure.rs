@@ -4,6 +4,7 @@
 
 #[path = "structure/documents.rs"]
 mod documents;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -91,8 +92,7 @@ fn the_table_has_no_cycle_and_no_edge_to_a_higher_tier() {
 #[test]
 fn permits_are_made_in_one_place() {
     for file in rust_files(Path::new(SRC)) {
-        let code = without_comments(&fs::read_to_string(&file).unwrap());
-        let (code, module) = (code.split("#[cfg(test)]").next().unwrap().to_owned(), module_of(&file));
+        let (code, module) = (code_of(&file), module_of(&file));
         let is_decide = file.ends_with("policy/decide.rs");
         let builds = ["Permit {", "ListingPermit {"].iter().any(|made| has_word(&code, made));
         assert!(is_decide || !builds, "{}: builds a permit", file.display());
@@ -114,12 +114,8 @@ fn permits_are_made_in_one_place() {
 /// The sum of the budgets counts the memory of each topic of evidence.
 #[test]
 fn every_topic_of_evidence_has_a_budget() {
-    let code = |file: &PathBuf| {
-        let text = without_comments(&fs::read_to_string(file).unwrap());
-        text.split("#[cfg(test)]\nmod").next().unwrap().to_owned()
-    };
-    let topics: usize = rust_files(Path::new(SRC)).iter().map(|file| code(file).matches("Memo::new(").count()).sum();
-    let budgets = code(&Path::new(SRC).join("runtime/budget.rs"));
+    let topics: usize = rust_files(Path::new(SRC)).iter().map(|file| code_of(file).matches("Memo::new(").count()).sum();
+    let budgets = code_of(&Path::new(SRC).join("runtime/budget.rs"));
     assert!(budgets.contains(&format!("EVIDENCE_TOPICS: u64 = {topics};")), "there are {topics} topics");
 }
 
@@ -142,7 +138,7 @@ fn a_type_name_is_defined_once() {
 
 /// The types, traits and aliases that a file defines outside its tests and functions.
 fn types(text: &str) -> Vec<String> {
-    let code = text.split("#[cfg(test)]\nmod").next().unwrap();
+    let code = without_tests(text);
     let name = |line: &str| {
         let line = line.strip_prefix("pub").map_or(line, |rest| {
             let rest = rest.strip_prefix('(').and_then(|rest| rest.split_once(')')).map_or(rest, |(_, rest)| rest);
@@ -185,8 +181,7 @@ fn container_builds_have_every_file_that_the_program_includes() {
     let (allowed, recipe) = (read_lines(&root.join(".dockerignore")), read_lines(&root.join("deploy/Containerfile")));
     let mut outside = BTreeSet::new();
     for file in rust_files(&root.join("src")) {
-        let text = without_comments(&fs::read_to_string(&file).unwrap());
-        let code = text.split("#[cfg(test)]\nmod").next().unwrap();
+        let code = code_of(&file);
         let included = ["include_str!(\"", "include_bytes!(\""].into_iter().flat_map(|call| code.split(call).skip(1));
         for name in included.filter_map(|rest| rest.split('"').next()) {
             let path = file.parent().unwrap().join(name).canonicalize().unwrap();
@@ -289,10 +284,21 @@ fn without_comments(text: &str) -> String {
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
+/// The text of a file before the module of tests at its end. Tests in files of their own are only declared, in any place.
+fn without_tests(text: &str) -> &str {
+    let mut found = text.match_indices("#[cfg(test)]\nmod ").map(|(at, _)| at);
+    let end = found.find(|at| text[*at..].lines().nth(1).is_some_and(|line| line.ends_with('{')));
+    &text[..end.unwrap_or(text.len())]
+}
+
+/// The code of a file, without comments and tests.
+fn code_of(file: &Path) -> String {
+    without_comments(without_tests(&fs::read_to_string(file).unwrap()))
+}
+
 /// The modules that a file names by `crate::` outside its tests.
 fn uses(text: &str) -> BTreeSet<String> {
-    let code = without_comments(text);
-    let code = code.split("#[cfg(test)]\nmod").next().unwrap();
+    let code = without_comments(without_tests(text));
     let mut found = BTreeSet::new();
     for part in code.split("crate::").skip(1) {
         let group = part.strip_prefix('{').map(|rest| rest.split('}').next().unwrap());

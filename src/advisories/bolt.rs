@@ -123,14 +123,14 @@ pub(super) enum BucketRoot {
 
 /// What a key of a bucket leads to.
 #[derive(Clone, Debug)]
-pub(super) enum Entry<'a> {
+pub(super) enum BoltEntry<'a> {
     /// A value, which shares the memory of its page.
     Value(Bytes),
     /// A bucket.
     Bucket(Bucket<'a>),
 }
 
-impl Entry<'_> {
+impl BoltEntry<'_> {
     /// The value; `None` for a bucket.
     pub(super) fn value(self) -> Option<Bytes> {
         match self {
@@ -147,7 +147,7 @@ impl<'a> Bucket<'a> {
     }
 
     /// Finds a key.
-    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Entry<'a>>, DamagedDatabase> {
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<BoltEntry<'a>>, DamagedDatabase> {
         let mut page = self.top()?;
         for _ in 0..MAX_DEPTH {
             let position = page.search(key)?;
@@ -167,7 +167,7 @@ impl<'a> Bucket<'a> {
     /// Calls `visit` with each key from `from` on, in order, until it breaks.
     pub(super) fn visit_from<F>(&self, from: &[u8], visit: &mut F) -> Result<(), DamagedDatabase>
     where
-        F: FnMut(&[u8], Entry<'a>) -> Result<ControlFlow<()>, DamagedDatabase>,
+        F: FnMut(&[u8], BoltEntry<'a>) -> Result<ControlFlow<()>, DamagedDatabase>,
     {
         // Pages that are visited more than once would make a small file endless.
         let mut left = self.file.pages;
@@ -183,7 +183,7 @@ impl<'a> Bucket<'a> {
         visit: &mut F,
     ) -> Result<ControlFlow<()>, DamagedDatabase>
     where
-        F: FnMut(&[u8], Entry<'a>) -> Result<ControlFlow<()>, DamagedDatabase>,
+        F: FnMut(&[u8], BoltEntry<'a>) -> Result<ControlFlow<()>, DamagedDatabase>,
     {
         let Some(depth) = depth.checked_sub(1) else {
             return damaged(format!("a tree has more than {MAX_DEPTH} levels"));
@@ -216,15 +216,15 @@ impl<'a> Bucket<'a> {
         }
     }
 
-    fn entry(&self, item: Item) -> Result<Entry<'a>, DamagedDatabase> {
+    fn entry(&self, item: Item) -> Result<BoltEntry<'a>, DamagedDatabase> {
         if !item.is_bucket {
-            return Ok(Entry::Value(item.value));
+            return Ok(BoltEntry::Value(item.value));
         }
         let root = match page::bucket_root(&item.value)? {
             0 => BucketRoot::Inline(page::inline(&item.value)?),
             number => BucketRoot::Page(number),
         };
-        Ok(Entry::Bucket(Bucket { file: self.file, root }))
+        Ok(BoltEntry::Bucket(Bucket { file: self.file, root }))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which packages the advisories name that differ between two sets of databases.
+//! The names of the packages whose advisories differ between two sets of databases.
 //!
 //! After an update, images with such packages are judged before all others. Nothing else depends on it: a name that is missing
 //! here only delays, and one too many costs little. So names are compared by a short hash, without the kind of the package.
@@ -19,7 +19,7 @@ use crate::inventory::Inventory;
 /// The most names that differ. If there are more, most images are concerned, and their order matters little.
 const MAX_NAMES: usize = 250_000;
 
-/// The names of packages of which the advisories differ, as hashes.
+/// The names of packages whose advisories differ, as hashes.
 #[derive(Clone, Debug, Default)]
 pub struct ChangedNames(HashSet<u32>);
 
@@ -118,8 +118,8 @@ fn stop(why: &str) -> Result<(), DamagedDatabase> {
     Err(DamagedDatabase(why.to_owned()))
 }
 
-/// The names of the packages of which the advisories differ, or the severities of their vulnerabilities. `None` if that cannot be
-/// told: a database is damaged, too many differ, or `is_wanted` has become false.
+/// The names of the packages whose advisories differ, or the severities of their vulnerabilities. `None` if that cannot be
+/// told: a database is damaged, too many names differ, or `is_wanted` has become false.
 ///
 /// Reads the databases that are not the same in both sets as a whole, which takes about a second for each gigabyte. What the
 /// feeds say about vulnerabilities (KEV, EPSS) is not compared, nor is what Java archives are called.

@@ -85,20 +85,20 @@ pub fn import_if(
     approve: &mut ApproveDatabases<'_>,
 ) -> Result<Vec<InstalledGeneration>, DatabaseError> {
     let mut meter = Meter::new(options.limits, progress);
-    let job = Job { store, options, from: path.display().to_string() };
+    let job = ImportJob { store, options, from: path.display().to_string() };
     let staged = if path.is_dir() { job.directory(path, &mut meter)? } else { job.file(path, &mut meter)? };
     job.install(staged, approve)
 }
 
 /// One import or fetch.
-struct Job<'a> {
+struct ImportJob<'a> {
     store: &'a AdvisoryStore,
     options: &'a ImportOptions,
     /// Where the database is from.
     from: String,
 }
 
-impl Job<'_> {
+impl ImportJob<'_> {
     /// Puts complete databases into use, after all of them have been found to be new enough.
     fn install(
         &self,

@@ -1,7 +1,8 @@
 //! Packages that a supplier rebuilt with fixes of its own: Root.io, Seal Security and RapidFort.
 //!
 //! The advisories of the distribution or the ecosystem do not say which vulnerabilities such a package has: its version is
-//! after their fixes, or its name is another one. `trivy-db` has those of the suppliers in buckets that begin with their names.
+//! later than their fixes, or its name is a different one. `trivy-db` has those of the suppliers in buckets that begin with
+//! their names.
 
 use std::collections::BTreeSet;
 

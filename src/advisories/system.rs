@@ -46,7 +46,8 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>, releases: &[(&LinuxDistribut
     let mut packages =
         search.packages().filter(|(_, package)| package.ecosystem.is_of_distribution() && !is_key(package)).peekable();
     if packages.peek().is_some() && !packages.any(|(_, package)| is_own(package)) {
-        let problem = format!("no package is from {}, and its advisories are about its own only", name(distribution));
+        let problem =
+            format!("no package is from {}, and its advisories cover only its own packages", name(distribution));
         search.gap("etc/os-release", problem);
     }
     // From which release a package is, is not known. A snapshot of edge names one that does not exist yet.

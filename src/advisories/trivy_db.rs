@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::bolt::{BoltFile, Bucket, BucketRoot, Entry};
+use super::bolt::{BoltEntry, BoltFile, Bucket, BucketRoot};
 use super::{DamagedDatabase, TrivyDetail, TrivyRow, TrivyRows, TrivySource};
 
 /// The name of the database file.
@@ -107,7 +107,7 @@ impl TrivyDb {
     fn of(file: BoltFile) -> Result<Self, DamagedDatabase> {
         let mut roots = BTreeMap::new();
         file.root().visit_from(b"", &mut |name, entry| {
-            let Entry::Bucket(bucket) = entry else { return Ok(ControlFlow::Continue(())) };
+            let BoltEntry::Bucket(bucket) = entry else { return Ok(ControlFlow::Continue(())) };
             let name = text(name)?;
             if roots.len() == MAX_BUCKETS {
                 return Err(DamagedDatabase(format!("it has more than {MAX_BUCKETS} buckets")));
@@ -119,7 +119,8 @@ impl TrivyDb {
         let sources = roots.get(SOURCES).map(|root| file.bucket_at(root.clone()));
         for (name, root) in &roots {
             let value = sources.as_ref().map(|sources| sources.get(name.as_bytes())).transpose()?.flatten();
-            let source = value.and_then(Entry::value).map(|value| parse(&value, SOURCES).map(Arc::new)).transpose()?;
+            let source =
+                value.and_then(BoltEntry::value).map(|value| parse(&value, SOURCES).map(Arc::new)).transpose()?;
             buckets.insert(name.clone(), RootBucket { root: root.clone(), source });
         }
         Ok(Self { file, buckets })
@@ -164,8 +165,8 @@ impl TrivyDb {
 
     fn cpes(&self, kind: &str, key: &str) -> Result<Vec<u64>, DamagedDatabase> {
         let Some(root) = self.bucket(RED_HAT_CPE) else { return Ok(Vec::new()) };
-        let Some(Entry::Bucket(bucket)) = root.get(kind.as_bytes())? else { return Ok(Vec::new()) };
-        let value = bucket.get(key.as_bytes())?.and_then(Entry::value);
+        let Some(BoltEntry::Bucket(bucket)) = root.get(kind.as_bytes())? else { return Ok(Vec::new()) };
+        let value = bucket.get(key.as_bytes())?.and_then(BoltEntry::value);
         Ok(value.map(|value| parse(&value, key)).transpose()?.unwrap_or_default())
     }
 }
@@ -180,7 +181,7 @@ impl TrivyRows for TrivyDb {
         let mut covers = false;
         if let Some(bucket) = self.bucket(bucket) {
             bucket.visit_from(b"", &mut |_, entry| {
-                covers |= matches!(entry, Entry::Bucket(_));
+                covers |= matches!(entry, BoltEntry::Bucket(_));
                 Ok(if covers { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
             })?;
         }
@@ -190,9 +191,9 @@ impl TrivyRows for TrivyDb {
     fn rows(&self, bucket: &str, package: &str) -> Result<Vec<(String, TrivyRow)>, DamagedDatabase> {
         let mut rows = Vec::new();
         let Some(bucket) = self.bucket(bucket) else { return Ok(rows) };
-        let Some(Entry::Bucket(package)) = bucket.get(package.as_bytes())? else { return Ok(rows) };
+        let Some(BoltEntry::Bucket(package)) = bucket.get(package.as_bytes())? else { return Ok(rows) };
         package.visit_from(b"", &mut |id, entry| {
-            if let Entry::Value(value) = entry {
+            if let BoltEntry::Value(value) = entry {
                 let id = text(id)?;
                 let row = match only_fixed_version(&value) {
                     Some(fixed) => TrivyRow { fixed_version: fixed.to_owned(), ..TrivyRow::default() },
@@ -211,7 +212,7 @@ impl TrivyRows for TrivyDb {
 
     fn detail(&self, id: &str) -> Result<Option<Arc<TrivyDetail>>, DamagedDatabase> {
         let Some(bucket) = self.bucket(DETAILS) else { return Ok(None) };
-        let value = bucket.get(id.as_bytes())?.and_then(Entry::value);
+        let value = bucket.get(id.as_bytes())?.and_then(BoltEntry::value);
         value.map(|value| parse(&value, id).map(Arc::new)).transpose()
     }
 

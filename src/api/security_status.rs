@@ -11,7 +11,8 @@ pub(super) const NOT_SCANNED: &str = "Not Scanned";
 /// `Incomplete`. `Unavailable` if no source responds, and `Denied` if no issue counts but another condition of the rule is not
 /// met. Exempt issues are not counted.
 pub(super) fn security_status(evidence: &VaEvidence, assessed: &AssessmentCounts) -> String {
-    match (evidence.of_sources(), assessed.open) {
+    match (evidence, assessed.open) {
+        (VaEvidence::WithOrigin { evidence, .. }, _) => security_status(evidence, assessed),
         (VaEvidence::Report(_) | VaEvidence::Opaque { .. }, 1) => "1 Issue".into(),
         (VaEvidence::Report(_) | VaEvidence::Opaque { .. }, open @ 2..) => format!("{open} Issues"),
         (VaEvidence::Report(report), _) => match assessed.status {
@@ -22,7 +23,7 @@ pub(super) fn security_status(evidence: &VaEvidence, assessed: &AssessmentCounts
         },
         (VaEvidence::Unscanned | VaEvidence::NoReport { .. } | VaEvidence::Unreadable { .. }, _) => NOT_SCANNED.into(),
         (VaEvidence::Incomplete { .. } | VaEvidence::Opaque { .. }, _) => "Incomplete".into(),
-        (VaEvidence::Pending { .. } | VaEvidence::WithOrigin { .. }, _) => "Scanning".into(),
+        (VaEvidence::Pending { .. }, _) => "Scanning".into(),
         (VaEvidence::Unsupported { .. }, _) => "Unsupported OS".into(),
         (VaEvidence::Unavailable { .. }, _) => "Unavailable".into(),
     }

@@ -42,8 +42,9 @@ pub struct Streams<'a> {
     pub err: &'a mut dyn Write,
 }
 
-/// `policy check PATH`: all problems of all documents of a directory, or of one file. If it is known what a gate can find out
-/// about images, also entries that can only deny. Exit codes: 0 without errors, 2 with, 1 when anything cannot be read.
+/// `policy check PATH`: all problems of all documents of a directory, or of one file. With the `sources` of a gate, also
+/// entries that can only deny or match no image there. Exit codes: 0 without errors, 2 with, 1 when anything cannot be
+/// read.
 ///
 /// # Errors
 /// When the output cannot be written.
@@ -194,7 +195,7 @@ fn invalid_name(image: &str) -> String {
 /// Without the registries of a gate, the name that was written.
 ///
 /// # Errors
-/// If the repository is none of Docker Hub.
+/// If Docker Hub cannot have a repository of this name.
 fn named_by_gate(reference: ImageReference, sources: Option<&EvidenceSources>) -> Result<ImageReference, String> {
     let Some(registries) = sources.map(|sources| &sources.registries).filter(|all| !all.is_empty()) else {
         return Ok(reference);

@@ -4,10 +4,9 @@ use bytes::Bytes;
 use http::Method;
 
 use super::output::print_json;
-use super::remote::{AdminAddress, RefusedAnswer, answer, endpoint, hides_socket};
+use super::remote::{AdminAddress, RefusedAnswer, answer, configured_socket, endpoint};
 use super::{CommandError, Exit, GateArgs, Output};
 use crate::api::{Reloaded, path};
-use crate::config::Config;
 use crate::runtime::{printable, printable_lines};
 
 /// Shown below the help text.
@@ -57,11 +56,9 @@ fn endpoint_of_reload(gate: &GateArgs) -> Result<AdminAddress, CommandError> {
     if gate.server.is_some() {
         return endpoint(gate);
     }
-    match Config::examine(gate.config.as_deref(), std::env::vars()) {
-        (Some(config), problems) if !problems.iter().any(hides_socket) => {
-            Ok(AdminAddress::Unix(crate::app::admin_socket(&config)))
-        }
-        (_, problems) => {
+    match configured_socket(gate) {
+        Ok((socket, _)) => Ok(AdminAddress::Unix(socket)),
+        Err(problems) => {
             eprintln!(
                 "pullgate: the gate was not asked, because the file does not say where its socket is; use --server unix:PATH \
                  or SIGHUP to reload everything else"

@@ -210,25 +210,34 @@ pub(super) fn endpoint(gate: &GateArgs) -> Result<AdminAddress, CommandError> {
             (None, Some(authority)) => Ok(AdminAddress::Tcp(authority.trim_end_matches('/').to_owned())),
             (None, None) => Err(format!("{server}: --server takes http://HOST:PORT or unix:PATH").into()),
         },
-        None => match Config::examine(gate.config.as_deref(), std::env::vars()) {
-            (Some(config), problems) => {
-                let socket = crate::app::admin_socket(&config);
-                let is_wrong = problems.iter().any(|problem| problem.severity == ProblemSeverity::Error);
-                // A gate that runs goes on with its previous configuration. Without one, the mistakes are what matters.
-                let is_served = || StdUnixStream::connect(&socket).is_ok();
-                if is_wrong && (problems.iter().any(hides_socket) || !is_served()) {
-                    return Err(CommandError::Config(problems));
-                }
-                Ok(AdminAddress::Unix(socket))
+        None => {
+            let (socket, problems) = configured_socket(gate).map_err(CommandError::Config)?;
+            let is_wrong = problems.iter().any(|problem| problem.severity == ProblemSeverity::Error);
+            // A gate that runs goes on with its previous configuration. Without one, the mistakes are what matters.
+            if is_wrong && StdUnixStream::connect(&socket).is_err() {
+                return Err(CommandError::Config(problems));
             }
-            (None, problems) => Err(CommandError::Config(problems)),
-        },
+            Ok(AdminAddress::Unix(socket))
+        }
+    }
+}
+
+/// The socket that the configuration names, and what is wrong elsewhere in it.
+///
+/// # Errors
+/// The mistakes, if they hide which socket is meant.
+pub(super) fn configured_socket(gate: &GateArgs) -> Result<(PathBuf, Vec<Problem>), Vec<Problem>> {
+    match Config::examine(gate.config.as_deref(), std::env::vars()) {
+        (Some(config), problems) if !problems.iter().any(hides_socket) => {
+            Ok((crate::app::admin_socket(&config), problems))
+        }
+        (_, problems) => Err(problems),
     }
 }
 
 /// Whether a mistake is one of `state_dir` or `admin.socket`, or may be meant as one of them. The default is in its place, which
 /// may be of another gate.
-pub(super) fn hides_socket(problem: &Problem) -> bool {
+fn hides_socket(problem: &Problem) -> bool {
     let key = problem.message.split(':').next().unwrap_or_default();
     let is_own = key == "admin" || matches!(key.rsplit('.').next(), Some("state_dir" | "socket"));
     let hint = problem.hint.as_deref().unwrap_or_default();

@@ -48,7 +48,7 @@ pub(super) fn merge(
     for (name, meant) in environment.keys().filter_map(|name| Some((name, meant(name)?))) {
         let at = Place::whole(problems.file(&format!("environment variable {name}")));
         let message =
-            "it sets nothing: the names of settings are such as PULLGATE__GATE__MODE, with two underscores each";
+            "it sets nothing: the parts of a setting's name are joined by two underscores, as in PULLGATE__GATE__MODE";
         problems.warn(at, message, format!("write {meant}"));
     }
     let ours: HashMap<_, _> = environment.into_iter().filter(|(name, _)| name.starts_with(&prefix)).collect();

@@ -90,8 +90,7 @@ impl ExemptionBook {
     /// If the text is none of these.
     pub fn end_of(&self, text: &str) -> Result<Timestamp, ExemptionError> {
         if let Ok(duration) = parse_duration(text) {
-            let duration = signed_duration(duration);
-            return Ok(self.clock.now().saturating_add(duration).unwrap_or(Timestamp::MAX));
+            return Ok(self.clock.now().saturating_add(signed_duration(duration)).unwrap_or(Timestamp::MAX));
         }
         expiry(text)
             .map_err(|invalid| ExemptionError::Invalid(format!("{text:?}: {invalid}, or a duration such as 30d")))

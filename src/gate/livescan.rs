@@ -2,8 +2,8 @@
 //! the directories of reports change.
 //!
 //! Pulls of admitted images are recorded in the background (`recorder.rs`). After a change, every recorded verdict is judged
-//! again (`rematch.rs`), from what is known: nothing is downloaded. Images that changed advisories are about come first, then the
-//! most recently pulled ones (`order.rs`). A verdict that changed is logged, counted, stored and sent as an event.
+//! again (`rematch.rs`), from what is known: nothing is downloaded. Images with packages in changed advisories come first,
+//! then the most recently pulled ones (`order.rs`). A verdict that changed is logged, counted, stored and sent as an event.
 //!
 //! A verdict is judged again when its basis is not the current one ([`VerdictBasis`]). That is stored with each verdict, so
 //! a restart goes on where the process ended, and of two changes in a row only the last one counts.

@@ -55,10 +55,10 @@ impl Operations {
         Ok(added)
     }
 
-    /// Whether a scope names an upstream as policies do, or none.
+    /// Checks that a scope names its registry, if it names one, as policies do.
     ///
     /// # Errors
-    /// If it uses another name, and so can apply to no image.
+    /// If it uses an alias of an upstream, by which exemptions apply to no image.
     pub fn check_scope(&self, scope: &ExemptionScope) -> Result<(), ExemptionError> {
         self.router
             .check_scope(scope)

@@ -27,10 +27,7 @@ pub struct Target {
 impl Target {
     /// The name of the requested reference, for messages.
     pub fn describe(&self, reference: &Reference) -> String {
-        match reference {
-            Reference::Digest(digest) => format!("{}@{digest}", self.name),
-            Reference::Tag(tag) => format!("{}:{tag}", self.name),
-        }
+        self.name.with_reference(reference)
     }
 }
 

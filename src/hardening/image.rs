@@ -113,8 +113,8 @@ fn secret_option<'a>(word: &'a str, next: Option<&'a String>) -> Option<&'a str>
         if part.contains('=') {
             return secret_variable(name);
         }
-        let value = value.filter(|value| !value.starts_with('-') && !is_placeholder(value))?;
-        let is_set = part.starts_with('-') && names_secret(name) && !is_switch(name) && !value.is_empty();
+        let is_value = |value: &str| !value.starts_with('-') && !is_placeholder(value);
+        let is_set = part.starts_with('-') && names_secret(name) && !is_switch(name) && value.is_some_and(is_value);
         is_set.then_some(name)
     };
     parts.iter().zip(following).find_map(option)

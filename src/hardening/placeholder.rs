@@ -10,14 +10,13 @@ const SETTINGS: [&str; 12] =
 const SECRET_NAMES: [&str; 8] = ["APIKEY", "PASS", "PASSWD", "PASSPHRASE", "PASSWORD", "SECRET", "SECRETKEY", "TOKEN"];
 /// The words before a last `KEY` that make it a secret.
 const SECRET_KEYS: [&str; 7] = ["ACCESS", "ACCOUNT", "API", "AUTH", "ENCRYPTION", "PRIVATE", "SECRET"];
-
-/// Words that end as the name of a secret does, and are none.
+/// Words that end like the name of a secret, but are none.
 const NO_SECRETS: [&str; 3] = ["ASKPASS", "BYPASS", "COMPASS"];
 /// Words of options that say something about a secret, and are not followed by it: `--no-password`, `--ask-vault-pass`.
 const SWITCHES: [&str; 11] =
     ["ALLOW", "ASK", "DISABLE", "ENABLE", "NO", "PROMPT", "REQUIRE", "SKIP", "USE", "WITH", "WITHOUT"];
 
-/// Whether an option of this name is on or off.
+/// Whether an option of this name only switches something on or off.
 pub(super) fn is_switch(name: &str) -> bool {
     let words = words(name);
     words.iter().any(|word| SWITCHES.contains(&word.as_str())) || words == ["PROXY", "PASS"]

@@ -29,7 +29,7 @@ const fn pattern(
 }
 
 const ANY: usize = 1024;
-/// A key that nothing tells from other texts but the name of the setting before it.
+/// A key that only the name of the setting before it distinguishes from other text.
 const AWS_SECRET: &str = "AWS secret access key";
 /// What may be between the name of a setting and its value, as in `NAME="VALUE"` and `"name": "value"`.
 const ASSIGNING: &[u8] = b" \t\"':=]),";

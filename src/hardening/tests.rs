@@ -225,6 +225,9 @@ fn files_with_credentials_of_services() {
         ("root/.git-credentials", "https://github.com", None),
         ("root/.kube/config", "users:\n- name: x\n  user:\n    token: abcdef", Some(Check::SecretKubeconfig)),
         ("etc/kubernetes/admin.conf", "    client-key-data: LS0tLS1CRUdJTg==", Some(Check::SecretKubeconfig)),
+        ("root/.kube/config", "    client-key-data: DATA+OMITTED\n    token: REDACTED", None),
+        ("root/.kube/config", "        id-token: abcdef", Some(Check::SecretKubeconfig)),
+        ("root/.kube/config", "        refresh-token: abcdef", Some(Check::SecretKubeconfig)),
         ("root/.kube/config", "clusters:\n- cluster:\n    server: https://x\nusers: []", None),
         (
             "root/.kube/config",

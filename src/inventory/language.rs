@@ -12,7 +12,7 @@
 //! | `installed.json` | PHP (Composer) |
 //! | `*.deps.json` | .NET (NuGet) |
 //! | `opt/bitnami/**/.spdx-*.spdx` | components of Bitnami |
-//! | `*.spdx`, `*.spdx.json`, `*.cdx`, `*.cdx.json` | what the list names |
+//! | `*.spdx`, `*.spdx.json`, `*.cdx`, `*.cdx.json` | the packages that the SBOM names |
 //! | ELF, PE and Mach-O executables and shared libraries | Go modules, Rust crates (`cargo auditable`), .NET in a single file |
 //! | `lib/modules` of `jlink` | modules besides the JDK's are a problem |
 //! | `*.phar`, scripts of PHP that an archive follows | PHP (Composer) |
@@ -123,7 +123,7 @@ pub(super) fn kind_of_link(path: &str) -> Option<LanguageFile> {
     match name {
         "specifications" => Some(LanguageFile::Gem),
         _ if python::is_metadata_folder(name) => Some(LanguageFile::Python),
-        // A list that is elsewhere is not one of what is installed.
+        // A link to an SBOM does not say that its packages are installed here.
         _ => language_file(path, b"").filter(|kind| *kind != LanguageFile::Sbom),
     }
 }
@@ -194,7 +194,7 @@ impl LanguageFile {
             Self::Npm => read_text(npm::read),
             Self::Phar => phar::read(path, content, &mut found),
             Self::Python => read_text(python::read),
-            // It is not the list that its name promises; see below.
+            // It is not the SBOM that its name suggests; see below.
             Self::Sbom if by_content.is_some() => {}
             Self::Sbom => read_text(sbom::read),
         }

@@ -116,6 +116,23 @@ fn split<'a>(kind: &'static str, name: &'a str, separator: char) -> (&'static st
 }
 
 impl Ecosystem {
+    /// The kind that a type of package URLs, in lower case, names. `None` for distributions and everything without
+    /// advisories.
+    pub fn of_purl_type(kind: &str) -> Option<Self> {
+        Some(match kind {
+            "bitnami" => Self::Bitnami,
+            "cargo" => Self::Cargo,
+            "composer" => Self::Composer,
+            "gem" => Self::Gem,
+            "golang" => Self::Go,
+            "maven" => Self::Maven,
+            "npm" => Self::Npm,
+            "nuget" => Self::NuGet,
+            "pypi" => Self::PyPi,
+            _ => return None,
+        })
+    }
+
     /// Whether packages of this kind belong to the distribution. Types of package URLs: `is_of_distribution` in
     /// `policy/purl.rs`.
     pub fn is_of_distribution(self) -> bool {

@@ -40,21 +40,22 @@ pub(super) fn versions(name: &str) -> &'static [&'static str] {
 
 /// The identifiers of the licences whose full names are in a text, in any case and with any spaces.
 pub(super) fn mentioned(text: &str) -> Vec<&'static str> {
-    static NAMES: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
-        let names = known().map(|license| plain(license.full_name));
-        AhoCorasick::new(names).ok()
+    static NAMES: LazyLock<(AhoCorasick, Vec<&str>)> = LazyLock::new(|| {
+        // A single word may mean anything. Names of GNU licences contain each other.
+        let is_name = |license: &&License| license.full_name.contains(' ') && license.flags & IS_GNU == 0;
+        let licenses: Vec<&License> = known().filter(is_name).collect();
+        let names = AhoCorasick::new(licenses.iter().map(|license| plain(license.full_name)));
+        let names = names.expect("a few hundred names are not too many");
+        (names, licenses.iter().map(|license| license.name).collect())
     });
+    let (names, identifiers) = &*NAMES;
     let text = plain(text);
     let is_part = |character: Option<char>| character.is_some_and(char::is_alphanumeric);
     let is_whole = |found: &Match| {
         !is_part(text[..found.start()].chars().next_back()) && !is_part(text[found.end()..].chars().next())
     };
-    let found = NAMES.iter().flat_map(|names| names.find_overlapping_iter(&text)).filter(is_whole);
-    let licenses: Vec<&License> = known().collect();
-    let found = found.filter_map(|found| licenses.get(found.pattern().as_usize()));
-    // A single word may mean anything. Names of GNU licences contain each other.
-    let is_name = |license: &&&License| license.full_name.contains(' ') && license.flags & IS_GNU == 0;
-    found.filter(is_name).map(|license| license.name).collect()
+    let found = names.find_overlapping_iter(&text).filter(is_whole);
+    found.filter_map(|found| identifiers.get(found.pattern().as_usize()).copied()).collect()
 }
 
 fn plain(text: &str) -> String {

@@ -207,6 +207,14 @@ impl ImageName {
         let is_below = self.repository.as_str().strip_prefix(text.trim_end_matches('/'));
         self.to_string().starts_with(text) || is_below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
+
+    /// The name of an image of the repository: `docker.io/library/nginx:1.27`.
+    pub fn with_reference(&self, reference: &Reference) -> String {
+        match reference {
+            Reference::Digest(digest) => format!("{self}@{digest}"),
+            Reference::Tag(tag) => format!("{self}:{tag}"),
+        }
+    }
 }
 
 impl fmt::Display for ImageName {

@@ -294,13 +294,16 @@ fn version_of(package: &ReportPackage) -> String {
 /// The version in the package URL, if the report contradicts it: either may be the right one.
 fn other_version(package: &ReportPackage) -> Option<String> {
     let purl = package.purl.as_ref()?;
-    let without_epoch = |version: &str| match version.split_once(':') {
-        Some((_, rest)) if is_of_distribution(purl.kind()) => rest.to_owned(),
-        _ => version.to_owned(),
+    let is_other = |version: &&str| match is_of_distribution(purl.kind()) {
+        true => without_epoch(version) != without_epoch(&package.version),
+        false => *version != package.version,
     };
-    let is_other = |version: &&str| without_epoch(version) != without_epoch(&package.version);
     let other = purl.version().filter(|_| !package.version.is_empty()).filter(is_other)?;
     Some(with_epoch(other, purl.qualifier("epoch")))
+}
+
+pub(super) fn without_epoch(version: &str) -> &str {
+    version.split_once(':').map_or(version, |(_, version)| version)
 }
 
 pub(super) fn with_epoch(version: &str, epoch: Option<&str>) -> String {

@@ -253,8 +253,9 @@ fn va_verdict(rule: &VaRule, question: &Question<'_>) -> VaVerdict {
     if question.kind == Kind::Artifact {
         let evidence = VaEvidence::Unsupported { why: "not a container image".into() };
         // Conditions are about images.
-        let rule = VaRule { when: None, ..rule.clone() };
-        return assessed(&rule, assess(&rule, &evidence, &context));
+        let unconditional = rule.when.is_some().then(|| VaRule { when: None, ..rule.clone() });
+        let rule = unconditional.as_ref().unwrap_or(rule);
+        return assessed(rule, assess(rule, &evidence, &context));
     }
     match question.va {
         None => {

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::banned::{forms, key, with_epoch};
+use super::banned::{forms, key, with_epoch, without_epoch};
 use super::purl::{Purl, is_of_distribution};
 use super::vulnerability::AffectedPackage;
 use crate::version::{self, scheme_of};
@@ -76,10 +76,6 @@ fn without_rebuild<'a>(kind: &str, version: &'a str) -> &'a str {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
     let rebuilt = version.rsplit_once("+b").filter(|(_, number)| kind == "deb" && is_number(number));
     rebuilt.map_or(version, |(version, _)| version)
-}
-
-fn without_epoch(version: &str) -> &str {
-    version.split_once(':').map_or(version, |(_, version)| version)
 }
 
 #[cfg(test)]

@@ -52,6 +52,12 @@ struct RuleLayer {
     namespaces: BTreeMap<Arc<str>, Entries>,
 }
 
+impl RuleLayer {
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.namespaces.values().chain([&self.cluster]).flat_map(|entries| &entries.by_weight)
+    }
+}
+
 /// The entries that apply to a subject.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Selection {
@@ -113,7 +119,7 @@ impl RuleSet {
 
     /// The number of `repositories` entries.
     pub fn len(&self) -> usize {
-        self.all().map(|entries| entries.by_weight.len()).sum()
+        self.entries().count()
     }
 
     /// Whether there are no entries, so that everything is denied.
@@ -129,7 +135,7 @@ impl RuleSet {
 
     /// All authorities that the rules name, without duplicates. Their material must be ready before the first pull.
     pub fn authorities(&self) -> Vec<Arc<Authority>> {
-        let rules = self.all().flat_map(|entries| &entries.by_weight).flat_map(Entry::rules);
+        let rules = self.entries().flat_map(Entry::rules);
         let found: BTreeMap<_, _> =
             rules.flat_map(|rule| rule.authorities()).map(|authority| (authority.id().clone(), authority)).collect();
         found.into_values().collect()
@@ -152,8 +158,8 @@ impl RuleSet {
         [&self.enforced, &self.audited].into_iter()
     }
 
-    fn all(&self) -> impl Iterator<Item = &Entries> {
-        self.layers().flat_map(|layer| layer.namespaces.values().chain([&layer.cluster]))
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.layers().flat_map(RuleLayer::entries)
     }
 
     fn has_own(&self, namespace: &str) -> bool {

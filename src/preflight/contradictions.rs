@@ -107,7 +107,7 @@ fn url_hosts(found: &mut PreflightFindings<'_>, names: &[String]) {
 /// Reports platforms that no image has.
 fn platforms(found: &mut PreflightFindings<'_>, key: &str, platforms: &[Platform]) {
     for platform in platforms.iter().filter(|platform| !platform.is_of_go()) {
-        let message = format!("no image is for {platform}: these are not names that Go has for systems and processors");
+        let message = format!("no image is for {platform}: Go has no operating system or architecture of this name");
         found.warn(key, &message, Some("such as linux/amd64, linux/arm64, linux/arm/v7"));
     }
 }

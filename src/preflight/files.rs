@@ -103,12 +103,9 @@ fn listener_files(found: &mut PreflightFindings<'_>, table: &str, tls: &server::
     }
     if found.depth == PreflightDepth::Everything {
         for (key, warning) in warnings {
-            let hint =
-                "clients check the whole chain: the server's certificate, and each one that issued the one before";
-            let hint = if key == "client_ca" {
-                "name the current certificate of the CA that issues those of clients"
-            } else {
-                hint
+            let hint = match key {
+                "client_ca" => "name the current certificate of the CA that issues those of clients",
+                _ => "clients check the whole chain: the server's certificate, and each one that issued the one before",
             };
             found.warn(&format!("{table}.{key}"), &warning, Some(hint));
         }

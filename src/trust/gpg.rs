@@ -102,7 +102,7 @@ impl Gpg {
         let stored = stored.map(|stored| in_time("the signature store", stored));
         let served = in_time("the registry's signatures", served);
         let mut places = stream::select_all(stored.into_iter().chain([served]));
-        let mut progress = Progress { possible: question.authority.signers(), ..Progress::default() };
+        let mut progress = GpgProgress { possible: question.authority.signers(), ..GpgProgress::default() };
         while !progress.is_complete() {
             match places.next().await {
                 Some(Ok(found)) => {
@@ -177,7 +177,7 @@ impl SignatureScheme for Gpg {
 
 /// What is known about the signatures of an image so far.
 #[derive(Default)]
-struct Progress {
+struct GpgProgress {
     /// Everyone who can sign for the authority.
     possible: BTreeSet<String>,
     signed: Vec<Signatory>,
@@ -187,7 +187,7 @@ struct Progress {
     notes: Notes,
 }
 
-impl Progress {
+impl GpgProgress {
     fn add(&mut self, place: String, form: String, judged: Result<CountedSignature, RefusedSignature>) {
         let finding = match judged {
             Ok(CountedSignature { signatory, until }) => {

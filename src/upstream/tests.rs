@@ -14,7 +14,6 @@ mod tokens;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
-
 use std::time::Duration;
 
 use http::header::{self, CONTENT_ENCODING};

@@ -7,8 +7,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
 use crate::support::temp_dir;
@@ -29,12 +29,8 @@ async fn the_demo_asks_no_proxy_of_the_environment() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left");
 }
 
-/// A terminal sends SIGHUP when it is closed.
-#[tokio::test]
-async fn the_demo_ends_with_its_terminal() {
-    let folder = temp_dir();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pullgate"));
-    command.env("TMPDIR", folder.path()).args(["demo", "--listen", "127.0.0.1:0"]);
+/// A demo that runs, its process, and the rest of its output.
+async fn running(mut command: Command) -> (Child, Pid, Lines<BufReader<ChildStdout>>) {
     let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let is_running = async {
@@ -46,9 +42,35 @@ async fn the_demo_ends_with_its_terminal() {
         false
     };
     assert!(timeout(LIMIT, is_running).await.expect("in time"));
-    drop(lines);
     let process = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+    (child, process, lines)
+}
+
+/// A terminal sends SIGHUP when it is closed.
+#[tokio::test]
+async fn the_demo_ends_with_its_terminal() {
+    let folder = temp_dir();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pullgate"));
+    command.env("TMPDIR", folder.path()).args(["demo", "--listen", "127.0.0.1:0"]);
+    let (mut child, process, lines) = running(command).await;
+    drop(lines);
     kill_process(process, Signal::HUP).unwrap();
+    let ended = timeout(LIMIT, child.wait()).await.expect("in time").unwrap();
+    assert!(ended.success(), "{ended}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left");
+}
+
+/// As nohup(1) starts it.
+#[tokio::test]
+async fn the_demo_outlives_its_terminal_if_it_is_to_ignore_the_signal() {
+    let folder = temp_dir();
+    let mut command = Command::new("sh");
+    let script = "trap '' HUP; exec \"$0\" demo --listen 127.0.0.1:0";
+    command.env("TMPDIR", folder.path()).args(["-c", script, env!("CARGO_BIN_EXE_pullgate")]);
+    let (mut child, process, _lines) = running(command).await;
+    kill_process(process, Signal::HUP).unwrap();
+    assert!(timeout(Duration::from_secs(1), child.wait()).await.is_err(), "it has ended");
+    kill_process(process, Signal::TERM).unwrap();
     let ended = timeout(LIMIT, child.wait()).await.expect("in time").unwrap();
     assert!(ended.success(), "{ended}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{SRC, rust_files, without_blocks, without_comments};
+use super::{SRC, code_of, rust_files, without_blocks, without_tests};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -95,8 +95,7 @@ fn the_crate_lists_its_modules() {
 fn files_have_fewer_than_four_hundred_lines() {
     let length = |file: &PathBuf| {
         let text = fs::read_to_string(file).unwrap();
-        let code = text.split("#[cfg(test)]\nmod").next().unwrap();
-        code.trim_end().lines().count()
+        without_tests(&text).trim_end().lines().count()
     };
     let long: Vec<_> = all_rust_files().into_iter().filter(|file| length(file) >= 400).collect();
     assert!(long.is_empty(), "{long:?}");
@@ -106,11 +105,7 @@ fn files_have_fewer_than_four_hundred_lines() {
 /// is in the source.
 #[test]
 fn quoted_messages_are_those_of_the_program() {
-    let code = |file: &PathBuf| {
-        let text = fs::read_to_string(file).unwrap();
-        without_comments(text.split("#[cfg(test)]\nmod").next().unwrap())
-    };
-    let source: String = rust_files(Path::new(SRC)).iter().map(code).collect();
+    let source: String = rust_files(Path::new(SRC)).iter().map(|file| code_of(file)).collect();
     // A text that goes on in the next line.
     let mut lines = source.split("\\\n");
     let first = lines.next().unwrap().to_owned();

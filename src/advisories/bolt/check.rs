@@ -4,7 +4,7 @@
 //! is checked as a whole before it is used for the first time.
 
 use super::page::BoltPage;
-use super::{BoltFile, BucketRoot, DamagedDatabase, Entry, MAX_DEPTH, damaged};
+use super::{BoltEntry, BoltFile, BucketRoot, DamagedDatabase, MAX_DEPTH, damaged};
 
 /// The most buckets inside one another. trivy-db has three.
 const MAX_NESTING: usize = 16;
@@ -77,8 +77,8 @@ impl PageWalk<'_, '_> {
             }
             let key = item.key.clone();
             match self.file.root().entry(item)? {
-                Entry::Value(value) => (self.visit)(&self.path, &key, &value)?,
-                Entry::Bucket(bucket) => {
+                BoltEntry::Value(value) => (self.visit)(&self.path, &key, &value)?,
+                BoltEntry::Bucket(bucket) => {
                     self.path.push(key.to_vec());
                     self.bucket(&bucket.root)?;
                     self.path.pop();

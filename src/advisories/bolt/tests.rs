@@ -16,7 +16,7 @@ impl BoltFile {
         let mut bucket = self.root();
         for name in path {
             match bucket.get(name.as_bytes())? {
-                Some(Entry::Bucket(inner)) => bucket = inner,
+                Some(BoltEntry::Bucket(inner)) => bucket = inner,
                 _ => return Ok(None),
             }
         }
@@ -26,7 +26,7 @@ impl BoltFile {
     /// The value of a key in the bucket at a path. `None` if there is no such bucket or key.
     fn value(&self, path: &[&str], key: &str) -> Result<Option<Bytes>, DamagedDatabase> {
         let Some(bucket) = self.bucket(path)? else { return Ok(None) };
-        Ok(bucket.get(key.as_bytes())?.and_then(Entry::value))
+        Ok(bucket.get(key.as_bytes())?.and_then(BoltEntry::value))
     }
 }
 
@@ -48,7 +48,7 @@ fn sample() -> SampleTree {
 fn names(file: &BoltFile, path: &[&str], from: &str) -> Vec<String> {
     let mut names = Vec::new();
     let bucket = file.bucket(path).unwrap().unwrap();
-    let collect = &mut |key: &[u8], _: Entry<'_>| {
+    let collect = &mut |key: &[u8], _: BoltEntry<'_>| {
         names.push(String::from_utf8(key.to_vec()).unwrap());
         Ok(ControlFlow::Continue(()))
     };
@@ -104,12 +104,15 @@ fn keys_are_visited_in_order_from_any_key_on() {
         assert_eq!(names(&file, &["debian 12"], &format!("package{from:03}x")), packages[from + 1..]);
     }
     let mut count = 0;
-    let stop = &mut |_: &[u8], _: Entry<'_>| {
+    let stop = &mut |_: &[u8], _: BoltEntry<'_>| {
         count += 1;
         Ok(if count == 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     };
     file.bucket(&["debian 12"]).unwrap().unwrap().visit_from(b"", stop).unwrap();
     assert_eq!(count, 5);
+    let walk = file.bucket(&["debian 12"]).unwrap().unwrap().walk().unwrap();
+    let walked = walk.map(|entry| String::from_utf8(entry.unwrap().0.to_vec()).unwrap());
+    assert_eq!(walked.collect::<Vec<_>>(), packages);
 }
 
 #[test]
@@ -166,6 +169,9 @@ fn a_cycle_and_keys_out_of_order_are_found() {
     let visited =
         file.bucket(&["debian 12"]).unwrap().unwrap().visit_from(b"", &mut |_, _| Ok(ControlFlow::Continue(())));
     assert!(visited.is_err());
+    let mut walk = file.bucket(&["debian 12"]).unwrap().unwrap().walk().unwrap();
+    assert!(walk.by_ref().any(|entry| entry.is_err()));
+    assert!(walk.next().is_none(), "it ends after an error");
     // Two children of a branch are exchanged: look-ups would miss their keys.
     let mut exchanged = bytes.clone();
     let (first, second) = (number * 512 + 24, number * 512 + 40);
@@ -221,6 +227,7 @@ fn random_garbage_below_a_valid_meta_page_ends() {
             let _ = file.value(&["debian 12", &format!("package{:03}", package * 15)], "CVE-2024-0000");
         }
         let _ = file.root().visit_from(b"", &mut |_, _| Ok(ControlFlow::Continue(())));
+        let _ = file.root().walk().map(Iterator::count);
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::page::BoltPage;
-use super::{Bucket, DamagedDatabase, Entry, MAX_DEPTH, damaged};
+use super::{BoltEntry, Bucket, DamagedDatabase, MAX_DEPTH, damaged};
 
 /// The keys of a bucket in order, each with what it leads to. Ends after an error.
 pub(in super::super) struct BucketWalk<'a> {
@@ -26,7 +26,7 @@ impl<'a> Bucket<'a> {
 }
 
 impl<'a> BucketWalk<'a> {
-    fn step(&mut self) -> Result<Option<(Bytes, Entry<'a>)>, DamagedDatabase> {
+    fn step(&mut self) -> Result<Option<(Bytes, BoltEntry<'a>)>, DamagedDatabase> {
         while let Some((page, next)) = self.open.last_mut() {
             let index = *next;
             if index == page.len() {
@@ -49,7 +49,7 @@ impl<'a> BucketWalk<'a> {
 }
 
 impl<'a> Iterator for BucketWalk<'a> {
-    type Item = Result<(Bytes, Entry<'a>), DamagedDatabase>;
+    type Item = Result<(Bytes, BoltEntry<'a>), DamagedDatabase>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let next = self.step();

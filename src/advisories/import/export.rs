@@ -22,7 +22,7 @@ use super::super::meter::{DatabaseLimits, Meter, OnProgress};
 use super::super::osv::{INDEX, OsvIndex};
 use super::super::trivy_db::TrivyDb;
 use super::super::{DamagedDatabase, DatabaseError};
-use super::Job;
+use super::ImportJob;
 use super::layout::name_of;
 use crate::oci::{Algorithm, Hasher};
 use crate::runtime::parent_folder;
@@ -122,7 +122,7 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-impl Job<'_> {
+impl ImportJob<'_> {
     /// Reads what [`export`] wrote. The listing was already taken from the archive.
     pub(super) fn exported<'a, R: Read + 'a>(
         &self,

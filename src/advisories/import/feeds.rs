@@ -12,7 +12,7 @@ use super::super::generations::{DatabaseKind, GenerationManifest, Staged, Stagin
 use super::super::meter::Meter;
 use super::super::section::FileSection;
 use super::super::{DamagedDatabase, DatabaseError};
-use super::Job;
+use super::ImportJob;
 use super::fetch::WebOrigin;
 
 /// Whether this is a compressed file with EPSS scores.
@@ -22,7 +22,7 @@ pub(super) fn is_packed_epss(file: &File) -> bool {
     MultiGzDecoder::new(BufReader::new(packed)).read_exact(&mut start).is_ok() && start == EPSS_START
 }
 
-impl Job<'_> {
+impl ImportJob<'_> {
     /// Reads a feed of a file, compressed with gzip or not.
     pub(super) fn feed(
         &self,

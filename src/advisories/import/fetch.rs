@@ -9,7 +9,7 @@ use super::super::generations::{DatabaseKind, GenerationManifest, check_digest};
 use super::super::meter::{Meter, OnProgress};
 use super::super::{AdvisoryStore, DatabaseError, InstalledGeneration};
 use super::trivy::source_of;
-use super::{ImportOptions, Job};
+use super::{ImportJob, ImportOptions};
 use crate::oci::{Digest, MAX_MANIFEST};
 use crate::runtime::shown_url;
 
@@ -88,7 +88,7 @@ pub fn fetch_image(
         digest = Digest::of(pinned.algorithm(), &bytes);
         check_digest("the manifest", pinned, digest)?;
     }
-    let job = Job { store, options, from: format!("{name}@{digest}") };
+    let job = ImportJob { store, options, from: format!("{name}@{digest}") };
     if let Some(manifest) =
         in_use(store, source_of(kind), |manifest| manifest.kind == kind && manifest.from == job.from)?
     {
@@ -153,7 +153,7 @@ pub fn fetch_file(
     progress: &mut OnProgress<'_>,
 ) -> Result<InstalledGeneration, DatabaseError> {
     let mut meter = Meter::new(options.limits, progress);
-    let job = Job { store, options, from: shown_url(url) };
+    let job = ImportJob { store, options, from: shown_url(url) };
     let known = if options.force { None } else { in_use_from(store, url)?.filter(|known| known.etag.is_some()) };
     let file = match (transport.get(url, known.as_ref().and_then(|known| known.etag.as_deref()))?, known) {
         (WebAnswer::File(file), _) => file,

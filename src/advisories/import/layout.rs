@@ -14,7 +14,7 @@ use super::super::DatabaseError;
 use super::super::generations::{DatabaseKind, Staged, check_digest};
 use super::super::meter::Meter;
 use super::super::section::FileSection;
-use super::Job;
+use super::ImportJob;
 use super::trivy::{KINDS, source_of};
 use crate::oci::{Content, Descriptor, Digest, Hasher, MAX_MANIFEST, Manifest};
 
@@ -80,7 +80,7 @@ pub(super) fn name_of<R: Read>(entry: &tar::Entry<'_, R>) -> String {
     name.strip_prefix("./").unwrap_or(&name).to_owned()
 }
 
-impl Job<'_> {
+impl ImportJob<'_> {
     /// Reads one of Trivy's databases from a layout.
     pub(super) fn layout(&self, layout: &dyn Layout, meter: &mut Meter<'_>) -> Result<Staged, DatabaseError> {
         let index = self.small(layout, "index.json")?;

@@ -11,7 +11,7 @@ use super::super::generations::{DatabaseKind, GenerationFile, GenerationManifest
 use super::super::java_db::{self, JavaDb};
 use super::super::meter::Meter;
 use super::super::trivy_db::{self, METADATA, TrivyDb, TrivyMetadata};
-use super::Job;
+use super::ImportJob;
 use super::layout::name_of;
 
 /// The kinds of databases that Trivy's registries keep.
@@ -27,7 +27,7 @@ pub(super) fn source_of(kind: DatabaseKind) -> &'static str {
     if kind == DatabaseKind::JavaDb { JAVA_DB } else { TRIVY_DB }
 }
 
-impl Job<'_> {
+impl ImportJob<'_> {
     /// Copies a database from a directory.
     pub(super) fn trivy_folder(
         &self,

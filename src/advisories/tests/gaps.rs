@@ -24,7 +24,7 @@ fn a_distribution_whose_packages_are_all_from_others_is_a_gap() {
         json!({"ecosystem": "deb", "name": "docker-ce", "version": "1", "vendor": "Docker <support@docker.com>"});
     let key = json!({"ecosystem": "rpm", "name": "gpg-pubkey", "version": "1", "vendor": "AlmaLinux"});
     let other = json!({"ecosystem": "rpm", "name": "x", "version": "1", "vendor": "Somebody"});
-    let problem = |name: &str| format!("no package is from {name}, and its advisories are about its own only");
+    let problem = |name: &str| format!("no package is from {name}, and its advisories cover only its own packages");
     assert_eq!(gaps(&inventory("debian", "12", std::slice::from_ref(&docker))), [problem("debian 12")]);
     assert_eq!(gaps(&inventory("almalinux", "9", &[key, other])), [problem("almalinux 9")]);
     let rpm = |vendor: &str| json!({"ecosystem": "rpm", "name": "x", "version": "1", "vendor": vendor});

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::bolt::{BucketWalk, Entry};
+use super::super::bolt::{BoltEntry, BucketWalk};
 use super::super::changes::{ChangedNames, NameComparison, merge};
 use super::{DETAILS, DamagedDatabase, RED_HAT_CPE, SOURCES, TrivyDb, TrivyDetail, parse};
 
@@ -35,9 +35,9 @@ impl TrivyDb {
     }
 
     /// The buckets with packages, in the order of their names.
-    fn packages_by_place(&self) -> impl Iterator<Item = Result<(&str, Entry<'_>), DamagedDatabase>> {
+    fn packages_by_place(&self) -> impl Iterator<Item = Result<(&str, BoltEntry<'_>), DamagedDatabase>> {
         let places = self.buckets.iter().filter(|(name, _)| ![DETAILS, SOURCES, RED_HAT_CPE].contains(&name.as_str()));
-        places.map(|(name, bucket)| Ok((name.as_str(), Entry::Bucket(self.file.bucket_at(bucket.root.clone())))))
+        places.map(|(name, bucket)| Ok((name.as_str(), BoltEntry::Bucket(self.file.bucket_at(bucket.root.clone())))))
     }
 }
 
@@ -50,7 +50,7 @@ fn differently_rated(
     let mut rated = ChangedNames::default();
     merge(keys(details(before))?, keys(details(now))?, &mut |id, own, other| {
         out.go_on()?;
-        let (own, other) = (own.and_then(Entry::value), other.and_then(Entry::value));
+        let (own, other) = (own.and_then(BoltEntry::value), other.and_then(BoltEntry::value));
         if own == other || rating(own.as_deref())? == rating(other.as_deref())? {
             return Ok(());
         }
@@ -60,8 +60,8 @@ fn differently_rated(
 }
 
 /// The descriptions of vulnerabilities.
-fn details(database: Option<&TrivyDb>) -> Option<Entry<'_>> {
-    database?.bucket(DETAILS).map(Entry::Bucket)
+fn details(database: Option<&TrivyDb>) -> Option<BoltEntry<'_>> {
+    database?.bucket(DETAILS).map(BoltEntry::Bucket)
 }
 
 /// What decisions need of a description.
@@ -75,19 +75,23 @@ fn rating(value: Option<&[u8]>) -> Result<Option<TrivyDetail>, DamagedDatabase> 
 /// The keys of a bucket, if there is one.
 type BucketKeys<'a> = std::iter::Flatten<std::option::IntoIter<BucketWalk<'a>>>;
 
-fn keys(bucket: Option<Entry<'_>>) -> Result<BucketKeys<'_>, DamagedDatabase> {
+fn keys(bucket: Option<BoltEntry<'_>>) -> Result<BucketKeys<'_>, DamagedDatabase> {
     let walk = match bucket {
-        Some(Entry::Bucket(bucket)) => Some(bucket.walk()?),
-        Some(Entry::Value(_)) | None => None,
+        Some(BoltEntry::Bucket(bucket)) => Some(bucket.walk()?),
+        Some(BoltEntry::Value(_)) | None => None,
     };
     Ok(walk.into_iter().flatten())
 }
 
 /// Whether both databases have the same rows about a package, and none about one of these vulnerabilities.
-fn is_same(own: Option<Entry<'_>>, other: Option<Entry<'_>>, rated: &ChangedNames) -> Result<bool, DamagedDatabase> {
+fn is_same(
+    own: Option<BoltEntry<'_>>,
+    other: Option<BoltEntry<'_>>,
+    rated: &ChangedNames,
+) -> Result<bool, DamagedDatabase> {
     let mut is_same = true;
     merge(keys(own)?, keys(other)?, &mut |id, own, other| {
-        let (own, other) = (own.and_then(Entry::value), other.and_then(Entry::value));
+        let (own, other) = (own.and_then(BoltEntry::value), other.and_then(BoltEntry::value));
         is_same &= own == other && !is_about(id, other.as_deref().unwrap_or_default(), rated);
         Ok(())
     })?;

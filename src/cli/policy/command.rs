@@ -63,7 +63,7 @@ pub(in crate::cli) enum PolicyCommand {
 /// The configuration that documents are read with.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct SettingsFrom {
-    /// The configuration file, for its authorities, defaults and upstreams, and for what it makes known about images.
+    /// The configuration file of a gate, for its authorities, defaults, upstreams and sources of evidence.
     #[arg(long, env = "PULLGATE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 }

@@ -149,18 +149,7 @@ impl ResultGroup {
 
 /// The programming language of a package, by its package URL or the name of its type. `None` for anything else.
 fn ecosystem(package: &AffectedPackage) -> Option<Ecosystem> {
-    Some(match package.purl.as_ref().map(Purl::kind).or(package.ecosystem.as_deref())? {
-        "bitnami" => Ecosystem::Bitnami,
-        "cargo" => Ecosystem::Cargo,
-        "composer" => Ecosystem::Composer,
-        "gem" => Ecosystem::Gem,
-        "golang" => Ecosystem::Go,
-        "maven" => Ecosystem::Maven,
-        "npm" => Ecosystem::Npm,
-        "nuget" => Ecosystem::NuGet,
-        "pypi" => Ecosystem::PyPi,
-        _ => return None,
-    })
+    Ecosystem::of_purl_type(package.purl.as_ref().map(Purl::kind).or(package.ecosystem.as_deref())?)
 }
 
 /// How Trivy identifies a package in its report. Empty for kinds to which it gives no identifier.

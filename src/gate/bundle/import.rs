@@ -183,7 +183,7 @@ impl Operations {
     /// Records that advisory databases of a bundle are about to be put into use.
     ///
     /// # Errors
-    /// They must not be.
+    /// The record cannot be written, and the configuration requires it: they must not be put into use.
     pub async fn record_advisories(&self, databases: &[BundledDatabase], caller: &str) -> Result<(), NotRecorded> {
         let act = OperatorAct {
             endpoint: RecordedEndpoint::BundleAdvisories,

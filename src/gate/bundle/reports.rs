@@ -1,5 +1,5 @@
-//! Reports of other scanners on their way from one gate to another. They are files: the commands carry them, and the gate says
-//! which there are, records that some are imported, and uses them before it judges the images that came with them.
+//! Reports of other scanners on their way from one gate to another. They are files, which the commands carry. The gate
+//! counts them, records their import, and waits until they are in use before it judges the images that came with them.
 
 use std::collections::BTreeSet;
 
@@ -35,7 +35,7 @@ impl Operations {
     /// Records that reports of a bundle are about to be put into use.
     ///
     /// # Errors
-    /// They must not be.
+    /// The record cannot be written, and the configuration requires it: they must not be put into use.
     pub async fn record_reports(&self, reports: &[Digest], caller: &str) -> Result<(), NotRecorded> {
         let act = OperatorAct {
             endpoint: RecordedEndpoint::BundleReports,
@@ -50,7 +50,7 @@ impl Operations {
     /// Waits for a limited time until reports that were imported are in use, so that images are judged by them.
     ///
     /// # Errors
-    /// They are not in use.
+    /// Why they are not in use after that time.
     pub async fn await_reports(&self, reports: &[Digest]) -> Result<(), String> {
         if reports.is_empty() {
             return Ok(());

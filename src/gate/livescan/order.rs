@@ -1,6 +1,6 @@
-//! The order in which verdicts are judged again. After a change of the advisory databases, those on images come first that have
-//! packages which changed advisories name: of all images, their verdicts are the ones that change. Then come all others. In
-//! both parts, the most recently pulled image is first.
+//! The order in which verdicts are judged again. After a change of the advisory databases, images with packages that
+//! changed advisories name come first: their verdicts are the most likely to change. Then come all others. In both parts,
+//! the most recently pulled image is first.
 //!
 //! Only the order depends on what is found here: all verdicts that are outdated are judged.
 
@@ -77,13 +77,9 @@ impl JudgingOrder {
                 None => store.outdated(basis, now, &mut self.page, PAGE).await?,
             };
             if verdicts.is_empty() {
-                let Some(first) = self.first.take() else { return Ok(verdicts) };
+                let Some(first) = self.first.take().filter(|_| !tasks.is_stopping()) else { return Ok(verdicts) };
                 let (names, verdicts) = (first.names.len(), first.count);
-                tracing::info!(
-                    names,
-                    verdicts,
-                    "verdicts on images with packages of changed advisories were judged first"
-                );
+                tracing::info!(names, verdicts, "images with packages in changed advisories were judged first");
                 continue;
             }
             let judged: HashSet<i64> = unstored.iter().map(|judged| judged.before.id).collect();

@@ -205,16 +205,8 @@ fn add(path: &str, listed: Listed<'_>, found: &mut LanguagePackages) {
 /// The ecosystem that the type of a package URL names. `None` for distributions and everything without advisories.
 fn ecosystem_of(purl: &str) -> Option<Ecosystem> {
     let (kind, _) = purl.strip_prefix("pkg:")?.trim_start_matches('/').split_once('/')?;
-    Some(match kind.to_ascii_lowercase().as_str() {
-        "bitnami" => Ecosystem::Bitnami,
-        "cargo" => Ecosystem::Cargo,
-        "composer" => Ecosystem::Composer,
-        "gem" => Ecosystem::Gem,
-        "golang" => Ecosystem::Go,
-        "gradle" | "maven" => Ecosystem::Maven,
-        "npm" => Ecosystem::Npm,
-        "nuget" => Ecosystem::NuGet,
-        "pypi" => Ecosystem::PyPi,
-        _ => return None,
-    })
+    match kind.to_ascii_lowercase().as_str() {
+        "gradle" => Some(Ecosystem::Maven),
+        kind => Ecosystem::of_purl_type(kind),
+    }
 }

@@ -220,7 +220,8 @@ fn lists_of_packages_name_those_of_programming_languages() {
     let reference = |purl: &str| serde_json::json!({"referenceType": "purl", "referenceLocator": purl});
     let spdx = serde_json::json!({"spdxVersion": "SPDX-2.3", "packages": [
         {"name": "ms", "versionInfo": "2.1.3", "licenseDeclared": "MIT", "externalRefs": [reference("pkg:npm/ms@2.1.3")]},
-        {"name": "x", "externalRefs": [reference("pkg:maven/org.apache.commons/commons-text@1.9?type=jar")]},
+        {"name": "x", "licenseDeclared": "NOASSERTION",
+         "externalRefs": [reference("pkg:maven/org.apache.commons/commons-text@1.9?type=jar")]},
         {"name": "github.com/Masterminds/semver", "versionInfo": "v1.5.0",
          "externalRefs": [reference("pkg:golang/github.com/masterminds/semver")]},
         {"name": "bash", "externalRefs": [reference("pkg:deb/debian/bash@5.2"), {"referenceType": "cpe23Type"}]},
@@ -229,6 +230,7 @@ fn lists_of_packages_name_those_of_programming_languages() {
     let expected = ["ms 2.1.3", "org.apache.commons:commons-text 1.9", "github.com/Masterminds/semver v1.5.0"];
     assert_eq!(names(&found), expected);
     assert_eq!((found.packages[0].ecosystem, &*found.packages[0].licenses), (Ecosystem::Npm, &["MIT".to_owned()][..]));
+    assert_eq!(found.packages[1].licenses, [""; 0]);
     let cyclonedx = serde_json::json!({"bomFormat": "CycloneDX", "metadata": {"component": {"purl": "pkg:npm/root@1"}},
         "components": [
             {"type": "library", "group": "@babel", "name": "core", "purl": "pkg:npm/%40babel/core@7.24.0",
@@ -240,12 +242,14 @@ fn lists_of_packages_name_those_of_programming_languages() {
     let found = read("srv/bom.cdx.json", cyclonedx.to_string().as_bytes());
     assert_eq!(names(&found), ["root 1", "@babel/core 7.24.0", "Django 4.2", "Newtonsoft.Json 13.0.1"]);
     assert_eq!(found.packages[1].licenses, ["MIT", "ISC OR MIT", "Own"]);
-    let tags = "SPDXVersion: SPDX-2.3\nPackageName: ms\nExternalRef: PACKAGE-MANAGER purl pkg:npm/ms@2.1.3\n\
+    let tags = "SPDXVersion: SPDX-2.3\nPackageName: ms\nPackageLicenseDeclared: NONE\n\
+                ExternalRef: PACKAGE-MANAGER purl pkg:npm/ms@2.1.3\n\
                 ExternalRef: SECURITY cpe23Type cpe:2.3:*\nPackageName: github.com/Masterminds/semver\n\
                 PackageVersion: v1.5.0\nPackageLicenseDeclared: MIT\n\
                 ExternalRef: PACKAGE_MANAGER purl pkg:golang/github.com/masterminds/semver\n";
     let found = read("opt/app.spdx", tags.as_bytes());
     assert_eq!(names(&found), ["ms 2.1.3", "github.com/Masterminds/semver v1.5.0"]);
+    assert_eq!(found.packages[0].licenses, [""; 0]);
     assert_eq!(found.packages[1].licenses, ["MIT"]);
     let followed = format!("{cyclonedx}\n# signed");
     assert_eq!(read("srv/bom.cdx", followed.as_bytes()).packages.len(), 4, "what follows is ignored");

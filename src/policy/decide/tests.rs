@@ -363,6 +363,9 @@ fn each_kind_of_manifest_is_judged_correctly() {
     assert_eq!(stage(&image(rule(), &own(&[("a", Unsigned)]), None, Kind::Artifact)).unwrap().0, Stage::Trust);
     let strict = Rule { va: Some(VaRule { unsupported: Behaviour::Deny, ..VaRule::ibm() }), ..rule() };
     assert_eq!(stage(&image(strict, &signed, None, Kind::Artifact)).unwrap().0, Stage::Va);
+    let when = Some(policy::assess::when_condition("!report.complete").unwrap());
+    let of_images = Rule { va: Some(VaRule { when, ..VaRule::ibm() }), ..rule() };
+    assert_eq!(stage(&image(of_images, &signed, None, Kind::Artifact)), None, "conditions are about images");
     assert_eq!(stage(&image(Rule::default(), &none, None, Kind::Image)), None);
 }
 

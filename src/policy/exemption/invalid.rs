@@ -72,8 +72,8 @@ pub enum InvalidExemption {
     TooLong(&'static str, usize),
     /// A package of a distribution without a namespace.
     #[error(
-        "a package URL of a distribution's package names the distribution (pkg:deb/debian/openssl), or else it is for packages \
-         of an unknown one; or write the name alone (openssl)"
+        "without a distribution, the package URL matches only packages of an unknown one; write pkg:deb/debian/openssl, or \
+         the name alone (openssl)"
     )]
     NoNamespace,
     /// Not a type.

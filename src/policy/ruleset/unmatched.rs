@@ -12,13 +12,12 @@ impl RuleSet {
     /// A warning for each entry that names a registry in a way in which no image has it, so that another entry decides, and for
     /// each namespace that no client has; a note for each other entry that is for images of no registry. The same for exemptions.
     pub fn unmatched(&self, sources: &EvidenceSources) -> Vec<Problem> {
-        let entries: Vec<&Entry> = self.all().flat_map(|entries| &entries.by_weight).collect();
+        let entries: Vec<&Entry> = self.entries().collect();
         let registries = &sources.registries;
         let has_none = |entry: &&&Entry| !registries.iter().any(|known| entry.pattern.may_match(&known.host));
-        // A name that another entry has is not a slip of the pen in this one.
-        let unnamed: Vec<&str> = registries.iter().map(|known| known.host.as_str()).collect();
-        let unnamed: Vec<&str> =
-            unnamed.into_iter().filter(|host| !entries.iter().any(|one| one.names(host))).collect();
+        // A host that has an entry of its own is not suggested: another entry with a similar name hardly means it.
+        let hosts = registries.iter().map(|known| known.host.as_str());
+        let unnamed: Vec<&str> = hosts.filter(|host| !entries.iter().any(|one| one.names(host))).collect();
         let problem = |entry: &&Entry| {
             let name = &entry.name;
             let meant = registries.iter().find_map(|known| entry.meant(known));

@@ -11,8 +11,6 @@ use crate::markup::{Place, Problem, ProblemSeverity, Problems};
 use crate::oci::Host;
 use crate::scope::Scope;
 
-/// What happens to images that only an entry without the evidence selects.
-const DENIED: &str = "is denied";
 /// How many registries a problem names; there may be hundreds.
 const NAMED: usize = 5;
 
@@ -25,7 +23,7 @@ pub struct EvidenceSources {
     pub scopes: Vec<Scope>,
     /// Whether CISA's catalogue of exploited vulnerabilities (KEV) is imported, or is fetched from somewhere.
     pub has_kev: bool,
-    /// The same of FIRST's probabilities of exploitation (EPSS).
+    /// The same for FIRST's probabilities of exploitation (EPSS).
     pub has_epss: bool,
     /// Whether the whole gate is in audit mode, so that nothing is denied.
     pub audit: bool,
@@ -86,18 +84,16 @@ impl RuleSet {
     /// A warning for each entry that denies every image because nothing can deliver evidence that it asks for, and a note for
     /// each entry that denies every image of only some of the registries for that reason.
     pub fn unmet(&self, sources: &EvidenceSources) -> Vec<Problem> {
-        let effect = |is_enforced: bool| if is_enforced && !sources.audit { DENIED } else { "would be denied" };
-        let layers = [(&self.enforced, effect(true)), (&self.audited, effect(false))];
-        let of_layer = |(layer, effect): (&RuleLayer, &'static str)| -> Vec<Problem> {
-            let entries = layer.namespaces.values().chain([&layer.cluster]).flat_map(|entries| &entries.by_weight);
-            entries.flat_map(|entry| entry.unmet(sources, effect)).collect()
+        let layers = [(&self.enforced, !sources.audit), (&self.audited, false)];
+        let of_layer = |(layer, is_enforced): (&RuleLayer, bool)| -> Vec<Problem> {
+            layer.entries().flat_map(|entry| entry.unmet(sources, is_enforced)).collect()
         };
         layers.into_iter().flat_map(of_layer).collect()
     }
 }
 
 impl Entry {
-    fn unmet(&self, sources: &EvidenceSources, effect: &str) -> Vec<Problem> {
+    fn unmet(&self, sources: &EvidenceSources, is_enforced: bool) -> Vec<Problem> {
         let matched: Vec<&EvidencedRegistry> =
             sources.registries.iter().filter(|registry| self.pattern.may_match(&registry.host)).collect();
         let lacks: Vec<BTreeSet<EvidenceLack>> = matched.iter().map(|registry| self.lacks(registry, sources)).collect();
@@ -107,10 +103,12 @@ impl Entry {
             let hosts: Vec<&str> = of.map(|(registry, _)| registry.host.as_str()).collect();
             let is_whole = hosts.len() == matched.len();
             // What is only recorded keeps nobody from a pull.
-            let is_denied = is_whole && effect == DENIED;
-            let severity = if is_denied { ProblemSeverity::Warning } else { ProblemSeverity::Note };
-            let (cause, hint) = lack.describe(&some(&hosts));
-            let which = if is_whole { "every image" } else { "every image of them" };
+            let is_warning = is_whole && is_enforced;
+            let severity = if is_warning { ProblemSeverity::Warning } else { ProblemSeverity::Note };
+            let hosts = some(&hosts);
+            let (cause, hint) = lack.describe(&hosts);
+            let which = if is_whole { "every image".to_owned() } else { format!("every image of {hosts}") };
+            let effect = if is_enforced { "is denied" } else { "would be denied" };
             let message = format!("{cause}: {which} that this entry selects {effect}");
             self.at.problem(severity, message, hint)
         };
@@ -252,9 +250,9 @@ mod tests {
                 OWN,
                 "*",
                 "{va: {}}",
-                "note: UNSCANNED: no source of vulnerabilities knows images of reg.test: every image of them",
+                "note: UNSCANNED: no source of vulnerabilities knows images of reg.test: every image of reg.test that",
             ),
-            (OWN, "*", "{trust: notary}", "note: no notary server is known for reg.test: every image of them"),
+            (OWN, "*", "{trust: notary}", "note: no notary server is known for reg.test: every image of reg.test that"),
             (OWN, "icr.io/*", "{va: {exploited: deny}}", "warning: exploited: deny needs CISA's catalogue"),
             (OWN, "icr.io/*", "{va: {epss: 0.5}}", "warning: epss needs FIRST's probabilities"),
         ] {

@@ -1,5 +1,6 @@
 //! The admin API under `/api/v1/`, used by the command line. IBM's API is in `ibm.rs`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use http::{Method, Response, StatusCode};
@@ -180,11 +181,9 @@ impl AdminApi {
             let mut planned = Vec::new();
             for image in images {
                 job.at(&image.to_string());
-                let plan = prefetcher.plan_bundle(&image, &platforms, &scope).await;
-                let error = plan.as_ref().err().cloned();
-                let (bundled, names, reports) = match plan {
-                    Ok(PlannedBundle { image, names, reports }) => (Some(image), names, reports),
-                    Err(_) => Default::default(),
+                let (bundled, names, reports, error) = match prefetcher.plan_bundle(&image, &platforms, &scope).await {
+                    Ok(PlannedBundle { image, names, reports }) => (Some(image), names, reports, None),
+                    Err(error) => (None, BTreeSet::new(), 0, Some(error)),
                 };
                 planned.push(PlannedImage { image: image.to_string(), bundled, names, reports, error });
             }

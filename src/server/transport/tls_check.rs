@@ -61,7 +61,7 @@ pub fn check_tls(config: &TlsConfig, now: Timestamp) -> TlsReport {
             }
             Ok(all) if !all.iter().any(may_issue) => {
                 let message = format!(
-                    "{}: no certificate in it is that of a CA; each admits only a client that has itself",
+                    "{}: no certificate in it is that of a CA; each admits only the client that presents it",
                     path.display()
                 );
                 report.warnings.push(("client_ca", message));

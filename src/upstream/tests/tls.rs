@@ -4,18 +4,25 @@ use super::*;
 
 /// A certificate for 127.0.0.1 and localhost, and a server that uses it.
 pub(super) async fn tls_registry(world: &World) -> (Listening, String) {
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+    serve_as(world, rcgen::IsCa::NoCa).await
+}
+
+async fn serve_as(world: &World, is_ca: rcgen::IsCa) -> (Listening, String) {
+    let mut params = rcgen::CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+    params.is_ca = is_ca;
+    let own = rcgen::KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&own).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(own.serialize_der());
     let server = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .with_single_cert(vec![certificate.der().clone()], key.into())
         .unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listening = world.registry.serve(listener, Some(Arc::new(server)), &world.tasks).unwrap();
-    (listening, made.cert.pem())
+    (listening, certificate.pem())
 }
 
 #[tokio::test]
@@ -41,6 +48,36 @@ async fn certificates_are_verified_except_for_insecure_hosts() {
     world.registry.inject(On::manifests().times(1), to("http", storage.listening.address().port()));
     assert!(matches!(get(insecure).await, Err(Error::Refused(_))), "never from https to http");
     assert_eq!(storage.registry.requests().len(), 0);
+}
+
+/// `openssl req -x509` makes such certificates.
+#[tokio::test]
+async fn a_certificate_of_an_authority_in_place_of_a_servers_is_named() {
+    let world = World::new().await;
+    let (own, _pem) = serve_as(&world, rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained)).await;
+    let config = Config { url: format!("https://{}", own.address()), attempts: 1, ..world.config() };
+    let error = world.upstream(config).manifest(&repository(), &tag()).await.unwrap_err().to_string();
+    assert!(error.contains("it is that of an authority, not of a server"), "{error}");
+}
+
+/// The alert of a server that has only older versions (RFC 8446, section 6.2).
+#[tokio::test]
+async fn a_server_with_an_old_version_of_tls_is_named() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (world, listener) = (World::new().await, TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let upstream = world.upstream(Config { url, attempts: 1, insecure: true, ..world.config() });
+    let (repository, tag) = (repository(), tag());
+    let refuse = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+        // An alert of TLS 1.0 with two bytes: fatal, protocol_version.
+        stream.write_all(&[21, 3, 1, 0, 2, 2, 70]).await.unwrap();
+        stream
+    };
+    let (answer, _stream) = tokio::join!(upstream.manifest(&repository, &tag), refuse);
+    let error = answer.unwrap_err().to_string();
+    assert!(error.contains("; it must offer TLS 1.2 or 1.3"), "{error}");
 }
 
 /// A portal or a log-in page has an answer for every path.

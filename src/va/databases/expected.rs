@@ -1,9 +1,10 @@
-//! Of which kinds a gate has databases, or will have.
+//! The kinds of databases that a gate has, or will have.
 
 use super::{DatabaseConfig, known};
 use crate::advisories::{DatabaseKind, SourceStatus};
 
-/// Of which kinds there are databases, or will be because they are configured. What cannot be read may be of every kind.
+/// The kinds of databases that there are, or will be because they are configured. If the databases cannot be read, any kind
+/// may be there.
 #[derive(Clone, Copy, Debug)]
 pub struct ExpectedDatabases {
     /// Those in which packages are looked up.
@@ -15,7 +16,7 @@ pub struct ExpectedDatabases {
 }
 
 impl ExpectedDatabases {
-    /// Those of a configuration. Reads what is known about the databases, and not the databases.
+    /// Those of a configuration. Reads the status of the databases, not their content.
     pub fn of(config: &DatabaseConfig) -> Self {
         let known = known(config);
         let is_there = |is: fn(&SourceStatus) -> bool| match &known {

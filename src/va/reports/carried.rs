@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::BoundReports;
 use super::document::{self, ReportFile};
-use super::index::Index;
+use super::index::{File, Index};
 use super::scan::{self, MAX_FILE};
 use crate::oci::Digest;
 
@@ -25,7 +25,7 @@ const WAIT: Duration = Duration::from_secs(90);
 pub struct ReportsAbout {
     /// The files: reports, and VEX statements about these images or about any image.
     pub files: Vec<PathBuf>,
-    /// Directories and files that cannot be read. They may be about the images, too.
+    /// Directories and files that were not read, and why. They may be about the images, too.
     pub problems: Vec<String>,
 }
 
@@ -37,9 +37,8 @@ pub fn reports_about(directories: &[PathBuf], images: &BTreeSet<Digest>, now: Ti
         let why = file.content.as_ref().err()?;
         Some(format!("{}: {why}", path.display()))
     });
-    let problems = index.unreadable.iter().cloned().chain(broken).collect();
-    let files = index.files.iter().filter(|(_, file)| file.content.as_ref().is_ok_and(|file| file.is_about(images)));
-    ReportsAbout { files: files.map(|(path, _)| path.clone()).collect(), problems }
+    let problems = index.left_out.iter().cloned().chain(broken).collect();
+    ReportsAbout { files: index.files_about(images).cloned().collect(), problems }
 }
 
 /// Whether a file with this content is about one of these images.
@@ -65,6 +64,12 @@ impl ReportFile {
 }
 
 impl Index {
+    /// The files that are about one of these images.
+    fn files_about(&self, images: &BTreeSet<Digest>) -> impl Iterator<Item = &PathBuf> {
+        let is_about = move |file: &File| file.content.as_ref().is_ok_and(|file| file.is_about(images));
+        self.files.iter().filter(move |(_, file)| is_about(file)).map(|(path, _)| path)
+    }
+
     /// Whether there are files with all of these names, and what is wrong with the first that is not in use.
     fn of_names(&self, names: &[String]) -> (bool, Option<String>) {
         let found: BTreeMap<_, _> =
@@ -82,8 +87,7 @@ impl Index {
 impl BoundReports {
     /// How many files are about images with these digests.
     pub(in crate::va) fn count_about(&self, images: &BTreeSet<Digest>) -> usize {
-        let index = self.reports.0.index.load();
-        index.files.values().filter(|file| file.content.as_ref().is_ok_and(|file| file.is_about(images))).count()
+        self.reports.0.index.load().files_about(images).count()
     }
 
     /// Waits for a limited time until files with these names are in use, whichever directory they are in.
@@ -152,13 +156,16 @@ mod tests {
         write("trivy.json", include_str!("../../../tests/data/va/trivy.json"));
         write("broken.json", "{");
         write("other.json", &open_vex(&format!(r#"[{{"@id": "pkg:oci/app@{}"}}]"#, digest('7'))));
-        let missing = folder.path().join("missing");
+        let (missing, other) = (folder.path().join("missing"), folder.path().join("also-missing"));
         let found = |directories: &[PathBuf]| {
             reports_about(directories, &BTreeSet::from([digest('c')]), "2026-04-01T00:00:00Z".parse().unwrap())
         };
-        let both = found(&[folder.path().to_owned(), missing]);
-        assert_eq!(both.files, [folder.path().join("trivy.json")]);
-        let [missing, broken] = &both.problems[..] else { panic!("{:?}", both.problems) };
-        assert!(missing.contains("missing: ") && broken.contains("broken.json: "), "{missing} {broken}");
+        let all = found(&[folder.path().to_owned(), missing, other]);
+        assert_eq!(all.files, [folder.path().join("trivy.json")]);
+        let [missing, other, broken] = &all.problems[..] else { panic!("{:?}", all.problems) };
+        assert!(missing.contains("/missing: ") && other.contains("also-missing: "), "{missing} {other}");
+        assert!(broken.contains("broken.json: "), "{broken}");
+        let limited = Index::new(BTreeMap::new(), Vec::new(), vec!["too many".to_owned()], Timestamp::UNIX_EPOCH);
+        assert_eq!(limited.left_out, ["too many"]);
     }
 }

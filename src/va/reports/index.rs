@@ -22,7 +22,9 @@ pub(super) struct Index {
     pub(super) files: BTreeMap<PathBuf, File>,
     pub(super) problems: Vec<String>,
     /// Why a directory could not be read. A report that is not found may still exist there.
-    pub(super) unreadable: Option<String>,
+    unreadable: Option<String>,
+    /// All directories that could not be read, and the limits that left files out.
+    pub(super) left_out: Vec<String>,
     /// The number of files that could not be used.
     unread: usize,
     /// When the directories were read. Later times in reports are treated as unknown.
@@ -81,7 +83,8 @@ impl Index {
     ) -> Self {
         let mut index =
             Self { unreadable: broken.first().cloned(), unread: limits.len(), read_at: now, ..Self::default() };
-        index.problems = broken.into_iter().chain(limits).collect();
+        index.left_out = broken.into_iter().chain(limits).collect();
+        index.problems.clone_from(&index.left_out);
         for (path, file) in &files {
             match &file.content {
                 Ok(document) => {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::document::{InvalidReport, ReportFile, digest_of, read, some, text_or_nothing, time};
@@ -34,9 +35,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
             document.notes.push(format!("a statement cannot be read: {error}"));
             let claim = VexClaim::of_unreadable(&serde_json::from_str(text.get()).unwrap_or_default());
             // Of two statuses, either may be the one that takes an exemption back.
-            match error.to_string().starts_with("duplicate field `status`") {
-                true => VexClaim { status: String::new(), ..claim },
-                false => claim,
+            match serde_json::from_str::<OneStatus>(text.get()) {
+                Ok(_) => claim,
+                Err(_) => VexClaim { status: String::new(), ..claim },
             }
         });
         let (ids, suppresses) = (claim.ids(), claim.suppresses());
@@ -90,6 +91,13 @@ struct Vex {
     last_updated: Option<String>,
     /// Read one by one, so that one that cannot be read does not lose the others.
     statements: Vec<Box<RawValue>>,
+}
+
+/// Can be read if a statement has exactly one status, whatever else is wrong with it.
+#[derive(Deserialize)]
+struct OneStatus {
+    #[serde(rename = "status")]
+    _status: IgnoredAny,
 }
 
 #[derive(Deserialize)]

@@ -52,7 +52,7 @@ impl ImageDigests<'_> {
         self.own.contains(&named.digest) || (!named.of_platform && self.parents.contains(&named.digest))
     }
 
-    /// Whether the image may be the one that is named: an index that lists it, and one of its platforms.
+    /// Whether the image may be the one that is named, also if one platform of an index that lists it is named.
     fn may_have(&self, named: &NamedImage) -> bool {
         self.own.contains(&named.digest) || self.parents.contains(&named.digest)
     }
@@ -68,7 +68,8 @@ impl VexStatement {
             && (self.packages.is_empty() || self.is_in(finding.issue.packages.first()))
     }
 
-    /// Whether it is about an issue in this package; `None` if the report names no package.
+    /// Whether it is about an issue in this package. If the report names none, only a statement that takes an exemption
+    /// back may be.
     fn is_in(&self, affected: Option<&AffectedPackage>) -> bool {
         let Some(affected) = affected else { return !self.suppresses };
         let covers = |package: &Purl| affected.purl.as_ref().is_some_and(|purl| package.covers(purl));

@@ -117,7 +117,7 @@ struct TrivyReport {
     #[serde(default, deserialize_with = "text_or_nothing")]
     created_at: Option<String>,
     trivy: Option<TrivyProgram>,
-    metadata: Option<TrivyMetadata>,
+    metadata: Option<TrivyReportMetadata>,
     results: Option<Vec<ScanResult>>,
     /// What `pullgate va --output trivy` says was not assessed.
     not_assessed: Option<Vec<String>>,
@@ -132,7 +132,7 @@ struct TrivyProgram {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct TrivyMetadata {
+struct TrivyReportMetadata {
     #[serde(rename = "OS")]
     os: Option<Os>,
     #[serde(rename = "ImageID")]

@@ -22,7 +22,7 @@ impl MatchMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
         let help = "Duration of matching what is installed in an image with the advisory databases";
         Self {
-            images: metrics.register("va_images", "Images of which it is known what is installed", Gauge::default()),
+            images: metrics.register("va_images", "Images whose installed packages are known", Gauge::default()),
             seconds: metrics.register("va_match_seconds", help, Histogram::new(SECONDS)),
         }
     }

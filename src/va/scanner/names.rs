@@ -1,4 +1,4 @@
-//! The names of the packages in each image, by which the images are found that changed advisories concern.
+//! The names of the packages in each image. They tell which images changed advisories concern.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -34,8 +34,8 @@ impl Scanner {
         self.databases.current().ok().flatten().map(|databases| DatabaseSnapshot(databases.without_details()))
     }
 
-    /// Finds out in the background which packages the advisories name that differ. `None` if that cannot be told. Ends early
-    /// if the result is dropped.
+    /// Finds out in the background which packages have other advisories now. `None` if that cannot be told. Ends early if
+    /// the future is dropped.
     pub fn changed_names(
         &self,
         before: &DatabaseSnapshot,
@@ -129,6 +129,10 @@ mod tests {
             let found = scanner.concerned(&images, &ChangedNames::of(names)).await.unwrap();
             assert_eq!(found, expected.iter().map(|name| image(name)).collect(), "{names:?}");
         }
+        let row = Observed { value: "{}".to_owned(), at: clock.now(), until: None };
+        store.facts.record_evidence(super::super::INVENTORIES, "an image", row).await.unwrap();
+        scanner.count_images().await;
+        assert!(metrics.render().contains("pullgate_va_images 1"), "names are not counted");
         tasks.stop();
     }
 }

@@ -140,6 +140,7 @@ fn each_mistake_gives_one_problem() {
         // Policies and evidence.
         ("", "", "[policy]\ndir = \"absent\"".to_owned(), "policy.dir: FOLDER/absent: "),
         ("", "", "[policy]\ndir = \"empty-folder\"".to_owned(), "warning: policy.dir: FOLDER/empty-folder contains no policies"),
+        ("gate = { mode = \"audit\" }", "", "[policy]\ndir = \"empty-folder\"".to_owned(), "contains no policies: a gate that is started now admits every image without judging it"),
         ("", "", "[trust]\ntrusted_roots = [\"absent.json\"]".to_owned(), "trust.trusted_roots: FOLDER/absent.json: "),
         ("", "", "[trust]\nnotary_root = \"junk\"".to_owned(), "trust.notary_root: FOLDER/junk: "),
         (

@@ -22,6 +22,7 @@ use crate::cli::bundle::reading::OpenedBundle;
 use crate::cli::output::counted;
 use crate::cli::remote::post;
 use crate::oci::{Descriptor, Digest, MAX_MANIFEST, Manifest};
+use crate::runtime::parent_folder;
 use crate::va::{MAX_REPORT, is_report_about};
 
 /// The verified reports of a bundle that are to be put into use.
@@ -86,12 +87,13 @@ impl CarriedReports {
     }
 }
 
-/// Creates a folder that the gate can read, whatever the umask is. One that exists stays as it is.
+/// Creates a folder that the gate can read, with its parents, whatever the umask is. Those that exist stay as they are.
 fn create_readable(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
-    std::fs::create_dir_all(folder)?;
+    create_readable(parent_folder(folder))?;
+    std::fs::create_dir(folder)?;
     std::fs::set_permissions(folder, Permissions::from_mode(0o755))
 }
 

@@ -53,7 +53,7 @@ impl CarriedRoots {
 
 /// Writes a file that appears complete, and only if there is none of its name with other content.
 pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = tempfile::Builder::new().tempfile_in(parent_folder(path))?;
+    let mut file = tempfile::NamedTempFile::new_in(parent_folder(path))?;
     file.write_all(bytes)?;
     // Whatever the umask is.
     file.as_file().set_permissions(Permissions::from_mode(mode))?;
