@@ -39,6 +39,7 @@ mod trivy_db;
 
 pub use changes::{ChangedNames, PackageNames, changed_names};
 pub use databases::{Databases, SourceState, SourceStatus, is_fetched};
+use details::KnownRows;
 pub use error::DatabaseError;
 pub use find::{ImageFindings, find, rate};
 pub use generations::{AdvisoryStore, DatabaseKind, GenerationManifest, InstalledGeneration};

@@ -4,7 +4,8 @@
 //! pass ([`read_layer`]); the result, a [`LayerInventory`], is kept by the layer's digest and shared by all images that
 //! contain the layer. [`merge()`] applies the layers of an image in their order and yields its [`Inventory`].
 //!
-//! All input is untrusted. What cannot be read completely becomes a [`Gap`]: an image with gaps is never called clean.
+//! All input is untrusted. Anything that cannot be read completely becomes a [`Gap`]: an image with gaps is never
+//! called clean.
 
 use std::collections::BTreeMap;
 
@@ -102,8 +103,8 @@ pub struct RedHatBuild {
 }
 
 impl Inventory {
-    /// Whether nothing was recognised: no distribution and no package. Such an image says nothing about itself, which is
-    /// not the same as being free of vulnerabilities.
+    /// Whether nothing was recognised: no distribution and no package. Nothing is known about such an image, which does
+    /// not mean that it is free of vulnerabilities.
     pub fn is_opaque(&self) -> bool {
         self.distribution.is_none() && self.packages.is_empty()
     }
@@ -232,7 +233,7 @@ impl InstalledPackage {
         }
     }
 
-    /// The licences, each as an SPDX expression where its text is clear, else as it is written.
+    /// The licences, each as an SPDX expression if its text is clear, otherwise as written.
     pub fn spdx_licenses(&self) -> Vec<String> {
         self.licenses.iter().map(|license| licence::normalised(license)).collect()
     }
@@ -261,6 +262,6 @@ pub struct SourcePackage {
 pub struct Gap {
     /// Where: a path in the image, or a layer's digest.
     pub place: String,
-    /// What is wrong: `the database is damaged: page 7 lies outside of the file`.
+    /// What is wrong: `the database is damaged: page 7 extends beyond the file`.
     pub problem: String,
 }

@@ -121,7 +121,7 @@ impl Store {
         self.database.readers.limit(readiness.clone());
     }
 
-    /// What all rows take of the database file, in bytes. Reads its header only.
+    /// The bytes that all rows take in the database file. Reads only its header.
     ///
     /// # Errors
     /// When the database fails.
@@ -185,7 +185,7 @@ fn hashes(digests: &[Digest]) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Migration failed.
-    #[error("{path}: the database cannot be brought to this version's schema: {error}")]
+    #[error("{path}: the database cannot be migrated to this version's schema: {error}")]
     Migrate {
         /// The database file.
         path: PathBuf,
@@ -204,7 +204,7 @@ pub enum StoreError {
     },
     /// It cannot be opened.
     #[error(
-        "{path}: the database cannot be opened: {error}; is its disk full or read-only? If the file is damaged, move it away, or put a copy in its place: exemptions, pins, imported tags, the notary roots that were remembered and the times since when issues are known are lost with it; everything else can be fetched again"
+        "{path}: the database cannot be opened: {error}; is its disk full or read-only? If the file is damaged, move it away, or put a copy in its place: exemptions, pins, imported tags, the remembered notary roots and the times at which issues were first seen are lost with it; everything else can be fetched again"
     )]
     Open {
         /// The database file.
@@ -221,7 +221,7 @@ pub enum StoreError {
     /// A statement failed: disk full, read-only, damaged.
     #[error("the database failed: {0}")]
     Sql(#[source] sqlx::Error),
-    /// Rows were not written, and nothing says why: the process is ending.
+    /// Rows were not written for an unknown reason: the process is ending.
     #[error("the database did not answer")]
     Unanswered,
     /// A transaction of several requests failed: disk full, read-only, damaged.

@@ -18,7 +18,6 @@ mod tests;
 mod walk;
 
 use std::fs::File;
-use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt as _;
 
 use bytes::Bytes;
@@ -29,7 +28,7 @@ pub(super) use self::walk::BucketWalk;
 use super::DamagedDatabase;
 use crate::runtime::{Bounded, budget};
 
-/// The most levels that a tree may have. A file of 16 TiB with two keys a page has fewer.
+/// The maximum depth of a tree. A file of 16 TiB with two keys per page is shallower.
 const MAX_DEPTH: usize = 40;
 /// The maximum size of a page with its overflow pages, in bytes. The largest values of trivy-db have less than 1 MiB.
 const MAX_PAGE: u64 = 64 << 20;
@@ -152,7 +151,7 @@ impl<'a> Bucket<'a> {
         for _ in 0..MAX_DEPTH {
             let position = page.search(key)?;
             if page.is_branch() {
-                // A branch names the first key of each page below it.
+                // A branch holds the first key of each page below it.
                 let Some(child) = page.child(position.unwrap_or_else(|next| next.saturating_sub(1)))? else {
                     return Ok(None);
                 };
@@ -162,51 +161,6 @@ impl<'a> Bucket<'a> {
             }
         }
         damaged(format!("a tree has more than {MAX_DEPTH} levels"))
-    }
-
-    /// Calls `visit` with each key from `from` on, in order, until it breaks.
-    pub(super) fn visit_from<F>(&self, from: &[u8], visit: &mut F) -> Result<(), DamagedDatabase>
-    where
-        F: FnMut(&[u8], BoltEntry<'a>) -> Result<ControlFlow<()>, DamagedDatabase>,
-    {
-        // Pages that are visited more than once would make a small file endless.
-        let mut left = self.file.pages;
-        self.visit_page(&self.top()?, from, MAX_DEPTH, &mut left, visit).map(|_| ())
-    }
-
-    fn visit_page<F>(
-        &self,
-        page: &BoltPage,
-        from: &[u8],
-        depth: usize,
-        left: &mut u64,
-        visit: &mut F,
-    ) -> Result<ControlFlow<()>, DamagedDatabase>
-    where
-        F: FnMut(&[u8], BoltEntry<'a>) -> Result<ControlFlow<()>, DamagedDatabase>,
-    {
-        let Some(depth) = depth.checked_sub(1) else {
-            return damaged(format!("a tree has more than {MAX_DEPTH} levels"));
-        };
-        let first = match page.search(from)? {
-            Ok(index) => index,
-            Err(next) if page.is_branch() => next.saturating_sub(1),
-            Err(next) => next,
-        };
-        for index in first..page.len() {
-            let flow = if let Some(child) = page.child(index)? {
-                *left = left.checked_sub(1).ok_or_else(|| DamagedDatabase("pages form a cycle".to_owned()))?;
-                self.visit_page(&self.file.page(child)?, from, depth, left, visit)?
-            } else {
-                let item = page.item(index)?;
-                let key = item.key.clone();
-                visit(&key, self.entry(item)?)?
-            };
-            if flow.is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-        }
-        Ok(ControlFlow::Continue(()))
     }
 
     fn top(&self) -> Result<BoltPage, DamagedDatabase> {

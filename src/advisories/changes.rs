@@ -16,7 +16,8 @@ use super::trivy_db::TrivyDb;
 use super::{DamagedDatabase, Databases, GenerationManifest};
 use crate::inventory::Inventory;
 
-/// The most names that differ. If there are more, most images are concerned, and their order matters little.
+/// The maximum number of names that differ. If there are more, most images are affected, and their order matters
+/// little.
 const MAX_NAMES: usize = 250_000;
 
 /// The names of packages whose advisories differ, as hashes.
@@ -118,11 +119,11 @@ fn stop(why: &str) -> Result<(), DamagedDatabase> {
     Err(DamagedDatabase(why.to_owned()))
 }
 
-/// The names of the packages whose advisories differ, or the severities of their vulnerabilities. `None` if that cannot be
-/// told: a database is damaged, too many names differ, or `is_wanted` has become false.
+/// The names of the packages whose advisories differ, or the severities of their vulnerabilities. `None` if that cannot
+/// be determined: a database is damaged, too many names differ, or `is_wanted` has become false.
 ///
-/// Reads the databases that are not the same in both sets as a whole, which takes about a second for each gigabyte. What the
-/// feeds say about vulnerabilities (KEV, EPSS) is not compared, nor is what Java archives are called.
+/// Reads in full the databases that differ between the sets, which takes about a second for each gigabyte. The
+/// feeds about vulnerabilities (KEV, EPSS) and the names of Java archives are not compared.
 pub fn changed_names(before: &Databases, now: &Databases, is_wanted: &dyn Fn() -> bool) -> Option<ChangedNames> {
     let mut out = NameComparison { names: ChangedNames::default(), is_wanted };
     let done = compare_all(before.osv_sources(), now.osv_sources(), OsvIndex::compare, &mut out);

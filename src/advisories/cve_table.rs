@@ -20,7 +20,7 @@ const HEADER: usize = 16;
 const ENTRY: usize = 12;
 /// The entries of a block.
 const BLOCK: usize = 256;
-/// The most entries. There are about 300,000 CVEs.
+/// The maximum number of entries. There are about 300,000 CVEs.
 pub(super) const MAX_ENTRIES: usize = 5_000_000;
 
 /// A CVE as a number, in the order of years and numbers.

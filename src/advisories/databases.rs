@@ -36,7 +36,7 @@ pub struct Databases {
 /// A source of advisories.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SourceStatus {
-    /// `trivy-db`, `osv-pypi`, `trivy-java-db`, `kev`, `epss`; where it would be from, if it was never fetched.
+    /// `trivy-db`, `osv-pypi`, `trivy-java-db`, `kev`, `epss`; the configured origin, if it was never fetched.
     pub source: String,
     /// Whether its database is in use.
     pub state: SourceState,
@@ -126,7 +126,7 @@ impl Databases {
         &self.details
     }
 
-    /// Whether there is a source of advisories, in whatever state.
+    /// Whether any source of advisories exists, usable or not.
     pub fn has_advisories(&self) -> bool {
         self.status.iter().any(SourceStatus::has_advisories)
     }
@@ -142,22 +142,23 @@ impl Databases {
         &self.status
     }
 
-    /// The sources of advisories of which no generation can be used. While there are any, nothing that they would cover is
-    /// clean.
+    /// The sources of advisories without a usable generation. As long as one exists, no image with packages that it
+    /// covers is clean.
     pub fn unusable(&self) -> impl Iterator<Item = &SourceStatus> {
         let advisories = self.status.iter().filter(|source| source.has_advisories());
         advisories.filter(|source| matches!(source.state, SourceState::Unusable { .. }))
     }
 
-    /// Adds the configured sources of advisories that were never fetched, as sources that cannot be used: what they would
-    /// list is not known. Each is a kind with an image reference, or a URL as it is shown. An import of the same data counts as fetched.
+    /// Adds the configured sources of advisories that were never fetched, as unusable sources: their advisories are
+    /// unknown. Each is a kind with an image reference, or a URL as it is shown. An import of the same data counts as
+    /// fetched.
     pub fn expect(&mut self, sources: &[(DatabaseKind, String)]) {
         for (kind, from) in sources {
             if is_fetched(&self.status, *kind, from) {
                 continue;
             }
-            let problem = "it is configured, but not fetched yet; run `pullgate db update`".to_owned();
-            tracing::error!(source = from, "an advisory database is configured, but not fetched yet");
+            let problem = "it is configured but has not been fetched yet; run `pullgate db update`".to_owned();
+            tracing::error!(source = from, "an advisory database is configured but has not been fetched yet");
             let state = SourceState::Unusable { problem };
             self.status.push(SourceStatus { source: from.clone(), state, generation: None, previous: None });
         }
@@ -183,7 +184,7 @@ impl Databases {
 
     /// The trivy-db if asked for, and the indexes of OSV records at these places in [`osv`](Self::osv).
     pub(super) fn dated(&self, trivy: bool, osv: &BTreeSet<usize>) -> Vec<DatedDatabase> {
-        // Both lists are in the order of the sources, and what is open has a generation.
+        // Both lists are in the order of the sources, and every open database has a generation.
         let (mut dated, mut place) = (Vec::new(), 0);
         for database in self.advisories() {
             let is_osv = DatabaseKind::Osv.is_name(&database.source);
@@ -197,7 +198,7 @@ impl Databases {
     }
 }
 
-/// Whether there is a database from a place, in whatever state.
+/// Whether a database from this origin exists, usable or not.
 pub fn is_fetched(known: &[SourceStatus], kind: DatabaseKind, from: &str) -> bool {
     let named = named_after(from);
     known.iter().any(|status| {
@@ -243,6 +244,7 @@ impl AdvisoryStore {
         if !identity.is_empty() {
             databases.generation = Digest::sha256(identity.as_bytes()).short();
         }
+        databases.details = Arc::new(DetailCache::new(databases.trivy.is_some(), !databases.osv.is_empty()));
         Ok(databases)
     }
 

@@ -1,38 +1,92 @@
-//! What was read from the databases in use, and what was found for packages in them: images share most of it.
+//! Details read from the databases in use, and the findings for packages: images share most of them.
 
 use std::sync::Arc;
 
 use super::find::CandidateMatch;
 use super::osv::StoredTexts;
 use super::package_key::PackageKey;
-use super::{MatchedAdvisory, OsvDetail, OsvSeverity, TrivyDetail};
+use super::{DamagedDatabase, MatchedAdvisory, OsvDetail, OsvSeverity, TrivyDetail};
 use crate::runtime::{ALLOCATION, Bounded, budget};
 
 /// The approximate size of the severities and scores of a detail of trivy-db, in bytes.
 const RATINGS: usize = 512;
+/// The limit of a map to which nothing is added, in bytes.
+const UNUSED: u64 = 64 * 1024;
 
 /// Details by identifier, and findings by package, as one generation of the databases states them.
 #[derive(Debug)]
 pub(super) struct DetailCache {
     trivy: Bounded<Arc<str>, Option<Arc<TrivyDetail>>>,
-    osv: Bounded<Arc<str>, Arc<OsvDetail>>,
+    osv: Bounded<OsvKey, Arc<OsvDetail>>,
     found: Bounded<FoundKey, Arc<[CandidateMatch]>>,
+    rows: Bounded<RowsKey, Arc<[u8]>>,
 }
 
 /// A package, and where it was looked up.
 pub(super) type FoundKey = (PackageKey, PackageKey);
 
+/// The place of an index of OSV records among those in use, and the identifier of a record in it: indexes may have different
+/// records of one identifier.
+type OsvKey = (usize, Arc<str>);
+
+/// The place of an index of OSV records among those in use, and the hash of a package in it.
+type RowsKey = (usize, u64);
+
+/// The encoded rows about packages that were read from an index, whatever their versions: images have many versions of one
+/// package, and most packages have no rows.
+#[derive(Clone, Copy, Debug)]
+pub struct KnownRows<'a> {
+    cache: &'a DetailCache,
+    index: usize,
+}
+
+impl KnownRows<'_> {
+    /// The rows of a package, by its hash; `read` reads them.
+    pub(super) fn get_or_read(
+        self,
+        package: u64,
+        read: impl FnOnce() -> Result<Arc<[u8]>, DamagedDatabase>,
+    ) -> Result<Arc<[u8]>, DamagedDatabase> {
+        let key = (self.index, package);
+        if let Some(known) = self.cache.rows.get(&key) {
+            return Ok(known);
+        }
+        let rows = read()?;
+        self.cache.rows.insert(key, rows.clone());
+        Ok(rows)
+    }
+}
+
 impl Default for DetailCache {
     fn default() -> Self {
+        Self::new(true, true)
+    }
+}
+
+impl DetailCache {
+    /// A cache for these kinds of databases, which share its memory.
+    pub(super) fn new(has_trivy: bool, has_osv: bool) -> Self {
+        let share = |budget: u64, is_wanted: bool, is_shared: bool| match (is_wanted, is_shared) {
+            (false, _) => UNUSED,
+            (true, false) => budget,
+            (true, true) => budget / 2,
+        };
         Self {
-            trivy: Bounded::new(budget::DETAILS / 2, |id: &Arc<str>, detail: &Option<Arc<TrivyDetail>>| {
-                id.len() + ALLOCATION + detail.as_deref().map_or(0, size_of_trivy)
-            }),
-            osv: Bounded::new(budget::DETAILS / 2, |id: &Arc<str>, detail: &Arc<OsvDetail>| {
-                id.len() + ALLOCATION + size_of_osv(detail)
-            }),
-            found: Bounded::new(budget::FOUND, |_: &FoundKey, found: &Arc<[CandidateMatch]>| {
+            trivy: Bounded::new(
+                share(budget::DETAILS, has_trivy, has_osv),
+                |id: &Arc<str>, detail: &Option<Arc<TrivyDetail>>| {
+                    id.len() + ALLOCATION + detail.as_deref().map_or(0, size_of_trivy)
+                },
+            ),
+            osv: Bounded::new(
+                share(budget::DETAILS, has_osv, has_trivy),
+                |(_, id): &OsvKey, detail: &Arc<OsvDetail>| id.len() + ALLOCATION + size_of_osv(detail),
+            ),
+            found: Bounded::new(share(budget::FOUND, true, has_osv), |_: &FoundKey, found: &Arc<[CandidateMatch]>| {
                 ALLOCATION + found.iter().map(size_of_candidate).sum::<usize>()
+            }),
+            rows: Bounded::new(share(budget::FOUND, has_osv, true), |_: &RowsKey, rows: &Arc<[u8]>| {
+                ALLOCATION + rows.len()
             }),
         }
     }
@@ -78,7 +132,7 @@ fn size_of_texts(texts: &[String]) -> usize {
 }
 
 impl DetailCache {
-    /// What trivy-db says about a vulnerability; `read` reads it.
+    /// The details of a vulnerability in trivy-db; `read` is called if they are not in memory.
     pub(super) fn trivy<E>(
         &self,
         id: &str,
@@ -92,6 +146,11 @@ impl DetailCache {
         Ok(detail)
     }
 
+    /// The rows that were read from the index at this place among those in use.
+    pub(super) fn rows_of(&self, index: usize) -> KnownRows<'_> {
+        KnownRows { cache: self, index }
+    }
+
     /// What was found for a package.
     pub(super) fn found(&self, key: &FoundKey) -> Option<Arc<[CandidateMatch]>> {
         self.found.get(key)
@@ -102,17 +161,62 @@ impl DetailCache {
         self.found.insert(key, found.into());
     }
 
-    /// The rest of an OSV record; `read` reads it.
+    /// The rest of the OSV record with this identifier in the index at this place among those in use; `read` reads it.
     pub(super) fn osv<E>(
         &self,
-        id: &str,
+        (index, id): (usize, &str),
         read: impl FnOnce() -> Result<Arc<OsvDetail>, E>,
     ) -> Result<Arc<OsvDetail>, E> {
-        if let Some(known) = self.osv.get(id) {
+        let key: OsvKey = (index, id.into());
+        if let Some(known) = self.osv.get(&key) {
             return Ok(known);
         }
         let detail = read()?;
-        self.osv.insert(id.into(), detail.clone());
+        self.osv.insert(key, detail.clone());
         Ok(detail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn rows_are_read_once_for_each_index_and_package() {
+        let (cache, reads) = (DetailCache::default(), Cell::new(0));
+        for (index, package, rows) in [(0, 1, "a"), (1, 1, "b"), (0, 2, ""), (0, 1, "a")] {
+            let read = || {
+                reads.set(reads.get() + 1);
+                Ok(rows.as_bytes().into())
+            };
+            let read = cache.rows_of(index).get_or_read(package, read).unwrap();
+            assert_eq!(&*read, rows.as_bytes(), "{index} {package}");
+        }
+        assert_eq!(reads.get(), 3);
+        let damaged = || Err(DamagedDatabase("a checksum".to_owned()));
+        assert!(cache.rows_of(1).get_or_read(2, damaged).is_err());
+        assert!(cache.rows_of(1).get_or_read(2, || Ok(Arc::default())).is_ok(), "an error is not kept");
+    }
+
+    #[test]
+    fn records_are_read_once_for_each_index_and_identifier() {
+        for order in [[0_usize, 1], [1, 0]] {
+            let (cache, reads) = (DetailCache::default(), Cell::new(0));
+            for index in order.repeat(2) {
+                let word = Some(["LOW", "CRITICAL"][index].to_owned());
+                let read = || {
+                    reads.set(reads.get() + 1);
+                    Ok::<_, DamagedDatabase>(Arc::new(OsvDetail {
+                        severity_word: word.clone(),
+                        ..OsvDetail::default()
+                    }))
+                };
+                let detail = cache.osv((index, "GHSA-1"), read).unwrap();
+                assert_eq!(detail.severity_word, word, "{index} of {order:?}");
+            }
+            assert_eq!(reads.get(), 2);
+        }
     }
 }

@@ -5,8 +5,8 @@
 //! - EPSS, the Exploit Prediction Scoring System of FIRST, as CSV:
 //!   `https://epss.empiricalsecurity.com/epss_scores-current.csv.gz`
 //!
-//! Both are checked line by line, and kept as a table. One line that cannot be read fails the import: its vulnerability would
-//! seem not to be exploited.
+//! Both are checked line by line, and kept as a table. A single unreadable line fails the import: otherwise its
+//! vulnerability would seem not to be exploited.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Read};
@@ -37,7 +37,7 @@ pub(super) struct FeedContents {
 /// Reads the catalog of known exploited vulnerabilities.
 ///
 /// # Errors
-/// It is not the whole catalog, or an entry is not what its schema defines.
+/// It is not the whole catalog, or an entry does not match its schema.
 pub(super) fn read_kev(content: &mut dyn Read) -> Result<FeedContents, DamagedDatabase> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -65,7 +65,7 @@ pub(super) fn read_kev(content: &mut dyn Read) -> Result<FeedContents, DamagedDa
     let Catalog { date_released: built, count, vulnerabilities } = catalog;
     if count != vulnerabilities.len() || count == 0 {
         let found = vulnerabilities.len();
-        return Err(DamagedDatabase(format!("the catalog has {found} entries and states {count}")));
+        return Err(DamagedDatabase(format!("the catalog has {found} entries, but states {count}")));
     }
     let mut entries = BTreeMap::new();
     for KnownExploited { cve_id, .. } in vulnerabilities {
@@ -78,7 +78,7 @@ pub(super) fn read_kev(content: &mut dyn Read) -> Result<FeedContents, DamagedDa
 /// Reads scores, unpacked.
 ///
 /// # Errors
-/// A line is not what the format defines, or the file has no scores.
+/// A line does not match the format, or the file has no scores.
 pub(super) fn read_epss(content: &mut dyn BufRead) -> Result<FeedContents, DamagedDatabase> {
     let mut lines = EpssLines { content, number: 0 };
     let first = lines.next()?.unwrap_or_default();

@@ -10,7 +10,7 @@ use super::cve_table::{CveKey, CveTable};
 use super::details::DetailCache;
 use super::looked_up::{LookedUp, looked_up};
 use super::package_key::PackageKey;
-use super::release::{Release, with_releases};
+use super::release::{Release, end_of_life, with_releases};
 use super::{
     DamagedDatabase, Databases, MatchedAdvisory, OsvDetail, OsvRow, OsvRows, SourceState, TrivyDetail, TrivyRows, join,
     library, osv_match, rebuilt, system,
@@ -27,8 +27,8 @@ pub struct ImageFindings {
     /// Packages that the image contains several times, by the index of the first: the indexes of the others. What affects
     /// the first affects them, too.
     pub copies: HashMap<usize, Vec<usize>>,
-    /// What could not be judged, in order: the image is not known to be clean. These are in addition to the gaps of the
-    /// inventory.
+    /// What could not be judged, in order, in addition to the gaps of the inventory. If there are any, the image is not
+    /// known to be clean.
     pub gaps: Vec<Gap>,
     /// When the support of the distribution's release ends or has ended, if that is known. After that, new vulnerabilities
     /// are not listed.
@@ -65,14 +65,14 @@ pub fn find(databases: &Databases, inventory: &Inventory, now: Timestamp) -> Ima
 /// What the feeds say about a vulnerability.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FeedRating {
-    /// Whether it is known to be exploited; false, too, if that feed is not in use.
+    /// Whether it is known to be exploited; also false if that feed is not in use.
     pub exploited: bool,
     /// The probability that it will be exploited, 0 to 1; `None` if it is not known.
     pub epss: Option<f64>,
 }
 
-/// Looks up a vulnerability with these names in the feeds. A feed that is damaged adds a gap with its name as the place,
-/// once, and says nothing.
+/// Looks up a vulnerability with these names in the feeds. A damaged feed returns nothing, and adds one gap with its
+/// name as the place.
 pub fn rate<'a>(databases: &Databases, names: impl Iterator<Item = &'a str>, gaps: &mut Vec<Gap>) -> FeedRating {
     let (kev, epss) = databases.feeds();
     let cves: Vec<CveKey> = names.filter_map(CveKey::parse).collect();
@@ -106,7 +106,7 @@ fn add_feeds(databases: &Databases, found: &mut ImageFindings) {
 /// ten thousand; an image may contain the same package any number of times.
 const MAX_CANDIDATES: usize = 100_000;
 
-/// What [`find`] needs of databases. An image that needs one that is missing has a gap.
+/// The databases that [`find`] uses. An image that needs a missing one has a gap.
 #[derive(Default)]
 pub(super) struct Lookups<'a> {
     pub(super) trivy: Option<&'a dyn TrivyRows>,
@@ -134,7 +134,7 @@ pub(super) fn find_in(databases: &Lookups<'_>, inventory: &Inventory, now: Times
     library::find(&mut search);
     rebuilt::find(&mut search);
     osv_match::find(&mut search);
-    let end_of_life = releases.first().and_then(|(_, release)| release.as_ref()?.end_of_support);
+    let end_of_life = releases.first().and_then(|(known, release)| end_of_life(known, release.as_ref()));
     let matches = join::join(search.candidates);
     ImageFindings { matches, copies, gaps: search.gaps.into_iter().collect(), end_of_life, databases: Vec::new() }
 }
@@ -187,9 +187,9 @@ impl<'a> AdvisorySearch<'a> {
         self.different.clone().into_iter().map(move |index| (index, &packages[index]))
     }
 
-    /// Adds what is found for a package: as it was found before for any image, or else by `find`. `place` names what `find`
-    /// depends on besides the package. What has a gap is not remembered, because gaps name places, and neither is what did
-    /// not fit.
+    /// Adds the findings for a package: those of an earlier image if there are any, otherwise those of `find`. `place`
+    /// names what `find` depends on besides the package. Findings with a gap are not kept, because gaps name places;
+    /// neither are findings that did not fit.
     pub(super) fn known_or(&mut self, place: PackageKey, package: usize, find: impl FnOnce(&mut Self)) {
         let known = self.databases.details.zip(self.keys.get(package).map(|key| (*key, place)));
         let Some((details, key)) = known else { return find(self) };
@@ -242,24 +242,25 @@ impl<'a> AdvisorySearch<'a> {
 
     /// The details of a vulnerability in trivy-db.
     pub(super) fn detail(&mut self, id: &str) -> Option<Arc<TrivyDetail>> {
+        let trivy = self.databases.trivy?;
         if let Some(known) = self.details.get(id) {
             return known.clone();
         }
-        let trivy = self.databases.trivy?;
         let detail = match self.databases.details {
             Some(known) => known.trivy(id, || trivy.detail(id)),
             None => trivy.detail(id),
         };
-        // An error is not remembered: each package that needs the details has the gap.
+        // Errors are not kept: each package that needs the details gets the gap.
         let detail = self.readable(TRIVY, detail)?;
         self.details.insert(id.to_owned(), detail.clone());
         detail
     }
 
-    /// The rest of an OSV record, or only its identifier if the database is damaged.
-    pub(super) fn record(&mut self, osv: &dyn OsvRows, row: &OsvRow<&str>) -> Arc<OsvDetail> {
+    /// The rest of a record of the OSV index at this place, or only its identifier if the database is damaged.
+    pub(super) fn record(&mut self, place: usize, row: &OsvRow<&str>) -> Arc<OsvDetail> {
+        let osv = self.databases.osv[place];
         let detail = match self.databases.details {
-            Some(known) => known.osv(row.id, || osv.detail(row)),
+            Some(known) => known.osv((place, row.id), || osv.detail(row)),
             None => osv.detail(row),
         };
         let unknown = || Arc::new(OsvDetail { id: row.id.to_owned(), ..OsvDetail::default() });

@@ -38,7 +38,7 @@ use crate::runtime::{create_private_dir, open_private};
 const CURRENT: &str = "current";
 /// The maximum size of `current` and of a manifest, in bytes.
 const MAX_TEXT: u64 = 1 << 20;
-/// How far the clocks of two machines may differ.
+/// The maximum tolerated difference between the clocks of two machines.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_hours(24);
 
 /// The directory with all generations of all sources.
@@ -94,14 +94,18 @@ impl AdvisoryStore {
     /// Creates a directory if it does not exist.
     fn create(&self, folder: &Path) -> Result<(), DatabaseError> {
         let failed = |error| DatabaseError::io(folder, error);
-        if folder.is_dir() {
-            return Ok(());
+        match folder.metadata() {
+            Ok(metadata) if metadata.is_dir() => return Ok(()),
+            Ok(_) => return Err(failed(io::ErrorKind::NotADirectory.into())),
+            // It will be created, or that says why not.
+            Err(_) => {}
         }
         create_private_dir(folder).map_err(failed)?;
         self.give_to_owner(folder).map_err(failed)
     }
 
-    /// Gives what was created to the owner of the state directory, as whom the gate runs: an administrator may import
+    /// Makes the owner of the state directory the owner of what was created, as whom the gate runs: an administrator
+    /// may import
     /// databases as root.
     pub(super) fn give_to_owner(&self, created: &Path) -> io::Result<()> {
         let Some((user, group)) = self.new_owner()? else { return Ok(()) };
@@ -181,7 +185,7 @@ impl AdvisoryStore {
     ///
     /// # Errors
     /// It is older than the one in use and `force` is not set, it states that it was built in the future, or the files
-    /// cannot be written. What was in use stays in use.
+    /// cannot be written. The generation in use does not change.
     pub(super) fn install(
         &self,
         staged: Staged,
@@ -259,7 +263,7 @@ impl AdvisoryStore {
         }
     }
 
-    /// What is kept when a generation comes into use: it, and the newest other one that is whole.
+    /// The generations to keep when one comes into use: that one, and the newest other one that is complete.
     fn kept(&self, source: &str, id: &str, before: Option<Current>, verified: &BTreeSet<String>) -> Current {
         let before = before.unwrap_or_default();
         let mut others = [Some(before.current), before.previous].into_iter().flatten().filter(|other| other != id);

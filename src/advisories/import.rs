@@ -24,7 +24,7 @@ use super::generations::{DatabaseKind, GenerationManifest, Staged, Staging};
 use super::meter::{DatabaseLimits, Meter, OnProgress};
 use super::{AdvisoryStore, DatabaseError, InstalledGeneration, java_db, osv, trivy_db};
 
-/// The most bytes of headers and unused files in an archive.
+/// The maximum size of headers and unused files in an archive, in bytes.
 const SLACK: u64 = 64 << 20;
 
 /// How databases are fetched and imported.
@@ -60,7 +60,7 @@ impl ImportOptions {
 /// This reads and verifies everything, so call it on a thread that may block.
 ///
 /// # Errors
-/// The path is none of these, is damaged, exceeds a limit, or is older than what is in use. Nothing is changed then.
+/// The path is none of these, is damaged, exceeds a limit, or is older than what is in use. Then nothing is changed.
 pub fn import(
     store: &AdvisoryStore,
     path: &Path,
@@ -70,7 +70,7 @@ pub fn import(
     import_if(store, path, options, progress, &mut |_| Ok(()))
 }
 
-/// Decides whether databases that were read and verified are put into use, or says why not.
+/// Decides whether databases that were read and verified are put into use, or returns the reason why not.
 pub type ApproveDatabases<'a> = dyn FnMut(&[&GenerationManifest]) -> Result<(), String> + 'a;
 
 /// The same as [`import`], if `approve` allows it. It is called once, with all databases, before any of them is in use.

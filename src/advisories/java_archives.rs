@@ -7,9 +7,9 @@ use super::Databases;
 use super::java_db::{DATABASE, JavaArtifact, JavaDb};
 use crate::inventory::{Ecosystem, Gap, InstalledPackage, Inventory, UnnamedArchive};
 
-/// The inventory with the archives named that a database of published Java archives knows by their checksum. What their
-/// manifests and file names suggest is left out then, unless they state artifacts, too. An archive that stays unknown is a
-/// gap, and what it suggests remains; one that is optional is no gap.
+/// The inventory, with those archives named whose checksums are in a database of published Java archives. The guesses
+/// from their manifests and file names are then dropped, unless they also state artifacts. An archive that stays
+/// unknown is a gap and keeps its guesses; an optional one is not a gap.
 ///
 /// Without a database, or with one that cannot be read, all of them stay unknown. An inventory without such archives is
 /// returned as it is, and nothing is read.
@@ -111,7 +111,7 @@ mod tests {
 
     /// An artifact that was merged into an archive says nothing about the archive itself.
     #[test]
-    fn optional_archives_get_the_name_of_their_checksum_beside_what_they_state_and_are_no_gaps() {
+    fn optional_archives_are_also_named_by_checksum_and_are_not_gaps() {
         let folder = tempfile::tempdir().unwrap();
         let databases = databases(folder.path());
         let mut merged = Arc::unwrap_or_clone(inventory());

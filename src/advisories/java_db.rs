@@ -1,5 +1,5 @@
 //! Trivy's database of published Java archives, schema 1 (github.com/aquasecurity/trivy-java-db): an SQLite file with its
-//! `metadata.json`. It says which artifact an archive is, by the SHA-1 of the archive's bytes.
+//! `metadata.json`. It maps the SHA-1 of an archive's bytes to the artifact.
 //!
 //! It lists no advisories, so nothing is clean because of it: an archive that it does not name stays unknown.
 
@@ -70,7 +70,7 @@ impl JavaDb {
     /// # Errors
     /// A part is damaged.
     pub(super) fn check(&self) -> Result<u64, DamagedDatabase> {
-        let wrong = |table: &str| Err(format!("a row of the table {table} has another form"));
+        let wrong = |table: &str| Err(format!("a row of the table {table} is malformed"));
         self.file
             .rows(self.artifacts, &mut |row| match row {
                 [_, SqliteValue::Text(group), SqliteValue::Text(name)] => {

@@ -7,8 +7,8 @@ use super::find::CandidateMatch;
 use super::{FixStatus, MatchedAdvisory};
 use crate::policy::{CvssScore, Severity};
 
-/// Joins candidates for the same package that share an identifier. The order of candidates is that of preference: what the
-/// first states about fix, severity and text counts, and the others fill what it leaves open. The worst score counts.
+/// Joins candidates for the same package that share an identifier. Candidates are in order of preference: the fix,
+/// severity and text of the first one count, and the others fill the gaps. The worst score counts.
 pub(super) fn join(candidates: Vec<CandidateMatch>) -> Vec<MatchedAdvisory> {
     let firsts = firsts(&candidates);
     let mut joined: Vec<Option<CandidateMatch>> = vec![None; candidates.len()];
@@ -29,8 +29,15 @@ pub(super) fn join(candidates: Vec<CandidateMatch>) -> Vec<MatchedAdvisory> {
 fn firsts(candidates: &[CandidateMatch]) -> Vec<usize> {
     // An earlier one of the same vulnerability, or itself.
     let mut earlier: Vec<usize> = (0..candidates.len()).collect();
-    let mut by_name: HashMap<(usize, &str), usize> = HashMap::with_capacity(2 * candidates.len());
+    let mut by_name: HashMap<(usize, &str), usize> = HashMap::new();
+    let most = candidates.iter().map(|candidate| candidate.matched.package + 1).max();
+    let mut counts = vec![0_u32; most.unwrap_or_default()];
+    candidates.iter().for_each(|candidate| counts[candidate.matched.package] += 1);
     for (index, CandidateMatch { matched, .. }) in candidates.iter().enumerate() {
+        // There is nothing to join.
+        if counts[matched.package] == 1 {
+            continue;
+        }
         for name in std::iter::once(&matched.id).chain(&matched.aliases) {
             match by_name.entry((matched.package, name)) {
                 Entry::Occupied(known) => {

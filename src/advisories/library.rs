@@ -12,9 +12,9 @@ use super::{FixStatus, MatchedAdvisory, TrivyRow, TrivyRows, TrivySource, osv_ma
 use crate::inventory::{Ecosystem, InstalledPackage};
 use crate::version::{UnreadableVersion, VersionRange, VersionScheme};
 
-/// The most `-` in a Python name for which all spellings are looked up.
+/// The maximum number of `-` in a Python name for which all spellings are looked up.
 const MAX_SEPARATORS: usize = 4;
-/// The most `-` in longer names that are each written as a dot. Real names have fewer.
+/// The maximum number of `-` in longer names that are each tried as a dot. Real names have fewer.
 const MAX_SINGLE: usize = 16;
 
 /// A bucket with the source of its advisories.
@@ -131,7 +131,8 @@ pub(super) fn names(package: &InstalledPackage) -> BTreeSet<String> {
     }
 }
 
-/// All ways to write dots for dashes; only all and each single one if there are many.
+/// All spellings with dots instead of dashes; if there are many, only the one with all replaced and those with one
+/// replaced.
 fn spellings(name: &str) -> BTreeSet<String> {
     let places: Vec<usize> = name.match_indices('-').map(|(index, _)| index).collect();
     let with_dots = |chosen: &dyn Fn(usize) -> bool| {
@@ -163,7 +164,7 @@ pub(super) fn add(
     }
     let is_of_distribution = package.ecosystem.is_of_distribution();
     for (source, id, row) in rows {
-        // Suppliers of packages of a distribution state no range while there is no fix.
+        // Suppliers of distribution packages state no range until there is a fix.
         let affected = match is_of_distribution && row.vulnerable_versions.is_empty() {
             true => Ok(true),
             false => is_affected(scheme, version, row),

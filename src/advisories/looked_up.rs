@@ -1,5 +1,5 @@
-//! In which databases the packages of an image are looked up. Only their ages say how old what is known about the image is: a
-//! database of another ecosystem says nothing about it, however old.
+//! In which databases the packages of an image are looked up. Only their ages determine how old the knowledge about the
+//! image is: a database of another ecosystem does not matter, however old it is.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::find::Lookups;
 use super::library;
-use super::osv_match::{osv_ecosystem, system_ecosystem};
+use super::osv_match::{SystemEcosystem, osv_ecosystem, system_ecosystem, with_registries};
 use super::release::{Release, with_releases};
 use crate::inventory::{Ecosystem, Inventory};
 
@@ -30,9 +30,11 @@ pub(super) fn looked_up(databases: &Lookups<'_>, inventory: &Inventory, now: Tim
         releases.any(|release| trivy.covers(&release.bucket).unwrap_or(true))
             || prefixes.any(|prefix| trivy.buckets(prefix).map_or(true, |buckets| !buckets.is_empty()))
     });
-    let languages = kinds.iter().filter_map(|kind| osv_ecosystem(*kind)).map(str::to_owned);
+    let languages = kinds.iter().filter_map(|kind| osv_ecosystem(*kind));
+    let languages = languages.flat_map(|name| with_registries(&databases.osv, name));
     let systems = distributions.iter().filter_map(|named| system_ecosystem(&databases.osv, named));
-    let systems = systems.filter(|system| kinds.contains(&system.package)).flat_map(|system| system.names);
+    let systems: Vec<_> = systems.filter(|system| kinds.contains(&system.package)).collect();
+    let systems = systems.iter().flat_map(SystemEcosystem::all_names).map(str::to_owned);
     let names: Vec<String> = languages.chain(systems).collect();
     let lists_any = |osv: &dyn super::OsvRows| names.iter().any(|name| osv.covers(name).unwrap_or(true));
     let indexes = databases.osv.iter().enumerate();

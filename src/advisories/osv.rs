@@ -32,7 +32,7 @@ use super::{DamagedDatabase, DatabaseError};
 pub(super) const INDEX: &str = "osv.index";
 /// The maximum size of a record, in bytes. The largest known have less than 5 MiB.
 const MAX_RECORD: u64 = 16 << 20;
-/// The most folders inside one another that are searched for records.
+/// The maximum depth of directories that are searched for records.
 const MAX_FOLDERS: usize = 16;
 
 /// Compiles a zip archive of records, or a directory, into an index file. `covered` names the ecosystems whose records are
@@ -69,7 +69,7 @@ fn is_record(name: &str) -> bool {
     Path::new(name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
 }
 
-/// Adds the records in a folder and the folders inside of it. Symbolic links and hidden folders are not followed.
+/// Adds the records in a directory and its subdirectories. Symbolic links and hidden directories are not followed.
 fn add_folder(
     folder: &Path,
     depth: usize,
@@ -78,7 +78,7 @@ fn add_folder(
 ) -> Result<(), DatabaseError> {
     let failed = |error| DatabaseError::io(folder, error);
     if depth > MAX_FOLDERS {
-        return Err(failed(io::Error::other(format!("more than {MAX_FOLDERS} folders are inside one another"))));
+        return Err(failed(io::Error::other(format!("directories are nested more than {MAX_FOLDERS} deep"))));
     }
     for entry in fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;

@@ -1,7 +1,9 @@
 //! Matching against OSV records.
 
+use std::collections::{BTreeMap, HashSet};
+
 use super::find::{AdvisorySearch, CandidateMatch, OSV, scheme, source_of};
-use super::osv_range::{InstalledVersion, OsvFix, affects};
+use super::osv_range::{InstalledVersion, OsvFix, affects, has_installed_fix};
 use super::package_key::PackageKey;
 use super::rating::osv_rating;
 use super::release::{major, minor, with_releases};
@@ -14,26 +16,37 @@ use crate::policy::Severity;
 pub(super) fn find(search: &mut AdvisorySearch<'_>) {
     let distribution = search.inventory.distribution.as_ref();
     let releases = distribution.map_or_else(Vec::new, with_releases);
-    let systems = releases.iter().filter_map(|release| system_ecosystem(&search.databases.osv, release));
+    let indexes = &search.databases.osv;
+    let systems = releases.iter().filter_map(|release| system_ecosystem(indexes, release));
+    // Those of one distribution are all of one family.
     let system = systems.reduce(|mut all, other| {
         all.names.extend(other.names);
         all
     });
     let language = PackageKey::of_place(&[OSV]);
-    let names = system.iter().flat_map(|system| &system.names).map(String::as_str);
-    let of_system = PackageKey::of_place(&[OSV].into_iter().chain(names).collect::<Vec<_>>());
+    let names: Vec<&str> = system.iter().flat_map(SystemEcosystem::all_names).collect();
+    let of_system = PackageKey::of_place(&[&[OSV][..], &names[..]].concat());
+    let mut languages: BTreeMap<Ecosystem, Vec<String>> = BTreeMap::new();
     for (index, package) in search.packages() {
         if search.is_full() {
             break;
         }
         match (&system, osv_ecosystem(package.ecosystem)) {
-            (_, Some(ecosystem)) => search.known_or(language, index, |search| {
-                look_up(search, index, ecosystem, (&package.name, &package.version));
-            }),
+            (_, Some(name)) => {
+                let all = &*languages.entry(package.ecosystem).or_insert_with(|| with_registries(indexes, name));
+                search.known_or(language, index, |search| {
+                    for ecosystem in all {
+                        look_up(search, index, ecosystem, (&package.name, &package.version), &mut HashSet::new());
+                    }
+                });
+            }
             (Some(system), None) if system.package == package.ecosystem && !package.is_third_party() => {
                 search.known_or(of_system, index, |search| {
-                    for ecosystem in &system.names {
-                        system.by.each(package, |name, version| look_up(search, index, ecosystem, (name, version)));
+                    let mut fixed = HashSet::new();
+                    for ecosystem in &names {
+                        system.by.each(package, |name, version| {
+                            look_up(search, index, ecosystem, (name, version), &mut fixed);
+                        });
                     }
                 });
             }
@@ -42,16 +55,29 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>) {
     }
 }
 
-/// Adds the records about a package of this name.
-fn look_up(search: &mut AdvisorySearch<'_>, index: usize, ecosystem: &str, (name, version): (&str, &str)) {
+/// Adds the records about a package of this name. `fixed` has the records whose fix by Ubuntu Pro is installed.
+fn look_up(
+    search: &mut AdvisorySearch<'_>,
+    index: usize,
+    ecosystem: &str,
+    (name, version): (&str, &str),
+    fixed: &mut HashSet<String>,
+) {
     let (databases, package) = (search.databases, &search.inventory.packages[index]);
+    let is_pro = ecosystem.starts_with(UBUNTU_PRO);
     // Only if there are records.
     let mut installed = None;
-    for osv in &databases.osv {
-        let read = osv.each_row(ecosystem, name, &mut |row| {
+    for (place, osv) in databases.osv.iter().enumerate() {
+        let known = databases.details.map(|details| details.rows_of(place));
+        let read = osv.each_row(ecosystem, name, known, &mut |row| {
             let parsed = installed.get_or_insert_with(|| InstalledVersion::parse(scheme(package.ecosystem), version));
-            if let Ok(installed) = parsed {
-                add(search, index, installed, *osv, row);
+            let Ok(installed) = parsed else { return };
+            if fixed.contains(row.id) && !has_fix(row) {
+                return;
+            }
+            let is_affected = add(search, index, installed, place, row);
+            if is_pro && !is_affected && row.affected.iter().any(|affected| has_installed_fix(affected, installed)) {
+                fixed.insert(row.id.to_owned());
             }
         });
         search.readable(OSV, read);
@@ -61,7 +87,13 @@ fn look_up(search: &mut AdvisorySearch<'_>, index: usize, ecosystem: &str, (name
     }
 }
 
-/// Whether an index has records for the distribution.
+/// Whether a record states a version that fixes the package.
+fn has_fix(row: &OsvRow<&str>) -> bool {
+    let mut ranges = row.affected.iter().flat_map(|affected| &affected.ranges);
+    ranges.any(|range| range.events.iter().any(|event| event.fixed.is_some()))
+}
+
+/// Whether an index has records for the distribution. Those for all of its releases do not say that this one is listed.
 pub(super) fn covers_distribution(search: &mut AdvisorySearch<'_>, distribution: &LinuxDistribution) -> bool {
     let system = system_ecosystem(&search.databases.osv, distribution);
     system.is_some_and(|system| system.names.iter().any(|name| covers(search, name)))
@@ -80,12 +112,21 @@ pub(super) fn covers(search: &mut AdvisorySearch<'_>, ecosystem: &str) -> bool {
 
 /// The records for a distribution.
 pub(super) struct SystemEcosystem {
-    /// `Debian:12`. Several, where the packages of a release belong to several products.
-    pub(super) names: Vec<String>,
+    /// `Debian:12`, if there are records. Several, where the packages of a release belong to several products.
+    names: Vec<String>,
+    /// `Debian`, if there are records for all releases.
+    of_all_releases: Vec<String>,
     /// The kind of its packages.
     pub(super) package: Ecosystem,
     /// Which packages the records name.
     by: RecordName,
+}
+
+impl SystemEcosystem {
+    /// Where packages are looked up.
+    pub(super) fn all_names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().chain(&self.of_all_releases).map(String::as_str)
+    }
 }
 
 /// The package that the records of a distribution name, with its version.
@@ -117,7 +158,13 @@ impl RecordName {
 pub(super) fn system_ecosystem(indexes: &[&dyn OsvRows], distribution: &LinuxDistribution) -> Option<SystemEcosystem> {
     let version = &*distribution.version;
     let repository = distribution.repository.as_deref().unwrap_or(version);
-    let of = |package, by, name: String| Some(SystemEcosystem { names: vec![name], package, by });
+    let is_listed = |name: &String| indexes.iter().any(|osv| osv.covers(name).unwrap_or(true));
+    let of_several = |package, by, names: Vec<String>| {
+        let family = names.first().and_then(|name| name.split_once(':')).map(|(family, _)| family.to_owned());
+        let of_all_releases = family.into_iter().filter(is_listed).collect();
+        Some(SystemEcosystem { names: names.into_iter().filter(is_listed).collect(), of_all_releases, package, by })
+    };
+    let of = |package, by, name: String| of_several(package, by, vec![name]);
     let (apk, deb, rpm) = (Ecosystem::Apk, Ecosystem::Deb, Ecosystem::Rpm);
     match &*distribution.id {
         // The schema says source packages; the records list binary packages.
@@ -133,8 +180,8 @@ pub(super) fn system_ecosystem(indexes: &[&dyn OsvRows], distribution: &LinuxDis
         "opensuse-tumbleweed" => of(rpm, RecordName::Source, "openSUSE:Tumbleweed".to_owned()),
         "photon" => of(rpm, RecordName::Either, format!("Photon OS:{version}")),
         "rocky" => of(rpm, RecordName::Either, format!("Rocky Linux:{}", major(version))),
-        "sles" => Some(SystemEcosystem { names: suse(indexes, version), package: rpm, by: RecordName::Source }),
-        "ubuntu" => of(deb, RecordName::Source, ubuntu(version, distribution.extended_support)),
+        "sles" => of_several(rpm, RecordName::Source, suse(indexes, version)),
+        "ubuntu" => of_several(deb, RecordName::Source, ubuntu(version, distribution.extended_support)),
         "wolfi" => of(apk, RecordName::Either, "Wolfi".to_owned()),
         _ => None,
     }
@@ -159,13 +206,30 @@ fn suse(indexes: &[&dyn OsvRows], version: &str) -> Vec<String> {
     names
 }
 
-/// `Ubuntu:22.04:LTS`, `Ubuntu:23.10`, `Ubuntu:Pro:18.04:LTS`. Every second April has long-term support.
-fn ubuntu(version: &str, extended_support: bool) -> String {
+/// The beginning of the ecosystems of Ubuntu Pro.
+const UBUNTU_PRO: &str = "Ubuntu:Pro:";
+
+/// `Ubuntu:22.04:LTS`, `Ubuntu:23.10`. Every second April has long-term support; records without the suffix are about the same
+/// release. With Ubuntu Pro, the fixes of `Ubuntu:Pro:22.04:LTS` come first: packages of main have the regular ones as well.
+fn ubuntu(version: &str, extended_support: bool) -> Vec<String> {
     let year: Option<u8> =
         version.split_once('.').filter(|(_, month)| *month == "04").and_then(|(year, _)| year.parse().ok());
-    let support = if year.is_some_and(|year| year % 2 == 0) { ":LTS" } else { "" };
-    let pro = if extended_support { "Pro:" } else { "" };
-    format!("Ubuntu:{pro}{version}{support}")
+    let is_long = year.is_some_and(|year| year % 2 == 0);
+    let long = is_long.then(|| format!("{version}:LTS"));
+    let releases: Vec<String> = long.into_iter().chain([version.to_owned()]).collect();
+    let pro = releases.iter().filter(|_| extended_support).map(|release| format!("{UBUNTU_PRO}{release}"));
+    pro.chain(releases.iter().map(|release| format!("Ubuntu:{release}"))).collect()
+}
+
+/// The ecosystem of a language, and those of single registries (`Packagist:https://packages.drupal.org/8`): from which one a
+/// package is, an image does not state.
+pub(super) fn with_registries(indexes: &[&dyn OsvRows], ecosystem: &str) -> Vec<String> {
+    let prefix = format!("{ecosystem}:");
+    let mut names: Vec<String> = indexes.iter().flat_map(|osv| osv.ecosystems(&prefix)).collect();
+    names.push(ecosystem.to_owned());
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// The ecosystem of the packages of a programming language.
@@ -184,14 +248,14 @@ pub(super) fn osv_ecosystem(ecosystem: Ecosystem) -> Option<&'static str> {
     }
 }
 
-/// Adds what a record says about a package, if it affects the installed version.
+/// Adds what a record of the index at this place says about a package, and returns whether it affects the installed version.
 fn add(
     search: &mut AdvisorySearch<'_>,
     index: usize,
     installed: &InstalledVersion<'_>,
-    osv: &dyn OsvRows,
+    place: usize,
     row: &OsvRow<&str>,
-) {
+) -> bool {
     let package = &search.inventory.packages[index];
     let mut found: Option<(&OsvAffected<&str>, Option<OsvFix>)> = None;
     for affected in &row.affected {
@@ -204,10 +268,10 @@ fn add(
             Err(_) => found = found.or(Some((affected, None))),
         }
     }
-    let Some((affected, fix)) = found else { return };
-    let detail = search.record(osv, row);
+    let Some((affected, fix)) = found else { return false };
+    let detail = search.record(place, row);
     if is_of_other_stream(package, affected, &detail) {
-        return;
+        return false;
     }
     let is_comparable = fix.is_some();
     let fixed = fix.and_then(|fix| fix.version);
@@ -217,7 +281,7 @@ fn add(
         (None, false) => FixStatus::Unknown,
     };
     for (id, aliases, advisories) in identities(&detail, package.ecosystem.is_of_distribution()) {
-        let mut matched = MatchedAdvisory::new(&id, index, OSV);
+        let mut matched = MatchedAdvisory { id, ..MatchedAdvisory::new("", index, OSV) };
         fill(search, &mut matched, OSV);
         let (severity, score) = osv_rating(Some(affected), &detail);
         if severity != Severity::Unknown {
@@ -228,13 +292,15 @@ fn add(
         matched.score = score.or(matched.score);
         matched.title = Some(detail.summary.clone()).filter(|summary| !summary.is_empty()).or(matched.title);
         (matched.published, matched.modified) = (detail.published, detail.modified);
-        matched.references = vec![detail.references.clone()];
+        matched.references = Some(&detail.references).filter(|list| !list.is_empty()).cloned().into_iter().collect();
         search.push(CandidateMatch { matched, advisories });
     }
+    true
 }
 
 /// Whether the record is about another stream of a module than the installed one. AlmaLinux and Rocky Linux publish one
-/// record for each stream, whose summary alone states it: `Moderate: nodejs:18 security update`. What cannot be told counts.
+/// record for each stream, whose summary alone states it: `Moderate: nodejs:18 security update`. If that cannot be
+/// determined, the record counts.
 fn is_of_other_stream(package: &InstalledPackage, affected: &OsvAffected<&str>, detail: &OsvDetail) -> bool {
     let is_modular = |version: &str| version.contains(".module+el") || version.contains(".module_el");
     let mut fixes = affected.ranges.iter().flat_map(|range| &range.events).filter_map(|event| event.fixed);

@@ -87,6 +87,17 @@ pub(super) fn affects<T: AsRef<str>>(
     Ok(Some(OsvFix { version: fix.map(|(version, _)| version.to_owned()) }))
 }
 
+/// Whether a record states a fixed version that is not later than this one. A version may also be unaffected because it is
+/// outside of all ranges. A fixed version that cannot be read does not count.
+pub(super) fn has_installed_fix<T: AsRef<str>>(affected: &OsvAffected<T>, installed: &InstalledVersion<'_>) -> bool {
+    let is_installed = |fixed: &T| {
+        let fixed = BoundVersion::parse(installed.scheme, fixed.as_ref());
+        fixed.is_ok_and(|fixed| fixed.compare((installed.text, &installed.parsed)).is_le())
+    };
+    let ranges = affected.ranges.iter().filter(|range| range.kind.as_ref() != "GIT");
+    ranges.flat_map(|range| &range.events).filter_map(|event| event.fixed.as_ref()).any(is_installed)
+}
+
 /// What an event does to versions.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Effect {
@@ -98,35 +109,125 @@ enum Effect {
     EndsAfter,
 }
 
-fn contains<T: AsRef<str>>(range: &OsvRange<T>, installed: &InstalledVersion<'_>) -> Result<bool, UnreadableVersion> {
-    let (text, parsed) = (installed.text, &installed.parsed);
-    let mut last: Option<(BoundVersion<'_>, Effect)> = None;
-    for event in &range.events {
-        let effects = [
+/// An event of a range.
+struct RangeEvent<'a> {
+    bound: BoundVersion<'a>,
+    effect: Effect,
+    /// Whether the installed version is in the part that it changes.
+    applies: bool,
+}
+
+/// The events of a range in the order of the record, apart from limits.
+fn events<'a, T: AsRef<str>>(
+    range: &'a OsvRange<T>,
+    installed: &'a InstalledVersion<'_>,
+) -> impl Iterator<Item = Result<RangeEvent<'a>, UnreadableVersion>> {
+    let all = range.events.iter().flat_map(|event| {
+        [
             (&event.introduced, Effect::Begins),
             (&event.fixed, Effect::EndsBefore),
             (&event.last_affected, Effect::EndsAfter),
-            (&event.limit, Effect::EndsBefore),
-        ];
-        for (bound, effect) in effects {
-            let Some(bound) = bound.as_ref().map(AsRef::as_ref).filter(|bound| *bound != "*") else { continue };
-            let bound = BoundVersion::parse(installed.scheme, bound)?;
-            let applies = match effect {
-                Effect::EndsAfter => bound.compare(installed.public()).is_lt(),
-                Effect::Begins | Effect::EndsBefore => bound.compare((text, parsed)).is_le(),
-            };
-            // The latest event before the version decides. Of two at one version, the one that affects more.
-            let is_latest = last.as_ref().is_none_or(|(known, known_effect)| match bound.compare_bound(known) {
-                Ordering::Less => false,
-                Ordering::Equal => effect == Effect::Begins || *known_effect != Effect::Begins,
-                Ordering::Greater => true,
-            });
-            if applies && is_latest {
-                last = Some((bound, effect));
-            }
-        }
+        ]
+    });
+    let stated = all.filter_map(|(bound, effect)| {
+        let bound: &str = bound.as_ref()?.as_ref();
+        Some((bound, effect)).filter(|_| bound != "*")
+    });
+    stated.map(move |(bound, effect)| {
+        let bound = BoundVersion::parse(installed.scheme, bound)?;
+        let applies = match effect {
+            Effect::EndsAfter => bound.compare(installed.public()).is_lt(),
+            Effect::Begins | Effect::EndsBefore => bound.compare((installed.text, &installed.parsed)).is_le(),
+        };
+        Ok(RangeEvent { bound, effect, applies })
+    })
+}
+
+fn contains<T: AsRef<str>>(range: &OsvRange<T>, installed: &InstalledVersion<'_>) -> Result<bool, UnreadableVersion> {
+    if !is_before_a_limit(range, installed)? {
+        return Ok(false);
     }
-    Ok(last.is_some_and(|(_, effect)| effect == Effect::Begins))
+    let mut last: Option<RangeEvent<'_>> = None;
+    let mut is_tied = false;
+    for event in events(range, installed) {
+        let event = event?;
+        if !event.applies {
+            continue;
+        }
+        // The latest event before the version decides.
+        let order = last.as_ref().map_or(Ordering::Greater, |known| event.bound.compare_bound(&known.bound));
+        match (order, &last) {
+            (Ordering::Less, _) => continue,
+            (Ordering::Equal, Some(known)) => {
+                is_tied |= (known.effect == Effect::Begins) != (event.effect == Effect::Begins);
+            }
+            _ => is_tied = false,
+        }
+        last = Some(event);
+    }
+    if is_tied {
+        contains_between(range, installed)
+    } else {
+        Ok(last.is_some_and(|last| last.effect == Effect::Begins))
+    }
+}
+
+/// Whether the version is before any of the limits, of which there may be none.
+fn is_before_a_limit<T: AsRef<str>>(
+    range: &OsvRange<T>,
+    installed: &InstalledVersion<'_>,
+) -> Result<bool, UnreadableVersion> {
+    let (mut has_limit, mut is_before) = (false, false);
+    for limit in range.events.iter().filter_map(|event| event.limit.as_ref()) {
+        let limit: &str = limit.as_ref();
+        has_limit = true;
+        is_before |= limit == "*"
+            || BoundVersion::parse(installed.scheme, limit)?.compare((installed.text, &installed.parsed)).is_gt();
+    }
+    Ok(is_before || !has_limit)
+}
+
+/// The same where something begins and ends at one version. If one part ends there and another begins, what follows is affected.
+/// If a part is empty, because it ends where it begins, nothing is: records say so of packages that were never affected.
+fn contains_between<T: AsRef<str>>(
+    range: &OsvRange<T>,
+    installed: &InstalledVersion<'_>,
+) -> Result<bool, UnreadableVersion> {
+    let mut all: Vec<RangeEvent<'_>> = Vec::new();
+    for event in events(range, installed) {
+        let event = event?;
+        // Maven's order has cycles, with which `sort_by` may panic.
+        let at = all.partition_point(|known| known.bound.compare_bound(&event.bound).is_le());
+        all.insert(at, event);
+    }
+    let mut rest = &all[..];
+    let mut is_affected = false;
+    while let Some(first) = rest.first() {
+        let others = rest[1..].iter().take_while(|event| event.bound.compare_bound(&first.bound).is_eq());
+        let (here, later) = rest.split_at(1 + others.count());
+        rest = later;
+        let begins = here.iter().filter(|event| event.applies && event.effect == Effect::Begins).count();
+        let ends = here.iter().filter(|event| event.applies && event.effect != Effect::Begins).count();
+        // The last version that is affected is this one.
+        let ends_after_it = here.iter().any(|event| !event.applies && event.effect == Effect::EndsAfter);
+        is_affected = match (begins, ends) {
+            (0, 0) => is_affected,
+            (0, _) => false,
+            (_, 0) => true,
+            _ => is_affected || begins > ends || ends_after_it || ends_first(later),
+        };
+    }
+    Ok(is_affected)
+}
+
+/// Whether the next that happens in these events, which are in order, is that something ends. What is empty is passed over.
+fn ends_first(events: &[RangeEvent<'_>]) -> bool {
+    let at_one_version = events.chunk_by(|a, b| a.bound.compare_bound(&b.bound).is_eq());
+    let mut begun = at_one_version.map(|here| {
+        let begins = here.iter().filter(|event| event.effect == Effect::Begins).count();
+        begins.cmp(&(here.len() - begins))
+    });
+    begun.find(|order| order.is_ne()).is_some_and(Ordering::is_lt)
 }
 
 /// A version in a range; `None` for `0`, which is before every version.
@@ -191,7 +292,6 @@ mod tests {
             (&[("introduced", "0")], &[], "99.0.0", Some(None)),
             (&[("introduced", "0"), ("limit", "2.0.0")], &[], "2.0.0", None),
             (&[("introduced", "0"), ("limit", "*")], &[], "2.0.0", Some(None)),
-            (&[("introduced", "1.0.0"), ("fixed", "1.0.0")], &[], "1.0.0", Some(None)),
             (&[], &["1.0.0"], "1.0.1", None),
             (&[], &["v1.0"], "1.0.0", Some(None)),
         ] {
@@ -202,6 +302,53 @@ mod tests {
             };
             let expected = fix.map(|version| OsvFix { version: version.map(str::to_owned) });
             assert_eq!(of(&affected, VersionScheme::Semver, version), Ok(expected), "{affected:?} {version}");
+        }
+    }
+
+    /// The schema's rule for limits, and that what begins and ends at one version is empty, but does not end what follows.
+    #[test]
+    fn limits_and_several_events_at_one_version() {
+        let (begin, fixed, last, limit) = ("introduced", "fixed", "last", "limit");
+        for (events, affected, others) in [
+            (&[(begin, "0"), (limit, "1.0"), (limit, "3.0")][..], &["0.9", "2.0"][..], &["3.0", "4.0"][..]),
+            (&[(begin, "0"), (limit, "1.0"), (limit, "*")], &["0.9", "2.0"], &[]),
+            (&[(begin, "0"), (limit, "1.0"), (begin, "2.0")], &["0.9"], &["1.0", "2.5"]),
+            (&[(begin, "0"), (fixed, "1.0"), (limit, "3.0")], &["0.9"], &["1.0", "4.0"]),
+            (&[(limit, "3.0")], &[], &["1.0"]),
+            (&[(begin, "0"), (fixed, "0")], &[], &["0", "1.5"]),
+            (&[(fixed, "1.0"), (begin, "1.0")], &[], &["0.9", "1.0", "1.5"]),
+            (&[(begin, "1.0"), (fixed, "1.0"), (begin, "2.0"), (fixed, "2.0")], &[], &["1.0", "1.5", "2.5"]),
+            (&[(begin, "1.0"), (fixed, "1.0"), (begin, "2.0"), (fixed, "3.0")], &["2.0"], &["1.0", "1.5", "3.0"]),
+            (&[(begin, "1.0"), (fixed, "1.0"), (begin, "2.0")], &["2.0"], &["1.0", "1.5"]),
+            (&[(begin, "1.0"), (fixed, "1.0"), (fixed, "2.0")], &["1.0", "1.5"], &["0.9", "2.0"]),
+            (&[(begin, "1.0"), (fixed, "1.0"), (begin, "1.0")], &["1.0", "1.5"], &["0.9"]),
+            (
+                &[(begin, "0.12"), (fixed, "0.13"), (begin, "0.13"), (fixed, "0.14")],
+                &["0.12", "0.13"],
+                &["0.11", "0.14"],
+            ),
+            (&[(begin, "0"), (fixed, "1.0"), (begin, "1.0")], &["0.9", "1.0", "9.0"], &[]),
+            (&[(begin, "1.0"), (last, "1.0")], &["1.0"], &["0.9", "1.1"]),
+            (&[(begin, "0"), (last, "1.0"), (begin, "1.0"), (fixed, "2.0")], &["0.9", "1.0", "1.5"], &["2.0"]),
+            (&[(begin, "1.0"), (fixed, "1.0"), (last, "1.0")], &["1.0"], &["0.9", "1.1"]),
+        ] {
+            let record = OsvAffected { ranges: vec![range("ECOSYSTEM", events)], ..OsvAffected::default() };
+            for scheme in [VersionScheme::Python, VersionScheme::Apk] {
+                let is_affected = |version: &&str| of(&record, scheme, version).unwrap().is_some();
+                assert!(affected.iter().all(is_affected), "{affected:?} of {events:?}");
+                assert!(!others.iter().any(is_affected), "none of {others:?} of {events:?}");
+            }
+        }
+    }
+
+    /// By Maven's order, `1.sp` is before `1-alpha`, that before `1`, and that before `1.sp`: `sort_by` panics with such lists.
+    #[test]
+    fn events_of_an_order_with_cycles_do_not_panic() {
+        let installed = InstalledVersion::parse(VersionScheme::Maven, "2").unwrap();
+        for count in [48, 64] {
+            let cycle = (0..count).map(|n: usize| ("introduced", ["1.sp", "1-alpha", "1"][n * n / 2 % 3]));
+            let range = range("ECOSYSTEM", &cycle.collect::<Vec<_>>());
+            assert_eq!(contains_between(&range, &installed), Ok(true), "{count}");
         }
     }
 
@@ -226,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_compared_is_an_error() {
+    fn incomparable_versions_are_an_error() {
         let with = |ranges| OsvAffected { ranges, ..OsvAffected::default() };
         let unreadable = with(vec![range("SEMVER", &[("introduced", "0"), ("fixed", "nonsense")])]);
         assert!(of(&unreadable, VersionScheme::Semver, "1.0.0").is_err());

@@ -1,12 +1,21 @@
 //! Identifies packages for which the databases say the same.
 
+use std::hash::{Hash, Hasher};
+
 use crate::inventory::{Ecosystem, InstalledPackage};
 use crate::oci::Digest;
 
 /// A cryptographic hash of what advisories are found by, long enough that no two packages with the same one can be made: the
 /// author of an image must not be able to give one package the findings of another.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct PackageKey([u8; 32]);
+
+impl Hash for PackageKey {
+    /// A part of a hash is a hash.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from_le_bytes(self.0.first_chunk().copied().unwrap_or_default()));
+    }
+}
 
 impl PackageKey {
     /// The key of a package: equal for packages that differ only in where they are.
@@ -15,7 +24,7 @@ impl PackageKey {
         let source = source.as_ref().map(|source| (&*source.name, &*source.version));
         // The products of Red Hat are those of a layer.
         let layer = layer.as_ref().filter(|_| *ecosystem == Ecosystem::Rpm).map(Digest::as_bytes);
-        Self::hash(&[
+        Self::of_parts(&[
             Some(&[*ecosystem as u8]),
             Some(name.as_bytes()),
             Some(version.as_bytes()),
@@ -30,10 +39,10 @@ impl PackageKey {
 
     /// The key of a place in which packages are looked up.
     pub(super) fn of_place(names: &[&str]) -> Self {
-        Self::hash(&names.iter().map(|name| Some(name.as_bytes())).collect::<Vec<_>>())
+        Self::of_parts(&names.iter().map(|name| Some(name.as_bytes())).collect::<Vec<_>>())
     }
 
-    fn hash(parts: &[Option<&[u8]>]) -> Self {
+    fn of_parts(parts: &[Option<&[u8]>]) -> Self {
         let mut bytes = Vec::with_capacity(256);
         for part in parts {
             // With its length, and so that none differs from an empty one.

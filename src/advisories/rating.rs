@@ -63,7 +63,7 @@ fn rate<T: AsRef<str>>(affected: Option<&OsvAffected<T>>, detail: &OsvDetail) ->
     let summary = detail.summary.split_once(':').map(|(word, _)| word);
     let words = typed.map(|(_, score)| Some(*score)).chain([own_word, detail.severity_word.as_deref(), summary]);
     let by_word = words.flatten().map(severity_of_word).find(|severity| *severity != Severity::Unknown);
-    let by_score = score.as_ref().map(|score| severity_of_score(score.value()));
+    let by_score = score.as_ref().and_then(|score| Severity::of_cvss(score.value()));
     // A vendor's word is about its own build of the package; a vector is about the vulnerability.
     let severity = by_word.or(by_score).unwrap_or(Severity::Unknown);
     (severity, score)
@@ -81,24 +81,14 @@ fn newest_score(severities: &[(&str, &str)]) -> Option<CvssScore> {
     ["CVSS_V4", "CVSS_V3", "CVSS_V2"].into_iter().find_map(of_kind)
 }
 
-/// The score of a vector. A vector without impact says nothing: a version 2 vector that lacks metrics has this score, too.
+/// The score of a vector. A vector without impact is ignored: a version 2 vector that lacks metrics also has this
+/// score.
 fn base_score(vector: &str) -> Option<CvssScore> {
     let score = match Cvss::from_str(vector).ok()? {
         Cvss::CvssV30(vector) | Cvss::CvssV31(vector) => vector.base_score().value(),
         vector => vector.score(),
     };
     (score > 0.0).then(|| CvssScore::new("osv", score, Some(vector)))?
-}
-
-/// The qualitative scale of CVSS 3 and 4.
-fn severity_of_score(score: f64) -> Severity {
-    match score {
-        9.0.. => Severity::Critical,
-        7.0.. => Severity::High,
-        4.0.. => Severity::Medium,
-        0.1.. => Severity::Low,
-        _ => Severity::Unknown,
-    }
 }
 
 /// The words of GitHub, Red Hat and its rebuilds, Ubuntu and Debian.

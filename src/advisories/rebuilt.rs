@@ -1,4 +1,4 @@
-//! Packages that a supplier rebuilt with fixes of its own: Root.io, Seal Security and RapidFort.
+//! Packages that a supplier rebuilt with its own fixes: Root.io, Seal Security and RapidFort.
 //!
 //! The advisories of the distribution or the ecosystem do not say which vulnerabilities such a package has: its version is
 //! later than their fixes, or its name is a different one. `trivy-db` has those of the suppliers in buckets that begin with
@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use super::TrivyRows;
 use super::find::{AdvisorySearch, TRIVY, source_of};
 use super::library::{SourcedBucket, add, buckets_with, names, prefix, rows_of, sourced};
+use super::package_key::PackageKey;
 use super::release::{major, minor};
 use crate::inventory::{Ecosystem, InstalledPackage, LinuxDistribution};
 
@@ -42,26 +43,38 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>) {
     for (index, package, mark) in marked {
         let other = (is_of_root_io && is_system(package)).then_some((Rebuilder::RootIo, false));
         let Some((rebuilder, is_certain)) = mark.or(other) else { continue };
-        let trivy = search.databases.trivy;
-        let buckets = trivy.map_or_else(Vec::new, |trivy| buckets(search, trivy, rebuilder, package));
-        if is_certain && buckets.is_empty() {
-            let place = package.path.as_deref().unwrap_or(&package.name);
-            let InstalledPackage { name, version, .. } = package;
-            let supplier = rebuilder.names().0;
-            let problem = format!("{name} {version} was rebuilt by {supplier}, and no database has its advisories");
-            search.gap(place, problem);
-        }
-        let Some(trivy) = trivy else { continue };
-        let (version, names) = if package.ecosystem.is_of_distribution() {
-            let (source, version) = source_of(package);
-            (version, BTreeSet::from([source.to_owned(), package.name.clone()]))
-        } else {
-            (&*package.version, names(package))
-        };
-        for name in &names {
-            let rows = rows_of(search, trivy, &buckets, name);
-            add(search, index, version, &rows);
-        }
+        let distribution = search.inventory.distribution.as_ref();
+        let (id, release) = distribution.map_or(("", ""), |known| (&*known.id, &*known.version));
+        let place = PackageKey::of_place(&[TRIVY, rebuilder.names().1, id, release]);
+        search.known_or(place, index, |search| look_up(search, (index, package), (rebuilder, is_certain)));
+    }
+}
+
+/// Adds what a supplier says about a package.
+fn look_up(
+    search: &mut AdvisorySearch<'_>,
+    (index, package): (usize, &InstalledPackage),
+    (rebuilder, is_certain): (Rebuilder, bool),
+) {
+    let trivy = search.databases.trivy;
+    let buckets = trivy.map_or_else(Vec::new, |trivy| buckets(search, trivy, rebuilder, package));
+    if is_certain && buckets.is_empty() {
+        let place = package.path.as_deref().unwrap_or(&package.name);
+        let InstalledPackage { name, version, .. } = package;
+        let supplier = rebuilder.names().0;
+        let problem = format!("{name} {version} was rebuilt by {supplier}, whose advisories no database has");
+        search.gap(place, problem);
+    }
+    let Some(trivy) = trivy else { return };
+    let (version, names) = if package.ecosystem.is_of_distribution() {
+        let (source, version) = source_of(package);
+        (version, BTreeSet::from([source.to_owned(), package.name.clone()]))
+    } else {
+        (&*package.version, names(package))
+    };
+    for name in &names {
+        let rows = rows_of(search, trivy, &buckets, name);
+        add(search, index, version, &rows);
     }
 }
 
@@ -91,7 +104,7 @@ fn buckets(
 fn of_distribution(rebuilder: Rebuilder, package: &InstalledPackage, distribution: &LinuxDistribution) -> Vec<String> {
     let id = &distribution.id;
     let release = if id == "debian" { major(&distribution.version) } else { minor(&distribution.version) };
-    // Of RPM, the version says for which release it was built.
+    // The version of an RPM package states the release for which it was built.
     let red_hat = format!("Red Hat {}", enterprise_release(source_of(package).1));
     let red_hat = red_hat.trim_end();
     match (rebuilder, package.ecosystem) {
@@ -112,8 +125,8 @@ fn enterprise_release(version: &str) -> &str {
     rest.split(|next: char| !next.is_ascii_digit()).next().unwrap_or_default()
 }
 
-/// Who rebuilt a package, by the marks that Trivy knows, and whether that is certain: other packages, too, have some of the
-/// marks in their names and versions.
+/// Who rebuilt a package, judged by the marks that Trivy knows, and whether that is certain: some of the marks also
+/// occur in the names and versions of other packages.
 fn rebuilder_of(package: &InstalledPackage) -> Option<(Rebuilder, bool)> {
     let InstalledPackage { ecosystem, name, version, .. } = package;
     let (source, source_version) = source_of(package);
@@ -168,8 +181,8 @@ fn is_rapidfort_of_rpm(version: &str) -> bool {
     })
 }
 
-/// Whether it is certain that Seal Security rebuilt a package; `None` if nothing says so. Its own names, and `+sp1` in a version,
-/// are certain. `-sp1` and names such as `seal-x` occur elsewhere.
+/// Whether it is certain that Seal Security rebuilt a package; `None` if there is no sign of it. Its own names, and
+/// `+sp1` in a version, are certain signs. `-sp1` and names such as `seal-x` occur elsewhere.
 fn seal_of_language(ecosystem: Ecosystem, name: &str, version: &str) -> Option<bool> {
     let begins_with_level = |rest: &str| rest.starts_with(|next: char| next.is_ascii_digit());
     let (mark, is_renamed, is_named) = match ecosystem {

@@ -34,8 +34,7 @@ impl Products {
         }
         let cpes = look_up(search, trivy, build.map(|(_, build)| build));
         if cpes.is_empty() {
-            search
-                .gap("root/buildinfo", "trivy-db knows none of the repositories that the packages are from".to_owned());
+            search.gap("root/buildinfo", "trivy-db knows none of the packages' repositories".to_owned());
         }
         self.by_layer.entry(layer).or_insert_with(|| cpes.into()).clone()
     }

@@ -80,7 +80,7 @@ impl Release {
                 Self { rater: Some("debian"), ..debian }
             }
             "echo" => Self { rater: Some("echo"), ..deb("echo".to_owned()) },
-            "mariner" => rpm("CBL-Mariner", minor(version)).by_source(),
+            "mariner" => rpm("CBL-Mariner", minor(version)).by_source().until(id, minor(version)),
             "ol" => Self { rows: RowShape::Flavours, ..rpm("Oracle Linux", major(version)).until(id, major(version)) },
             "opensuse" | "opensuse-leap" => rpm("openSUSE Leap", version).until("opensuse-leap", version),
             "opensuse-tumbleweed" => Self::new(Ecosystem::Rpm, "openSUSE Tumbleweed".to_owned()),
@@ -94,8 +94,8 @@ impl Release {
             }
             "sles" => rpm("SUSE Linux Enterprise", version).until(id, version),
             "ubuntu" => {
-                let release = ubuntu(distribution, now);
-                deb(format!("ubuntu {release}")).until(id, &release)
+                let ubuntu = deb(format!("ubuntu {}", ubuntu(distribution, now)));
+                Self { end_of_support: end_of_ubuntu(distribution), ..ubuntu }
             }
             _ => return None,
         })
@@ -127,6 +127,14 @@ impl Release {
     }
 }
 
+/// When the support of a distribution ends, if that is known: also of one for which there are no advisories.
+pub(super) fn end_of_life(distribution: &LinuxDistribution, release: Option<&Release>) -> Option<Timestamp> {
+    match release {
+        Some(release) => release.end_of_support,
+        None => end_of_support(&distribution.id, major(&distribution.version)),
+    }
+}
+
 /// The release of the package repositories decides about the advisories, if it is known.
 fn alpine(distribution: &LinuxDistribution) -> &str {
     let repository = distribution.repository.as_deref().map_or("", minor);
@@ -152,16 +160,21 @@ fn amazon(version: &str) -> &str {
     if is_first { "1" } else { major }
 }
 
-/// Extended support has advisories of its own once the regular support has ended.
+/// Extended support has separate advisories after regular support has ended.
 fn ubuntu(distribution: &LinuxDistribution, now: Timestamp) -> String {
     let version = &*distribution.version;
     if !distribution.extended_support {
         return version.to_owned();
     }
-    let extended = format!("{version}-ESM");
-    let is_listed = end_of_support("ubuntu", &extended).is_some();
     let is_regular = end_of_support("ubuntu", version).is_some_and(|end| now < end);
-    if !is_listed && is_regular { version.to_owned() } else { extended }
+    if is_regular { version.to_owned() } else { format!("{version}-ESM") }
+}
+
+/// With extended support the end of it, if the release has any, even while the regular support lasts.
+fn end_of_ubuntu(distribution: &LinuxDistribution) -> Option<Timestamp> {
+    let version = &*distribution.version;
+    let extended = distribution.extended_support.then(|| end_of_support("ubuntu", &format!("{version}-ESM")));
+    extended.flatten().or_else(|| end_of_support("ubuntu", version))
 }
 
 /// `9` of `9.4`.
@@ -216,6 +229,67 @@ mod tests {
         }
     }
 
+    /// The dates of the vendors' tables, of releases by what os-release says.
+    #[test]
+    fn the_end_of_support_is_known_of_releases() {
+        for (id, version, expected) in [
+            ("almalinux", "10.1", "2035-05-31"),
+            ("alpine", "3.21.3", "2026-11-01"),
+            ("alpine", "3.24.0", "2028-06-01"),
+            ("amzn", "2 (Karoo)", "2026-06-30"),
+            ("amzn", "2023", "2029-06-30"),
+            ("azurelinux", "3.0", ""),
+            ("centos", "7", "2024-06-30"),
+            ("centos-stream", "8", "2024-05-31"),
+            ("centos-stream", "9", "2027-05-31"),
+            ("debian", "11", "2026-08-31"),
+            ("debian", "13.2", "2030-06-30"),
+            ("debian", "", ""),
+            ("fedora", "41", "2025-12-15"),
+            ("fedora", "44", "2027-06-02"),
+            ("fedora", "99", ""),
+            ("mariner", "2.0.20240301", "2025-11-30"),
+            ("ol", "8.10", "2029-07-31"),
+            ("opensuse", "13.2", "2017-01-17"),
+            ("opensuse-leap", "15.6", "2026-04-30"),
+            ("photon", "3.0", "2024-03-31"),
+            ("rhel", "6.10", "2020-11-30"),
+            ("rhel", "7.9", "2024-06-30"),
+            ("rhel", "8.10", "2029-05-31"),
+            ("rhel", "10.0", "2035-05-31"),
+            ("rocky", "10.0", "2035-05-31"),
+            ("sl-micro", "6.2", "2029-11-30"),
+            ("sles", "15.6", "2025-12-31"),
+            ("sles", "15.7", "2031-07-31"),
+            ("ubuntu", "22.04", "2027-04-23"),
+            ("ubuntu", "24.04", "2029-05-31"),
+            ("wolfi", "20230201", ""),
+        ] {
+            assert_eq!(last_day(&distribution(id, version)), expected, "{id} {version}");
+        }
+    }
+
+    fn last_day(distribution: &LinuxDistribution) -> String {
+        let now = "2026-11-27T00:00:00Z".parse().unwrap();
+        let end = end_of_life(distribution, Release::of(distribution, now).as_ref());
+        end.map(|end| end.to_string().chars().take(10).collect()).unwrap_or_default()
+    }
+
+    #[test]
+    fn ubuntu_pro_extends_the_support_also_before_the_regular_one_ends() {
+        for (version, regular, extended) in [
+            ("18.04", "2023-05-31", "2028-03-31"),
+            ("19.04", "2020-01-18", "2020-01-18"),
+            ("22.04", "2027-04-23", "2032-04-09"),
+            ("24.04", "2029-05-31", "2034-03-31"),
+            ("99.04", "", ""),
+        ] {
+            let without = distribution("ubuntu", version);
+            let with = LinuxDistribution { extended_support: true, ..without.clone() };
+            assert_eq!((&*last_day(&without), &*last_day(&with)), (regular, extended), "{version}");
+        }
+    }
+
     #[test]
     fn alpine_follows_the_repositories_and_ubuntu_the_extended_support() {
         let now = "2026-01-01T00:00:00Z".parse().unwrap();
@@ -235,6 +309,7 @@ mod tests {
         let ubuntu = |version: &str| LinuxDistribution { extended_support: true, ..distribution("ubuntu", version) };
         assert_eq!(bucket(&ubuntu("18.04")), "ubuntu 18.04-ESM");
         assert_eq!(bucket(&ubuntu("22.04")), "ubuntu 22.04", "the regular support has not ended");
+        assert_eq!(bucket(&ubuntu("24.04")), "ubuntu 24.04", "the regular support has not ended");
         assert_eq!(bucket(&ubuntu("19.04")), "ubuntu 19.04-ESM", "there is no such support");
         let end = |distribution: &LinuxDistribution| Release::of(distribution, now).unwrap().end_of_support.unwrap();
         assert!(end(&distribution("ubuntu", "18.04")) < now && end(&ubuntu("18.04")) > now);

@@ -1,4 +1,4 @@
-//! What the matching needs to know about a vulnerability database: its rows as types, and how they are looked up.
+//! The interface of a vulnerability database for matching: its rows as types, and how they are looked up.
 //!
 //! The types follow what the sources write: [`trivy-db`](https://github.com/aquasecurity/trivy-db) (schema 2, JSON values
 //! of a bbolt file) and [OSV](https://ossf.github.io/osv-schema/). Unknown fields are ignored. A value that cannot be read
@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::details::KnownRows;
 use super::rating::OsvRating;
 use super::references::ReferenceList;
 
@@ -177,14 +178,16 @@ pub trait OsvRows: Send + Sync {
     /// others.
     fn ecosystems(&self, prefix: &str) -> Vec<String>;
 
-    /// Calls `visit` with what each record says about the versions of a package, in the order of their identifiers. The
+    /// Calls `visit` with the part of each record that is about the versions of a package, in the order of the records'
+    /// identifiers. The
     /// names are those of the records, except that the names of `PyPI` are normalised (PEP 503), and those of
-    /// `NuGet` and `Packagist` are compared without regard to case. Costs a few microseconds. After an error, records are
-    /// missing.
+    /// `NuGet` and `Packagist` are compared without regard to case. Costs a few microseconds, less if the rows are among the
+    /// `known` ones. After an error, records are missing.
     fn each_row(
         &self,
         ecosystem: &str,
         package: &str,
+        known: Option<KnownRows<'_>>,
         visit: &mut dyn FnMut(&OsvRow<&str>),
     ) -> Result<(), DamagedDatabase>;
 
@@ -192,8 +195,8 @@ pub trait OsvRows: Send + Sync {
     fn detail(&self, row: &OsvRow<&str>) -> Result<Arc<OsvDetail>, DamagedDatabase>;
 }
 
-/// What an OSV record says about the versions of one package. Its texts are owned, or a part of what was read: most rows
-/// affect no installed version and are forgotten at once.
+/// What an OSV record says about the versions of one package. Its strings are owned or borrow from what was read: most
+/// rows affect no installed version and are dropped at once.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct OsvRow<T = String> {
     /// The record: `GO-2024-1234`, `ALSA-2024:1234`.

@@ -34,11 +34,11 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>, releases: &[(&LinuxDistribut
         return;
     };
     if !has_packages {
-        let problem = format!("the image names {} but states no packages of it", name(distribution));
+        let problem = format!("the image names {} but contains none of its packages", name(distribution));
         search.gap("etc/os-release", problem);
     }
     if let Some(id) = &distribution.derivative {
-        let problem = format!("{id} has no advisories of its own: those of {} were used", distribution.id);
+        let problem = format!("{id} has no advisories; those of {} were used", distribution.id);
         search.gap("etc/os-release", problem);
     }
     // The records of Echo name packages of others, too.
@@ -116,7 +116,8 @@ fn find_in(search: &mut AdvisorySearch<'_>, release: &Release) {
             continue;
         }
         if release.bucket.starts_with("alma ") && package.module.is_none() && package.version.contains(".module_el") {
-            // AlmaLinux built some packages without their label; the fixed versions of streams cannot be told apart.
+            // AlmaLinux built some packages without their label; the fixed versions of different streams cannot be told
+            // apart.
             search.gap(&package.name, "the module stream of the package is not stated".to_owned());
             continue;
         }
@@ -242,7 +243,9 @@ fn add(
             let order = compare(scheme, installed, version).ok().filter(|_| is_valid(scheme, version));
             order.map(std::cmp::Ordering::is_lt)
         };
-        let introduced_later = !advisory.first_affected.is_empty() && is_before(advisory.first_affected) == Some(true);
+        // Only rows of Alpine are known to state it, and Trivy looks at it there alone.
+        let has_first = release.bucket.starts_with("alpine ") && !advisory.first_affected.is_empty();
+        let introduced_later = has_first && is_before(advisory.first_affected) == Some(true);
         let affected = if advisory.fixed.is_empty() { Some(true) } else { is_before(advisory.fixed) };
         if introduced_later || affected == Some(false) {
             continue;
@@ -280,7 +283,7 @@ fn candidate(
     CandidateMatch { matched, advisories: advisory.vendor_ids.to_vec() }
 }
 
-/// The status that a row states, where there is no fix.
+/// The status that a row states if there is no fix.
 fn status_of_number(status: u8) -> FixStatus {
     match status {
         4 => FixStatus::UnderInvestigation,

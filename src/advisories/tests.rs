@@ -117,6 +117,7 @@ impl OsvRows for Records {
         &self,
         ecosystem: &str,
         package: &str,
+        _: Option<KnownRows<'_>>,
         visit: &mut dyn FnMut(&OsvRow<&str>),
     ) -> Result<(), DamagedDatabase> {
         let found = self.0.iter().find(|((known, name), _)| (*known, *name) == (ecosystem, package));
@@ -258,7 +259,7 @@ fn debian_compares_source_packages_and_keeps_what_is_not_fixed() {
 }
 
 #[test]
-fn what_was_found_for_a_package_counts_for_all_images() {
+fn findings_for_a_package_count_for_all_images() {
     let (rows, image) = debian();
     let details = DetailCache::default();
     let find = |image: &Inventory| {
@@ -291,7 +292,7 @@ fn what_was_found_for_a_package_counts_for_all_images() {
 }
 
 #[test]
-fn what_did_not_fit_in_one_image_is_found_in_the_next() {
+fn findings_that_did_not_fit_are_found_in_the_next_image() {
     let mut rows = Rows::default().row("debian 12", "small", "CVE-2024-0", json!({}));
     for number in 0..1000 {
         rows = rows.row("debian 12", "linux", &format!("CVE-2025-{number:04}"), json!({}));
@@ -343,7 +344,7 @@ fn advisories_have_the_details_of_their_vulnerability() {
         "the package's own"
     );
     assert_eq!(found.matches[3].severity, Severity::Unknown);
-    assert_eq!(found.end_of_life.unwrap().to_string(), "2028-06-10T23:59:59Z");
+    assert_eq!(found.end_of_life.unwrap().to_string(), "2028-06-30T23:59:59Z");
 }
 
 #[test]

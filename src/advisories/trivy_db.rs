@@ -13,7 +13,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use super::{DamagedDatabase, TrivyDetail, TrivyRow, TrivyRows, TrivySource};
 
 /// The name of the database file.
 pub(super) const DATABASE: &str = "trivy.db";
-/// The name of the file that says what the database is.
+/// The name of the file that describes the database.
 pub(super) const METADATA: &str = "metadata.json";
 /// The schema that is understood.
 pub(super) const SCHEMA: u64 = 2;
@@ -39,7 +39,7 @@ const DETAILS: &str = "vulnerability";
 const SOURCES: &str = "data-source";
 const RED_HAT_CPE: &str = "Red Hat CPE";
 
-/// What `metadata.json` says, which is next to trivy-db and the database of Java archives.
+/// The content of `metadata.json`, which is next to trivy-db and to the database of Java archives.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct TrivyMetadata {
@@ -53,7 +53,7 @@ impl TrivyMetadata {
     /// Reads the file in a directory.
     ///
     /// # Errors
-    /// It cannot be read, it is not what trivy-db writes, or it is of another schema than `schema`.
+    /// It cannot be read, it is not in the format of trivy-db, or its schema is not `schema`.
     pub(super) fn read(directory: &Path, schema: u64) -> Result<Self, DamagedDatabase> {
         let mut text = Vec::new();
         let metadata = File::open(directory.join(METADATA));
@@ -62,7 +62,7 @@ impl TrivyMetadata {
         let metadata: Self = parse(&text, METADATA)?;
         if metadata.version != schema {
             return Err(DamagedDatabase(format!(
-                "it has schema {}, and pullgate reads schema {schema}: fetch the tag `{schema}` of the repository",
+                "it has schema {}, but pullgate reads schema {schema}: fetch the tag `{schema}` of the repository",
                 metadata.version
             )));
         }
@@ -106,15 +106,14 @@ impl TrivyDb {
 
     fn of(file: BoltFile) -> Result<Self, DamagedDatabase> {
         let mut roots = BTreeMap::new();
-        file.root().visit_from(b"", &mut |name, entry| {
-            let BoltEntry::Bucket(bucket) = entry else { return Ok(ControlFlow::Continue(())) };
-            let name = text(name)?;
+        for entry in file.root().walk()? {
+            let (name, BoltEntry::Bucket(bucket)) = entry? else { continue };
+            let name = text(&name)?;
             if roots.len() == MAX_BUCKETS {
                 return Err(DamagedDatabase(format!("it has more than {MAX_BUCKETS} buckets")));
             }
             roots.insert(name, bucket.into_root());
-            Ok(ControlFlow::Continue(()))
-        })?;
+        }
         let mut buckets = BTreeMap::new();
         let sources = roots.get(SOURCES).map(|root| file.bucket_at(root.clone()));
         for (name, root) in &roots {
@@ -178,31 +177,28 @@ impl TrivyRows for TrivyDb {
     }
 
     fn covers(&self, bucket: &str) -> Result<bool, DamagedDatabase> {
-        let mut covers = false;
-        if let Some(bucket) = self.bucket(bucket) {
-            bucket.visit_from(b"", &mut |_, entry| {
-                covers |= matches!(entry, BoltEntry::Bucket(_));
-                Ok(if covers { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-            })?;
+        let Some(bucket) = self.bucket(bucket) else { return Ok(false) };
+        for entry in bucket.walk()? {
+            if matches!(entry?.1, BoltEntry::Bucket(_)) {
+                return Ok(true);
+            }
         }
-        Ok(covers)
+        Ok(false)
     }
 
     fn rows(&self, bucket: &str, package: &str) -> Result<Vec<(String, TrivyRow)>, DamagedDatabase> {
         let mut rows = Vec::new();
         let Some(bucket) = self.bucket(bucket) else { return Ok(rows) };
         let Some(BoltEntry::Bucket(package)) = bucket.get(package.as_bytes())? else { return Ok(rows) };
-        package.visit_from(b"", &mut |id, entry| {
-            if let BoltEntry::Value(value) = entry {
-                let id = text(id)?;
-                let row = match only_fixed_version(&value) {
-                    Some(fixed) => TrivyRow { fixed_version: fixed.to_owned(), ..TrivyRow::default() },
-                    None => parse(&value, &id)?,
-                };
-                rows.push((id, row));
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
+        for entry in package.walk()? {
+            let (id, BoltEntry::Value(value)) = entry? else { continue };
+            let id = text(&id)?;
+            let row = match only_fixed_version(&value) {
+                Some(fixed) => TrivyRow { fixed_version: fixed.to_owned(), ..TrivyRow::default() },
+                None => parse(&value, &id)?,
+            };
+            rows.push((id, row));
+        }
         Ok(rows)
     }
 

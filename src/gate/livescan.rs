@@ -5,8 +5,8 @@
 //! again (`rematch.rs`), from what is known: nothing is downloaded. Images with packages in changed advisories come first,
 //! then the most recently pulled ones (`order.rs`). A verdict that changed is logged, counted, stored and sent as an event.
 //!
-//! A verdict is judged again when its basis is not the current one ([`VerdictBasis`]). That is stored with each verdict, so
-//! a restart goes on where the process ended, and of two changes in a row only the last one counts.
+//! A verdict is judged again when its basis is not the current one ([`VerdictBasis`]). The basis is stored with each
+//! verdict, so a restart continues where the process ended, and of two changes in a row only the last one counts.
 
 mod change;
 mod databases;
@@ -15,6 +15,7 @@ mod recorder;
 mod rematch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
@@ -37,10 +38,10 @@ use crate::store::{StoreError, VerdictBasis, VerdictFilter, VerdictList, Verdict
 use crate::va::Va;
 use recorder::LiveRecord;
 
-/// The most records that wait to be written. Further ones are left out, and recorded at the next pull.
+/// The maximum number of records that wait to be written. Further ones are dropped, and recorded at the next pull.
 const MAX_WAITING: usize = 512;
 
-/// What is remembered about verdicts, and what waits to be remembered.
+/// The stored verdicts, and those that wait to be stored.
 pub(super) struct LiveRecords {
     store: VerdictStore,
     events: Events,
@@ -142,9 +143,9 @@ impl Livescan {
         Ok(ListedVerdicts { list: self.records.store.list(filter).await?, outdated })
     }
 
-    /// The time by the gate's clock.
-    pub fn now(&self) -> Timestamp {
-        self.clock.now()
+    /// The time that was so long ago, by the gate's clock.
+    pub fn ago(&self, age: Duration) -> Timestamp {
+        self.clock.ago(age)
     }
 
     /// The basis of decisions from now on. While the databases cannot be used, their last generation stays in it: images

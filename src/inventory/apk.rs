@@ -21,9 +21,9 @@ pub(super) struct ApkDatabase {
     pub(super) problems: BTreeSet<String>,
 }
 
-/// Parses a database of apk (apk-tools, "APKINDEX format"; one letter for each field). Of packages of the same name the
-/// first counts. A package without a name or a version, and a line that is not a field, are problems, and apk refuses the
-/// database; the other packages are read.
+/// Parses a database of apk (apk-tools, "APKINDEX format"; one letter for each field). If several packages have the
+/// same name, the first one counts. A package without a name or a version, and a line that is not a field, are
+/// problems, and apk refuses the database; the other packages are read.
 ///
 /// # Errors
 /// There are more than `limit` packages.
@@ -58,7 +58,7 @@ pub(super) fn database(content: &[u8], limit: usize) -> Result<ApkDatabase, Stri
             "L" => entry.license = value.to_owned(),
             "t" => entry.built = value.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok()),
             "F" => directory = value.to_owned(),
-            // A file that is left out may be reported twice, but is not missed.
+            // The findings in an omitted file may be reported twice, but are not missed.
             "R" if database.files.len() >= MAX_FILES || directory.len() + value.len() > MAX_PATH => {}
             "R" if directory.is_empty() => database.files.push(value.to_owned()),
             "R" => database.files.push(format!("{directory}/{value}")),

@@ -9,7 +9,7 @@ use regex::Regex;
 
 use super::text::lines;
 
-/// The most licences of a package, and the longest name, in bytes.
+/// The maximum number of licences of a package, and the maximum length of a name in bytes.
 const MAX_LICENSES: usize = 64;
 const MAX_NAME: usize = 256;
 

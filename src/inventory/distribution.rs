@@ -40,7 +40,7 @@ const KNOWN: &[&str] = &[
 ];
 
 /// Determines the distribution. os-release decides if it names a distribution that advisories exist for; otherwise the
-/// release files of the families say which of those it derives from, if any.
+/// release files of the families determine which one it derives from, if any.
 pub(super) fn distribution(text: ReleaseText<'_>, extended_support: bool) -> Option<LinuxDistribution> {
     let stated = ["etc/os-release", "usr/lib/os-release"].iter().find_map(|path| text(path).and_then(os_release));
     let by_files = by_release_files(text);
@@ -175,8 +175,9 @@ fn red_hat_id(name: &str) -> &'static str {
     }
 }
 
-/// The newest release of Alpine in `etc/apk/repositories`: `3.19`, or `edge`. `None` if they name none, or also another
-/// distribution. apk ignores comments, and takes from a repository with a tag (`@edge https://…`) only what is asked for by it.
+/// The newest release of Alpine in `etc/apk/repositories`: `3.19`, or `edge`. `None` if they name no release, or also
+/// name another distribution. apk ignores comments, and uses a repository with a tag (`@edge https://…`) only for
+/// packages that are requested with the tag.
 fn apk_repository(text: &str) -> Option<String> {
     let mut newest: Option<&str> = None;
     for line in text.lines().map(str::trim_start).filter(|line| !line.starts_with(['#', '@'])) {
@@ -184,7 +185,7 @@ fn apk_repository(text: &str) -> Option<String> {
         if family != "alpine" {
             return None;
         }
-        // Such as `latest-stable`, which does not say which one it was.
+        // For example `latest-stable`, which does not name a release.
         if release != "edge" && numbers(release).is_none() {
             continue;
         }

@@ -21,8 +21,8 @@ const MAX_FILES: usize = 1_000_000;
 /// Parses a database of dpkg (deb822(5), dpkg-query(1)). Packages of which only configuration files are left are not
 /// installed. Entries without `Status` are, as in distroless images.
 ///
-/// dpkg refuses a database in which an installed package has no name or no version, or a line is not a field. Here the other
-/// entries are read, and this one is a problem: it may be a part of a package that is installed.
+/// dpkg refuses a database in which an installed package has no name or no version, or a line is not a field. Here the
+/// other entries are read, and the bad one is a problem: it may belong to an installed package.
 ///
 /// # Errors
 /// There are more than `limit` packages.
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_entry_hides_no_other_and_is_a_problem() {
+    fn a_damaged_entry_is_a_problem_and_does_not_hide_others() {
         let good = "Package: good\nStatus: install ok installed\nVersion: 1\n";
         for (entry, problems) in [
             ("Package: x\nStatus: install ok installed\n", 1),
@@ -163,7 +163,7 @@ mod tests {
         }
     }
 
-    /// Where dpkg is installed: the same packages as it lists itself.
+    /// If dpkg is installed, compares with the packages that it lists.
     #[test]
     fn the_packages_of_this_machine_are_those_of_dpkg_query() {
         let format =

@@ -116,14 +116,14 @@ pub(super) fn language_file(path: &str, first_bytes: &[u8]) -> Option<LanguageFi
     }
 }
 
-/// What a link at this path would have to lead to, so that it is read by its own name: a file, or a directory whose name
+/// The kind of target that a link at this path must have to be read by its own name: a file, or a directory whose name
 /// decides what the files in it are.
 pub(super) fn kind_of_link(path: &str) -> Option<LanguageFile> {
     let (_, name) = split_path(path);
     match name {
         "specifications" => Some(LanguageFile::Gem),
         _ if python::is_metadata_folder(name) => Some(LanguageFile::Python),
-        // A link to an SBOM does not say that its packages are installed here.
+        // A link to an SBOM does not mean that its packages are installed here.
         _ => language_file(path, b"").filter(|kind| *kind != LanguageFile::Sbom),
     }
 }
@@ -198,7 +198,7 @@ impl LanguageFile {
             Self::Sbom if by_content.is_some() => {}
             Self::Sbom => read_text(sbom::read),
         }
-        // The name does not say everything: a program runs under any name, and Java and Python load an archive that follows a
+        // The name is not decisive: a program runs under any name, and Java and Python load an archive that follows a
         // program.
         if by_content == Some(Self::Executable) && self != Self::Executable {
             executable::read(path, content, size, &mut found);
@@ -209,7 +209,7 @@ impl LanguageFile {
         found
     }
 
-    /// What a file with these first bytes is, whatever its name: a program or an archive. `None` for anything else.
+    /// The kind of a file with these first bytes, whatever its name: a program or an archive. `None` for anything else.
     pub(super) fn by_content(first_bytes: &[u8]) -> Option<Self> {
         if executable::is_executable(first_bytes) {
             return Some(Self::Executable);

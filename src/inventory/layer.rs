@@ -27,7 +27,7 @@ mod read_as;
 /// The size of the buffer of unpacked bytes, in bytes.
 const PIECE: usize = 128 * 1024;
 
-/// How much of a layer is read. A limit that is hit is a gap.
+/// How much of a layer is read. Reaching a limit is a gap.
 #[derive(Clone, Copy, Debug)]
 pub struct LayerLimits {
     /// The number of bytes that the layer may unpack to, and that the archives among its files may unpack to.
@@ -47,8 +47,8 @@ pub struct LayerLimits {
 }
 
 impl LayerLimits {
-    /// The limits for a layer of `size` bytes, as it is transferred. What a layer states is kept in memory and in the
-    /// database, however small the layer is compressed.
+    /// The limits for a layer of `size` bytes, as it is transferred. The contents of a layer are kept in memory and in
+    /// the database, however small the compressed layer is.
     pub fn of(size: u64) -> Self {
         Self {
             unpacked: unpack::limit(size),
@@ -70,7 +70,7 @@ pub struct LayerReading {
     pub diff_id: Result<Digest, String>,
     /// The contents of the layer.
     pub contents: LayerInventory,
-    /// Hard links to files that were not read under these names. If there are any, another reading can read them:
+    /// Hard links to files that were not read under these names. If there are any, a second pass can read them:
     /// [`read_layer_again`].
     pub unread: LinkedNames,
     /// Whether the time was over before everything was read. Another reading may get further, on a machine that is less
@@ -145,11 +145,12 @@ pub(super) enum FileFacts {
     Alternative(String),
     /// A file in the directory of alternatives, which is not a link to another one.
     Chosen,
-    /// What a database states if a link in its usual place leads to it: other layers decide that.
+    /// The content of a database that counts only if a link in the usual place leads to it, which other layers
+    /// determine.
     Database(Box<Self>),
     /// A hard link to a path that this layer does not have, so that only a layer below can.
     HardLink(String),
-    /// Another package manager has packages in this folder, which are not read.
+    /// Another package manager has packages in this directory, which are not read.
     OtherPackages,
     /// The file may state something but could not be read.
     Unreadable(String),
@@ -175,11 +176,11 @@ impl FileFacts {
 
 /// Reads a layer once, from its first byte to its last, in any supported compression.
 ///
-/// `folder` is where files that are too large for memory are kept while they are read, without a name.
+/// `folder` is the directory for unnamed temporary files, for files that are too large for memory.
 ///
 /// # Errors
-/// `compressed` or a temporary file cannot be read or written. What is wrong with the layer itself is not an error: it is a
-/// gap, and the result may be kept.
+/// `compressed` or a temporary file cannot be read or written. A defect of the layer itself is not an error
+/// but a gap, and the result may be kept.
 pub fn read_layer(
     compressed: impl Read,
     algorithm: Algorithm,
@@ -230,7 +231,7 @@ fn too_late() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the layer was not read to its end")
 }
 
-/// Tells errors of the source from those of the content.
+/// Distinguishes errors of the source from errors of the content.
 struct LayerSource<'a, R> {
     compressed: R,
     time: &'a ReadingTime,

@@ -46,7 +46,7 @@ pub fn merge(layers: &[(Digest, Arc<LayerInventory>)]) -> Inventory {
     image.inventory()
 }
 
-/// What the layers so far leave of the files that state something.
+/// The files of the layers so far that state something and still exist.
 struct MergedImage<'a> {
     layers: &'a [(Digest, Arc<LayerInventory>)],
     /// The layer and the file, by path.
@@ -141,8 +141,8 @@ impl<'a> MergedImage<'a> {
             self_and_ancestors(path).any(|above| layer.whiteouts.contains(above))
                 || self_and_ancestors(parent(path)).any(|above| layer.opaque.contains(above))
         };
-        // What only a link makes a database must have been read as that database. Where a layer has put a link, the path
-        // leads to another file.
+        // A file that counts as a database only because of a link must have been read as that database. If a layer has
+        // put a link there, the path leads to another file.
         let is_certain = |path: &str, target: &str| {
             is_read_alike(path, target)
                 && SystemFile::behind_link(path) == SystemFile::behind_link(target)
@@ -170,7 +170,7 @@ impl<'a> MergedImage<'a> {
                 if !is_read && language_file(&target, &[]) == language_file(path, &[]) {
                     return None;
                 }
-                format!("with a link of a lower layer, the file is {target} for some runtimes")
+                format!("because of a link in a lower layer, some runtimes put the file at {target}")
             }
             Err(problem) => problem.to_owned(),
         };
@@ -211,7 +211,7 @@ impl<'a> MergedImage<'a> {
                 Some(FileFacts::OtherPackages) => {
                     gaps.insert(gap(
                         parent(path),
-                        "it has packages of another package manager, which are not read".into(),
+                        "it contains packages of an unsupported package manager, which are not read".into(),
                     ));
                 }
                 Some(FileFacts::UbuntuPro) => extended_support = true,
@@ -241,7 +241,7 @@ impl<'a> MergedImage<'a> {
         self.layers.get(layer).and_then(|(_, layer)| layer.observations.get(path)).map_or(&[], Vec::as_slice)
     }
 
-    /// What is unsafe in the files, and the accounts with the rights of the superuser.
+    /// The findings in files, and the accounts with the rights of the superuser.
     fn findings(&self) -> (Vec<HardeningFinding>, Superusers) {
         let digest = |layer: usize| self.layers.get(layer).map(|(digest, _)| *digest);
         let seen = self.observed.iter().map(|(path, layer)| (*path, *layer, None));
@@ -272,7 +272,7 @@ impl<'a> MergedImage<'a> {
         followed.map_or_else(|_| path.to_owned(), |path| path.trim_end_matches("/.").to_owned())
     }
 
-    /// What a file states. A database in another place counts only if a link in its usual place leads to it.
+    /// The statement of a file. A database in another place counts only if a link in the usual place leads to it.
     fn used_facts(&self, path: &str, at: (usize, u32)) -> Option<&'a FileFacts> {
         match self.facts(at)? {
             FileFacts::Database(facts) => self.is_led_to(path).then_some(&**facts),

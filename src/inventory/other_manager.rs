@@ -1,11 +1,12 @@
-//! Records of package managers that no advisories are matched for: what they have installed is not known.
+//! Records of package managers for which no advisories are matched: the packages that they installed are unknown.
 
 use super::paths::{file_name, parent};
 
-/// Folders in which each package has a folder of its own, with or without a database.
+/// Directories in which each package has its own directory, with or without a database.
 const STORES: [&str; 2] = ["nix/store", "gnu/store"];
 
-/// The folder in which a package manager other than dpkg, apk and RPM records its packages, if the file is such a record:
+/// The directory in which a package manager other than dpkg, apk and RPM records its packages, if the file is such a
+/// record:
 /// of Nix, Guix, pacman, opkg, Portage, XBPS, Homebrew or Conda.
 pub(super) fn records_of_other_manager(path: &str) -> Option<&str> {
     let is_in = |folder: &&&str| path.strip_prefix(**folder).is_some_and(|rest| rest.starts_with('/'));

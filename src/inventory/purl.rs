@@ -22,7 +22,7 @@ pub struct PurlParts<'a> {
 impl InstalledPackage {
     /// The package URL: `pkg:deb/debian/libssl3@3.0.11-1~deb12u2?arch=amd64&distro=debian-12`,
     /// `pkg:npm/%40babel/core@7.24.0`, `pkg:maven/org.apache.commons/commons-text@1.9`. `distribution` is that of the
-    /// image. `None` for a Go module in a local folder, whose name says nothing.
+    /// image. `None` for a Go module in a local directory, whose name has no meaning elsewhere.
     pub fn purl(&self, distribution: Option<&LinuxDistribution>) -> Option<String> {
         self.package_url(distribution).map(|purl| purl.to_string())
     }
@@ -98,7 +98,7 @@ impl InstalledPackage {
     }
 }
 
-/// The epoch, empty if it is 0, and the rest of a version: of `1:3.0.11-1` `1` and `3.0.11-1`.
+/// The epoch, empty if it is 0, and the rest of a version: `1` and `3.0.11-1` for `1:3.0.11-1`.
 pub(super) fn split_epoch(version: &str) -> (&str, &str) {
     match version.split_once(':') {
         Some(("0", rest)) => ("", rest),
@@ -160,12 +160,12 @@ impl LinuxDistribution {
             "mariner" => "cbl-mariner",
             "ol" => "oracle",
             "rhel" => "redhat",
-            "sl-micro" | "sle-micro" | "suse-microos" => "slem",
+            "sl-micro" | "sle-micro" | "sle-micro-rancher" | "suse-microos" => "slem",
             id => id,
         }
     }
 
-    /// The version that Trivy states: of Debian the point release, if it is known.
+    /// The version that Trivy states: for Debian the point release, if it is known.
     pub fn full_version(&self) -> &str {
         self.point_release.as_deref().unwrap_or(&self.version)
     }
@@ -316,6 +316,21 @@ mod tests {
         (Ecosystem::Gem, "rake", "13.0.6", "", "debian", "12", "pkg:gem/rake@13.0.6"),
         (Ecosystem::Cargo, "serde_json", "1.0.0", "", "debian", "12", "pkg:cargo/serde_json@1.0.0"),
     ];
+
+    #[test]
+    fn distributions_have_the_families_of_trivy() {
+        for (id, family, vendor) in [
+            ("almalinux", "alma", "alma"),
+            ("debian", "debian", "debian"),
+            ("sl-micro", "slem", "suse"),
+            ("sle-micro", "slem", "suse"),
+            ("sle-micro-rancher", "slem", "suse"),
+            ("sles", "sles", "suse"),
+        ] {
+            let known = distribution(id, "1");
+            assert_eq!((known.family(), known.vendor()), (family, vendor), "{id}");
+        }
+    }
 
     #[test]
     fn package_urls_have_the_form_that_trivy_writes() {

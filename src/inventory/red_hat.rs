@@ -81,7 +81,7 @@ fn assignments(text: &str, variables: &HashMap<String, String>) -> Vec<(String, 
 /// The maximum length of a word, in bytes: variables can multiply each other.
 const MAX_WORD: usize = 4096;
 
-/// The words, with quotes removed and variables replaced. What is too long is cut off.
+/// The words, with quotes removed and variables replaced. Long words are truncated.
 fn words(text: &str, variables: &HashMap<String, String>) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     let mut letters = text.chars().peekable();

@@ -142,7 +142,7 @@ struct RpmFile<'a> {
 impl RpmFile<'_> {
     /// Reads `length` bytes at `at`, which must be inside the file.
     fn read(&mut self, at: u64, length: usize) -> Result<Vec<u8>, String> {
-        let outside = || format!("{length} bytes at {at} are not within the {} bytes of the file", self.size);
+        let outside = || format!("{length} bytes at {at} extend beyond the {} bytes of the file", self.size);
         at.checked_add(length as u64).filter(|end| *end <= self.size).ok_or_else(outside)?;
         let mut bytes = vec![0; length];
         self.content
@@ -166,14 +166,14 @@ impl PagesSeen {
 /// Two bytes at `at`, big-endian or little-endian.
 fn u16_at(bytes: &[u8], at: usize, big: bool) -> Result<u16, String> {
     let two = at.checked_add(2).and_then(|end| bytes.get(at..end)).and_then(|two| two.first_chunk());
-    let two = two.ok_or("a number is outside of its page")?;
+    let two = two.ok_or("a number extends beyond its page")?;
     Ok(if big { u16::from_be_bytes(*two) } else { u16::from_le_bytes(*two) })
 }
 
 /// Four bytes at `at`, big-endian or little-endian.
 fn u32_at(bytes: &[u8], at: usize, big: bool) -> Result<u32, String> {
     let four = at.checked_add(4).and_then(|end| bytes.get(at..end)).and_then(|four| four.first_chunk());
-    let four = four.ok_or("a number is outside of its page")?;
+    let four = four.ok_or("a number extends beyond its page")?;
     Ok(if big { u32::from_be_bytes(*four) } else { u32::from_le_bytes(*four) })
 }
 

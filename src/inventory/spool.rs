@@ -55,7 +55,7 @@ pub(super) struct Spool<'a> {
     time: &'a ReadingTime,
     /// How many bytes the archives among the files of the layer may still unpack to.
     unpacked_left: Cell<u64>,
-    /// The first error of a temporary file. It says nothing about the layer.
+    /// The first error of a temporary file. It is unrelated to the layer.
     failure: Cell<Option<io::Error>>,
     has_failed: Cell<bool>,
 }

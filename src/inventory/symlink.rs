@@ -1,4 +1,4 @@
-//! What symbolic links mean for files that are read because of their names.
+//! The effect of symbolic links on files that are read because of their names.
 
 use super::language::{LanguageFile, kind_of_link};
 use super::paths::parent;

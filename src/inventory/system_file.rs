@@ -21,7 +21,7 @@ pub(super) enum SystemFile {
     Apk,
     /// The database of RPM, in any of its formats.
     Rpm,
-    /// What has not been written to a database of RPM yet.
+    /// Changes that have not been written to a database of RPM yet.
     RpmJournal,
     /// The packages of a distroless image of Azure Linux, as text.
     RpmManifest,
@@ -98,7 +98,8 @@ impl SystemFile {
         }
     }
 
-    /// What a file is if a link in the usual place of a database leads to it: its directory is called like the usual one
+    /// What a file is if a link in the usual place of a database leads to it: its directory has the name of the usual
+    /// one
     /// (`srv/dpkg/status`). `None` for files in the usual places.
     pub(super) fn behind_link(path: &str) -> Option<Self> {
         if Self::at(path).is_some() {

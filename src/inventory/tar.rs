@@ -74,7 +74,7 @@ impl<R: BufRead> Archive<R> {
         self.source
     }
 
-    /// The next entry; `None` at the end of the archive. What is unread of the current entry is skipped.
+    /// The next entry; `None` at the end of the archive. The unread rest of the current entry is skipped.
     pub(super) fn next(&mut self) -> io::Result<Option<ArchiveEntry>> {
         let mut extensions = Extensions::default();
         loop {
@@ -240,7 +240,7 @@ impl Extensions {
             b'3' | b'4' => EntryKind::Device,
             b'6' => EntryKind::Pipe,
             b'5' => EntryKind::Directory,
-            b'S' => return Err(damaged("a sparse file is in the old form of GNU tar, which runtimes do not unpack")),
+            b'S' => return Err(damaged("a sparse file in GNU tar's old format, which runtimes do not unpack")),
             _ => return Err(damaged("the archive contains a kind of file that runtimes do not unpack")),
         };
         let sparse_name = pax.sparse_name();

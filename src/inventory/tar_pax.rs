@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// The records of an extended header. Of records with the same key, the last counts.
+/// The records of an extended header. If several records have the same key, the last one counts.
 #[derive(Default)]
 pub(super) struct PaxRecords(BTreeMap<Vec<u8>, Vec<u8>>);
 
@@ -73,7 +73,7 @@ impl PaxRecords {
         self.get(b"GNU.sparse.name").filter(|_| is_known)
     }
 
-    /// Whether a reader that applies the records to all files sees other files.
+    /// Whether a reader that applies the records to all files sees different files.
     pub(super) fn changes_files(&self) -> bool {
         [&b"path"[..], b"linkpath", b"size"].iter().any(|key| self.0.contains_key(*key)) || self.is_sparse()
     }

@@ -1,4 +1,4 @@
-//! Whether a package comes from the distribution or from somebody else. The rules are those of Trivy.
+//! Whether a package comes from the distribution or from someone else. The rules are those of Trivy.
 
 use super::{Ecosystem, InstalledPackage, LinuxDistribution};
 
@@ -16,7 +16,7 @@ pub(super) enum DistributionFamily {
     VMware,
 }
 
-/// The beginnings of the vendors' names of distributions with RPM, and who that is. Files of a package count as the
+/// Prefixes of the vendor names of RPM distributions, each with the builder. Files of a package count as the
 /// distribution's own only if the same builder made the release files.
 const RPM_VENDORS: &[(&str, DistributionFamily)] = &[
     ("AlmaLinux", DistributionFamily::AlmaLinux),
@@ -35,7 +35,7 @@ const RPM_VENDORS: &[(&str, DistributionFamily)] = &[
 ];
 
 impl DistributionFamily {
-    /// The builder of the distribution with this `ID`; `None` if its packages are not of RPM, or it has no advisories.
+    /// The builder of the distribution with this `ID`; `None` if it does not use RPM, or has no advisories.
     fn of(id: &str) -> Option<Self> {
         Some(match id {
             "almalinux" => Self::AlmaLinux,
@@ -90,9 +90,9 @@ const DEB_ADDRESSES: &[&str] = &["debian.org", "debian.net", "ubuntu.com", "cano
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum BuiltBy {
     Distribution,
-    /// Perhaps the distribution. Many people maintain packages of Debian under addresses of their own, and vendors that nobody
-    /// has listed build packages, too. Theirs often have versions without a revision of Debian, which Debian itself uses for
-    /// its own programs alone.
+    /// Perhaps the distribution. Many people maintain Debian packages under their own addresses, and unlisted vendors
+    /// also build packages. Theirs often have versions without a Debian revision, which Debian itself uses only for its
+    /// own programs.
     Unclear,
     ThirdParty,
 }
@@ -124,7 +124,8 @@ impl InstalledPackage {
         known.map(|(_, family)| *family)
     }
 
-    /// Who built the package. For RPM, this only says whether the builder is a distribution, not whether it is the image's own.
+    /// Who built the package. For RPM, this only tells whether the builder is a distribution, not whether it is the
+    /// image's own distribution.
     pub(super) fn built_by(&self) -> BuiltBy {
         match (self.ecosystem, self.vendor.as_deref()) {
             (Ecosystem::Rpm, _) if self.rpm_family().is_none() => BuiltBy::ThirdParty,

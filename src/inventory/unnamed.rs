@@ -50,7 +50,8 @@ impl ArchiveChecksum {
         &self.0
     }
 
-    /// Reads all of `content`, until `must_end` says that there is no time left. `None` if it cannot be read to its end.
+    /// Reads all of `content`, unless `must_end` says that there is no time left. `None` if it cannot be read to its
+    /// end.
     pub(super) fn of(content: &mut dyn ReadSeek, must_end: impl Fn() -> bool) -> Option<Self> {
         content.seek(SeekFrom::Start(0)).ok()?;
         let (mut hash, mut buffer) = (Context::new(&SHA1_FOR_LEGACY_USE_ONLY), vec![0; 64 * 1024]);

@@ -12,7 +12,7 @@ use crate::policy::Observed;
 /// The topic of the rows.
 const TOPIC: &str = "attached";
 
-/// What a repository listed as attached to a manifest at some time.
+/// The attachments of a manifest as the repository listed them at some time.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AttachedList {

@@ -11,7 +11,7 @@ use crate::policy::Observed;
 
 /// The topic of what layers are unpacked to. Statements name it too, so that they use its index.
 const UNPACKED: &str = "unpacked-1";
-/// The most layers that are known to have the same content as one of these.
+/// The maximum number of layers known to have the same content as one of these.
 const MAX_ALIKE: u32 = 4096;
 
 impl FactStore {
@@ -105,7 +105,7 @@ mod tests {
         Manifest::parse(Bytes::from(text), None).unwrap()
     }
 
-    /// What is below an image of the repository `app` with the layers a, b and c.
+    /// The base images of an image of the repository `app` with the layers a, b and c.
     async fn below(store: &Store) -> Vec<(ImageName, Digest)> {
         let layers = ["a", "b", "c"].map(digest);
         let mut found = store.facts.images_within(&name("app"), &layers, &layers, 9).await.unwrap();

@@ -1,4 +1,4 @@
-//! What is on this node's disk, and what belongs together: for lists, and for removals by operators.
+//! The contents of this node's disk and their relations, for lists and for removals by operators.
 
 use jiff::Timestamp;
 use sqlx::Row;
@@ -62,8 +62,8 @@ impl NodeStore {
             .collect()
     }
 
-    /// What goes if this content goes: of a manifest, the manifests that it lists and the blobs that it names, without those
-    /// that another manifest on disk needs. Empty if the content is not on disk.
+    /// The contents that are removed with this content: for a manifest, the manifests that it lists and the blobs that
+    /// it names, except those that another manifest on disk needs. Empty if the content is not on disk.
     ///
     /// # Errors
     /// The database cannot be read.

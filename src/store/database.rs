@@ -183,7 +183,7 @@ fn close_to_others(database: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// All files of the folder `migrations`: one that is not listed here is never applied.
+/// All files of the directory `migrations`: a file that is not listed here is never applied.
 pub(super) fn migrations() -> Migrator {
     let steps = [
         (1, "first", include_str!("migrations/0001_first.sql")),
@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_migration_of_the_folder_is_listed_in_order() {
+    fn every_migration_in_the_directory_is_listed_in_order() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/migrations");
         let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         let numbered = |file: &Path| file.file_name().unwrap().to_str().unwrap()[..4].parse::<i64>().unwrap();

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 
 use super::new_facts::NewFacts;
 use super::{FactStore, StoreError, json, time_of};
@@ -36,11 +37,29 @@ impl FactStore {
         .bind(now.as_millisecond())
         .fetch_optional(self.readers())
         .await?;
-        row.map(|row| {
-            let until: Option<i64> = row.try_get(2)?;
-            Ok(Observed { value: row.try_get(0)?, at: time_of(row.try_get(1)?), until: until.map(time_of) })
-        })
-        .transpose()
+        row.as_ref().map(observed).transpose()
+    }
+
+    /// The same, and whether anything of another topic is stored about the subject, in one read.
+    pub async fn evidence_and(
+        &self,
+        (topic, other): (&str, &str),
+        subject: &str,
+        now: Timestamp,
+    ) -> Result<Option<(Observed<String>, bool)>, StoreError> {
+        let row = sqlx::query(
+            "SELECT value, observed_at, valid_until, \
+             EXISTS (SELECT 1 FROM evidence AS other WHERE other.topic = ?4 AND other.subject = ?2) \
+             FROM evidence WHERE topic = ?1 AND subject = ?2 \
+             AND (valid_until IS NULL OR (valid_until > ?3 AND observed_at <= ?3))",
+        )
+        .bind(topic)
+        .bind(subject)
+        .bind(now.as_millisecond())
+        .bind(other)
+        .fetch_optional(self.readers())
+        .await?;
+        row.map(|row| Ok((observed(&row)?, row.try_get(3)?))).transpose()
     }
 
     /// Returns the stored evidence of a topic about several subjects, by subject. Evidence with an end is left out.
@@ -53,7 +72,9 @@ impl FactStore {
         subjects: &[String],
     ) -> Result<HashMap<String, String>, StoreError> {
         let rows = sqlx::query(
-            "SELECT subject, value FROM evidence WHERE topic = ?1 AND subject IN (SELECT value FROM json_each(?2)) \
+            // With a bare `?1`, SQLite compares it with the topic of a partial index (`evidence_by_unpacked`), and parses
+            // the statement again whenever it is bound.
+            "SELECT subject, value FROM evidence WHERE topic = +?1 AND subject IN (SELECT value FROM json_each(?2)) \
              AND valid_until IS NULL",
         )
         .bind(topic)
@@ -68,7 +89,7 @@ impl FactStore {
     /// # Errors
     /// The database cannot be read.
     pub async fn count_evidence(&self, topic: &str) -> Result<u64, StoreError> {
-        let row = sqlx::query("SELECT COUNT(*) FROM evidence WHERE topic = ?1").bind(topic);
+        let row = sqlx::query("SELECT COUNT(*) FROM evidence WHERE topic = +?1").bind(topic);
         let count: i64 = row.fetch_one(&self.readers().patient()).await?.try_get(0)?;
         Ok(u64::try_from(count).unwrap_or_default())
     }
@@ -83,4 +104,10 @@ impl FactStore {
         .await?;
         Ok(done.rows_affected())
     }
+}
+
+/// A row that begins with the value, and when it was observed and ends.
+fn observed(row: &SqliteRow) -> Result<Observed<String>, StoreError> {
+    let until: Option<i64> = row.try_get(2)?;
+    Ok(Observed { value: row.try_get(0)?, at: time_of(row.try_get(1)?), until: until.map(time_of) })
 }

@@ -19,7 +19,7 @@ impl ExemptionStore {
         Self { database }
     }
 
-    /// All exemptions, also those that have ended. A row that is not an exemption is logged and exempts nothing.
+    /// All exemptions, including those that have ended. A row that is not an exemption is logged and exempts nothing.
     ///
     /// # Errors
     /// The database cannot be read.

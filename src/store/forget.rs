@@ -193,7 +193,7 @@ impl Store {
         done.map(|()| gone)
     }
 
-    /// Adds the number of deleted rows to `gone`, also if an error follows.
+    /// Adds the number of deleted rows to `gone`, even if an error follows.
     async fn forget_rows(
         &self,
         progress: &mut ForgetProgress,

@@ -1,4 +1,4 @@
-//! The journal of the database, copied into its file while requests go on.
+//! Copies the journal of the database into its file while requests continue.
 //!
 //! SQLite copies the journal at the end of a transaction that finds it long, and syncs both files. Nothing else can be
 //! written until that is done, which takes tens of milliseconds. Therefore a connection that writes nothing copies most of

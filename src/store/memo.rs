@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::FactStore;
+use super::{FactStore, StoreError};
 use crate::oci::ImageName;
 use crate::policy::Observed;
 use crate::runtime::{Bounded, Clock, Flights, Tasks, budget};
@@ -41,7 +41,7 @@ pub struct Memo<V> {
     tasks: Tasks,
 }
 
-/// What is being gathered: the subject, and the repository from which it is read if that matters.
+/// The evidence being gathered: the subject, and the repository from which it is read if that matters.
 type Gathering = (Arc<str>, Option<ImageName>);
 
 /// Evidence in memory, and its approximate size there in bytes.
@@ -113,10 +113,11 @@ where
         Some(loaded.keep_in(&self.memory, subject))
     }
 
-    /// The stored evidence about a subject as JSON, which [`parse`](Self::parse) reads, without keeping it in memory: for
-    /// work that goes through many subjects once.
-    pub async fn stored(&self, subject: &str) -> Option<Observed<String>> {
-        stored(&self.store, self.topic, subject, &self.clock).await
+    /// The stored evidence about a subject as JSON, which [`parse`](Self::parse) reads, and whether anything of another topic
+    /// is stored about it. Nothing is kept in memory: for work that goes through many subjects once.
+    pub async fn stored_and(&self, subject: &str, other: &str) -> Option<(Observed<String>, bool)> {
+        let row = self.store.evidence_and((self.topic, other), subject, self.clock.now()).await;
+        readable(self.topic, row)
     }
 
     /// Reads evidence that was stored. `None` if it cannot be read; then it is gathered again when it is needed.
@@ -189,8 +190,8 @@ fn with_end<V: Evidence>(evidence: Observed<V>) -> Observed<V> {
     Observed { until, ..evidence }
 }
 
-/// Adds evidence to memory, unless it is over at once: a failure must not replace what was found in another repository.
-/// Returns it as JSON, which is written on a blocking thread: what a layer contains can have many megabytes.
+/// Adds evidence to memory unless it expires at once: a failure must not replace evidence found in another repository.
+/// Returns it as JSON, which is written on a blocking thread, because the contents of a layer can have many megabytes.
 async fn keep<V>(
     memory: &Bounded<Arc<str>, Kept<V>>,
     subject: &Arc<str>,
@@ -229,7 +230,11 @@ async fn load<V: DeserializeOwned + Send + 'static>(
 }
 
 async fn stored(store: &FactStore, topic: &str, subject: &str, clock: &Clock) -> Option<Observed<String>> {
-    let row = store.evidence(topic, subject, clock.now()).await;
+    readable(topic, store.evidence(topic, subject, clock.now()).await)
+}
+
+/// What was read; nothing if it cannot be read.
+fn readable<T>(topic: &str, row: Result<Option<T>, StoreError>) -> Option<T> {
     row.inspect_err(|error| tracing::warn!(topic, %error, "stored evidence cannot be read")).ok()?
 }
 

@@ -1,4 +1,5 @@
-//! What was verified of Docker Content Trust repositories. It protects against replays of older documents, so it is never
+//! The verified state of Docker Content Trust repositories. It protects against replays of older documents, so it is
+//! never
 //! forgotten by age. Several gates can share it: a version becomes smaller only under a newer root.
 
 use std::path::Path;
@@ -124,7 +125,8 @@ impl FactStore {
         if known.is_some_and(|known| known > ours) {
             return Ok(false);
         }
-        // If the root is known already, whoever recorded it has forgotten these roles, and what is there is newer.
+        // If the root is already known, the process that recorded it has already removed these roles, and the existing
+        // rows are newer.
         if known.is_some_and(|known| known < ours) {
             for role in &record.forgotten {
                 let forget = sqlx::query("DELETE FROM notary WHERE repository = ?1 AND role = ?2");

@@ -60,7 +60,7 @@ impl NodeStore {
         Ok(())
     }
 
-    /// Removes a pin. Returns false if there is none of this name.
+    /// Removes a pin. Returns false if there is no pin with this name.
     ///
     /// # Errors
     /// The database cannot be written.

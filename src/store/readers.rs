@@ -1,6 +1,7 @@
-//! The connections that read, and how long anybody waits for them.
+//! The connections for reading, and the limits on waiting for them.
 //!
-//! Each connection has a thread that waits for the disk, as long as that takes. Whoever asks waits for [`READ_TIMEOUT`] at most.
+//! Each connection has a thread that waits for the disk, as long as that takes. A caller waits at most for
+//! [`READ_TIMEOUT`].
 //! The connection stays with its thread until that is done, so that a disk that hangs takes no more than these connections.
 //! Statements that go through whole tables have no time limit ([`ReadConnections::patient`]): they would never succeed on a slow
 //! disk.
@@ -31,7 +32,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// The part that is degraded while a connection does not answer.
 const TOPIC: &str = "database-reads";
 
-/// Runs statements that only read, on connections of its own: in WAL mode, readers never wait for a writer. Cheap to clone.
+/// Runs statements that only read, on separate connections: in WAL mode, readers never wait for a writer. Cheap to
+/// clone.
 #[derive(Clone)]
 pub(super) struct ReadConnections {
     state: Arc<ReadConnectionsState>,
@@ -275,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_waits_long_while_no_connection_answers() {
+    async fn reads_fail_fast_while_no_connection_answers() {
         let readiness = Readiness::new();
         let (_dir, store) = store(&readiness).await;
         let readers = &store.database.readers;

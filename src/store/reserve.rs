@@ -13,10 +13,10 @@ use super::DATABASE;
 
 /// The size of the file in bytes: the index takes 32 KiB, and the rest is for the journal and for the next start.
 const SIZE: u64 = 4 * PIECE as u64;
-/// The file has whole pieces of this many bytes. What is left of it after a start on a full disk is kept again, so that the gate
-/// can be restarted again.
+/// The file has whole pieces of this many bytes. The part that is left after a start on a full disk is kept, so that
+/// the gate can be restarted again.
 const PIECE: usize = 64 * 1024;
-/// How many free bytes it takes to open a database, and to make one.
+/// The free bytes needed to open a database, and to create one.
 const OPENED_WITH: u64 = PIECE as u64;
 const MADE_WITH: u64 = 1024 * 1024;
 
@@ -50,7 +50,7 @@ fn give_up_below(state: &Path, free: u64) -> bool {
 pub(super) fn keep(state: &Path) {
     let path = beside(state, "reserve");
     if let Err(error) = grow(&path) {
-        tracing::debug!(%error, path = %path.display(), "only a part of the space for a start on a full disk is reserved");
+        tracing::debug!(%error, path = %path.display(), "only part of the space for a start on a full disk could be reserved");
     }
 }
 

@@ -90,9 +90,9 @@ impl StateDir {
     }
 }
 
-/// What pullgate writes at the top of a state directory, and what a new file system has there.
+/// The names that pullgate writes at the top of a state directory, and those on a new file system.
 const OWN: [&str; 7] = ["admin.sock", "advisories", "blobs", "lock", "lost+found", "next.sock", "scans"];
-/// How the names of other files begin: of the audit file and the database, and of temporary directories.
+/// The prefixes of other names: of the audit file, the database and temporary directories.
 const OWN_PREFIXES: [&str; 3] = ["audit.jsonl", DATABASE, ".tmp"];
 
 /// Refuses a directory that has files of something else, unless it has been a state directory before: then the audit file
@@ -123,7 +123,7 @@ fn mode(metadata: &Metadata) -> u32 {
 }
 
 /// Restricts a directory that belongs to this user to this user. A directory of another user, such as a mounted volume,
-/// is used as it is, unless anybody could replace the files in it.
+/// is used unchanged, unless anyone could replace the files in it.
 fn close_to_others(path: &Path) -> Result<(), StateDirError> {
     let unusable = |error| StateDirError::Unusable { path: path.to_owned(), error };
     let metadata = std::fs::metadata(path).map_err(unusable)?;
@@ -152,7 +152,7 @@ fn close_to_others(path: &Path) -> Result<(), StateDirError> {
     Ok(())
 }
 
-/// Whether anybody could replace files in a directory of another user.
+/// Whether anyone could replace files in a directory of another user.
 fn is_open(metadata: &Metadata) -> bool {
     !is_own(metadata) && mode(metadata) & 0o002 != 0
 }
@@ -162,7 +162,7 @@ fn is_open(metadata: &Metadata) -> bool {
 pub enum StateDirError {
     /// The directory has files of something else.
     #[error(
-        "{}: this is not a state directory: it has {name:?}; let `state_dir` name an empty directory, or one that does not exist, such as {}, because pullgate takes the access of other users away", path.display(), path.join("pullgate").display()
+        "{}: this is not a state directory: it has {name:?}; set `state_dir` to an empty or new directory, such as {}, because pullgate removes the access of other users", path.display(), path.join("pullgate").display()
     )]
     Foreign {
         /// The directory.
@@ -175,7 +175,7 @@ pub enum StateDirError {
     Locked(PathBuf),
     /// Anybody could create files in the directory.
     #[error(
-        "{0}: the state directory belongs to another user, and everybody can write there; let `state_dir` name a folder inside of it, which pullgate creates for itself"
+        "{0}: the state directory belongs to another user and is writable for everyone; set `state_dir` to a subdirectory, which pullgate creates for itself"
     )]
     Open(PathBuf),
     /// The directory is missing or not writable, or the disk is full.
@@ -222,7 +222,9 @@ mod tests {
             assert_eq!(mode(&fs::metadata(dir.path()).unwrap()), expected, "{files:?}");
             match checked {
                 Ok(changes) => assert!(changes, "{files:?}: the change is announced"),
-                Err(error) => assert!(error.to_string().contains("let `state_dir` name an empty directory"), "{error}"),
+                Err(error) => {
+                    assert!(error.to_string().contains("set `state_dir` to an empty or new directory"), "{error}");
+                }
             }
         }
         assert!(!StateDir::check(folder(0o700, &[]).path()).unwrap(), "nothing will be changed");

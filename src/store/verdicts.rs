@@ -1,5 +1,5 @@
-//! What this gate decided and remembers: the last verdict on each image that it admitted, who pulled it, since when it is
-//! known, and the events that were not delivered yet.
+//! What this gate decided and remembers: the last verdict on each image that it admitted, who pulled it, when it was
+//! first seen, and the events that are not delivered yet.
 //!
 //! All tables are bounded in rows. Nothing here is written while a request waits, except the history of an image whose
 //! rule needs it.
@@ -33,7 +33,7 @@ use crate::oci::{Digest, ImageName, Tag};
 use crate::policy::Kind;
 use crate::scope::Scope;
 
-/// The most verdicts that are kept. Those of the images that were not pulled for the longest time are forgotten.
+/// The maximum number of verdicts that are kept. The verdicts of the least recently pulled images are forgotten first.
 const MAX_VERDICTS: i64 = 100_000;
 
 /// The verdicts of this gate. Cheap to clone.
@@ -83,7 +83,7 @@ impl FromStr for StoredDecision {
     }
 }
 
-/// What a decision was made from: which advisory databases, and which rules. Two decisions with the same basis about the
+/// The basis of a decision: the advisory databases and the rules. Two decisions with the same basis about the
 /// same image are the same, unless time has passed or evidence has ended.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct VerdictBasis {
@@ -146,7 +146,7 @@ pub struct StoredVerdict {
     pub doubt: Option<String>,
     /// The decision before the last change, and when it changed.
     pub change: Option<(VerdictOutcome, Timestamp)>,
-    /// What the judgement was made from that changed it. `None` if it never changed.
+    /// The part of the basis whose change changed the judgement. `None` if it never changed.
     pub changed_basis: Option<VerdictBasis>,
 }
 
@@ -165,7 +165,7 @@ impl StoredVerdict {
         };
         let (basis, decided_at) = (text(10)?, time_of(row.try_get(11)?));
         // A row that is just being changed does not have its own column yet, and neither do those of earlier versions.
-        // A doubt replaces the basis and leaves the time; a row that is just being changed has none.
+        // A pending re-judgement replaces the basis and keeps the time; a row that is just being changed has none.
         let doubt: Option<String> = row.try_get(12)?;
         let is_latest = doubt.is_none() && change.as_ref().is_some_and(|(_, at)| *at == decided_at);
         let kept: Option<String> = row.try_get(17)?;
@@ -193,7 +193,7 @@ impl StoredVerdict {
 }
 
 impl StoredVerdict {
-    /// What the last change follows from: `databases`, `rules`, or `other`, such as the time or new signatures.
+    /// The cause of the last change: `databases`, `rules`, or `other`, such as the time or new signatures.
     pub fn cause(&self) -> Option<&'static str> {
         let (VerdictOutcome { basis, .. }, _) = self.change.as_ref()?;
         let after = self.changed_basis.as_ref()?;

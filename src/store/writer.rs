@@ -41,7 +41,7 @@ impl NewRows {
 pub(super) struct Writer {
     database: Database,
     waiting: Waiting,
-    /// How many requests the last transaction had. Whoever holds it writes.
+    /// The number of requests in the last transaction. The holder of the lock writes.
     turn: Arc<tokio::sync::Mutex<usize>>,
 }
 

@@ -4,7 +4,7 @@
 //! report that names a configuration counts for a manifest only if the layers are proven to be those of the
 //! configuration, by the digests of their uncompressed content (OCI image specification, config.md, `rootfs.diff_ids`).
 
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 
 use super::VaSubject;
 use super::layers::LayerReadings;
@@ -70,7 +70,7 @@ impl Bindings {
     /// If nothing is known, and a part of the image, which the error names, cannot be read.
     pub(super) async fn compare(&self, subject: &VaSubject) -> Result<bool, CacheError> {
         match &subject.blobs {
-            Some(reader) => Box::pin(self.prove(reader, subject)).await,
+            Some(reader) => self.prove(reader, subject).boxed().await,
             None => self.known(subject).await,
         }
     }

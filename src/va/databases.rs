@@ -1,5 +1,6 @@
 //! The advisory databases in use: opened at start, and again whenever another process or an update changes them.
 
+mod age;
 mod expected;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Unit;
 use tokio::sync::watch;
 
+use age::DatabaseAge;
 pub use expected::ExpectedDatabases;
 
 use super::fetch::DatabaseSources;
@@ -25,7 +27,7 @@ const TOPIC: &str = "advisories";
 /// The part that is degraded while a source cannot be fetched.
 const UPDATE_TOPIC: &str = "advisory-update";
 /// The message if there are no databases.
-const NO_DATABASE: &str = "there is no advisory database, so the gate's own scanner judges no image";
+const NO_DATABASE: &str = "there is no advisory database, so the gate's own scanner cannot judge images";
 /// How often the directory is looked at even if the system reports no change.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -48,8 +50,8 @@ pub struct DatabaseLack {
     pub aged: Vec<(String, SignedDuration)>,
 }
 
-/// The configured sources of which there is no database yet, and the databases that are too old, with their ages. Reads what
-/// is known about the databases, and not the databases.
+/// The configured sources of which there is no database yet, and the databases that are too old, with their ages. Reads
+/// only the manifests of the databases, not the databases.
 ///
 /// # Errors
 /// The directory cannot be read, or a database cannot be used.
@@ -137,7 +139,7 @@ impl AdvisoryDatabases {
         let (store, first) = match config.as_ref().map(|config| AdvisoryStore::open(&config.state_dir)) {
             None => (None, OpenState::Open(Arc::default())),
             Some(Ok(store)) => (Some(store), OpenState::Opening),
-            Some(Err(error)) => (None, OpenState::Failed(error.to_string())),
+            Some(Err(error)) => (None, OpenState::Failed(format!("{error}; repair it and restart the gate"))),
         };
         if let Some(config) = &config {
             readiness.degraded(TOPIC, None);
@@ -159,9 +161,14 @@ impl AdvisoryDatabases {
             is_open: watch::Sender::new(store.is_none()),
             news: watch::Sender::default(),
         }));
+        metrics.register_collector(Box::new(DatabaseAge(Arc::downgrade(&databases.0))));
         if let Some(store) = store {
             let changes = DirectoryWatch::new(directory.as_slice(), "advisory databases");
             tasks.spawn(databases.clone().follow(store, changes, tasks.clone()));
+        } else if let OpenState::Failed(why) = &**databases.0.current.load() {
+            // Nothing follows a directory that cannot be opened.
+            tracing::error!("{why}");
+            databases.report();
         }
         databases
     }
@@ -311,15 +318,13 @@ impl AdvisoryDatabases {
         self.0.readiness.degraded(TOPIC, why.clone());
         self.tell(|news| {
             let built = |status: &SourceStatus| Some((status.source.clone(), status.generation.as_ref()?.built));
-            // What cannot be used is not new; what was in use before may be again.
+            // Unusable databases are not news; databases that were in use before may be used again.
             if self.problem(databases).is_none() {
                 news.generation = databases.generation().to_owned();
                 news.sources = databases.status().iter().filter_map(built).collect();
             }
             news.problem = why;
         });
-        let age = databases.oldest().map_or(0, |oldest| self.0.clock.now().duration_since(oldest).as_secs());
-        self.0.gauges.age.set(age);
         self.0.gauges.built.clear();
         self.0.gauges.generation.clear();
         for (status, generation) in databases.status().iter().filter_map(|one| Some((one, one.generation.as_ref()?))) {
@@ -350,7 +355,6 @@ async fn look(store: &AdvisoryStore, tasks: &Tasks) -> Option<Vec<SourceStatus>>
 }
 
 struct DatabaseGauges {
-    age: Gauge,
     built: Family<[(&'static str, String); 1], Gauge>,
     generation: Family<[(&'static str, String); 2], Gauge>,
     sources: Gauge,
@@ -360,7 +364,6 @@ impl DatabaseGauges {
     fn new(metrics: &Metrics) -> Self {
         let gauge = |name, help| metrics.register(name, help, Gauge::default());
         Self {
-            age: gauge("advisory_age_seconds", "Age of the oldest advisory database, from when its source built it"),
             built: metrics.register_with_unit(
                 "advisory_built_timestamp",
                 "When the source of an advisory database built it, in seconds since the epoch",
@@ -384,6 +387,23 @@ mod tests {
     use rustix::fs::{FlockOperation, flock};
 
     use super::*;
+
+    /// `config check` says the same before a start.
+    #[tokio::test]
+    async fn a_directory_that_cannot_be_opened_is_reported() {
+        let state = tempfile::tempdir().unwrap();
+        std::fs::write(state.path().join("advisories"), "not a directory").unwrap();
+        let config =
+            DatabaseConfig { state_dir: state.path().to_owned(), max_age: None, sources: DatabaseSources::default() };
+        let (tasks, clock, epoch, readiness) = (Tasks::new(), Clock::system(), Epoch::new(), Readiness::new());
+        let databases =
+            AdvisoryDatabases::open(Some(config), &tasks, clock, readiness.clone(), epoch, &Metrics::default());
+        let why = readiness.report().degraded.get(TOPIC).cloned().unwrap_or_default();
+        assert!(why.contains("advisories") && why.contains("not a directory"), "{why}");
+        databases.opened().await;
+        assert_eq!(databases.current().err(), Some(why.clone()));
+        assert_eq!(databases.news().borrow().problem, Some(why));
+    }
 
     /// On the only thread of this runtime, waiting for the lock would wait forever.
     #[tokio::test]

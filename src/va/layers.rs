@@ -1,5 +1,5 @@
-//! What the bytes of layers say. Each layer is read once, for all images and repositories that contain it, and what was
-//! read is kept forever.
+//! The contents of layers. Each layer is read once, for all images and repositories that contain it, and the result is
+//! kept forever.
 
 use std::collections::HashMap;
 use std::io;
@@ -61,7 +61,8 @@ pub(super) struct LayerReadings {
     scratch: PathBuf,
 }
 
-/// Stores the `diff_id` of layers. What cannot be stored is kept and stored later, because the layer is not read again. Cheap
+/// Stores the `diff_id` of layers. Results that cannot be stored are kept and stored later, because the layer is not
+/// read again. Cheap
 /// to clone.
 #[derive(Clone)]
 struct UnpackedLayers {
@@ -74,7 +75,7 @@ impl UnpackedLayers {
         self.store_all(Some((layer, diff_id)), now).await;
     }
 
-    /// Stores what waits. What still cannot be stored goes on waiting.
+    /// Stores the waiting results. Those that still cannot be stored keep waiting.
     async fn record_pending(&self, now: Timestamp) {
         self.store_all(None, now).await;
     }
@@ -87,10 +88,10 @@ impl UnpackedLayers {
             pending.extend(new.filter(|_| has_room));
             waiting
         };
-        // Each is kept until it is stored, also if the request ends before.
+        // Each is kept until it is stored, even if the request ends earlier.
         for (layer, diff_id) in waiting {
             if let Err(error) = self.store.record_unpacked(layer, diff_id, now).await {
-                tracing::warn!(%error, %layer, "the diff_id of a layer cannot be stored; it is stored later");
+                tracing::warn!(%error, %layer, "the diff_id of a layer cannot be stored; will retry");
                 return;
             }
             self.pending().remove(&layer);
@@ -105,12 +106,13 @@ impl UnpackedLayers {
 impl LayerReadings {
     /// `scratch` is the directory in which large files of a layer are kept while they are examined.
     pub(super) fn new(scratch: PathBuf, store: &FactStore, clock: &Clock, tasks: &Tasks) -> Self {
-        let readings = Memo::new("layer-9", store.clone(), clock.clone(), tasks.clone());
+        let readings = Memo::new("layer-10", store.clone(), clock.clone(), tasks.clone());
         let unpacked = UnpackedLayers { store: store.clone(), pending: Arc::default() };
         Self { readings: Arc::new(readings), unpacked, clock: clock.clone(), scratch }
     }
 
-    /// What a layer says. It is read through the cache, following a download that is under way, so that the pull finds
+    /// The contents of a layer. It is read through the cache, following a download that is under way, so that the pull
+    /// finds
     /// it there. `algorithm` is that of the `diff_id`.
     ///
     /// # Errors
@@ -170,7 +172,7 @@ mod tests {
     use crate::store::Store;
 
     #[tokio::test]
-    async fn what_cannot_be_stored_is_stored_later() {
+    async fn unstored_results_are_stored_later() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).await.unwrap();
         let unpacked = UnpackedLayers { store: store.facts.clone(), pending: Arc::default() };

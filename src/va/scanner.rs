@@ -16,7 +16,7 @@ use super::databases::{AdvisoryDatabases, too_old};
 use super::derived::DerivedEvidence;
 use super::layers::{KnownLayer, LayerReadings};
 use super::{SourceAnswer, VaSource, VaSubject, configuration, feeds};
-use crate::advisories::{self, Databases, PackageNames};
+use crate::advisories::{self, Databases};
 use crate::cache::{BlobFinding, BlobReader, CacheError};
 use crate::inventory::{self, Gap, Inventory, InventoryLayer, LinuxDistribution};
 use crate::oci::layer_types::{is_read_lazily, is_tar_type};
@@ -25,6 +25,7 @@ use crate::policy::{Observed, VaEvidence};
 use crate::runtime::{Background, Bounded, Clock, Metrics, Tasks, budget};
 use crate::store::{FactStore, Memo};
 
+mod again;
 mod metrics;
 mod names;
 mod report;
@@ -35,10 +36,11 @@ use report::Purpose;
 
 pub(super) use report::weight as evidence_weight;
 
-/// The most layers of an image that are read. Runtimes support about 500, the limit of overlay file systems.
+/// The maximum number of layers of an image that are read. Runtimes support about 500, the limit of overlay file
+/// systems.
 const MAX_LAYERS: usize = 512;
 /// The topic under which inventories are stored.
-const INVENTORIES: &str = "inventory-9";
+const INVENTORIES: &str = "inventory-10";
 /// How many layers of one image are read concurrently.
 const AT_ONCE: usize = 4;
 
@@ -140,7 +142,7 @@ impl Scanner {
     }
 
     /// Reads the configuration, and each layer once, even if the manifest lists it several times, and merges them on a
-    /// thread of its own. Also returns whether the time for a layer was over.
+    /// separate thread. Also returns whether a layer took too long.
     async fn read(
         &self,
         reader: &BlobReader,
@@ -212,34 +214,6 @@ impl Scanner {
                 SourceAnswer::Decides(self.observed(VaEvidence::Incomplete { why }))
             }
         }
-    }
-
-    /// Matches the stored inventory of an image in the background.
-    async fn match_again(&self, digest: Digest, databases: Arc<Databases>) -> SourceAnswer {
-        let stored = self.inventories.stored(&digest.to_string()).await;
-        let (most, now) = (self.databases.max_age(), self.clock.now());
-        let has_names = self.has_names(digest).await;
-        let metrics = self.metrics.clone();
-        let work = move || {
-            let BlobFinding::Known(inventory) = Memo::<BlobFinding<Arc<Inventory>>>::parse(&stored?.value)? else {
-                return None;
-            };
-            let inventory = advisories::name_archives(Some(&databases), inventory);
-            let names = (!has_names).then(|| PackageNames::of(&inventory));
-            let evidence = metrics.of(|| judge(&databases, inventory, most, (Purpose::Decision, now)));
-            Some((evidence, names))
-        };
-        let unknown = || {
-            let why = "what is installed in the image is no longer known".to_owned();
-            Observed { value: VaEvidence::Unavailable { why }, at: now, until: None }
-        };
-        let Some((evidence, names)) = self.background.run(work).await.flatten() else {
-            return answer(Arc::new(unknown()));
-        };
-        if let Some(names) = names {
-            self.store_names(digest, &names).await;
-        }
-        answer(Arc::new(evidence))
     }
 
     /// The evidence of another source, with what the feeds of this gate say about its issues.
@@ -324,7 +298,7 @@ fn answer(evidence: Arc<Observed<VaEvidence>>) -> SourceAnswer {
     }
 }
 
-/// What the databases say about an inventory, until one in which its packages are looked up is older than `most`.
+/// The databases' findings for an inventory, valid until one of the databases used is older than `most`.
 fn judge(
     databases: &Databases,
     inventory: Arc<Inventory>,
@@ -343,8 +317,8 @@ fn judge(
     Observed { at: now, until: until.filter(|until| *until > now), value }
 }
 
-/// The inventory of an image with these layers. A layer that clients may read in another way than as the tar that its bytes
-/// are has a gap.
+/// The inventory of an image with these layers. A layer that clients may read otherwise than as the tar that it is has
+/// a gap.
 fn merge(readings: &[&KnownLayer], named: &[Descriptor]) -> Inventory {
     let layers: Vec<_> =
         readings.iter().map(|layer| (layer.diff_id.unwrap_or(layer.digest), layer.inventory.clone())).collect();
@@ -366,10 +340,10 @@ fn merge(readings: &[&KnownLayer], named: &[Descriptor]) -> Inventory {
     inventory
 }
 
-/// Why clients may read a layer in another way than as the tar that its bytes are.
+/// Why clients may read a layer otherwise than as the tar that it is.
 fn type_problem(layer: &Descriptor) -> Option<&'static str> {
     if is_read_lazily(layer) {
-        return Some("some clients read this layer by a table of contents of its own, which was not compared");
+        return Some("some clients read this layer by its own table of contents, which was not compared");
     }
     let is_tar = is_tar_type(&media_type::essence(&layer.media_type));
     (!is_tar).then_some("the layer is encrypted or of an unknown type")

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::number::{Decimal, split_while};
 
-/// What stands for `x` in the name of a branch, `1.2.x-dev`.
+/// The value of `x` in the name of a branch, `1.2.x-dev`.
 const ANY: &str = "9999999";
 
 /// A version of Composer: `v1.2.3`, `1.2.3-beta1`, `1.2.3-p1`, `1.2.x-dev`.
@@ -69,7 +69,7 @@ impl<'a> ComposerVersion<'a> {
     }
 }
 
-/// The text before `dev` at its end, and whether that is there.
+/// The text without a final `dev`, and whether it ended with `dev`.
 fn without_dev(text: &str) -> (&str, bool) {
     match text.split_at_checked(text.len().wrapping_sub(3)) {
         Some((rest, end)) if end.eq_ignore_ascii_case("dev") => {

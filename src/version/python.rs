@@ -10,7 +10,7 @@ use super::range::Operator;
 /// A version of a Python distribution.
 #[derive(Debug)]
 pub(super) enum PythonVersion {
-    /// A version that is none by PEP 440: the key by which `packaging.version.LegacyVersion` was ordered.
+    /// A version that is invalid under PEP 440: the key by which `packaging.version.LegacyVersion` was ordered.
     Legacy(Vec<String>),
     /// A version as PEP 440 defines it.
     Standard(Version),
@@ -72,8 +72,8 @@ impl<'a> PythonBound<'a> {
             Operator::Equal | Operator::NotEqual if self.is_prefix => {
                 (operator == Operator::Equal) == begins_with(&public, &self.version, release.len())
             }
-            // PEP 440 allows a local bound only for equality. Suppliers of rebuilt packages number their builds with it, also in
-            // ranges: `>= 2.14.2+sp1`.
+            // PEP 440 allows a local bound only for equality. Suppliers of rebuilt packages number their builds with
+            // it, even in ranges: `>= 2.14.2+sp1`.
             _ if self.version.is_local() && operator != Operator::Compatible => {
                 operator.accepts(full.cmp(&self.version))
             }

@@ -57,7 +57,7 @@ impl<'a> SemverVersion<'a> {
     pub(super) fn satisfies(&self, operator: Operator, bound: &Self) -> bool {
         let numbers: Vec<_> = bound.numbers().collect();
         let all_but_last = numbers.len().saturating_sub(1);
-        // How many of the numbers compatible versions have in common, but for the last of these.
+        // How many leading numbers compatible versions share, minus one.
         let kept = match operator {
             Operator::Pessimistic => Some(all_but_last.max(1)),
             Operator::Tilde => Some(all_but_last.max(numbers.len().min(2))),

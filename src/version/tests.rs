@@ -106,7 +106,7 @@ fn versions_are_ordered_by_the_rules_of_their_ecosystem() {
 }
 
 #[test]
-fn prereleases_of_nuget_have_no_case() {
+fn nuget_prereleases_are_case_insensitive() {
     assert_eq!(order(VersionScheme::NuGet, "2.0.0-Preview.1", "2.0.0-preview.1"), Ordering::Equal);
     assert_eq!(order(VersionScheme::Semver, "2.0.0-Preview.1", "2.0.0-preview.1"), Ordering::Less);
     for range in ["= 2.0.0-RC1", "< 2.0.0-RC2", ">= 2.0.0-rc1, < 2.0.0"] {
@@ -119,7 +119,7 @@ fn prereleases_of_nuget_have_no_case() {
 }
 
 #[test]
-fn texts_that_apk_orders_may_be_no_versions() {
+fn strings_that_apk_can_order_may_be_invalid_versions() {
     for version in ["0", "1.2_alpha2-r10", "1.2a", "1.2_git20240101-r0", "1.2.3~abcdef-r1"] {
         assert!(is_valid(VersionScheme::Apk, version), "{version}");
     }

@@ -6,14 +6,14 @@
 use super::page::BoltPage;
 use super::{BoltEntry, BoltFile, BucketRoot, DamagedDatabase, MAX_DEPTH, damaged};
 
-/// The most buckets inside one another. trivy-db has three.
+/// The maximum nesting depth of buckets. trivy-db nests three.
 const MAX_NESTING: usize = 16;
 
 impl BoltFile {
     /// Reads every page in use and calls `visit` with each value, its key, and the names of the buckets around it.
     ///
     /// # Errors
-    /// Keys are out of order, a page is in two places, or what a look-up would report. Also what `visit` reports.
+    /// Keys are out of order, a page is in two places, or a look-up would fail; or an error of `visit`.
     pub(in super::super) fn check(&self, visit: &mut Visit<'_>) -> Result<(), DamagedDatabase> {
         let seen = vec![0; usize::try_from(self.pages / 8 + 1).unwrap_or_default()];
         let mut walk = PageWalk { file: self, seen, path: Vec::new(), visit };
@@ -35,7 +35,7 @@ struct PageWalk<'a, 'v> {
 impl PageWalk<'_, '_> {
     fn bucket(&mut self, root: &BucketRoot) -> Result<(), DamagedDatabase> {
         if self.path.len() > MAX_NESTING {
-            return damaged(format!("more than {MAX_NESTING} buckets are inside one another"));
+            return damaged(format!("buckets are nested more than {MAX_NESTING} deep"));
         }
         match root {
             BucketRoot::Page(number) => self.tree(*number, &[], None, MAX_DEPTH),

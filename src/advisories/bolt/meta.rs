@@ -31,7 +31,8 @@ impl Meta {
     /// The valid meta page with the higher transaction number.
     pub(super) fn read(file: &File) -> Result<Self, DamagedDatabase> {
         let first = Self::at(file, 0);
-        // The second one is where the first one says a page ends. Where the first one is damaged, any size may be right.
+        // The second meta page begins where the first one says that a page ends. If the first one is damaged, the page
+        // size is unknown, so every size is tried.
         let sizes = first.as_ref().map_or(PAGE_SIZES.to_vec(), |meta| vec![meta.page_size]);
         let second = sizes.into_iter().find_map(|size| Self::at(file, size).ok().filter(|meta| meta.page_size == size));
         match (first, second) {

@@ -1,4 +1,4 @@
-//! Goes through the keys of a bucket one after the other, so that two buckets can be compared.
+//! Iterates over the keys of a bucket in order. The walk can stop anywhere, and two walks can be compared.
 
 use bytes::Bytes;
 

@@ -124,7 +124,7 @@ fn rows_of_trivy_db_that_differ_are_found_by_the_names_of_their_packages() {
 }
 
 #[test]
-fn what_a_vulnerability_is_called_and_when_it_changed_decides_nothing() {
+fn names_and_dates_of_vulnerabilities_do_not_matter() {
     let detail = |title: &str, changed: &str| {
         let mut tree = SampleTree::default();
         tree.put(&["debian 12", "openssl"], "CVE-1", json!({"FixedVersion": "1"}).to_string());
@@ -136,13 +136,13 @@ fn what_a_vulnerability_is_called_and_when_it_changed_decides_nothing() {
 }
 
 #[test]
-fn a_comparison_ends_when_nobody_waits_for_it() {
+fn a_comparison_ends_when_its_result_is_not_needed() {
     let (before, now) = (osv(&records()), osv(&[record("A-1", "one", "1")]));
     assert!(changed_names(&before, &now, &|| false).is_none());
 }
 
 #[test]
-fn too_many_names_are_no_result() {
+fn too_many_names_give_no_result() {
     let mut names = ChangedNames::default();
     // Some have the same hash.
     let all = (0..MAX_NAMES + 1000).try_for_each(|number| names.add(&format!("package{number}")));

@@ -45,7 +45,7 @@ impl Staging {
         Ok(Self { folder, lock: lock.into() })
     }
 
-    /// Gives the files of a database to a user. Whatever is at the path now, only the directory that was created counts.
+    /// Changes the owner of a database's files. Acts on the directory that was created, whatever is at the path now.
     pub(super) fn give_files(&self, of: &GenerationManifest, (user, group): (u32, u32)) -> io::Result<()> {
         let (user, group) = (Some(Uid::from_raw(user)), Some(Gid::from_raw(group)));
         for name in of.files.iter().map(|file| &*file.name).chain([manifest::NAME]) {

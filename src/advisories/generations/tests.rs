@@ -243,7 +243,7 @@ fn updates_and_readers_at_the_same_time_see_whole_generations() {
 
 /// An administrator imports as root, and the gate runs as another user.
 #[test]
-fn what_root_imports_belongs_to_the_owner_of_the_state_directory() {
+fn files_imported_by_root_belong_to_the_owner_of_the_state_directory() {
     if !geteuid().is_root() {
         eprintln!("skipped: only root can give files to another user");
         return;

@@ -135,7 +135,9 @@ impl ImportJob<'_> {
         let listing: Listing =
             serde_json::from_slice(&text).map_err(|error| self.wrong(&format!("{LISTING}: {error}")))?;
         if listing.version != VERSION {
-            return Err(self.wrong(&format!("it has version {}, and version {VERSION} is supported", listing.version)));
+            return Err(
+                self.wrong(&format!("it has version {}, but only version {VERSION} is supported", listing.version))
+            );
         }
         let mut names = std::collections::BTreeSet::new();
         let mut staged = Vec::new();

@@ -64,7 +64,7 @@ pub struct FetchedFile<'a> {
 ///
 /// # Errors
 /// The registry does not deliver, the manifest is not that of such a database, a digest or size is wrong, the database is
-/// damaged, of another schema, too large, or older than the one in use. Nothing is changed then.
+/// damaged, of another schema, too large, or older than the one in use. Then nothing is changed.
 pub fn fetch_image(
     store: &AdvisoryStore,
     transport: &dyn DatabaseTransport,

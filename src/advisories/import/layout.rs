@@ -117,7 +117,7 @@ impl ImportJob<'_> {
             Content::Image { layers, .. } if layers.len() == 1 && layers[0].media_type == expected => {
                 Ok(layers[0].clone())
             }
-            Content::Image { .. } => Err(self.wrong(&format!("it has no single layer of type {expected}"))),
+            Content::Image { .. } => Err(self.wrong(&format!("it does not have exactly one layer of type {expected}"))),
             Content::Index(_) => Err(self.wrong("it is an index; name the manifest of the database itself")),
         }
     }

@@ -215,7 +215,7 @@ fn an_export_is_imported_elsewhere() {
 }
 
 #[test]
-fn what_is_not_a_database_is_refused_with_a_hint() {
+fn non_databases_are_refused_with_a_hint() {
     let place = Place::new();
     let metadata = sample::metadata(BUILT);
     let bomb = gzip(&archive(&[(DATABASE, &vec![0; 3 << 20]), (METADATA, metadata.as_bytes())]));

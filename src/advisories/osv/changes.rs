@@ -11,7 +11,7 @@ use super::index::{OsvIndex, TableEntry, read};
 const MAX_KNOWN: usize = 1 << 16;
 
 impl OsvIndex {
-    /// Adds the names of the packages about which the indexes do not say the same. An index that does not exist says nothing.
+    /// Adds the names of the packages for which the indexes differ. A missing index counts as empty.
     ///
     /// # Errors
     /// A part that was read is damaged, or what the comparison reports.
@@ -66,7 +66,7 @@ struct DetailComparison<'a> {
 }
 
 impl DetailComparison<'_> {
-    /// Whether all rows say the same, wherever the rest of their records is.
+    /// Whether all rows have the same content, wherever the rest of their records is stored.
     fn are_same(&mut self, own: &[&[u8]], other: &[&[u8]]) -> Result<bool, DamagedDatabase> {
         if own.len() != other.len() {
             return Ok(false);
@@ -83,8 +83,8 @@ impl DetailComparison<'_> {
         Ok(true)
     }
 
-    /// Whether two records say the same, apart from the time of the last change, and from their references, whose place is
-    /// another one in each compilation.
+    /// Whether two records have the same content, except for the time of the last change and the references, which each
+    /// compilation stores elsewhere.
     fn is_same_detail(&mut self, own: IndexPart, other: IndexPart) -> Result<bool, DamagedDatabase> {
         if (own.length, own.crc) == (other.length, other.crc) {
             return Ok(true);

@@ -1,7 +1,7 @@
 //! Writes an index file: see [`super::index`] for its format.
 //!
 //! Rows are first written to a temporary file, in the order of the records. Memory holds 24 bytes for each row, so that
-//! all records that there are can be compiled on a small machine.
+//! all existing records can be compiled on a small machine.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -22,7 +22,7 @@ use crate::runtime::open_private;
 const MAX_WAITING: usize = 1 << 20;
 /// The most damaged records that an error names.
 const MAX_NAMED: usize = 10;
-/// The most rows of one index, so that memory is bounded. All records of osv.dev have about six million.
+/// The maximum number of rows in one index, which bounds memory. All records of osv.dev have about six million.
 const MAX_ROWS: usize = 40_000_000;
 
 /// What was compiled.
@@ -251,7 +251,7 @@ impl OsvCompiler {
         };
         if self.contents.covered.is_empty() {
             return Err(DatabaseError::unrecognised(
-                "the records are of several ecosystems",
+                "the records belong to several ecosystems",
                 "name those that are complete, or import the archive of each ecosystem separately",
             ));
         }
@@ -261,7 +261,7 @@ impl OsvCompiler {
         if let Some(missing) = self.contents.covered.iter().find(|covered| !has_rows(covered)) {
             return Err(DatabaseError::unrecognised(
                 format!("no record is about a package of {missing}"),
-                "check the name of the ecosystem: its packages would all be clean",
+                "check the name of the ecosystem: otherwise all of its packages would be clean",
             ));
         }
         Ok(self.contents)

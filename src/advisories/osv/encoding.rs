@@ -134,7 +134,7 @@ impl<'a> Decoder<'a> {
     }
 
     pub(super) fn text(&mut self) -> Result<&'a str, DamagedDatabase> {
-        std::str::from_utf8(self.bytes()?).map_err(|_| DamagedDatabase("a text in the index is not UTF-8".to_owned()))
+        std::str::from_utf8(self.bytes()?).map_err(|_| DamagedDatabase("a string in the index is not UTF-8".to_owned()))
     }
 
     pub(super) fn list<T>(
@@ -161,7 +161,7 @@ impl<'a> Decoder<'a> {
         match self.number()? {
             0 => Ok(None),
             1 => decode(self).map(Some),
-            _ => Err(DamagedDatabase("an optional value is there twice".to_owned())),
+            _ => Err(DamagedDatabase("an optional value occurs twice".to_owned())),
         }
     }
 
@@ -171,32 +171,54 @@ impl<'a> Decoder<'a> {
         Ok(IndexPart { offset, length, crc })
     }
 
-    /// A row. Its texts are parts of the encoded bytes.
-    pub(super) fn row(&mut self) -> Result<OsvRow<&'a str>, DamagedDatabase> {
-        Ok(OsvRow { id: self.text()?, detail: self.part()?, affected: self.list(Self::affected)? })
+    /// A row, in place of another one, whose lists are used again: most rows are looked at once. Its texts are parts of the
+    /// encoded bytes.
+    pub(super) fn row(&mut self, row: &mut OsvRow<&'a str>) -> Result<(), DamagedDatabase> {
+        (row.id, row.detail) = (self.text()?, self.part()?);
+        self.refill(&mut row.affected, Self::affected)
     }
 
-    fn affected(&mut self) -> Result<OsvAffected<&'a str>, DamagedDatabase> {
-        Ok(OsvAffected {
-            ranges: self.list(Self::range)?,
-            versions: self.list(Self::text)?,
-            severity: self.list(|from| Ok(OsvSeverity { kind: from.text()?, score: from.text()? }))?,
-            severity_word: self.option(Self::text)?,
-        })
+    fn affected(&mut self, affected: &mut OsvAffected<&'a str>) -> Result<(), DamagedDatabase> {
+        self.refill(&mut affected.ranges, Self::range)?;
+        self.refill(&mut affected.versions, |from, version| from.text().map(|text| *version = text))?;
+        self.refill(&mut affected.severity, |from, severity| {
+            *severity = OsvSeverity { kind: from.text()?, score: from.text()? };
+            Ok(())
+        })?;
+        affected.severity_word = self.option(Self::text)?;
+        Ok(())
     }
 
-    fn range(&mut self) -> Result<OsvRange<&'a str>, DamagedDatabase> {
+    fn range(&mut self, range: &mut OsvRange<&'a str>) -> Result<(), DamagedDatabase> {
         let kind = usize::try_from(self.number()?).ok().and_then(|kind| KINDS.get(kind).copied());
-        let kind = kind.map_or_else(|| self.text(), Ok)?;
-        let events = self.list(|from| {
-            Ok(OsvEvent {
+        range.kind = kind.map_or_else(|| self.text(), Ok)?;
+        self.refill(&mut range.events, |from, event| {
+            *event = OsvEvent {
                 introduced: from.option(Self::text)?,
                 fixed: from.option(Self::text)?,
                 last_affected: from.option(Self::text)?,
                 limit: from.option(Self::text)?,
-            })
-        })?;
-        Ok(OsvRange { kind, events })
+            };
+            Ok(())
+        })
+    }
+
+    /// A list, in place of what is in `items`.
+    fn refill<T: Default>(
+        &mut self,
+        items: &mut Vec<T>,
+        mut decode: impl FnMut(&mut Self, &mut T) -> Result<(), DamagedDatabase>,
+    ) -> Result<(), DamagedDatabase> {
+        let count = usize::try_from(self.number()?).unwrap_or(usize::MAX);
+        items.truncate(count);
+        // Each item has at least one byte, so a wrong count ends with an error before it uses much memory.
+        for index in 0..count {
+            if index == items.len() {
+                items.push(T::default());
+            }
+            decode(self, &mut items[index])?;
+        }
+        Ok(())
     }
 
     /// A record without its references, and where they are.

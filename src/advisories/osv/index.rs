@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::super::{DamagedDatabase, IndexPart, OsvDetail, OsvRow, OsvRows, ReferenceList};
+use super::super::{DamagedDatabase, IndexPart, KnownRows, OsvDetail, OsvRow, OsvRows, ReferenceList};
 use super::block::StoredTexts;
 use super::encoding::Decoder;
 use super::record::normalised;
@@ -57,7 +57,7 @@ impl IndexHeader {
         let version = u32::from_le_bytes(from.take());
         if version != VERSION {
             return Err(DamagedDatabase(format!(
-                "its format is version {version}, and this pullgate reads version {VERSION}: import the records again, or \
+                "its format is version {version}, but this version of pullgate reads version {VERSION}: import the records again, or \
                  run `pullgate db update`"
             )));
         }
@@ -219,8 +219,10 @@ impl OsvIndex {
                 if hash != hash_of(ecosystem, package) {
                     return damaged("a key is in the wrong place");
                 }
-                for row in from.list(Decoder::bytes)? {
-                    self.detail(&Decoder(row).row()?)?;
+                let mut row = OsvRow::default();
+                for encoded in from.list(Decoder::bytes)? {
+                    Decoder(encoded).row(&mut row)?;
+                    self.detail(&row)?;
                     count += 1;
                 }
             }
@@ -240,6 +242,14 @@ impl OsvIndex {
         })
     }
 
+    /// The rows of all keys with this hash; empty if there are none.
+    fn encoded_rows(&self, hash: u64) -> Result<Arc<[u8]>, DamagedDatabase> {
+        match self.entry(hash)? {
+            Some(entry) => read(&self.file, entry.rows()).map(Into::into),
+            None => Ok(Arc::default()),
+        }
+    }
+
     fn entry(&self, hash: u64) -> Result<Option<TableEntry>, DamagedDatabase> {
         let part = usize::try_from(part_of(hash, self.fan.bits)).unwrap_or(usize::MAX);
         Ok(self.part(part)?.find(|entry| entry.hash == hash))
@@ -252,7 +262,8 @@ impl OsvIndex {
         };
         let size = TableEntry::SIZE as u64;
         let offset = self.table.checked_add(u64::from(*start) * size);
-        let offset = offset.ok_or_else(|| DamagedDatabase("its table is beyond the end of the file".to_owned()))?;
+        let offset =
+            offset.ok_or_else(|| DamagedDatabase("its table extends beyond the end of the file".to_owned()))?;
         let table = read(&self.file, IndexPart { offset, length: u64::from(end - start) * size, crc: *crc })?;
         let count = table.len() / TableEntry::SIZE;
         Ok((0..count).map(move |index| TableEntry::parse(&table[index * TableEntry::SIZE..])))
@@ -272,19 +283,24 @@ impl OsvRows for OsvIndex {
         &self,
         ecosystem: &str,
         package: &str,
+        known: Option<KnownRows<'_>>,
         visit: &mut dyn FnMut(&OsvRow<&str>),
     ) -> Result<(), DamagedDatabase> {
         let package = normalised(ecosystem, package);
-        let Some(entry) = self.entry(hash_of(ecosystem, &package))? else { return Ok(()) };
-        let bytes = read(&self.file, entry.rows())?;
-        let mut from = Decoder(&bytes);
+        let hash = hash_of(ecosystem, &package);
+        let bytes = match known {
+            Some(known) => known.get_or_read(hash, || self.encoded_rows(hash))?,
+            None => self.encoded_rows(hash)?,
+        };
+        let (mut from, mut row) = (Decoder(&bytes), OsvRow::default());
         // Several keys may have the same hash.
         while !from.0.is_empty() {
             let key = (from.text()?, from.text()?);
             for _ in 0..from.number()? {
-                let row = from.bytes()?;
+                let encoded = from.bytes()?;
                 if key == (ecosystem, &*package) {
-                    visit(&Decoder(row).row()?);
+                    Decoder(encoded).row(&mut row)?;
+                    visit(&row);
                 }
             }
         }

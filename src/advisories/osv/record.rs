@@ -27,6 +27,9 @@ pub(super) struct OsvRecord {
 impl OsvRecord {
     /// Parses the JSON of a record.
     pub(super) fn parse(json: &[u8]) -> Result<Self, DamagedDatabase> {
+        if json.trim_ascii_start().starts_with(b"[") {
+            return Err(DamagedDatabase("it is a list, and each file is one record".to_owned()));
+        }
         let written: WrittenRecord =
             serde_json::from_slice(json).map_err(|error| DamagedDatabase(error.to_string()))?;
         let mut packages: BTreeMap<_, Vec<_>> = BTreeMap::new();
@@ -163,7 +166,7 @@ impl WrittenVersions {
         let mut ranges = self.ranges;
         for range in &mut ranges {
             if range.kind == "GIT" {
-                // Commits say nothing about versions; that there was such a range is kept.
+                // Commits say nothing about versions; only the existence of such a range is kept.
                 range.events.clear();
             } else if range.kind.is_empty() || range.events.is_empty() || !range.events.iter().all(is_event) {
                 return Err(DamagedDatabase("a range has no kind, no events, or an unknown event".to_owned()));
@@ -198,4 +201,19 @@ impl Specific {
 /// Reads `null` as an empty list: Go writes both.
 fn or_null<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(input: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(input)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Serde reads the elements of a list as the fields, in their order.
+    #[test]
+    fn a_list_is_no_record() {
+        for list in ["[]", " [\"A-1\"]", "[{\"id\": \"A-1\"}]"] {
+            let error = OsvRecord::parse(list.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("each file is one record"), "{list}: {error}");
+        }
+        OsvRecord::parse(b" {\"id\": \"A-1\"}").unwrap();
+    }
 }

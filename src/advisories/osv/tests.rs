@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::super::details::DetailCache;
 use super::super::meter::DatabaseLimits;
 use super::super::{OsvDetail, OsvRow, OsvRows};
 use super::*;
@@ -59,14 +60,14 @@ fn compile_covering(
 /// The identifiers of the records about a package.
 fn ids(index: &OsvIndex, ecosystem: &str, package: &str) -> Result<Vec<String>, DamagedDatabase> {
     let mut ids = Vec::new();
-    index.each_row(ecosystem, package, &mut |row| ids.push(row.id.to_owned()))?;
+    index.each_row(ecosystem, package, None, &mut |row| ids.push(row.id.to_owned()))?;
     Ok(ids)
 }
 
 /// The rest of the records about a package.
 fn details(index: &OsvIndex, ecosystem: &str, package: &str) -> Result<Vec<Arc<OsvDetail>>, DamagedDatabase> {
     let mut details = Vec::new();
-    index.each_row(ecosystem, package, &mut |row| details.push(index.detail(row)))?;
+    index.each_row(ecosystem, package, None, &mut |row| details.push(index.detail(row)))?;
     details.into_iter().collect()
 }
 
@@ -168,7 +169,7 @@ fn everything_that_matching_needs_is_kept() {
         assert_eq!((range.kind, git.kind, git.events.len()), ("ECOSYSTEM", "GIT", 0));
         assert_eq!((range.events[0].introduced, range.events[1].fixed), (Some("0"), Some("1.2")));
     };
-    index.each_row("Debian:12", "zlib", visit).unwrap();
+    index.each_row("Debian:12", "zlib", None, visit).unwrap();
     assert_eq!(count, 1);
     let detail = details(&index, "Debian:12", "zlib").unwrap().remove(0);
     assert_eq!((&*detail.summary, detail.severity_word.as_deref()), ("A flaw", Some("HIGH")));
@@ -204,8 +205,31 @@ fn a_record_with_several_entries_for_a_package_is_one_row() {
     both["affected"].as_array_mut().unwrap().push(entry);
     let (contents, index) = compile_files(&[("a.json", both.to_string())]).unwrap();
     let mut affected = 0;
-    index.each_row("npm", "x", &mut |row| affected += row.affected.len()).unwrap();
+    index.each_row("npm", "x", None, &mut |row| affected += row.affected.len()).unwrap();
     assert_eq!((contents.rows, affected), (1, 2));
+}
+
+/// Rows are read into the memory of the row before, and are kept as they are stored.
+#[test]
+fn rows_say_nothing_of_the_one_before() {
+    let mut bare = record("A-2", "Debian:12", "x");
+    bare["affected"][0] = json!({
+        "package": bare["affected"][0]["package"], "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "2"}]}]
+    });
+    let full = |id: &str| record(id, "Debian:12", "x").to_string();
+    let files = [("1.json", full("A-1")), ("2.json", bare.to_string()), ("3.json", full("A-3"))];
+    let (index, cache) = (compile_files(&files).unwrap().1, DetailCache::default());
+    for _ in 0..2 {
+        let mut rows = Vec::new();
+        let visit = &mut |row: &OsvRow<&str>| {
+            let [affected] = &row.affected[..] else { panic!("{row:?}") };
+            let events: Vec<usize> = affected.ranges.iter().map(|range| range.events.len()).collect();
+            rows.push((row.id.to_owned(), events, affected.versions.len(), affected.severity_word.is_some()));
+        };
+        index.each_row("Debian:12", "x", Some(cache.rows_of(0)), visit).unwrap();
+        let full = |id: &str| (id.to_owned(), vec![2, 0], 2, true);
+        assert_eq!(rows, [full("A-1"), ("A-2".to_owned(), vec![1], 0, false), full("A-3")]);
+    }
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn find_directory(file: &File) -> Result<ZipDirectory, DamagedDatabase> {
     }
     found.end = found.offset.checked_add(found.end).filter(|end| *end <= size).unwrap_or(0);
     if found.end < found.offset {
-        return Err(damaged("its directory is beyond the end of the file"));
+        return Err(damaged("its directory extends beyond the end of the file"));
     }
     Ok(found)
 }

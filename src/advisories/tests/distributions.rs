@@ -63,6 +63,21 @@ fn ubuntu_and_amazon_and_suse_have_their_buckets() {
     expect(&rows, &inventory("opensuse-tumbleweed", "20240301", &[suse]), &["curl CVE-2024-3 8.0.1-150400.5.41.1"]);
 }
 
+/// Trivy reads from which version on a package is affected only in rows of Alpine.
+#[test]
+fn the_first_affected_version_counts_for_alpine_alone() {
+    for (id, version, bucket, kind, expected) in [
+        ("alpine", "3.19.1", "alpine 3.19", "apk", &[][..]),
+        ("debian", "12.5", "debian 12", "deb", &["x CVE-2024-1 9.0"]),
+        ("wolfi", "20230201", "wolfi", "apk", &["x CVE-2024-1 9.0"]),
+    ] {
+        let row = json!({"FixedVersion": "9.0", "AffectedVersion": "5.0"});
+        let rows = Rows::default().row(bucket, "x", "CVE-2024-1", row);
+        let package = json!({"ecosystem": kind, "name": "x", "version": "1.0"});
+        expect(&rows, &inventory(id, version, &[package]), expected);
+    }
+}
+
 #[test]
 fn photon_and_azure_name_source_packages() {
     let rows = Rows::default()

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_fix_that_is_no_version_of_alpine_is_never_clean() {
+fn an_invalid_alpine_version_as_fix_is_never_clean() {
     let rows = Rows::default().row("minimos", "a", "CVE-2024-1", json!({"FixedVersion": "999:9-r9"})).row(
         "minimos",
         "a",
@@ -40,11 +40,11 @@ fn a_distribution_whose_packages_are_all_from_others_is_a_gap() {
     let mut debian = inventory("debian", "12", &[docker, bash]);
     assert_eq!(gaps(&debian), [""; 0]);
     debian.distribution.as_mut().unwrap().derivative = Some("raspbian".to_owned());
-    assert_eq!(gaps(&debian), ["raspbian has no advisories of its own: those of debian were used"]);
+    assert_eq!(gaps(&debian), ["raspbian has no advisories; those of debian were used"]);
 }
 
 #[test]
-fn what_the_databases_do_not_cover_is_a_gap() {
+fn uncovered_packages_are_gaps() {
     let mut rows = Rows::default().row("debian 12", "bash", "CVE-2024-1", json!({}));
     rows.buckets.insert("debian 11", BTreeMap::new());
     let bash = |ecosystem: &str| json!({"ecosystem": ecosystem, "name": "bash", "version": "5.0"});
@@ -59,7 +59,11 @@ fn what_the_databases_do_not_cover_is_a_gap() {
             "etc/os-release",
             "debian 12 has no advisories for packages of this kind: bash",
         ),
-        (inventory("debian", "12", &[]), "etc/os-release", "the image names debian 12 but states no packages of it"),
+        (
+            inventory("debian", "12", &[]),
+            "etc/os-release",
+            "the image names debian 12 but contains none of its packages",
+        ),
     ] {
         let found = findings(&rows, &inventory);
         let gaps: Vec<_> = found.gaps.iter().map(|gap| (&*gap.place, &*gap.problem)).collect();

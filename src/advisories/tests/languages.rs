@@ -108,7 +108,7 @@ fn packages_of_languages_are_looked_up_in_all_buckets_of_the_ecosystem() {
 }
 
 #[test]
-fn what_cannot_be_compared_is_never_clean() {
+fn incomparable_versions_are_never_clean() {
     let rows = Rows::default()
         .row("debian 12", "a", "CVE-2024-1", json!({"FixedVersion": "x:1"}))
         .row("debian 12", "b", "CVE-2024-2", json!({"FixedVersion": "2"}))

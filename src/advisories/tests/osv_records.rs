@@ -110,6 +110,123 @@ fn osv_records_are_looked_up_as_each_distribution_publishes_them() {
     );
 }
 
+/// The identifiers of the records that are found, and how many gaps there are; the same when all is looked up again.
+fn found_ids(records: &Records, inventory: &Inventory) -> (Vec<String>, usize) {
+    let details = DetailCache::default();
+    let ids = || {
+        let found = find_in(&Lookups { trivy: None, osv: vec![records], details: Some(&details) }, inventory, now());
+        (found.matches.into_iter().map(|matched| matched.id).collect::<Vec<_>>(), found.gaps.len())
+    };
+    let first = ids();
+    assert_eq!(ids(), first);
+    first
+}
+
+/// An image does not state from which registry or for which releases a package is.
+#[test]
+fn records_of_registries_and_of_all_releases_are_looked_up() {
+    let until_2 = || json!([{"introduced": "0"}, {"fixed": "2"}]);
+    for (id, version, package, listed, name, wider) in [
+        ("", "", ("composer", "drupal/q"), "Packagist", "drupal/q", "Packagist:https://packages.drupal.org/8"),
+        ("", "", ("maven", "org.q:q"), "Maven", "org.q:q", "Maven:https://repo.spring.io/release"),
+        ("", "", ("pypi", "torch"), "PyPI", "torch", "PyPI:https://download.pytorch.org/whl"),
+        ("", "", ("npm", "q"), "npm", "q", "npm:https://registry.example.test"),
+        ("debian", "12.5", ("deb", "q"), "Debian:12", "q", "Debian"),
+        ("ubuntu", "22.04", ("deb", "q"), "Ubuntu:22.04:LTS", "q", "Ubuntu"),
+        ("ubuntu", "22.04", ("deb", "q"), "Ubuntu:22.04:LTS", "q", "Ubuntu:22.04"),
+        ("alpine", "3.19.1", ("apk", "q"), "Alpine:v3.19", "q", "Alpine"),
+        ("almalinux", "9.3", ("rpm", "q"), "AlmaLinux:9", "q", "AlmaLinux"),
+        ("rocky", "9.3", ("rpm", "q"), "Rocky Linux:9", "q", "Rocky Linux"),
+        ("photon", "5.0", ("rpm", "q"), "Photon OS:5.0", "q", "Photon OS"),
+        ("opensuse-leap", "15.6", ("rpm", "q"), "openSUSE:Leap 15.6", "q", "openSUSE"),
+    ] {
+        let vendor = match id {
+            "almalinux" => "AlmaLinux",
+            "photon" => "VMware, Inc.",
+            "opensuse-leap" => "openSUSE",
+            _ => "Rocky",
+        };
+        let mut package = json!({"ecosystem": package.0, "name": package.1, "version": "1"});
+        if package["ecosystem"] == "rpm" {
+            package["vendor"] = json!(vendor);
+        }
+        let image = inventory(id, version, &[package]);
+        let of = |ecosystem| Records::default().record(ecosystem, name, json!({"id": "WIDER-1"}), until_2());
+        let both = of(wider).record(listed, "other", json!({"id": "OTHER-1"}), until_2());
+        assert_eq!(found_ids(&both, &image), (vec!["WIDER-1".to_owned()], 0), "{wider}");
+        // Those alone do not say that the release, or the ecosystem, is complete.
+        let is_release = wider == "Ubuntu:22.04";
+        assert_eq!(found_ids(&of(wider), &image).1, usize::from(!is_release), "{wider} alone");
+        let used = looked_up(&Lookups { trivy: None, osv: vec![&of(wider)], details: None }, &image, now());
+        assert_eq!(used.osv.len(), 1, "its age counts: {wider}");
+    }
+}
+
+/// Packages of main have the fixes of the regular release with Ubuntu Pro, too. A fix by Ubuntu Pro counts where the regular
+/// release has none.
+#[test]
+fn images_with_ubuntu_pro_have_regular_and_extended_fixes() {
+    let (fixed, open) =
+        (|version: &str| json!([{"introduced": "0"}, {"fixed": version}]), json!([{"introduced": "0"}]));
+    let of = |id: &str| json!({ "id": id });
+    let records = Records::default()
+        .record("Ubuntu:22.04:LTS", "q", of("USN-1"), fixed("2"))
+        .record("Ubuntu:22.04:LTS", "q", of("USN-2"), open.clone())
+        .record("Ubuntu:22.04:LTS", "q", of("USN-3"), open.clone())
+        .record("Ubuntu:22.04:LTS", "q", of("USN-4"), fixed("3"))
+        .record("Ubuntu:22.04:LTS", "q", of("USN-6"), open.clone())
+        .record("Ubuntu:Pro:22.04:LTS", "q", of("USN-2"), fixed("1+esm1"))
+        .record("Ubuntu:Pro:22.04:LTS", "q", of("USN-3"), open)
+        .record("Ubuntu:Pro:22.04:LTS", "q", of("USN-4"), fixed("1"))
+        .record("Ubuntu:Pro:22.04:LTS", "q", of("USN-5"), fixed("1+esm2"))
+        // The installed version is before the range: it does not have the fix.
+        .record("Ubuntu:Pro:22.04:LTS", "q", of("USN-6"), json!([{"introduced": "2"}, {"fixed": "3"}]));
+    let package = json!({"ecosystem": "deb", "name": "q", "version": "1+esm1"});
+    let mut image = inventory("ubuntu", "22.04", &[package]);
+    assert_eq!(found_ids(&records, &image).0, ["USN-1", "USN-2", "USN-3", "USN-4", "USN-6"]);
+    image.distribution.as_mut().unwrap().extended_support = true;
+    assert_eq!(found_ids(&records, &image).0, ["USN-1", "USN-3", "USN-4", "USN-5", "USN-6"]);
+}
+
+/// The author of an image decides how many packages of `linux` it lists, which has thousands of records.
+#[test]
+fn records_that_ubuntu_pro_has_fixed_do_not_count() {
+    const COUNT: usize = 20_000;
+    let mut records = Records::default();
+    for number in 0..COUNT {
+        let of = || json!({ "id": format!("UBUNTU-CVE-{number}") });
+        records = records
+            .record("Ubuntu:Pro:22.04:LTS", "linux", of(), json!([{"introduced": "0"}, {"fixed": "1"}]))
+            .record("Ubuntu:22.04:LTS", "linux", of(), json!([{"introduced": "0"}]));
+    }
+    let package = json!({"ecosystem": "deb", "name": "linux", "version": "1"});
+    let mut image = inventory("ubuntu", "22.04", &[package]);
+    image.distribution.as_mut().unwrap().extended_support = true;
+    let found = find_in(&Lookups { trivy: None, osv: vec![&records], details: None }, &image, now());
+    assert_eq!((found.matches.len(), found.gaps.len()), (0, 0));
+}
+
+/// Sources are of different times, and choose their identifiers themselves.
+#[test]
+fn records_of_several_indexes_with_one_identifier_are_told_apart() {
+    let of = |ecosystem: &'static str, word: &str| {
+        let detail = json!({"id": "GHSA-1", "severity_word": word});
+        Records::default().record(ecosystem, "q", detail, json!([{"introduced": "0"}]))
+    };
+    let (npm, python) = (of("npm", "LOW"), of("PyPI", "CRITICAL"));
+    for order in [["npm", "pypi"], ["pypi", "npm"]] {
+        let details = DetailCache::default();
+        for kind in order {
+            let image = inventory("", "", &[json!({"ecosystem": kind, "name": "q", "version": "1.0.0"})]);
+            let lookups = Lookups { trivy: None, osv: vec![&npm, &python], details: Some(&details) };
+            let found = find_in(&lookups, &image, now());
+            let severities: Vec<Severity> = found.matches.iter().map(|matched| matched.severity).collect();
+            let expected = if kind == "npm" { Severity::Low } else { Severity::Critical };
+            assert_eq!(severities, [expected], "{kind} of {order:?}");
+        }
+    }
+}
+
 /// Records of module streams name the stream in their summary alone.
 #[test]
 fn osv_records_of_other_module_streams_do_not_count() {

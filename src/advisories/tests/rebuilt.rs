@@ -52,7 +52,7 @@ fn rebuilt_packages_are_looked_up_with_their_suppliers() {
 }
 
 #[test]
-fn a_rebuilt_package_whose_supplier_no_database_lists_is_a_gap() {
+fn a_rebuilt_package_of_an_unlisted_supplier_is_a_gap() {
     let rows = Rows::default()
         .row("debian 12", "bash", "CVE-2026-1", json!({}))
         .row("npm::x", "other", "CVE-2026-2", json!({}))
@@ -69,7 +69,7 @@ fn a_rebuilt_package_whose_supplier_no_database_lists_is_a_gap() {
         ("maven", "org.eclipse.jetty:jetty-http", "9.4.48+sp1", "Seal Security"),
     ] {
         let package = json!({"ecosystem": ecosystem, "name": name, "version": version});
-        let problem = format!("{name} {version} was rebuilt by {supplier}, and no database has its advisories");
+        let problem = format!("{name} {version} was rebuilt by {supplier}, whose advisories no database has");
         assert_eq!(gaps(package), [problem]);
     }
     for (ecosystem, name, version) in [("npm", "ejs", "3.1.8-sp1"), ("maven", "org.jboss:x", "1.0-SP1")] {
@@ -93,6 +93,27 @@ fn one_package_of_root_io_makes_its_advisories_apply_to_all() {
     let marked = json!({"ecosystem": "deb", "name": "openssl", "version": "3.0.15-1.root.io.1"});
     expect(&rows, &inventory("debian", "12", &[bash(), marked]), &["bash CVE-2026-7 Affected"]);
     expect(&rows, &inventory("debian", "12", &[bash()]), &[]);
+}
+
+/// What was found counts for all images of the same release, and for no other one.
+#[test]
+fn what_suppliers_say_about_a_package_is_looked_up_once() {
+    let rows = Rows::default()
+        .row("debian 12", "other", "CVE-2026-0", json!({}))
+        .row("debian 13", "other", "CVE-2026-0", json!({}))
+        .row("root.io debian 12", "bash", "CVE-2026-7", json!({"Severity": 3}))
+        .row("root.io debian 13", "bash", "CVE-2026-8", json!({"Severity": 3}));
+    let details = DetailCache::default();
+    let lookups = Lookups { trivy: Some(&rows), osv: Vec::new(), details: Some(&details) };
+    let marked = json!({"ecosystem": "deb", "name": "openssl", "version": "3.0.15-1.root.io.1"});
+    for (release, id) in [("12", "CVE-2026-7"), ("13", "CVE-2026-8")] {
+        let image = inventory("debian", release, &[bash(), marked.clone()]);
+        let first = find_in(&lookups, &image, now());
+        assert_eq!(listed(&first, &image), [format!("bash {id} Affected")]);
+        let read = rows.reads.load(Ordering::Relaxed);
+        assert_eq!(find_in(&lookups, &image, now()), first);
+        assert_eq!(rows.reads.load(Ordering::Relaxed), read, "release {release}");
+    }
 }
 
 #[test]

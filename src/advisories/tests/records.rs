@@ -39,7 +39,7 @@ fn languages(ecosystem: &str, packages: &[(&str, &str)]) -> Inventory {
 
 #[test]
 #[ignore = "reads ../shared"]
-fn python_packages_have_the_expected_records_and_no_others() {
+fn python_packages_have_exactly_the_expected_records() {
     let inventory = languages(
         "pypi",
         &[
@@ -73,7 +73,7 @@ fn python_packages_have_the_expected_records_and_no_others() {
 
 #[test]
 #[ignore = "reads ../shared"]
-fn go_modules_have_the_expected_records_and_no_others() {
+fn go_modules_have_exactly_the_expected_records() {
     let inventory = languages(
         "go",
         &[
@@ -111,7 +111,7 @@ fn go_modules_have_the_expected_records_and_no_others() {
 
 #[test]
 #[ignore = "reads ../shared"]
-fn almalinux_packages_have_the_expected_records_and_no_others() {
+fn almalinux_packages_have_exactly_the_expected_records() {
     let openssl =
         |version: &str| json!({"ecosystem": "rpm", "name": "openssl-libs", "version": version, "vendor": "AlmaLinux"});
     let inventory = inventory(

@@ -7,8 +7,8 @@ use super::super::changes::{ChangedNames, NameComparison, merge};
 use super::{DETAILS, DamagedDatabase, RED_HAT_CPE, SOURCES, TrivyDb, TrivyDetail, parse};
 
 impl TrivyDb {
-    /// Adds the names of the packages about which the databases do not say the same, or not the same about their
-    /// vulnerabilities. A database that does not exist says nothing.
+    /// Adds the names of the packages whose rows, or whose vulnerabilities, differ between the databases. A missing
+    /// database counts as empty.
     ///
     /// # Errors
     /// A part that was read is damaged, or what the comparison reports.

@@ -87,7 +87,7 @@ impl LiveRecords {
     pub(super) async fn queue(&self, events: &[NewEvent]) {
         match self.store.queue_events(events).await {
             Ok(()) => self.events.wake(),
-            Err(error) => tracing::error!(%error, "an event is lost: it cannot be queued"),
+            Err(error) => tracing::error!(%error, "an event was lost: it cannot be queued"),
         }
     }
 }

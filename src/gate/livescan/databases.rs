@@ -39,7 +39,7 @@ struct FailedDatabases<'a> {
 }
 
 impl Livescan {
-    /// Follows the databases until shutdown. What is in use when the process starts is not news.
+    /// Follows the databases until shutdown. Databases that are in use when the process starts are not reported.
     pub(super) async fn follow_databases(&self, tasks: &Tasks) {
         let databases = self.va.scanner().databases();
         let mut news = databases.news();
@@ -65,8 +65,8 @@ impl Livescan {
         }
     }
 
-    /// Says in the log and in the audit file that the databases changed: they decide which images are admitted, and
-    /// whoever may write the state directory can put them there.
+    /// Records in the log and in the audit file that the databases changed: they decide which images are admitted, and
+    /// anyone who can write the state directory can install them.
     async fn note_databases(&self, before: &DatabaseNews, now: &DatabaseNews) {
         let names = now.sources.iter().map(|(name, built)| format!("{name} of {built}"));
         let names: Vec<String> = names.collect();

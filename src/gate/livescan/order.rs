@@ -1,5 +1,5 @@
-//! The order in which verdicts are judged again. After a change of the advisory databases, images with packages that
-//! changed advisories name come first: their verdicts are the most likely to change. Then come all others. In both parts,
+//! The order in which verdicts are judged again. After a change of the advisory databases, images with packages named
+//! in changed advisories come first: their verdicts are the most likely to change. Then come all others. In both parts,
 //! the most recently pulled image is first.
 //!
 //! Only the order depends on what is found here: all verdicts that are outdated are judged.
@@ -13,7 +13,6 @@ use jiff::Timestamp;
 use super::Livescan;
 use crate::oci::{Digest, Manifest};
 use crate::policy::Kind;
-use crate::runtime::Tasks;
 use crate::store::{Rejudged, StoreError, StoredVerdict, VerdictBasis, VerdictPage, VerdictStore};
 use crate::va::{ChangedNames, DatabaseSnapshot};
 
@@ -30,9 +29,9 @@ const AT_ONCE: usize = 8;
 
 /// The order of one pass through the verdicts.
 pub(super) struct JudgingOrder {
-    /// The databases that are judged with, if there are any.
+    /// The databases that are used for judging, if there are any.
     pub(super) databases: Option<DatabaseSnapshot>,
-    /// Tells in which names they differ from those before. It goes on while verdicts are judged.
+    /// Yields the names that differ from the previous databases. The comparison runs while verdicts are judged.
     comparing: Option<BoxFuture<'static, Option<ChangedNames>>>,
     first: Option<FirstVerdicts>,
     page: VerdictPage,
@@ -62,22 +61,24 @@ impl JudgingOrder {
         Self { databases, comparing, first: None, page: VerdictPage::default() }
     }
 
-    /// The next verdicts that are judged together; empty at the end. `unstored` were judged, and may not be stored yet.
+    /// The next verdicts that are judged together; empty at the end, and when `is_over` ended a search: the next call goes on
+    /// with it. `unstored` were judged, and may not be stored yet.
     pub(super) async fn next(
         &mut self,
         (store, search): (&VerdictStore, &dyn FirstSearch),
         (basis, now): (&VerdictBasis, Timestamp),
         unstored: &[Rejudged],
-        tasks: &Tasks,
+        is_over: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<StoredVerdict>, StoreError> {
         self.look();
         loop {
-            let mut verdicts = match &mut self.first {
-                Some(first) => first.next((store, search), (basis, now), tasks).await?,
-                None => store.outdated(basis, now, &mut self.page, PAGE).await?,
+            let found = match &mut self.first {
+                Some(first) => first.next((store, search), (basis, now), is_over).await?,
+                None => Some(store.outdated(basis, now, &mut self.page, PAGE).await?),
             };
+            let Some(mut verdicts) = found else { return Ok(Vec::new()) };
             if verdicts.is_empty() {
-                let Some(first) = self.first.take().filter(|_| !tasks.is_stopping()) else { return Ok(verdicts) };
+                let Some(first) = self.first.take() else { return Ok(verdicts) };
                 let (names, verdicts) = (first.names.len(), first.count);
                 tracing::info!(names, verdicts, "images with packages in changed advisories were judged first");
                 continue;
@@ -102,22 +103,27 @@ impl JudgingOrder {
 }
 
 impl FirstVerdicts {
+    /// The next of them; empty at the end, and `None` if `is_over` before any was found. There may be many pages without one,
+    /// and no other basis is noticed while they are read.
     async fn next(
         &mut self,
         (store, search): (&VerdictStore, &dyn FirstSearch),
         (basis, now): (&VerdictBasis, Timestamp),
-        tasks: &Tasks,
-    ) -> Result<Vec<StoredVerdict>, StoreError> {
+        is_over: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Option<Vec<StoredVerdict>>, StoreError> {
         while self.found.is_empty() {
+            if is_over() {
+                return Ok(None);
+            }
             let verdicts = store.outdated(basis, now, &mut self.page, SEARCHED).await?;
-            if verdicts.is_empty() || tasks.is_stopping() {
-                return Ok(Vec::new());
+            if verdicts.is_empty() {
+                return Ok(Some(verdicts));
             }
             self.found = search.concerned(verdicts, &self.names).await?.into();
         }
         let count = self.found.len().min(PAGE as usize);
         self.count += count;
-        Ok(self.found.drain(..count).collect())
+        Ok(Some(self.found.drain(..count).collect()))
     }
 }
 

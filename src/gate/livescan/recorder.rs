@@ -20,13 +20,13 @@ use crate::store::{
 
 /// How long records are gathered for a transaction.
 const GATHER: Duration = Duration::from_millis(200);
-/// The most records that one transaction writes. It keeps the rows of pulls waiting for a few milliseconds.
+/// The maximum number of records per transaction. One delays the rows of pulls by a few milliseconds.
 const MAX_GATHERED: usize = 64;
 /// After how many recorded pulls the queue of events is trimmed, and the tables are, if they may be full.
 const TRIM_AFTER: u64 = 2000;
 /// After how many pulls the tables are trimmed at the latest.
 const MAX_ROOM: u64 = 5 * TRIM_AFTER;
-/// The most denials that are reported in a minute.
+/// The maximum number of denials that are reported per minute.
 const MAX_DENIALS: usize = 60;
 
 /// What a request hands over.
@@ -254,7 +254,7 @@ impl Trimming {
         store.trim_repositories().await?;
         let lost = store.trim_events().await?;
         if lost > 0 {
-            tracing::error!(lost, "events are lost: too many are waiting to be delivered");
+            tracing::error!(lost, "events were lost: too many are waiting to be delivered");
         }
         if self.rows == 0 {
             self.rows = store.trim().await?.min(MAX_ROOM);

@@ -1,4 +1,4 @@
-//! Judges verdicts again that have another basis than the current one.
+//! Judges verdicts again whose basis is not the current one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,15 +52,15 @@ impl Livescan {
         }
     }
 
-    /// How long no verdict ends by itself, at most a minute.
+    /// The time until the first verdict expires, at most a minute.
     async fn until_next_end(&self) -> Duration {
         let end = self.records.store.next_end().await.ok().flatten();
         let left = end.map(|end| end.duration_since(self.clock.now()));
         left.map_or(LOOK, |left| Duration::try_from(left).unwrap_or_default().clamp(PAUSE, LOOK))
     }
 
-    /// Judges all verdicts that have another basis. If the basis changes meanwhile, begins again with the new one. `before` are
-    /// the databases with which all was judged the last time.
+    /// Judges all verdicts that have another basis. If the basis changes meanwhile, starts again with the new one.
+    /// `before` are the databases of the previous complete run.
     async fn pass(
         &self,
         changes: &mut watch::Receiver<()>,
@@ -82,11 +82,12 @@ impl Livescan {
                 }
             }
             // One page is stored while the next one is judged.
-            let next = self.judge_page(&basis, &mut order, &judged, tasks);
+            let is_over = || tasks.is_stopping() || changes.has_changed().unwrap_or_default();
+            let next = self.judge_page(&basis, &mut order, &judged, &is_over);
             let (earlier, next) = tokio::join!(self.store_page(&judged), next);
             stored += earlier?;
             judged = next?;
-            if judged.is_empty() {
+            if judged.is_empty() && !is_over() {
                 *before = order.databases.take().or(before.take());
                 break;
             }
@@ -110,16 +111,16 @@ impl Livescan {
         Ok(outdated)
     }
 
-    /// Judges the next page of outdated verdicts, while the page before is stored. Empty if there are none.
+    /// Judges the next page of outdated verdicts, while the page before is stored. Empty if there are none, or `is_over`.
     async fn judge_page(
         &self,
         basis: &VerdictBasis,
         order: &mut JudgingOrder,
         before: &[Rejudged],
-        tasks: &Tasks,
+        is_over: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<Rejudged>, StoreError> {
         let places = (&self.records.store, self as &dyn FirstSearch);
-        let verdicts = order.next(places, (basis, self.clock.now()), before, tasks).await?;
+        let verdicts = order.next(places, (basis, self.clock.now()), before, is_over).await?;
         let work = verdicts.into_iter().map(|verdict| self.rejudge(verdict, basis));
         Ok(stream::iter(work).buffered(AT_ONCE).collect().await)
     }
@@ -149,7 +150,7 @@ impl Livescan {
                 image = %format_args!("{}@{}", before.name, before.digest),
                 tag = before.tag.as_ref().map(Tag::as_str),
                 namespace = %before.scope,
-                "admitted only for now: {warning}"
+                "admitted temporarily: {warning}"
             );
         }
         let now = judged.and_then(|judgement| match judgement.doubt() {

@@ -11,7 +11,7 @@ use crate::licence;
 use crate::oci::Digest;
 
 /// The software bill of materials of an image. The same inventory yields the same document: its serial number is made from its
-/// content, and its time is the one at which the layers were read, which is kept with the inventory.
+/// content, and its time is that at which the layers were read, which is kept with the inventory.
 ///
 /// `image` is the name of the image, `digest` the digest of its manifest, and `read_at` the time at which the layers were read,
 /// if it is known. `trivy sbom` finds source packages and paths by the properties named `aquasecurity:trivy:…`. Gaps are

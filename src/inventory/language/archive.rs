@@ -2,12 +2,12 @@
 //! Python, and the archives in them.
 //!
 //! What an archive of Java contains is stated by files `pom.properties` and `pom.xml`, which Maven writes: one for each
-//! artifact, also for those that were merged into it. Where they are missing, the manifest or the file name
-//! (`NAME-VERSION.jar`) suggest an artifact, whose advisories are found, but they prove nothing: such an archive of classes
-//! has no name, and is kept by its checksum, by which published archives are known. So is one that only states other
-//! artifacts than the file name: they may have been merged into it.
-//! Packages of Node.js count in the folder `node_modules/` of an archive: Yarn keeps each package in one.
-//! Distributions of Python count in any archive: Jython loads them from jars.
+//! artifact, including those that were merged into it. If they are missing, the manifest or the file name
+//! (`NAME-VERSION.jar`) suggest an artifact, whose advisories are found, but they prove nothing: such an archive of
+//! classes has no name, and is kept by its checksum, by which published archives are known. The same applies to an
+//! archive that only states artifacts other than its file name: they may have been merged into it. Packages of Node.js
+//! count in the directory `node_modules/` of an archive: Yarn keeps each package in one. Distributions of Python count
+//! in any archive: Jython loads them from jars.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -75,7 +75,7 @@ fn has_extension(path: &str, known: &[&str]) -> bool {
 /// Reads the packages in an archive and in the archives in it.
 pub(super) fn read(path: &str, content: &mut dyn ReadSeek, size: u64, spool: &Spool<'_>, found: &mut LanguagePackages) {
     if read_up_to(content, 0, 64).is_some_and(|start| start.starts_with(b"#!/bin/sh\nskip=")) {
-        found.problem("a program that gzexe compressed, so what it contains cannot be read".to_owned());
+        found.problem("a program compressed with gzexe, whose contents cannot be read".to_owned());
     }
     let bytes = MAX_BYTES.min(size.saturating_mul(MAX_RATIO).saturating_add(FREE_BYTES));
     let mut budget = ZipBudget { spool, archives: MAX_ARCHIVES, entries: MAX_ENTRIES, bytes };
@@ -154,7 +154,7 @@ fn has_manifest(entries: &[ZippedFile]) -> bool {
 /// Which classes were seen in an archive.
 #[derive(Default)]
 struct SeenClasses {
-    /// The folders whose classes belong to Java's runtime.
+    /// The directories whose classes belong to Java's runtime.
     of_runtime: &'static [&'static str],
     is_spring_boot: Cell<bool>,
     has_loader: Cell<bool>,
@@ -170,7 +170,7 @@ impl SeenClasses {
         seen.set(seen.get() || is_own && is_class(name));
     }
 
-    /// Whether there are classes of the archive itself. The loader that the build of Spring Boot adds is none of them.
+    /// Whether there are classes of the archive itself. The loader that Spring Boot adds does not count.
     fn has_own(&self) -> bool {
         self.has_others.get() || self.has_loader.get() && !self.is_spring_boot.get()
     }
@@ -184,7 +184,7 @@ fn is_generated(path: &str) -> bool {
 }
 
 /// Whether the entry is a class of the archive itself. Those of a web application or of Spring Boot are the application's
-/// own, like loose files; descriptions of modules and packages are no code.
+/// own, like loose files; descriptions of modules and packages are not code.
 fn is_class(name: &str) -> bool {
     let is_described = matches!(split_path(name).1, "module-info.class" | "package-info.class");
     let is_application = ["WEB-INF/classes/", "BOOT-INF/classes/"].iter().any(|folder| name.starts_with(folder));
@@ -206,7 +206,7 @@ fn read_inner(
     if inner_path.len() > MAX_PATH {
         return Err("the path of an archive in the archive is too long".to_owned());
     }
-    // What names one archive by its checksum must not count for another one at the same path.
+    // A name that was found by the checksum of one archive must not count for another archive at the same path.
     while !paths.insert(inner_path.clone()) {
         inner_path = format!("{inner_path} ({})", paths.len());
     }
@@ -239,7 +239,7 @@ impl ArchiveKind {
     fn of(name: &str) -> Option<Self> {
         match split_path(name).1 {
             "pom.properties" => Some(Self::Properties),
-            // Those of other folders describe something else.
+            // Files in other directories describe something else.
             "MANIFEST.MF" if name.eq_ignore_ascii_case("META-INF/MANIFEST.MF") => Some(Self::Manifest),
             "pom.xml" if name.starts_with(MAVEN) => Some(Self::Pom),
             "package.json" if name.starts_with(MODULES) => Some(Self::Module),
@@ -253,7 +253,7 @@ impl ArchiveKind {
     }
 }
 
-/// The folder in which Yarn puts a package that Node.js loads from an archive (Plug'n'Play).
+/// The directory in which Yarn puts a package that Node.js loads from an archive (Plug'n'Play).
 const MODULES: &str = "node_modules/";
-/// The folder that Maven adds to archives: it contains `GROUP/NAME/pom.properties` and `GROUP/NAME/pom.xml`.
+/// The directory that Maven adds to archives: it contains `GROUP/NAME/pom.properties` and `GROUP/NAME/pom.xml`.
 const MAVEN: &str = "META-INF/maven/";

@@ -22,12 +22,12 @@ struct ComposerPackage {
     license: Option<serde_json::Value>,
 }
 
-/// Whether the file is Composer's. The folder above may have any name.
+/// Whether the file is Composer's. The directory above it may have any name.
 pub(super) fn is_list(path: &str) -> bool {
     split_path(path).1 == "installed.json"
 }
 
-/// Reads the packages. A file in another folder than `composer` that has another form states none.
+/// Reads the packages. A file outside a directory `composer` that has another format states none.
 pub(super) fn read(path: &str, text: &str, found: &mut LanguagePackages) {
     let is_composer = split_path(split_path(path).0).1 == "composer";
     let list = match text.trim_start().starts_with('[') {
@@ -37,7 +37,7 @@ pub(super) fn read(path: &str, text: &str, found: &mut LanguagePackages) {
     let JsonList(packages) = match list {
         Ok(packages) => packages,
         Err(_) if !is_composer => return,
-        Err(_) => return found.problem("the list of packages of Composer is damaged".to_owned()),
+        Err(_) => return found.problem("Composer's list of packages is damaged".to_owned()),
     };
     for package in packages {
         match serde_json::from_str(package.get()) {
@@ -46,12 +46,12 @@ pub(super) fn read(path: &str, text: &str, found: &mut LanguagePackages) {
                 found.add(Ecosystem::Composer, &name, &version, license.as_slice(), path);
             }
             _ if !is_composer => {}
-            _ => found.problem("a package of Composer has no name or no version".to_owned()),
+            _ => found.problem("a Composer package has no name or no version".to_owned()),
         }
     }
 }
 
-/// The licence as one text. Of several, the user of the package chooses one.
+/// The licence as one string. If there are several, the user of the package may choose one.
 fn choice(license: &serde_json::Value) -> Option<String> {
     let texts: Vec<&str> = match license {
         serde_json::Value::String(text) => vec![text],

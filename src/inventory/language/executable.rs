@@ -1,9 +1,9 @@
-//! Executables and shared libraries: ELF, PE (Windows) and Mach-O (macOS), also universal binaries.
+//! Executables and shared libraries: ELF, PE (Windows) and Mach-O (macOS), including universal binaries.
 //!
 //! Only headers and the parts that are asked for are read. The readers of the crates `object` and `goblin` are not used:
 //! they hold the whole file, or tables as large as the file claims, in memory.
 //!
-//! Which files count: those that start as an executable does, whether or not they have an executable bit. The bit can be
+//! Files that start like an executable count, with or without an executable bit. The bit can be
 //! set when the container starts, and the loader `ld.so` runs and loads files without it. Object files (`*.o`, `*.ko`)
 //! and core dumps do not count: they are not run as they are.
 
@@ -76,7 +76,7 @@ pub(super) fn read(path: &str, content: &mut dyn ReadSeek, size: u64, found: &mu
         let window = part.and_then(|(start, length)| Window::new(content, size, start, length).map(|w| (w, length)));
         match window {
             Some((mut window, length)) => read_program(path, &mut window, length, found),
-            None => found.problem("a program of the universal binary lies outside of the file".to_owned()),
+            None => found.problem("a program of the universal binary extends beyond the file".to_owned()),
         }
     }
 }
@@ -104,7 +104,7 @@ fn read_program(path: &str, content: &mut dyn ReadSeek, size: u64, found: &mut L
         }
     };
     if layout.is_packed {
-        found.problem("the executable is compressed by a packer, so what it contains cannot be read".to_owned());
+        found.problem("the executable was compressed by a packer, so its contents cannot be read".to_owned());
     }
     let mut executable = Executable { content, size, layout };
     go::read(path, &mut executable, found);
@@ -203,7 +203,7 @@ impl Executable<'_> {
             } else {
                 let inside = offset.checked_add(*size).is_some_and(|end| end <= self.size);
                 let content = inside.then(|| read_at(self.content, *offset, *size)).flatten();
-                content.ok_or_else(|| "the list of crates lies outside of the file".to_owned())
+                content.ok_or_else(|| "the list of crates extends beyond the file".to_owned())
             });
         }
         contents

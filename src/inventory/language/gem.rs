@@ -1,4 +1,4 @@
-//! Specifications of installed Ruby gems: `specifications/NAME-VERSION.gemspec`, also in `specifications/default/`.
+//! Specifications of installed Ruby gems: `specifications/NAME-VERSION.gemspec`, including `specifications/default/`.
 //!
 //! A specification is a Ruby program. RubyGems writes it at installation, one assignment of a literal in a line, and that
 //! form is read here.
@@ -9,15 +9,15 @@ use crate::inventory::Ecosystem;
 
 use super::{LanguagePackages, split_path};
 
-/// Whether this is the specification of an installed gem: in `specifications/`, or in `bundler/gems/NAME-COMMIT/` or up to two
-/// folders below it, where Bundler writes those of gems from git.
+/// Whether this is the specification of an installed gem: in `specifications/`, or in `bundler/gems/NAME-COMMIT/` or up
+/// to two directories below it, where Bundler writes those of gems from git.
 pub(super) fn is_specification(path: &str) -> bool {
     let in_specifications = path.starts_with("specifications/") || path.contains("/specifications/");
     let from_git = || path.rsplit_once("/bundler/gems/").map(|(_, rest)| rest.split('/').count());
     path.ends_with(".gemspec") && (in_specifications || from_git().is_some_and(|parts| (2..=4).contains(&parts)))
 }
 
-/// Reads a specification. What it does not state as a literal is taken from the name of the file. That name, and the line
+/// Reads a specification. Fields that are not literals are taken from the name of the file. That name, and the line
 /// `# stub: NAME VERSION` by which RubyGems lists gems, also count where they differ: Ruby may compute something else.
 pub(super) fn read(path: &str, text: &str, found: &mut LanguagePackages) {
     read_in(path, path, text, found);
@@ -72,7 +72,7 @@ fn assignment<'a>(line: &'a str, variable: &str) -> Option<(&'a str, &'a str)> {
     Some((field.trim(), value))
 }
 
-/// The contents of the quoted texts in a line: of `["Ruby".freeze, 'BSDL'.freeze]` `Ruby` and `BSDL`.
+/// The contents of the quoted strings in a line: of `["Ruby".freeze, 'BSDL'.freeze]` `Ruby` and `BSDL`.
 fn literals(value: &str) -> Vec<String> {
     let mut all = Vec::new();
     let mut rest = value;

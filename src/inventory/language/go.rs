@@ -10,12 +10,12 @@ use super::window::Integers;
 
 mod version;
 
-/// What starts the build information. It lies at a multiple of 16.
+/// The magic bytes of the build information, which starts at a multiple of 16.
 const MAGIC: &[u8] = b"\xff Go buildinf:";
 const ALIGNMENT: u64 = 16;
 const HEADER: u64 = 32;
 
-/// How much is searched for it at a time, in bytes.
+/// How many bytes are searched for it at a time.
 const CHUNK: u64 = 1 << 20;
 
 /// Why a Go program may contain modules that are not listed.
@@ -145,7 +145,8 @@ fn unframed(modules: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Whether the text says which modules were compiled in. Builds without modules (`GO111MODULE=off`, as Debian builds its
+/// Whether the text lists the modules that were compiled in. Builds without modules (`GO111MODULE=off`, as Debian
+/// builds its
 /// packages and Docker its programs, and Bazel) contain those that were in the source directory, and list none. Only the
 /// programs of the toolchain (`cmd/…`) are known to consist of the standard library.
 fn states_modules(text: &str) -> bool {

@@ -12,7 +12,7 @@ use super::{LanguagePackages, split_path};
 const MAGIC: [[u8; 4]; 2] = [*b"\xda\xda\xfe\xca", *b"\xca\xfe\xda\xda"];
 /// The length of the header, in bytes.
 const HEADER: u64 = 28;
-/// The most bytes of the index. That of the whole JDK has 3 MiB.
+/// The maximum size of the index in bytes. That of the whole JDK has 3 MiB.
 const MAX_INDEX: u64 = 64 << 20;
 /// The names of modules that belong to a JDK: OpenJDK's, and what vendors add to it.
 const OF_JDK: [&str; 8] =
@@ -37,14 +37,14 @@ pub(super) fn read(content: &mut dyn ReadSeek, found: &mut LanguagePackages) {
         let is_below = |rest: &str| rest.is_empty() || rest.starts_with('.');
         OF_JDK.iter().any(|known| module.strip_prefix(known).is_some_and(is_below))
     };
-    // The index also lists the folders `/modules` and `/packages`.
+    // The index also lists the directories `/modules` and `/packages`.
     let is_other = |module: &&String| !module.is_empty() && !matches!(&***module, "modules" | "packages");
     let own: Vec<&str> = modules.iter().filter(is_other).map(String::as_str).filter(|name| !is_of_jdk(name)).collect();
     if !own.is_empty() {
         let more = own.len().saturating_sub(MAX_NAMED);
         let more = if more > 0 { format!(", +{more}") } else { String::new() };
         let named = own[..own.len().min(MAX_NAMED)].join(", ");
-        found.problem(format!("modules that jlink put into Java's runtime and that state no version: {named}{more}"));
+        found.problem(format!("modules without a version in a Java runtime built by jlink: {named}{more}"));
     }
 }
 

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// The most elements. Real lists of packages have hundreds.
+/// The maximum number of elements. Real lists of packages have hundreds.
 const MAX_ELEMENTS: usize = 50_000;
 
 /// A list.

@@ -33,7 +33,7 @@ fn is_name(name: &str) -> bool {
     }
 }
 
-/// The fields that are used. Of a field that is stated twice the last one counts, as in JavaScript.
+/// The fields that are used. If a field occurs twice, the last one counts, as in JavaScript.
 #[derive(Default)]
 struct PackageManifest {
     name: String,

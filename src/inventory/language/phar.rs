@@ -11,7 +11,7 @@ use crate::inventory::ReadSeek;
 use super::window::{read_at, read_up_to};
 use super::{LanguagePackages, MAX_JSON_BYTES, composer, text};
 
-/// What ends the program before the archive. PHP searches for exactly this text.
+/// The end of the program, before the archive. PHP searches for exactly this string.
 const HALT: &[u8] = b"__HALT_COMPILER();";
 /// The longest program before an archive, in bytes. PHPUnit's has 100 KB.
 const MAX_STUB: u64 = 4 << 20;
@@ -33,25 +33,26 @@ pub(super) fn is_script(first_bytes: &[u8]) -> bool {
     line.starts_with(b"#!") && line.windows(3).any(|part| part.eq_ignore_ascii_case(b"php"))
 }
 
-/// Reads the packages in the list of Composer. Libraries without a list are a problem, and so is a file that has the extension and
-/// is no such archive. One without libraries has only its own code, such as PHP's own tool `phar.phar`.
+/// Reads the packages in the list of Composer. Libraries without a list are a problem, and so is a file that has the
+/// extension but is not such an archive. An archive without libraries, such as PHP's own tool `phar.phar`, has only its
+/// own code.
 pub(super) fn read(path: &str, content: &mut dyn ReadSeek, found: &mut LanguagePackages) {
     let start = read_up_to(content, 0, MAX_STUB).unwrap_or_default();
     let Some(at) = find(&start) else {
         if path.to_ascii_lowercase().ends_with(".phar") {
-            found.problem("a program of PHP in a form that is not read".to_owned());
+            found.problem("a PHP program in an unsupported format".to_owned());
         }
         return;
     };
     match files(&start[at..], at as u64, content) {
         Some(files) => read_lists(path, files, content, found),
-        None => found.problem("the list of files of the program of PHP is damaged".to_owned()),
+        None => found.problem("the file list of the PHP program is damaged".to_owned()),
     }
 }
 
 fn read_lists(path: &str, files: PharFiles, content: &mut dyn ReadSeek, found: &mut LanguagePackages) {
     if files.lists.is_empty() && files.has_libraries {
-        found.problem("a program of PHP that does not state its packages".to_owned());
+        found.problem("a PHP program that does not state its packages".to_owned());
     }
     for list in files.lists {
         match list.read(content) {
@@ -71,7 +72,7 @@ fn find(bytes: &[u8]) -> Option<usize> {
 struct PharFiles {
     /// The lists of Composer.
     lists: Vec<PharFile>,
-    /// Whether there are files in the folder of libraries.
+    /// Whether there are files in the directory of libraries.
     has_libraries: bool,
 }
 

@@ -9,21 +9,21 @@ use crate::inventory::Ecosystem;
 
 use super::{LanguagePackages, split_path};
 
-/// Whether the file states a distribution: `METADATA` or `PKG-INFO` in a folder `*.dist-info` (PEP 376) or `*.egg-info`, or in
-/// a folder `EGG-INFO` of an unpacked egg, or a file `*.egg-info`. Python (`importlib.metadata`) compares the endings of
-/// folders without regard to case.
+/// Whether the file states a distribution: `METADATA` or `PKG-INFO` in a directory `*.dist-info` (PEP 376) or
+/// `*.egg-info`, or in a directory `EGG-INFO` of an unpacked egg, or a file `*.egg-info`. Python (`importlib.metadata`)
+/// compares the endings of directories without regard to case.
 pub(super) fn is_metadata(path: &str) -> bool {
     let (folder, name) = split_path(path);
     let in_folder = is_metadata_folder(split_path(folder).1) || (name == "METADATA" && folder.contains(".dist-info"));
     (is_metadata_file(name) && in_folder) || has_ending(name)
 }
 
-/// Whether a folder with this name contains the metadata of a distribution.
+/// Whether a directory with this name contains the metadata of a distribution.
 pub(super) fn is_metadata_folder(name: &str) -> bool {
     name.eq_ignore_ascii_case("EGG-INFO") || has_ending(name)
 }
 
-/// Whether a file with this name in such a folder states the distribution.
+/// Whether a file with this name in such a directory states the distribution.
 pub(super) fn is_metadata_file(name: &str) -> bool {
     matches!(name, "METADATA" | "PKG-INFO")
 }
@@ -39,9 +39,10 @@ fn stem(name: &str) -> Option<&str> {
     ENDINGS.iter().any(|known| known.eq_ignore_ascii_case(ending)).then_some(stem)
 }
 
-/// Reads the metadata of a distribution. The name of its folder also states a name and a version:
-/// `NAME-VERSION.dist-info`, `NAME-VERSION-py3.9.egg-info`. They count where the metadata lacks them, as for pip, and where
-/// they differ: Python finds a distribution by the name of its folder. Without both there is no distribution.
+/// Reads the metadata of a distribution. The name of its directory also states a name and a version:
+/// `NAME-VERSION.dist-info`, `NAME-VERSION-py3.9.egg-info`. They count if the metadata lacks them, as in pip, and if
+/// they differ: Python finds a distribution by the name of its directory. Without a name and a version there is no
+/// distribution.
 pub(super) fn read(path: &str, text: &str, found: &mut LanguagePackages) {
     read_in(path, path, text, found);
 }
@@ -67,7 +68,7 @@ pub(super) fn read_in(path: &str, place: &str, text: &str, found: &mut LanguageP
     found.add(Ecosystem::PyPi, name, version, &licenses, path);
 }
 
-/// The name and version in the name of the folder or file.
+/// The name and version in the name of the directory or file.
 fn from_path(path: &str) -> Option<(&str, &str)> {
     let stem = path.rsplit('/').find_map(stem)?;
     let (name, rest) = stem.split_once('-')?;
@@ -75,8 +76,8 @@ fn from_path(path: &str) -> Option<(&str, &str)> {
     (!name.is_empty() && !version.is_empty()).then_some((name, version))
 }
 
-/// Whether the folder states another distribution, or another version of it. What is not a version (PEP 440) is part of a name
-/// that was not escaped.
+/// Whether the directory states another distribution, or another version of it. Text that is not a version (PEP 440) is
+/// part of an unescaped name.
 fn differs((name, version): (&str, &str), (other_name, other_version): (&str, &str)) -> bool {
     let normal = |name: &str| {
         let parts = name.split(['-', '_', '.']).filter(|part| !part.is_empty());

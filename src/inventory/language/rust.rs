@@ -23,7 +23,7 @@ struct CrateList {
 struct Crate {
     name: String,
     version: String,
-    /// What it is needed for: `runtime`, the default, or `build`.
+    /// When it is needed: at `runtime`, the default, or for the `build`.
     #[serde(default)]
     kind: Option<String>,
 }

@@ -1,5 +1,5 @@
-//! Lists of packages (SBOMs) in an image: SPDX 2 in JSON or tag-value form, and CycloneDX in JSON. Whoever builds the image
-//! writes them, so they only add packages.
+//! Lists of packages (SBOMs) in an image: SPDX 2 in JSON or tag-value form, and CycloneDX in JSON. The author of the
+//! image writes them, so they only add packages.
 //!
 //! Packages are known by their package URLs. Those of distributions are left to the database of the package manager.
 
@@ -68,12 +68,12 @@ struct SbomLicence {
 }
 
 /// A package as a list states it.
-struct Listed<'a> {
-    purl: &'a str,
+pub(super) struct Listed<'a> {
+    pub(super) purl: &'a str,
     /// The name, which may have capital letters that the package URL has lost.
-    name: Option<String>,
-    version: Option<&'a str>,
-    licences: Vec<String>,
+    pub(super) name: Option<String>,
+    pub(super) version: Option<&'a str>,
+    pub(super) licences: Vec<String>,
 }
 
 /// Whether the name is that of a list of packages, as tools name them.
@@ -91,7 +91,7 @@ pub(super) fn read(path: &str, text: &str, found: &mut LanguagePackages) {
     if !text.trim_start().starts_with('{') {
         return read_tags(path, text, found);
     }
-    // What follows the list is ignored, as by other readers.
+    // Text after the list is ignored, as by other readers.
     match SbomDocument::deserialize(&mut serde_json::Deserializer::from_str(text)) {
         Ok(SbomDocument { metadata, packages, components }) => {
             let root = metadata.and_then(|metadata| metadata.component);
@@ -186,7 +186,7 @@ pub(super) fn is_unstated(licence: &str) -> bool {
 }
 
 /// Adds a package of a programming language, if it is one and has a version.
-fn add(path: &str, listed: Listed<'_>, found: &mut LanguagePackages) {
+pub(super) fn add(path: &str, listed: Listed<'_>, found: &mut LanguagePackages) {
     let Some(ecosystem) = ecosystem_of(listed.purl) else { return };
     let Ok(purl) = PackageUrl::from_str(listed.purl) else {
         return found.problem(format!("the package URL {:?} cannot be read", listed.purl));

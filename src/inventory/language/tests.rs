@@ -204,9 +204,15 @@ fn components_of_bitnami_are_those_of_their_package_urls() {
         };
         serde_json::json!({"packages": purls.iter().map(package).collect::<Vec<_>>()}).to_string()
     };
-    let text = document(&["pkg:bitnami/redis@7.2.4-0?arch=amd64&distro=debian-12", "pkg:npm/x@1", "pkg:bitnami/a@1"]);
+    let text = document(&[
+        "pkg:bitnami/redis@7.2.4-0?arch=amd64&distro=debian-12",
+        "pkg:npm/x@1",
+        "pkg:bitnami/a@1",
+        "pkg:deb/debian/x@1",
+    ]);
     let found = read(path, text.as_bytes());
-    assert_eq!(names(&found), ["redis 7.2.4-0", "a 1"]);
+    assert_eq!(names(&found), ["redis 7.2.4-0", "x 1", "a 1"]);
+    assert_eq!((found.packages[1].ecosystem, &*found.packages[1].licenses[0]), (Ecosystem::Npm, "BSD-3-Clause"));
     assert_eq!((found.packages[0].ecosystem, &*found.packages[0].licenses[0]), (Ecosystem::Bitnami, "BSD-3-Clause"));
     assert_eq!(names(&read(path, document(&["pkg:bitnami/redis", "pkg:bitnami/a@1"]).as_bytes())), ["a 1", "!"]);
     assert_eq!(names(&read(path, b"SPDXVersion: SPDX-2.3")), ["!"]);

@@ -4,7 +4,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use crate::inventory::ReadSeek;
 
-/// A part of a file, as a file of its own: an entry that an archive stores without compression, one of the programs in a
+/// A part of a file, treated as a separate file: an entry that an archive stores without compression, one of the
+/// programs in a
 /// universal binary.
 pub(super) struct Window<'a> {
     content: &'a mut dyn ReadSeek,
@@ -63,7 +64,7 @@ pub(super) fn read_up_to(content: &mut dyn ReadSeek, offset: u64, length: u64) -
     Some(bytes)
 }
 
-/// Reads integers from bytes in the byte order of a file. Outside of the bytes there is nothing: `None`.
+/// Reads integers from bytes in the byte order of a file. `None` outside the bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Integers<'a> {
     pub(super) bytes: &'a [u8],

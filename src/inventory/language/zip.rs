@@ -13,7 +13,7 @@ use crate::inventory::spool::Spool;
 
 use super::window::{Integers, Window, read_at, read_up_to};
 
-/// What the header of an entry starts with; most archives start with one.
+/// The magic bytes of an entry's header; most archives start with one.
 pub(super) const FIRST_ENTRY: &[u8] = b"PK\x03\x04";
 /// The end record without its comment, and the longest comment.
 pub(super) const END: usize = 22;
@@ -31,7 +31,8 @@ pub(super) const ENDED: &str = "the archive was not read to its end";
 
 /// The work that one file may cause, with all archives in it.
 pub(super) struct ZipBudget<'a> {
-    /// Where archives that are too large for memory are kept while they are read, and what all files of a layer share.
+    /// Keeps archives that are too large for memory while they are read, and the limits that all files of a layer
+    /// share.
     pub(super) spool: &'a Spool<'a>,
     /// Archives that may still be opened.
     pub(super) archives: u32,
@@ -99,7 +100,7 @@ pub(super) fn entries(
     }
     // Only the low bits are in the end record if the archive has more entries and no larger record.
     if count & 0xffff != directory.entries & 0xffff {
-        return Err("the archive states another number of entries than it has".to_owned());
+        return Err("the archive's number of entries is wrong".to_owned());
     }
     Ok(Some(found))
 }
@@ -158,7 +159,7 @@ fn large_values(entry: &mut ZippedFile, mut extra: &[u8]) {
     }
 }
 
-/// Finds the end record, which is at the end of the file but for a comment, and the directory in front of it.
+/// Finds the end record, which only a comment may follow, and the directory in front of it.
 fn find_directory(content: &mut dyn ReadSeek, size: u64) -> Result<Option<ArchiveDirectory>, String> {
     let tail_at = size.saturating_sub(END as u64 + MAX_COMMENT);
     let tail = read_up_to(content, tail_at, size - tail_at).ok_or("the archive cannot be read")?;
@@ -273,7 +274,7 @@ impl ZippedFile {
             8 => Box::new(DeflateDecoder::new(raw)),
             _ => return Err(problem("is compressed in an unknown way")),
         };
-        // What is decompressed is counted, whatever the entry states.
+        // Decompressed bytes are counted, whatever size the entry states.
         let allowed = max.min(budget.bytes).min(budget.spool.unpacked_left());
         let (mut checksum, mut size, mut buffer) = (flate2::Crc::new(), 0u64, vec![0; 1 << 16]);
         loop {
@@ -314,7 +315,7 @@ impl ZippedFile {
         if self.method == 0 {
             let start = self.content_at(content)?;
             let window = Window::new(content, size, start, self.compressed);
-            let window = window.ok_or_else(|| format!("the entry {} lies outside of the file", self.name))?;
+            let window = window.ok_or_else(|| format!("the entry {} extends beyond the file", self.name))?;
             return Ok((Box::new(window), self.compressed));
         }
         if self.size <= IN_MEMORY {

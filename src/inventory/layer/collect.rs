@@ -40,7 +40,7 @@ pub(super) struct Collector<'a> {
     owned: OwnedFiles,
     observations: LayerObservations,
     packages: usize,
-    /// How many of them are in databases that only a link makes databases.
+    /// How many of them are in files that count as databases only because of a link.
     behind_links: usize,
     /// The length of the texts in `files`, in bytes.
     facts: usize,
@@ -123,7 +123,7 @@ impl<'a> Collector<'a> {
             }
         }
         if archive.has_more()? {
-            self.problem("the archive goes on after its end");
+            self.problem("the archive continues after its end");
         }
         Ok(())
     }
@@ -200,8 +200,8 @@ impl<'a> Collector<'a> {
         Ok(())
     }
 
-    /// Notes the folder of another package manager under a name that no file has, so that it is gone with the folder alone,
-    /// and each folder is noted once.
+    /// Notes the directory of another package manager under a name that no file has, so that the note disappears only
+    /// with the directory, and each directory is noted once.
     fn note_other_manager(&mut self, path: &str) {
         let Some(name) = records_of_other_manager(path).map(|folder| format!("{folder}/.")) else { return };
         if self.names.get(&name).is_none() {
@@ -230,7 +230,7 @@ impl<'a> Collector<'a> {
     }
 
     /// Notes a deletion. Deletions apply to the layers below only, and to all of them before the next entry of the same
-    /// path. `is_direct` says whether no link leads to the path.
+    /// path. `is_direct` is true if no link is on the path.
     fn is_whiteout(&mut self, path: &str, is_direct: bool) -> bool {
         let (directory, name) = (parent(path), file_name(path));
         if name == OPAQUE {
@@ -272,7 +272,7 @@ impl<'a> Collector<'a> {
         }
         let Some(interest) = ReadAs::of(path, &first) else {
             if entry.is_sparse {
-                // Only the content says whether this is a program.
+                // Only the content shows whether this is a program.
                 return Ok(Some(self.add(FileFacts::Unreadable(SPARSE.into()))));
             }
             return self.checked_file(path, entry, first, archive);
@@ -288,7 +288,7 @@ impl<'a> Collector<'a> {
         Ok(Some(self.named(interest, facts)))
     }
 
-    /// What is known about a file of interest by its entry alone; `None` if its content is needed.
+    /// The result for a file of interest from its entry alone; `None` if its content is needed.
     fn facts_without_content(interest: ReadAs, entry: &ArchiveEntry) -> Option<Option<FileFacts>> {
         let is_too_large = entry.size > interest.max_bytes();
         if interest.is_journal() {
@@ -305,8 +305,8 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Examines a file that states nothing but may be unsafe. It is named even if nothing was found, because it may replace
-    /// an unsafe file of the layers below; as long as there is room for its name.
+    /// Examines a file that states nothing but may be unsafe. It is listed even if nothing was found, because it may
+    /// replace an unsafe file of the layers below, as long as there is room for its name.
     fn checked_file(
         &mut self,
         path: &str,
@@ -326,7 +326,7 @@ impl<'a> Collector<'a> {
             language::ends_as_archive(&first, &last_bytes(&first, entry.size, archive)?)
         };
         if is_archive {
-            let problems = vec!["an archive behind other bytes, which Java loads, is not read".to_owned()];
+            let problems = vec!["an archive after other bytes, which Java can load, is not read".to_owned()];
             let facts = FileFacts::Packages { packages: Vec::new(), unnamed: Vec::new(), problems };
             return Ok(Some(self.add(facts)));
         }

@@ -1,4 +1,4 @@
-//! The names of the files in a layer while it is read. Of several entries with the same path, the last counts.
+//! The names of the files in a layer while it is read. If several entries have the same path, the last one counts.
 
 use std::cell::Cell;
 use std::collections::hash_map::RandomState;
@@ -10,7 +10,7 @@ use crate::inventory::language::is_known_by_place;
 use crate::inventory::paths::{PathSet, beneath, follow_links, parent, self_and_ancestors};
 use crate::inventory::system_file::is_part_of_system_file;
 
-/// What a path of the layer is, apart from directories and files that cannot state anything.
+/// The kind of a path in the layer, except for directories and for files that cannot state anything.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Named {
     /// A file that states something, by its index.

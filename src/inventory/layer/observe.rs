@@ -34,7 +34,7 @@ impl LayerObservations {
         self.map.entry(path.to_owned()).or_default().extend(observed);
     }
 
-    /// The observations about a file hold for another name of it, too.
+    /// The observations about a file also apply to its other names.
     pub(super) fn add_name(&mut self, path: &str, target: &str) {
         if let Some(observed) = self.map.get(target).cloned() {
             self.add(path, observed);
@@ -58,7 +58,7 @@ impl LayerObservations {
         }
     }
 
-    /// The observations, without those that are no matter in files of the distribution's packages.
+    /// The observations, without those that do not matter in files of the distribution's packages.
     pub(super) fn finish(self, is_packaged: impl Fn(&str) -> bool) -> BTreeMap<String, Vec<FileObservation>> {
         let Self { mut map, left_out_at, .. } = self;
         for (path, observed) in &mut map {

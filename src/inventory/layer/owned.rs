@@ -19,7 +19,7 @@ const WITHOUT_LIST: [&str; 3] = [
     "usr/lib/python2.7/wsgiref.egg-info",
 ];
 
-/// Folders in which a distribution's own packages have no files (Debian Policy 9.1, FHS 3.0).
+/// Directories in which a distribution's own packages have no files (Debian Policy 9.1, FHS 3.0).
 const LOCAL: [&str; 4] = ["home/", "opt/", "srv/", "usr/local/"];
 
 /// The maximum number of files. A file beyond may be reported twice, but is not missed.
@@ -100,7 +100,7 @@ impl OwnedFiles {
     }
 }
 
-/// Adds a file, unless the distribution has none in its folder.
+/// Adds a file, unless the distribution has no files in its directory.
 fn insert(files: &mut PathSet, file: &str) {
     if !LOCAL.iter().any(|folder| file.starts_with(folder)) {
         files.insert(&path_text(file.as_bytes()));

@@ -36,8 +36,8 @@ impl ReadAs {
         matches!(self, Self::System(SystemFile::DpkgUpdate) | Self::BehindLink(SystemFile::DpkgUpdate))
     }
 
-    /// How the file at a path is read; `None` if it states nothing. A program or an archive at the path of a list that is not
-    /// essential is no such list.
+    /// How the file at a path is read; `None` if it states nothing. A program or an archive at the path of a
+    /// non-essential list is not read as that list.
     pub(super) fn of(path: &str, first_bytes: &[u8]) -> Option<Self> {
         let is_list = |file: &SystemFile| file.is_essential() || LanguageFile::by_content(first_bytes).is_none();
         let system = SystemFile::at(path).filter(is_list).map(Self::System);

@@ -130,7 +130,7 @@ fn with_record(key: &str, value: &str, entry: SampleEntry) -> LayerInventory {
 }
 
 #[test]
-fn records_that_change_what_runtimes_show_are_gaps() {
+fn records_that_change_the_view_of_runtimes_are_gaps() {
     for key in ["SCHILY.xattr.trusted.overlay.redirect", "SCHILY.xattr.user.overlay.opaque"] {
         assert_eq!(with_record(key, "/opt/hid", directory("var/lib/dpkg")).problems.len(), 1, "{key}");
     }
@@ -156,7 +156,7 @@ fn names_that_are_not_utf_8_are_not_mistaken_for_others() {
 }
 
 #[test]
-fn hard_links_are_other_names_of_what_was_read() {
+fn hard_links_are_other_names_of_the_read_file() {
     let linked =
         contents(&[node_package("store/1", "one", "1"), hard_link("app/package.json", "store/1/package.json")]);
     assert_eq!(packages(&linked), ["one 1 in app/package.json", "one 1 in store/1/package.json"]);
@@ -203,7 +203,7 @@ fn links_whose_target_goes_back_are_gaps() {
 }
 
 #[test]
-fn programs_and_archives_are_no_lists() {
+fn programs_and_archives_are_not_lists() {
     for path in ["root/buildinfo/Dockerfile-x", "usr/lib/fedora-release", "var/lib/dpkg/status.d/app"] {
         for content in [&b"MZ\x90\0"[..], b"PK\x03\x04"] {
             assert!(packages(&contents(&[file(path, content)]))[0].contains("a program or an archive"), "{path}");
@@ -285,7 +285,7 @@ fn deletions_are_noted() {
 }
 
 #[test]
-fn what_the_distribution_owns_is_left_out() {
+fn files_of_the_distribution_are_left_out() {
     let json = |directory: &str| node_package(directory, "npm", "9");
     let list =
         |name: &str| file(&format!("var/lib/dpkg/info/{name}.md5sums"), "0  usr/share/nodejs/npm/package.json\n");

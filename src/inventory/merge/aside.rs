@@ -45,7 +45,7 @@ impl<'a> MergedImage<'a> {
         Ok(path)
     }
 
-    /// Where links of the layers so far lead a path of a layer; `None` if there are none on it.
+    /// The path to which links of the layers so far redirect a path of a layer; `None` if no link is on it.
     fn place_below_links(&mut self, path: &str, layer: &LayerInventory) -> Result<Option<String>, &'static str> {
         if self.work_left == 0 {
             return Err("too much work is needed to follow the links of lower layers");

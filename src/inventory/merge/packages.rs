@@ -1,4 +1,5 @@
-//! What an image says about its packages beyond the files that state them: layers, paths, licences, and Red Hat's builds.
+//! Facts about the packages of an image beyond the files that state them: layers, paths, licences, and Red Hat's
+//! builds.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -14,7 +15,7 @@ use crate::oci::Digest;
 const MAX_LICENCES: usize = 1 << 20;
 
 impl MergedImage<'_> {
-    /// A package with its place: packages of the distribution have a layer, all others a path, too.
+    /// A package with its place: packages of the distribution have a layer, all others also a path.
     pub(super) fn placed(&self, path: &str, layer: usize, package: &InstalledPackage) -> InstalledPackage {
         let mut package = package.clone();
         package.layer = self.layers.get(layer).map(|(digest, _)| *digest);
@@ -76,7 +77,7 @@ impl MergedImage<'_> {
     }
 }
 
-/// The expressions of the licences that are written in another way.
+/// The SPDX expressions of licences that are written differently.
 pub(super) fn licences(packages: &[InstalledPackage]) -> Result<BTreeMap<String, String>, String> {
     let written: BTreeSet<&String> = packages.iter().flat_map(|package| &package.licenses).collect();
     if written.iter().map(|text| text.len()).sum::<usize>() > MAX_LICENCES {

@@ -41,7 +41,7 @@ pub(super) fn blobs(file: &mut RpmFile<'_>, each: &mut dyn FnMut(&[u8]) -> Resul
             let end = if value == 1 { page.len() } else { offset(value - 2)? };
             let item = page.get(offset(value)?..offset(value - 1)?).filter(|item| !item.is_empty());
             let item = item.filter(|_| offset(value - 1).is_ok_and(|key| key <= end));
-            let item = item.ok_or_else(|| format!("an item of page {number} is outside of its page"))?;
+            let item = item.ok_or_else(|| format!("an item of page {number} extends beyond its page"))?;
             match item[0] {
                 IN_PAGE if item.len() - 1 <= COUNTER => {}
                 IN_PAGE => each(&item[1..])?,

@@ -8,8 +8,8 @@ use super::{Rpm, RpmPackage, u32_at};
 const MAX_TAGS: usize = 65_535;
 /// The maximum number of texts of a tag. Packages have up to a hundred thousand files.
 const MAX_TEXTS: usize = 1_000_000;
-/// The maximum length of a path, and of all paths of a package that are kept, in bytes. A file that is left out may be
-/// reported twice, but is not missed.
+/// The maximum length of a path, and of all paths of a package that are kept, in bytes. The findings in an omitted file
+/// may be reported twice, but are not missed.
 const MAX_PATH: usize = 4096;
 const MAX_PATHS: usize = 64 * 1024 * 1024;
 /// The maximum length of a single value, in bytes. Licences of firmware have two thousand.
@@ -61,7 +61,8 @@ pub(super) fn package(blob: &[u8]) -> Result<RpmPackage, String> {
     Ok(RpmPackage { package, files: tags.files().map_err(of)? })
 }
 
-/// The tags of a header. Of entries with the same tag, the last counts: rpm adds to the signed region this way.
+/// The tags of a header. If several entries have the same tag, the last one counts: rpm adds to the signed region in
+/// this way.
 struct RpmTags<'a> {
     data: &'a [u8],
     /// Type, offset and count by tag.

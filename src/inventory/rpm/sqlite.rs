@@ -14,6 +14,6 @@ pub(super) fn blobs(file: &mut RpmFile<'_>, each: &mut dyn FnMut(&[u8]) -> Resul
     // hnum, blob
     database.rows(root, &mut |row| match row {
         [_, SqliteValue::Blob(blob)] => each(blob),
-        _ => Err("a row of the table of packages has another form".into()),
+        _ => Err("a row of the table of packages is malformed".into()),
     })
 }

@@ -123,7 +123,7 @@ fn entries_are_read_as_go_reads_them() {
 }
 
 #[test]
-fn what_go_rejects_is_an_error() {
+fn archives_that_go_rejects_are_errors() {
     let file = member(b'0', b"a", b"", b"text");
     for (what, bytes) in [
         ("an archive that ends within a file", file[..BLOCK + 2].to_vec()),
@@ -298,7 +298,7 @@ fn ours(bytes: &[u8]) -> (Vec<String>, bool, bool) {
 /// On thousands of archives, where Go is installed: the same entries in the same order. Where Go fails, so does this
 /// reader, or it has a doubt.
 #[test]
-fn no_archive_is_read_otherwise_than_by_go() {
+fn archives_are_read_exactly_as_by_go() {
     let archives = archives();
     let Some(theirs) = go(&archives) else { return };
     assert_eq!(theirs.len(), archives.len());

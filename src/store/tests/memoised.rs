@@ -29,7 +29,7 @@ async fn negative_evidence_always_expires() {
 
 /// A repository that is slow, or does not have the bytes, does not decide for another one.
 #[tokio::test]
-async fn repositories_share_what_was_found_and_not_the_search() {
+async fn repositories_share_findings_but_not_the_search() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     let clock = Clock::manual(at(1000));
@@ -76,4 +76,30 @@ async fn memoised_evidence_is_gathered_once_expires_and_survives_a_restart() {
     assert_eq!(ask(&store).await, 0, "the row survived");
     clock.advance(SignedDuration::from_secs(61));
     assert_eq!(ask(&store).await, 1, "the evidence had expired");
+}
+
+#[tokio::test]
+async fn one_read_checks_whether_another_topic_knows_the_subject() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let clock = Clock::manual(at(1000));
+    let memo: Memo<usize> = Memo::new("test", store.facts.clone(), clock.clone(), Tasks::new());
+    let row = |until| Observed { value: "1".to_owned(), at: clock.now(), until };
+    for (topic, subject, until) in [
+        ("test", "both", None),
+        ("other", "both", None),
+        ("test", "one", None),
+        ("other", "another", None),
+        ("test", "ended", Some(clock.now())),
+    ] {
+        store.facts.record_evidence(topic, subject, row(until)).await.unwrap();
+    }
+    for (subject, known) in [("both", Some(true)), ("one", Some(false)), ("another", None), ("ended", None)] {
+        let found = memo.stored_and(subject, "other").await;
+        assert_eq!(
+            found.map(|(row, known)| (row.value, known)),
+            known.map(|known| ("1".to_owned(), known)),
+            "{subject}"
+        );
+    }
 }

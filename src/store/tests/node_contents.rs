@@ -32,7 +32,7 @@ async fn content_is_new_once_and_is_deleted_with_its_references() {
 }
 
 #[tokio::test]
-async fn content_is_listed_with_what_names_and_keeps_it() {
+async fn content_is_listed_with_its_repositories_and_pins() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     let (shared, lone) = (Digest::sha256(b"shared"), Digest::sha256(b"lone"));

@@ -7,7 +7,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use super::VerdictStore;
 use crate::store::{StoreError, json, time_of};
 
-/// The most events that wait, for all receivers together. The oldest are lost first.
+/// The maximum number of waiting events, for all receivers together. The oldest are lost first.
 pub(super) const MAX_QUEUED: i64 = 50_000;
 
 /// An event for one receiver.

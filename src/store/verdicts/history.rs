@@ -11,9 +11,9 @@ use crate::oci::{Digest, ImageName};
 use crate::scope::Scope;
 use crate::store::{StoreError, time_of};
 
-/// The most images whose history is kept. An image that is forgotten counts as new.
+/// The maximum number of images whose history is kept. A forgotten image counts as new.
 pub(super) const MAX_IMAGES: i64 = 200_000;
-/// The most issues of one image whose times are kept.
+/// The maximum number of issues per image whose times are kept.
 const MAX_ISSUES: usize = 10_000;
 
 /// Since when an image is known in a repository, and admitted to a scope.

@@ -1,4 +1,4 @@
-//! Verdicts for people: what changed, and what would be denied now.
+//! Lists verdicts for people: changed ones, and images that would be denied now.
 
 use std::collections::HashMap;
 

@@ -13,7 +13,7 @@ use crate::policy::Kind;
 use crate::scope::Scope;
 use crate::store::{StoreError, json};
 
-/// The most clients that are kept for each verdict: those that pulled last.
+/// The maximum number of clients that are kept for each verdict: the most recent ones.
 pub(super) const MAX_CLIENTS: i64 = 64;
 /// The largest manifest of which a copy is kept, in bytes. An image with a larger one is not judged again after its content
 /// was evicted.
@@ -200,7 +200,7 @@ fn history(name: &ImageName, digest: Digest, at: Timestamp) -> (&str, &str, Dige
     (name.host.as_str(), name.repository.as_str(), digest, at.as_millisecond())
 }
 
-/// An admission for which vulnerabilities were checked; a denial that was not enforced is none.
+/// An admission for which vulnerabilities were checked; a denial that was not enforced does not count.
 fn checked(pull: &AdmittedPull) -> Option<(&str, &str, Digest, String, i64)> {
     let ImageName { host, repository } = &pull.name;
     let counts = pull.has_checked_va && pull.outcome.decision == StoredDecision::Admit;

@@ -1,4 +1,4 @@
-//! Verdicts that must be judged again, the most recently pulled first, and what was found.
+//! Verdicts that must be judged again, the most recently pulled first, and the results.
 
 use std::collections::HashMap;
 
@@ -75,7 +75,7 @@ impl VerdictStore {
         Ok(end.map(time_of))
     }
 
-    /// Stores what was found. A verdict that was recorded again since it was read stays as it is. `event` makes the events
+    /// Stores the results. A verdict that was recorded again since it was read is not changed. `event` makes the events
     /// of a verdict that changed; they are queued in the same transaction, in the order of the verdicts. Returns the
     /// verdicts that changed.
     ///

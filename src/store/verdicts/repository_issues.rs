@@ -10,11 +10,11 @@ use super::{IssueTimes, NewIssueTimes, VerdictStore};
 use crate::oci::ImageName;
 use crate::store::{StoreError, json, time_of};
 
-/// The most identifiers of one repository that are kept.
+/// The maximum number of identifiers that are kept for one repository.
 const MAX_OF_REPOSITORY: usize = 20_000;
-/// The most identifiers of all repositories that are kept.
+/// The maximum number of identifiers that are kept for all repositories.
 const MAX_OF_ALL: i64 = 1_000_000;
-/// The most repositories that are kept.
+/// The maximum number of repositories that are kept.
 const MAX_REPOSITORIES: i64 = 200_000;
 /// How often it is noted that a repository is still in use, in milliseconds.
 const NOTED_EVERY: i64 = 24 * 60 * 60 * 1000;

@@ -14,8 +14,9 @@ use crate::policy::Observed;
 use crate::runtime::Background;
 use crate::store::StoreError;
 
-/// The topic of the rows, by the digest of the image. If the names are made in another way, it needs another one.
-const TOPIC: &str = "package-names-1";
+/// The topic of the rows, by the digest of the image. If the way in which names are made changes, the topic must
+/// change.
+pub(super) const TOPIC: &str = "package-names-1";
 
 /// The databases at one moment, to be compared with later ones.
 #[derive(Clone)]
@@ -34,7 +35,8 @@ impl Scanner {
         self.databases.current().ok().flatten().map(|databases| DatabaseSnapshot(databases.without_details()))
     }
 
-    /// Finds out in the background which packages have other advisories now. `None` if that cannot be told. Ends early if
+    /// Determines in the background which packages' advisories have changed. `None` if that cannot be determined. Ends
+    /// early if
     /// the future is dropped.
     pub fn changed_names(
         &self,
@@ -42,7 +44,7 @@ impl Scanner {
         now: &DatabaseSnapshot,
     ) -> BoxFuture<'static, Option<ChangedNames>> {
         let (before, now) = (before.0.clone(), now.0.clone());
-        // Threads of its own: those of the other one match images meanwhile.
+        // Separate threads: those of the other pool are matching images meanwhile.
         let background = Background::new();
         let compare = async move {
             let waiting = Arc::new(());
@@ -65,12 +67,6 @@ impl Scanner {
         let is_concerned = |text: &String| PackageNames::parse(text).is_some_and(|own| names.concern(&own));
         let concerned = known.iter().filter(|(_, text)| is_concerned(text));
         Ok(concerned.filter_map(|(subject, _)| subject.parse().ok()).collect())
-    }
-
-    /// Whether the names of an image are stored, or whether that cannot be told.
-    pub(super) async fn has_names(&self, image: Digest) -> bool {
-        let known = self.store.evidence_about(TOPIC, &[image.to_string()]).await;
-        known.map_or(true, |known| !known.is_empty())
     }
 
     /// Stores the names of an image whose layers were just read; nobody waits for it. If it has archives that the databases
@@ -120,9 +116,7 @@ mod tests {
         for (name, package) in [("a", "Zope.Interface"), ("b", "django")] {
             let package = json!({"ecosystem": "pypi", "name": package, "version": "1"});
             let inventory = serde_json::from_value(json!({"packages": [package], "gaps": []})).unwrap();
-            assert!(!scanner.has_names(image(name)).await);
             scanner.store_names(image(name), &PackageNames::of(&inventory)).await;
-            assert!(scanner.has_names(image(name)).await);
         }
         let images = [image("a"), image("b"), image("not known")];
         for (names, expected) in [(&["zope-interface"][..], &["a"][..]), (&["zope"], &[]), (&["django", "x"], &["b"])] {

@@ -1,6 +1,6 @@
 //! From matched advisories to a report that policies weigh.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -9,8 +9,8 @@ use crate::advisories::{Databases, ImageFindings, MatchedAdvisory, ReferenceList
 use crate::inventory::{Gap, InstalledPackage, Inventory, LinuxDistribution};
 use crate::oci::Digest;
 use crate::policy::{
-    AffectedPackage, DatedDatabase, DeclaredLicence, Epss, ImageFacts, Issue, IssueKind, OWN_SCANNER, PackageList,
-    Purl, Report, ReportGap, ReportPackage, Severity, VaEvidence,
+    AffectedPackage, CvssScore, DatedDatabase, DeclaredLicence, Epss, ImageFacts, Issue, IssueKind, OWN_SCANNER,
+    PackageList, Purl, Report, ReportGap, ReportPackage, Severity, VaEvidence,
 };
 use crate::va::reports::ratings;
 use crate::va::{configuration, feeds};
@@ -21,7 +21,8 @@ const MAX_NAMED: usize = 3;
 const LAYER_ADVICE: &str = "; build the image again with plain tar layers, or add a report of another scanner";
 /// The most gaps that a report lists.
 const MAX_GAPS: usize = 1000;
-/// The most other places of a package that an issue lists. Further ones are one entry without a path, so that no exemption
+/// The maximum number of other places of a package that an issue lists. Further ones are one entry without a path, so
+/// that no exemption
 /// for paths covers them.
 const MAX_PLACES: usize = 64;
 
@@ -45,27 +46,24 @@ pub(super) fn evidence(
     if inventory.is_opaque() {
         return opaque(databases, inventory);
     }
-    let incomplete = gaps(inventory.gaps.iter().chain(&findings.gaps));
-    let ended = findings.end_of_life.filter(|end| *end <= now).map(|end| Gap {
-        place: "etc/os-release".into(),
-        problem: format!("support of the release ended at {end}: newer vulnerabilities are not listed"),
-    });
     let made = oldest(databases, &findings).map(|oldest| oldest.built);
+    let ImageFindings { matches, copies, gaps: unjudged, end_of_life, databases: listing } = findings;
+    let incomplete = gaps(inventory.gaps.iter().chain(&unjudged));
+    let ended = end_of_life.filter(|end| *end <= now).map(|end| Gap {
+        place: "etc/os-release".into(),
+        problem: format!("support of the release ended on {end}: newer vulnerabilities are not listed"),
+    });
     let image = ImageFacts {
-        end_of_life: findings.end_of_life,
+        end_of_life,
         distribution: inventory.distribution.as_ref().map(release),
         database_built: made,
-        databases: findings.databases.clone(),
-        feeds: feeds::of(databases, &findings.gaps),
+        databases: listing,
+        feeds: feeds::of(databases, &unjudged),
         ..ImageFacts::default()
     };
-    let mut purls = PackagePurls { inventory, known: HashMap::new() };
-    let issues = issues(inventory, &findings, &mut purls, purpose);
-    let gaps = ended
-        .into_iter()
-        .chain(findings.gaps)
-        .take(MAX_GAPS)
-        .map(|Gap { place, problem }| ReportGap { place, problem });
+    let issues = issues(inventory, (matches, &copies), purpose);
+    let gaps =
+        ended.into_iter().chain(unjudged).take(MAX_GAPS).map(|Gap { place, problem }| ReportGap { place, problem });
     let (source, gaps) = (source(databases), gaps.collect());
     VaEvidence::Report(Report {
         source,
@@ -173,83 +171,96 @@ pub(super) fn gaps<'a>(gaps: impl Iterator<Item = &'a Gap>) -> Option<String> {
     }
 }
 
-/// One issue for each vulnerability, with all packages that it affects.
-fn issues(
-    inventory: &Inventory,
-    findings: &ImageFindings,
-    purls: &mut PackagePurls<'_>,
-    purpose: Purpose,
-) -> Vec<Issue> {
-    let mut issues: BTreeMap<&str, IssueOfMatches<'_>> = BTreeMap::new();
-    for found in &findings.matches {
+/// The packages of which an image has copies in other places, by the index of the first.
+type Copies = HashMap<usize, Vec<usize>>;
+
+/// One issue for each vulnerability, with all packages that it affects, in the order of their identifiers. The texts of the
+/// matches become those of the issues: copying them would take as long as matching.
+fn issues(inventory: &Inventory, (matches, copies): (Vec<MatchedAdvisory>, &Copies), purpose: Purpose) -> Vec<Issue> {
+    let mut purls = PackagePurls::new(inventory);
+    let mut issues: Vec<Option<IssueOfMatches>> = Vec::with_capacity(matches.len());
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    for mut found in matches {
         let Some(package) = inventory.packages.get(found.package) else { continue };
-        let copies = findings.copies.get(&found.package).map_or(&[][..], Vec::as_slice);
-        let mut affected = affected(package, found, purls.of(found.package));
+        let copies = copies.get(&found.package).map_or(&[][..], Vec::as_slice);
+        let purl = purls.of(found.package, package);
+        let mut affected = affected(package, &mut found, purl);
         if purpose == Purpose::Report {
             (affected.severity, affected.severity_source) = (Some(found.severity), found.severity_source.clone());
         }
-        issues.entry(&found.id).or_insert_with(|| IssueOfMatches::new(found)).add(found, affected, inventory, copies);
+        let place = *places.entry(std::mem::take(&mut found.id)).or_insert(issues.len());
+        if place == issues.len() {
+            issues.push(Some(IssueOfMatches::new(&mut found)));
+        }
+        if let Some(issue) = &mut issues[place] {
+            issue.add(found, affected, (inventory, copies), purpose);
+        }
     }
-    let of_packages = issues.into_values().map(|issue| issue.finish(purpose));
-    of_packages.chain(configuration::issues(&inventory.findings)).collect()
+    let of_configuration = configuration::issues(&inventory.findings);
+    let mut all = Vec::with_capacity(places.len() + of_configuration.len());
+    all.extend(places.into_iter().filter_map(|(id, place)| Some(issues[place].take()?.finish(id))));
+    all.extend(of_configuration);
+    all
 }
 
-/// The package URLs of packages, each computed once.
+/// The package URLs of packages. That of the last one is known: matches are ordered by package.
 struct PackagePurls<'a> {
     inventory: &'a Inventory,
-    known: HashMap<usize, Option<Purl>>,
+    last: Option<(usize, Option<Purl>)>,
 }
 
-impl PackagePurls<'_> {
-    fn of(&mut self, index: usize) -> Option<Purl> {
-        let inventory = self.inventory;
-        let compute = || purl(inventory, inventory.packages.get(index)?);
-        self.known.entry(index).or_insert_with(compute).clone()
+impl<'a> PackagePurls<'a> {
+    fn new(inventory: &'a Inventory) -> Self {
+        Self { inventory, last: None }
+    }
+
+    fn of(&mut self, index: usize, package: &InstalledPackage) -> Option<Purl> {
+        match &self.last {
+            Some((last, known)) if *last == index => known.clone(),
+            _ => {
+                let made = purl(self.inventory, package);
+                self.last = Some((index, made.clone()));
+                made
+            }
+        }
     }
 }
 
-/// An issue that several matches add to.
-struct IssueOfMatches<'a> {
+/// An issue that several matches add to. It gets its identifier at the end.
+struct IssueOfMatches {
     issue: Issue,
-    aliases: BTreeSet<&'a str>,
+    /// The aliases of the issue, once a second match has some.
+    aliases: HashSet<String>,
     /// Lists that were added: packages share them.
-    references: Vec<&'a ReferenceList>,
+    references: Vec<ReferenceList>,
 }
 
-impl<'a> IssueOfMatches<'a> {
-    fn new(found: &MatchedAdvisory) -> Self {
+impl IssueOfMatches {
+    fn new(found: &mut MatchedAdvisory) -> Self {
         let issue = Issue {
-            title: found.title.clone(),
+            title: found.title.take(),
             published: found.published,
-            severity_source: found.severity_source.clone(),
-            ..Issue::new(found.id.clone(), IssueKind::Vulnerability, found.severity)
+            ..Issue::new(String::new(), IssueKind::Vulnerability, found.severity)
         };
-        Self { issue, aliases: BTreeSet::new(), references: Vec::new() }
+        Self { issue, aliases: HashSet::new(), references: Vec::new() }
     }
 
     /// Adds a package, and its copies in other places.
-    fn add(&mut self, found: &'a MatchedAdvisory, affected: AffectedPackage, inventory: &Inventory, copies: &[usize]) {
+    fn add(
+        &mut self,
+        mut found: MatchedAdvisory,
+        affected: AffectedPackage,
+        (inventory, copies): (&Inventory, &[usize]),
+        purpose: Purpose,
+    ) {
+        self.rate(&mut found, purpose);
         let issue = &mut self.issue;
-        // A vulnerability can have another severity for each package: the worst counts.
-        if rank(found.severity) > rank(issue.severity) {
-            issue.severity = found.severity;
-            issue.severity_source.clone_from(&found.severity_source);
-        }
-        let stated = found.severity_source.as_ref().map(|source| (source, found.severity));
-        for (source, severity) in found.ratings.iter().map(|(source, rated)| (source, *rated)).chain(stated) {
-            ratings::rate(&mut issue.ratings, source, severity);
-        }
         issue.exploited |= found.exploited;
         issue.epss = issue.epss.max(found.epss.and_then(Epss::new));
-        let aliases = &mut self.aliases;
-        issue.aliases.extend(found.aliases.iter().filter(|alias| aliases.insert(alias.as_str())).cloned());
-        for list in &found.references {
-            if !self.references.iter().any(|known| known.is_same(list)) {
-                self.references.push(list);
-            }
-        }
-        if let Some(score) = &found.score {
-            issue.score = Some(issue.score.take().map_or(score.clone(), |known| known.worse(score.clone())));
+        issue.score = issue.score.take().into_iter().chain(found.score).reduce(CvssScore::worse);
+        if issue.packages.is_empty() {
+            // Most issues are in one package, and a vector has room for four by itself.
+            issue.packages.reserve_exact(1 + copies.len().min(MAX_PLACES + 1));
         }
         for copy in copies.iter().take(MAX_PLACES).filter_map(|copy| inventory.packages.get(*copy)) {
             let place = AffectedPackage { path: copy.path.clone(), layer: copy.layer, ..affected.clone() };
@@ -259,18 +270,67 @@ impl<'a> IssueOfMatches<'a> {
             issue.packages.push(AffectedPackage { path: None, layer: None, ..affected.clone() });
         }
         issue.packages.push(affected);
+        // No decision needs them.
+        let lists = found.references.into_iter().filter(|_| purpose == Purpose::Report);
+        for list in lists {
+            if !self.references.iter().any(|known| known.is_same(&list)) {
+                self.references.push(list);
+            }
+        }
+        self.add_aliases(found.aliases);
     }
 
-    fn finish(mut self, purpose: Purpose) -> Issue {
+    /// Adds the severities that sources give.
+    fn rate(&mut self, found: &mut MatchedAdvisory, purpose: Purpose) {
+        let issue = &mut self.issue;
+        for (source, severity) in &found.ratings {
+            ratings::rate(&mut issue.ratings, source, *severity);
+        }
+        let (mut source, mut severity) = (found.severity_source.take(), found.severity);
+        if let Some(source) = source.as_ref().filter(|_| purpose == Purpose::Report) {
+            ratings::rate(&mut issue.ratings, source, severity);
+        }
+        // A vulnerability can have another severity for each package: the worst counts.
+        if issue.packages.is_empty() || rank(severity) > rank(issue.severity) {
+            std::mem::swap(&mut issue.severity_source, &mut source);
+            std::mem::swap(&mut issue.severity, &mut severity);
+        }
+        // A decision takes the severity of the issue for that of its own source, so only those of others are listed.
+        if let Some(source) = source.filter(|_| purpose == Purpose::Decision)
+            && issue.severity_source.as_ref() != Some(&source)
+        {
+            ratings::rate(&mut issue.ratings, &source, severity);
+        }
+    }
+
+    /// Adds names, which are all different.
+    fn add_aliases(&mut self, aliases: Vec<String>) {
+        let Self { issue, aliases: known, .. } = self;
+        if issue.aliases.is_empty() {
+            issue.aliases = aliases;
+            return;
+        }
+        if known.is_empty() {
+            known.extend(issue.aliases.iter().cloned());
+        }
+        for alias in aliases {
+            if !known.contains(&alias) {
+                known.insert(alias.clone());
+                issue.aliases.push(alias);
+            }
+        }
+    }
+
+    fn finish(mut self, id: String) -> Issue {
+        self.issue.id = id;
         let rating = (Some(self.issue.severity), self.issue.severity_source.clone());
         for package in &mut self.issue.packages {
             if (package.severity, &package.severity_source) == (rating.0, &rating.1) {
                 (package.severity, package.severity_source) = (None, None);
             }
         }
-        let lists = self.references.iter().filter(|_| purpose == Purpose::Report);
         let mut seen = HashSet::new();
-        for list in lists.map(|list| list.read()) {
+        for list in self.references.iter().map(ReferenceList::read) {
             match list {
                 Ok(addresses) => {
                     self.issue.references.extend(addresses.iter().filter(|one| seen.insert((*one).clone())).cloned());
@@ -289,18 +349,21 @@ fn rank(severity: Severity) -> u8 {
     severity as u8
 }
 
-fn affected(package: &InstalledPackage, found: &MatchedAdvisory, purl: Option<Purl>) -> AffectedPackage {
+/// A package with what a match says about it, which is taken from the match.
+fn affected(package: &InstalledPackage, found: &mut MatchedAdvisory, purl: Option<Purl>) -> AffectedPackage {
+    // To parse it for its first word would take as long as all the rest.
+    let kind = |purl: &Purl| Some(purl.as_str().strip_prefix("pkg:")?.split('/').next()?.to_owned());
     AffectedPackage {
         name: package.name.clone(),
         installed: Some(package.version.clone()),
-        fixed: found.fixed.clone(),
-        ecosystem: purl.as_ref().map(|purl| purl.kind().to_owned()),
+        fixed: found.fixed.take(),
+        ecosystem: purl.as_ref().and_then(kind),
         purl,
         source: package.source.as_ref().map(|source| source.name.clone()),
         path: package.path.clone(),
         layer: package.layer,
         status: Some(found.status),
-        database: Some(found.source.clone()).filter(|name| !name.is_empty()),
+        database: Some(std::mem::take(&mut found.source)).filter(|name| !name.is_empty()),
         ..AffectedPackage::default()
     }
 }
@@ -371,21 +434,59 @@ mod tests {
             ratings: ratings.iter().map(|(source, severity)| ((*source).to_owned(), *severity)).collect(),
             ..finding("CVE-1", 0, &references)
         };
-        let findings = ImageFindings {
-            matches: vec![
-                rated(Severity::Low, "debian", &[("nvd", Severity::High), ("redhat", Severity::Unknown)]),
-                rated(Severity::Medium, "debian", &[("nvd", Severity::High), ("osv", Severity::Critical)]),
-            ],
-            ..ImageFindings::default()
-        };
-        let mut purls = PackagePurls { inventory: &inventory, known: HashMap::new() };
-        let issue = issues(&inventory, &findings, &mut purls, Purpose::Report).remove(0);
+        let matches = vec![
+            rated(Severity::Low, "debian", &[("nvd", Severity::High), ("redhat", Severity::Unknown)]),
+            rated(Severity::Medium, "debian", &[("nvd", Severity::High), ("osv", Severity::Critical)]),
+        ];
+        let issue = issues(&inventory, (matches, &Copies::new()), Purpose::Report).remove(0);
         let expected = [("debian", Severity::Medium), ("nvd", Severity::High), ("osv", Severity::Critical)];
         assert_eq!(issue.ratings, expected.map(|(source, severity)| (source.to_owned(), severity)).into());
         assert_eq!((issue.severity, issue.severity_source.as_deref()), (Severity::Medium, Some("debian")));
         let own = issue.packages.iter().map(|package| (package.severity, package.severity_source.as_deref()));
         let expected = [(Some(Severity::Low), Some("debian")), (None, None)];
         assert_eq!(own.collect::<Vec<_>>(), expected, "that of a package is stated where it differs");
+    }
+
+    /// What a decision leaves out changes no severity, by whichever source a rule asks for it.
+    #[test]
+    fn decisions_have_the_severities_of_reports() {
+        use Severity::{Critical, High, Low, Medium, Unknown};
+        let (references, inventory) = (
+            ReferenceList::default(),
+            Inventory {
+                packages: serde_json::from_value(json!([{"ecosystem": "npm", "name": "x", "version": "1"}])).unwrap(),
+                ..Inventory::default()
+            },
+        );
+        let rated = |(by, severity, other): &(&str, Severity, Option<Severity>)| MatchedAdvisory {
+            severity: *severity,
+            severity_source: (!by.is_empty()).then(|| (*by).to_owned()),
+            ratings: other.iter().map(|severity| ("a".to_owned(), *severity)).collect(),
+            ..finding("CVE-1", 0, &references)
+        };
+        let by = |issue: &Issue, source: &str| {
+            let is_stated = issue.severity_source.as_deref() == Some(source);
+            if is_stated { Some(issue.severity) } else { issue.ratings.get(source).copied() }
+        };
+        for matches in [
+            &[("a", High, None)][..],
+            &[("a", Low, None), ("a", High, None)],
+            &[("a", High, None), ("b", Critical, None), ("c", Low, None)],
+            &[("a", Medium, None), ("b", High, None), ("a", Critical, None), ("b", Low, None)],
+            &[("a", Low, Some(Medium)), ("b", High, None)],
+            &[("", High, Some(Low)), ("b", Critical, Some(Medium))],
+            &[("a", Unknown, None), ("b", Low, None)],
+        ] {
+            let of = |purpose| {
+                let found = (matches.iter().map(rated).collect(), &Copies::new());
+                issues(&inventory, found, purpose).remove(0)
+            };
+            let (report, decision) = (of(Purpose::Report), of(Purpose::Decision));
+            assert_eq!(decision.severity, report.severity, "{matches:?}");
+            for source in ["a", "b", "c"] {
+                assert_eq!(by(&decision, source), by(&report, source), "{source} of {matches:?}");
+            }
+        }
     }
 
     #[test]
@@ -418,13 +519,9 @@ mod tests {
         let addresses: Arc<[String]> = Arc::from(["https://x".to_owned(), "https://y".to_owned()]);
         let references = ReferenceList::from(addresses.clone());
         let listed = |copies: usize| {
-            let findings = ImageFindings {
-                matches: vec![finding("CVE-1", 0, &references), finding("CVE-1", 999, &references)],
-                copies: HashMap::from([(0, (1..=copies).collect())]),
-                ..ImageFindings::default()
-            };
-            let mut purls = PackagePurls { inventory: &inventory, known: HashMap::new() };
-            issues(&inventory, &findings, &mut purls, Purpose::Report).remove(0)
+            let matches = vec![finding("CVE-1", 0, &references), finding("CVE-1", 999, &references)];
+            let copies = Copies::from([(0, (1..=copies).collect())]);
+            issues(&inventory, (matches, &copies), Purpose::Report).remove(0)
         };
         let paths = |issue: &Issue| issue.packages.iter().map(|package| package.path.clone()).collect::<Vec<_>>();
         let few = listed(2);

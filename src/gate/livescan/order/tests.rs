@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use futures_util::future::{self, FutureExt};
 use tokio::sync::oneshot;
 
@@ -61,7 +63,7 @@ fn repositories() -> Vec<String> {
 /// What is judged next, stored as admitted again; the repositories without `team/`.
 async fn judge(order: &mut JudgingOrder, store: &VerdictStore, unstored: &mut Vec<Rejudged>) -> Vec<String> {
     let (now, basis) = (at(1000), basis("new"));
-    let next = order.next((store, &FirstByName("with-")), (&basis, now), unstored, &Tasks::new()).await.unwrap();
+    let next = order.next((store, &FirstByName("with-")), (&basis, now), unstored, &|| false).await.unwrap();
     // As a pass does: a page is stored while the next one is judged.
     store.store_rejudged(unstored, now, &|_| Vec::new()).await.unwrap();
     let names = next.iter().map(|verdict| verdict.name.repository.as_str().replace("team/", "")).collect();
@@ -107,7 +109,22 @@ async fn without_a_comparison_the_hottest_are_first() {
     for names in nothing {
         let mut order = JudgingOrder::new(None, Some(future::ready(names).boxed()));
         let basis = basis("new");
-        let next = order.next((&store, &FirstByName("with-")), (&basis, at(1000)), &[], &Tasks::new()).await.unwrap();
+        let next = order.next((&store, &FirstByName("with-")), (&basis, at(1000)), &[], &|| false).await.unwrap();
         assert_eq!((next.len(), next[0].name.repository.as_str()), (PAGE as usize, "team/without-299"));
     }
+}
+
+#[tokio::test]
+async fn a_search_that_finds_nothing_ends_when_something_has_changed_and_goes_on_later() {
+    let (_state, store) = pulled(&repositories()).await;
+    let comparing = future::ready(Some(ChangedNames::of(&["x"]))).boxed();
+    let (mut order, basis, asked) = (JudgingOrder::new(None, Some(comparing)), basis("new"), AtomicUsize::new(0));
+    // After the first of the two pages that are searched.
+    let is_over = || asked.fetch_add(1, Ordering::Relaxed) == 1;
+    let (search, of) = (FirstByName("none-"), (&basis, at(1000)));
+    let places: (&VerdictStore, &dyn FirstSearch) = (&store, &search);
+    assert!(order.next(places, of, &[], &is_over).await.unwrap().is_empty());
+    let next = order.next(places, of, &[], &is_over).await.unwrap();
+    assert_eq!((next.len(), next[0].name.repository.as_str()), (PAGE as usize, "team/without-299"));
+    assert_eq!(asked.into_inner(), 4, "each page is searched once");
 }

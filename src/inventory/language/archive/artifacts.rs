@@ -13,12 +13,12 @@ use super::{ArchiveKind, MAVEN, is_placeholder, manifest, pom, within};
 /// An artifact: group, name and version.
 pub(super) type Artifact = (String, String, String);
 
-/// Which artifact an archive itself is, beside those that were merged into it.
+/// Which artifact an archive itself is, apart from those that were merged into it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum OwnArtifact {
-    /// The one that the file name and a file of Maven agree about.
+    /// The artifact on which the file name and one of Maven's files agree.
     Proven,
-    /// Perhaps one that is stated, perhaps another one; or the archive has no code.
+    /// Unknown: it may be a stated one or another one; or the archive has no code.
     Unproven,
     /// The archive contains classes and states no artifact.
     Unknown,

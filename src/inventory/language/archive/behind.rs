@@ -1,4 +1,5 @@
-//! Archives behind other bytes, in files that are neither named nor start as archives. Java and Python load them.
+//! Archives after other bytes, in files that neither are named like archives nor start like them. Java and Python load
+//! them.
 
 use memchr::memmem;
 
@@ -6,7 +7,7 @@ use super::super::window::Integers;
 use super::super::zip;
 use super::ArchiveKind;
 
-/// The most bytes at the end of a file by which [`ends_as_archive`] recognises an archive: its end record with a comment.
+/// The maximum number of bytes at the end of a file that [`ends_as_archive`] needs: the end record with a comment.
 pub(in super::super) const MAX_END: u64 = zip::END as u64 + zip::MAX_COMMENT;
 
 /// How an entry of the directory starts.
@@ -38,7 +39,7 @@ fn may_be_loaded(first_bytes: &[u8], end: &[u8], at: usize) -> Option<bool> {
             && first_bytes.get(4..).is_some_and(|bytes| bytes.starts_with(ENTRY));
         return Some(!is_in_front || memmem::find(before, ENTRY).is_some());
     };
-    // No reader goes on without a directory in front of the record.
+    // No reader continues without a directory in front of the record.
     let is_loaded =
         |name: &String| ArchiveKind::of(name).is_some() || name.ends_with(".class") || name.starts_with("META-INF/");
     Some(directory.starts_with(ENTRY) && zip::names(directory).is_none_or(|names| names.iter().any(is_loaded)))

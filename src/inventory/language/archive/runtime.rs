@@ -4,7 +4,7 @@ use super::split_path;
 
 /// The magic number of a JMOD file, which precedes the archive (`jdk.internal.jmod.JmodFile`).
 const JMOD: &[u8] = b"JM\x01";
-/// The folder of the classes in a JMOD file. Java finds no class there: it looks for `a.B` at `a/B.class`.
+/// The directory of the classes in a JMOD file. Java finds no classes there: it looks for `a.B` at `a/B.class`.
 const CLASSES_OF_JMOD: [&str; 1] = ["classes/"];
 
 /// Archives of a JDK 8 whose manifest is empty, and where their classes are (OpenJDK 8, `jdk/make/CreateJars.gmk`). Published

@@ -69,7 +69,7 @@ pub(super) fn layout(content: &mut dyn ReadSeek, size: u64, start: &[u8]) -> Res
     let mut headers = ElfHeader::read(start);
     let Some(header) = headers.pop() else { return Ok(None) };
     if !headers.is_empty() {
-        return Err("the header of the executable can be read in two ways".to_owned());
+        return Err("the header of the executable is ambiguous".to_owned());
     }
     let Some(segments) = segments(content, &header) else {
         // Without readable program headers, no system loads it.
@@ -104,7 +104,7 @@ fn segments(content: &mut dyn ReadSeek, header: &ElfHeader) -> Option<Vec<Segmen
     Some(table.chunks_exact(usize::try_from(entry).ok()?).filter_map(segment).collect())
 }
 
-/// The sections that are used. `None` if the file has no section headers: nothing needs them to run it.
+/// The sections that are used. `None` if the file has no section headers, which are not needed to run it.
 fn sections(content: &mut dyn ReadSeek, size: u64, mut header: ElfHeader) -> Result<Option<Vec<Section>>, String> {
     if header.sections_at == 0 {
         return Ok(None);

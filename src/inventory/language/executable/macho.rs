@@ -42,7 +42,7 @@ fn command(rest: &[u8], big_endian: bool) -> Option<(u32, usize)> {
     (length >= 8 && length <= rest.len()).then_some((integers.u32(0)?, length))
 }
 
-/// Adds a segment and its sections. What lies outside of the command is left out: no system loads such a file.
+/// Adds a segment and its sections. Sections outside the command are left out: no system loads such a file.
 fn add_segment(layout: &mut ExecutableLayout, command: Integers<'_>, wide: bool) -> Option<()> {
     let word = if wide { 8 } else { 4 };
     let at = |index: usize| 24 + index * word;

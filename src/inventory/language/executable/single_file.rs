@@ -7,20 +7,21 @@ use super::super::window::{Integers, read_at, read_up_to};
 use super::super::{LanguagePackages, MAX_JSON_BYTES, dotnet, text};
 use super::Executable;
 
-/// What follows the offset of the bundle's header in the data of the program, which runs what is there
+/// The bytes that follow the offset of the bundle's header in the data of the program, which runs the bundle there
 /// (`bundle_marker.cpp`). A program without a bundle has the offset 0.
 const MARKER: [u8; 32] = [
     0x8b, 0x12, 0x02, 0xb9, 0x6a, 0x61, 0x20, 0x38, 0x72, 0x7b, 0x93, 0x02, 0x14, 0xd7, 0xa0, 0x32, 0x13, 0xf5, 0xb9,
     0xe6, 0xef, 0xae, 0x33, 0x18, 0xee, 0x3b, 0x2d, 0xce, 0x24, 0xb3, 0x6a, 0xae,
 ];
-/// The most bytes of variables that are searched, and how many at a time. The runtime has less than a megabyte.
+/// The maximum number of bytes of variables that are searched, and how many at a time. The runtime has less than a
+/// megabyte.
 const MAX_DATA: u64 = 32 << 20;
 const PIECE: u64 = 1 << 20;
 
 /// Reads the packages of a program in a single file. Any other program states none.
 pub(super) fn read(path: &str, executable: &mut Executable<'_>, found: &mut LanguagePackages) {
     let Some(header_at) = header(executable) else { return };
-    let read = list(executable, header_at).ok_or("a program of .NET in a single file that does not state its packages");
+    let read = list(executable, header_at).ok_or("a single-file .NET program that does not state its packages");
     match read {
         Ok(list) => dotnet::read(path, &text::decode(&list), found),
         Err(problem) => found.problem(problem.to_owned()),

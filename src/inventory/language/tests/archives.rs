@@ -218,7 +218,7 @@ fn the_same_entry_twice_states_both_artifacts() {
 
 /// What the builds of Spring Boot and Quarkus add is no library of which something could be missing.
 #[test]
-fn archives_that_frameworks_generate_are_no_gap() {
+fn archives_generated_by_frameworks_are_not_gaps() {
     let (loader, class) = ("org/springframework/boot/loader/launch/JarLauncher.class", "com/acme/App.class");
     let application = item("BOOT-INF/classes/a/App.class", "x");
     for (name, items, expected) in [
@@ -236,7 +236,7 @@ fn archives_that_frameworks_generate_are_no_gap() {
 
 /// JMOD files and the archives of a JDK 8 state no artifact.
 #[test]
-fn archives_of_javas_runtime_are_no_gap_without_other_classes() {
+fn archives_of_javas_runtime_without_other_classes_are_not_gaps() {
     let class = |name: &str| item(name, "x");
     let jmod =
         |item: Item| names(&read("opt/java/jmods/java.base.jmod", &[b"JM\x01\0".to_vec(), zip(&[item])].concat()));
@@ -327,7 +327,7 @@ fn archives_of_every_form_are_read() {
 }
 
 #[test]
-fn what_readers_would_read_differently_or_not_at_all_is_a_problem() {
+fn ambiguous_or_unreadable_content_is_a_problem() {
     let plain = maven("a", "a", "1");
     let other = zip(&[maven("b", "b", "2")]);
     let mut two = zip(std::slice::from_ref(&plain));

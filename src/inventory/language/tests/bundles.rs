@@ -30,7 +30,8 @@ fn modules_of_jlink_are_problems_unless_they_are_the_jdks() {
         assert_eq!(names(&read("opt/java/lib/modules", &image(&jdk, big_endian))), [""; 0]);
         let own = [&jdk[..], &["com.acme.app", "com.azul.app", "jdkx", "org.slf4j"]].concat();
         let found = read("opt/java/lib/modules", &image(&own, big_endian));
-        let expected = "modules that jlink put into Java's runtime and that state no version: com.acme.app, com.azul.app, jdkx, +1";
+        let expected =
+            "modules without a version in a Java runtime built by jlink: com.acme.app, com.azul.app, jdkx, +1";
         assert_eq!(found.problems, [expected]);
     }
     let whole = image(&["java.base", "com.acme.app"], false);
@@ -88,7 +89,7 @@ fn phars_state_the_packages_of_composer() {
 }
 
 #[test]
-fn other_scripts_are_no_phars_and_damaged_ones_are_problems() {
+fn other_scripts_are_not_phars_and_damaged_phars_are_problems() {
     for (path, content, expected) in [
         ("usr/bin/a", "#!/usr/bin/env php\n<?php echo 1;", &[][..]),
         ("usr/bin/a", "#!/bin/sh\necho __HALT_COMPILER();", &[]),

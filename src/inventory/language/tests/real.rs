@@ -234,7 +234,7 @@ sys.stdout.buffer.write(archive(outer))
 
 #[test]
 #[ignore = "needs cargo-auditable and the crate registry"]
-fn a_rust_program_states_what_it_was_built_from() {
+fn a_rust_program_states_its_crates() {
     let folder = tempfile::tempdir().expect("a folder");
     let manifest = "[package]\nname = \"program\"\nversion = \"0.3.0\"\nedition = \"2021\"\nbuild = \"build.rs\"\n\n\
                     [dependencies]\nitoa = \"=1.0.15\"\n\n[build-dependencies]\nautocfg = \"=1.5.0\"\n\n[workspace]\n";

@@ -11,7 +11,7 @@ use crate::inventory::system_file::SystemFile;
 use crate::inventory::{InstalledPackage, ReadSeek, apk, copyright, dpkg, red_hat, rpm};
 
 impl Collector<'_> {
-    /// What the file states, if anything. `by_content` is what its first bytes say about it.
+    /// The statement of the file, if any. `by_content` is its kind according to its first bytes.
     pub(super) fn facts(
         &mut self,
         path: &str,
@@ -28,14 +28,15 @@ impl Collector<'_> {
                 let limits = PackageLimits { packages, bytes };
                 let found = file.read(path, by_content, content, size, limits, self.spool);
                 let (mut packages, mut unnamed, problems) = (found.packages, found.unnamed, found.problems);
-                // The file may be known by another name in the end.
+                // The file may end up with another name.
                 packages.iter_mut().for_each(|package| package.path = package.path.take().filter(|own| own != path));
                 unnamed.iter_mut().filter(|archive| archive.path == path).for_each(|archive| archive.path.clear());
                 let is_empty = packages.is_empty() && unnamed.is_empty() && problems.is_empty();
                 return (!is_empty).then_some(FileFacts::Packages { packages, unnamed, problems });
             }
             ReadAs::System(system) => (system, true),
-            // Whether it is the database, this layer does not say. Until then, no file belongs to its packages.
+            // This layer does not determine whether it is the database. Until that is known, no file belongs to its
+            // packages.
             ReadAs::BehindLink(system) => (system, false),
         };
         let (system, is_own) = system;
@@ -63,7 +64,8 @@ impl Collector<'_> {
         }
     }
 
-    /// How many packages may follow in files of their own, or in databases that only a link makes databases: an image may
+    /// How many packages may follow in separate files, or in files that count as databases only because of a link: an
+    /// image may
     /// contain whole systems that are not its own.
     fn packages_left(&self, is_own: bool) -> usize {
         let left = self.limits.packages.saturating_sub(self.packages);

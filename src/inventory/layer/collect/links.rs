@@ -13,7 +13,7 @@ use crate::inventory::symlink::{is_alternative, is_no_name, is_read_alike};
 use crate::inventory::system_file::{is_directory_of_databases, leads_to_system_file};
 use crate::inventory::tar::{Archive, ArchiveEntry};
 
-/// The most names under which one file is read. Hard links beyond are gaps.
+/// The maximum number of names under which one file is read. Hard links beyond that are gaps.
 const MAX_NAMES: usize = 64;
 
 impl Collector<'_> {
@@ -74,7 +74,7 @@ impl Collector<'_> {
         let target = self.resolve(CleanPath::new(&entry.link).text);
         self.observations.add_name(path, &target);
         let is_of_interest = |path: &str| ReadAs::of(path, &[]).is_some_and(|read| !read.is_optional());
-        // What the target was read as holds for this name if the name asks for nothing else.
+        // The result for the target also applies to this name unless the name requires another kind of reading.
         let kind = |path: &str| ReadAs::of(path, &[]).filter(|read| !read.is_optional());
         let is_read_alike = kind(path).is_none_or(|own| kind(&target) == Some(own));
         let linked = self.linked.get(&target).and_then(|names| names.get(path)).cloned();

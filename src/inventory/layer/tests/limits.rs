@@ -62,7 +62,7 @@ fn large_files_are_read_from_disk() {
 }
 
 #[test]
-fn what_is_not_the_layers_fault_is_an_error() {
+fn failures_outside_the_layer_are_errors() {
     struct Broken;
     impl Read for Broken {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {

@@ -57,7 +57,7 @@ fn privileged_programs_and_keys_of_packages_are_not_observed() {
 }
 
 #[test]
-fn entries_that_replace_others_replace_what_was_observed() {
+fn replaced_entries_lose_their_observations() {
     let token = format!("ghp_{}", "aB3dE5gH7jK9".repeat(3));
     assert_eq!(observed(&[setuid("app/a"), program("app/a")]), []);
     assert_eq!(observed(&[setuid("app/a"), directory("app/a")]), []);

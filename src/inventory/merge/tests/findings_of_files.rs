@@ -67,7 +67,7 @@ fn links_enable_files_of_other_layers() {
 }
 
 #[test]
-fn a_system_in_another_folder_is_a_gap() {
+fn a_system_in_another_directory_is_a_gap() {
     let status = file("srv/root/var/lib/dpkg/status", "Package: zlib1g\nVersion: 1\n");
     let inventory = image(&[std::slice::from_ref(&status)]);
     let [gap] = &inventory.gaps[..] else { panic!("{inventory:?}") };

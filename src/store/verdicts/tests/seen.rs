@@ -56,7 +56,7 @@ async fn reopened_after(store: Store, dir: &std::path::Path, statements: &[&'sta
 }
 
 #[tokio::test]
-async fn the_history_of_an_earlier_version_begins_with_what_it_knew() {
+async fn the_history_of_an_earlier_version_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     let name = pull("a", "", "", 0).name;
@@ -149,7 +149,7 @@ async fn an_issue_is_as_old_in_a_repository_as_in_its_first_image() {
 }
 
 #[tokio::test]
-async fn noting_begins_once_in_a_repository_and_knows_what_was_there_before() {
+async fn noting_begins_once_per_repository_and_includes_earlier_issues() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     assert!(!store.verdicts.notes_issues().await.unwrap());
@@ -181,7 +181,7 @@ async fn noting_begins_once_in_a_repository_and_knows_what_was_there_before() {
 }
 
 #[tokio::test]
-async fn what_an_earlier_version_saw_in_images_is_known_of_their_repositories() {
+async fn issues_seen_by_an_earlier_version_are_known_for_the_repositories() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     let (one, two) = (pull("a", "1", "c", 30), pull("b", "1", "c", 30));

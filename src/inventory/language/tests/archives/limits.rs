@@ -74,7 +74,7 @@ fn archives_are_decompressed_in_proportion_to_their_size() {
 }
 
 #[test]
-fn large_archives_in_archives_are_kept_in_the_given_folder() {
+fn large_nested_archives_are_kept_in_the_given_directory() {
     let inner = zip(&[maven("g", "a", "1"), stored("x", vec![0; 17 << 20])]);
     let file = zip(&[item("inner.jar", inner)]);
     let read = |folder: &Path| read_as(LanguageFile::Archive, "x.jar", &file, folder);
