@@ -51,6 +51,9 @@ pub use verdicts::{
     ClientAnswer, ListedChange, OutcomeAnswer, VerdictAnswer, VerdictsAnswer, VerdictsRequest, verdicts,
 };
 
+/// Why there is no assessment, if evaluating the rules failed.
+const ABNORMAL_END: &str = "the assessment ended abnormally; see the log";
+
 /// The paths of the calls, below [`path::PREFIX`].
 pub mod path {
     /// The beginning of every path.

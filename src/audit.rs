@@ -190,7 +190,7 @@ impl Audit {
         if !self.queue.reopen(done) {
             return Ok(());
         }
-        let silent = || "the audit file is not reopened yet: its disk does not answer".to_owned();
+        let silent = || "the audit file has not been reopened yet: its disk does not answer".to_owned();
         reopened.recv_timeout(REOPEN_TIMEOUT).unwrap_or_else(|_| Err(silent()))
     }
 }

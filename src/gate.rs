@@ -197,7 +197,7 @@ impl Gate {
         let answer = self.answer(request, target, &before, &mut record).await;
         let took = record.elapsed_seconds();
         let text = record.finish(&answer).await;
-        // What cannot be recorded is not served, and does not count as served.
+        // A response that cannot be recorded is not served, and does not count as served.
         let answer = if text.is_some() { answer } else { Err(GateError::Unrecorded) };
         let counters = self.metrics.observe(&record, &answer, took);
         let Some(text) = text else { return answer };
@@ -269,8 +269,8 @@ impl Gate {
     fn late(&self, target: &Target, reference: &Reference) -> GateError {
         let of_upstream = RequestTrace::current().is_some_and(|trace| trace.learned().was_given_up(Phase::Resolve));
         if of_upstream {
-            let (host, waited) = (target.upstream.config().host.clone(), self.verdict_wait);
-            return ResolveError::Late { host, waited }.into();
+            let (upstream, waited) = (target.upstream.config().shown(), self.verdict_wait);
+            return ResolveError::Late { upstream, waited }.into();
         }
         GateError::Pending { subject: target.describe(reference) }
     }

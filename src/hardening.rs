@@ -69,7 +69,7 @@ pub struct HardeningFinding {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FileObservation {
-    /// A link in a folder of enabled configuration files leads to this file.
+    /// A link in a directory of enabled configuration files leads to this file.
     Enables(String),
     /// A required setting is present. See [`ServerProgram::required`].
     Satisfies(HardeningCheck),
@@ -103,10 +103,7 @@ impl FileObservation {
 
     /// Stands for observations that were too many to be kept.
     pub fn left_out() -> Self {
-        Self::unsafe_file(
-            HardeningCheck::FilesUnchecked,
-            "the layer has too many findings: those from here on are left out",
-        )
+        Self::unsafe_file(HardeningCheck::FilesUnchecked, "the layer has too many findings: the rest is omitted")
     }
 
     /// The length of all texts, in bytes.
@@ -166,7 +163,7 @@ impl ServerProgram {
     }
 }
 
-/// The accounts with the rights of the superuser. `root` is one even if no file says so.
+/// The accounts with the rights of the superuser. `root` is always one of them, even if no file says so.
 pub type Superusers = BTreeSet<String>;
 
 /// A text that is short enough to be kept.

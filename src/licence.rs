@@ -1,10 +1,10 @@
 //! Licences as SPDX expressions (spdx.github.io/spdx-spec, annex "SPDX license expressions").
 //!
-//! Package managers state licences in words of their own: `GPL-2+` (Debian), `ASL 2.0` (Fedora), `Apache License, Version 2.0`
-//! (Maven). What names one licence of SPDX becomes its identifier. What does not (`BSD`, `GPL` without a version, `Public
-//! Domain`) stays unknown, because another licence must not be claimed.
+//! Each package manager names licences in its own way: `GPL-2+` (Debian), `ASL 2.0` (Fedora), `Apache License, Version
+//! 2.0` (Maven). A name of exactly one SPDX licence becomes its identifier. Other names (`BSD`, `GPL` without a
+//! version, `Public Domain`) stay unknown, because a wrong licence must not be claimed.
 //!
-//! A text that can be read in several ways is read in the stricter one: what is listed with commas applies as a whole, and
+//! An ambiguous text is read in the strictest way: licences listed with commas all apply, and
 //! `A or B, and C` is `(A OR B) AND C`, as in Debian's copyright files (DEP-5).
 
 use std::collections::HashMap;
@@ -27,7 +27,7 @@ const MAX_TEXT: usize = 4096;
 const UNKNOWN: &str = "LicenseRef-unknown-";
 /// The start of the name of a text that is not in SPDX's list.
 const REFERENCE: &str = "LicenseRef-";
-/// The most parts of the name of a reference that are looked at.
+/// The maximum number of parts in the name of a reference that are examined.
 const MAX_PARTS: usize = 16;
 /// The most characters of an unknown part in its identifier.
 const MAX_UNKNOWN: usize = 64;
@@ -73,7 +73,7 @@ fn classified(written: &str) -> &str {
     rest.map_or(written, |rest| rest.strip_prefix("OSI Approved :: ").unwrap_or(rest))
 }
 
-/// A licence as an SPDX expression, or as it is written if a part of it is not clear.
+/// A licence as an SPDX expression, or as written if a part of it is unclear.
 pub(crate) fn normalised(written: &str) -> String {
     expression(written).filter(|known| is_clear(known)).unwrap_or_else(|| written.trim().to_owned())
 }
@@ -89,7 +89,7 @@ pub(crate) fn is_unknown(identifier: &str) -> bool {
 }
 
 /// The name in a reference to a text that is not in SPDX's list: `acme` of `LicenseRef-acme` and `DocumentRef-x:LicenseRef-acme`.
-/// Its author chose it, and it says nothing that is known about the text.
+/// Its author chose the name, which says nothing reliable about the text.
 pub(crate) fn referred(identifier: &str) -> Option<&str> {
     let own = identifier.strip_prefix("DocumentRef-").and_then(|rest| rest.split_once(':')).map(|(_, own)| own);
     own.unwrap_or(identifier).strip_prefix(REFERENCE)
@@ -102,7 +102,7 @@ pub(crate) fn named_in(name: &str) -> Vec<String> {
     ranges.filter_map(|range| exact(&parts[range].join("-"))).collect()
 }
 
-/// What SPDX says to write instead of a deprecated identifier, and the licences in it.
+/// SPDX's replacement for a deprecated identifier, and the licences in it.
 pub(crate) fn successors(identifier: &str) -> &'static [&'static str] {
     DEPRECATED.iter().find(|(old, _)| *old == identifier).map_or(&[], |(_, new)| *new)
 }
@@ -122,7 +122,7 @@ pub(crate) fn is_family(name: &str) -> bool {
     family(name.strip_prefix(UNKNOWN).unwrap_or(name)).is_some()
 }
 
-/// The identifier of an unknown part: of one without a version that of its family, `LicenseRef-unknown-BSD`.
+/// The identifier of an unknown part; for a name without a version, that of its family: `LicenseRef-unknown-BSD`.
 fn unknown(text: &str) -> String {
     let character = |character: char| match character.is_ascii_alphanumeric() || character == '.' {
         true => character,

@@ -38,7 +38,7 @@ mod verdict;
 mod vulnerability;
 mod ways;
 
-pub use assess::{AssessmentContext, VaAssessment, assess, assessment_verdict};
+pub use assess::{AssessmentContext, VaAssessment, assess, assessment_verdict, is_denied_until_answered};
 pub use attestation::{AttestationRule, VerifiedStatement};
 pub use authority::gpg::{SignatureStore, SignedIdentity, SimpleSigner, StoreCredentials};
 pub use authority::{
@@ -55,7 +55,9 @@ pub use decide::{
 };
 pub use denial::{Denial, DenialKind, Stage};
 pub use distinct::distinct;
-pub use documents::{CONFIGURATION, Document, Materials, NoMaterials, Parsed, ParsedFile, Settings, can_be_an_image};
+pub use documents::{
+    CONFIGURATION, Document, Materials, NOTARY, NoMaterials, Parsed, ParsedFile, Settings, can_be_an_image,
+};
 pub use epss::Epss;
 pub use evidence::{
     Observed, Signatory, SignatoryKind, SignatureFinding, SignatureResult, TrustEvidence, TrustFindings, TrustOutcome,
@@ -67,12 +69,12 @@ pub use exemption::{
 };
 pub use fulcio::FulcioClaim;
 pub use history::{ImageHistory, SeenIssues, seen_earlier};
-pub use issue_id::{is_notice, kind_of_issue, lists_cve};
+pub use issue_id::{CONFIGURATION_CHECKS, is_notice, kind_of_issue, lists_cve};
 pub use key::{InvalidKey, PublicKey, fingerprint as key_fingerprint};
 pub use keyring::KeyRing;
 pub use material::{Certificate, InvalidMaterial, SignerKey};
 pub use may_name::may_name;
-pub use purl::Purl;
+pub use purl::{Purl, is_of_distribution};
 pub use rule::{Behaviour, InvalidSeverity, Mode, Requirement, Rule, Severity, SignedPart};
 pub use ruleset::{EvidenceSources, EvidencedRegistry, RuleSet, Selection};
 pub use same_signer::SameSigner;

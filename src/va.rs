@@ -1,5 +1,5 @@
-//! What is known about vulnerabilities: other scanners' reports in local directories, IBM's Vulnerability Advisor, other
-//! scanners that are asked for each image, and the gate's own scanner with its advisory databases.
+//! Gathers evidence about vulnerabilities: reports of other scanners in local directories, IBM's Vulnerability Advisor,
+//! other scanners that are asked for each image, and the gate's own scanner with its advisory databases.
 //!
 //! Each is a [`VaSource`]; [`Va`] asks them in order. An image that no source knows is unscanned, and a source that does not
 //! answer leaves the image unknown: neither is ever clean.
@@ -49,7 +49,7 @@ pub use external::{
     ScannerTool, check_scanner,
 };
 pub use fetch::{DatabaseSources, FetchedDatabase, fetch_databases};
-pub use reports::{MAX_REPORT, check_reports, is_report_about, reports_about};
+pub use reports::{MAX_REPORT, ReportProblem, ReportSubjects, check_reports, report_subjects, reports_about};
 pub use scanner::{DatabaseSnapshot, Scanner};
 pub use source::{SourceAnswer, VaSource};
 pub use subject::VaSubject;
@@ -68,7 +68,7 @@ pub struct Config {
     pub honour_ignores: bool,
     /// IBM's Vulnerability Advisor, if it is used.
     pub ibm: Option<ibm::Config>,
-    /// Where the scanner's advisory databases are. `None`: there are none.
+    /// Where the scanner's advisory databases are. `None` if there are none.
     pub databases: Option<DatabaseConfig>,
     /// Other scanners, in the order in which they are asked.
     pub scanners: Vec<ScannerConfig>,
@@ -101,6 +101,11 @@ impl Config {
     pub fn is_known_elsewhere(&self, host: &Host) -> bool {
         let has_scanner = self.scanners.iter().any(|scanner| !matches!(scanner.kind, ScannerKind::Embedded));
         has_scanner || !self.reports.is_empty() || self.ibm.as_ref().is_some_and(|ibm| ibm.serves(host))
+    }
+
+    /// Whether the directories of reports contain no report yet. Looks for files.
+    pub fn awaits_reports(&self) -> bool {
+        !self.reports.is_empty() && !reports::have_reports(&self.reports)
     }
 }
 
@@ -195,7 +200,7 @@ impl Va {
         &self.derived
     }
 
-    /// Identifies the report files in use: other files have another fingerprint, also in another process.
+    /// Identifies the report files in use: different files have different fingerprints, even across processes.
     pub fn report_files(&self) -> String {
         self.reports.fingerprint()
     }
@@ -279,7 +284,7 @@ fn scanners(
     Ok(sources)
 }
 
-/// The first line of a text that says something, with at most 200 characters.
+/// The first non-empty line of a text, with at most 200 characters.
 fn one_line(text: Option<String>) -> Option<String> {
     const LONGEST: usize = 200;
     let text = text?;

@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ExemptionAnswer;
-use super::counts::{AssessedIssues, AssessmentCounts, issues_of};
+use super::counts::{AssessedIssues, AssessmentCounts};
 use super::query::{encode, parameter};
 use super::security_status::security_status;
+use super::{ABNORMAL_END, ExemptionAnswer};
 use crate::gate::{ExplainedDecision, ExplainedEntry, Explanation, GateError, Inspector, KnownAssessment};
 use crate::oci::{Digest, ImageReference};
 use crate::policy::{
@@ -41,9 +41,12 @@ impl CheckRequest {
     ///
     /// # Errors
     /// A message, if one of them is not a valid name.
-    pub(super) fn parse(&self) -> Result<(ImageReference, Scope), String> {
+    pub(super) fn parse(&self, inspector: &Inspector) -> Result<(ImageReference, Scope), String> {
         let Self { image, namespace } = self;
-        let reference = image.parse().map_err(|error| format!("{image:?}: {error}"))?;
+        let reference = inspector.image(image).map_err(|error| match error {
+            GateError::Name(invalid) => format!("{image:?}: {invalid}"),
+            unclear => unclear.to_string(),
+        })?;
         let scope = namespace.parse().map_err(|error| format!("{namespace:?}: {error}"))?;
         Ok((reference, scope))
     }
@@ -60,14 +63,14 @@ impl CheckRequest {
 /// # Errors
 /// A message, if the image or the namespace is not a valid name, or the image cannot be judged.
 pub async fn check(inspector: &Inspector, request: &CheckRequest) -> Result<CheckAnswer, String> {
-    let (reference, scope) = request.parse()?;
+    let (reference, scope) = request.parse(inspector)?;
     let explained = async {
         let target = inspector.target_of(&reference, &scope)?;
         inspector.explain(&target, &reference.reference()).await
     };
     let explanation = explained.await.map_err(|error: GateError| error.to_string())?;
     let answer = inspector.answer_aside(move || CheckAnswer::from(explanation)).await;
-    answer.ok_or_else(|| "the assessment ended abnormally; see the log".to_owned())
+    answer.ok_or_else(|| ABNORMAL_END.to_owned())
 }
 
 /// Everything that the gate knows about one image, and what it decides.
@@ -172,7 +175,7 @@ pub struct AssessmentAnswer {
     pub source: Option<String>,
     /// Why there is no assessment.
     pub why: Option<String>,
-    /// What the rule decides about the image, whatever it says about signatures. `None` from an earlier version.
+    /// The decision of the rule about the image, apart from signatures. `None` from an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
     /// If the image is admitted, when the decision is made again and may change: when a grace, an exemption or the support of
@@ -228,7 +231,7 @@ impl IssueAnswer {
     }
 }
 
-/// What counts is not exempt: malware counts until each of its `MAL-` identifiers is.
+/// Issues count unless they are exempt; malware counts until each of its `MAL-` identifiers is exempt.
 fn exempt_status(said: ExemptStatus, blocks: bool) -> ExemptStatus {
     match said {
         ExemptStatus::Exempt if blocks => ExemptStatus::Partial,
@@ -237,8 +240,8 @@ fn exempt_status(said: ExemptStatus, blocks: bool) -> ExemptStatus {
 }
 
 impl AssessmentAnswer {
-    /// Whether the image is admitted as far as the rule for vulnerabilities says. An earlier version does not say it: then only
-    /// its issues are known, and not whether another condition, such as a banned package, denies the image.
+    /// Whether the rule for vulnerabilities admits the image. Absent from an earlier version: then only the issues are
+    /// known, and not whether another condition, such as a banned package, denies the image.
     pub fn is_admitted(&self) -> bool {
         self.decision.map_or_else(|| !self.issues.iter().any(|found| found.blocks), |found| found == Decision::Admit)
     }
@@ -261,11 +264,8 @@ impl AssessmentAnswer {
         };
         let VaAssessment { status, blocking, later, why, .. } = assessed;
         let later: HashMap<&str, Timestamp> = later.iter().map(|(issue, at)| (&**issue, *at)).collect();
-        let source = match evidence {
-            VaEvidence::Report(report) => Some(report.source.clone()),
-            _ => None,
-        };
-        let mut issues = issues_of(evidence).to_vec();
+        let source = evidence.report().map(|report| report.source.clone());
+        let mut issues = evidence.issues().to_vec();
         issues.sort_by(worst_first);
         let standing = AssessedIssues::new(rule, &blocking, context);
         let answer = |issue: Issue| {

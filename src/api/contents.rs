@@ -76,7 +76,7 @@ pub async fn remove_content(
 ) -> Result<RemovedContent, RemovalFailure> {
     let target = match wanted.name.parse() {
         Ok(digest) => RemovalTarget::Digest(digest),
-        Err(_) => RemovalTarget::Image(wanted.name.parse().map_err(crate::gate::GateError::Name)?),
+        Err(_) => RemovalTarget::Image(operations.image(&wanted.name)?),
     };
     operations.remove_content(&target, wanted.force, caller).await
 }

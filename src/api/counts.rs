@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{AssessmentAnswer, ImageScan};
 use crate::gate::KnownAssessment;
-use crate::policy::{self, AssessmentContext, Coverage, ExemptStatus, Issue, IssueKind, VaEvidence, VaRule, VaStatus};
+use crate::policy::{self, AssessmentContext, Coverage, ExemptStatus, Issue, IssueKind, VaRule, VaStatus};
 
 /// The status of an image and the numbers of its issues.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -28,7 +28,7 @@ impl AssessmentCounts {
         let assessed = policy::assess(&applied.rule, evidence, &context);
         let standing = AssessedIssues::new(&applied.rule, &assessed.blocking, &context);
         let mut counts = Self::none(assessed.status);
-        for issue in issues_of(evidence) {
+        for issue in evidence.issues() {
             let blocks = standing.blocks(issue);
             let is_exempt = !blocks && (issue.exempt || standing.coverage(issue).status == ExemptStatus::Exempt);
             counts.add(issue, blocks, is_exempt);
@@ -36,7 +36,7 @@ impl AssessmentCounts {
         counts
     }
 
-    /// The worst of the assessments of a known tag, which is what counts for an index.
+    /// The worst assessment of a known tag; it decides for an index.
     pub(crate) fn worst_of(assessments: &[KnownAssessment]) -> Option<(&KnownAssessment, Self)> {
         let counted = assessments.iter().map(|known| (known, Self::known(known)));
         counted.max_by_key(|(_, counts)| counts.badness())
@@ -114,14 +114,5 @@ impl<'a> AssessedIssues<'a> {
             ExemptStatus::Exempt => by_rule,
             ExemptStatus::Partial | ExemptStatus::Active => self.context.exemptions.coverage(issue, self.context.now),
         }
-    }
-}
-
-/// The issues that were found.
-pub(super) fn issues_of(evidence: &VaEvidence) -> &[Issue] {
-    match evidence {
-        VaEvidence::Report(report) => &report.issues,
-        VaEvidence::Opaque { issues, .. } => issues,
-        _ => &[],
     }
 }

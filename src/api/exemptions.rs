@@ -31,7 +31,7 @@ pub struct ExemptionAnswer {
     /// When it ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
-    /// Why the issue does not count.
+    /// The reason for the exemption.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Who decided this.
@@ -95,7 +95,7 @@ pub struct ExemptionRequest {
     /// When it ends: a date, a time as in RFC 3339, or a duration from now such as `30d`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
-    /// Why the issue does not count.
+    /// The reason for the exemption.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Who decided this.

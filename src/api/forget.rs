@@ -32,5 +32,5 @@ pub async fn forget(
     caller: &str,
 ) -> Result<Vec<ForgottenRole>, ForgetError> {
     let forgotten = operations.forget_notary(&request.repository, caller).await?;
-    Ok(forgotten.into_iter().map(|one| ForgottenRole { role: one.role, version: one.version }).collect())
+    Ok(forgotten.into_iter().map(|one| ForgottenRole { role: one.part, version: one.version }).collect())
 }

@@ -55,8 +55,8 @@ pub struct ImageListRequest {
     pub restrict: Option<String>,
     /// Only tags after this one, as `REPOSITORY:TAG`. The list is ordered by registry, repository and tag.
     pub after: Option<String>,
-    /// The most tags. A list with a limit may also end earlier, after a few seconds; it has at least one tag unless no
-    /// tag is left.
+    /// The maximum number of tags. A list with a limit may also end earlier, after a few seconds; it has at least one
+    /// tag unless none is left.
     pub limit: Option<usize>,
     /// Leave out the security status, which takes most of the time.
     pub without_va: bool,

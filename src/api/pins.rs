@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::CacheError;
-use crate::gate::{GateError, Operations, PinFailure};
-use crate::oci::{Digest, InvalidName};
+use crate::gate::{Operations, PinFailure};
+use crate::oci::Digest;
 use crate::store::PinnedImage;
 
 /// An image to pin.
@@ -60,7 +60,7 @@ impl PinAnswer {
 /// See [`PinFailure`].
 pub async fn pin(operations: &Operations, request: &PinRequest, caller: &str) -> Result<PinAnswer, PinFailure> {
     let PinRequest { image, reason, by } = request;
-    let image = image.parse().map_err(|invalid: InvalidName| GateError::Name(invalid))?;
+    let image = operations.image(image)?;
     let pin = operations.pin(&image, (reason.clone(), by.clone()), caller).await?;
     Ok(PinAnswer::new(pin, None))
 }
@@ -79,6 +79,6 @@ pub async fn pins(operations: &Operations) -> Result<Vec<PinAnswer>, CacheError>
 /// # Errors
 /// See [`PinFailure`].
 pub async fn unpin(operations: &Operations, image: &str, caller: &str) -> Result<(), PinFailure> {
-    let image = image.parse().map_err(|invalid: InvalidName| GateError::Name(invalid))?;
+    let image = operations.image(image)?;
     operations.unpin(&image, caller).await
 }

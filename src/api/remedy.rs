@@ -1,7 +1,7 @@
 //! How to resolve an issue, and where its vendor describes it.
 //!
 //! Names and versions come from images and from databases, and people paste commands into a shell. A command is
-//! therefore shown only if all its words consist of characters that mean nothing to a shell.
+//! therefore shown only if all its words consist of characters without a special meaning in a shell.
 
 mod links;
 mod upgrades;
@@ -17,15 +17,14 @@ pub fn remedies(issue: &Issue) -> Vec<String> {
         let action = issue.corrective_action.as_deref().unwrap_or("Change the configuration");
         return vec![action.to_owned()];
     }
+    // A package that can be upgraded says more than one that cannot.
+    let is_fixable = issue.is_fixable();
+    let shown = |package: &&AffectedPackage| !is_fixable || package.fixed.is_some();
     let mut different: Vec<String> = Vec::new();
-    for text in issue.packages.iter().map(remedy) {
+    for text in issue.packages.iter().filter(shown).map(remedy) {
         if !different.contains(&text) {
             different.push(text);
         }
-    }
-    // A package that can be upgraded says more than one that cannot.
-    if issue.is_fixable() {
-        different.retain(|text| text.starts_with("Upgrade"));
     }
     if different.is_empty() {
         different.push(without_fix(None).to_owned());
@@ -51,9 +50,7 @@ fn without_fix(status: Option<FixStatus>) -> &'static str {
         }
         Some(FixStatus::FixDeferred) => "No fix available: the vendor has deferred it",
         Some(FixStatus::UnderInvestigation) => "No fix available: the vendor is investigating",
-        Some(FixStatus::WillNotFix) => {
-            "No fix available: the vendor will not fix it; remove the package or use another"
-        }
+        Some(FixStatus::WillNotFix) => "No fix available: the vendor will not fix it; remove or replace the package",
         _ => "No fix available",
     }
 }
@@ -66,7 +63,7 @@ enum Upgrade {
     Rebuild(String),
 }
 
-/// The command for the package manager; `None` if there is none, or a word of it would be unsafe in a shell.
+/// The command for the package manager; `None` if there is none, or one of its words would be unsafe in a shell.
 fn command(package: &AffectedPackage, fixed: &str) -> Option<Upgrade> {
     let purl = package.purl.as_ref();
     let kind = purl.map(Purl::kind).or(package.ecosystem.as_deref())?;

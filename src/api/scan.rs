@@ -3,13 +3,11 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{AssessmentAnswer, CheckRequest};
+use super::{ABNORMAL_END, AssessmentAnswer, CheckRequest};
 use crate::gate::{AppliedVaRule, GateError, Inspector, ScannedImage};
 use crate::inventory::{Gap, InstalledPackage, InventoryLayer, LinuxDistribution};
 use crate::oci::{ImageName, ImageReference, Reference};
-use crate::policy::{
-    AssessmentContext, DatedDatabase, ExemptedImage, ImageHistory, VaEvidence, VaRule, is_own_scanner,
-};
+use crate::policy::{AssessmentContext, DatedDatabase, ExemptedImage, ImageHistory, VaRule, is_own_scanner};
 use crate::scope::Scope;
 
 /// One image that was examined: the assessment, and what is installed.
@@ -78,7 +76,7 @@ pub struct ScanNames {
 /// # Errors
 /// A message, if the image or the namespace is not a valid name, or the image is unavailable.
 pub async fn scan(inspector: &Inspector, request: &CheckRequest) -> Result<Vec<ImageScan>, String> {
-    let (image, scope) = request.parse()?;
+    let (image, scope) = request.parse(inspector)?;
     scan_image(inspector, &image, &scope).await.map_err(|error| error.to_string())
 }
 
@@ -93,14 +91,15 @@ pub async fn scan_image(
 ) -> Result<Vec<ImageScan>, GateError> {
     let target = inspector.target_of(image, scope)?;
     let explanation = inspector.explain(&target, &image.reference()).await?;
-    // What the gate serves for a tag may be the digest that was signed.
+    // For a tag, the gate may serve the digest that was signed.
     let reference = explanation.digest.map_or_else(|| image.reference(), Reference::Digest);
-    let images = inspector.scan(&target, &reference).await?;
     let mut rules = explanation.entries.iter().filter_map(|entry| {
         let rule = entry.opinion.selected.rule.as_deref()?.va.as_ref()?;
         let exemptions = entry.va.as_ref().map(|_| entry.exemptions.clone());
         Some((rule.clone(), exemptions, entry.history.clone()))
     });
+    let (rule, found, history) = rules.next().unwrap_or_else(|| (VaRule::ibm(), None, ImageHistory::default()));
+    let images = inspector.scan(&target, &reference, &rule).await?;
     let asked = image.reference();
     let exempted = ExemptedImage {
         name: &target.name,
@@ -111,7 +110,6 @@ pub async fn scan_image(
         digests: explanation.digest.into_iter().collect(),
         children: images.iter().map(|image| image.digest).collect(),
     };
-    let (rule, found, history) = rules.next().unwrap_or_else(|| (VaRule::ibm(), None, ImageHistory::default()));
     // They are not gathered for an image whose signatures do not suffice.
     let exemptions = found.unwrap_or_else(|| inspector.exemptions_of(&exempted));
     let applied = AppliedVaRule { rule, exemptions, history, at: explanation.at };
@@ -119,7 +117,7 @@ pub async fn scan_image(
     let assess = move || images.into_iter().map(|image| ImageScan::new(&names, image, &applied)).collect();
     let assessed = inspector.answer_aside(assess).await;
     // Not a missing report: nothing is known about the image.
-    assessed.ok_or_else(|| GateError::Store("the assessment ended abnormally; see the log".to_owned()))
+    assessed.ok_or_else(|| GateError::Store(ABNORMAL_END.to_owned()))
 }
 
 impl ImageScan {
@@ -139,10 +137,9 @@ impl ImageScan {
         let exemptions = applied.exemptions.for_child(digest);
         let context = AssessmentContext { exemptions: &exemptions, ..applied.context() };
         let assessment = AssessmentAnswer::new(digest, platform, &applied.rule, &evidence.value, &context);
-        let (generated_at, facts, unjudged) = match &evidence.value {
-            VaEvidence::Report(report) => (report.generated_at, Some(&report.image), &report.gaps[..]),
-            _ => (None, None, &[][..]),
-        };
+        let (report, facts) = (evidence.value.report(), evidence.value.image());
+        let generated_at = report.and_then(|report| report.generated_at);
+        let unjudged = report.map_or(&[][..], |report| &report.gaps[..]);
         let (inventory, unread) = match inventory {
             Ok(inventory) => ((*inventory).clone(), None),
             Err(problem) => (Default::default(), Some(Gap { place: digest.to_string(), problem })),

@@ -6,10 +6,10 @@ use crate::policy::{VaEvidence, VaStatus};
 /// An image of which nothing is known.
 pub(super) const NOT_SCANNED: &str = "Not Scanned";
 
-/// The status as IBM prints it: `No Issues`, `1 Issue`, `N Issues`, `Scanning` or `Unsupported OS`. Where nothing goes on,
-/// `Scanning` would last forever: an image without a result is `Not Scanned`, and one that was scanned only in part is
-/// `Incomplete`. `Unavailable` if no source responds, and `Denied` if no issue counts but another condition of the rule is not
-/// met. Exempt issues are not counted.
+/// The status as IBM prints it: `No Issues`, `1 Issue`, `N Issues`, `Scanning` or `Unsupported OS`. If no scan is under
+/// way, `Scanning` would last forever: an image without a result is `Not Scanned`, and a partly scanned one is
+/// `Incomplete`. `Unavailable` if no source responds, and `Denied` if no issue counts but another condition of the rule
+/// is not met. Exempt issues are not counted.
 pub(super) fn security_status(evidence: &VaEvidence, assessed: &AssessmentCounts) -> String {
     match (evidence, assessed.open) {
         (VaEvidence::WithOrigin { evidence, .. }, _) => security_status(evidence, assessed),
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_issue_in_its_grace_says_when_it_counts() {
+    fn an_issue_in_its_grace_period_shows_when_it_counts() {
         let (exemptions, history, now) = (VaExemptions::default(), ImageHistory::default(), Timestamp::UNIX_EPOCH);
         let mut rule = VaRule { severity: Severity::Low, ..VaRule::ibm() };
         rule.grace.lengths = vec![(Severity::High, jiff::SignedDuration::from_secs(70))];

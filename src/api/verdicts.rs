@@ -1,6 +1,8 @@
 //! The `verdicts` call: what was admitted and is judged otherwise now.
 
-use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
+
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::query::parameter;
@@ -126,8 +128,7 @@ pub struct ClientAnswer {
 /// # Errors
 /// A message, if the database cannot be read.
 pub async fn verdicts(livescan: &Livescan, request: &VerdictsRequest) -> Result<VerdictsAnswer, String> {
-    let seconds = i64::try_from(request.since_seconds).unwrap_or(i64::MAX);
-    let since = livescan.now().saturating_sub(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MIN);
+    let since = livescan.ago(Duration::from_secs(request.since_seconds));
     let filter = match request.which {
         ListedChange::Changed => VerdictFilter::ChangedSince(since),
         ListedChange::WouldDeny => VerdictFilter::DeniedPulledSince(since),

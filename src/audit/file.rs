@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileExt as _, FileTypeExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::runtime::{create_private_dir, open_private, parent_folder};
@@ -17,6 +17,8 @@ pub(super) struct RotatingFile {
     target: PathBuf,
     file: File,
     size: u64,
+    /// Whether nothing was written since it was opened. A power failure may have left it with a part of a line at its end.
+    is_fresh: bool,
     max_size: u64,
     keep: u32,
     /// Why the file is larger than `max_size`.
@@ -34,7 +36,8 @@ impl RotatingFile {
         for n in 1..=keep {
             close_to_others(&numbered(&target, n))?;
         }
-        Ok(Self { path, target, file, size, max_size, keep, rotation_error: None, reopen_problem: None })
+        let (is_fresh, rotation_error, reopen_problem) = (true, None, None);
+        Ok(Self { path, target, file, size, is_fresh, max_size, keep, rotation_error, reopen_problem })
     }
 
     /// Writes complete lines, with one call per file, so that rotation never splits a line. If the file cannot be rotated,
@@ -58,7 +61,7 @@ impl RotatingFile {
 
     /// What is wrong with the file, although lines can be written: it could not be reopened or rotated.
     pub(super) fn problem(&self) -> Option<String> {
-        let rotation = |error: &io::Error| format!("the audit file cannot be rotated, so it grows: {error}");
+        let rotation = |error: &io::Error| format!("the audit file cannot be rotated, so it keeps growing: {error}");
         self.reopen_problem.clone().or_else(|| self.rotation_error.as_ref().map(rotation))
     }
 
@@ -77,6 +80,11 @@ impl RotatingFile {
     }
 
     fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        if self.is_fresh && ends_within_line(&self.path) {
+            self.file.write_all(b"\n")?;
+            self.size += 1;
+        }
+        self.is_fresh = false;
         if let Err(error) = self.file.write_all(lines) {
             // Removes a partially written line. If that fails too, no complete record is affected.
             let _ = self.file.set_len(self.size);
@@ -86,7 +94,8 @@ impl RotatingFile {
         Ok(())
     }
 
-    /// Returns when the disk has answered a write, whatever it says. A device gets nothing, because others may read it.
+    /// Returns once the disk has answered a write, whatever the answer. Nothing is written to a device, because others
+    /// may read it.
     pub(super) fn try_disk(mut self) {
         if self.file.metadata().is_ok_and(|metadata| metadata.is_file()) {
             // A disk that fails has answered.
@@ -94,7 +103,8 @@ impl RotatingFile {
         }
     }
 
-    /// Whether lines can be written again, found without a line: a file without a name is written to the same folder. A device
+    /// Whether lines can be written again, tested without writing one: an unnamed file is written in the same
+    /// directory. A device
     /// gets an empty line.
     pub(super) fn probe(&mut self) -> io::Result<()> {
         if !self.file.metadata()?.is_file() {
@@ -113,7 +123,7 @@ impl RotatingFile {
     pub(super) fn reopen(&mut self) -> Result<(), String> {
         match open(&self.path) {
             Ok((file, size)) => {
-                (self.file, self.size, self.target) = (file, size, target(&self.path));
+                (self.file, self.size, self.target, self.is_fresh) = (file, size, target(&self.path), true);
                 (self.rotation_error, self.reopen_problem) = (None, None);
                 Ok(())
             }
@@ -147,6 +157,20 @@ impl RotatingFile {
         self.reopen_problem = None;
         Ok(())
     }
+}
+
+/// Whether a file ends with a part of a line, as far as it can be read.
+fn ends_within_line(path: &Path) -> bool {
+    let last = || {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        let mut last = [b'\n'];
+        if metadata.is_file() && metadata.len() > 0 {
+            file.read_exact_at(&mut last, metadata.len() - 1)?;
+        }
+        io::Result::Ok(last)
+    };
+    last().is_ok_and(|last| last != [b'\n'])
 }
 
 /// The file that a path leads to.
@@ -204,12 +228,13 @@ fn ignore_missing(done: io::Result<()>) -> io::Result<()> {
 impl RotatingFile {
     /// A file that is open already, such as a pipe.
     pub(super) fn of(file: File) -> Self {
-        let (size, max_size, keep) = (0, u64::MAX, 0);
+        let (size, is_fresh, max_size, keep) = (0, false, u64::MAX, 0);
         Self {
             path: PathBuf::new(),
             target: PathBuf::new(),
             file,
             size,
+            is_fresh,
             max_size,
             keep,
             rotation_error: None,
@@ -234,6 +259,24 @@ mod tests {
         assert!(path.is_symlink() && !numbered(&path, 1).exists());
     }
 
+    /// As a power failure leaves it, or a program that renames the file.
+    #[test]
+    fn a_partial_line_is_ended_before_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        for (before, wanted) in [("", "1\n2\n"), ("0\n", "0\n1\n2\n"), ("0\n{\"time\":", "0\n{\"time\":\n1\n2\n")] {
+            fs::write(&path, before).unwrap();
+            let mut file = RotatingFile::open(path.clone(), 100, 1).unwrap();
+            file.write(b"1\n").unwrap();
+            file.write(b"2\n").unwrap();
+            assert_eq!((fs::read_to_string(&path).unwrap(), file.size), (wanted.to_owned(), wanted.len() as u64));
+            fs::write(&path, before).unwrap();
+            file.reopen().unwrap();
+            file.write(b"1\n2\n").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), wanted);
+        }
+    }
+
     #[test]
     fn a_link_stays_and_its_target_is_rotated() {
         let (folder, disk) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -251,7 +294,7 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is beside the link");
     }
 
-    /// A folder at the name of the new file stands for a disk without room for it.
+    /// A directory with the name of the new file stands in for a disk without room for it.
     #[test]
     fn failed_rotation_loses_no_record_and_no_file() {
         for keep in [0, 1, 3] {

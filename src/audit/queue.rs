@@ -199,7 +199,7 @@ impl Queue {
         self.gather(signal.unwrap_or_else(PoisonError::into_inner), taken)
     }
 
-    /// The same, or `None` if there is no work within this time, if there is a limit.
+    /// As above; `None` if there is a limit and no work arrives within it.
     pub(super) fn take_within(&self, limit: Option<Duration>, taken: &mut TakenLines) -> Option<Work> {
         let Some(limit) = limit else { return Some(self.take(taken)) };
         let waited = self.filled.wait_timeout_while(lock(&self.signal), limit, is_idle);

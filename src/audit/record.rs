@@ -49,12 +49,15 @@ impl Record<'_> {
         if let Some(digest) = what.digest {
             write!(line, ",\"digest\":\"{digest}\"").ok()?;
         }
+        if let Some(until) = what.until {
+            write!(line, ",\"until\":\"{until}\"").ok()?;
+        }
         line.push(b',');
         line.extend_from_slice(what.shape.as_bytes());
         let start = line.len();
         serde_json::to_writer(&mut line, &Request { method, time, request_id, client, client_name, duration_ms })
             .ok()?;
-        // The second object goes on where the first one has no end.
+        // The second object continues the first one, which is not closed.
         line[start] = b',';
         line.push(b'\n');
         Some(line)
@@ -80,6 +83,8 @@ pub struct DecisionText {
     pub image: Box<str>,
     /// The digest that was judged.
     pub digest: Option<Digest>,
+    /// When the admission ends by itself.
+    pub until: Option<Timestamp>,
     /// Everything else, as members of a JSON object. Many decisions have the same ones.
     pub shape: Arc<str>,
 }
@@ -87,7 +92,7 @@ pub struct DecisionText {
 impl DecisionText {
     /// The text as a record contains it.
     pub fn parts(&self) -> DecisionParts<'_> {
-        DecisionParts { image: &self.image, digest: self.digest, shape: &self.shape }
+        DecisionParts { image: &self.image, digest: self.digest, until: self.until, shape: &self.shape }
     }
 }
 
@@ -98,6 +103,8 @@ pub struct DecisionParts<'a> {
     pub image: &'a str,
     /// The digest that was judged.
     pub digest: Option<Digest>,
+    /// When the admission ends by itself.
+    pub until: Option<Timestamp>,
     /// Everything else, as members of a JSON object.
     pub shape: &'a str,
 }
@@ -110,6 +117,7 @@ impl From<&Decided> for DecisionText {
         Self {
             image: text(serde_json::to_string(&decided.image)).into(),
             digest: decided.digest,
+            until: decided.until,
             shape: object.strip_prefix('{').and_then(|object| object.strip_suffix('}')).unwrap_or_default().into(),
         }
     }
@@ -131,6 +139,10 @@ pub struct Decided {
     /// The digest that was judged.
     #[serde(skip)]
     pub digest: Option<Digest>,
+    /// When the admission ends by itself, because a grace, an exemption or the evidence does. Skipped here so that decisions that
+    /// differ in nothing else have the same text.
+    #[serde(skip)]
+    pub until: Option<Timestamp>,
     /// What the digest is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<Kind>,
@@ -156,7 +168,7 @@ pub struct Decided {
     /// Denials that were not enforced: by audited documents, or because the whole gate is in audit mode.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub would_deny: Vec<WouldDeny>,
-    /// Why the image is admitted only for now: an issue that the policy denies was found after it was admitted.
+    /// Why the image is admitted temporarily: an issue that the policy denies was found after it was admitted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// The age of the signature evidence, in seconds.
@@ -176,6 +188,7 @@ impl Decided {
             endpoint,
             image,
             digest: None,
+            until: None,
             kind: None,
             skipped: Vec::new(),
             decision,

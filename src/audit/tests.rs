@@ -245,7 +245,7 @@ async fn required_records_are_refused_while_the_disk_hangs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pulls_go_on_while_the_disk_hangs_and_records_without_room_are_counted() {
+async fn pulls_continue_while_the_disk_hangs_and_lost_records_are_counted() {
     let (metrics, readiness) = (Metrics::default(), Readiness::new());
     let (audit, pipe) = on_a_disk_that_hangs(false, &metrics, &readiness);
     audit.queue.hung().await;
@@ -309,6 +309,7 @@ fn complete() -> serde_json::Value {
         endpoint: RecordedEndpoint::Manifest,
         image: "a.test/b:1".into(),
         digest: Some(Digest::sha256(b"x")),
+        until: Some(Timestamp::UNIX_EPOCH),
         kind: Some(Kind::Image),
         skipped: vec![Stage::Trust],
         exemptions: vec![exemption],

@@ -140,7 +140,7 @@ impl WriteReporter {
         done
     }
 
-    /// What the disk was asked last; `None` if the writer has ended. 0 if it has answered.
+    /// The number of the last write that the disk was asked for; 0 if it has answered, `None` if the writer has ended.
     fn step(&self) -> Option<u64> {
         let state = self.state();
         if state.has_ended { None } else { Some(if state.is_waiting { state.steps } else { 0 }) }

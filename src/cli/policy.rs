@@ -4,6 +4,7 @@
 mod command;
 mod eval;
 mod import;
+mod unread;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -18,7 +19,7 @@ use super::output::counted;
 use super::{Output, problem_json};
 use crate::markup::ProblemSeverity;
 use crate::oci::{ImageName, ImageReference, docker_hub_repository};
-use crate::policy::{EvidenceSources, RuleSet, Selected, Selection, Settings, Subject};
+use crate::policy::{EvidenceSources, EvidencedRegistry, RuleSet, Selected, Selection, Settings, Subject};
 use crate::rulebook::{Directory, DocumentSource};
 use crate::scope::Scope;
 
@@ -65,8 +66,13 @@ pub fn check(
     }
     let mut parsed = RuleSet::parse(&snapshot.documents, &*snapshot.materials, settings);
     parsed.problems.extend(snapshot.warnings);
+    parsed.problems.extend(unread::ignore_files(dir, settings));
     if let (Some(rules), Some(sources)) = (&parsed.rules, sources) {
-        parsed.problems.extend([rules.unmatched(sources), rules.unmet(sources)].concat());
+        // One file alone need not have an entry for each registry.
+        if dir.is_dir() {
+            parsed.problems.extend(rules.unselected(sources));
+        }
+        parsed.problems.extend(rules.problems_with(sources));
     }
     for problem in &parsed.problems {
         match output {
@@ -115,6 +121,9 @@ pub fn match_images(
         return Ok(EXIT_CONFIGURATION);
     };
     for image in images {
+        if let Some(note) = not_served(image, sources) {
+            writeln!(streams.err, "{note}")?;
+        }
         let found = match_one(&rules, image, &scope, sources);
         match output {
             Output::Json => writeln!(streams.out, "{found}")?,
@@ -139,7 +148,8 @@ fn load(dir: &Path, settings: &Settings, err: &mut dyn Write) -> io::Result<Resu
         }
     };
     let parsed = RuleSet::parse(&snapshot.documents, &*snapshot.materials, settings);
-    for problem in parsed.problems.iter().filter(|problem| problem.severity != ProblemSeverity::Note) {
+    let unread = unread::ignore_files(dir, settings);
+    for problem in parsed.problems.iter().chain(&unread).filter(|problem| problem.severity != ProblemSeverity::Note) {
         writeln!(err, "{problem}")?;
     }
     Ok(parsed.rules.ok_or(EXIT_CONFIGURATION))
@@ -164,7 +174,7 @@ fn match_one(rules: &RuleSet, image: &str, scope: &Scope, sources: Option<&Evide
         Selection::Entries { enforced, audited } => (enforced, audited),
         Selection::Deny(_) => return answer("none", None, None, "deny", &rules.no_match_message(image, scope)),
     };
-    // The digest is what is meant; a tag beside it counts only if the gate knows it for the digest.
+    // The digest takes precedence; a tag next to it counts only if the gate knows that it refers to the digest.
     let own = match rules.select(&Subject { known_tags: Vec::new(), ..all }) {
         Selection::Entries { enforced, audited } => enforced.into_iter().chain(audited).next(),
         Selection::Deny(_) => None,
@@ -197,17 +207,28 @@ fn invalid_name(image: &str) -> String {
 /// # Errors
 /// If Docker Hub cannot have a repository of this name.
 fn named_by_gate(reference: ImageReference, sources: Option<&EvidenceSources>) -> Result<ImageReference, String> {
-    let Some(registries) = sources.map(|sources| &sources.registries).filter(|all| !all.is_empty()) else {
-        return Ok(reference);
-    };
-    let asked = &reference.name.host;
-    let upstream = registries.iter().find(|known| known.host == *asked || known.aliases.contains(asked));
+    let upstream = sources.and_then(|sources| upstream_of(&reference, sources));
     // Policies are written for several gates: an image of a registry that this one does not serve keeps its name.
     let Some(host) = upstream.map(|upstream| upstream.host.clone()) else { return Ok(reference) };
     let path = reference.name.repository.as_str();
     let repository = if host.is_docker_hub() { docker_hub_repository(path) } else { path.parse() };
     let repository = repository.map_err(|invalid| invalid.to_string())?;
     Ok(ImageReference { name: ImageName { host, repository }, ..reference })
+}
+
+/// The registry of a gate that has an image.
+fn upstream_of<'a>(reference: &ImageReference, sources: &'a EvidenceSources) -> Option<&'a EvidencedRegistry> {
+    let asked = &reference.name.host;
+    sources.registries.iter().find(|known| known.host == *asked || known.aliases.contains(asked))
+}
+
+/// Says that a gate does not serve the registry of an image, so that no policy decides about it.
+fn not_served(image: &str, sources: Option<&EvidenceSources>) -> Option<String> {
+    let sources = sources.filter(|sources| !sources.registries.is_empty())?;
+    let reference = image.parse::<ImageReference>().ok()?;
+    let host = &reference.name.host;
+    let note = || format!("note: {image}: {host} is not an upstream of this gate, which refuses its images");
+    upstream_of(&reference, sources).is_none().then(note)
 }
 
 /// The subject of an image reference. A tag next to a digest is a known name of that digest.

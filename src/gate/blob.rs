@@ -16,7 +16,7 @@ use crate::policy::DenialKind;
 use crate::resolve::{ResolveError, Resolver, name_weight};
 use crate::runtime::{Clock, Epoch, Expiring, Moment, Phase, RequestTrace, budget};
 
-/// How long a child that the registry does not have is not asked for again when a blob is unknown.
+/// How long a child that is missing at the registry is not requested again because of an unknown blob.
 const ABSENCE: SignedDuration = SignedDuration::from_secs(60);
 
 impl Gate {

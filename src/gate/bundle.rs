@@ -111,8 +111,8 @@ impl fmt::Display for BundledDatabase {
 }
 
 impl Inspector {
-    /// What the repository lists now as attached to a manifest, and what could not be found out. A list that is unavailable
-    /// is not empty: it is missing, and nothing follows from it.
+    /// What the repository lists now as attached to a manifest, and what could not be found out. An unavailable list is
+    /// not an empty list: it is missing, and nothing is concluded from it.
     ///
     /// # Errors
     /// If the upstream is unknown, or does not serve the scope.
@@ -153,8 +153,8 @@ impl Inspector {
     }
 }
 
-/// The referrers of a manifest: those that the API lists, and those that the referrers tag lists. An offline gate takes what
-/// is not in the list for not attached, so a list that may lack something is an error.
+/// The referrers of a manifest: those that the API lists, and those that the referrers tag lists. An offline gate
+/// treats manifests outside the list as not attached, so a list that may be incomplete is an error.
 async fn referrers(target: &Target, subject: Digest) -> Result<Vec<Descriptor>, Error> {
     let repository = &target.name.repository;
     let wrong = |what: &str| Error::Protocol(format!("{}: {what}", target.upstream.host()));
@@ -170,8 +170,8 @@ async fn referrers(target: &Target, subject: Digest) -> Result<Vec<Descriptor>, 
                     Some(next) => page = next,
                 }
             }
-            Err(Error::NotFound) if number == 1 => break,
-            Err(Error::NotFound) => return Err(wrong("a page of the list is missing")),
+            Err(Error::NotFound { .. }) if number == 1 => break,
+            Err(Error::NotFound { .. }) => return Err(wrong("a page of the list is missing")),
             Err(error) => return Err(error),
         }
     }
@@ -183,7 +183,7 @@ async fn referrers(target: &Target, subject: Digest) -> Result<Vec<Descriptor>, 
                 let listed = parse_whole_referrers(&fetched.bytes);
                 entries.extend(listed.map_err(|refused| wrong(&format!("the referrers tag: {refused}")))?);
             }
-            Err(Error::NotFound) => {}
+            Err(Error::NotFound { .. }) => {}
             Err(error) => return Err(error),
         }
     }
@@ -199,7 +199,7 @@ async fn tagged(target: &Target, subject: Digest, suffix: &str) -> Result<Option
     let Ok(tag) = tag.parse() else { return Ok(None) };
     match target.upstream.manifest(&target.name.repository, &Reference::Tag(tag)).await {
         Ok(fetched) => Ok(Some(Digest::sha256(&fetched.bytes))),
-        Err(Error::NotFound) => Ok(None),
+        Err(Error::NotFound { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -36,7 +36,7 @@ pub enum RemovalFailure {
 }
 
 impl Operations {
-    /// Removes content from the cache. What is known about it stays: tags, evidence, verdicts. `caller` is for the audit
+    /// Removes content from the cache. Facts about it stay: tags, evidence, verdicts. `caller` is for the audit
     /// record.
     ///
     /// # Errors

@@ -76,6 +76,19 @@ pub enum GateError {
         /// Names that may be meant.
         near: Vec<String>,
     },
+    /// The name of an image means another image to clients than to Docker.
+    #[error(
+        "{asked} names two images: clients of this gate pull {clients} by this name, and as a short name of Docker it means \
+         {short}; write one of these"
+    )]
+    UnclearName {
+        /// The name as it was written.
+        asked: String,
+        /// The image that clients pull by this name.
+        clients: String,
+        /// The image for which it is short.
+        short: String,
+    },
     /// The decision could not be recorded, and the configuration requires a record.
     #[error("the decision could not be recorded, and audit.required is set")]
     Unrecorded,
@@ -93,12 +106,20 @@ impl GateError {
             | Self::NoUpstream { .. }
             | Self::NotServed { .. }
             | Self::UnknownUpstream { .. } => true,
-            _ => false,
+            Self::BlobUnknown { .. }
+            | Self::Cache(_)
+            | Self::Name(_)
+            | Self::Pending { .. }
+            | Self::Resolve(_)
+            | Self::Store(_)
+            | Self::UnclearName { .. }
+            | Self::Unrecorded
+            | Self::Upstream(_) => false,
         }
     }
 
-    /// Whether the content does not exist, or nobody is asked for it because the upstream is offline. Nothing failed then:
-    /// clients often ask for what may not be there.
+    /// Whether the content does not exist, or no registry is asked for it because the upstream is offline. This is not
+    /// a failure: clients often request content that may not exist.
     pub(super) fn is_missing(&self) -> bool {
         match self {
             Self::BlobUnknown { .. } | Self::Resolve(ResolveError::NotFound(_)) | Self::Cache(CacheError::NotFound) => {
@@ -107,9 +128,28 @@ impl GateError {
             Self::Resolve(ResolveError::Upstream(error))
             | Self::Cache(CacheError::Upstream(error))
             | Self::Upstream(error) => {
-                matches!(error, upstream::Error::NotFound | upstream::Error::Offline { .. })
+                matches!(error, upstream::Error::NotFound { .. } | upstream::Error::Offline { .. })
             }
-            _ => false,
+            Self::Cache(CacheError::Busy | CacheError::Disk(_) | CacheError::Part { .. } | CacheError::Size { .. })
+            | Self::Resolve(
+                ResolveError::Interrupted
+                | ResolveError::Late { .. }
+                | ResolveError::NotKnown
+                | ResolveError::Pin { .. }
+                | ResolveError::Refused(_)
+                | ResolveError::Silent { .. }
+                | ResolveError::Store(_),
+            )
+            | Self::Denied(_)
+            | Self::ForeignUrl { .. }
+            | Self::Name(_)
+            | Self::NoUpstream { .. }
+            | Self::NotServed { .. }
+            | Self::Pending { .. }
+            | Self::Store(_)
+            | Self::UnclearName { .. }
+            | Self::UnknownUpstream { .. }
+            | Self::Unrecorded => false,
         }
     }
 
@@ -121,7 +161,13 @@ impl GateError {
             Self::Upstream(error) => error.is_temporary(),
             Self::Cache(error) => error.is_temporary(),
             Self::Pending { .. } | Self::Store(_) | Self::Unrecorded => true,
-            _ => false,
+            Self::BlobUnknown { .. }
+            | Self::ForeignUrl { .. }
+            | Self::Name(_)
+            | Self::NoUpstream { .. }
+            | Self::NotServed { .. }
+            | Self::UnclearName { .. }
+            | Self::UnknownUpstream { .. } => false,
         }
     }
 }

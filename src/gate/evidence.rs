@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
 use super::exemptions::ExemptionBook;
@@ -51,10 +53,7 @@ impl GatheredEvidence {
 
     /// The exemptions that exempt an issue of the image at this time, without duplicates, at most `limit`.
     pub(super) fn used_exemptions(&self, now: Timestamp, limit: usize) -> Vec<Arc<ExemptionRecord>> {
-        let of = |exemptions: &VaExemptions, evidence: &VaEvidence| match evidence {
-            VaEvidence::Report(report) => exemptions.used_for(&report.issues, now),
-            _ => Vec::new(),
-        };
+        let of = |exemptions: &VaExemptions, evidence: &VaEvidence| exemptions.used_for(evidence.issues(), now);
         let mut used = match &self.va {
             None => Vec::new(),
             Some(VaFindings::Image(evidence)) => of(&self.exemptions, &evidence.value),
@@ -73,10 +72,7 @@ impl GatheredEvidence {
     /// Whether another attempt may find out more about vulnerabilities because no source has answered yet. A rule may
     /// admit such evidence, but its expiry is not known.
     pub(super) fn is_temporary(&self) -> bool {
-        let temporary = |found: &Observed<VaEvidence>| {
-            matches!(found.value.of_sources(), VaEvidence::Pending { .. } | VaEvidence::Unavailable { .. })
-        };
-        self.va.iter().flat_map(VaFindings::evidence).any(temporary)
+        self.va.iter().flat_map(VaFindings::evidence).any(|found| found.value.is_unanswered())
     }
 }
 
@@ -140,7 +136,7 @@ impl EvidenceGatherer {
         if authorities.is_empty() || target.upstream.config().pull_limit.is_some() {
             return None;
         }
-        // If the database cannot be read, nothing is asked ahead.
+        // If the database cannot be read, nothing is requested ahead of time.
         if self.resolver.is_known(&target.name, digest).await.unwrap_or(true) {
             return None;
         }
@@ -291,15 +287,30 @@ impl EvidenceGatherer {
         image: &Arc<Manifest>,
     ) -> Result<Option<Arc<Observed<VaEvidence>>>, GateError> {
         let Some(subject) = self.va_subject(target, image, rule.account.as_deref()).await? else { return Ok(None) };
-        let evidence = self.va.evidence(&subject).await;
-        Ok(Some(match rule.needs_origin() {
-            true => Box::pin(self.origins.add(target, image, rule, evidence)).await,
-            false => evidence,
-        }))
+        Ok(Some(self.va_of_subject(target, rule, &subject).await))
     }
 
-    /// What is known about an image of a tag under a rule, and what else its assessment depends on, without reading layers
-    /// or asking anybody. `top` is the digest that the tag refers to: that of the image, or of an index that lists it.
+    /// The vulnerability evidence for a subject, with all that the rule needs. Boxed, so that the compiler does not look through
+    /// all sources from each caller.
+    pub(super) fn va_of_subject<'a>(
+        &'a self,
+        target: &'a Target,
+        rule: &'a VaRule,
+        subject: &'a VaSubject,
+    ) -> BoxFuture<'a, Arc<Observed<VaEvidence>>> {
+        let gather = async move {
+            let evidence = self.va.evidence(subject).await;
+            match rule.needs_origin() {
+                true => self.origins.add(target, subject.manifest(), rule, evidence).await,
+                false => evidence,
+            }
+        };
+        gather.boxed()
+    }
+
+    /// What is known about an image of a tag under a rule, and what else its assessment depends on, without reading
+    /// layers or sending requests. `top` is the digest that the tag refers to: that of the image, or of an index that
+    /// lists it.
     pub(super) async fn known(
         &self,
         target: &Target,
@@ -308,17 +319,15 @@ impl EvidenceGatherer {
         top: Digest,
         image: &Arc<Manifest>,
     ) -> Result<(Arc<Observed<VaEvidence>>, VaExemptions, ImageHistory), GateError> {
-        let mut evidence = match self.va_subject(target, image, rule.account.as_deref()).await? {
+        let evidence = match self.va_subject(target, image, rule.account.as_deref()).await? {
             Some(mut asked) => {
                 // What was found for requests is in memory.
                 asked.is_background = false;
-                self.va.evidence(&asked).await
+                self.va_of_subject(target, rule, &asked).await
             }
+            // An index was not built on anything.
             None => Arc::new(Observed { value: VaEvidence::Unscanned, at: self.clock.now(), until: None }),
         };
-        if rule.needs_origin() {
-            evidence = self.origins.add(target, image, rule, evidence).await;
-        }
         let (digest, platform) = (image.digest, String::new());
         let findings = VaFindings::Children(vec![ChildFinding { digest, platform, evidence: evidence.clone() }]);
         let exemptions = self.exemptions_of(target, subject, top, &findings).await?.for_child(digest);

@@ -225,7 +225,7 @@ impl ExemptionBook {
         self.epoch.advance();
     }
 
-    /// Identifies the exemptions in force: other exemptions have another fingerprint, also in another process.
+    /// Identifies the exemptions in force: different exemptions have different fingerprints, even across processes.
     pub(super) fn fingerprint(&self) -> String {
         let (stored, rules) = (self.stored.load_full(), self.rulebook.rules().clone());
         let all = stored.iter().chain(rules.exemptions().iter());
@@ -299,7 +299,7 @@ pub enum ExemptionError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Memory is limited.
-    #[error("there may be {MAX_EXEMPTIONS} exemptions; remove those that have ended")]
+    #[error("the limit of {MAX_EXEMPTIONS} exemptions is reached; remove those that have ended")]
     TooMany,
     /// There is no such exemption.
     #[error("there is no exemption {id}")]

@@ -1,9 +1,10 @@
-//! What the gate forgets when an operator asks for it. Used by `pullgate trust forget`.
+//! Forgets verified state at an operator's request. Used by `pullgate trust forget`.
 
 use super::operations::Operations;
 use super::operator::{NotRecorded, OperatorAct};
 use crate::audit::{RecordedDecision, RecordedEndpoint, RecordedMethod};
-use crate::store::{NotaryRole, StoreError};
+use crate::store::StoreError;
+use crate::trust::ForgottenVersion;
 
 /// Why nothing was forgotten.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +26,7 @@ impl Operations {
     ///
     /// # Errors
     /// See [`ForgetError`].
-    pub async fn forget_notary(&self, repository: &str, caller: &str) -> Result<Vec<NotaryRole>, ForgetError> {
+    pub async fn forget_notary(&self, repository: &str, caller: &str) -> Result<Vec<ForgottenVersion>, ForgetError> {
         let reason = "an operator asked to forget the verified versions and roots of this repository";
         let act = OperatorAct {
             endpoint: RecordedEndpoint::Forget,
@@ -39,9 +40,9 @@ impl Operations {
         if forgotten.is_empty() {
             return Err(ForgetError::Unknown(repository.to_owned()));
         }
-        // Decisions that rest on what is forgotten are not repeated.
+        // Decisions based on forgotten state are not repeated.
         self.epoch.advance();
-        for NotaryRole { role, version, .. } in &forgotten {
+        for ForgottenVersion { part: role, version } in &forgotten {
             tracing::warn!(repository, role, version, caller, "forgot a verified version of Docker Content Trust");
         }
         Ok(forgotten)

@@ -38,8 +38,8 @@ impl Histories {
         Self { store, clock, is_noting: OnceCell::new() }
     }
 
-    /// The history of an image under a rule; empty if the rule does not need it. What cannot be read or written is missing
-    /// from it, and what is missing never releases an image.
+    /// The history of an image under a rule; empty if the rule does not need it. Facts that cannot be read or written
+    /// are missing from it, and missing facts never release an image.
     pub(super) async fn of(
         &self,
         rule: Option<&VaRule>,
@@ -61,7 +61,7 @@ impl Histories {
             }
         };
         let history = read.await.unwrap_or_else(|error| {
-            tracing::warn!(%error, image = %format_args!("{name}@{digest}"), "what is remembered about an image cannot be read");
+            tracing::warn!(%error, image = %format_args!("{name}@{digest}"), "the stored history of an image cannot be read");
             ImageHistory::default()
         });
         if is_needed { history } else { ImageHistory::default() }
@@ -85,21 +85,21 @@ impl Histories {
         let rule = self.first_seen_rule(name, scope, digest, unremembered).await?;
         let (mut first_seen, mut in_repository) = (SeenIssues::default(), NewIssueTimes::new());
         for (image, evidence) in images(digest, findings) {
-            let VaEvidence::Report(report) = &evidence.value else { continue };
+            let issues = evidence.value.issues();
             let mut new = NewIssueTimes::new();
-            add_names(&mut new, &report.issues, |issue| rule.in_image(issue));
-            add_names(&mut in_repository, &report.issues, |issue| rule.in_repository(issue));
+            add_names(&mut new, issues, |issue| rule.in_image(issue));
+            add_names(&mut in_repository, issues, |issue| rule.in_repository(issue));
             let mut times = match unremembered {
                 Unremembered::Remember => self.store.issue_times(image, &new, rule.now).await?,
                 Unremembered::Suppose => or_new(self.store.known_issues(image).await?, &new),
             };
-            let earlier = rule.earlier(&report.issues.iter(), &times, &new);
+            let earlier = rule.earlier(&issues.iter(), &times, &new);
             if unremembered == Unremembered::Remember && !earlier.is_empty() {
                 self.store.issues_seen_earlier(image, &earlier).await?;
             }
             times.extend(earlier);
-            // Names beyond the limit of an image count as seen long ago. An alias must not make its issue that old.
-            let ids: BTreeSet<&str> = report.issues.iter().map(|issue| &*issue.id).collect();
+            // Names beyond an image's limit count as seen long ago. An alias must not age its issue in this way.
+            let ids: BTreeSet<&str> = issues.iter().map(|issue| &*issue.id).collect();
             let counts = |(name, at): &(String, Timestamp)| *at != Timestamp::UNIX_EPOCH || ids.contains(&**name);
             // Of several images of an index, the first one counts.
             first_seen.extend(times.into_iter().filter(counts));
@@ -116,7 +116,7 @@ impl Histories {
             self.store.repository_issues_seen_earlier(name, &earlier).await?;
         }
         times.extend(earlier);
-        // Last: what was not written is not noted. An issue that an incomplete report lacks may be there.
+        // Done last: unwritten issues do not count as noted. An incomplete report may lack an issue that is present.
         let is_complete = findings.is_some_and(VaFindings::is_assessed);
         if unremembered == Unremembered::Remember && rule.is_beginning && is_complete {
             self.store.image_noted(name, digest, rule.now).await?;
@@ -143,7 +143,7 @@ impl Histories {
         let (repository, times) = match unremembered {
             Unremembered::Remember => {
                 let repository = self.store.note_repository(name, now).await?;
-                // Another request may have begun it a moment later than this one asks.
+                // Another request may have begun it slightly after the time that this one asks about.
                 now = now.max(repository.noted_since);
                 if let Some(is_noting) = self.is_noting.get() {
                     is_noting.store(true, Ordering::Relaxed);
@@ -166,7 +166,7 @@ impl Histories {
     }
 }
 
-/// Decides when an issue counts as first seen if no time of it is stored.
+/// Determines when an issue counts as first seen if no time is stored for it.
 struct FirstSeenRule {
     now: Timestamp,
     times: ImageTimes,
@@ -186,7 +186,8 @@ impl FirstSeenRule {
         }
     }
 
-    /// Another image, which nobody requests any more, may have had the issue, unless it was published after noting began.
+    /// Another image that is no longer requested may have had the issue, unless the issue was published after noting
+    /// began.
     fn in_repository(&self, issue: &Issue) -> Timestamp {
         let Some(known) = self.repository.known_since.filter(|_| self.is_beginning) else {
             return self.in_image(issue);
@@ -252,10 +253,7 @@ fn or_new(mut known: IssueTimes, new: &NewIssueTimes<'_>) -> IssueTimes {
 }
 
 fn issues(digest: Digest, findings: Option<&VaFindings>) -> impl Iterator<Item = &Issue> + Clone {
-    images(digest, findings).into_iter().flat_map(|(_, evidence)| match &evidence.value {
-        VaEvidence::Report(report) => &report.issues[..],
-        _ => &[],
-    })
+    images(digest, findings).into_iter().flat_map(|(_, evidence)| evidence.value.issues())
 }
 
 fn images(digest: Digest, findings: Option<&VaFindings>) -> Vec<(Digest, &Observed<VaEvidence>)> {

@@ -17,8 +17,8 @@ use crate::va::VaSubject;
 
 /// How many images are looked up at the same time.
 const AT_ONCE: usize = 8;
-/// How many images that were looked up wait for their answer. What is known about one may take megabytes, so that of a whole
-/// page is never in memory.
+/// How many looked-up images wait for their answer. The facts about one may take megabytes, so those of a whole page
+/// are never in memory.
 const WAITING: usize = 2;
 /// How many known tags are read from the database at once.
 const READ_AT_ONCE: usize = 1000;
@@ -57,10 +57,8 @@ pub struct KnownAssessment {
 impl KnownAssessment {
     /// When the image was scanned: when the report was made, or when the gate's own scanner looked vulnerabilities up.
     pub fn scanned_at(&self) -> Timestamp {
-        let made = match &self.evidence.value {
-            VaEvidence::Report(report) if !report.is_own() => report.generated_at,
-            _ => None,
-        };
+        let made =
+            self.evidence.value.report().filter(|report| !report.is_own()).and_then(|report| report.generated_at);
         made.unwrap_or(self.evidence.at)
     }
 }
@@ -146,7 +144,7 @@ impl Inspector {
     async fn selected(&self, query: &ImageQuery, most: usize) -> Result<Vec<KnownImage>, GateError> {
         let (mut after, mut images) = (query.after.clone(), Vec::new());
         let restrict = query.restrict.as_deref().map(|restrict| self.router.without_alias(restrict));
-        // Of a restricted list, most tags that are read may not be wanted.
+        // In a restricted list, most of the tags that are read may be unwanted.
         let at_once = if restrict.is_some() { READ_AT_ONCE } else { READ_AT_ONCE.min(most) };
         while images.len() < most {
             let read = self.resolver.images(after.as_ref(), at_once).await?;
@@ -197,7 +195,7 @@ impl Inspector {
         oci_spec::image::ImageConfiguration::from_reader(&*bytes).ok()?.created().clone()
     }
 
-    /// What a pull by the tag would find, as far as that is known. Reads no layers.
+    /// The result of a pull by this tag, as far as it is known. Reads no layers.
     async fn known_assessment(
         &self,
         tag: &KnownImage,
@@ -209,7 +207,7 @@ impl Inspector {
         let known = self.evidence.known(&target, &subject, &rule, tag.digest, manifest).await;
         let (evidence, exemptions, history) = known
             .inspect_err(
-                |error| tracing::warn!(%error, image = %subject, "what is known about an image cannot be read"),
+                |error| tracing::warn!(%error, image = %subject, "the stored facts about an image cannot be read"),
             )
             .ok()?;
         let applied = AppliedVaRule { rule, exemptions, history, at: self.clock.now() };

@@ -1,8 +1,8 @@
 //! Signatures of the indexes that list an image: they count for the image.
 //!
-//! Anybody who can push to a repository can make indexes that list an image, and have some of them admitted. So the
-//! indexes for which a signature was verified before come first, among many more than are searched for signatures. If there
-//! are more than are searched, it is unknown whether one of the others is signed.
+//! Anyone who can push to a repository can create indexes that list an image, and get some of them admitted. So indexes
+//! with a previously verified signature come first; they are picked from many more indexes than are searched for
+//! signatures. If not all are searched, it is unknown whether one of the others is signed.
 
 use std::sync::Arc;
 
@@ -14,9 +14,9 @@ use super::{GateError, Target};
 use crate::oci::{Content, Digest, Reference};
 use crate::policy::{Authority, Observed, TrustEvidence, TrustFindings, TrustOutcome};
 
-/// The most indexes whose signatures are searched for to admit an image that they list.
+/// The maximum number of indexes whose signatures are searched for to admit an image that they list.
 const MAX_SEARCHED: usize = 64;
-/// The most indexes among which those are looked for that are known to be signed.
+/// The maximum number of indexes among which those known to be signed are looked for.
 const MAX_LISTED: usize = 1000;
 /// For how long it holds that not all indexes were looked at.
 const INCOMPLETE_TTL: SignedDuration = SignedDuration::from_secs(60);
@@ -97,7 +97,7 @@ impl EvidenceGatherer {
     }
 }
 
-/// What is known about the indexes that were not looked at.
+/// The facts about the indexes that were not searched.
 fn not_looked_at(authorities: &[Arc<Authority>], now: Timestamp) -> TrustEvidence {
     let why = format!("too many indexes list the image, and only {MAX_SEARCHED} of them were searched for signatures");
     let until = now.saturating_add(INCOMPLETE_TTL).ok();

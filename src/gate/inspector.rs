@@ -35,6 +35,14 @@ pub struct Inspector {
 }
 
 impl Inspector {
+    /// An image as an operator writes it.
+    ///
+    /// # Errors
+    /// It is not a valid name, or clients mean another image by it.
+    pub fn image(&self, text: &str) -> Result<ImageReference, GateError> {
+        self.router.image(text)
+    }
+
     /// The target of an image reference, for commands.
     ///
     /// # Errors
@@ -53,7 +61,7 @@ impl Inspector {
         self.platforms.configured()
     }
 
-    /// What to fetch of an index for these platforms; for none, what decides about it.
+    /// The children of an index to fetch for these platforms; if none are given, those that decide about it.
     ///
     /// # Errors
     /// If a required manifest or configuration cannot be read now.

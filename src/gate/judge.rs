@@ -137,8 +137,8 @@ impl ManifestJudge {
         self.kinds.claim(manifest).is_some()
     }
 
-    /// Judges a manifest again, as if it was pulled by this reference, with what is known: no registry and no service is
-    /// asked, and no layers are read. Where signatures are no longer known, the vulnerabilities alone may still deny it.
+    /// Judges a manifest again from known facts, as if it were pulled by this reference: no registry or service is
+    /// asked, and no layers are read. If its signatures are no longer known, vulnerabilities alone may still deny it.
     ///
     /// # Errors
     /// If something is not known that the decision needs.

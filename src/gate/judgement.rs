@@ -171,10 +171,8 @@ pub(super) fn opinions(findings: &[EntryFinding]) -> Vec<&Opinion> {
 
 /// When the oldest vulnerability evidence was gathered.
 fn oldest(va: &VaFindings) -> Option<Timestamp> {
-    let at = |observed: &Observed<VaEvidence>| match &observed.value {
-        VaEvidence::Report(report) => report.generated_at.unwrap_or(observed.at),
-        _ => observed.at,
-    };
+    let made = |observed: &Observed<VaEvidence>| observed.value.report().and_then(|report| report.generated_at);
+    let at = |observed: &Observed<VaEvidence>| made(observed).unwrap_or(observed.at);
     match va {
         VaFindings::Image(observed) => Some(at(observed)),
         VaFindings::Children(children) => children.iter().map(|child| at(&child.evidence)).min(),

@@ -205,7 +205,7 @@ impl Kinds {
         for child in children {
             let found = match self.resolver.manifest(&target.upstream, &target.name, child.digest).await {
                 Ok(found) => found,
-                // What a bundle left out cannot be read and proven, so the index is judged as one of images.
+                // Manifests that a bundle left out cannot be read and proven, so the index is judged as one of images.
                 Err(error) if error.is_temporary() && !is_out_of_reach(target, &error) => return Err(error.into()),
                 Err(_) => return Ok(Kind::Index.into()),
             };

@@ -122,7 +122,7 @@ async fn listed_by_api(
 ) -> Result<ListedPage, Error> {
     match target.upstream.referrers(&permit.name().repository, &digest, page).await {
         Ok(list) => Ok((list.entries, list.next)),
-        Err(Error::NotFound) => Ok((Vec::new(), None)),
+        Err(Error::NotFound { .. }) => Ok((Vec::new(), None)),
         Err(error) => Err(error),
     }
 }
@@ -138,7 +138,7 @@ async fn listed_by_tag(target: &Target, permit: &ListingPermit, digest: Digest) 
         // GitLab answers a request for the tag with the manifest that the tag refers to.
         Ok(fetched) if Digest::of(digest.algorithm(), &fetched.bytes) == digest => Ok(Vec::new()),
         Ok(fetched) => parse_referrers(&fetched.bytes).map_err(|refused| not_a_list(&refused.to_string())),
-        Err(Error::NotFound) => Ok(Vec::new()),
+        Err(Error::NotFound { .. }) => Ok(Vec::new()),
         Err(error) => Err(error),
     }
 }

@@ -7,6 +7,7 @@ use prometheus_client::registry::Unit;
 
 use super::record::{RecordDraft, outcome_of};
 use super::{Answer, GateError};
+use crate::audit::RecordedDecision;
 use crate::policy::{DenialKind, Stage};
 use crate::runtime::{BusyCounter, Metrics};
 
@@ -29,6 +30,12 @@ struct DecisionLabels {
     reason: &'static str,
 }
 
+impl DecisionLabels {
+    fn new(decision: RecordedDecision, stage: Option<Stage>) -> Self {
+        Self { decision: decision.as_str(), reason: stage.map_or("", Stage::as_str) }
+    }
+}
+
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct DocumentLabels {
     document: String,
@@ -39,10 +46,21 @@ struct KindLabels {
     kind: &'static str,
 }
 
+/// What alerts and boards ask about. The increase of a series that begins with its first event does not count that event.
+const FROM_ZERO: [RecordedDecision; 3] =
+    [RecordedDecision::Deny, RecordedDecision::Unavailable, RecordedDecision::WouldDeny];
+
 impl GateMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
+        let decisions: Family<DecisionLabels, BusyCounter> = Family::default();
+        for decision in FROM_ZERO {
+            for stage in Stage::ALL {
+                drop(decisions.get_or_create(&DecisionLabels::new(decision, Some(stage))));
+            }
+        }
+        drop(decisions.get_or_create(&DecisionLabels::new(RecordedDecision::Error, None)));
         Self {
-            decisions: metrics.register("decisions", "Decisions by outcome and deciding stage", Family::default()),
+            decisions: metrics.register("decisions", "Decisions by outcome and deciding stage", decisions),
             denied: metrics.register("denied", "Enforced denials by the document that decided", Family::default()),
             would_deny: metrics.register(
                 "would_deny",
@@ -94,8 +112,7 @@ impl GateMetrics {
         };
         // Audited documents count for denials too, so they are taken from the record.
         let would_deny = record.would_deny().map(|document| of(&self.would_deny, document));
-        let labels = DecisionLabels { decision: decision.as_str(), reason: stage.map_or("", Stage::as_str) };
-        let decisions = self.decisions.get_or_create(&labels).clone();
+        let decisions = self.decisions.get_or_create(&DecisionLabels::new(decision, stage)).clone();
         std::iter::once(decisions).chain(denied.map(|document| of(&self.denied, document))).chain(would_deny).collect()
     }
 }

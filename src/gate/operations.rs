@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
+use super::GateError;
 use super::exemptions::{ExemptionBook, ExemptionError};
 use super::judge::ManifestJudge;
 use super::router::Router;
 use crate::audit::Audit;
 use crate::cache::Cache;
+use crate::oci::ImageReference;
 use crate::policy::{ExemptionRecord, ExemptionScope};
 use crate::resolve::Resolver;
 use crate::runtime::{Clock, Epoch};
 use crate::trust::Trust;
 use crate::va::Va;
 
-/// Does what operators ask for: pins, removal of content, imports of bundles, exemptions, and what is forgotten. Each act is
+/// Carries out operators' requests: pins, removal of content, imports of bundles, exemptions, and forgetting of trust
+/// state. Each act is
 /// recorded before it is done.
 pub struct Operations {
     pub(super) router: Router,
@@ -29,6 +32,14 @@ pub struct Operations {
 }
 
 impl Operations {
+    /// An image as an operator writes it.
+    ///
+    /// # Errors
+    /// It is not a valid name, or clients mean another image by it.
+    pub fn image(&self, text: &str) -> Result<ImageReference, GateError> {
+        self.router.image(text)
+    }
+
     /// The exemptions of vulnerabilities, which commands can change.
     pub fn exemptions(&self) -> &Arc<ExemptionBook> {
         &self.exemptions
@@ -49,7 +60,7 @@ impl Operations {
         let added = self.exemptions.add(records, caller).await?;
         for record in &added {
             if let Some(doubt) = self.router.doubt_about(&record.scope) {
-                tracing::warn!(id = %record.id, scope = %record.scope, "an exemption may apply to no image: {doubt}");
+                tracing::warn!(id = %record.id, scope = %record.scope, "an exemption may not apply to any image: {doubt}");
             }
         }
         Ok(added)

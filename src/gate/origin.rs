@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
 use oci_spec::image::ImageConfiguration;
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,7 @@ use super::Target;
 use super::layers::Layers;
 use crate::cache::Cache;
 use crate::oci::{Content, Descriptor, Digest, ImageName, Manifest, Tag};
-use crate::policy::{BaseImage, ImageFacts, Observed, Report, VaEvidence, VaRule};
+use crate::policy::{BaseImage, ImageFacts, Observed, VaEvidence, VaRule, is_denied_until_answered};
 use crate::resolve::{ResolveError, Resolver};
 use crate::runtime::Clock;
 use crate::store::FactStore;
@@ -22,13 +23,17 @@ use crate::va::DerivedEvidence;
 
 /// The largest configuration that is read, in bytes.
 const MAX_CONFIG: u64 = 4 * 1024 * 1024;
-/// The most images that are compared with an image. If there are more, nothing is known about its base images: none of them
-/// can be left out.
+/// The maximum number of images that are compared with an image. If there are more, its base images are unknown,
+/// because none of the candidates can be left out.
 const MAX_COMPARED: usize = 1024;
-/// The most base images that are kept for an image. All that are found at once are kept.
+/// The maximum number of base images that are kept for an image; those found in one search are always kept.
 const MAX_BASES: usize = MAX_COMPARED;
 /// The most tags that are kept of a base image.
 const MAX_TAGS: usize = 32;
+/// After how long base images are looked up again if the lookup failed.
+const RETRY: SignedDuration = SignedDuration::from_secs(10);
+/// The same if there are too many candidates, which changes rarely.
+const RETRY_TOO_MANY: SignedDuration = SignedDuration::from_mins(10);
 /// The topic of stored proofs.
 const TOPIC: &str = "base-1";
 /// The annotations and labels with which an author names the base image (image-spec, annotations.md).
@@ -46,6 +51,33 @@ struct ProvenBase {
     tags: Vec<Tag>,
     /// The indexes that list it.
     indexes: Vec<Digest>,
+}
+
+/// The names of the images that an image was built on, and its own.
+#[derive(Default)]
+struct ImageOrigin {
+    bases: Vec<BaseImage>,
+    names: Vec<BaseImage>,
+    /// Why there may be others.
+    unknown: Option<UnknownOrigin>,
+}
+
+/// Why it is not known which images an image was built on.
+#[derive(Debug, thiserror::Error)]
+enum UnknownOrigin {
+    #[error(transparent)]
+    Failed(#[from] ResolveError),
+    #[error("more than {MAX_COMPARED} known images consist only of layers of this one")]
+    TooMany,
+}
+
+impl UnknownOrigin {
+    fn retry(&self) -> SignedDuration {
+        match self {
+            Self::Failed(_) => RETRY,
+            Self::TooMany => RETRY_TOO_MANY,
+        }
+    }
 }
 
 /// Finds out where images come from.
@@ -80,46 +112,41 @@ impl Origins {
         rule: &VaRule,
         evidence: Arc<Observed<VaEvidence>>,
     ) -> Arc<Observed<VaEvidence>> {
-        let known = match &evidence.value {
-            VaEvidence::Report(report) => Some(&report.image),
-            VaEvidence::Opaque { image, .. } => Some(image),
-            _ => None,
-        };
+        // Such evidence is another at each request, so nothing that is made from it is found again.
+        if is_denied_until_answered(rule, &evidence.value) {
+            return evidence;
+        }
+        let known = evidence.value.image();
         let Content::Image { config, layers } = &manifest.content else { return evidence };
-        let found = match rule.needs_bases() {
-            true => self.bases_and_names(&target.name, manifest.digest, layers).await,
-            false => Ok((Vec::new(), Vec::new())),
-        };
-        let (bases, names) = match found {
-            Ok(found) => found,
-            // A base image that is denied may be among those that cannot be looked up.
-            Err(error) => {
-                let why = format!("the images that it was built on cannot be looked up: {error}");
-                let value = VaEvidence::Unavailable { why };
-                return Arc::new(Observed { value, at: self.clock.now(), until: None });
-            }
+        let origin = match rule.needs_bases() {
+            true => self.origin(&target.name, manifest.digest, layers).await,
+            false => ImageOrigin::default(),
         };
         // What the configuration says never changes, so it need not be read again.
-        let basis = basis(manifest.digest, &bases, &names);
-        if let Some(made) = self.derived.get(&evidence, &basis) {
+        let basis = basis(manifest.digest, &origin);
+        if origin.unknown.is_none()
+            && let Some(made) = self.derived.get(&evidence, &basis)
+        {
             return made;
         }
         let settings = self.configuration(target, config).await;
         let image = ImageFacts {
             created: settings.as_ref().and_then(|settings| settings.created().as_ref()?.parse().ok()),
             claimed_base: claim(manifest, settings.as_ref()),
-            bases,
-            names,
+            bases: origin.bases,
+            bases_unknown: origin.unknown.as_ref().map(|why| format!("its base images cannot be looked up: {why}")),
+            names: origin.names,
             ..known.cloned().unwrap_or_default()
         };
-        let value = match evidence.value.clone() {
-            VaEvidence::Report(report) => VaEvidence::Report(Report { image, ..report }),
-            VaEvidence::Opaque { why, issues, .. } => VaEvidence::Opaque { why, issues, image },
-            other => VaEvidence::WithOrigin { evidence: Box::new(other), image },
-        };
+        let retry = origin.unknown.as_ref().map(UnknownOrigin::retry);
+        let retried = retry.map(|retry| self.clock.now().saturating_add(retry).unwrap_or(Timestamp::MAX));
+        let value = evidence.value.clone().with_image(image);
         match settings {
-            Some(_) => self.derived.keep(&evidence, &basis, value),
-            None => Arc::new(Observed { value, at: evidence.at, until: evidence.until }),
+            Some(_) if retried.is_none() => self.derived.keep(&evidence, &basis, value),
+            _ => {
+                let until = evidence.until.into_iter().chain(retried).min();
+                Arc::new(Observed { value, at: evidence.at, until })
+            }
         }
     }
 
@@ -135,13 +162,18 @@ impl Origins {
     }
 
     /// The names of the images that an image was built on, and its own.
-    async fn bases_and_names(
-        &self,
-        name: &ImageName,
-        digest: Digest,
-        layers: &[Descriptor],
-    ) -> Result<(Vec<BaseImage>, Vec<BaseImage>), ResolveError> {
-        Ok((self.bases(name, digest, layers).await?, self.names(name, digest).await?))
+    async fn origin(&self, name: &ImageName, digest: Digest, layers: &[Descriptor]) -> ImageOrigin {
+        let (bases, names) = (self.bases(name, digest, layers).await, self.names(name, digest).await);
+        let mut unknown = None;
+        let mut known = |found: Result<Vec<BaseImage>, UnknownOrigin>| {
+            found.unwrap_or_else(|why| {
+                unknown.get_or_insert(why);
+                Vec::new()
+            })
+        };
+        // The names come first: if they are unknown, a retry may soon help.
+        let (names, bases) = (known(names.map_err(UnknownOrigin::from)), known(bases));
+        ImageOrigin { bases, names, unknown }
     }
 
     /// The names of the images that an image was built on, those of the nearest first.
@@ -153,9 +185,9 @@ impl Origins {
         name: &ImageName,
         digest: Digest,
         layers: &[Descriptor],
-    ) -> Result<Vec<BaseImage>, ResolveError> {
+    ) -> Result<Vec<BaseImage>, UnknownOrigin> {
         let subject = format!("{name}@{digest}");
-        let stored = self.store.evidence(TOPIC, &subject, self.clock.now()).await?;
+        let stored = self.store.evidence(TOPIC, &subject, self.clock.now()).await.map_err(ResolveError::from)?;
         let before: Vec<ProvenBase> =
             stored.and_then(|stored| serde_json::from_str(&stored.value).ok()).unwrap_or_default();
         let mut proven = self.search(name, digest, layers).await?;
@@ -181,18 +213,18 @@ impl Origins {
         name: &ImageName,
         digest: Digest,
         layers: &[Descriptor],
-    ) -> Result<Vec<ProvenBase>, ResolveError> {
+    ) -> Result<Vec<ProvenBase>, UnknownOrigin> {
         let digests: Vec<Digest> = layers.iter().map(|layer| layer.digest).collect();
         if digests.is_empty() {
             return Ok(Vec::new());
         }
-        let unpacked = self.store.unpacked_alike(&digests).await?;
+        let unpacked = self.store.unpacked_alike(&digests).await.map_err(ResolveError::from)?;
         let content = |layer: &Digest| *unpacked.get(layer).unwrap_or(layer);
         let all: Vec<Digest> = digests.iter().chain(unpacked.keys()).copied().collect();
-        let within = self.store.images_within(name, &digests, &all, MAX_COMPARED as u32 + 1).await?;
+        let within = self.store.images_within(name, &digests, &all, MAX_COMPARED as u32 + 1);
+        let within = within.await.map_err(ResolveError::from)?;
         if within.len() > MAX_COMPARED {
-            let why = format!("more than {MAX_COMPARED} known images consist only of layers of this one");
-            return Err(ResolveError::Store(why));
+            return Err(UnknownOrigin::TooMany);
         }
         let mut found = Vec::new();
         for (base, base_digest) in within {
@@ -227,8 +259,8 @@ impl Origins {
 }
 
 /// What the facts about an image follow from, besides its configuration: the image, and the names that it and others have.
-fn basis(image: Digest, bases: &[BaseImage], names: &[BaseImage]) -> Arc<str> {
-    serde_json::to_string(&(image, bases, names)).unwrap_or_default().into()
+fn basis(image: Digest, origin: &ImageOrigin) -> Arc<str> {
+    serde_json::to_string(&(image, &origin.bases, &origin.names)).unwrap_or_default().into()
 }
 
 /// Adds a base image that was proven before, or the names that it had then. What was found now comes first, so that the
@@ -275,7 +307,15 @@ fn claim(manifest: &Manifest, settings: Option<&ImageConfiguration>) -> Option<B
 mod tests {
     use super::*;
 
-    /// However many names an image has had, those that it has now count.
+    /// An image with too many candidates must not be judged again every few seconds.
+    #[test]
+    fn only_a_failed_lookup_is_retried_soon() {
+        let failed = UnknownOrigin::from(ResolveError::Store("busy".into()));
+        assert!(failed.retry() <= SignedDuration::from_secs(10), "{failed}");
+        assert!(UnknownOrigin::TooMany.retry() >= SignedDuration::from_mins(10), "{}", UnknownOrigin::TooMany);
+    }
+
+    /// Its current names always count, however many names an image has had.
     #[test]
     fn names_that_were_found_now_come_first() {
         let mut known: Vec<usize> = (0..MAX_TAGS).collect();

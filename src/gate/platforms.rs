@@ -128,7 +128,7 @@ impl Platforms {
                 Ok(Some(manifest)) => manifest,
                 // It cannot be pulled.
                 Ok(None) | Err(GateError::Resolve(ResolveError::Refused(_))) => continue,
-                // Nor can this: a bundle carries the parts for some platforms only.
+                // This cannot be known either: a bundle carries only the parts for some platforms.
                 Err(GateError::Resolve(error)) if is_out_of_reach(target, &error) => {
                     listed.missing = Some(error.into());
                     continue;
@@ -165,7 +165,7 @@ impl ListedImages {
         self.or_missing(chosen)
     }
 
-    /// These images. If there are none and a part is missing, nothing is known, rather than that there are none.
+    /// These images. If there are none but a part is missing, the result is unknown rather than empty.
     fn or_missing(&mut self, chosen: Vec<Descriptor>) -> Result<Vec<Descriptor>, GateError> {
         if chosen.is_empty() { self.missing.take().map_or(Ok(chosen), Err) } else { Ok(chosen) }
     }
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attestation_does_not_stand_for_what_is_missing() {
+    fn an_attestation_does_not_replace_a_missing_signature() {
         let listed = |image: &str| ListedImages {
             images: vec![child(image)],
             missing: Some(ResolveError::NotKnown.into()),

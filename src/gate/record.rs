@@ -136,7 +136,7 @@ impl RecordDraft {
             learned.reason = decided.reasons.join("; ");
         });
         for warning in decided.warnings.iter().filter(|_| answer.is_ok()) {
-            tracing::warn!(image = decided.image, "admitted only for now: {warning}");
+            tracing::warn!(image = decided.image, "admitted temporarily: {warning}");
         }
         let text = DecisionText::from(decided);
         // A client may leave meanwhile; the record is then written when this is dropped.
@@ -181,6 +181,7 @@ fn conclude(record: &mut Decided, answer: &Result<Answer, GateError>) {
     (record.decision, record.stage) = outcome_of(answer);
     match answer {
         Ok(answer) => {
+            record.until = answer.permit().and_then(Permit::until);
             let denial = answer.permit().and_then(Permit::only_reported);
             record.reasons = denial.map(|denial| denial.reasons.clone()).unwrap_or_default();
         }
@@ -219,10 +220,18 @@ fn decision_of(error: &GateError) -> RecordedDecision {
         | GateError::Name(_)
         | GateError::NotServed { .. }
         | GateError::NoUpstream { .. }
+        | GateError::UnclearName { .. }
         | GateError::UnknownUpstream { .. }
         | GateError::Resolve(crate::resolve::ResolveError::Refused(_)) => RecordedDecision::Refused,
-        missing if missing.is_missing() => RecordedDecision::Missing,
-        _ => RecordedDecision::Error,
+        GateError::BlobUnknown { .. }
+        | GateError::Cache(_)
+        | GateError::Resolve(_)
+        | GateError::Store(_)
+        | GateError::Unrecorded
+        | GateError::Upstream(_) => match error.is_missing() {
+            true => RecordedDecision::Missing,
+            false => RecordedDecision::Error,
+        },
     }
 }
 

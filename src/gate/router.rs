@@ -3,6 +3,7 @@
 //! The upstream is named by the `ns` parameter (containerd), or by the first component of the path: its host or its
 //! `path` alias. All other paths belong to the default upstream.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{GateError, GateRequest};
@@ -20,7 +21,7 @@ pub struct Target {
     pub name: ImageName,
     /// The scope whose rules apply.
     pub scope: Scope,
-    /// Whether only what is known counts: no registry and no service is asked, and no layers are read.
+    /// Whether only known facts count: no registry or service is asked, and no layers are read.
     pub(super) known_only: bool,
 }
 
@@ -64,6 +65,24 @@ impl Router {
         serve(upstream, repository.as_str(), &request.scope)
     }
 
+    /// An image as an operator writes it.
+    ///
+    /// # Errors
+    /// It is not a valid name, or clients mean another image by it: they write the `path` of an upstream where its host belongs.
+    pub(super) fn image(&self, text: &str) -> Result<ImageReference, GateError> {
+        let image: ImageReference = text.parse()?;
+        let is_of_hub = image.name.host.is_docker_hub() && self.upstreams.by_host(&image.name.host).is_some();
+        let Some((first, rest)) = text.split_once('/').filter(|_| is_of_hub) else { return Ok(image) };
+        let by_path = self.upstreams.by_path(first).filter(|it| it.config().path.as_deref() == Some(first));
+        let Some(upstream) = by_path else { return Ok(image) };
+        let clients: ImageReference = format!("{}/{rest}", upstream.host()).parse()?;
+        if clients.name == image.name {
+            return Ok(image);
+        }
+        let (clients, short) = (clients.to_string(), image.to_string());
+        Err(GateError::UnclearName { asked: text.to_owned(), clients, short })
+    }
+
     /// The target of an image reference.
     ///
     /// # Errors
@@ -94,23 +113,21 @@ impl Router {
         let Some(asked) = scope.registry() else { return Ok(()) };
         let upstream = self.upstreams.by_host(asked).filter(|upstream| upstream.host() != asked);
         let Some(upstream) = upstream else { return Ok(()) };
-        let (text, host) = (scope.to_string(), upstream.host());
-        let (_, rest) = text.split_once('/').unwrap_or((&text, "*"));
+        let ((_, rest), host) = (scope.first_and_rest(), upstream.host());
         Err(format!("{asked} is another name of {host}, by which policies and exemptions know it; write {host}/{rest}"))
     }
 
-    /// What may be wrong with a scope, although it can be meant: it names a registry that is no upstream, or begins with the
-    /// `path` of an upstream, by which exemptions do not know it.
+    /// A warning about a scope that may be a mistake: it names a registry that is not an upstream, or begins with the
+    /// `path` of an upstream, which exemptions do not use.
     pub(super) fn doubt_about(&self, scope: &ExemptionScope) -> Option<String> {
         if let Some(asked) = scope.registry() {
             let is_unknown = self.upstreams.by_host(asked).is_none();
             return is_unknown.then(|| format!("{asked} is not an upstream of this gate"));
         }
-        let text = scope.to_string();
-        let (first, rest) = text.split_once('/').unwrap_or((&text, "*"));
-        let upstream = self.upstreams.by_path(first).filter(|upstream| upstream.host().as_str() != first)?;
+        let (first, rest) = scope.first_and_rest();
+        let upstream = self.upstreams.by_path(&first).filter(|upstream| upstream.host().as_str() != first)?;
         Some(format!(
-            "it is the namespace {first} of every registry; for the upstream write {}/{rest}",
+            "it means the namespace {first} in every registry; for the upstream, write {}/{rest}",
             upstream.host()
         ))
     }
@@ -123,12 +140,19 @@ impl Router {
     }
 
     /// The upstream of an image that an operator names. Clients write the `path` of an upstream where its host belongs, and a
-    /// name without a host is one of Docker Hub.
+    /// name without a host is one of Docker Hub. Where names of clients are copied from, they begin with the gate's own address.
     fn by_image(&self, name: &ImageName) -> Result<Arc<Upstream>, GateError> {
         self.by_host(&name.host).map_err(|error| {
-            let alias = name.repository.as_str().split_once('/').filter(|_| name.host.is_docker_hub());
-            let meant = alias.and_then(|(path, rest)| Some((self.upstreams.by_path(path)?, rest)));
-            match meant {
+            let is_address = is_address(&name.host);
+            // The host may also be misspelt.
+            if !is_address && !name.host.is_docker_hub() {
+                return error;
+            }
+            let repository = name.repository.as_str();
+            let named = repository.split_once('/');
+            let named = named.and_then(|(path, rest)| Some((self.upstreams.by_path(path)?, rest)));
+            let by_default = || Some((self.upstreams.default_upstream()?, repository)).filter(|_| is_address);
+            match named.or_else(by_default) {
                 Some((upstream, rest)) => GateError::UnknownUpstream {
                     asked: name.host.to_string(),
                     near: vec![format!("{}/{rest}", upstream.host())],
@@ -140,7 +164,7 @@ impl Router {
 
     fn by_host(&self, host: &Host) -> Result<Arc<Upstream>, GateError> {
         self.upstreams.by_host(host).ok_or_else(|| {
-            // What was asked may be the `path` of an upstream, which is no name of it here.
+            // The given name may be the `path` of an upstream, which is not one of its names here.
             let meant = self.upstreams.by_path(host.as_str()).map(|upstream| vec![upstream.host().to_string()]);
             let near = meant.unwrap_or_else(|| self.upstreams.near(host.as_str()));
             GateError::UnknownUpstream { asked: host.to_string(), near }
@@ -158,6 +182,13 @@ impl Router {
         let upstream = upstream.ok_or_else(|| GateError::NoUpstream { near: self.upstreams.near(first) })?;
         Ok((upstream, name.as_repository().clone()))
     }
+}
+
+/// Whether this is an address, or a name of the same machine, and hardly that of a registry.
+fn is_address(host: &Host) -> bool {
+    let text = host.as_str();
+    let name = text.rsplit_once(':').map_or(text, |(name, _)| name);
+    name == "localhost" || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
 
 fn serve(upstream: Arc<Upstream>, repository: &str, scope: &Scope) -> Result<Target, GateError> {

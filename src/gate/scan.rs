@@ -12,7 +12,6 @@ use crate::inventory::Inventory;
 use crate::oci::{Content, Digest, ImageName, Manifest, Reference, Tag};
 use crate::policy::{AssessmentContext, ImageHistory, Observed, Selection, Subject, VaEvidence, VaExemptions, VaRule};
 use crate::scope::Scope;
-use crate::va::VaSubject;
 
 /// One image that was examined.
 #[derive(Clone, Debug)]
@@ -50,44 +49,47 @@ impl AppliedVaRule {
 }
 
 impl Inspector {
-    /// Examines an image, or the relevant images of an index.
+    /// Examines an image, or the relevant images of an index, with all that a rule needs to judge them.
     ///
     /// # Errors
     /// If the image is not available: it is unknown, or the upstream does not respond.
-    pub async fn scan(&self, target: &Target, reference: &Reference) -> Result<Vec<ScannedImage>, GateError> {
+    pub async fn scan(
+        &self,
+        target: &Target,
+        reference: &Reference,
+        rule: &VaRule,
+    ) -> Result<Vec<ScannedImage>, GateError> {
         let manifest = self.resolver.resolve(&target.upstream, &target.name, reference, None).await?.manifest;
         if let Content::Image { .. } = &manifest.content {
-            return Ok(self.scan_image(target, &manifest, None).await?.into_iter().collect());
+            return Ok(self.scan_image(target, &manifest, None, rule).await?.into_iter().collect());
         }
         let mut scanned = Vec::new();
         for child in self.platforms.relevant_children(target, &manifest).await? {
             let Some(image) = manifest_if_there(&self.resolver, target, child.digest).await? else { continue };
             let platform = child.platform.as_ref().map(ToString::to_string);
-            scanned.extend(self.scan_image(target, &image, platform).await?);
+            scanned.extend(self.scan_image(target, &image, platform, rule).await?);
         }
         Ok(scanned)
     }
 
+    /// What is known about an image of one platform. Its layers are read if that is allowed.
     async fn scan_image(
         &self,
         target: &Target,
         image: &Arc<Manifest>,
         platform: Option<String>,
+        rule: &VaRule,
     ) -> Result<Option<ScannedImage>, GateError> {
-        let Some(subject) = self.evidence.va_subject(target, image, None).await? else { return Ok(None) };
-        Ok(Some(self.scan_subject(&subject, platform).await))
-    }
-
-    /// What is known about an image of one platform. Its layers are read if the subject allows it.
-    pub(super) async fn scan_subject(&self, subject: &VaSubject, platform: Option<String>) -> ScannedImage {
-        let va = &self.va;
-        let inventory = match va.scanner().inventory(subject).await {
+        let account = rule.account.as_deref();
+        let Some(subject) = self.evidence.va_subject(target, image, account).await? else { return Ok(None) };
+        let scanner = self.va.scanner();
+        let inventory = match scanner.inventory(&subject).await {
             Ok(inventory) => inventory.ok_or_else(|| "the layers were not read".to_owned()),
             Err(error) => Err(error.to_string()),
         };
-        let read_at = if inventory.is_ok() { va.scanner().read_at(subject).await } else { None };
-        let evidence = va.evidence(subject).await;
-        ScannedImage { digest: subject.manifest().digest, platform, evidence, inventory, read_at }
+        let read_at = if inventory.is_ok() { scanner.read_at(&subject).await } else { None };
+        let evidence = self.evidence.va_of_subject(target, rule, &subject).await;
+        Ok(Some(ScannedImage { digest: image.digest, platform, evidence, inventory, read_at }))
     }
 
     /// The rule by which the vulnerabilities of a known tag count: the first of the rules without a scope that checks

@@ -30,8 +30,8 @@ const MAX_WAITING: usize = 256;
 const TERMS_WEIGHT: usize = 192;
 
 /// Reusable decisions, by the hash of the text of everything in a request that they depend on. They are small, so that
-/// many images fit: a decision has no manifest, only the permit for it, and shares with others what is not about its
-/// image.
+/// many images fit: a decision contains no manifest, only the permit for it, and shares data that is not about its
+/// image with other decisions.
 pub(super) struct WarmAnswers {
     answers: Bounded<WarmKey, Arc<WarmAnswer>>,
     /// For each shape of a record, an answer that has it. Others share its memory.
@@ -50,7 +50,7 @@ struct CopyQueue {
     is_running: bool,
 }
 
-/// SHA-256 of the text of a request: smaller than the text, and nobody can find two texts that have the same.
+/// SHA-256 of the text of a request: smaller than the text, and collisions cannot be found.
 type WarmKey = [u8; 32];
 
 /// A reusable decision.
@@ -70,7 +70,7 @@ pub struct WarmAnswer {
 struct CommonPart {
     /// Everything in the record that is not about the image.
     shape: Arc<str>,
-    /// What counts such decisions. They are counted by what the shape says.
+    /// The counters of such decisions, by the fields of the shape.
     counters: Vec<BusyCounter>,
 }
 
@@ -187,8 +187,7 @@ impl WarmOutcome {
         }
     }
 
-    /// The memory that it takes outside of its own size, in bytes. Denials that were not enforced, and warnings, are in
-    /// the record too.
+    /// The heap memory that it takes, in bytes. Denials that were not enforced, and warnings, are also in the record.
     fn outside(&self) -> usize {
         match self {
             Self::Admitted { permit, .. } => {
@@ -236,11 +235,11 @@ impl WarmAnswer {
 
     /// The decision, as records have it.
     pub(super) fn record(&self) -> DecisionParts<'_> {
-        let digest = match &self.outcome {
-            WarmOutcome::Admitted { permit, .. } => Some(permit.digest()),
-            WarmOutcome::Refused(refusal) => refusal.digest,
+        let (digest, until) = match &self.outcome {
+            WarmOutcome::Admitted { permit, .. } => (Some(permit.digest()), permit.until()),
+            WarmOutcome::Refused(refusal) => (refusal.digest, None),
         };
-        DecisionParts { image: &self.image, digest, shape: &self.common.shape }
+        DecisionParts { image: &self.image, digest, until, shape: &self.common.shape }
     }
 
     /// What counts such decisions.

@@ -15,7 +15,7 @@ use crate::runtime::{Clock, Tasks};
 pub(super) struct OpinionWeigher {
     clock: Clock,
     tasks: Tasks,
-    /// How many evaluations run at once that may take long: at most on half of the processor cores. Others wait, and
+    /// How many potentially slow evaluations run at once: on at most half of the processor cores. Others wait, but
     /// requests under other entries do not.
     turns: Arc<Semaphore>,
     /// Assessments for the answers of the admin API: one at a time, so that they take no turn from pulls.
@@ -100,7 +100,7 @@ mod tests {
         VaFindings,
     };
 
-    /// What an entry with this condition has to weigh: an empty report.
+    /// The report that an entry with this condition weighs: an empty one.
     fn finding(va: &str, subject: &Subject, now: jiff::Timestamp) -> EntryFinding {
         let text = format!(
             "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {{name: p}}\nspec: {{repositories: [{{name: '*', \
@@ -117,7 +117,7 @@ mod tests {
 
     /// However many conditions are evaluated, other entries do not wait for them.
     #[tokio::test]
-    async fn only_what_may_take_long_waits_for_a_turn() {
+    async fn only_potentially_slow_work_waits_for_a_turn() {
         let (clock, digest) = (Clock::system(), Digest::sha256(b"image"));
         let weigher = OpinionWeigher::new(clock.clone(), Tasks::new());
         let all = u32::try_from(weigher.turns.available_permits()).unwrap();

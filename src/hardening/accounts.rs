@@ -27,7 +27,7 @@ pub(super) fn shadow(text: &str) -> Vec<FileObservation> {
     without_password(text)
 }
 
-/// Accounts whose second field is empty: anybody can log in.
+/// Accounts whose second field is empty: anyone can log in.
 fn without_password(text: &str) -> Vec<FileObservation> {
     let lines = numbered_lines(text).filter(|(_, line)| !line.starts_with(['#', '+', '-']));
     let found = lines.filter_map(|(number, line)| {

@@ -6,7 +6,7 @@ pub(super) fn is_old_version(name: &str) -> bool {
 }
 
 /// The first weak suite in a list of OpenSSL (openssl-ciphers(1)): without encryption or authentication, for export, or
-/// with RC4, DES or MD5. What is excluded (`!RC4`, `-RC4`) does not count.
+/// with RC4, DES or MD5. Excluded suites (`!RC4`, `-RC4`) do not count.
 pub(super) fn weak_suite(list: &str) -> Option<&str> {
     let suites = list.split([':', ',', ' ']).filter(|suite| !suite.is_empty() && !suite.starts_with(['!', '-', '@']));
     let is_weak = |suite: &&str| {

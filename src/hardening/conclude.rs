@@ -1,4 +1,4 @@
-//! What the observations of all layers mean for an image.
+//! Draws conclusions about an image from the observations of all layers.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -19,8 +19,8 @@ pub struct ObservedFile<'a> {
     pub gone: Option<Digest>,
 }
 
-/// The findings about an image's files, and its superusers. Required settings may be in any file that containers see. Of
-/// files that they do not see, only secrets count.
+/// The findings about an image's files, and its superusers. Required settings may be in any file that containers see.
+/// In files that they do not see, only secrets count.
 pub fn file_findings(files: &[ObservedFile<'_>]) -> (Vec<HardeningFinding>, Superusers) {
     let visible: Vec<_> = files.iter().filter(|file| file.gone.is_none()).collect();
     let enabled: BTreeSet<&str> = visible

@@ -125,7 +125,7 @@ fn docker_config(text: &str) -> Vec<FileObservation> {
         identitytoken: String,
         registrytoken: String,
     }
-    // JSON in which the same key is given twice, as BTreeMap does, has the last one.
+    // If a key occurs twice in JSON, the last one counts, as in BTreeMap.
     let current = serde_json::from_str::<DockerConfig>(text).map(|config| config.auths);
     let first = || serde_json::from_str::<BTreeMap<String, RegistryAuth>>(text);
     let Ok(auths) = current.or_else(|_| first()) else { return Vec::new() };

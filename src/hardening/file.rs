@@ -68,7 +68,7 @@ impl CheckedFile {
     }
 }
 
-/// What is observed in the permissions of a regular file, as chmod(2) takes them.
+/// Observations about the permissions of a regular file, given as for chmod(2).
 pub fn check_mode(path: &str, mode: u32) -> Vec<FileObservation> {
     let mut found = Vec::new();
     let permissions = format!("mode {:04o}", mode & 0o7777);
@@ -82,7 +82,8 @@ pub fn check_mode(path: &str, mode: u32) -> Vec<FileObservation> {
     found
 }
 
-/// What a symbolic link at `path` to `target`, both in the image, says about configuration files.
+/// The observation about configuration files that follows from a symbolic link at `path` to `target`, both in the
+/// image.
 pub fn enabled_file(path: &str, target: &str) -> Option<FileObservation> {
     let is_enabled = is_enabled_folder(path) && !file_name(target).is_empty();
     is_enabled.then(|| FileObservation::Enables(target.to_owned()))

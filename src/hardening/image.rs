@@ -142,7 +142,7 @@ fn history(settings: &ImageSettings) -> impl Iterator<Item = String> {
     })
 }
 
-/// What a step assigns: `ENV` and `ARG` instructions, and the arguments of a build before a command (`|1 TOKEN=x /bin/sh`).
+/// The assignments of a build step: `ENV` and `ARG` instructions, and the arguments of a build before a command (`|1 TOKEN=x /bin/sh`).
 fn assignments(step: &str) -> Vec<&str> {
     let words: Vec<&str> = step.split_whitespace().collect();
     let first = words.iter().take(6).position(|word| matches!(*word, "ARG" | "ENV"));

@@ -50,7 +50,7 @@ fn is_server_group(group: &str) -> bool {
     })
 }
 
-/// What one option of the server says. Without a value, an option is on.
+/// The observation for one option of the server. An option without a value is on.
 fn option(name: &str, value: Option<&str>, line: usize) -> Option<FileObservation> {
     use HardeningCheck as Check;
     let is_on = !value.is_some_and(|value| matches!(&*value.to_ascii_lowercase(), "0" | "false" | "off" | "disabled"));

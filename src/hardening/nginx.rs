@@ -4,7 +4,7 @@ use super::ciphers::{is_old_version, weak_suite};
 use super::places::file_name;
 use super::{FileObservation, HardeningCheck, MAX_OBSERVATIONS, ServerProgram};
 
-/// The most words of a directive that are kept: lists of cipher suites are one word.
+/// The maximum number of words that are kept of a directive; a list of cipher suites is one word.
 const MAX_WORDS: usize = 64;
 
 /// The settings of a configuration file.
@@ -40,7 +40,7 @@ fn directive(path: &str, line: usize, words: &[String]) -> Vec<FileObservation> 
             Some(FileObservation::Satisfies(Check::NginxAddHeader))
         }
         "server_tokens" if first == "off" => Some(FileObservation::Satisfies(Check::NginxServerTokens)),
-        // A value of its own (of the commercial version) hides the version, too.
+        // A custom value (in the commercial version) also hides the version.
         "server_tokens" => bad(Check::NginxServerTokens, matches!(first, "on" | "build"))
             .or(Some(FileObservation::Satisfies(Check::NginxServerTokens))),
         "autoindex" => bad(Check::NginxAutoindex, first == "on"),

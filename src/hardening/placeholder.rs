@@ -1,4 +1,4 @@
-//! Tells secrets from texts that only stand in their place, and names of secrets from others.
+//! Distinguishes secrets from placeholders, and names of secrets from other names.
 
 /// Words that a secret does not contain.
 const PLACEHOLDERS: [&str; 10] =
@@ -10,9 +10,9 @@ const SETTINGS: [&str; 12] =
 const SECRET_NAMES: [&str; 8] = ["APIKEY", "PASS", "PASSWD", "PASSPHRASE", "PASSWORD", "SECRET", "SECRETKEY", "TOKEN"];
 /// The words before a last `KEY` that make it a secret.
 const SECRET_KEYS: [&str; 7] = ["ACCESS", "ACCOUNT", "API", "AUTH", "ENCRYPTION", "PRIVATE", "SECRET"];
-/// Words that end like the name of a secret, but are none.
+/// Words that end like the name of a secret but do not name one.
 const NO_SECRETS: [&str; 3] = ["ASKPASS", "BYPASS", "COMPASS"];
-/// Words of options that say something about a secret, and are not followed by it: `--no-password`, `--ask-vault-pass`.
+/// Words of options that are about a secret but are not followed by one: `--no-password`, `--ask-vault-pass`.
 const SWITCHES: [&str; 11] =
     ["ALLOW", "ASK", "DISABLE", "ENABLE", "NO", "PROMPT", "REQUIRE", "SKIP", "USE", "WITH", "WITHOUT"];
 

@@ -23,8 +23,8 @@ pub(super) enum KnownFile {
     SshdConfig,
 }
 
-/// Folders of the system, of languages and of package managers: what is in them comes from others, and keys in them are for
-/// tests.
+/// Directories of the system, of languages and of package managers: their content comes from third parties, and keys in
+/// them are for tests.
 const FOREIGN_FOLDERS: [&str; 19] = [
     "boot/",
     "lib/",
@@ -47,7 +47,7 @@ const FOREIGN_FOLDERS: [&str; 19] = [
     "var/lib/dpkg/",
 ];
 
-/// Names of folders at any depth, of which the same is true.
+/// Names of directories, at any depth, to which the same applies.
 const FOREIGN_NAMES: [&str; 18] = [
     "__tests__",
     "dist-packages",
@@ -175,7 +175,7 @@ fn server_file(path: &str) -> Option<KnownFile> {
     }
 }
 
-/// The folder of enabled files whose links lead to a folder of available ones: `etc/nginx/sites-enabled`.
+/// The directory of enabled files whose links lead to a directory of available ones: `etc/nginx/sites-enabled`.
 pub(super) fn is_enabled_folder(path: &str) -> bool {
     matches!(file_name(folder(path)), "conf-enabled" | "mods-enabled" | "sites-enabled")
 }
@@ -185,7 +185,7 @@ pub(super) fn must_be_enabled(path: &str) -> bool {
     matches!(file_name(folder(path)), "conf-available" | "mods-available" | "sites-available")
 }
 
-/// Whether anybody who can write the file can change what others run: programs, libraries, and configuration.
+/// Whether anyone who can write the file can change what others run: programs, libraries, and configuration.
 pub(super) fn is_system_file(path: &str, mode: u32) -> bool {
     let is_program = mode & 0o111 != 0 || path.ends_with(".so") || path.contains(".so.");
     let in_system =

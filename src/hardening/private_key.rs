@@ -15,8 +15,8 @@ const MIN_LETTERS: usize = 60;
 /// A key has at least this many different letters.
 const MIN_DIFFERENT: usize = 10;
 
-/// The check and a description of the private key that begins at `start`. Certificates, public keys, and keys whose content
-/// is missing or replaced by dots are none.
+/// The check and a description of the private key that begins at `start`. Certificates, public keys, and keys whose
+/// content is missing or replaced by dots do not count.
 pub(super) fn at(path: &str, content: &[u8], start: usize) -> Option<(HardeningCheck, String)> {
     let rest = &content[start..];
     if rest.starts_with(PUTTY.as_bytes()) {

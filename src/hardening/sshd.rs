@@ -2,7 +2,7 @@
 
 use super::{FileObservation, HardeningCheck, MAX_OBSERVATIONS, numbered_lines};
 
-/// Settings that let everybody in, or the superuser with a password. Of a repeated keyword, the first one counts; each
+/// Settings that let anyone in, or the superuser with a password. If a keyword is repeated, the first one counts; each
 /// `Match` begins a section with its own settings.
 pub(super) fn config(text: &str) -> Vec<FileObservation> {
     let mut found = Vec::new();

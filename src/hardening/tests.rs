@@ -87,7 +87,7 @@ fn tokens_are_found_wherever_they_are() {
 }
 
 #[test]
-fn what_only_looks_like_a_secret_is_none() {
+fn secret_lookalikes_are_ignored() {
     for text in [
         "AKIAIOSFODNN7EXAMPLE".to_owned(),
         format!("AKIA{}", upper(15)),

@@ -10,7 +10,7 @@ use spdx::identifiers::LICENSES;
 
 use super::{pattern, short};
 
-/// How full names of Creative Commons end, which people leave out.
+/// The endings of full names of Creative Commons licences, which are often left out.
 const ENDS: [&str; 3] = [" Generic", " International", " Unported"];
 
 /// Identifiers by full name; `None` if several licences have it.
@@ -75,7 +75,7 @@ fn is_deprecated(license: &License) -> bool {
     license.flags & IS_DEPRECATED != 0
 }
 
-/// What tables are compared by: [`short`], or the text in lower case if it has letters of other scripts.
+/// The key for look-ups in tables: [`short`], or the text in lower case if it has letters of other scripts.
 fn key(name: &str) -> String {
     short(name).unwrap_or_else(|| name.trim().to_lowercase())
 }

@@ -6,10 +6,10 @@ use regex::Regex;
 
 use super::{exception, family, identifier, pattern, unknown};
 
-/// The most terms and the deepest nesting of a text that is read as it is structured.
+/// The maximum number of terms and the maximum nesting of a text whose structure is used.
 const MAX_TERMS: usize = 64;
 const MAX_DEPTH: usize = 16;
-/// The most words of a name that follows another one without anything between them.
+/// The maximum number of words in a name that directly follows another one.
 const MAX_WORDS: usize = 6;
 
 /// A part of a text.
@@ -103,7 +103,7 @@ fn with_mentions(text: &str) -> Vec<LicenceToken> {
     std::iter::once(term(text)).chain(named).collect()
 }
 
-/// The names that a text without anything between them consists of, the longest first. `None` if another word is left.
+/// Splits a text into names that follow one another directly, longest first. `None` if a word is left over.
 fn words(text: &str) -> Option<Vec<LicenceToken>> {
     let (words, mut names) = (text.split_whitespace().collect::<Vec<_>>(), Vec::new());
     let mut rest = &words[..];
@@ -117,7 +117,7 @@ fn words(text: &str) -> Option<Vec<LicenceToken>> {
     Some(names)
 }
 
-/// The expression that the tokens are. If brackets are missing or there are too many terms, all terms apply.
+/// The expression of the tokens. If brackets are missing or there are too many terms, all terms apply.
 pub(super) fn expression(tokens: &[LicenceToken]) -> String {
     let terms = tokens.iter().filter(|token| matches!(token, LicenceToken::Term(_) | LicenceToken::With(_))).count();
     let mut rest = tokens;
@@ -216,7 +216,7 @@ fn atom(tokens: &mut &[LicenceToken], depth: usize) -> Option<String> {
         *tokens = rest;
         match exception(addition, &text).filter(|_| is_licence && !text.contains(' ')) {
             Some(exception) => text = format!("{text} WITH {exception}"),
-            // What is added is not a known exception, and may be a restriction.
+            // The addition is not a known exception, and may be a restriction.
             None => text = format!("{text} AND {}", unknown(&format!("with {addition}"))),
         }
     }

@@ -6,7 +6,7 @@ use regex::Regex;
 
 use super::{full_names, pattern};
 
-/// How much of a text is read, in characters: a name is at its beginning, and the text of a licence speaks of others too.
+/// How many characters of a text are read: a name is at the beginning, and the text of a licence also mentions others.
 const MAX_READ: usize = 1000;
 
 /// The start of the identifiers of a family, and how texts speak of it.

@@ -165,7 +165,7 @@ pub(super) const EXCEPTIONS: &[(&str, &str)] = &[
     ("llvmexceptions", "LLVM-exception"),
 ];
 
-/// Deprecated identifiers that do not begin with the name of their successor, and what SPDX says to write instead: the expression
+/// Deprecated identifiers that do not begin with the name of their successor, and SPDX's replacement: the expression
 /// and its parts.
 pub(super) const DEPRECATED: &[(&str, &[&str])] = &[
     ("BSD-2-Clause-FreeBSD", &["BSD-2-Clause"]),

@@ -22,9 +22,9 @@ use super::vulnerability::{ImageFacts, Issue, PackageList, Report, VaEvidence, V
 use findings::Findings;
 pub use verdict::assessment_verdict;
 pub(super) use verdict::{VaVerdict, assessed, earliest, index_verdict, observed_verdict};
-pub use when::condition as when_condition;
+pub use when::{asks_for_configuration, condition as when_condition};
 
-/// What an assessment depends on besides the rule and the evidence.
+/// The inputs of an assessment besides the rule and the evidence.
 #[derive(Clone, Copy, Debug)]
 pub struct AssessmentContext<'a> {
     /// The exemptions that apply to the image in addition to those that the sources include in their reports.
@@ -66,7 +66,7 @@ enum MissingAssessment {
     Incomplete,
     Opaque,
     Pending,
-    /// There is a report, and the rule does not accept its age.
+    /// There is a report, but the rule does not accept its age.
     Stale,
     Unavailable,
     Unscanned,
@@ -79,58 +79,62 @@ const NO_REPORT: &str = "no report covers this image";
 pub fn assess(rule: &VaRule, evidence: &VaEvidence, context: &AssessmentContext<'_>) -> VaAssessment {
     let mut findings = Findings::default();
     image::cool_down(rule, evidence, context, &mut findings);
-    match evidence {
-        VaEvidence::Report(_) | VaEvidence::Opaque { .. } => {}
-        _ if is_denied_for_now(rule, evidence) => {}
-        VaEvidence::WithOrigin { image, .. } => when::without_report(rule, image, context, &mut findings),
-        _ => when::without_report(rule, &ImageFacts::default(), context, &mut findings),
-    }
-    of_evidence(rule, evidence, context, findings)
+    of_evidence(rule, evidence, &ImageFacts::default(), context, findings)
 }
 
-/// Whether the rule denies the image only until there is a result. A condition on what is not known yet must not make that
-/// final.
-fn is_denied_for_now(rule: &VaRule, evidence: &VaEvidence) -> bool {
-    match evidence.of_sources() {
-        VaEvidence::Pending { .. } | VaEvidence::Unavailable { .. } => rule.unavailable == Behaviour::Deny,
-        VaEvidence::Unscanned | VaEvidence::NoReport { .. } | VaEvidence::Unreadable { .. } => {
-            rule.unscanned == Unscanned::Wait
-        }
-        _ => false,
-    }
+/// Whether the rule denies the image until a source answers, whatever else is found out about it.
+pub fn is_denied_until_answered(rule: &VaRule, evidence: &VaEvidence) -> bool {
+    evidence.is_unanswered() && MissingAssessment::Unavailable.is_denied_for_now(rule)
 }
 
+/// `image` is what the gate itself knows about an image without a report.
 fn of_evidence(
     rule: &VaRule,
     evidence: &VaEvidence,
+    image: &ImageFacts,
     context: &AssessmentContext<'_>,
     mut findings: Findings,
 ) -> VaAssessment {
-    match evidence {
-        VaEvidence::Report(report) => of_report(rule, report, context, findings),
-        VaEvidence::Unscanned => without(MissingAssessment::Unscanned, NO_REPORT, findings),
-        VaEvidence::NoReport { why } => without(MissingAssessment::Unscanned, &format!("{NO_REPORT}: {why}"), findings),
-        VaEvidence::Unreadable { problems } => {
-            let why = match problems {
-                1 => format!("{NO_REPORT}, and 1 report file cannot be read (/readyz says which)"),
-                n => format!("{NO_REPORT}, and {n} report files cannot be read (/readyz says which)"),
-            };
-            without(MissingAssessment::Unscanned, &why, findings)
-        }
-        VaEvidence::Incomplete { why } => without(MissingAssessment::Incomplete, why, findings),
-        VaEvidence::Opaque { why, issues, image } => of_opaque(rule, why, (issues, image), context, findings),
-        VaEvidence::Unsupported { why } => without(MissingAssessment::Unsupported, why, findings),
-        VaEvidence::Unavailable { why } => without(MissingAssessment::Unavailable, why, findings),
-        VaEvidence::Pending { why } => without(MissingAssessment::Pending, why, findings),
+    let (missing, why) = match evidence {
+        VaEvidence::Report(report) => return of_report(rule, report, context, findings),
+        VaEvidence::Opaque { why, issues, image } => return of_opaque(rule, why, (issues, image), context, findings),
         VaEvidence::WithOrigin { evidence, image } => {
             image::base(rule, image, &mut findings);
-            of_evidence(rule, evidence, context, findings)
+            let found = of_evidence(rule, evidence, image, context, findings);
+            return match image::unknown_bases(rule, image) {
+                Some(why) if found.reasons.is_empty() => VaAssessment {
+                    status: VaStatus::Unscanned,
+                    why: Some(why.to_owned()),
+                    missing: Some(MissingAssessment::Unavailable),
+                    ..found
+                },
+                _ => found,
+            };
         }
+        VaEvidence::Unscanned => (MissingAssessment::Unscanned, NO_REPORT.to_owned()),
+        VaEvidence::NoReport { why } => (MissingAssessment::Unscanned, format!("{NO_REPORT}: {why}")),
+        VaEvidence::Unreadable { problems: 1 } => (
+            MissingAssessment::Unscanned,
+            format!("{NO_REPORT}, and 1 report file cannot be read (/readyz says which)"),
+        ),
+        VaEvidence::Unreadable { problems } => (
+            MissingAssessment::Unscanned,
+            format!("{NO_REPORT}, and {problems} report files cannot be read (/readyz says which)"),
+        ),
+        VaEvidence::Incomplete { why } => (MissingAssessment::Incomplete, why.clone()),
+        VaEvidence::Unsupported { why } => (MissingAssessment::Unsupported, why.clone()),
+        VaEvidence::Unavailable { why } => (MissingAssessment::Unavailable, why.clone()),
+        VaEvidence::Pending { why } => (MissingAssessment::Pending, why.clone()),
+    };
+    // A condition on what is not known yet must not make a denial final that ends once there is a result.
+    if !missing.is_denied_for_now(rule) {
+        when::without_report(rule, image, context, &mut findings);
     }
+    without(missing, &why, findings)
 }
 
-/// The assessment if there is no report. Conditions that need one are not evaluated: the rule says whether such an image
-/// is admitted.
+/// The assessment if there is no report. Conditions that need one are not evaluated: the rule determines whether such
+/// an image is admitted.
 fn without(missing: MissingAssessment, why: &str, findings: Findings) -> VaAssessment {
     let status = match missing {
         MissingAssessment::Incomplete | MissingAssessment::Opaque => VaStatus::Incomplete,
@@ -143,8 +147,8 @@ fn without(missing: MissingAssessment, why: &str, findings: Findings) -> VaAsses
     VaAssessment { why: Some(why.to_owned()), missing: Some(missing), ..findings.with_status(status) }
 }
 
-/// Assesses an image in which nothing was recognised. What is unsafe in it denies all the same, and so do conditions on the
-/// image. It has no packages.
+/// Assesses an image in which nothing was recognised. Unsafe files and conditions on the image can still deny it. It
+/// has no packages.
 fn of_opaque(
     rule: &VaRule,
     why: &str,
@@ -160,13 +164,14 @@ fn of_opaque(
     image::end_of_life(rule, image, context, &mut findings);
     image::base(rule, image, &mut findings);
     when::assess(rule, &report, &open, context, &mut findings);
-    match findings.reasons.is_empty() {
-        true => without(MissingAssessment::Opaque, why, findings),
-        false => findings.with_status(VaStatus::Fail),
+    match (findings.reasons.is_empty(), image::unknown_bases(rule, image)) {
+        (true, Some(why)) => without(MissingAssessment::Unavailable, why, findings),
+        (true, None) => without(MissingAssessment::Opaque, why, findings),
+        (false, _) => findings.with_status(VaStatus::Fail),
     }
 }
 
-/// Assesses a report. What it found denies even if it is incomplete or too old.
+/// Assesses a report. Its findings deny even if it is incomplete or too old.
 fn of_report(rule: &VaRule, report: &Report, context: &AssessmentContext<'_>, findings: Findings) -> VaAssessment {
     let mut findings = findings;
     let open = issues::assess(rule, report, context, &mut findings);
@@ -178,9 +183,13 @@ fn of_report(rule: &VaRule, report: &Report, context: &AssessmentContext<'_>, fi
     packages::banned(rule, report, &mut findings);
     packages::cool_down(rule, report, context, &mut findings);
     when::assess(rule, report, &open, context, &mut findings);
+    let age = age::of_report(rule, report, context, &mut findings);
+    if let Some(why) = image::unknown_bases(rule, &report.image).filter(|_| findings.reasons.is_empty()) {
+        return without(MissingAssessment::Unavailable, why, findings);
+    }
     // Where images without a report are admitted, one that is too old is judged all the same: a limit must not admit what
     // would be denied without it.
-    if let Err(why) = age::of_report(rule, report, context, &mut findings)
+    if let Err(why) = age
         && findings.reasons.is_empty()
         && rule.unscanned != Unscanned::Allow
     {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::key::PublicKey;
+use super::trusted_root::TrustedRoot;
 use crate::oci::{Digest, ImageName};
 use gpg::SimpleSigner;
 pub use notary::{FirstUse, NotaryRoot, NotaryTrust, PinnedRoot, Signer};
@@ -44,11 +45,11 @@ impl Authority {
         Self { id: AuthorityId(Digest::sha256(&encoding.0).hex()[..32].into()), name, scheme }
     }
 
-    /// The same with what the configuration says about Docker Content Trust.
+    /// As above, with the configuration's settings for Docker Content Trust.
     pub(super) fn with_notary_defaults(self, configured: &NotaryTrust) -> Self {
         match self.scheme {
             Scheme::Notary(trust) => Self::new(self.name, Scheme::Notary(trust.with_defaults(configured))),
-            _ => self,
+            Scheme::Cosign(_) | Scheme::Gpg(_) | Scheme::Notation(_) | Scheme::Unusable { .. } => self,
         }
     }
 
@@ -63,10 +64,10 @@ impl Authority {
     }
 
     /// The identifiers of all possible signers. A signer with a long-lived key is identified by the
-    /// [fingerprint](super::key::fingerprint) of the key, in every scheme and in every form, so that one key is one signer.
-    /// For cosign with keys, Docker Content Trust with signers, and OpenPGP, these are the keys of the policy. For every other
-    /// scheme, the signers are unknown until a signature is found, so one identifier represents all of them. What a keyless
-    /// signature identifies is the issuer with the identity, because nobody keeps its key.
+    /// [fingerprint](super::key::fingerprint) of the key, in every scheme and in every form, so that one key is one
+    /// signer. For cosign with keys, Docker Content Trust with signers, and OpenPGP, these are the keys of the policy.
+    /// For every other scheme, the signers are unknown until a signature is found, so one identifier represents all of
+    /// them. A keyless signature is identified by the issuer with the identity, because its key is not kept.
     pub fn signers(&self) -> BTreeSet<String> {
         match &self.scheme {
             Scheme::Cosign(cosign) if matches!(cosign.signers, CosignSigners::Keys(_)) => {
@@ -82,7 +83,9 @@ impl Authority {
                 signers.iter().map(|signer| signer.key.key_fingerprint().to_string()).collect()
             }
             Scheme::Unusable { .. } => [format!("authority {}", self.id)].into(),
-            other => [format!("scheme {}", Digest::sha256(&other.encode()))].into(),
+            Scheme::Cosign(_) | Scheme::Notation(_) | Scheme::Notary(_) => {
+                [format!("scheme {}", Digest::sha256(&self.scheme.encode()))].into()
+            }
         }
     }
 
@@ -90,7 +93,7 @@ impl Authority {
     pub fn signature_repository(&self) -> Option<&ImageName> {
         match &self.scheme {
             Scheme::Cosign(cosign) => cosign.repository.as_ref(),
-            _ => None,
+            Scheme::Gpg(_) | Scheme::Notation(_) | Scheme::Notary(_) | Scheme::Unusable { .. } => None,
         }
     }
 
@@ -98,7 +101,7 @@ impl Authority {
     pub(super) fn key_sets(&self) -> Vec<BTreeSet<String>> {
         match &self.scheme {
             Scheme::Gpg(signer) => signer.keyrings.iter().flat_map(|ring| ring.key.key_sets()).collect(),
-            _ => Vec::new(),
+            Scheme::Cosign(_) | Scheme::Notation(_) | Scheme::Notary(_) | Scheme::Unusable { .. } => Vec::new(),
         }
     }
 
@@ -151,7 +154,9 @@ impl fmt::Display for AuthorityId {
     }
 }
 
-/// How signatures are made, and the material that verifies them.
+/// How signatures are made, and the material that verifies them. What other modules ask about any scheme is a method here or
+/// of [`Authority`]. None of their matches has a wildcard, so that the compiler names the questions that a new scheme must
+/// answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Scheme {
     /// cosign: classic `.sig` tags and Sigstore bundles.
@@ -181,6 +186,42 @@ impl Scheme {
             Self::Notation { .. } => "notation",
             Self::Notary { .. } => "Docker Content Trust",
             Self::Unusable { .. } => "none",
+        }
+    }
+
+    /// The trusted roots of Sigstore that its signatures are verified with.
+    pub fn trusted_roots(&self) -> &[TrustedRoot] {
+        match self {
+            Self::Cosign(cosign) => &cosign.roots,
+            Self::Gpg(_) | Self::Notation(_) | Self::Notary(_) | Self::Unusable { .. } => &[],
+        }
+    }
+
+    /// Whether nothing can be verified without a trusted root of Sigstore.
+    pub(super) fn needs_trusted_root(&self) -> bool {
+        match self {
+            Self::Cosign(cosign) => cosign.needs_root(),
+            Self::Gpg(_) | Self::Notation(_) | Self::Notary(_) | Self::Unusable { .. } => false,
+        }
+    }
+
+    /// The same with these trusted roots; `None` if it uses no roots, or has its own.
+    pub(super) fn with_trusted_roots(&self, roots: &[TrustedRoot]) -> Option<Self> {
+        match self {
+            Self::Cosign(cosign) if cosign.uses_roots() && cosign.roots.is_empty() => {
+                let mut cosign = cosign.clone();
+                cosign.roots = roots.to_vec();
+                Some(Self::Cosign(cosign))
+            }
+            Self::Cosign(_) | Self::Gpg(_) | Self::Notation(_) | Self::Notary(_) | Self::Unusable { .. } => None,
+        }
+    }
+
+    /// Whether its evidence is on the notary server that belongs to the registry of the image.
+    pub(super) fn needs_notary_of_registry(&self) -> bool {
+        match self {
+            Self::Notary(trust) => trust.server.is_none(),
+            Self::Cosign(_) | Self::Gpg(_) | Self::Notation(_) | Self::Unusable { .. } => false,
         }
     }
 

@@ -125,8 +125,8 @@ impl BannedPackage {
         key(self.purl.name())
     }
 
-    /// By which keys bans of this package are found: its name without a namespace, and that of its source package, written
-    /// alike for all kinds of packages.
+    /// The keys by which bans of this package are found: its name without a namespace, and that of its source package,
+    /// normalised in the same way for all kinds of packages.
     pub(super) fn keys_of(package: &ReportPackage) -> impl Iterator<Item = String> {
         let own = match &package.purl {
             Some(purl) => purl.name(),
@@ -265,7 +265,8 @@ fn is_part_of_version(version: &str) -> bool {
         && numbers.all(|number| !number.is_empty() && number.bytes().all(|c| c.is_ascii_digit()))
 }
 
-/// The forms of a version that are compared with one that is banned. What the ban leaves out may be anything: the local part of a
+/// The forms of a version that are compared with a banned one. Parts that the ban omits may be anything: the local part
+/// of a
 /// version of PyPI (PEP 440, "Version matching"), the release of a package of a distribution, and the epoch of one of RPM, which
 /// package URLs state in a qualifier.
 pub(super) fn forms<'a>(kind: &str, banned: &str, version: &'a str) -> Vec<&'a str> {
@@ -359,7 +360,7 @@ impl BannedVersions {
 /// How the versions of a kind of package are ordered.
 fn scheme(purl: &Purl) -> Result<VersionScheme, InvalidBannedPackage> {
     match purl.kind() {
-        // VERS has no scheme for these; their versions have revisions as Debian's.
+        // VERS has no scheme for these; their versions have revisions like Debian's.
         "bitnami" => Ok(VersionScheme::Deb),
         kind => scheme_of(kind).ok_or_else(|| InvalidBannedPackage::Unordered(kind.to_owned())),
     }
@@ -382,6 +383,18 @@ mod tests {
     fn check(cases: &[(&str, &str, bool)]) {
         for (banned, purl, expected) in cases {
             assert_eq!(BannedPackage::parse(banned).unwrap().bans(&package(purl)), *expected, "{banned} {purl}");
+        }
+    }
+
+    /// A type that is added to one of the tables, or written in another way there, is missing in the others.
+    #[test]
+    fn the_tables_of_package_types_agree() {
+        let all: Vec<&str> = NAMESPACED.into_iter().chain(OTHER_TYPES).collect();
+        assert_eq!(all.iter().filter(|kind| is_of_distribution(kind)).count(), 4);
+        assert!(OTHER_TYPES.iter().all(|kind| !is_of_distribution(kind)), "a distribution has a namespace");
+        for kind in all {
+            let is_named = crate::policy::issue_id::package_type_of(kind) == Some(kind);
+            assert_eq!(scheme_of(kind).is_some(), is_named, "{kind}: versions are compared, and scanners name it");
         }
     }
 

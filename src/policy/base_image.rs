@@ -16,7 +16,7 @@ pub struct BaseImageRule {
     pub(super) deny: Vec<Pattern>,
 }
 
-/// What a rule says about the images that an image was built on.
+/// A rule's requirements for the base images of an image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum BaseImageVerdict<'a> {
     Admitted,
@@ -36,8 +36,8 @@ impl BaseImageRule {
         Self { allow: patterns(allow), deny: patterns(deny) }
     }
 
-    /// What the rule says about the images that an image was built on, and about the image itself. What its author claims
-    /// can only deny it. A name that cannot be parsed is not allowed.
+    /// The rule's verdict on the base images of an image and on the image itself. Its author's claims can only deny it.
+    /// A name that cannot be parsed is not allowed.
     pub(super) fn judge<'a>(&self, image: &'a ImageFacts) -> BaseImageVerdict<'a> {
         let ImageFacts { bases, claimed_base, names, .. } = image;
         let mut stated = bases.iter().chain(claimed_base).chain(names);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_author_claims_can_only_deny() {
+    fn claims_of_authors_can_only_deny() {
         let rule = BaseImageRule::new(&["debian:*"], &["alpine:*"]);
         let claims = |bases: &[&str], claim: &str| ImageFacts { claimed_base: Some(base(claim)), ..built_on(bases) };
         assert_eq!(rule.judge(&claims(&[], "debian:12")), BaseImageVerdict::Unknown);

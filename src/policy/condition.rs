@@ -11,8 +11,10 @@
 //!
 //! A condition is met, not met, or cannot be evaluated. The latter never counts as met.
 
+mod asked;
 mod check;
 mod cost;
+mod elements;
 mod matching;
 mod times;
 mod types;
@@ -27,6 +29,8 @@ use cel::{Context, Env, ExecutionError};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use asked::AskedWord;
+use check::CheckedCondition;
 use cost::WorkBudget;
 use matching::LiteralPatterns;
 pub use types::{RecordType, ValueType};
@@ -51,6 +55,12 @@ pub struct Condition {
     expression: Arc<IdedExpr>,
     /// The variables that it mentions.
     mentioned: Arc<[String]>,
+    /// The words of fields that it asks for.
+    asked: Arc<[AskedWord]>,
+    /// The texts that are written out in it.
+    texts: Arc<[String]>,
+    /// The fields that it takes from values of unknown type; `None` is any field.
+    untyped: Arc<[Option<String>]>,
     patterns: LiteralPatterns,
 }
 
@@ -67,7 +77,7 @@ impl PartialEq for Condition {
     }
 }
 
-/// What is wrong with a condition, and where in its text.
+/// An error in a condition, and its position in the text.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("line {line}, column {column}: {message}")]
 pub struct InvalidCondition {
@@ -110,10 +120,33 @@ impl Condition {
             let message = format!("is nested more than {MAX_PARSED_DEPTH} deep");
             return Err(vec![InvalidCondition { line: 1, column: 1, message }]);
         }
-        let patterns = LiteralPatterns::new(check::check(&expression, &source, variables)?);
+        let CheckedCondition { patterns, asked, texts, untyped } = check::check(&expression, &source, variables)?;
         let mentioned = expression.references().variables().into_iter().map(str::to_owned).collect();
         cost::meter(&mut expression);
-        Ok(Self { text: text.into(), expression: Arc::new(expression), mentioned, patterns })
+        Ok(Self {
+            text: text.into(),
+            expression: Arc::new(expression),
+            mentioned,
+            asked: asked.into(),
+            texts: texts.into(),
+            untyped: untyped.into(),
+            patterns: LiteralPatterns::new(patterns),
+        })
+    }
+
+    /// Whether the condition asks for one of the words of a set that this accepts.
+    pub fn asks_for(&self, set: &WordSet, is_meant: impl Fn(&str) -> bool) -> bool {
+        self.asked.iter().any(|(name, word)| *name == set.name && is_meant(word))
+    }
+
+    /// The texts that are written out in the condition.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.texts.iter().map(String::as_str)
+    }
+
+    /// Whether the condition may take the field of this name from a value of unknown type.
+    pub fn takes_untyped(&self, field: &str) -> bool {
+        self.untyped.iter().any(|taken| taken.as_deref().is_none_or(|name| name == field))
     }
 
     /// Whether the condition depends on this variable.
@@ -129,8 +162,8 @@ impl Condition {
     /// Evaluates the condition. Every variable that it was compiled with must have a value.
     ///
     /// # Errors
-    /// Why it cannot be evaluated: a field is missing, a value has another type than the condition expects, or the
-    /// evaluation takes too much.
+    /// Why it cannot be evaluated: a field is missing, a value has another type than the condition expects, or
+    /// the evaluation exceeds its budget.
     pub fn is_met(&self, variables: &[(&str, Variable<'_>)]) -> Result<bool, String> {
         let budget = WorkBudget::default();
         let mut context = context(&budget, &self.patterns);
@@ -164,7 +197,7 @@ fn context<'v>(budget: &WorkBudget, patterns: &LiteralPatterns) -> Context<'stat
         context.add_function(cost::MATCHES, patterns.function(budget)),
     ];
     let are_added = added.iter().all(Result::is_ok) && times::add(&mut context);
-    debug_assert!(are_added, "the standard library has none of these functions");
+    debug_assert!(are_added, "the standard library does not have these functions");
     context
 }
 
@@ -195,7 +228,7 @@ fn wrong_literal(function: &str, text: &str) -> Option<String> {
 /// An error without the values that it quotes, which may be as large as the predicate.
 fn describe(error: &ExecutionError) -> String {
     let text = match error {
-        ExecutionError::NoSuchKey(key) => format!("there is no {key:?}; ask with has(….{key}) first"),
+        ExecutionError::NoSuchKey(key) => format!("there is no {key:?}; test for it with has(….{key}) first"),
         ExecutionError::NoSuchOverload(overload) => overload.to_string(),
         ExecutionError::FunctionError { function, message } => format!("{function}: {message}"),
         ExecutionError::UnexpectedType { got, want } => format!("{got} where {want} is expected"),
@@ -204,7 +237,7 @@ fn describe(error: &ExecutionError) -> String {
         ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "division by zero".to_owned(),
         ExecutionError::Overflow(..) => "a number is too large".to_owned(),
         ExecutionError::UnsupportedIndex(..) => "a value that is neither a list nor a map is indexed".to_owned(),
-        _ => "a value has another type than expected".to_owned(),
+        _ => "a value has an unexpected type".to_owned(),
     };
     text.chars().take(MAX_MESSAGE).collect()
 }

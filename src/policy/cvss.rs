@@ -2,10 +2,26 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::rule::Severity;
+
 /// The maximum length of a stored vector, in bytes. A CVSS 4.0 vector with all metrics has about 200 bytes.
 const MAX_VECTOR: usize = 512;
 /// The maximum length of a stored source name, in bytes.
 const MAX_SOURCE: usize = 256;
+
+impl Severity {
+    /// The severity of a CVSS score: the qualitative scale of CVSS 3.1 §5, which that of version 4 repeats. `None` for 0, which
+    /// some databases write for a score that they do not know, and for what is not a score.
+    pub fn of_cvss(score: f64) -> Option<Self> {
+        match score {
+            9.0..=10.0 => Some(Self::Critical),
+            7.0..9.0 => Some(Self::High),
+            4.0..7.0 => Some(Self::Medium),
+            0.1..4.0 => Some(Self::Low),
+            _ => None,
+        }
+    }
+}
 
 /// A CVSS base score and its source.
 ///
@@ -102,6 +118,26 @@ mod tests {
         assert_eq!(vector("CVSS:3.1/AV:N").as_deref(), Some("CVSS:3.1/AV:N"));
         for other in ["", "CVSS:3.1/AV:N\u{1b}", "CVSS 3", &"A".repeat(MAX_VECTOR + 1)] {
             assert_eq!(vector(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_score_has_no_severity() {
+        let rated = [
+            (0.1, Severity::Low),
+            (3.9, Severity::Low),
+            (4.0, Severity::Medium),
+            (6.9, Severity::Medium),
+            (7.0, Severity::High),
+            (8.9, Severity::High),
+            (9.0, Severity::Critical),
+            (10.0, Severity::Critical),
+        ];
+        for (score, severity) in rated {
+            assert_eq!(Severity::of_cvss(score), Some(severity), "{score}");
+        }
+        for score in [0.0, 0.05, -1.0, 10.1, f64::INFINITY, f64::NAN] {
+            assert_eq!(Severity::of_cvss(score), None, "{score}");
         }
     }
 

@@ -208,7 +208,7 @@ impl Selected {
         self.rule.as_ref().is_some_and(|rule| !rule.admits_all())
     }
 
-    /// The same entry without its requirements for signatures. What it denies, the entry denies too.
+    /// The same entry without its requirements for signatures. Whatever it denies, the entry also denies.
     #[must_use]
     pub fn without_signatures(&self) -> Self {
         let rule = self.rule.as_ref().map(|rule| Arc::new(Rule { trust: None, simple: None, ..Rule::clone(rule) }));
@@ -282,7 +282,7 @@ pub struct Permit {
     terms: Arc<Terms>,
 }
 
-/// What a permit says besides the content that it is for. Most images that an entry admits have the same terms.
+/// The terms of a permit, without the content that it is for. Most images that an entry admits have the same terms.
 #[derive(Debug, PartialEq)]
 struct Terms {
     document: Arc<str>,
@@ -335,13 +335,12 @@ impl Permit {
         self.terms.until
     }
 
-    /// Why the manifest is admitted only for now. Whoever runs the image should know.
+    /// Why the manifest is admitted only temporarily. Users of the image should know.
     pub fn warnings(&self) -> &[String] {
         &self.terms.warnings
     }
 
-    /// Shares with another permit the memory of what both say besides the content that they are for. Returns false if
-    /// they do not say the same.
+    /// Shares the memory of the terms with another permit. Returns false if the terms differ.
     pub fn share_terms(&mut self, other: &Self) -> bool {
         let are_alike = self.terms == other.terms;
         if are_alike {

@@ -47,6 +47,9 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// All stages.
+    pub const ALL: [Self; 4] = [Self::Policy, Self::Simple, Self::Trust, Self::Va];
+
     /// The name in lower case, as in messages and in the output of `policy eval`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -34,7 +34,7 @@ use super::trusted_root::TrustedRoot;
 use crate::markup::{Fields, Node, Place, Problem, Problems, read_yaml};
 
 /// The authority that exists in every configuration: Docker Content Trust with any signer.
-pub(super) const NOTARY: &str = "notary";
+pub const NOTARY: &str = "notary";
 
 /// The name that stands for no authority at all: `trust: reject` denies every image.
 const REJECT: &str = "reject";
@@ -62,10 +62,10 @@ pub trait Materials {
         None
     }
 
-    /// The names of the files in a folder that the document at `document` references, sorted, without hidden ones.
+    /// The names of the files in a directory that the document at `document` references, sorted, without hidden files.
     ///
     /// # Errors
-    /// The reason why the folder cannot be read, for the problem's message.
+    /// The reason why the directory cannot be read, for the problem's message.
     fn folder(&self, document: &str, path: &str) -> Result<Vec<OsString>, String>;
 
     /// The data of a secret that is stored outside the documents.
@@ -137,7 +137,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The canonical encoding: other settings have another one, in every process. What only warnings depend on is not part of it.
+    /// The canonical encoding: different settings have different encodings, in every process. Settings that only affect
+    /// warnings are not part of it.
     pub fn encode(&self) -> Vec<u8> {
         // Without `..`, so that the compiler reports a new setting that is not encoded.
         let Self { default_authorities, authorities, trusted_roots, ignore_files, ibm_fixable_only, notary, now: _ } =
@@ -215,7 +216,8 @@ impl Authority {
         authority::of_configuration(name, fields, materials).map(|authority| authority.with_notary_defaults(notary))
     }
 
-    /// Stands for an authority whose mistakes were reported, so that what refers to it is not a mistake, too. `None` if no
+    /// A placeholder for an authority whose mistakes were reported, so that references to it are not reported as well.
+    /// `None` if no
     /// authority can have its name.
     pub fn with_mistake(name: &str) -> Option<Self> {
         let why = "its definition has a mistake".to_owned();
@@ -266,7 +268,7 @@ fn check_settings(settings: &Settings, problems: &Problems) {
         }
     }
     if settings.authorities.iter().any(|authority| authority.name() == NOTARY) {
-        problems.error(place, "an authority may not be called \"notary\": that is Docker Content Trust");
+        problems.error(place, "\"notary\" cannot be the name of an authority: it means Docker Content Trust");
     }
 }
 

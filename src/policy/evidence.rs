@@ -135,7 +135,8 @@ pub struct Signatory {
     pub kind: SignatoryKind,
     /// Who signed: the key, or the identity that a certificate states.
     pub identity: String,
-    /// The party that vouches for the identity, such as the OIDC issuer or a certificate authority. A key has none.
+    /// The party that vouches for the identity, such as the OIDC issuer or a certificate authority. Keys have no such
+    /// party.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
     /// The time of signing, if a party other than the signer states it.

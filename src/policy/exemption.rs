@@ -2,8 +2,8 @@
 //! Advisor.
 //!
 //! A CVE is exempt if it is exempt itself, or if all its security notices are. With exemptions for only some of the
-//! notices it is partially exempt, and counts. What a database calls the vulnerability (`GHSA-…`, `DEBIAN-CVE-…`) is no notice,
-//! but another name of it. A source may list such names or not, and that must change nothing.
+//! notices, it is partially exempt, and counts. A database's name for the vulnerability (`GHSA-…`, `DEBIAN-CVE-…`) is
+//! not a notice but another name. Whether a source lists such names must not make a difference.
 
 mod invalid;
 mod package;
@@ -125,7 +125,7 @@ impl VaExemptions {
         (!packages.is_empty()).then(|| (Issue { packages, ..issue.clone() }, *first))
     }
 
-    /// What the exemptions say about an issue. It is exempt if it is in every package that it affects.
+    /// Whether an issue is exempt: it is if it is exempt in every package that it affects.
     pub fn coverage(&self, issue: &Issue, now: Timestamp) -> Coverage {
         self.covered(issue, now, true)
     }
@@ -281,7 +281,7 @@ impl<'a> NamedExemptions<'a> {
         let stated = place.and_then(|place| place.ecosystem.as_deref());
         let package_type = match (purl_type, stated) {
             (Some(kind), _) => kind,
-            // What a scanner says in its own words may be the name of any distribution.
+            // A scanner's own word may be the name of any distribution.
             (None, Some(stated)) => match package_type_of(stated) {
                 Some(kind) => kind,
                 None => return Vec::new(),
@@ -312,7 +312,7 @@ struct Way<'a> {
 }
 
 impl<'a> Way<'a> {
-    /// One exemption for each identifier; `None` if there is no identifier, or none for one of them.
+    /// One exemption for each identifier; `None` if there is no identifier, or if one of them has no exemption.
     fn of_all<'b>(
         lists: impl IntoIterator<Item = &'b IdentifierExemptions<'a>>,
         place: Option<&AffectedPackage>,

@@ -6,15 +6,15 @@ use jiff::Timestamp;
 
 use super::vulnerability::Issue;
 
-/// What the gate itself remembers about an image. Nobody else can state or change it.
+/// The gate's own memory of an image. No one else can state or change it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ImageHistory {
     /// When the digest was first asked for, whether or not it was admitted. `None` if that was not recorded.
     pub known_since: Option<Timestamp>,
     /// When the digest was first admitted. `None` if it never was.
     pub admitted_since: Option<Timestamp>,
-    /// When all issues of the image were first noted, if it was known before: what was found by then may have been there
-    /// before, and is not new.
+    /// When all issues of the image were first noted, if it was known before: issues found by then may have been there
+    /// before, and are not new.
     pub noted_since: Option<Timestamp>,
     /// When each issue was first found in the image.
     pub first_seen: SeenIssues,

@@ -1,8 +1,11 @@
 //! Identifiers of issues.
 
+mod checks;
+
 use super::exemption::is_word;
 use super::purl::is_of_distribution;
 use super::vulnerability::{IssueKind, is_cve};
+pub use checks::CONFIGURATION_CHECKS;
 
 /// The databases that give vulnerabilities identifiers of their own: `GHSA-aaaa-bbbb-cccc`, `PYSEC-2024-1`. Those that list CVEs
 /// (`DEBIAN-CVE-2024-1`) are recognised by that.
@@ -19,7 +22,7 @@ pub(super) fn database_of(id: &str) -> Option<String> {
     (lists_cve(&id) || DATABASES.contains(&first)).then(|| first.to_owned())
 }
 
-/// Whether this is the name of a CVE in a database, which says no more than the CVE: `DEBIAN-CVE-2024-1`.
+/// Whether this is a database's name for a CVE, which adds nothing to the CVE: `DEBIAN-CVE-2024-1`.
 pub fn lists_cve(id: &str) -> bool {
     let id = id.to_ascii_uppercase();
     id.contains("-CVE-") && !id.starts_with("CVE-")
@@ -72,7 +75,8 @@ pub(super) fn package_type_of(name: &str) -> Option<&'static str> {
     })
 }
 
-/// The kind of issue that an identifier names: those of configuration issues say so (`application_configuration:ssh.keys`,
+/// The kind of issue that an identifier names: identifiers of configuration issues are recognisable
+/// (`application_configuration:ssh.keys`,
 /// as IBM writes them; `AVD-DS-0002`, as Trivy does). All others are those of vulnerabilities, such as `CVE-2024-1` and
 /// `GHSA-…`.
 pub fn kind_of_issue(id: &str) -> IssueKind {
@@ -104,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_identifier_says_what_kind_of_issue_it_names() {
+    fn an_identifier_determines_the_kind_of_issue() {
         for (id, expected) in [
             ("CVE-2024-1", IssueKind::Vulnerability),
             ("GHSA-aaaa-bbbb-cccc", IssueKind::Vulnerability),

@@ -185,9 +185,9 @@ impl PublicKey {
     }
 }
 
-/// The fingerprint of a key from its SubjectPublicKeyInfo, the same for every encoding: the SHA-256 digest of the canonical
-/// one. It identifies a signer in every scheme. A kind of key that no scheme here verifies with has the digest of the bytes
-/// as they are.
+/// The fingerprint of a key from its SubjectPublicKeyInfo, the same for every encoding: the SHA-256 digest of the
+/// canonical one. It identifies a signer in every scheme. For kinds of keys that no scheme here supports, the digest
+/// covers the unchanged bytes.
 pub fn fingerprint(spki: &[u8]) -> Digest {
     canonical_public_key(spki).map_or_else(|| Digest::sha256(spki), |canonical| Digest::sha256(&canonical))
 }

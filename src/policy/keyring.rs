@@ -1,7 +1,7 @@
 //! OpenPGP key rings (RFC 9580), interpreted once when a document is loaded.
 //!
 //! With the feature `gpg`, the ring contains certificates that signatures can be verified with. Without it, only the
-//! packets are kept, so that documents mean the same and the authority can say why it verifies nothing.
+//! packets are kept, so that documents have the same meaning, and the authority can report why it verifies nothing.
 
 use std::collections::BTreeSet;
 use std::fmt;

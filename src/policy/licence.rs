@@ -1,7 +1,7 @@
 //! The licences that packages may have: `licences` of a rule.
 //!
-//! Licences are SPDX expressions (spdx.org, annex B of the specification), parsed with the crate `spdx`. `OR` is a choice
-//! of whoever uses the package, so one acceptable alternative is enough; of `AND`, each part must be acceptable.
+//! Licences are SPDX expressions (spdx.org, annex B of the specification), parsed with the crate `spdx`. `OR` lets the
+//! user of the package choose, so one acceptable alternative is enough; with `AND`, every part must be acceptable.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ const MAX_EXPRESSION: usize = 4096;
 /// The endings of the file names in addresses of licences.
 const FILE_ENDINGS: [&str; 5] = [".txt", ".en.html", ".html", ".php", ".md"];
 
-/// What is accepted besides correct expressions: deprecated identifiers. Other spellings are read by [`licence`].
+/// Deprecated identifiers are accepted in addition to correct expressions. Other spellings are read by [`licence`].
 const SPDX: ParseMode = ParseMode { allow_deprecated: true, ..ParseMode::STRICT };
 
 /// The licences that packages may have.
@@ -33,8 +33,8 @@ pub struct LicenceRule {
     pub unknown: Behaviour,
 }
 
-/// An SPDX identifier in which `*` matches any characters: `AGPL-*`. Case does not matter. Without `*`, it may be written in
-/// any way in which package managers write licences: `GPLv3`.
+/// An SPDX identifier in which `*` matches any characters: `AGPL-*`. Case does not matter. Without `*`, any notation of
+/// package managers is accepted: `GPLv3`.
 #[derive(Clone, PartialEq)]
 pub struct LicencePattern {
     text: String,
@@ -101,7 +101,7 @@ pub(super) enum LicenceProblem {
     NotAllowed,
     /// The package states none.
     Missing,
-    /// It is not an SPDX expression of licences that are known, or refers to a text that nobody here has read.
+    /// It is not an SPDX expression of licences that are known, or refers to a text that is not available here.
     Unreadable,
 }
 
@@ -136,7 +136,7 @@ impl LicenceRule {
             };
         };
         let is_choice = expression.iter().any(|node| matches!(node, ExprNode::Op(Operator::Or)));
-        // What is not clear about a text that leaves no choice may be a denied licence.
+        // An unclear part of a text that offers no choice may be a denied licence.
         let is_known = |licence: &LicenseReq| self.is_known(licence);
         let is_clear = expression.requirements().all(|part| is_known(&part.req));
         let denies_text = || self.denies_text(written) || (!is_clear && self.denies_mention(written));
@@ -187,8 +187,8 @@ impl LicenceRule {
         self.deny.iter().find(alone)
     }
 
-    /// Whether no alternative is left without the denied licences. One that is unknown is none, where it is the only one
-    /// besides a denied one.
+    /// Whether no alternative is left without the denied licences. An unknown alternative does not count if it is the
+    /// only one besides a denied one.
     fn denies(&self, expression: &Expression) -> bool {
         let is_left = |is_denied_left: bool, is_unknown_left: bool| {
             expression.evaluate(|licence| match (self.denies_one(licence), self.is_stated(licence)) {
@@ -226,7 +226,8 @@ impl LicenceRule {
         }
     }
 
-    /// Whether a licence is one. `NOASSERTION` says that nobody has looked, and a reference (`LicenseRef-…`) names a text that
+    /// Whether this is a known licence. `NOASSERTION` means that it was not examined, and a reference (`LicenseRef-…`)
+    /// names a text that
     /// this gate does not have: it is a licence only to a rule that allows it by its name.
     fn is_stated(&self, licence: &LicenseReq) -> bool {
         let name = licence.license.to_string();

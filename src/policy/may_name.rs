@@ -1,4 +1,4 @@
-//! Which packages a VEX statement may be about that takes an exemption back.
+//! Which packages a VEX statement that withdraws an exemption may be about.
 
 use std::cmp::Ordering;
 
@@ -7,9 +7,10 @@ use super::purl::{Purl, is_of_distribution};
 use super::vulnerability::AffectedPackage;
 use crate::version::{self, scheme_of};
 
-/// Whether a statement on a package may be about this package of an image. Unlike for [`Purl::covers`], what only one side states
-/// is no difference, nor is what tools write in several ways, and the name may be that of the source package. So a statement that
-/// takes an exemption back is not lost because it names the package in another way than the one that exempted.
+/// Whether a statement on a package may be about this package of an image. Unlike for [`Purl::covers`], parts that only
+/// one side states and spellings that vary between tools are not differences, and the name may be that of the source
+/// package. So a statement that withdraws an exemption is not missed because it names the package differently from the
+/// statement that granted it.
 pub fn may_name(stated: &Purl, package: &AffectedPackage) -> bool {
     let purl = package.purl.as_ref();
     let name = key(stated.name());
@@ -44,8 +45,8 @@ fn versions(package: &AffectedPackage) -> Vec<String> {
 
 /// The version of its source package, which may have another number.
 fn source_versions(package: &AffectedPackage) -> Vec<String> {
-    let upstream = package.purl.as_ref().and_then(Purl::upstream);
-    upstream.and_then(|(_, version)| version.map(str::to_owned)).into_iter().collect()
+    let upstream = package.purl.as_ref().and_then(Purl::upstream).and_then(|(_, version)| version);
+    package.source_version.as_deref().into_iter().chain(upstream).map(str::to_owned).collect()
 }
 
 /// Whether the URL states no version, or one that may be one of these. If none is known, it may be any.
@@ -57,7 +58,8 @@ fn may_have_version(stated: &Purl, versions: &[String]) -> bool {
     versions.is_empty() || is_range || versions.iter().any(|other| may_be_equal(stated.kind(), &version, other))
 }
 
-/// Whether two versions are equal but for a part that only one of them states: the epoch, the release of a distribution, or the
+/// Whether two versions are equal except for a part that only one of them states: the epoch, the release of a
+/// distribution, or the
 /// local part of a version of PyPI. Versions that cannot be compared may be equal.
 fn may_be_equal(kind: &str, a: &str, b: &str) -> bool {
     let (mut a, mut b) = (without_rebuild(kind, a), without_rebuild(kind, b));

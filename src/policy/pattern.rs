@@ -8,13 +8,10 @@
 
 use std::borrow::Cow;
 
-use crate::oci::{Digest, Host};
+use crate::oci::{DOCKER_HUB_NAMES, Digest, Host, is_registry};
 
 /// The maximum length of a pattern, in bytes. This is more than enough for a repository, a host and a digest.
 pub(super) const MAX_PATTERN: usize = 1024;
-
-/// The hosts that names of images on Docker Hub can have.
-pub(super) const DOCKER_HUB_NAMES: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 
 /// A compiled pattern.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +35,7 @@ enum Parts {
 impl Pattern {
     /// Compiles a pattern. Every text is a valid pattern.
     ///
-    /// A name with a tag and a digest means the digest: it says what the image is, and clients ask for the digest alone.
+    /// A name with a tag and a digest means the digest, which identifies the image and is all that clients request.
     pub(super) fn new(text: &str) -> Self {
         let text = &*without_tag(text);
         let literals = text.bytes().filter(|&c| c != b'*').count();
@@ -85,7 +82,7 @@ impl Pattern {
             }
             Parts::Split { host: glob, .. } => {
                 let first = self.text.split_once('/').map_or(&*self.text, |(first, _)| first);
-                let is_short = is_hub && !first.contains(['.', ':']) && first != "localhost";
+                let is_short = is_hub && !is_registry(first);
                 let is_named = |name: &str| glob.matches(name.as_bytes(), name.len());
                 is_short || is_named(host.as_str()) || is_hub && DOCKER_HUB_NAMES.into_iter().any(is_named)
             }

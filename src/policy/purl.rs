@@ -152,8 +152,8 @@ impl Purl {
         self.url().qualifiers().get(key).map(|value| &**value)
     }
 
-    /// Name and version of the source package, as the qualifier `upstream` states them: `openssl@3.0.11-1`. Of RPM, Syft writes the
-    /// file of the source package: `openssl-3.0.7-27.el9.src.rpm`, without an epoch.
+    /// Name and version of the source package, as the qualifier `upstream` states them: `openssl@3.0.11-1`. For RPM,
+    /// Syft writes the file name of the source package: `openssl-3.0.7-27.el9.src.rpm`, without an epoch.
     pub fn upstream(&self) -> Option<(&str, Option<&str>)> {
         let upstream = self.qualifier("upstream")?;
         if let Some(file) = source_rpm(upstream).filter(|_| self.kind() == "rpm") {
@@ -292,7 +292,7 @@ pub(super) fn is_source_arch(arch: Option<&str>) -> bool {
 
 /// Whether packages of this type are those of a distribution: their versions end with its release, or revision, and they are
 /// built from source packages.
-pub(super) fn is_of_distribution(kind: &str) -> bool {
+pub fn is_of_distribution(kind: &str) -> bool {
     matches!(kind, "alpm" | "apk" | "deb" | "rpm")
 }
 
@@ -443,7 +443,7 @@ mod tests {
     }
 
     proptest! {
-        /// A URL of simple parts is the one that the parser makes of them.
+        /// A URL built from simple parts equals the one that the parser would produce.
         #[test]
         fn simple_parts_are_what_the_parser_makes_of_them(
             kind in "apk|deb|golang|maven|npm|rpm|bitnami|cargo|gem|nuget|pypi|composer",

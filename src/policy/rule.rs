@@ -16,7 +16,7 @@ pub struct Rule {
     pub signed: SignedPart,
     /// The requirements for vulnerabilities.
     pub va: Option<VaRule>,
-    /// Whether a tag means the digest that the registry says, although content trust signs another one, which denies
+    /// Whether a tag resolves to the registry's digest even if content trust signs another one, which then denies
     /// (`mutateImage: false` of Portieris).
     pub keeps_tags: bool,
 }

@@ -14,18 +14,19 @@ mod index;
 mod listing;
 mod unmatched;
 mod unmet;
+mod unselected;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::authority::{Authority, Scheme};
+use super::authority::Authority;
 use super::decide::Selected;
 use super::exemption::ExemptionSet;
-use super::pattern::{DOCKER_HUB_NAMES, Pattern, Spelling};
+use super::pattern::{Pattern, Spelling};
 use super::rule::{Mode, Rule};
 use super::subject::Subject;
 use super::trusted_root::TrustedRoot;
-use crate::oci::{ImageName, Reference, Tag};
+use crate::oci::{DOCKER_HUB_NAMES, ImageName, Reference, Tag, is_registry};
 use crate::scope::Scope;
 use index::EntryIndex;
 pub(super) use unmet::EntryPlace;
@@ -122,12 +123,17 @@ impl RuleSet {
         self.entries().count()
     }
 
+    /// How many of the entries are in audit mode, so that what they deny is only recorded.
+    pub fn audited_len(&self) -> usize {
+        self.audited.entries().count()
+    }
+
     /// Whether there are no entries, so that everything is denied.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether there are documents, and all of them are in audit mode: what they deny is only recorded.
+    /// Whether there are documents and all of them are in audit mode: their denials are only recorded.
     pub fn is_only_audited(&self) -> bool {
         let is_enforced = self.enforced.cluster.any_document || !self.enforced.namespaces.is_empty();
         self.documents > 0 && !is_enforced
@@ -145,11 +151,8 @@ impl RuleSet {
     pub fn trusted_roots(&self) -> Vec<TrustedRoot> {
         let mut roots = BTreeMap::new();
         for authority in self.authorities() {
-            if let Scheme::Cosign(cosign) = authority.scheme() {
-                roots.extend(
-                    cosign.roots.iter().map(|root| ((root.name().to_owned(), root.fingerprint()), root.clone())),
-                );
-            }
+            let own = authority.scheme().trusted_roots().iter();
+            roots.extend(own.map(|root| ((root.name().to_owned(), root.fingerprint()), root.clone())));
         }
         roots.into_values().collect()
     }
@@ -379,7 +382,7 @@ fn name_spellings(name: &ImageName) -> Vec<String> {
 }
 
 fn begins_like_a_host(path: &str) -> bool {
-    path.split_once('/').is_some_and(|(first, _)| first.contains(['.', ':']) || first == "localhost")
+    path.split_once('/').is_some_and(|(first, _)| is_registry(first))
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::authority::Authority;
 
-/// Which keys are known to belong together: an OpenPGP key and its subkeys sign for one signer, also where another
-/// authority has one of these keys by itself.
+/// Which keys are known to belong together: an OpenPGP key and its subkeys sign for one signer, even if another
+/// authority has only one of these keys.
 #[derive(Clone, Debug, Default)]
 pub struct SameSigner(BTreeMap<String, String>);
 

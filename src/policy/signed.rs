@@ -120,9 +120,9 @@ enum State {
 #[derive(Debug)]
 struct Standing {
     state: State,
-    /// How those who have signed meet the requirement; no way unless it is met.
+    /// The ways in which the known signers meet the requirement; empty if it is not met.
     signers: Ways,
-    /// The same with all others that may also have signed; no way if the requirement cannot be met.
+    /// As above, including others that may also have signed; empty if the requirement cannot be met.
     possible: Ways,
     /// What is missing or unknown.
     reasons: Vec<String>,
@@ -238,7 +238,7 @@ fn all_of(parts: Vec<Standing>) -> Standing {
     combined(worst, parts, |ways| Ways::Every(ways.into_iter().filter(|part| *part != Ways::none()).collect()))
 }
 
-/// Requires enough parts. No signer counts for two of them, nor for two parts within them.
+/// Requires enough parts. No signer counts for two of them, or for two parts within them.
 fn at_least(count: usize, parts: Vec<Standing>) -> Standing {
     let needed = count.max(1);
     let met = parts.iter().filter(|part| part.is_met());

@@ -132,7 +132,7 @@ impl TrustedRoot {
         &self.data.parts
     }
 
-    /// When the last of its keys ends to be valid; `None` if one has no known end.
+    /// When the last of its keys expires; `None` if one has no known end.
     pub fn until(&self) -> Option<Timestamp> {
         self.parts().iter().map(|part| part.until).max_by_key(|until| until.unwrap_or(Timestamp::MAX)).flatten()
     }
@@ -142,7 +142,7 @@ impl TrustedRoot {
         self.until().is_some_and(|until| until < now)
     }
 
-    /// When its newest key begins to be valid: of two versions of a root, the one with the earlier time is older.
+    /// When its newest key becomes valid: of two versions of a root, the one with the earlier time is older.
     pub fn newest_key(&self) -> Option<Timestamp> {
         self.parts().iter().filter_map(|part| part.from).max()
     }

@@ -1,4 +1,4 @@
-//! What a rule requires of an image besides signatures: `va` of a policy entry.
+//! The conditions of a rule other than signatures: `va` of a policy entry.
 
 use jiff::SignedDuration;
 
@@ -26,15 +26,15 @@ pub struct VaRule {
     /// The severity from which configuration issues that the gate itself finds count, besides `severity`. `None`: they
     /// do not count.
     pub configuration: Option<Severity>,
-    /// Whether a report of a source that does not check configurations is not enough.
-    pub needs_configuration: bool,
+    /// The key because of which a report of a source that does not check configurations is not enough.
+    pub needs_configuration: Option<&'static str>,
     /// Identifiers of issues that always count, unless they are exempt, regardless of the rest of the rule.
     pub always_block: Vec<String>,
     /// Issues that do not count.
     pub ignore: VaExemptions,
     /// How long an issue does not count.
     pub grace: Grace,
-    /// How long an image that was admitted before is served after an issue is found that is new.
+    /// How long a previously admitted image is served after a new issue is found in it.
     pub admitted_grace: Option<SignedDuration>,
     /// Whether issues that are known to be exploited are admitted. [`Behaviour::Deny`] requires that the catalogue is
     /// imported. `None`: such issues count, and a catalogue that is missing is accepted.
@@ -65,7 +65,7 @@ pub struct VaRule {
     pub unsupported: Behaviour,
     /// The behaviour when no source answers.
     pub unavailable: Behaviour,
-    /// The maximum age of a report. An older report counts as missing, but what it found still denies.
+    /// The maximum age of a report. An older report counts as missing, but its findings still deny.
     pub max_report_age: Option<SignedDuration>,
     /// The maximum age of the advisory databases and feeds that were used. As for `max_report_age`.
     pub max_database_age: Option<SignedDuration>,
@@ -74,9 +74,9 @@ pub struct VaRule {
 }
 
 impl VaRule {
-    /// The rule for `va.enabled: true` of the IBM dialects: every issue counts that the source reports and does not
-    /// exempt. Configuration issues that the gate itself finds do not count. Unsupported content is admitted, and so is
-    /// a distribution that is no longer supported. Any other unknown result is denied.
+    /// The rule for `va.enabled: true` of the IBM dialects: every issue counts unless the source exempts it.
+    /// Configuration issues that the gate itself finds do not count. Unsupported content is admitted, and so is a
+    /// distribution that is no longer supported. Any other unknown result is denied.
     pub fn ibm() -> Self {
         Self {
             severity: Severity::Unknown,
@@ -84,7 +84,7 @@ impl VaRule {
             fixable_only: false,
             ignore_unfixed_for: None,
             configuration: None,
-            needs_configuration: false,
+            needs_configuration: None,
             always_block: Vec::new(),
             ignore: VaExemptions::default(),
             grace: Grace::default(),
@@ -126,7 +126,7 @@ impl VaRule {
 
     /// Whether a condition of the rule depends on what the image was built on.
     pub fn needs_bases(&self) -> bool {
-        self.base_images.is_some() || self.when.is_some()
+        self.base_images.is_some() || self.when.as_ref().is_some_and(|when| when.mentions("image"))
     }
 
     /// Whether the rule is one of the IBM dialects, under which every issue counts, whatever its severity.
@@ -151,7 +151,7 @@ pub enum Unscanned {
 pub struct Grace {
     /// The beginning.
     pub from: GraceStart,
-    /// The length for each severity. A severity that is not listed has none.
+    /// The length for each severity. A severity that is not listed has no grace period.
     pub lengths: Vec<(Severity, SignedDuration)>,
 }
 
@@ -162,7 +162,7 @@ impl Grace {
     }
 }
 
-/// When the grace of an issue begins. An issue for which that is not known has no grace.
+/// When the grace period of an issue begins. An issue without a known time has no grace period.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum GraceStart {
     /// When the issue was first found in the image, or in another one of its repository.

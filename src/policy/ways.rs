@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::distinct::distinct;
 
-/// The most steps of one search. Policies that people write need fewer than a hundred.
+/// The maximum number of steps in one search. Real policies need fewer than a hundred.
 const MAX_STEPS: usize = 20_000;
 
 /// Which signers can meet a requirement.
@@ -14,7 +14,7 @@ pub(super) enum Ways {
     One(BTreeSet<String>),
     /// Every part. One signer may meet several parts.
     Every(Vec<Self>),
-    /// At least this many of the parts, at least one. No signer counts for two parts, nor for two parts within them.
+    /// At least this many of the parts, and at least one. No signer counts for two parts, or for two parts within them.
     AtLeast(usize, Vec<Self>),
 }
 
@@ -53,7 +53,7 @@ impl Ways {
         }
     }
 
-    /// Whether there is a way. `None` if that takes too long to find out.
+    /// Whether there is a way. `None` if finding out takes too long.
     pub(super) fn exist(&self) -> Option<bool> {
         if let Self::AtLeast(count, parts) = self {
             let signers: Vec<_> = parts.iter().map(Self::signers).collect();

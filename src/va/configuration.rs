@@ -1,5 +1,5 @@
-//! Configuration issues: what is unsafe in an image's configuration and files, as issues that policies weigh and exemptions
-//! name. The checks are in `hardening`; `catalogue` has their identifiers and texts.
+//! Configuration issues: unsafe settings in an image's configuration and files, as issues that policies weigh and
+//! exemptions name. The checks are in `hardening`; `catalogue` has their identifiers and texts.
 
 use serde_json::Value;
 
@@ -32,7 +32,7 @@ pub(super) async fn read(
 
 fn parse(config: &[u8]) -> Result<ImageSettings, String> {
     let document = json::parse(config, &KEYS, &["Labels", "ExposedPorts", "Volumes"])
-        .map_err(|error| format!("the configuration is not unambiguous JSON: {error}"))?;
+        .map_err(|error| format!("the configuration is ambiguous or invalid JSON: {error}"))?;
     let run = document.get("config").unwrap_or(&Value::Null);
     let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
     let texts = |value: Option<&Value>| match value {
@@ -41,8 +41,8 @@ fn parse(config: &[u8]) -> Result<ImageSettings, String> {
             .iter()
             .map(|item| item.as_str().map(str::to_owned))
             .collect::<Option<Vec<String>>>()
-            .ok_or("a list of the configuration contains something other than texts"),
-        Some(_) => Err("a list of the configuration is something else"),
+            .ok_or("a list in the configuration contains values other than strings"),
+        Some(_) => Err("a field of the configuration that must be a list is not one"),
     };
     let is_text = |value: Option<&Value>| value.is_none_or(|value| value.is_string() || value.is_null());
     if !document.is_object() || !is_text(document.get("os")) || !is_text(run.get("User")) {

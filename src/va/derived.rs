@@ -13,7 +13,7 @@ pub struct DerivedEvidence(Arc<Bounded<DerivationKey, Derivation>>);
 /// The address of the evidence that the other was made from, and the basis.
 type DerivationKey = (usize, Arc<str>);
 
-/// What evidence was made from, and what was made. The first is kept because its address must not become that of another.
+/// The source evidence and the evidence derived from it. The source is kept so that its address is not reused.
 type Derivation = (Arc<Observed<VaEvidence>>, Arc<Observed<VaEvidence>>);
 
 impl DerivedEvidence {

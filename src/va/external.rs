@@ -1,9 +1,8 @@
 //! Scanners that are not part of the gate: Trivy and Grype as programs, and services with the API of Harbor's scanners.
 //!
-//! A scanner is asked for one image at a time and by digest. What it answers counts only if the answer is a report that
-//! can be read and names the digest of the image's manifest or of its configuration. Everything else (it cannot be run, it
-//! takes too long, it prints something else, it reports on another image) leaves the image unknown, and the next source is
-//! asked.
+//! A scanner is asked for one image at a time and by digest. Its answer counts only if it is a readable report that
+//! names the digest of the image's manifest or of its configuration. Everything else (it cannot be run, it takes too
+//! long, it prints something else, it reports on another image) leaves the image unknown, and the next source is asked.
 //!
 //! Scanners read layers by the image's configuration, or keep what they found under the digests that it states. So they
 //! are asked only about images whose layers are proven to be those of the configuration (`va/binding.rs`).
@@ -25,7 +24,7 @@ use super::binding::Bindings;
 use super::reports::{ReportTarget, scanned_report};
 use super::{Scanner, SourceAnswer, VaSource, VaSubject};
 use crate::oci::Digest;
-use crate::policy::{Observed, Report, VaEvidence};
+use crate::policy::{Observed, Report, VaEvidence, known_time};
 use crate::runtime::{Clock, Epoch, Readiness, Tasks, signed_duration};
 use crate::store::Memo;
 pub(super) use metrics::ScannerMetrics;
@@ -53,9 +52,9 @@ pub use status::check_scanner;
 
 /// The program that confines scanners: this one.
 pub(super) const LAUNCHER: &str = confine::SELF;
-/// How soon a scanner that failed is asked about the same image again.
+/// How soon a scanner that failed for an image is asked about it again.
 const FAILURE_TTL: SignedDuration = SignedDuration::from_secs(60);
-/// How soon a scanner that cannot be used is looked at again.
+/// How soon an unusable scanner is tried again.
 const RETRY: Duration = Duration::from_secs(15);
 /// Why no scanner is asked about an image.
 const UNBOUND: &str = "the image's layers cannot be proven to be those of its configuration, on which scanners rely";
@@ -182,10 +181,18 @@ impl ExternalScanner {
         readiness.degraded(&topic, problem);
     }
 
-    /// Why the database must no longer be used.
+    /// Why the database must not be used: it is too old, or its age is not known and matters.
     fn too_old(&self, version: &EngineVersion) -> Option<String> {
-        let (max_age, built) = (self.0.services.max_age?, version.built?);
-        let is_over = built.saturating_add(max_age).is_ok_and(|end| end <= self.0.services.clock.now());
+        let (max_age, now) = (self.0.services.max_age?, self.0.services.clock.now());
+        let Some(built) = version.built else {
+            return Some("it does not say when its database was built, and va.max_db_age limits the age".to_owned());
+        };
+        if known_time(built, now).is_none() {
+            return Some(format!(
+                "its database was built at {built}, which is in the future, and va.max_db_age limits its age"
+            ));
+        }
+        let is_over = built.saturating_add(max_age).is_ok_and(|end| end <= now);
         is_over.then(|| format!("its database is older than va.max_db_age: it was built at {built}"))
     }
 
@@ -227,7 +234,7 @@ impl ExternalScanner {
             Observed { value: kept.value.clone(), at: kept.at, until: Some(kept.at) }
         };
         let found = answers.obtain_from(subject.image(), key, is_shared, gather).await;
-        // What another request found is no reason to leave out the report that this one has.
+        // The result of another request is not a reason to drop the report that this one has.
         let report = found.clone().filter(|found| is_shared(&found.value));
         let known = report.or_else(|| answers.recall(&own_key)).or(found);
         answer(known.unwrap_or_else(|| self.unavailable("the scan was interrupted")))
@@ -247,8 +254,14 @@ impl ExternalScanner {
         let at = clock.now();
         let outcome = match &value {
             VaEvidence::Report(Report { incomplete: None, .. }) => "report",
-            VaEvidence::Report(_) | VaEvidence::Incomplete { .. } => "incomplete",
-            _ => "failed",
+            VaEvidence::Report(_) | VaEvidence::Incomplete { .. } | VaEvidence::Opaque { .. } => "incomplete",
+            VaEvidence::Unscanned
+            | VaEvidence::NoReport { .. }
+            | VaEvidence::Unreadable { .. }
+            | VaEvidence::Unsupported { .. }
+            | VaEvidence::Unavailable { .. }
+            | VaEvidence::Pending { .. }
+            | VaEvidence::WithOrigin { .. } => "failed",
         };
         metrics.scanned(name, outcome, took);
         let end = at.saturating_add(ttl).unwrap_or(at);
@@ -315,18 +328,17 @@ impl ExternalScanner {
 /// A report decides if it covers the whole image or finds something. One that does neither leaves the question to the next
 /// source, and counts if that knows no better.
 fn answer(evidence: Arc<Observed<VaEvidence>>) -> SourceAnswer {
-    match &evidence.value {
-        VaEvidence::Report(report) if report.incomplete.is_none() || !report.issues.is_empty() => {
-            SourceAnswer::Decides(evidence)
-        }
-        _ => SourceAnswer::Doubts(evidence),
+    let decides = |report: &Report| report.incomplete.is_none() || !report.issues.is_empty();
+    match evidence.value.report().is_some_and(decides) {
+        true => SourceAnswer::Decides(evidence),
+        false => SourceAnswer::Doubts(evidence),
     }
 }
 
 /// Whether a result says something about the content alone. Whether layers can be compared with their configuration may depend
 /// on the repository that they are read from.
 fn is_shared(evidence: &VaEvidence) -> bool {
-    matches!(evidence, VaEvidence::Report(_))
+    evidence.report().is_some()
 }
 
 impl VaSource for ExternalScanner {
@@ -354,7 +366,7 @@ impl VaSource for ExternalScanner {
     }
 }
 
-/// The directory in which images are written for scanners. What an earlier process left behind is removed.
+/// The directory in which images are written for scanners. Leftovers of an earlier process are removed.
 pub(super) fn scratch(state: &Path) -> PathBuf {
     let scratch = scratch_of(state);
     if let Err(error) = std::fs::remove_dir_all(&scratch)

@@ -1,5 +1,5 @@
-//! What feeds say about the issues in reports of other sources: which are known to be exploited (KEV), and how probable
-//! exploitation is (EPSS). The gate's own scanner does the same while it matches.
+//! Adds data from feeds to the issues in reports of other sources: known exploitation (KEV), and its probability
+//! (EPSS). The gate's own scanner does the same while it matches.
 
 use crate::advisories::{self, Databases};
 use crate::inventory::Gap;
@@ -21,7 +21,7 @@ pub(super) fn are_missing(databases: &Databases, report: &Report) -> bool {
     feeds != Feeds::default() && report.image.feeds != feeds
 }
 
-/// The report with what the feeds say. A feed that is damaged makes it incomplete.
+/// The report with the data of the feeds. A damaged feed makes it incomplete.
 pub(super) fn add(databases: &Databases, mut report: Report) -> Report {
     let mut gaps = Vec::new();
     for issue in &mut report.issues {

@@ -69,7 +69,7 @@ impl DatabaseSources {
         self.images().map(|(.., image)| image.to_string()).chain(self.urls().map(|(_, url)| shown_url(url))).collect()
     }
 
-    /// The sources of advisories, whose databases must be there before anything is clean. URLs are as they are shown.
+    /// The sources of advisories, whose databases must exist before any image is clean. URLs are as they are shown.
     pub(super) fn advisories(&self) -> Vec<(DatabaseKind, String)> {
         let trivy = self.trivy.iter().map(|trivy| (DatabaseKind::TrivyDb, trivy.to_string()));
         trivy.chain(self.osv.iter().map(|url| (DatabaseKind::Osv, shown_url(url)))).collect()
@@ -127,8 +127,8 @@ pub fn fetch_databases(
     Ok(fetched)
 }
 
-/// Fetches all sources at start and at the configured interval, until shutdown. What fails is tried again at the next time;
-/// the databases in use stay in use.
+/// Fetches all sources at start and at the configured interval, until shutdown. Failed sources are tried again at the
+/// next interval; the databases in use stay in use.
 pub async fn keep_updated(
     config: Option<DatabaseConfig>,
     upstreams: Arc<Upstreams>,
@@ -172,7 +172,7 @@ fn update_once(config: &DatabaseConfig, upstreams: &Arc<Upstreams>, clock: &Cloc
             }
             Ok(_) => tracing::debug!(source, "the advisory database is current"),
             Err(error) => {
-                tracing::error!(source, %error, "an advisory database cannot be fetched; if there is one, it stays in use");
+                tracing::error!(source, %error, "an advisory database cannot be fetched; an existing one stays in use");
                 failed.push(error.to_string());
             }
         }

@@ -20,7 +20,7 @@ use prometheus_client::metrics::family::Family;
 use super::InvalidConfig;
 use crate::http_client::{HttpClient, HttpError, HttpSettings, Network, Reach, is_confidential};
 use crate::oci::{Digest, Host, ImageName};
-use crate::policy::{Observed, VaEvidence};
+use crate::policy::{Observed, Report, VaEvidence};
 use crate::runtime::{Clock, Metrics, Secret, shown_url, signed_duration};
 
 mod answer;
@@ -53,7 +53,7 @@ pub struct Config {
     pub retry_wait: Duration,
     /// How long a report counts as current. The service's advisories change about every 12 hours.
     pub report_ttl: Duration,
-    /// How long to keep the result that an image is not scanned yet.
+    /// How long to keep the result that an image is not scanned yet, or only in part.
     pub unscanned_ttl: Duration,
 }
 
@@ -84,8 +84,8 @@ impl fmt::Debug for Config {
 }
 
 impl Config {
-    /// Whether images of this registry are queried, as [`IbmClient::serves`] says it.
-    pub(super) fn serves(&self, host: &Host) -> bool {
+    /// Whether images of this registry are queried, as in [`IbmClient::serves`].
+    pub fn serves(&self, host: &Host) -> bool {
         self.hosts.iter().filter_map(|text| HostPattern::parse(text).ok()).any(|pattern| pattern.matches(host))
     }
 }
@@ -161,8 +161,12 @@ impl IbmClient {
     fn observed(&self, value: VaEvidence) -> Observed<VaEvidence> {
         let config = &self.0.config;
         let ttl = match value {
-            VaEvidence::Report(_) | VaEvidence::Unsupported { .. } => signed_duration(config.report_ttl),
-            VaEvidence::Unscanned
+            VaEvidence::Report(Report { incomplete: None, .. }) | VaEvidence::Unsupported { .. } => {
+                signed_duration(config.report_ttl)
+            }
+            // IBM may assess the rest in a minute.
+            VaEvidence::Report(_)
+            | VaEvidence::Unscanned
             | VaEvidence::NoReport { .. }
             | VaEvidence::Unreadable { .. }
             | VaEvidence::Incomplete { .. }
@@ -265,8 +269,36 @@ fn http_client(config: &Config, url: Option<&Uri>, iam_url: &Uri) -> Result<Http
     HttpClient::new(&settings, &Network::default()).map_err(|error| InvalidConfig::new(error.to_string()))
 }
 
+/// Checks the URL of the service, or that of IAM.
+///
+/// # Errors
+/// It is malformed, or would send credentials unencrypted.
+pub fn check_url(text: &str) -> Result<(), InvalidConfig> {
+    address(text).map(drop)
+}
+
+/// Checks an entry of [`Config::hosts`].
+///
+/// # Errors
+/// It is not the name of a host.
+pub fn check_host(text: &str) -> Result<(), InvalidConfig> {
+    HostPattern::parse(text).map(drop)
+}
+
+/// Checks the identifier of an account, which is sent in a header.
+///
+/// # Errors
+/// It is empty, or cannot be sent.
+pub fn check_account(text: &str) -> Result<(), InvalidConfig> {
+    let is_sent = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_sent { Ok(()) } else { Err(InvalidConfig::new(format!("{text:?} is not the identifier of an account"))) }
+}
+
 fn address(text: &str) -> Result<Uri, InvalidConfig> {
     let shown = shown_url(text);
+    if !text.contains("://") {
+        return Err(InvalidConfig::new(format!("{shown:?} is not a URL")));
+    }
     let uri: Uri = text.parse().map_err(|e| InvalidConfig::new(format!("{shown}: {e}")))?;
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return Err(InvalidConfig::new(format!(
@@ -276,7 +308,7 @@ fn address(text: &str) -> Result<Uri, InvalidConfig> {
     if is_confidential(&uri) {
         Ok(uri)
     } else {
-        Err(InvalidConfig::new(format!("{shown}: credentials travel over https only, or within this machine")))
+        Err(InvalidConfig::new(format!("{shown}: credentials are sent only over https or within this machine")))
     }
 }
 
@@ -294,7 +326,7 @@ enum HostPattern {
 impl HostPattern {
     fn parse(text: &str) -> Result<Self, InvalidConfig> {
         let below = text.strip_prefix("*.").or_else(|| text.strip_prefix('.'));
-        let host: Host = below.unwrap_or(text).parse().map_err(|e| InvalidConfig::new(format!("{text}: {e}")))?;
+        let host: Host = below.unwrap_or(text).parse().map_err(|e| InvalidConfig::new(format!("{text:?}: {e}")))?;
         Ok(if below.is_some() { Self::Below(format!(".{host}")) } else { Self::Exactly(host) })
     }
 

@@ -28,7 +28,7 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::binding::ConfigBinding;
 use crate::oci::Digest;
@@ -44,6 +44,7 @@ mod encoding;
 mod grype;
 mod harbor;
 mod index;
+mod letter_case;
 mod openvex;
 mod packages;
 pub(super) mod ratings;
@@ -53,7 +54,7 @@ mod statement;
 mod trivy;
 
 pub(super) use bound::BoundReports;
-pub use carried::{MAX_REPORT, is_report_about, reports_about};
+pub use carried::{MAX_REPORT, ReportSubjects, report_subjects, reports_about};
 use index::Index;
 pub(super) use scanned::{ReportTarget, harbor_report, scanned_report};
 use statement::ImageDigests;
@@ -74,10 +75,7 @@ type FoundEvidence = Result<Option<Arc<Observed<VaEvidence>>>, NeedsProof>;
 /// The approximate memory for a lookup result, in bytes. Results are kept so that judging an image again copies
 /// nothing.
 fn weight((.., parents): &ReportKey, found: &FoundEvidence) -> usize {
-    let issues = match found.as_ref().ok().and_then(Option::as_ref).map(|found| &found.value) {
-        Some(VaEvidence::Report(report)) => report.issues.len(),
-        _ => 0,
-    };
+    let issues = found.as_ref().ok().and_then(Option::as_ref).map_or(0, |found| found.value.issues().len());
     size_of_val(&**parents) + size_of::<Observed<VaEvidence>>() + 2 * ALLOCATION + issues * ISSUE_WEIGHT
 }
 
@@ -117,6 +115,8 @@ struct ReportsState {
     clock: Clock,
     readiness: Readiness,
     epoch: Epoch,
+    /// Asks for the directories to be read now.
+    asked: Notify,
     /// How many times the directories have been read.
     scans: watch::Sender<u64>,
     gauges: Gauges,
@@ -136,6 +136,7 @@ impl Reports {
         let reports = Self(Arc::new(ReportsState {
             settings,
             index: ArcSwap::default(),
+            asked: Notify::new(),
             scans: watch::Sender::new(0),
             looked_up: Bounded::new(budget::REPORTS, weight),
             clock,
@@ -157,7 +158,7 @@ impl Reports {
             match announced(first, &settings.directories).await {
                 Ok(watch) => drop(tasks.spawn(reports.clone().follow(watch, tasks.clone()))),
                 Err(error) => {
-                    tracing::error!(%error, "changes of vulnerability reports are not noticed until a restart");
+                    tracing::error!(%error, "changes of vulnerability reports will not be noticed until a restart");
                 }
             }
         }
@@ -187,7 +188,7 @@ impl Reports {
         !self.0.settings.directories.is_empty()
     }
 
-    /// Identifies the files that are in use: other files have another fingerprint, also in another process.
+    /// Identifies the files that are in use: different files have different fingerprints, even across processes.
     pub(super) fn fingerprint(&self) -> String {
         self.0.index.load().fingerprint()
     }
@@ -203,13 +204,15 @@ impl Reports {
         self.0.index.load().with_statements_of(issues, image)
     }
 
-    /// Scans after every change and at intervals, until shutdown.
+    /// Scans after every change, whenever asked, and at intervals, until shutdown.
     async fn follow(self, mut watch: DirectoryWatch, tasks: Tasks) {
         loop {
             tokio::select! {
                 () = tasks.stopping() => return,
-                () = watch.changed(self.0.settings.rescan) => self.scan(&tasks).await,
+                () = self.0.asked.notified() => watch.watch(),
+                () = watch.changed(self.0.settings.rescan) => {}
             }
+            self.scan(&tasks).await;
         }
     }
 
@@ -259,13 +262,29 @@ async fn announced<T>(reading: impl Future<Output = T>, directories: &[PathBuf])
             Err(_) => waited += PATIENCE,
         }
         let seconds = waited.as_secs();
-        tracing::info!(?directories, seconds, "reading vulnerability reports; the gate serves when they are read");
+        tracing::info!(?directories, seconds, "reading vulnerability reports; the gate will serve once they are read");
     }
 }
 
+/// Whether there is a report in these directories, as far as the names of files say it.
+pub(super) fn have_reports(directories: &[PathBuf]) -> bool {
+    scan::have_files(directories)
+}
+
+/// What is wrong with the directories of reports, or with what is in them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ReportProblem {
+    /// This is a file where a directory is meant.
+    NotDirectory(PathBuf),
+    /// What cannot be read, and why.
+    Content(String),
+}
+
 /// What is wrong with the reports in these directories: directories and files that cannot be read. Reads all of them.
-pub fn check_reports(directories: &[PathBuf], now: Timestamp) -> Vec<String> {
-    scan::scan(directories, &Index::default(), now).problems
+pub fn check_reports(directories: &[PathBuf], now: Timestamp) -> Vec<ReportProblem> {
+    let (files, directories): (Vec<_>, Vec<_>) = directories.iter().cloned().partition(|path| path.is_file());
+    let content = scan::scan(&directories, &Index::default(), now).problems.into_iter().map(ReportProblem::Content);
+    files.into_iter().map(ReportProblem::NotDirectory).chain(content).collect()
 }
 
 /// The first problems and the number of the others, as text.
@@ -291,11 +310,7 @@ impl Gauges {
         Self {
             files: gauge("va_report_files", "Files in the vulnerability report directories"),
             problems: gauge("va_report_problems", "Vulnerability report files that cannot be used"),
-            reloads: metrics.register(
-                "va_report_reloads",
-                "Times that the vulnerability reports changed",
-                Counter::default(),
-            ),
+            reloads: metrics.register("va_report_reloads", "Changes of the vulnerability reports", Counter::default()),
         }
     }
 }

@@ -19,7 +19,7 @@ pub trait VaSource: Send + Sync {
     /// A short name for the log: `reports`, `ibm`, or the configured name of a scanner.
     fn name(&self) -> &str;
 
-    /// Why the source may know nothing about an image, and what to do about it; `None` if there is nothing to say.
+    /// Why the source may know nothing about an image, and the remedy; `None` if there is nothing to report.
     fn silence(&self) -> Option<&'static str> {
         None
     }

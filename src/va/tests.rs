@@ -152,7 +152,7 @@ async fn an_answer_of_ibm_is_bound_to_its_account() {
 
 /// A list of a thousand images must not ask a service a thousand times.
 #[tokio::test]
-async fn what_is_listed_or_judged_again_is_not_asked_for() {
+async fn listing_and_rejudging_send_no_requests() {
     let (tasks, state) = (Tasks::new(), tempfile::tempdir().unwrap());
     let store = Store::open(state.path()).await.unwrap();
     let config = Config { ibm: Some(ibm()), ..Config::default() };
@@ -272,7 +272,7 @@ impl VaSource for OneIssue {
 
 /// A large report is not copied for each pull of its image.
 #[tokio::test]
-async fn statements_about_what_another_source_found_are_applied_once() {
+async fn statements_on_findings_of_another_source_are_applied_once() {
     let (tasks, state, root) = (Tasks::new(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let asked = subject("docker.io", 'c');
     let id = format!("pkg:oci/app@{}", asked.manifest().digest);

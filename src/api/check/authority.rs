@@ -144,22 +144,18 @@ fn answer(authority: &Authority, findings: &TrustFindings, now: Timestamp) -> Au
         details,
         signatures,
         hint: is_missing.then(|| how_to_sign(authority.scheme())).flatten().map(str::to_owned),
-        trusted_roots: trusted_roots(authority.scheme(), now),
+        trusted_roots: authority.scheme().trusted_roots().iter().map(|root| root_answer(root, now)).collect(),
     }
 }
 
-fn trusted_roots(scheme: &Scheme, now: Timestamp) -> Vec<RootAnswer> {
-    let answer = |root: &TrustedRoot| RootAnswer {
+fn root_answer(root: &TrustedRoot, now: Timestamp) -> RootAnswer {
+    RootAnswer {
         name: root.name().to_owned(),
         status: root.describe(now),
         written: root.written(),
         newest_key: root.newest_key(),
         until: root.until(),
         ended: root.ended(now),
-    };
-    match scheme {
-        Scheme::Cosign(cosign) => cosign.roots.iter().map(answer).collect(),
-        _ => Vec::new(),
     }
 }
 
@@ -219,7 +215,7 @@ fn how_to_sign(scheme: &Scheme) -> Option<&'static str> {
             Some("sign it with this identity: cosign sign REPOSITORY@DIGEST")
         }
         Scheme::Cosign(_) => Some("sign it: cosign sign --key KEY REPOSITORY@DIGEST"),
-        Scheme::Gpg { .. } => Some("sign it: skopeo copy --sign-by KEY …, with the store that the policy names"),
+        Scheme::Gpg { .. } => Some("sign it: skopeo copy --sign-by KEY …, using the store that the policy names"),
         Scheme::Notation { .. } => Some("sign it: notation sign REPOSITORY@DIGEST"),
         Scheme::Notary(_) => Some("sign the tag: docker trust sign REPOSITORY:TAG"),
         Scheme::Unusable { .. } => None,

@@ -13,7 +13,7 @@ use crate::api::{AssessmentAnswer, AssessmentCounts, ExemptionAnswer, ImageScan,
 use crate::gate::KnownAssessment;
 use crate::inventory::LinuxDistribution;
 use crate::oci::ImageName;
-use crate::policy::{AffectedPackage, Issue, IssueKind, IssueType, VaEvidence, VaStatus, is_notice};
+use crate::policy::{AffectedPackage, Issue, IssueKind, IssueType, VaStatus, is_notice};
 
 impl IbmScanReport {
     /// The report on a scanned image.
@@ -25,10 +25,7 @@ impl IbmScanReport {
     /// The report on an image of a known tag.
     pub fn known(name: &ImageName, known: &KnownAssessment) -> Self {
         let assessment = AssessmentAnswer::known(known);
-        let reported = match &known.evidence.value {
-            VaEvidence::Report(report) => report.image.distribution.as_deref(),
-            _ => None,
-        };
+        let reported = known.evidence.value.image().and_then(|image| image.distribution.as_deref());
         let distribution = os_distribution(known.distribution.as_ref(), reported);
         Self::of(format!("{name}@{}", known.digest), &assessment, Some(known.scanned_at()), distribution)
     }
@@ -116,7 +113,7 @@ fn seconds(time: Option<Timestamp>) -> i64 {
     time.map_or(0, Timestamp::as_second)
 }
 
-/// The distribution that the gate read in the image, or else what the report says: `debian 12`.
+/// The distribution that the gate found in the image, or otherwise the one in the report: `debian 12`.
 fn os_distribution(read: Option<&LinuxDistribution>, reported: Option<&str>) -> IbmDistribution {
     if let Some(LinuxDistribution { id, version, codename, .. }) = read {
         let [distribution_id, version_id, version_code_name] = [id, version, codename].map(String::clone);

@@ -2,8 +2,8 @@
 
 use crate::policy::{Issue, is_cve, is_notice};
 
-/// The security notices of an issue: the identifiers under which vendors published it (`DSA-5000-1`, `RHSA-2024:1234`). What a
-/// database calls the vulnerability (`CVE-…`, `GHSA-…`, `DEBIAN-CVE-…`) is none.
+/// The security notices of an issue: the identifiers under which vendors published it (`DSA-5000-1`, `RHSA-2024:1234`).
+/// A database's name for the vulnerability (`CVE-…`, `GHSA-…`, `DEBIAN-CVE-…`) is not a notice.
 pub fn notices(issue: &Issue) -> Vec<&str> {
     issue.names().filter(|id| is_notice(id)).collect()
 }

@@ -93,7 +93,7 @@ fn each_package_manager_has_its_command() {
 
 /// Whoever builds an image chooses the names of its packages.
 #[test]
-fn no_command_contains_what_a_shell_would_act_on() {
+fn commands_contain_no_shell_metacharacters() {
     for (name, fixed) in [
         ("a;reboot", "1"),
         ("$(reboot)", "1"),

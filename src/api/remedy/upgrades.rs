@@ -1,4 +1,5 @@
-//! What resolves all issues of an image together: one version for each package, where each issue by itself names another.
+//! The upgrades that resolve all issues of an image together: one version for each package, although each issue names a
+//! different one.
 
 use std::cmp::Ordering;
 
@@ -27,7 +28,7 @@ struct Fixes<'a> {
     issues: usize,
 }
 
-/// The upgrades that resolve these issues, those of most issues first. What has no fix is left out.
+/// The upgrades that resolve these issues, those of most issues first. Issues without a fix are left out.
 pub fn upgrades<'a>(issues: impl Iterator<Item = &'a Issue>) -> Vec<PackageUpgrade> {
     let mut found: Vec<Fixes<'a>> = Vec::new();
     for issue in issues {

@@ -47,7 +47,7 @@ pub fn eval(
     let now = Clock::system().now();
     let mut code = EXIT_OK;
     while let Some(line) = next_line(reader)? {
-        // Some editors and shells begin a file with a byte order mark.
+        // Some editors and shells begin a file with a byte order mark, and files may have been joined.
         let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line);
         if line.trim_ascii().is_empty() {
             continue;

@@ -1,7 +1,7 @@
 //! `pullgate policy import`: a containers-policy.json(5), with its registries.d, as a document of this program.
 //!
-//! The document decides as containers/image does where both have the same means. What cannot be expressed is denied, and
-//! said: an import never admits more than the policy did.
+//! The document decides as containers/image does where both have the same means. Requirements that cannot be expressed
+//! are denied and reported: an import never admits more than the policy did.
 
 mod containers;
 mod registries;
@@ -68,7 +68,7 @@ struct ImportedDocument {
 
 impl ImportedDocument {
     /// One entry for every scope of either file, because the requirements and the store of an image may come from
-    /// different scopes. Where no file names a store, `default` is it.
+    /// different scopes. If no file names a store, `default` is used.
     fn new(policy: &ContainersPolicy, stores: &SignatureStores, default: Option<&str>) -> Self {
         let mut notes: BTreeSet<String> = policy.notes.iter().chain(&stores.notes).cloned().collect();
         let scopes: BTreeSet<&DockerScope> = policy.by_scope.keys().chain(stores.scopes()).collect();
@@ -97,7 +97,7 @@ impl ImportedDocument {
             let (patterns, others): (Vec<_>, Vec<_>) =
                 patterns.into_iter().partition(|one| policy::can_be_an_image(one));
             if patterns.is_empty() && !others.is_empty() {
-                notes.insert(format!("{name}: no image has such a name, so the scope is left out"));
+                notes.insert(format!("{name}: no image can have such a name, so the scope is omitted"));
             }
             for pattern in patterns {
                 let _ = writeln!(entries, "  - {{name: {}{checks}}}", Value::from(pattern));

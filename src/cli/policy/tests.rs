@@ -302,10 +302,12 @@ fn images_are_named_as_the_gate_names_them() {
         ("elsewhere.test/app:v1", Some("*"), "allow"),
     ] {
         let files = [("p.yaml", policies)];
-        let (_, found, _) = run(&files, |dir, streams| {
+        let (_, found, noted) = run(&files, |dir, streams| {
             let images = [image.to_owned()];
             match_images(dir, "", &images, &Settings::default(), Some(&sources), Output::Json, streams).unwrap()
         });
+        let is_served = !matches!(image, "reg.test/app:v1" | "elsewhere.test/app:v1");
+        assert_eq!(noted.contains("is not an upstream of this gate"), !is_served, "{image}: {noted}");
         assert_eq!((found[0]["repository"].as_str(), &found[0]["outcome"]), (entry, &json!(outcome)), "{image}");
         let case = json!({"id": 1, "image": image}).to_string();
         let (_, decided, _) = run(&files, |dir, streams| {

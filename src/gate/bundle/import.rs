@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::received::{MAX_MANIFESTS, Manifests};
@@ -14,17 +14,20 @@ use crate::gate::judgement::Judgement;
 use crate::gate::operations::Operations;
 use crate::gate::operator::{NotRecorded, OperatorAct};
 use crate::gate::{GateError, Target};
-use crate::oci::{Digest, Host, Manifest, Reference, Refused};
+use crate::oci::{Digest, Host, Manifest, Reference, Refused, Tag};
 use crate::policy::{Denial, DenialKind, Kind};
 use crate::resolve::TagImport;
 use crate::scope::Scope;
 use crate::va::DatabaseNews;
 
-/// How often a judgement that is pending is repeated, and how often one that lacks evidence is.
+/// How many times a pending judgement is repeated, and one that lacks evidence.
 const PENDING_TRIES: u32 = 150;
 const UNAVAILABLE_TRIES: u32 = 1;
-/// The pause between them. It is longer than a failure to find evidence is remembered.
+/// The pause between them. It is longer than the time for which failures to find evidence are remembered.
 const PAUSE: Duration = Duration::from_millis(2200);
+
+/// By how much clocks of two gates may differ without a note.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(5 * 60);
 
 /// How long an import waits for advisory databases that were imported with it.
 const ADVISORIES_WAIT: Duration = Duration::from_secs(60);
@@ -127,7 +130,8 @@ impl Operations {
         how: &BundleImport,
         caller: &str,
     ) -> Result<ImportedImage, ImportFailure> {
-        let at = image.seen.min(self.clock.now());
+        let now = self.clock.now();
+        let at = image.seen.min(now);
         let reference = image.tag.clone().map_or(Reference::Digest(image.digest), Reference::Tag);
         let name = target.describe(&reference);
         self.import_evidence(target, image, attached, at).await?;
@@ -135,6 +139,7 @@ impl Operations {
         let (outcome, reasons) = conclude(&judged, image.digest);
         let (outcome, kept) = self.foresee(target, image, (outcome, how), at).await?;
         let mut notes = image.notes.clone();
+        notes.extend(image.tag.as_ref().and_then(|tag| ahead_note(tag, image.seen, now)));
         notes.extend(kept);
         self.record_import(&name, image, (outcome, how.dry_run), &reasons, caller).await?;
         if outcome.is_available() {
@@ -154,7 +159,7 @@ impl Operations {
         Ok(ImportedImage { image: name, digest: image.digest, outcome, reasons, notes })
     }
 
-    /// What becomes of an image with this conclusion, with a note if its tag keeps another digest.
+    /// The outcome for an image with this conclusion, with a note if its tag keeps another digest.
     async fn foresee(
         &self,
         target: &Target,
@@ -212,7 +217,7 @@ impl Operations {
         };
         let all = news.wait_for(|news| wanted.iter().all(|one| is_used(one, news)));
         let waited = tokio::time::timeout(ADVISORIES_WAIT, all).await.is_err();
-        // Where databases have a problem, the judgement says so itself: nothing is clean.
+        // If databases have a problem, the judgement itself reports it: no image is clean.
         if waited && news.borrow().problem.is_none() {
             return Err("the advisory databases of the bundle are not in use yet; repeat the import".to_owned());
         }
@@ -360,6 +365,16 @@ fn conclude(judged: &Result<Judgement, GateError>, digest: Digest) -> (ImportOut
 fn may_be_attached(judged: &Judgement) -> bool {
     let kind = judged.judged.as_ref().map(|judged| judged.kind.kind);
     matches!(kind, Some(Kind::Attachment | Kind::Artifact))
+}
+
+/// Other bundles that were exported before this import do not move the tag then.
+fn ahead_note(tag: &Tag, seen: Timestamp, now: Timestamp) -> Option<String> {
+    (seen.duration_since(now) > CLOCKS_DIFFER).then(|| {
+        format!(
+            "the bundle says that the tag {tag} was seen on {seen}, which is in the future: a clock is wrong, here or on the \
+             other side, and it counts as seen now"
+        )
+    })
 }
 
 fn kept_note(tag: TagImport) -> Option<String> {

@@ -62,8 +62,8 @@ impl Operations {
         manifest.and_then(|manifest| manifest.named(digest)).map_err(|why| ImportFailure::Manifest { digest, why })
     }
 
-    /// Removes manifests that are listed as attached to the image and are not: they do not say so themselves, or they are
-    /// images. Returns notes about them.
+    /// Removes manifests that are listed as attached to the image but are not: they do not state it themselves, or they
+    /// are images. Returns notes about them.
     pub(super) fn leave_foreign(&self, image: &BundledImage, attached: &mut Manifests) -> Vec<String> {
         let mut notes = Vec::new();
         attached.retain(|digest, manifest| {

@@ -65,7 +65,7 @@ fn a_decision_is_valid_until_something_changes_or_it_expires() {
 }
 
 #[test]
-fn decisions_share_what_is_not_about_their_image() {
+fn decisions_share_data_that_is_not_about_their_image() {
     let answers = WarmAnswers::new(Arc::default(), Tasks::new(), Epoch::new(), Clock::system());
     let keep = |image: &str, decision| {
         let decided = Decided::new(RecordedEndpoint::Manifest, image.into(), decision);
@@ -95,7 +95,7 @@ fn a_hundred_thousand_admissions_by_tag_fit() {
         let digest = Digest::sha256(&number.to_be_bytes());
         let outcome = admitted_to(name, digest);
         let image = format!("\"registry.acme.com/team-{}/app:v{}\"", number / 100, number % 100).into();
-        let text = DecisionText { image, digest: Some(digest), shape: "\"decision\":\"admit\"".into() };
+        let text = DecisionText { image, digest: Some(digest), until: None, shape: "\"decision\":\"admit\"".into() };
         let basis = Basis { moment: answers.epoch.moment("a"), time: answers.clock.now() };
         answers.keep(&key(number), WarmAnswer::new(outcome, text, Vec::new(), basis, Validity::default()), None);
     }

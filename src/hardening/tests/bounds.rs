@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_is_found_is_bounded() {
+fn findings_are_bounded() {
     let token = format!("ghp_{}\n", letters(36));
     assert_eq!(found("app/a", &token.repeat(20_000)).len(), MAX_OBSERVATIONS);
     let long = format!("[mysqld]\nuser=root{}\n", " ".repeat(10_000)).repeat(80);
@@ -34,7 +34,7 @@ fn what_is_found_is_bounded() {
 
 /// Contents on which a careless search takes time that grows with the square of their length.
 #[test]
-fn hostile_files_take_no_longer_than_others() {
+fn hostile_files_do_not_take_longer_than_others() {
     for (path, part) in [
         ("app/a", "-----BEGIN PRIVATE KEY-----"),
         ("app/a", "-----BEGIN "),

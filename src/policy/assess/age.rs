@@ -1,4 +1,4 @@
-//! `maxReportAge`, `maxDatabaseAge`, and whether the feeds are there that a rule needs.
+//! `maxReportAge`, `maxDatabaseAge`, and whether the feeds that a rule needs are available.
 
 use jiff::{SignedDuration, Timestamp};
 

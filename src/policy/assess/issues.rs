@@ -106,11 +106,11 @@ pub(super) fn assess<'a>(
     sorted
 }
 
-/// A rule that says which configuration issues deny needs a source that checks configurations.
+/// A rule about configuration issues needs a source that checks configurations.
 pub(super) fn check_source(rule: &VaRule, report: &Report, findings: &mut Findings) {
-    if rule.needs_configuration && !report.checks_configuration {
+    if let Some(key) = rule.needs_configuration.filter(|_| !report.checks_configuration) {
         let problem = "the source of the report does not check configurations; use the gate's own scanner";
-        findings.unknown.push(format!("configuration: {problem}"));
+        findings.unknown.push(format!("{key}: {problem}"));
     }
 }
 
@@ -149,7 +149,8 @@ impl Weighing<'_> {
     }
 
     /// Until when an issue is exempt; `None` if it is not. Only exemptions that name every identifier of the malware exempt
-    /// malware: one of a package may be older than the malware in it. What a rule always blocks, it does not ignore.
+    /// malware: an exemption of a package may be older than the malware in it. An issue that a rule always blocks is
+    /// not ignored by that rule.
     fn exempt_until(&self, issue: &Issue) -> Option<Timestamp> {
         let now = self.context.now;
         if issue.is_malicious() && self.rule.malicious == Behaviour::Deny && !self.rule.is_ibm() {
@@ -202,7 +203,8 @@ impl Weighing<'_> {
             },
         };
         match (from, self.tolerated_until(issue)) {
-            // At the end of the other grace the image is judged again, even if it is admitted still: with a warning then.
+            // When the other grace period ends, the image is judged again, even if it is then still admitted with a
+            // warning.
             (Some(from), _) => IssueStanding::CountsFrom(from),
             (None, Some(end)) => IssueStanding::Tolerated(end),
             (None, None) => IssueStanding::Counts(cause),
@@ -303,7 +305,7 @@ impl Weighing<'_> {
         }
     }
 
-    /// What is missing for the first issue that is exempt in part.
+    /// The missing exemption for the first issue that is only partially exempt.
     fn partly(&self, issues: &[&Issue]) -> String {
         let missing = |issue: &&Issue| {
             let missing = self.exemptions_of(issue).missing_identifiers(issue, self.context.now).join(" and ");
@@ -336,7 +338,7 @@ impl Weighing<'_> {
         format!(" (severitySource: {sources}{unrated})")
     }
 
-    /// Which grace has ended for the worst issue, or that it has none because a time is not known.
+    /// Which grace period has ended for the worst issue, or that it has none because a time is unknown.
     fn ended(&self, issues: &[&Issue]) -> String {
         let worst = issues.iter().rev().max_by_key(|issue| severity(self.rule, issue) as u8);
         let ended = worst.and_then(|issue| {
@@ -351,7 +353,7 @@ impl Weighing<'_> {
         match ended {
             None => String::new(),
             Some((key, limit, Some(_))) => format!(" after {key} of {}", length(limit)),
-            Some((key, _, None)) => format!(" at once, because the time at which {key} begins is not known"),
+            Some((key, _, None)) => format!(" at once, because the start of {key} is unknown"),
         }
     }
 }
@@ -362,7 +364,7 @@ pub(super) fn first_seen(issue: &Issue, context: &AssessmentContext<'_>) -> Opti
     [in_repository, found_in_image(issue, context)].into_iter().flatten().min()
 }
 
-/// When an issue was first found in the image: the earlier of what the gate and what the reports say.
+/// When an issue was first found in the image: the earlier of the times known to the gate and stated in reports.
 fn found_in_image(issue: &Issue, context: &AssessmentContext<'_>) -> Option<Timestamp> {
     let own = context.history.first_seen.first(issue, |at| is_past(*at, context));
     [own, past(issue.first_seen, context)].into_iter().flatten().min()
@@ -379,7 +381,7 @@ fn past(at: Option<Timestamp>, context: &AssessmentContext<'_>) -> Option<Timest
 
 /// The severity of an issue under a rule: by the first of the rule's sources that has rated it.
 pub(super) fn severity(rule: &VaRule, issue: &Issue) -> Severity {
-    // Nobody else rates what the gate itself finds in a configuration.
+    // Only the gate rates the configuration issues that it finds itself.
     if rule.severity_sources.is_empty() || issue.is_own_check() {
         return issue.severity;
     }

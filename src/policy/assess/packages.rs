@@ -68,8 +68,9 @@ pub(super) fn banned(rule: &VaRule, report: &Report, findings: &mut Findings) {
     }
 }
 
-/// The packages that issues affect. They are in the image, also if the list leaves them out, unless the source exempts the issue:
-/// VEX says so of packages that are not there. It also says so of packages that are there, and then only the list counts.
+/// The packages that issues affect. They are in the image even if the list omits them, unless the source exempts the
+/// issue: VEX makes such statements about packages that are absent. It also makes them about packages that are present,
+/// and then only the list counts.
 fn affected(report: &Report) -> impl Iterator<Item = ReportPackage> {
     let issues = report.issues.iter().filter(|issue| issue.kind == IssueKind::Vulnerability && !issue.exempt);
     issues.flat_map(|issue| &issue.packages).filter(|package| !package.name.is_empty()).map(|package| {
@@ -79,6 +80,7 @@ fn affected(report: &Report) -> impl Iterator<Item = ReportPackage> {
             version: package.installed.as_deref().or(of_purl).unwrap_or_default().to_owned(),
             purl: package.purl.clone(),
             source_name: package.source.clone(),
+            source_version: package.source_version.clone(),
             ..ReportPackage::default()
         }
     })

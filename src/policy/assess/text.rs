@@ -41,7 +41,7 @@ pub(super) fn after(start: Timestamp, length: SignedDuration) -> Timestamp {
 }
 
 /// The worst of several issues and how many others there are: `CVE-2024-1 critical openssl fixed in 3.0.11; +2 more`.
-/// `severity` says how an issue is rated.
+/// `severity` returns the rating of an issue.
 pub(super) fn worst(issues: &[&Issue], severity: impl Fn(&Issue) -> Severity) -> String {
     let Some(worst) = issues.iter().rev().max_by_key(|issue| severity(issue) as u8) else { return String::new() };
     let mut text = issue(worst, severity(worst));
@@ -69,7 +69,7 @@ pub(super) fn issue(issue: &Issue, severity: Severity) -> String {
     text
 }
 
-/// What releases an image with these issues. Where no fix is published, an update does not help.
+/// What releases an image with these issues. If no fix is published, an update does not help.
 pub(super) fn release(issues: &[&Issue]) -> &'static str {
     match issues.iter().any(|issue| issue.is_fixable()) {
         true => "released by an update or an exemption",

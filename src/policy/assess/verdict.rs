@@ -21,7 +21,7 @@ pub(in crate::policy) struct VaVerdict {
 }
 
 impl VaVerdict {
-    /// A verdict without warnings about something that no source is asked about now.
+    /// A verdict without warnings about facts that no source is asked for now.
     pub(in crate::policy) fn settled(verdict: Verdict) -> Self {
         Self { verdict, is_pending: false, warnings: Vec::new() }
     }
@@ -55,6 +55,17 @@ pub(in crate::policy) fn assessed(rule: &VaRule, assessment: VaAssessment) -> Va
     }
 }
 
+impl MissingAssessment {
+    /// Whether the rule denies the image only until there is a result.
+    pub(super) fn is_denied_for_now(self, rule: &VaRule) -> bool {
+        match self {
+            Self::Pending | Self::Unavailable => rule.unavailable == Behaviour::Deny,
+            Self::Stale | Self::Unscanned => rule.unscanned == Unscanned::Wait,
+            Self::Incomplete | Self::Opaque | Self::Unsupported => false,
+        }
+    }
+}
+
 /// The verdict about an image without a complete assessment; `None` if the rule admits it.
 fn of_missing(rule: &VaRule, missing: MissingAssessment, assessment: &VaAssessment) -> Option<VaVerdict> {
     let (key, behaviour, release) = match missing {
@@ -76,9 +87,8 @@ fn of_missing(rule: &VaRule, missing: MissingAssessment, assessment: &VaAssessme
     }
     let why = assessment.why.as_deref().filter(|why| !why.is_empty());
     let said = |word: &str| why.map_or_else(|| word.to_owned(), |why| format!("{word}: {why}"));
-    let is_unscanned = matches!(missing, MissingAssessment::Stale | MissingAssessment::Unscanned);
-    let is_waited_for = is_unscanned && rule.unscanned == Unscanned::Wait;
-    if matches!(missing, MissingAssessment::Pending | MissingAssessment::Unavailable) || is_waited_for {
+    if missing.is_denied_for_now(rule) {
+        let is_waited_for = key == "unscanned";
         let text = said("no assessment yet");
         let word = if is_waited_for { "wait" } else { "deny" };
         let reasons = vec![released(rule, &text, &format!("{key}: {word}"), release)];

@@ -5,15 +5,17 @@ use serde_json::{Map, Value, json};
 
 use super::AssessmentContext;
 use super::findings::Findings;
+use super::image::unknown_bases;
 use super::issues::{SortedIssues, first_seen, severity};
 use super::text::after;
 use crate::policy::condition::{Condition, InvalidCondition, RecordType, ValueType, Variable, WordSet};
+use crate::policy::issue_id::CONFIGURATION_CHECKS;
 use crate::policy::va_rule::VaRule;
 use crate::policy::vulnerability::{
     AffectedPackage, DeclaredLicence, ImageFacts, Issue, IssueKind, Report, ReportPackage,
 };
 
-use ValueType::{Bool, Double, Int, ListOf, Record, Text, Time, Word};
+use ValueType::{Bool, Double, Int, ListOf, Record, Text, Time, Word, Words};
 
 /// For how long a result holds that depends on the time, before the condition is evaluated again.
 const TIMED_CONDITION: SignedDuration = SignedDuration::from_hours(1);
@@ -21,22 +23,26 @@ const TIMED_CONDITION: SignedDuration = SignedDuration::from_hours(1);
 const MAX_QUOTE: usize = 120;
 
 const TEXTS: ValueType = ListOf(&Text);
-static KINDS: WordSet = WordSet { name: "kind of issue", words: &["configuration", "vulnerability"], rank: None };
+static KINDS: WordSet = WordSet { name: "kind of issue", words: &IssueKind::NAMES, is_open: false, rank: None };
 static SEVERITIES: WordSet = WordSet {
     name: "severity",
     words: &["negligible", "low", "medium", "high", "critical", "unknown"],
+    is_open: false,
     rank: Some("severity_level"),
 };
 static STATUSES: WordSet = WordSet {
     name: "status",
     words: &["affected", "end_of_life", "fix_deferred", "fixed", "under_investigation", "unknown", "will_not_fix"],
+    is_open: false,
     rank: None,
 };
+/// Of identifiers, those of the gate's own checks matter: only the gate looks for these issues.
+static IDENTIFIERS: WordSet = WordSet { name: "identifier", words: CONFIGURATION_CHECKS, is_open: true, rank: None };
 static ISSUE: RecordType = RecordType {
     name: "issue",
     fields: &[
-        ("id", Text),
-        ("aliases", TEXTS),
+        ("id", Word(&IDENTIFIERS)),
+        ("aliases", Words(&IDENTIFIERS)),
         ("kind", Word(&KINDS)),
         ("severity", Word(&SEVERITIES)),
         ("severity_level", Int),
@@ -115,6 +121,15 @@ pub fn condition(text: &str) -> Result<Condition, Vec<InvalidCondition>> {
     Condition::compile(text, &VARIABLES)
 }
 
+/// Whether a condition asks for configuration issues, by their kind or their identifiers. A report whose source does not look
+/// for them would look like that of an image that has none.
+pub fn asks_for_configuration(condition: &Condition) -> bool {
+    condition.asks_for(&KINDS, |kind| kind == IssueKind::Configuration.as_str())
+        || condition.asks_for(&IDENTIFIERS, |_| true)
+        || condition.texts().any(|text| text.contains("_configuration:"))
+        || ["aliases", "id", "kind"].into_iter().any(|field| condition.takes_untyped(field))
+}
+
 pub(super) fn assess(
     rule: &VaRule,
     report: &Report,
@@ -123,6 +138,10 @@ pub(super) fn assess(
     findings: &mut Findings,
 ) {
     let Some(condition) = &rule.when else { return };
+    // What the image was built on may be known later, and the image is denied until then.
+    if condition.mentions("image") && unknown_bases(rule, &report.image).is_some() {
+        return;
+    }
     match evaluate(condition, (rule, report), Some(issues), context) {
         Ok(true) => findings.reasons.push(met(condition)),
         Ok(false) => {}
@@ -145,8 +164,8 @@ pub(super) fn assess(
     }
 }
 
-/// Assesses an image without a report. The condition denies if what is known is enough to say that it is true, as in
-/// `!report.complete`. Whether the image is admitted otherwise, another key of the rule says.
+/// Assesses an image without a report. The condition denies if the known facts are enough to make it true, as in
+/// `!report.complete`. Otherwise, another key of the rule determines whether the image is admitted.
 pub(super) fn without_report(
     rule: &VaRule,
     image: &ImageFacts,
@@ -154,6 +173,10 @@ pub(super) fn without_report(
     findings: &mut Findings,
 ) {
     let Some(condition) = &rule.when else { return };
+    // What the image was built on may be known later, and the image is denied until then.
+    if condition.mentions("image") && unknown_bases(rule, image).is_some() {
+        return;
+    }
     let report = Report { incomplete: Some("no report".into()), image: image.clone(), ..Report::default() };
     if evaluate(condition, (rule, &report), None, context) == Ok(true) {
         findings.reasons.push(met(condition));
@@ -176,8 +199,8 @@ fn quoted(text: &str) -> String {
     }
 }
 
-/// Only what the condition mentions is made. A list that is not known has no value, so that only a condition that needs it
-/// cannot be evaluated.
+/// Only the variables that the condition mentions are created. An unknown list has no value, so that only conditions
+/// that need it cannot be evaluated.
 fn evaluate(
     condition: &Condition,
     (rule, report): (&VaRule, &Report),
@@ -245,10 +268,7 @@ fn of_issue(issue: &Issue, exempt: bool, (rule, report): (&VaRule, &Report), con
     // Without the catalogue, an issue that is not marked as exploited may be exploited.
     let is_exploited_known = issue.exploited || report.image.feeds.kev.is_some();
     let severity = severity(rule, issue);
-    let kind = match issue.kind {
-        IssueKind::Configuration => "configuration",
-        IssueKind::Vulnerability => "vulnerability",
-    };
+    let kind = issue.kind.as_str();
     fields([
         ("id", Some(json!(issue.id))),
         ("aliases", Some(json!(issue.aliases))),
@@ -361,7 +381,7 @@ mod tests {
         assert!(met("issues.all(i, i.score > 1.0)").unwrap().unwrap_err().contains("no \"score\""));
     }
 
-    /// What is not known matters only to a condition that needs it.
+    /// Unknown facts matter only to a condition that needs them.
     #[test]
     fn a_list_that_is_not_known_has_no_value() {
         let report = Report { packages: None, ..report() };
@@ -396,7 +416,7 @@ mod tests {
             ("i.severity.contains('C')", "no severity contains \"C\""),
             (
                 "i.severity >= 'high'",
-                "a severity is a word, and words are compared by their letters; compare severity_level",
+                "a severity is a word, and words are compared alphabetically; compare severity_level",
             ),
             ("i.kind == 'vuln'", "no kind of issue is \"vuln\"; known: configuration, vulnerability"),
             (
@@ -419,7 +439,143 @@ mod tests {
         }
     }
 
-    /// What conditions can compare with is what they are given.
+    /// What is compared with the elements of a list is of their type, or the condition would never be true.
+    #[test]
+    fn a_value_that_a_list_never_has_is_found_when_the_condition_is_read() {
+        for (text, expected) in [
+            ("'CVE-1' in issues", "a string is never equal to a map; ask for a field of it, such as id"),
+            ("issues.exists(i, 'openssl' in i.packages)", "a string is never equal to a map"),
+            ("packages.exists(p, p.name in packages)", "a string is never equal to a map"),
+            ("issues.exists(i, i.id in exempt_issues)", "a string is never equal to a map"),
+            ("packages.exists(p, p.licences in ['AGPL-3.0-only'])", "a string is never equal to a list"),
+            ("packages.exists(p, 'AGPL-3.0-only' in [p.licences])", "a list is never equal to a string"),
+            ("image.base in ['docker.io/library/debian:12']", "a string is never equal to a map"),
+            ("issues.exists(i, i.packages == ['openssl'])", "a string is never equal to a map"),
+            ("issues.exists(i, [1] != i.aliases)", "an int is never equal to a string"),
+            ("issues.exists(i, i.packages.exists(p, p in ['openssl']))", "a string is never equal to a map"),
+            ("now in ['2026-11-26T00:00:00Z']", "a string is never equal to a timestamp"),
+            ("size(issues) in ['1']", "a string is never equal to an int"),
+            ("issues.exists(i, i.severity in [3, 4])", "an int is never equal to a string"),
+            ("issues.exists(i, i.epss in ['0.4'])", "a string is never equal to a double"),
+            ("report.complete in ['false']", "a string is never equal to a bool"),
+            ("image.distribution in [12]", "an int is never equal to a string"),
+            ("1 in issues.map(i, i.id)", "an int is never equal to a string"),
+            ("'nope' in image", "no image has a field \"nope\""),
+            ("image['nope'] == 'x'", "no image has a field \"nope\""),
+            ("issues.exists(i, i.severity.matches('HIGH'))", "no severity matches \"HIGH\""),
+            ("issues.exists(i, matches(i.severity, '^HIGH$'))", "no severity matches"),
+            ("issues.exists(i, i.severity in {'hihg': 1})", "no severity is \"hihg\""),
+            ("issues['a'].fixable", "[ ] cannot be applied to list and string"),
+            ("issues[1.5].fixable", "[ ] cannot be applied to list and double"),
+        ] {
+            let found = condition(text).err().unwrap_or_default();
+            assert!(found.iter().any(|one| one.to_string().contains(expected)), "{text}: {found:?}");
+        }
+        for text in [
+            "issues.exists(i, 'GHSA-1' in i.aliases || i.aliases == ['GHSA-1'] || i.aliases == [])",
+            "packages.exists(p, 'MIT' in p.licences || p.licences == ['MIT'] || p.licences in [['MIT']])",
+            "issues.exists(i, i.score in [9, 10.0] || i.severity_level in [3, 4u] || i.title in [null, ''])",
+            "'created' in image && image['created'] < now || issues[0].fixable",
+            "issues.map(i, i.severity).exists(s, s in ['high']) || 'high' in issues.map(i, i.severity)",
+            "issues.exists(i, i.severity.matches('^(high|critical)$') && i.severity in {'high': 1})",
+        ] {
+            assert!(condition(text).is_ok(), "{text}: {:?}", condition(text).err());
+        }
+    }
+
+    /// Conditions, and whether they ask for configuration issues.
+    const CONDITIONS: &[(&str, bool)] = &[
+        // By kind.
+        ("issues.exists(i, i.kind == 'configuration')", true),
+        ("issues.exists(i, 'configuration' == i.kind || i.fixable)", true),
+        ("issues.exists(i, i.kind in ['configuration'])", true),
+        ("issues.exists(i, i.kind in ['vulnerability', 'configuration'])", true),
+        ("issues.exists(i, i.kind != 'vulnerability')", true),
+        ("issues.exists(i, !(i.kind == 'vulnerability') && i.severity == 'high')", true),
+        ("issues.exists(i, !(i.kind in ['vulnerability']))", true),
+        ("issues.exists(i, i.kind.startsWith('conf'))", true),
+        ("issues.exists(i, i.kind.matches('^(config|x)'))", true),
+        ("issues.exists(i, i['kind'] == 'configuration')", true),
+        ("!issues.all(i, i.kind == 'vulnerability')", true),
+        ("!issues.exists(i, i.kind == 'configuration')", true),
+        ("issues.filter(i, i.kind != 'vulnerability').size() > 0", true),
+        ("issues.filter(i, i.fixable).exists_one(i, i.kind == 'configuration')", true),
+        ("(issues + exempt_issues).exists(i, i.kind == 'configuration')", true),
+        ("exempt_issues.exists(i, i.kind != 'vulnerability')", true),
+        ("'configuration' in issues.map(i, i.kind)", true),
+        ("issues.map(i, i.kind).exists(k, k == 'configuration')", true),
+        ("issues.exists(i, i.kind == i.id)", true),
+        ("issues.exists(i, string(i.kind) == 'x')", true),
+        ("issues.exists(i, (i.kind == 'vulnerability' ? 'a' : 'b') == 'b')", true),
+        ("issues.exists(i, !i.packages.exists(p, i.kind == 'vulnerability' && p.name == 'x'))", true),
+        ("issues.exists(i, i.kind == 'vulnerability' && i.severity_level >= 3)", false),
+        ("issues.exists(i, i.kind == 'vulnerability' ? i.fixable : false)", false),
+        ("issues.exists(i, i.kind == 'vulnerability' ? i.fixable : true)", true),
+        ("issues.exists(i, i.kind == 'vulnerability' ? false : i.fixable)", true),
+        // Of a value of unknown type.
+        ("(issues + []).exists(i, i.kind == 'configuration')", true),
+        ("[issues].exists(l, l.exists(i, i.kind == 'configuration'))", true),
+        ("{'a': issues}.a.exists(i, i.kind == 'configuration')", true),
+        ("(size(issues) > 0 ? issues : []).exists(i, i.kind == 'configuration')", true),
+        ("issues.exists(i, dyn(i).kind == 'configuration')", true),
+        ("issues.exists(i, dyn(i)['kind'] == 'configuration')", true),
+        ("issues.exists(i, i['ki' + 'nd'] == 'configuration')", true),
+        ("['kind'].exists(k, issues.exists(i, i[k] == 'configuration'))", true),
+        ("(issues + []).exists(i, i.aliases.exists(a, a == report.source))", true),
+        ("(packages + []).exists(p, p.name == 'x')", false),
+        ("issues.exists(i, has(i.published) && now - i.published > {'critical': duration('168h')}[i.severity])", false),
+        ("packages.exists(p, p.version == {'openssl': '2'}[p.name])", false),
+        ("issues.exists(i, {'critical': true, 'high': false}[i.severity])", false),
+        ("['a'].exists(k, {'a': issues[0]}[k].kind == 'configuration')", true),
+        ("(packages + [])[0].name == 'x' && packages[0]['name'] == 'x'", false),
+        ("issues.exists(i, i.kind in ['vulnerability'] && i.fixable)", false),
+        ("issues.exists(i, i.kind != 'configuration')", false),
+        ("issues.exists(i, !(i.kind == 'configuration') && i.fixable)", false),
+        ("issues.filter(i, i.kind == 'vulnerability').size() > 5", false),
+        ("!issues.exists(i, i.kind == 'vulnerability')", false),
+        ("issues.exists(i, i.fixable && i.packages.exists(p, p.name == 'x' && i.kind == 'vulnerability'))", false),
+        // By identifier.
+        ("issues.exists(i, i.id == 'application_configuration:ssh.private_key')", true),
+        ("issues.exists(i, i.id in ['CVE-2024-1', 'application_configuration:image.user'])", true),
+        ("issues.exists(i, i.id.startsWith('application_'))", true),
+        ("issues.exists(i, i.id.contains('ssh.private_key'))", true),
+        ("issues.exists(i, i.id.endsWith('.private_key') && i.severity == 'high')", true),
+        ("issues.exists(i, i.id.matches('ssh|mysql'))", true),
+        ("issues.exists(i, matches(i.id, '^app.*:image[.]user$'))", true),
+        ("issues.exists(i, i.aliases.exists(a, a.startsWith('application_')))", true),
+        ("'application_configuration:image.user' in issues.map(i, i.id)", true),
+        ("issues.exists(i, ['application_configuration:new.check'].exists(x, x == i.id))", true),
+        ("issues.map(i, i.id).exists(id, id.contains('secret.'))", true),
+        ("issues.exists(i, i.id == 'CVE-2024-1')", false),
+        ("issues.exists(i, i.id in ['CVE-2024-1', 'GHSA-aaaa-bbbb-cccc'])", false),
+        ("issues.exists(i, i.id != 'CVE-2024-1' && i.severity == 'critical')", false),
+        ("issues.exists(i, i.id.startsWith('CVE-2024-') || 'CVE-2024-1' in i.aliases)", false),
+        ("issues.exists(i, !i.id.startsWith('CVE-') && i.severity == 'high')", false),
+        // What it leaves out it does not ask for.
+        ("issues.exists(i, i.severity == 'high' && !i.id.startsWith('application_'))", false),
+        ("!issues.all(i, !i.id.startsWith('application_'))", true),
+        ("!issues.exists(i, i.id.startsWith('application_'))", true),
+        ("issues.exists(i, i.id.matches('^(CVE|GHSA)-.*$') && i.id > 'CVE-2020')", false),
+        ("issues.exists(i, i.id.contains('-2024-') && i.id.endsWith('1'))", false),
+        // Neither.
+        ("issues.exists(i, i.severity == 'critical' && i.fixable)", false),
+        ("issues.exists(i, i.severity in ['critical', 'high'] && !has(i.published))", false),
+        ("issues.size() > 100 || issues.map(i, i.severity_level).exists(l, l > 3)", false),
+        ("issues.exists(i, i.title.contains('configuration'))", false),
+        ("issues.exists(i, i.packages.exists(p, p.name.startsWith('app') && p.status == 'affected'))", false),
+        ("packages.exists(p, p.name == 'configuration' || p.path.contains('ssh'))", false),
+        ("image.base.name.startsWith('a') || report.source == 'trivy'", false),
+    ];
+
+    #[test]
+    fn a_condition_says_whether_it_asks_for_configuration_issues() {
+        for (text, expected) in CONDITIONS {
+            let condition = condition(text).unwrap_or_else(|wrong| panic!("{text}: {wrong:?}"));
+            assert_eq!(asks_for_configuration(&condition), *expected, "{text}");
+        }
+    }
+
+    /// Conditions can only compare with the values that they are given.
     #[test]
     fn the_words_of_a_field_are_all_that_it_can_have() {
         for word in SEVERITIES.words {
@@ -431,8 +587,11 @@ mod tests {
             let status: crate::policy::FixStatus = serde_json::from_value(json!(word)).unwrap();
             assert_eq!(status.as_str(), *word);
         }
-        let error = serde_json::from_value::<crate::policy::FixStatus>(json!("?")).unwrap_err().to_string();
-        assert_eq!(error.matches('`').count() / 2, STATUSES.words.len() + 1, "a status is missing: {error}");
+        let known = |error: serde_json::Error| error.to_string().matches('`').count() / 2 - 1;
+        let statuses = known(serde_json::from_value::<crate::policy::FixStatus>(json!("?")).unwrap_err());
+        assert_eq!(statuses, STATUSES.words.len(), "a status is missing");
+        let kinds = known(serde_json::from_value::<IssueKind>(json!("?")).unwrap_err());
+        assert_eq!(kinds, KINDS.words.len(), "a kind of issue is missing");
     }
 
     #[test]

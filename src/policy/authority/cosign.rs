@@ -28,7 +28,7 @@ pub struct CosignAuthority {
     pub repository: Option<ImageName>,
     /// The image that a classic signature must name; `None` if the name does not matter, as for cosign.
     pub identity: Option<SignedIdentity>,
-    /// What an attestation must say. `None`: a signature is wanted, and no attestation counts as one.
+    /// The conditions on an attestation. `None` if a signature is required; attestations then do not count.
     pub attestation: Option<AttestationRule>,
 }
 
@@ -90,8 +90,8 @@ impl CosignAuthority {
         self.needs_root() || self.keys().iter().any(|key| key.validity.is_limited())
     }
 
-    /// The patterns do not use `..`, so the compiler reports a new field that is not encoded. What has its default is
-    /// not encoded, so that a new field does not change the ID of every authority.
+    /// The patterns do not use `..`, so the compiler reports a new field that is not encoded. Fields with their default
+    /// value are not encoded, so that a new field does not change the ID of every authority.
     pub(super) fn encode(&self) -> Canonical {
         let Self { signers, log, roots, annotations, repository, identity, attestation } = self;
         let of = |kind: &str| Canonical::default().field("kind", kind);

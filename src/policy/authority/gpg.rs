@@ -39,7 +39,7 @@ impl SimpleSigner {
     }
 }
 
-/// A lookaside store: a folder or a web server with one file for each signature (containers/image,
+/// A lookaside store: a directory or a web server with one file for each signature (containers/image,
 /// `docs/signature-protocols.md`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct SignatureStore {
@@ -50,8 +50,8 @@ pub struct SignatureStore {
 }
 
 impl SignatureStore {
-    /// What a store shows may depend on who reads it, so other credentials are another store: after a password was
-    /// corrected, nobody waits for the end of what the wrong one found. The password is included as its digest.
+    /// The content of a store may depend on its reader, so a store with other credentials is a different store: after a
+    /// password is corrected, results of the wrong one need not expire first. The password is included as its digest.
     fn encode(&self) -> Vec<u8> {
         let Self { base, credentials } = self;
         let user = credentials.as_ref().map(|StoreCredentials { username, password }| {

@@ -1,5 +1,5 @@
-//! What authorities of the Notary Project trust: the statements of a trust policy with the certificates of its trust
-//! stores (notaryproject specifications, trust-store-trust-policy.md).
+//! The trust configuration of Notary Project authorities: the statements of a trust policy with the certificates of its
+//! trust stores (notaryproject specifications, trust-store-trust-policy.md).
 
 use std::fmt;
 
@@ -86,11 +86,11 @@ pub struct NotationChecks {
     pub level: String,
     /// What a failure of authenticity means.
     pub authenticity: CheckAction,
-    /// What a failure of the authentic timestamp means.
+    /// The action if the authentic timestamp fails.
     pub authentic_timestamp: CheckAction,
-    /// What the end of a signature's validity means.
+    /// The action if the signature has expired.
     pub expiry: CheckAction,
-    /// What it means that a certificate is revoked, or that this cannot be found out.
+    /// The action if a certificate is revoked, or its status cannot be determined.
     pub revocation: CheckAction,
     /// When a timestamp by a timestamping authority is required.
     pub timestamps: TimestampRule,
@@ -130,7 +130,7 @@ impl NotationChecks {
     }
 }
 
-/// What a failed check means for a signature.
+/// The action for a signature that fails a check.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CheckAction {
     /// The signature does not count.

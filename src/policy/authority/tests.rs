@@ -5,7 +5,6 @@ use super::*;
 use crate::oci::ImageReference;
 use crate::policy::keyring::KeyRing;
 use crate::policy::material::SignerKey;
-use crate::policy::trusted_root::TrustedRoot;
 use crate::policy::{Certificate, FulcioClaim, Settings};
 use crate::x509::tests::{MadeCertificate, revocation_list, signed_list};
 use crate::x509::{DistinguishedName, RevocationList};
@@ -314,6 +313,37 @@ fn limits_of_keys_are_part_of_the_id() {
     let signers = |scheme| Authority::new("a", scheme).signers();
     let [without, with] = [validities[0], validities[1]].map(|validity| schemes(validity).map(signers));
     assert_eq!(without, with);
+}
+
+/// What other modules ask about any scheme.
+#[test]
+fn trusted_roots_and_the_notary_server_of_the_registry_matter_for_some_schemes() {
+    let cosign = |log, roots: &[&str]| {
+        let roots = roots.iter().map(|name| root(name)).collect();
+        Scheme::Cosign(CosignAuthority { log, roots, ..CosignAuthority::of_keys(vec![key("k")]) }.into())
+    };
+    let notary = |server: Option<&str>| {
+        Scheme::Notary(NotaryTrust { server: server.map(str::to_owned), ..NotaryTrust::default() })
+    };
+    let gpg = SimpleSigner { keyrings: vec![], identity: SignedIdentity::MatchExact, store: None };
+    let made = MadeCertificate::root("O=one");
+    let count = |scheme: &Scheme| scheme.trusted_roots().len();
+    for (scheme, own, with_another, needs_root, needs_notary) in [
+        (cosign(TransparencyLog::Ignore, &[]), 0, None, false, false),
+        (cosign(TransparencyLog::Ignore, &["a"]), 1, None, false, false),
+        (cosign(TransparencyLog::Require, &[]), 0, Some(1), true, false),
+        (cosign(TransparencyLog::Require, &["a", "b"]), 2, None, true, false),
+        (Scheme::Gpg(gpg.into()), 0, None, false, false),
+        (notation(checks(&[&made], &[CertificateSubject::Any])), 0, None, false, false),
+        (notary(None), 0, None, false, true),
+        (notary(Some("https://n")), 0, None, false, false),
+        (Scheme::Unusable { why: "no secret".into() }, 0, None, false, false),
+    ] {
+        let completed = scheme.with_trusted_roots(&[root("c")]);
+        assert_eq!((count(&scheme), completed.as_ref().map(count)), (own, with_another), "{scheme:?}");
+        let needs = (scheme.needs_trusted_root(), scheme.needs_notary_of_registry());
+        assert_eq!(needs, (needs_root, needs_notary), "{scheme:?}");
+    }
 }
 
 /// Stored evidence is keyed by this ID. If the encoding changes, all evidence is gathered again.

@@ -8,10 +8,10 @@ use super::Canonical;
 
 /// The longest pattern, in bytes.
 const MAX_PATTERN: usize = 2048;
-/// The most memory that a compiled regular expression may take, in bytes.
+/// The maximum memory of a compiled regular expression, in bytes.
 const MAX_COMPILED: usize = 1 << 20;
 
-/// Which texts match. A pattern always covers the whole text.
+/// A pattern of strings. It always covers the whole string.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TextPattern {
     /// Exactly this text.

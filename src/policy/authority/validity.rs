@@ -6,7 +6,7 @@ use super::Canonical;
 
 /// The time in which the signatures of a key count: from `from`, and before `until`. The default has no limits.
 ///
-/// A signature is judged by the time at which it was made, if somebody other than the signer vouches for that time: a
+/// A signature is judged by the time at which it was made, if someone other than the signer vouches for that time: a
 /// transparency log, or a time-stamping authority (RFC 3161). Otherwise the current time decides, because a signer can
 /// write any time into a signature.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -18,6 +18,9 @@ pub struct KeyValidity {
 }
 
 impl KeyValidity {
+    /// What helps if [`Self::check`] refuses a signature.
+    pub const HINT: &'static str = "sign with a key that is valid now, or change validFrom and validUntil";
+
     /// Whether there is any limit.
     pub fn is_limited(self) -> bool {
         self != Self::default()

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-/// The same range as comparisons that [`VersionRange`](crate::version::VersionRange) reads; `None` if the text is no range in
-/// the notation of the kind of package. Other kinds need no translation.
+/// The same range as comparisons that [`VersionRange`](crate::version::VersionRange) reads; `None` if the text is not a
+/// range in the notation of this kind of package. Other kinds need no translation.
 pub(super) fn comparisons<'a>(kind: &str, text: &'a str) -> Option<Cow<'a, str>> {
     match kind {
         "nuget" => nuget(text.trim()),

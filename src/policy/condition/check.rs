@@ -5,8 +5,9 @@ use std::collections::HashMap;
 
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators};
 
+use super::asked::{AskedWord, asked};
 use super::matching::CompiledPattern;
-use super::{InvalidCondition, ValueType, times, words, wrong_literal};
+use super::{InvalidCondition, ValueType, elements, times, words, wrong_literal};
 use ValueType::{
     Any, Bool, Bytes, Double, Duration, Int, List, ListOf, Map, Null, Record, Text, Time, Type, Uint, Word, Words,
 };
@@ -29,7 +30,19 @@ const FUNCTIONS: &[(&str, &[ValueType], ValueType)] = &[
 /// The methods of text: each takes one text, and its result is true or false.
 const TEXT_METHODS: [&str; 4] = ["contains", "endsWith", "matches", "startsWith"];
 
-/// Checks an expression and that its result can be true or false. Returns the regular expressions that are written out in it.
+/// What is known about an expression once it is checked.
+pub(super) struct CheckedCondition {
+    /// The regular expressions that are written out in it.
+    pub(super) patterns: HashMap<String, CompiledPattern>,
+    /// The words that it asks for.
+    pub(super) asked: Vec<AskedWord>,
+    /// The texts that are written out in it.
+    pub(super) texts: Vec<String>,
+    /// The fields that it takes from values of unknown type; `None` is a field whose name is not written out.
+    pub(super) untyped: Vec<Option<String>>,
+}
+
+/// Checks an expression and that its result can be true or false.
 ///
 /// # Errors
 /// Everything that is wrong.
@@ -37,14 +50,19 @@ pub(super) fn check(
     expression: &IdedExpr,
     source: &SourceInfo,
     variables: &[(&str, ValueType)],
-) -> Result<HashMap<String, CompiledPattern>, Vec<InvalidCondition>> {
+) -> Result<CheckedCondition, Vec<InvalidCondition>> {
     let scope = variables.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
-    let mut checker = Checker { source, scope, found: Vec::new(), types: HashMap::new(), patterns: HashMap::new() };
+    let (found, texts, untyped) = (Vec::new(), Vec::new(), Vec::new());
+    let mut checker = Checker { source, scope, found, texts, untyped, types: HashMap::new(), patterns: HashMap::new() };
     let result = checker.type_of(expression);
     if !matches!(result, Bool | Any) {
         checker.report(expression, format!("the result is a {result}, but a condition is true or false"));
     }
-    if checker.found.is_empty() { Ok(checker.patterns) } else { Err(checker.found) }
+    let Checker { found, texts, untyped, types, patterns, .. } = checker;
+    match found.is_empty() {
+        true => Ok(CheckedCondition { asked: asked(expression, &types, &patterns), patterns, texts, untyped }),
+        false => Err(found),
+    }
 }
 
 /// A syntax error.
@@ -65,6 +83,9 @@ struct Checker<'a> {
     types: HashMap<u64, ValueType>,
     /// The regular expressions that are written out.
     patterns: HashMap<String, CompiledPattern>,
+    /// All texts that are written out.
+    texts: Vec<String>,
+    untyped: Vec<Option<String>>,
 }
 
 impl Checker<'_> {
@@ -80,7 +101,12 @@ impl Checker<'_> {
 
     fn type_of(&mut self, expression: &IdedExpr) -> ValueType {
         let found = match &expression.expr {
-            Expr::Literal(literal) => type_of_literal(literal),
+            Expr::Literal(literal) => {
+                if let LiteralValue::String(text) = literal {
+                    self.texts.push(text.inner().to_owned());
+                }
+                type_of_literal(literal)
+            }
             Expr::Ident(name) => self.variable(expression, name),
             Expr::Select(select) => {
                 let operand = self.type_of(&select.operand);
@@ -111,7 +137,10 @@ impl Checker<'_> {
 
     fn field(&mut self, at: &IdedExpr, operand: ValueType, name: &str) -> ValueType {
         match operand {
-            Map | Any => Any,
+            Map | Any => {
+                self.untyped.push(Some(name.to_owned()));
+                Any
+            }
             Record(record) => match record.fields.iter().find(|(known, _)| *known == name) {
                 Some((_, field)) => *field,
                 None => {
@@ -188,8 +217,27 @@ impl Checker<'_> {
         self.literal(call);
         let target = call.target.as_ref().map(|target| self.type_of(target));
         let arguments: Vec<_> = call.args.iter().map(|argument| self.type_of(argument)).collect();
-        for (at, wrong) in words::mistakes(call, target, &arguments) {
-            self.report(at, wrong);
+        let mut mistakes = words::mistakes(call, target, &arguments, &self.patterns);
+        mistakes.extend(elements::mistakes(call, &arguments, &self.types));
+        if !mistakes.is_empty() {
+            mistakes.into_iter().for_each(|(at, wrong)| _ = self.report(at, wrong));
+            return Any;
+        }
+        // `i["kind"]` is `i.kind`, and `"kind" in i` is `has(i.kind)`.
+        let named = match (&*call.func_name, &*call.args, &*arguments) {
+            (operators::INDEX, [_, name], [record @ Record(_), _])
+            | (operators::IN, [name, _], [_, record @ Record(_)]) => words::literal(name).map(|name| (*record, name)),
+            _ => None,
+        };
+        if let Some((record, name)) = named {
+            let field = self.field(at, record, name);
+            return if call.func_name == operators::INDEX { field } else { Bool };
+        }
+        if let (operators::INDEX, [map, name], [Map | Record(_) | Any, Text | Word(_) | Any]) =
+            (&*call.func_name, &*call.args, &*arguments)
+            && !elements::is_table(map, &self.types)
+        {
+            self.untyped.push(words::literal(name).map(str::to_owned));
         }
         let (target, arguments) = (target.map(ValueType::plain), arguments.into_iter().map(ValueType::plain));
         let (name, arguments) = (&*call.func_name, arguments.collect::<Vec<_>>());
@@ -265,12 +313,17 @@ fn operator(name: &str) -> Option<&'static str> {
 
 /// The type of an operation; `None` if the operands do not fit.
 fn operation(name: &str, operands: &[ValueType]) -> Option<ValueType> {
-    let is_number = |value: ValueType| matches!(value, Int | Uint | Double | Any);
+    let is_number = ValueType::is_number;
     if let (operators::INDEX, [ListOf(element), Int | Uint | Any]) = (name, operands) {
         return Some(**element);
     }
     if let (operators::INDEX, [Words(set), Int | Uint | Any]) = (name, operands) {
         return Some(Word(set));
+    }
+    if let (operators::ADD, [one @ (ListOf(_) | Words(_)), other]) = (name, operands)
+        && one == other
+    {
+        return Some(*one);
     }
     if let (operators::CONDITIONAL, [Bool | Any, one, other]) = (name, operands) {
         return Some(if one == other { *one } else { Any });
@@ -280,10 +333,7 @@ fn operation(name: &str, operands: &[ValueType]) -> Option<ValueType> {
         (operators::LOGICAL_AND | operators::LOGICAL_OR, [Bool | Any, Bool | Any]) => Some(Bool),
         (operators::LOGICAL_NOT | operators::NOT_STRICTLY_FALSE, [Bool | Any]) => Some(Bool),
         (operators::NEGATE, [value @ (Int | Double | Any)]) => Some(*value),
-        (operators::EQUALS | operators::NOT_EQUALS, [one, other]) => {
-            let is_possible = one == other || *one == Any || *other == Any || is_number(*one) && is_number(*other);
-            (is_possible || *one == Null || *other == Null).then_some(Bool)
-        }
+        (operators::EQUALS | operators::NOT_EQUALS, [one, other]) => elements::may_equal(*one, *other).then_some(Bool),
         (operators::LESS | operators::LESS_EQUALS | operators::GREATER | operators::GREATER_EQUALS, [one, other]) => {
             let is_ordered = |value: &ValueType| matches!(value, Bool | Bytes | Duration | Text | Time);
             let same = one == other && is_ordered(one) || is_number(*one) && is_number(*other);
@@ -291,7 +341,7 @@ fn operation(name: &str, operands: &[ValueType]) -> Option<ValueType> {
             (same || any).then_some(Bool)
         }
         (operators::IN, [_, List | Map | Any]) => Some(Bool),
-        (operators::INDEX, [List | Map | Any, _]) => Some(Any),
+        (operators::INDEX, [List, Int | Uint | Any] | [Map | Any, _]) => Some(Any),
         (operators::ADD, [one, other]) => sum(*one, *other),
         (operators::SUBSTRACT, [Time, Time]) => Some(Duration),
         (operators::SUBSTRACT, [Time, Duration]) => Some(Time),
@@ -305,7 +355,7 @@ fn operation(name: &str, operands: &[ValueType]) -> Option<ValueType> {
     }
 }
 
-/// What the macros `map` and `filter` append to their list, each time or under a condition.
+/// The list element that the macros `map` and `filter` append, always or under a condition.
 fn appended(comprehension: &ComprehensionExpr) -> Option<&IdedExpr> {
     let step = &comprehension.loop_step.expr;
     let added = match arguments(step, operators::CONDITIONAL) {

@@ -19,7 +19,7 @@ use cel::{ExecutionError, FunctionContext};
 
 use super::times;
 
-/// The function that counts an iteration. Its name cannot be written in CEL, nor can the other ones.
+/// The function that counts an iteration. Its name, like those of the other functions, cannot be written in CEL.
 pub(super) const STEP: &str = "@step";
 /// The function that counts the parts of a value, and returns it.
 pub(super) const CHARGE: &str = "@charge";
@@ -43,7 +43,7 @@ pub(super) type CountedFunction = Box<
         + Sync,
 >;
 
-/// What one evaluation has taken so far. Clones share it.
+/// The work and memory that one evaluation has used so far. Clones share it.
 #[derive(Clone, Default)]
 pub(super) struct WorkBudget(Arc<SpentWork>);
 
@@ -116,7 +116,7 @@ pub(super) fn text_parts(length: usize) -> u64 {
     (length / TEXT_PART) as u64 + 1
 }
 
-/// Subtracts the parts of a value. `None` if there are more than are left: the rest is not looked at.
+/// Subtracts the parts of a value. `None` if the budget does not suffice; the rest is not examined.
 fn measure(value: &dyn Val, left: &mut u64) -> Option<()> {
     let key = |key: &CelMapKey<'_>| match key {
         CelMapKey::String(text) => text_parts(text.len()),
@@ -176,7 +176,7 @@ fn meter_call(call: &mut CallExpr) -> u64 {
     if is_matches {
         call.func_name = MATCHES.to_owned();
     }
-    // The crate has no methods of numbers, which times are.
+    // The crate has no methods on numbers, and times are numbers.
     if is_matches || times::is_method(&call.func_name) {
         let target = call.target.take().map(|target| *target);
         call.args.splice(0..0, target);

@@ -13,7 +13,7 @@ use super::cost::{CountedFunction, WorkBudget, text_parts};
 /// The sizes of compiled expressions, in bytes, and how many parts of work each character of a text then counts. Matching
 /// takes linear time in the length of the text, and in the worst case in the size of the expression.
 const SIZES: [(usize, u64); 4] = [(8 << 10, 0), (32 << 10, 1), (128 << 10, 4), (512 << 10, 16)];
-/// What compiling an expression counts that is known only during an evaluation.
+/// Counts the compilation of an expression that is known only during an evaluation.
 const COMPILATION: u64 = 20_000;
 /// The longest such expression, in bytes.
 const MAX_PATTERN: usize = 1024;
@@ -44,6 +44,11 @@ impl CompiledPattern {
         }
         Err(format!("{text:?} is too large a regular expression"))
     }
+
+    /// Whether it matches a part of a text.
+    pub(super) fn is_match(&self, text: &str) -> bool {
+        self.regex.is_match(text)
+    }
 }
 
 /// The expressions that are written out in a condition.
@@ -67,7 +72,7 @@ impl LiteralPatterns {
             let (text, pattern) = (text.inner(), pattern.inner());
             let is_match = |compiled: &CompiledPattern| {
                 budget.charge(text_parts(text.len()) + compiled.weight * text.len() as u64)?;
-                Ok(CowVal::owned(CelBool::from(compiled.regex.is_match(text))))
+                Ok(CowVal::owned(CelBool::from(compiled.is_match(text))))
             };
             if let Some(compiled) = literals.get(pattern) {
                 return is_match(compiled);

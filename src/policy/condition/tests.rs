@@ -100,7 +100,7 @@ fn mistakes_are_found_before_use_with_their_place() {
 }
 
 #[test]
-fn what_cannot_be_evaluated_is_not_met() {
+fn conditions_that_cannot_be_evaluated_are_not_met() {
     let predicate = json!({"a": 1, "t": "yesterday", "xs": [1, 2], "re": "(", "big": i64::MAX});
     for (text, expected) in [
         ("predicate.b", "there is no \"b\""),

@@ -66,6 +66,11 @@ impl ValueType {
         }
     }
 
+    /// Whether it is a number, or may be one.
+    pub(super) fn is_number(self) -> bool {
+        matches!(self, Int | Uint | Double | Any)
+    }
+
     /// The type without what is known about its words.
     pub(super) fn plain(self) -> Self {
         if let Word(_) = self { Text } else { self }

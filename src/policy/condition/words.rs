@@ -1,17 +1,22 @@
 //! Fields whose text is one of a few words. A comparison with any other word is a mistake: `severity == "hihg"` is never
 //! true, so the condition would deny nothing.
 
-use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, operators};
+use std::collections::HashMap;
+
+use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedEntryExpr, IdedExpr, LiteralValue, operators};
 
 use super::ValueType;
+use super::matching::CompiledPattern;
 
-/// The words of which a text is one.
+/// The words of which a text is one, or those among other texts that matter.
 #[derive(Debug, Eq, PartialEq)]
 pub struct WordSet {
     /// What a word is, for messages: `severity`.
     pub name: &'static str,
-    /// All words.
+    /// All words, or those of an open set that matter.
     pub words: &'static [&'static str],
+    /// Whether there are other words. Then no comparison is a mistake.
+    pub is_open: bool,
     /// The field with the rank of the word as a number, if there is one.
     pub rank: Option<&'static str>,
 }
@@ -19,23 +24,24 @@ pub struct WordSet {
 impl WordSet {
     /// Why no word of the set passes a test with this text, if none does.
     fn without(&self, text: &str, relation: &str, test: impl Fn(&str) -> bool) -> Option<String> {
-        let Self { name, words, .. } = self;
-        let is_wrong = !words.iter().any(|word| test(word));
+        let Self { name, words, is_open, .. } = self;
+        let is_wrong = !is_open && !words.iter().any(|word| test(word));
         is_wrong.then(|| format!("no {name} {relation} {text:?}; known: {}", words.join(", ")))
     }
 
     /// Why the words are not compared with `<`.
     fn unordered(&self) -> String {
         let hint = self.rank.map(|rank| format!("; compare {rank}")).unwrap_or_default();
-        format!("a {} is a word, and words are compared by their letters{hint}", self.name)
+        format!("a {} is a word, and words are compared alphabetically{hint}", self.name)
     }
 }
 
-/// What is wrong with the words in a call, and where. `target` and `arguments` are the types of its operands.
+/// The problem with the words in a call, and its position. `target` and `arguments` are the types of its operands.
 pub(super) fn mistakes<'a>(
     call: &'a CallExpr,
     target: Option<ValueType>,
     arguments: &[ValueType],
+    patterns: &HashMap<String, CompiledPattern>,
 ) -> Vec<(&'a IdedExpr, String)> {
     match (&*call.func_name, &*call.args, arguments) {
         (operators::EQUALS | operators::NOT_EQUALS, [one, other], [of_one, of_other]) => {
@@ -45,6 +51,7 @@ pub(super) fn mistakes<'a>(
         (operators::IN, [word, _], [_, ValueType::Words(set)]) => unequal(set, word).into_iter().collect(),
         (operators::IN, [_, list], [word, _]) => match (words(*word), &list.expr) {
             (Some(set), Expr::List(list)) => list.elements.iter().filter_map(|text| unequal(set, text)).collect(),
+            (Some(set), Expr::Map(map)) => map.entries.iter().filter_map(|entry| unequal(set, key(entry)?)).collect(),
             _ => Vec::new(),
         },
         (
@@ -52,23 +59,43 @@ pub(super) fn mistakes<'a>(
             operands,
             types,
         ) => {
-            let first = operands.iter().zip(types).find_map(|(operand, of)| Some((operand, words(*of)?.unordered())));
+            let wrong = |of: ValueType| words(of).filter(|set| !set.is_open).map(WordSet::unordered);
+            let first = operands.iter().zip(types).find_map(|(operand, of)| Some((operand, wrong(*of)?)));
             first.into_iter().collect()
         }
+        ("matches", [_, pattern], [word, _]) => part("matches", *word, pattern, patterns).into_iter().collect(),
         (method, [argument], _) => {
-            let part = || {
-                let (set, text) = (words(target?)?, literal(argument)?);
-                let wrong = match method {
-                    "contains" => set.without(text, "contains", |word| word.contains(text)),
-                    "endsWith" => set.without(text, "ends with", |word| word.ends_with(text)),
-                    "startsWith" => set.without(text, "starts with", |word| word.starts_with(text)),
-                    _ => None,
-                };
-                Some((argument, wrong?))
-            };
-            part().into_iter().collect()
+            target.and_then(|target| part(method, target, argument, patterns)).into_iter().collect()
         }
         _ => Vec::new(),
+    }
+}
+
+/// What is wrong with the text that a method looks for in a word.
+fn part<'a>(
+    method: &str,
+    word: ValueType,
+    argument: &'a IdedExpr,
+    patterns: &HashMap<String, CompiledPattern>,
+) -> Option<(&'a IdedExpr, String)> {
+    let (set, text) = (words(word)?, literal(argument)?);
+    let wrong = match method {
+        "contains" => set.without(text, "contains", |word| word.contains(text)),
+        "endsWith" => set.without(text, "ends with", |word| word.ends_with(text)),
+        "matches" => {
+            set.without(text, "matches", |word| patterns.get(text).is_none_or(|pattern| pattern.is_match(word)))
+        }
+        "startsWith" => set.without(text, "starts with", |word| word.starts_with(text)),
+        _ => None,
+    };
+    Some((argument, wrong?))
+}
+
+/// The key of an entry of a map.
+fn key(entry: &IdedEntryExpr) -> Option<&IdedExpr> {
+    match &entry.expr {
+        EntryExpr::MapEntry(entry) => Some(&entry.key),
+        EntryExpr::StructField(_) => None,
     }
 }
 
@@ -84,7 +111,8 @@ fn unequal<'a>(set: &WordSet, text: &'a IdedExpr) -> Option<(&'a IdedExpr, Strin
     Some((text, set.without(written, "is", |word| word == written)?))
 }
 
-fn literal(expression: &IdedExpr) -> Option<&str> {
+/// A text that is written out.
+pub(super) fn literal(expression: &IdedExpr) -> Option<&str> {
     match &expression.expr {
         Expr::Literal(LiteralValue::String(text)) => Some(text.inner()),
         _ => None,

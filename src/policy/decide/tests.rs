@@ -387,7 +387,8 @@ fn reasons_name_document_rule_and_worst_issue() {
 
 #[test]
 fn a_rule_about_configurations_needs_a_source_that_checks_them() {
-    let rule = VaRule { configuration: Some(Severity::Low), needs_configuration: true, ..VaRule::ibm() };
+    let rule =
+        VaRule { configuration: Some(Severity::Low), needs_configuration: Some("configuration"), ..VaRule::ibm() };
     let report = |checks_configuration| {
         VaEvidence::Report(Report { checks_configuration, generated_at: Some(NOW), ..Report::default() })
     };

@@ -17,11 +17,28 @@ use crate::markup::Fields;
 use crate::policy::authority::{Authority, KeyValidity, PinnedKey, Scheme};
 use crate::policy::ruleset::DEFAULT_NAMESPACE;
 
-/// The keys that say how an authority signs; each authority has one of them.
-const SCHEMES: [&str; 4] = ["cosign", "notation", "notary", "gpg"];
+/// Reads the mapping of a scheme.
+type SchemeReader = fn(&Fields<'_>, Lookup<'_>) -> Option<Scheme>;
+
+/// The keys that say how an authority signs, with what reads them; each authority has one of them.
+const SCHEMES: [(&str, SchemeReader); 4] =
+    [("cosign", cosign::scheme), ("notation", notation::scheme), ("notary", notary::scheme), ("gpg", gpg::scheme)];
+
+/// The keys that say where material is.
+const PLACES: [(&str, MaterialPlace); 3] =
+    [("file", MaterialPlace::File), ("data", MaterialPlace::Data), ("secret", MaterialPlace::Secret)];
 
 /// The keys that limit the validity of a key.
 const VALIDITY: [&str; 2] = ["validFrom", "validUntil"];
+
+/// Where one material is.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum MaterialPlace {
+    /// In the document.
+    Data,
+    File,
+    Secret,
+}
 
 /// Where the material of an authority comes from.
 #[derive(Clone, Copy)]
@@ -37,7 +54,7 @@ pub(super) fn of_document(spec: &Fields<'_>, policy: &PolicyObject<'_>, context:
     let namespace = policy.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
     let lookup = Lookup { materials: context.materials, secrets: Some((&context.secrets, namespace)) };
     for fields in spec.maps("authorities", "an authority") {
-        fields.only(&[&["name"][..], &SCHEMES].concat());
+        fields.only(&[&["name"][..], &keys_of(&SCHEMES)[..]].concat());
         let read = |name| named(name, &fields, lookup).or_else(|| Authority::with_mistake(name));
         let Some(authority) = fields.required("name").and_then(read) else { continue };
         let name = authority.name();
@@ -45,7 +62,7 @@ pub(super) fn of_document(spec: &Fields<'_>, policy: &PolicyObject<'_>, context:
             fields.error(format!("duplicate authority {name:?}"));
         } else if context.authorities.iter().any(|other| other.name() == name) {
             let hint = "give one of them another name";
-            fields.error_hint(format!("the configuration has an authority {name:?} too"), hint);
+            fields.error_hint(format!("the configuration also has an authority {name:?}"), hint);
         }
         let authority = authority.with_notary_defaults(&context.settings.notary);
         let authority = roots::completed(&authority, &context.roots, fields.problems, fields.at);
@@ -57,7 +74,7 @@ pub(super) fn of_document(spec: &Fields<'_>, policy: &PolicyObject<'_>, context:
 
 /// An authority of the configuration, whose name is the key of its mapping. It cannot name secrets.
 pub(super) fn of_configuration(name: &str, fields: &Fields<'_>, materials: &dyn Materials) -> Option<Authority> {
-    fields.only(&SCHEMES);
+    fields.only(&keys_of(&SCHEMES));
     named(name, fields, Lookup { materials, secrets: None })
 }
 
@@ -73,24 +90,25 @@ fn named(name: &str, fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Authorit
 }
 
 fn scheme(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> {
-    match one_of(fields, &SCHEMES)? {
-        "cosign" => cosign::scheme(&fields.map("cosign")?, lookup),
-        "notation" => notation::scheme(&fields.map("notation")?, lookup),
-        "notary" => notary::scheme(&fields.map("notary")?, lookup),
-        _ => gpg::scheme(&fields.map("gpg")?, lookup),
-    }
+    let (key, read) = one_of(fields, &SCHEMES)?;
+    read(&fields.map(key)?, lookup)
 }
 
-/// The one of these keys that is present; reports none and several.
-pub(super) fn one_of<'k>(fields: &Fields<'_>, keys: &[&'k str]) -> Option<&'k str> {
-    let mut present = keys.iter().filter(|key| fields.get(key).is_some());
+/// The one of these choices whose key is present; reports none and several.
+pub(super) fn one_of<'k, T: Copy>(fields: &Fields<'_>, choices: &[(&'k str, T)]) -> Option<(&'k str, T)> {
+    let mut present = choices.iter().filter(|(key, _)| fields.get(key).is_some());
     match (present.next(), present.next()) {
-        (Some(key), None) => Some(key),
+        (Some(choice), None) => Some(*choice),
         _ => {
-            fields.error(format!("exactly one of {} is needed here", keys.join(", ")));
+            fields.error(format!("exactly one of {} is needed here", keys_of(choices).join(", ")));
             None
         }
     }
+}
+
+/// The keys of these choices.
+pub(super) fn keys_of<'k, T>(choices: &[(&'k str, T)]) -> Vec<&'k str> {
+    choices.iter().map(|(key, _)| *key).collect()
 }
 
 fn required_map<'a>(fields: &Fields<'a>, key: &'a str) -> Option<Fields<'a>> {
@@ -126,8 +144,8 @@ pub(super) fn time(fields: &Fields<'_>, key: &str) -> Option<Timestamp> {
     text.parse().map_err(|_| fields.error_hint(format!("{key} {text:?} is not a time"), hint)).ok()
 }
 
-/// `{file: PATH}`, `{data: TEXT}` or `{secret: {name, key, namespace}}`. Missing material is an error: nobody means an
-/// authority that can never verify. The error of `read` says what is wrong with the bytes.
+/// `{file: PATH}`, `{data: TEXT}` or `{secret: {name, key, namespace}}`. Missing material is an error: an authority
+/// that can never verify is never intended. The error of `read` describes the problem with the bytes.
 fn material<T>(fields: &Fields<'_>, read: impl Fn(&[u8]) -> Result<T, String>, lookup: Lookup<'_>) -> Option<T> {
     material_beside(fields, &[], read, lookup)
 }
@@ -139,15 +157,18 @@ fn material_beside<T>(
     read: impl Fn(&[u8]) -> Result<T, String>,
     lookup: Lookup<'_>,
 ) -> Option<T> {
-    let ways: &[&str] = if lookup.secrets.is_some() { &["file", "data", "secret"] } else { &["file", "data"] };
-    fields.only(&[ways, others].concat());
-    let (what, bytes) = match one_of(fields, ways)? {
-        "file" => {
-            let path = fields.required("file")?;
+    let has_secrets = lookup.secrets.is_some();
+    let is_possible = |(_, place): &(&str, MaterialPlace)| has_secrets || *place != MaterialPlace::Secret;
+    let places: Vec<_> = PLACES.into_iter().filter(is_possible).collect();
+    fields.only(&[&keys_of(&places)[..], others].concat());
+    let (key, place) = one_of(fields, &places)?;
+    let (what, bytes) = match place {
+        MaterialPlace::File => {
+            let path = fields.required(key)?;
             (format!("file {path:?}"), lookup.materials.file(&fields.problems.name(fields.at.file), path))
         }
-        "data" => ("data".to_owned(), Ok(fields.required("data")?.as_bytes().to_vec())),
-        _ => secret(&fields.map("secret")?, lookup)?,
+        MaterialPlace::Data => (key.to_owned(), Ok(fields.required(key)?.as_bytes().to_vec())),
+        MaterialPlace::Secret => secret(&fields.map(key)?, lookup)?,
     };
     let reported = |why| fields.error(format!("{what}: {why}"));
     bytes.and_then(|bytes| read(&bytes)).map_err(reported).ok()
@@ -159,7 +180,7 @@ fn secret(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<(String, Result<Vec
     let (name, key) = (fields.required("name")?, fields.required("key")?);
     let namespace = fields.text("namespace").unwrap_or(default);
     let value = match secrets.find(namespace, name) {
-        None => Err("not found; add a Secret document, or a folder secrets/NAMESPACE/NAME".to_owned()),
+        None => Err("not found; add a Secret document, or a directory secrets/NAMESPACE/NAME".to_owned()),
         Some(data) => data.get(key).cloned().ok_or_else(|| format!("it has no {key:?}")),
     };
     Some((format!("secret {namespace}/{name}"), value))

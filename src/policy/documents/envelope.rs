@@ -122,7 +122,7 @@ pub(super) fn sort<'a>(root: &'a Node, problems: &'a Problems, found: &mut Found
     sort_as(root, None, problems, found);
 }
 
-/// `inherited` is the type of a list's items, for those that do not say it themselves.
+/// `inherited` is the type of a list's items, for items without their own type.
 fn sort_as<'a>(
     root: &'a Node,
     inherited: Option<(&'a str, &'a str)>,
@@ -184,7 +184,7 @@ fn other(api: &str, kind: &str, fields: &Fields<'_>) {
     } else if FOREIGN_GROUPS.contains(&group) {
         let name = fields.get("metadata").and_then(|metadata| metadata.find("name")).and_then(Node::as_text);
         let name = name.unwrap_or_default();
-        problems.warn(fields.at, format!("{kind}/{name} of {api} is not read"), format!("supported: {}", known()));
+        problems.warn(fields.at, format!("{kind}/{name} of {api} is ignored"), format!("supported: {}", known()));
     } else if looks_like_policy(kind) {
         let message = format!("apiVersion {api:?} has no kind {kind:?} that is supported");
         problems.error_hint(fields.at, message, format!("use one of {}", known()));

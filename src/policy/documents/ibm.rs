@@ -68,7 +68,7 @@ fn entry_keys(fields: &Fields<'_>) {
     for entry in fields.members() {
         match &*entry.key {
             "policies" if entry.node.value == Value::Null => {
-                let hint = "the key is policy; without it the entry asks for no check";
+                let hint = "the key is called policy; without it, the entry requires no check";
                 fields.problems.warn(entry.at, "\"policies\" is not a key, and is empty", hint);
             }
             "policies" => fields.problems.error_hint(entry.at, "\"policies\" is not a key", "did you mean \"policy\"?"),
@@ -159,7 +159,7 @@ impl<'a> Checks<'a> {
         }
         for name in missing {
             let message = format!("secret {name:?} is missing: images that this entry selects are denied");
-            let hint = "add a Secret document, or a folder secrets/NAMESPACE/NAME";
+            let hint = "add a Secret document, or a directory secrets/NAMESPACE/NAME";
             policy.problems.warn(node.at, message, hint);
         }
     }

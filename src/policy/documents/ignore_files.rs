@@ -12,12 +12,18 @@ use crate::markup::{Fields, Place, ProblemSeverity, Problems, read_yaml};
 use crate::policy::exemption::{
     ExemptPackage, ExemptionRecord, ExemptionScope, InvalidExemption, IssueType, PathPattern, expiry,
 };
-use crate::policy::vulnerability::is_cve;
+use crate::policy::vulnerability::{IssueKind, is_cve};
 
 /// How the end of an exemption is written after an identifier.
 const END: &str = "exp:";
 /// How a comment starts.
 const COMMENT: &str = "#";
+/// The sections of the YAML form that are read, with the kind of their issues.
+const SECTIONS: [(&str, IssueKind); 3] = [
+    ("vulnerabilities", IssueKind::Vulnerability),
+    ("misconfigurations", IssueKind::Configuration),
+    ("secrets", IssueKind::Configuration),
+];
 
 /// Reads the files. Every mistake is reported.
 pub(super) fn read(settings: &Settings, materials: &dyn Materials, problems: &Problems) -> Vec<ExemptionRecord> {
@@ -104,27 +110,27 @@ impl IgnoreFile<'_> {
         }
         for root in &roots {
             let Some(fields) = Fields::of(root, "the file", self.problems) else { continue };
-            fields.only(&["vulnerabilities", "misconfigurations", "secrets", "licenses"]);
+            fields.only(&[&SECTIONS.map(|(key, _)| key)[..], &["licenses"]].concat());
             if !fields.list("licenses").is_empty() {
                 fields.warn("licenses are not read", "allow licences in the va rule of a policy");
             }
-            for key in ["vulnerabilities", "misconfigurations", "secrets"] {
+            for (key, kind) in SECTIONS {
                 let entries = fields.list(key).iter().filter_map(|node| Fields::of(node, "an entry", self.problems));
-                records.extend(entries.flat_map(|entry| self.entry(key, &entry).unwrap_or_default()));
+                records.extend(entries.flat_map(|entry| self.entry(kind, &entry).unwrap_or_default()));
             }
         }
         records
     }
 
     /// One record for each combination of a package and a path. `None` after an error was reported.
-    fn entry(&self, section: &str, entry: &Fields<'_>) -> Option<Vec<ExemptionRecord>> {
+    fn entry(&self, kind: IssueKind, entry: &Fields<'_>) -> Option<Vec<ExemptionRecord>> {
         lint::empty_keys(entry.members(), self.problems);
         entry.only(&["id", "paths", "purls", "expired_at", "statement"]);
         let id = entry.required("id")?;
-        let kind = match section {
-            "vulnerabilities" if is_cve(id) => IssueType::Cve,
-            "vulnerabilities" => IssueType::SecurityNotice,
-            _ => IssueType::Configuration,
+        let kind = match kind {
+            IssueKind::Vulnerability if is_cve(id) => IssueType::Cve,
+            IssueKind::Vulnerability => IssueType::SecurityNotice,
+            IssueKind::Configuration => IssueType::Configuration,
         };
         let end = |text| expiry(text).map_err(|invalid| wrong(entry, "expired_at", text, &invalid)).ok();
         let expires = match entry.get("expired_at") {
@@ -163,7 +169,7 @@ fn all<T>(
     }
     let (listed, texts) = (entry.list(key), entry.texts(key));
     if listed.is_empty() || texts.len() != listed.len() {
-        entry.error(format!("{key} must be a list of texts, with at least one"));
+        entry.error(format!("{key} must be a non-empty list of strings"));
         return None;
     }
     let parsed =

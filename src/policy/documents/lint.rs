@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::markup::{Fields, Member, Node, Place, ProblemSeverity, Problems, Value};
-use crate::oci::{Algorithm, Digest, ImageReference};
+use crate::oci::{Algorithm, Digest, ImageReference, is_registry};
 use crate::policy::authority::{Authority, KeyValidity};
 use crate::policy::distinct::distinct;
 use crate::policy::pattern::MAX_PATTERN;
@@ -28,7 +28,7 @@ pub(super) fn names(list: &[Node], problems: &Problems, severity: ProblemSeverit
                 severity,
                 at,
                 format!(
-                    "duplicate name {name:?}: this entry is never used, because the one in line {} has the same name",
+                    "duplicate name {name:?}: this entry is never used, because the entry on line {} has the same name",
                     first.line
                 ),
                 Some(hint.into()),
@@ -50,8 +50,9 @@ pub(super) fn null_policy(fields: &Fields<'_>) {
     }
 }
 
-/// Reports every key without a value, at any depth: what belongs to it may be commented out, or indented wrongly. It would
-/// count as absent, and leave out a check or a limit. An entry without `policy` has no check anyway: see [`null_policy`].
+/// Reports every key without a value, at any depth: its content may be commented out or wrongly indented. It would
+/// count as absent, and so disable a check or a limit. An entry without `policy` has no check anyway: see
+/// [`null_policy`].
 pub(super) fn empty_keys(members: &[Member], problems: &Problems) {
     for member in members.iter().filter(|member| member.key != "policy" || member.node.value != Value::Null) {
         if member.node.value == Value::Null {
@@ -98,7 +99,7 @@ pub(super) fn signers(count: usize, parts: &[Requirement], fields: &Fields<'_>) 
     for (at, part) in parts.iter().enumerate() {
         for (one, other) in parts[..at].iter().filter_map(|earlier| share_a_signer(earlier, part, &same)) {
             let message = format!("{:?} and {:?} share a key: a signature by it counts once", one.name(), other.name());
-            fields.warn(message, "give each a key of its own, or remove one of the names");
+            fields.warn(message, "give each its own key, or remove one of the names");
         }
     }
     let signers: Vec<BTreeSet<_>> =
@@ -106,7 +107,7 @@ pub(super) fn signers(count: usize, parts: &[Requirement], fields: &Fields<'_>) 
     let most = distinct(&signers);
     if count > most {
         let message = format!(
-            "{count} signatures by different keys can never exist: only {most} of the parts can have a key of their own"
+            "{count} signatures by different keys can never exist: only {most} of the parts can have their own key"
         );
         fields.warn(message, "every image that this selects is denied; add keys or lower the count");
     }
@@ -128,7 +129,7 @@ fn share_a_signer<'a>(
 pub(super) fn open_host(name: &str, at: Place, problems: &Problems, severity: ProblemSeverity) {
     let host = name.split('/').next().unwrap_or_default();
     let bare = host.trim_matches('*');
-    // What has whitespace matches nothing, and is reported as that.
+    // A pattern with white space matches nothing, and is reported as such.
     if bare.is_empty() || name.contains(char::is_whitespace) {
         return;
     }
@@ -201,7 +202,7 @@ fn has_tag_beside_digest(name: &str) -> bool {
     name.contains('*') && path.is_some_and(|(_, path)| path.contains(':'))
 }
 
-/// Whether a digest can begin with this text, which ends where something is left out.
+/// Whether a digest can begin with this text, which ends at an ellipsis.
 fn may_begin_a_digest(start: &str) -> bool {
     Algorithm::ALL
         .iter()
@@ -211,13 +212,14 @@ fn may_begin_a_digest(start: &str) -> bool {
 
 /// Whether this is a host without a repository, which names an image on Docker Hub that does not exist.
 fn is_host(name: &str) -> bool {
+    // What follows a colon may be a tag.
     let host = name.split([':', '@']).next().unwrap_or_default();
-    !name.contains(['/', '*']) && (host.contains('.') || host == "localhost")
+    !name.contains(['/', '*']) && is_registry(host)
 }
 
 /// Whether some image can have a name that matches: one with something in the place of each `*`.
 pub fn can_be_an_image(name: &str) -> bool {
-    // Addresses and digests in which something is left out.
+    // Addresses and digests with an ellipsis.
     let digest = name.split_once('@').and_then(|(_, rest)| rest.split_once('*'));
     if name.starts_with('[') && name.contains('*') || digest.is_some_and(|(start, _)| may_begin_a_digest(start)) {
         return true;

@@ -15,13 +15,13 @@ const MAX_MATERIAL: usize = 256 * 1024;
 /// How DER that is a SEQUENCE begins; PEM never does.
 const DER_SEQUENCE: u8 = 0x30;
 
-/// What the label of every block with a private key contains.
+/// The text in the label of every block with a private key.
 const PRIVATE: &str = "PRIVATE KEY";
 
 /// A public key, as signatures are verified with it.
 ///
 /// # Errors
-/// What is wrong with it, never its content. This applies to all functions here.
+/// A description of the problem, never the content. This applies to all functions here.
 pub(super) fn public_key(bytes: &[u8]) -> Result<PublicKey, String> {
     PublicKey::from_pem(text(bytes, "PUBLIC KEY")?).map_err(|invalid| invalid.to_string())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::authority::{self, one_of};
+use super::authority::{self, keys_of, one_of};
 use super::envelope::PolicyObject;
 use super::{Context, NOTARY, REJECT, Settings, lint, va};
 use crate::markup::{Fields, Node, ProblemSeverity, Value, text_of};
@@ -14,8 +14,25 @@ use crate::policy::pattern::Pattern;
 use crate::policy::rule::{Mode, Requirement, Rule, SignedPart};
 use crate::policy::ruleset::{Entry, EntryPlace};
 
-/// The most parts of one combination, because every decision matches signers with parts.
+/// The maximum number of parts in one combination, because every decision matches signers with parts.
 const MAX_PARTS: usize = 100;
+
+/// The keys of combinations.
+const COMBINATIONS: [(&str, Combination); 4] = [
+    ("anyOf", Combination::AnyOf),
+    ("allOf", Combination::AllOf),
+    ("every", Combination::Every),
+    ("atLeast", Combination::AtLeast),
+];
+
+/// How the parts of a requirement are combined.
+#[derive(Clone, Copy)]
+enum Combination {
+    AllOf,
+    AnyOf,
+    AtLeast,
+    Every,
+}
 
 /// The mode and the entries of a document.
 pub(super) fn entries(policy: &PolicyObject<'_>, context: &Context<'_>) -> (Mode, Vec<Entry>) {
@@ -44,7 +61,7 @@ fn mode(spec: &Fields<'_>) -> Mode {
 struct RuleReader<'a> {
     own: Vec<Arc<Authority>>,
     settings: &'a [Arc<Authority>],
-    /// What the configuration says about Docker Content Trust.
+    /// The configuration's settings for Docker Content Trust.
     notary: &'a NotaryTrust,
     /// The time at which the document is read, to warn of what has ended.
     now: Option<Timestamp>,
@@ -95,24 +112,29 @@ impl RuleReader<'_> {
 
     /// A name, or a mapping with one of `anyOf`, `allOf`, `every` and `atLeast`. `None` after an error was reported.
     fn requirement(&self, node: &Node, parent: &Fields<'_>) -> Option<Requirement> {
+        if let Value::Bool(_) = node.value {
+            let hint = "such as trust: release; without the key, no signature is asked for";
+            parent.problems.error_hint(node.at, "trust must name an authority, and is not turned on or off", hint);
+            return None;
+        }
         if !matches!(node.value, Value::Map(_)) {
             return self.named(node, parent);
         }
         let fields = Fields::of(node, "trust", parent.problems)?;
-        let ways = ["anyOf", "allOf", "every", "atLeast"];
-        fields.only(&ways);
-        match one_of(&fields, &ways)? {
-            "anyOf" => Some(Requirement::AnyOf(self.parts(&fields, "anyOf")?)),
+        fields.only(&keys_of(&COMBINATIONS));
+        let (key, combination) = one_of(&fields, &COMBINATIONS)?;
+        match combination {
+            Combination::AnyOf => Some(Requirement::AnyOf(self.parts(&fields, key)?)),
             // Each part separately, as in containers-policy.json(5): one signature can satisfy several of them.
-            "every" => Some(Requirement::AllOf(self.parts(&fields, "every")?)),
+            Combination::Every => Some(Requirement::AllOf(self.parts(&fields, key)?)),
             // Two names mean two signatures, so one key under both names is not enough.
-            "allOf" => {
-                let of = self.parts(&fields, "allOf")?;
+            Combination::AllOf => {
+                let of = self.parts(&fields, key)?;
                 lint::signers(of.len(), &of, &fields);
                 Some(Requirement::AtLeast { count: of.len(), of })
             }
-            _ => {
-                let fields = fields.map("atLeast")?;
+            Combination::AtLeast => {
+                let fields = fields.map(key)?;
                 fields.only(&["count", "of"]);
                 fields.needs("count")?;
                 let count =
@@ -172,7 +194,7 @@ pub(super) fn age(fields: &Fields<'_>, key: &str) -> Option<SignedDuration> {
     age_or(fields, key, None)
 }
 
-/// The same with a hint for whoever means nothing.
+/// As above, with a hint for authors who want no check at all.
 pub(super) fn age_or(fields: &Fields<'_>, key: &str, hint: Option<&str>) -> Option<SignedDuration> {
     let age = SignedDuration::try_from(fields.duration(key)?).ok().filter(SignedDuration::is_positive);
     if age.is_none() {

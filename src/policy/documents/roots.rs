@@ -2,7 +2,7 @@
 
 use super::{CONFIGURATION, Materials, Settings};
 use crate::markup::{Place, Problems};
-use crate::policy::authority::{Authority, Scheme};
+use crate::policy::authority::Authority;
 use crate::policy::trusted_root::TrustedRoot;
 
 /// Reads the trusted roots of the configuration. They are read with the documents, so that a reload applies a changed
@@ -20,16 +20,11 @@ pub(super) fn read(settings: &Settings, materials: &dyn Materials, problems: &Pr
 
 /// The authority with the roots of the configuration, if it uses roots and names none.
 pub(super) fn completed(authority: &Authority, roots: &[TrustedRoot], problems: &Problems, at: Place) -> Authority {
-    let Scheme::Cosign(cosign) = authority.scheme() else { return authority.clone() };
-    if !cosign.uses_roots() || !cosign.roots.is_empty() {
-        return authority.clone();
-    }
+    let Some(scheme) = authority.scheme().with_trusted_roots(roots) else { return authority.clone() };
     let name = authority.name();
-    if roots.is_empty() && cosign.needs_root() {
+    if roots.is_empty() && scheme.needs_trusted_root() {
         let message = format!("authority {name:?} needs a trusted root: without one, nothing is verified for it");
         problems.warn(at, message, "set [trust] trusted_roots in the configuration, or trustedRoot in keyless");
     }
-    let mut cosign = cosign.clone();
-    cosign.roots = roots.to_vec();
-    Authority::new(name, Scheme::Cosign(cosign))
+    Authority::new(name, scheme)
 }

@@ -25,7 +25,7 @@ impl<'a> Secrets<'a> {
             let other = materials.secret(&object.namespace, object.name);
             let label = format!("Secret {}/{}", object.namespace, object.name);
             if other.is_some_and(|other| other != data) {
-                let message = format!("{label} is also kept in a folder, with other content");
+                let message = format!("{label} also exists in a directory, with different content");
                 object.fields.error(message);
             }
             if documents.insert((object.namespace.clone(), object.name.to_owned()), data).is_some() {

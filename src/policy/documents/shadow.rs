@@ -16,7 +16,7 @@ use crate::policy::pattern::Pattern;
 struct Candidate<'a> {
     name: &'a str,
     literals: usize,
-    /// After how many literal characters there are stars.
+    /// The positions of the stars, as numbers of literal characters before them.
     stars: BTreeSet<usize>,
     /// Its document, by number; and its place.
     document: usize,
@@ -26,7 +26,8 @@ struct Candidate<'a> {
 impl Candidate<'_> {
     /// Whether this one, which wins a tie, matches everything that the other matches.
     fn covers(&self, other: &Self) -> bool {
-        // What ends without a star matches every tag too, so an entry without any star is won only by its equal.
+        // A name without a star at the end also matches every tag, so an entry without any star loses only to an equal
+        // one.
         self.stars.is_superset(&other.stars) && (self.stars.is_empty() || !other.stars.is_empty())
     }
 }

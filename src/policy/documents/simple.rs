@@ -53,7 +53,7 @@ impl<'a> Simple<'a> {
                 fields.warn(message, "use https in storeURL");
             }
             Some(url) if url.scheme() == "http" => {
-                let message = "storeURL is not encrypted: anybody on the network can hide signatures";
+                let message = "storeURL is not encrypted: anyone on the network can hide signatures";
                 fields.warn(message, "use https");
             }
             _ => {}

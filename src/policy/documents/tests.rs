@@ -225,7 +225,7 @@ fn anchors_and_merge_keys_of_policies() {
 }
 
 #[test]
-fn what_is_no_policy_is_skipped_with_a_note() {
+fn non_policies_are_skipped_with_a_note() {
     for text in [
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec: {template: {<<: {a: 1}}}\n",
         "resources: [a.yaml]\n",

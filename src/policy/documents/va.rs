@@ -1,11 +1,11 @@
-//! `va` of a policy entry: what an image must be like besides its signatures.
+//! `va` of a policy entry: the conditions on an image other than its signatures.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::lint;
 use super::native::{age, age_or};
 use crate::markup::{Fields, Node, ProblemSeverity, Value, text_of};
-use crate::policy::assess::when_condition;
+use crate::policy::assess::{asks_for_configuration, when_condition};
 use crate::policy::banned::BannedPackage;
 use crate::policy::base_image::BaseImageRule;
 use crate::policy::condition::{Condition, InvalidCondition};
@@ -50,16 +50,8 @@ const KEYS: &[&str] = &[
 const SEVERITIES: [Severity; 6] =
     [Severity::Critical, Severity::High, Severity::Medium, Severity::Low, Severity::Negligible, Severity::Unknown];
 
-/// The most entries of each list, because every one is compared with every issue or package.
+/// The maximum number of entries in each list, because each entry is compared with every issue or package.
 const MAX_LIST: usize = 10_000;
-
-/// Whether a condition looks for issues that only the gate itself finds.
-fn is_about_configuration(when: &str) -> bool {
-    let plain: String = when.chars().filter(|next| !next.is_whitespace()).collect::<String>().replace('\'', "\"");
-    ["application_configuration:", "kind==\"configuration\"", "\"configuration\"=="]
-        .iter()
-        .any(|part| plain.contains(part))
-}
 
 /// The defaults: every issue from `low` counts, whether or not a fix is published, and everything unknown denies.
 /// Artifacts that are not images are `unsupported`, so an entry with `va` for a repository of charts needs
@@ -71,12 +63,15 @@ pub(super) fn rule(fields: &Fields<'_>, now: Option<Timestamp>) -> VaRule {
     let deny = |key: &str| behaviour(fields, key).unwrap_or(Behaviour::Deny);
     let configuration = configuration(fields);
     let always_block = always_block(fields);
-    // What is always denied must be looked for, and only the gate looks for what has such an identifier.
+    // Issues that are always denied must be searched for, and only the gate searches for those with such an identifier.
     let is_check = |id: &String| kind_of_issue(id) == IssueKind::Configuration && id.contains(':');
     let when = when(fields);
-    let needs_configuration = configuration.flatten().is_some()
-        || always_block.iter().any(is_check)
-        || when.as_ref().is_some_and(|when| is_about_configuration(when.text()));
+    let needs = [
+        ("configuration", configuration.flatten().is_some()),
+        ("alwaysBlock", always_block.iter().any(is_check)),
+        ("when", when.as_ref().is_some_and(asks_for_configuration)),
+    ];
+    let needs_configuration = needs.into_iter().find_map(|(key, needs)| needs.then_some(key));
     let rule = VaRule {
         severity: severity(fields),
         severity_sources: severity_sources(fields),
@@ -224,7 +219,7 @@ fn ignore(fields: &Fields<'_>, now: Option<Timestamp>) -> VaExemptions {
     fields.list("ignore").iter().flat_map(|node| ignored(node, fields, now)).collect()
 }
 
-/// What an entry of `ignore` exempts; nothing after an error was reported.
+/// The exemptions of an entry of `ignore`; empty after an error was reported.
 fn ignored(node: &Node, parent: &Fields<'_>, now: Option<Timestamp>) -> Vec<ExemptionRecord> {
     let entry = "an entry of ignore";
     let records = if let Value::Map(_) = node.value {
@@ -281,7 +276,7 @@ fn graces(fields: &Fields<'_>) -> Grace {
     }
     let starts = [("firstSeen", GraceStart::FirstSeen), ("published", GraceStart::Published)];
     let length = |severity: &Severity| {
-        let hint = format!("leave {} out: without a grace, issues count at once", severity.as_str());
+        let hint = format!("leave {} out: without a grace period, issues count at once", severity.as_str());
         Some((*severity, age_or(fields, severity.as_str(), Some(&hint))?))
     };
     Grace {
@@ -296,7 +291,7 @@ fn licence_rule(fields: &Fields<'_>) -> LicenceRule {
         let texts = patterns(fields, key);
         for text in &texts {
             if !LicencePattern::new(text).is_known() {
-                let message = format!("{text:?} is not an SPDX identifier, so it matches free text only");
+                let message = format!("{text:?} is not an SPDX identifier, so it only matches free text");
                 let hint = "see spdx.org/licenses; * matches any characters";
                 fields.report_key(ProblemSeverity::Warning, key, &message, Some(hint));
             }

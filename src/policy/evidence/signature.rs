@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The maximum number of signatures without effect that are kept for one authority. Anybody who can push to a repository
+/// The maximum number of signatures without effect that are kept for one authority. Anyone who can push to a repository
 /// can create any number of them.
 const MAX_REFUSED: usize = 20;
 
@@ -16,7 +16,7 @@ const MAX_REFUSED: usize = 20;
 pub struct SignatureFinding {
     /// Where it was found: `tag sha256-….sig`, `referrer sha256:…`, or the URL of a signature store.
     pub place: String,
-    /// What it is, in the words of messages: `bundle 0123abcd4567`.
+    /// A description for messages: `bundle 0123abcd4567`.
     pub form: String,
     /// The result for the authority.
     pub result: SignatureResult,

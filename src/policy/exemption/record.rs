@@ -14,7 +14,7 @@ use crate::oci::Digest;
 use crate::policy::issue_id::is_issue_id;
 use crate::policy::vulnerability::{AffectedPackage, is_cve};
 
-/// The most exemptions of the documents, and the most that commands can add. Each takes about 500 bytes of memory.
+/// The maximum number of exemptions in documents, and of those added by commands. Each takes about 500 bytes of memory.
 pub const MAX_EXEMPTIONS: usize = 20_000;
 /// The longest identifier of an issue, and the longest name of a package, in bytes.
 pub(super) const MAX_NAME: usize = 256;
@@ -79,7 +79,8 @@ impl FromStr for IssueType {
 }
 
 /// A pattern of paths in the file system of an image, as Trivy's ignore files have them: `*` matches within a component,
-/// `**` any number of components, `{a,b}` one of several texts. It is compared with paths that do not begin with `/`, and as it
+/// `**` any number of components, `{a,b}` one of several strings. It is compared with paths that do not begin with `/`,
+/// and as it
 /// is written, so one that begins with `/` matches nothing.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PathPattern(Box<str>);
@@ -120,7 +121,7 @@ pub struct ExemptionRecord {
     pub path: Option<PathPattern>,
     /// When it ends. At that instant it no longer applies.
     pub expires: Option<Timestamp>,
-    /// Why the issue does not count.
+    /// The reason for the exemption.
     pub reason: Option<String>,
     /// Who decided this.
     pub by: Option<String>,
@@ -233,7 +234,7 @@ impl ExemptionRecord {
         Ok(Self { by: text("author", by, MAX_AUTHOR)?, reason: text("reason", reason.as_deref(), MAX_REASON)?, ..self })
     }
 
-    /// The same with a comment as the reason. Of a long one, only the beginning is kept.
+    /// As above, with a comment as the reason. Only the beginning of a long comment is kept.
     ///
     /// # Errors
     /// If it has control characters.
@@ -263,7 +264,7 @@ impl ExemptionRecord {
     }
 }
 
-/// What an exemption exempts, and where: `cve CVE-2024-1 in openssl, scope birds/bluebird`.
+/// The issue that an exemption exempts, and its scope: `cve CVE-2024-1 in openssl, scope birds/bluebird`.
 impl fmt::Display for ExemptionRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.issue_type.as_str())?;
@@ -380,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn identifier_follows_from_what_is_exempt() {
+    fn the_identifier_follows_from_the_exempt_issue() {
         let record = |id, package| new(IssueType::Cve, Some(id), package).unwrap();
         assert_eq!(record("CVE-2024-1", None).id, record("cve-2024-1", None).id);
         assert_ne!(record("CVE-2024-1", None).id, record("CVE-2024-2", None).id);

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::oci::{DOCKER_HUB, Digest, Host, ImageName, InvalidName, Repository, Tag};
+use crate::oci::{Digest, Host, ImageName, InvalidName, Repository, Tag, is_registry};
 
 /// The images that an exemption applies to, in the notation of `ibmcloud cr exemption-add --scope`.
 ///
@@ -54,6 +54,13 @@ impl ExemptionScope {
     /// The registry that the scope names.
     pub fn registry(&self) -> Option<&Host> {
         self.host.as_ref()
+    }
+
+    /// The first component of the text, which may be meant as a registry, and the rest: `*` if there is none.
+    pub fn first_and_rest(&self) -> (String, String) {
+        let text = self.to_string();
+        let (first, rest) = text.split_once('/').unwrap_or((&text, "*"));
+        (first.to_owned(), rest.to_owned())
     }
 
     /// The name, if the scope is a namespace of Docker Hub other than `library`. As a scope, `docker.io/nginx` does not
@@ -135,7 +142,7 @@ impl FromStr for ExemptionScope {
             None => (text, None),
         };
         let (host, path) = match name.split_once('/') {
-            Some((first, path)) if is_registry(first) => (Some(canonical(first)?), path),
+            Some((first, path)) if is_registry(first) => (Some(first.parse::<Host>()?.canonical()), path),
             None if is_registry(name) => return Err(InvalidExemptionScope::Incomplete),
             _ => (None, name),
         };
@@ -160,16 +167,6 @@ impl FromStr for ExemptionScope {
         };
         Ok(Self { host, images })
     }
-}
-
-/// Whether the first component of a name is a registry (github.com/distribution/reference, `splitDockerDomain`).
-fn is_registry(component: &str) -> bool {
-    component.contains(['.', ':']) || component == "localhost"
-}
-
-fn canonical(host: &str) -> Result<Host, InvalidName> {
-    let host: Host = host.parse()?;
-    if matches!(host.as_str(), "index.docker.io" | "registry-1.docker.io") { DOCKER_HUB.parse() } else { Ok(host) }
 }
 
 impl fmt::Display for ExemptionScope {

@@ -207,7 +207,7 @@ fn status_is_that_of_the_cve_or_of_all_its_notices() {
 
 /// What OSV lists besides the notice changes nothing: with trivy-db, only the notice is there.
 #[test]
-fn names_of_databases_are_no_notices() {
+fn database_names_of_vulnerabilities_are_not_notices() {
     use ExemptStatus::{Active, Exempt, Partial};
     let debian = |aliases: &[&str]| issue("CVE-1", aliases, &["ssl"]);
     let of_type = |kind: &str, aliases: &[&str]| {
@@ -259,7 +259,7 @@ fn names_of_databases_are_no_notices() {
 }
 
 #[test]
-fn every_scope_applies_to_its_images_and_no_others() {
+fn every_scope_applies_exactly_to_its_images() {
     let digest = |seed: &str| Digest::sha256(seed.as_bytes());
     let (image, index, other) = (digest("image"), digest("index"), digest("other"));
     let name = ImageName { host: "us.icr.io".parse().unwrap(), repository: "birds/bluebird".parse().unwrap() };

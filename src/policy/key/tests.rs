@@ -177,7 +177,7 @@ fn errors_for_texts_without_a_public_key() {
 }
 
 #[test]
-fn line_breaks_make_no_other_key() {
+fn line_breaks_do_not_change_a_key() {
     let twice = [key(P384), key(&P384.replace('\n', "\r\n")), key(P521)];
     assert_eq!(twice[0], twice[1]);
     assert_ne!(twice[1], twice[2]);

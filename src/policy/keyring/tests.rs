@@ -53,7 +53,7 @@ fn a_ring_has_every_key_of_all_its_blocks() {
 }
 
 #[test]
-fn what_is_no_ring_of_public_keys_is_refused() {
+fn non_public_key_rings_are_refused() {
     let (secret, _) = CertBuilder::new().add_userid("a").generate().unwrap();
     let (packets, _) = key();
     for (ring, expected) in [

@@ -120,7 +120,7 @@ fn licences_are_judged_as_package_managers_write_them() {
 
 /// Whoever writes a package chooses the name of a reference.
 #[test]
-fn a_reference_says_nothing_about_its_text_unless_the_policy_names_it() {
+fn a_licence_reference_is_unknown_unless_the_policy_names_it() {
     use Behaviour::{Allow, Deny};
     use LicenceProblem::{Denied, NotAllowed, Unreadable};
     for (allow, deny, unknown, written, expected) in [
@@ -156,7 +156,7 @@ fn a_reference_says_nothing_about_its_text_unless_the_policy_names_it() {
 }
 
 #[test]
-fn deprecated_identifiers_are_what_spdx_says_to_write_instead() {
+fn deprecated_identifiers_count_as_spdxs_replacements() {
     for (pattern, written) in [
         ("GPL-2.0-or-later", "eCos-2.0"),
         ("GPL-2.0", "eCos-2.0"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::super::authority::{Authority, AuthorityId, Scheme};
+use super::super::authority::{Authority, AuthorityId};
 use super::super::rule::{Behaviour, Rule};
 use super::super::va_rule::Unscanned;
 use super::{Entry, RuleLayer, RuleSet};
@@ -11,7 +11,7 @@ use crate::markup::{Place, Problem, ProblemSeverity, Problems};
 use crate::oci::Host;
 use crate::scope::Scope;
 
-/// How many registries a problem names; there may be hundreds.
+/// The maximum number of registries that a problem names; there may be hundreds.
 const NAMED: usize = 5;
 
 /// What a gate can find out about images.
@@ -81,12 +81,23 @@ enum EvidenceLack {
 }
 
 impl RuleSet {
+    /// What the rules cannot do on a gate with these registries and clients: entries and exemptions that match nothing, and
+    /// entries that only deny because nothing can deliver evidence.
+    pub fn problems_with(&self, sources: &EvidenceSources) -> Vec<Problem> {
+        let mut problems = self.unmatched(sources);
+        problems.extend(self.unmet(sources));
+        problems
+    }
+
     /// A warning for each entry that denies every image because nothing can deliver evidence that it asks for, and a note for
     /// each entry that denies every image of only some of the registries for that reason.
-    pub fn unmet(&self, sources: &EvidenceSources) -> Vec<Problem> {
+    fn unmet(&self, sources: &EvidenceSources) -> Vec<Problem> {
         let layers = [(&self.enforced, !sources.audit), (&self.audited, false)];
         let of_layer = |(layer, is_enforced): (&RuleLayer, bool)| -> Vec<Problem> {
-            layer.entries().flat_map(|entry| entry.unmet(sources, is_enforced)).collect()
+            // What decides about no pull is named for that.
+            let own = layer.namespaces.iter().filter(|(name, _)| sources.has_clients(name)).map(|(_, entries)| entries);
+            let entries = own.chain([&layer.cluster]).flat_map(|entries| &entries.by_weight);
+            entries.flat_map(|entry| entry.unmet(sources, is_enforced)).collect()
         };
         layers.into_iter().flat_map(of_layer).collect()
     }
@@ -102,7 +113,7 @@ impl Entry {
             let of = matched.iter().zip(&lacks).filter(|(_, lacks)| lacks.contains(lack));
             let hosts: Vec<&str> = of.map(|(registry, _)| registry.host.as_str()).collect();
             let is_whole = hosts.len() == matched.len();
-            // What is only recorded keeps nobody from a pull.
+            // A denial that is only recorded does not prevent a pull.
             let is_warning = is_whole && is_enforced;
             let severity = if is_warning { ProblemSeverity::Warning } else { ProblemSeverity::Note };
             let hosts = some(&hosts);
@@ -115,7 +126,7 @@ impl Entry {
         all.into_iter().map(problem).collect()
     }
 
-    /// What no client of the registry can get. A cluster-wide entry may have other rules for some namespaces.
+    /// Images that no client of the registry can pull. A cluster-wide entry may have other rules for some namespaces.
     fn lacks(&self, registry: &EvidencedRegistry, sources: &EvidenceSources) -> BTreeSet<EvidenceLack> {
         let of_rules = self.rules().map(|rule| rule.lacks(registry, sources));
         of_rules.reduce(|one, other| one.intersection(&other).cloned().collect()).unwrap_or_default()
@@ -147,10 +158,15 @@ impl Rule {
 }
 
 impl EvidenceSources {
+    /// Whether there may be clients with this namespace.
+    pub(super) fn has_clients(&self, namespace: &str) -> bool {
+        self.scopes.iter().any(|scope| scope.name() == Some(namespace))
+    }
+
     /// Why no signature of an authority can be found for images of a registry.
     fn lack_of(&self, authority: &Authority, registry: &EvidencedRegistry) -> Option<EvidenceLack> {
-        if let Scheme::Notary(trust) = authority.scheme() {
-            return (trust.server.is_none() && !registry.has_notary).then_some(EvidenceLack::Notary);
+        if authority.scheme().needs_notary_of_registry() && !registry.has_notary {
+            return Some(EvidenceLack::Notary);
         }
         let host = &authority.signature_repository()?.host;
         let is_known = self.registries.iter().any(|known| known.host == *host || known.aliases.contains(host));
@@ -160,7 +176,7 @@ impl EvidenceSources {
 }
 
 impl EvidenceLack {
-    /// What is lacking for images of these registries, and what to do about it.
+    /// The missing configuration for images of these registries, and the remedy.
     fn describe(&self, hosts: &str) -> (String, &'static str) {
         match self {
             Self::Epss => (
@@ -176,7 +192,9 @@ impl EvidenceLack {
                 "set `notary` of the [[upstream]] or `server` of the authority, or require another authority",
             ),
             Self::Signatures(authority, host) => (
-                format!("the signatures of {authority:?} are in {host}, which is not the host of an [[upstream]]"),
+                format!(
+                    "the signatures of {authority:?} are stored in {host}, which is not the host of an [[upstream]]"
+                ),
                 "add an [[upstream]] with this host",
             ),
             Self::Vulnerabilities => (
@@ -188,7 +206,7 @@ impl EvidenceLack {
 }
 
 /// All of a short list, or one of a long one.
-fn some(hosts: &[&str]) -> String {
+pub(super) fn some(hosts: &[&str]) -> String {
     match hosts {
         [first, ..] if hosts.len() > NAMED => format!("{} registries, such as {first}", hosts.len()),
         _ => hosts.join(", "),
@@ -292,7 +310,8 @@ mod tests {
         };
         for (host, is_known) in [("reg.test", true), ("icr.io", true), ("alias.icr.io", true), ("other.test", false)] {
             let found = unmet(&document(OWN, &spec(host), "reg.test/*", "{trust: a}"), &sources());
-            let is_named = found.iter().any(|line| line.contains("the signatures of \"a\" are in other.test, which"));
+            let is_named =
+                found.iter().any(|line| line.contains("the signatures of \"a\" are stored in other.test, which"));
             assert!(is_named != is_known && found.len() == usize::from(is_named), "{host} {found:#?}");
         }
         let either = document(OWN, &spec("other.test"), "icr.io/*", "{trust: {anyOf: [a, notary]}}");
@@ -300,7 +319,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_only_audited_would_be_denied() {
+    fn policies_of_a_namespace_are_named_if_it_has_clients() {
+        let own = document(OWN, "", "reg.test/*", "{va: {}}").replace("ClusterImagePolicy", "ImagePolicy");
+        let own = own.replace("name: d}", "name: d, namespace: ci}");
+        for (scope, named) in [("ci", 1), ("team", 0)] {
+            let sources = EvidenceSources { scopes: vec![scope.parse().unwrap()], ..sources() };
+            assert_eq!(unmet(&own, &sources).len(), named, "{scope}");
+        }
+    }
+
+    #[test]
+    fn audited_denials_are_would_deny() {
         let audited = document(OWN, "  mode: audit\n", "reg.test/*", "{va: {}}");
         let whole = EvidenceSources { audit: true, ..sources() };
         let enforced = document(OWN, "", "reg.test/*", "{va: {}}");

@@ -12,10 +12,10 @@ impl TrustedRoot {
         self.parts().iter().filter_map(|part| part.until).filter(|until| *until >= now).min()
     }
 
-    /// What in it has ended, so that it cannot verify what it is for; `None` if nothing has.
+    /// The expired part that prevents the root from serving its purpose; `None` if there is none.
     pub fn ended(&self, now: Timestamp) -> Option<String> {
         if let Some(until) = self.until().filter(|until| *until < now) {
-            return Some(format!("all of its keys have ended, the last at {until}; nothing is verified with it"));
+            return Some(format!("all of its keys have expired, the last at {until}; it verifies nothing"));
         }
         let kinds: BTreeSet<RootPartKind> = self.parts().iter().map(|part| part.kind).collect();
         let ended = kinds.into_iter().filter_map(|kind| {
@@ -40,7 +40,7 @@ impl TrustedRoot {
             (None, None) => "has no end".to_owned(),
         };
         if let Some(end) = self.next_end(now).filter(|end| Some(*end) != self.until()) {
-            text.push_str(&format!("; the next of its keys ends at {end}, in {}", days(end, now)));
+            text.push_str(&format!("; its next key to expire ends at {end}, in {}", days(end, now)));
         }
         if let Some(from) = self.newest_key() {
             text.push_str(&format!("; its newest key is {} old", days(now, from)));
@@ -53,7 +53,7 @@ impl TrustedRoot {
 }
 
 fn days(later: Timestamp, earlier: Timestamp) -> String {
-    // The clock of whoever wrote a file may be ahead.
+    // The clock of the machine that wrote a file may be ahead.
     match later.duration_since(earlier).as_hours().max(0) / 24 {
         1 => "1 day".to_owned(),
         days => format!("{days} days"),
@@ -81,13 +81,13 @@ mod tests {
     }
 
     #[test]
-    fn what_has_ended_is_said() {
+    fn expired_keys_are_reported() {
         let now = "2026-06-01T00:00:00Z".parse().unwrap();
         let whole = root(|_| ());
         assert_eq!(whole.ended(now), None);
         // The certificates of its authorities end in 2031, although the file names no end.
         assert!(
-            whole.describe(now).starts_with("has no end; the next of its keys ends at 2031-10-05"),
+            whole.describe(now).starts_with("has no end; its next key to expire ends at 2031-10-05"),
             "{}",
             whole.describe(now)
         );
@@ -100,11 +100,11 @@ mod tests {
                 end(value, list, "2025-01-01T00:00:00Z");
             }
         });
-        assert!(wholly.ended(now).unwrap().contains("all of its keys have ended, the last at 2025-01-01T00:00:00Z"));
+        assert!(wholly.ended(now).unwrap().contains("all of its keys have expired, the last at 2025-01-01T00:00:00Z"));
     }
 
     #[test]
-    fn the_age_of_the_file_is_said() {
+    fn the_age_of_the_file_is_reported() {
         let now = "2026-06-01T00:00:00Z".parse().unwrap();
         let written = "2026-05-31T00:00:00Z".parse().ok();
         assert!(!root(|_| ()).describe(now).contains("its file"));

@@ -24,7 +24,7 @@ pub(in crate::va) struct CheckText {
     pub(in crate::va) name: &'static str,
     /// The severity.
     pub(in crate::va) severity: Severity,
-    /// What should be so: IBM's "security practice".
+    /// The recommended setting: IBM's "security practice".
     pub(in crate::va) practice: &'static str,
     /// How to resolve the issue.
     pub(in crate::va) action: &'static str,
@@ -39,7 +39,7 @@ impl CheckText {
 }
 
 /// What to do about a secret.
-const REPLACE: &str = "Remove the secret from the image, and replace it where it is valid: it was in an image.";
+const REPLACE: &str = "Remove the secret from the image, and revoke and replace it: it has been exposed.";
 
 const fn text(
     check: HardeningCheck,

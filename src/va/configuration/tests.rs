@@ -17,6 +17,12 @@ fn the_document_lists_all_checks() {
 }
 
 #[test]
+fn policies_know_the_identifiers_of_all_checks() {
+    let ids: Vec<String> = checks().map(CheckText::id).collect();
+    assert_eq!(crate::policy::CONFIGURATION_CHECKS, ids);
+}
+
+#[test]
 fn each_check_has_one_text() {
     let texts: Vec<&CheckText> = checks().collect();
     let distinct: BTreeSet<_> = texts.iter().map(|text| text.check).collect();

@@ -73,7 +73,7 @@ impl ScannerKind {
 pub struct ProgramConfig {
     /// Which program it is.
     pub tool: ScannerTool,
-    /// Its path, or a name that is searched for in the usual folders.
+    /// Its path, or a name that is searched for in the usual directories.
     pub command: PathBuf,
     /// Arguments in addition to those that pullgate sets.
     pub args: Vec<String>,
@@ -118,7 +118,7 @@ impl ScannerTool {
         }
     }
 
-    /// The options that change nothing that a report says, and whether each has a value.
+    /// The options that do not affect the findings in a report, and whether each has a value.
     fn options(self) -> &'static [(&'static str, bool)] {
         match self {
             Self::Grype => &[("--by-cve", false), ("--verbose", false), ("-v", false), ("-vv", false)],
@@ -137,7 +137,7 @@ impl ScannerTool {
         }
     }
 
-    /// The variables of the program that change nothing that a report says.
+    /// The variables of the program that do not affect the findings in a report.
     fn variables(self) -> &'static [&'static str] {
         match self {
             Self::Grype => &[

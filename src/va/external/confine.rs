@@ -180,7 +180,7 @@ fn enter() -> Result<(), String> {
     unshare(apart).map_err(|error| format!("namespaces: {error}"))
 }
 
-/// Gives up all capabilities, also those that the user root would get with the next program.
+/// Drops all capabilities, including those that root would regain with the next program.
 fn drop_capabilities() -> rustix::io::Result<()> {
     clear_ambient_capability_set()?;
     if capabilities(None)?.effective.contains(CapabilitySet::SETPCAP) {

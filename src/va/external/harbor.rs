@@ -90,7 +90,7 @@ impl HarborAdapter {
         let secrets =
             has_secrets(&config.auth) || config.registries.values().any(|registry| has_secrets(&registry.auth));
         if secrets && !is_confidential(&uri) {
-            return Err(wrong("credentials are sent over https only, or within this machine".into()));
+            return Err(wrong("credentials are sent only over https or within this machine".into()));
         }
         let settings = HttpSettings {
             proxy: config.proxy.clone(),
@@ -154,7 +154,8 @@ impl HarborAdapter {
         }
     }
 
-    /// Asks for a report until it is there. `None` if the service does not know the scan. The caller limits the time.
+    /// Asks for a report until it is available. `None` if the service does not know the scan. The caller limits the
+    /// time.
     async fn wait_for(&self, id: &str, report_type: &str) -> Result<Option<Bytes>, String> {
         let path = format!("/scan/{id}/report");
         let (mut failures, mut next) = (0, Instant::now() + FIRST_WAIT.min(self.timeout / 4));
@@ -202,7 +203,8 @@ impl HarborAdapter {
     ) -> Result<Bytes, String> {
         let (ImageName { host, repository }, manifest) = (subject.image(), subject.manifest());
         let registry = self.config.registries.get(host);
-        let registry = registry.ok_or_else(|| format!("no registry is configured from which it can pull {host}"))?;
+        let registry =
+            registry.ok_or_else(|| format!("no registry is configured from which it can pull images of {host}"))?;
         let authorization = authorization(&registry.auth)?;
         let repository = match &registry.prefix {
             Some(prefix) => format!("{prefix}/{repository}"),

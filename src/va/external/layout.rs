@@ -78,7 +78,7 @@ impl ImageLayout {
         self.folder.path().join("image")
     }
 
-    /// An empty directory, also as the working directory: scanners read settings from there.
+    /// An empty directory, also used as the working directory: scanners read settings from there.
     pub(super) fn temporary(&self) -> PathBuf {
         self.folder.path().join("tmp")
     }

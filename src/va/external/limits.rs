@@ -1,7 +1,8 @@
-//! What the gate itself could not examine in an image that another scanner reports on.
+//! The parts of an image that the gate itself could not examine, for reports of other scanners.
 //!
 //! Other scanners rarely say what they could not read. The gate reads all layers anyway, to prove that they are those of
-//! the configuration. What it could not read there may hide packages from every scanner, so it makes a report incomplete.
+//! the configuration. Parts that it could not read may hide packages from every scanner, so they make a report
+//! incomplete.
 
 use std::sync::Arc;
 
@@ -39,7 +40,7 @@ impl ReportLimits {
     /// The report, incomplete if something was not examined. Its issues stay.
     pub(super) fn limit(self, report: Report) -> Report {
         let unproven = (self.is_unproven && report.issues.is_empty())
-            .then(|| "nothing was found, and the image has no distribution and no package that is recognised".into());
+            .then(|| "nothing was found, and neither a distribution nor a package of the image was recognised".into());
         let is_only_past_support = report.is_only_past_support && unproven.is_none() && self.gaps.is_none();
         let all: Vec<String> = [report.incomplete, unproven, self.gaps].into_iter().flatten().collect();
         Report { incomplete: (!all.is_empty()).then(|| all.join("; ")), is_only_past_support, ..report }

@@ -18,7 +18,7 @@ pub(super) const MAX_OUTPUT: usize = 64 << 20;
 const TAIL: usize = 2048;
 /// The longest part of it in an error message, in characters.
 const SHOWN: usize = 300;
-/// How long the output may stay open after the program has ended and what it left behind was killed.
+/// How long the output may stay open after the program has ended and its remaining child processes were killed.
 const CLOSING: Duration = Duration::from_secs(2);
 
 /// A program with everything that it gets: no shell is involved, and the environment has nothing else.
@@ -93,7 +93,7 @@ async fn finish(child: &mut Child, group: &ProcessGroup) -> Result<Vec<u8>, Prog
         status = child.wait() => (status, None),
         read = &mut reading => (child.wait().await, Some(read)),
     };
-    // What the program left behind may hold its output open.
+    // Child processes of the program may hold its output open.
     group.kill();
     let (output, tail) = match read {
         Some(read) => read,

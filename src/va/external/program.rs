@@ -31,7 +31,7 @@ pub(in crate::va) struct ScannerProgram {
     timeout: Duration,
     /// The program that confines it.
     launcher: PathBuf,
-    /// What it may not see. An absolute path, because the program has another working directory.
+    /// The path that is hidden from it. Absolute, because the program has another working directory.
     state: PathBuf,
     /// The socket by which the gate is administered.
     admin_socket: Option<PathBuf>,
@@ -102,7 +102,7 @@ impl ScannerProgram {
         command.output(&self.tasks).await.map_err(wrong)
     }
 
-    /// The option for Trivy's folder, which every command of it accepts, unlike other options.
+    /// The option for Trivy's directory, which, unlike other options, all of its commands accept.
     fn cache_folder(&self) -> impl Iterator<Item = &str> {
         let args = self.config.args.iter().map(String::as_str);
         let at = args.clone().position(|arg| arg.starts_with("--cache-dir") && self.config.tool == ScannerTool::Trivy);
@@ -214,7 +214,7 @@ impl ScannerProgram {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
         variables.push(("TMPDIR".into(), temporary.display().to_string()));
-        // Both have their databases below the home folder, unless they are told otherwise.
+        // Both keep their databases below the home directory by default.
         variables.extend(std::env::var("HOME").ok().map(|home| ("HOME".to_owned(), home)));
         for variable in &self.config.environment {
             match variable.split_once('=') {

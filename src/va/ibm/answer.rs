@@ -14,7 +14,15 @@ pub(super) fn parse(bytes: &[u8]) -> Result<VaEvidence, String> {
         "OK" | "WARN" => Ok(VaEvidence::Report(report.into_report(false))),
         "FAIL" | "BLOCK" => Ok(VaEvidence::Report(report.into_report(true))),
         "UNSUPPORTED" => Ok(VaEvidence::Unsupported { why: format!("IBM does not support {system}") }),
-        "INCOMPLETE" => Ok(VaEvidence::Incomplete { why: format!("IBM assessed {system} in part") }),
+        "INCOMPLETE" => {
+            let why = format!("IBM assessed {system} in part");
+            let report = report.into_report(false);
+            // What it found denies all the same.
+            Ok(match report.issues.is_empty() {
+                true => VaEvidence::Incomplete { why },
+                false => VaEvidence::Report(Report { incomplete: Some(why), ..report }),
+            })
+        }
         "UNSCANNED" => Ok(VaEvidence::Unscanned),
         other => Err(format!("the status {other:?} is not known")),
     }
@@ -38,7 +46,7 @@ impl IbmReport {
 
     /// Converts the report. An image that the service fails must fail here too, so if no named issue counts, an issue
     /// for the failure itself is added. It fails only images for which there is a fix, so if no issue that counts states one,
-    /// each has one in a version that is not stated: they count also where only issues with a fix do.
+    /// each gets one in an unstated version, so that they count even where only issues with a fix do.
     fn into_report(self, fails: bool) -> Report {
         let mut issues: Vec<_> = self.vulnerabilities.into_iter().flatten().map(Vulnerability::issue).collect();
         issues.extend(self.configuration_issues.into_iter().flatten().map(Configuration::issue));
@@ -101,17 +109,19 @@ struct Vulnerability {
 
 impl Vulnerability {
     /// The service states no severity. A `partial` exemption covers only some of the notices, so the issue still
-    /// counts. A notice becomes an alias of the issue only if it is the only one.
+    /// counts, and is exempt once the others are: only these are its aliases then. If one of them has no identifier, no
+    /// exemption of the others covers the whole issue, so it has no aliases.
     fn issue(self) -> Issue {
         let exempt = match self.exempt_status.as_deref() {
             Some(status) => status == "exempt",
             None => self.cve_exempt == Some(true),
         };
         let notices = self.security_notices.unwrap_or_default();
-        let aliases = match &notices[..] {
-            [only] => only.notice_id.clone().into_iter().collect(),
-            _ => Vec::new(),
-        };
+        let is_partial = notices.iter().any(|notice| notice.notice_exempt != Some(true));
+        let open = notices.iter().filter(|notice| !is_partial || notice.notice_exempt != Some(true));
+        let aliases: Option<Vec<String>> =
+            open.map(|notice| notice.notice_id.clone().filter(|id| !id.trim().is_empty())).collect();
+        let references = notices.iter().filter_map(|notice| one_line(text_of(notice.notice.as_ref()))).collect();
         let mut packages: Vec<AffectedPackage> = Vec::new();
         for package in notices.into_iter().flat_map(|notice| notice.vulnerable_packages.unwrap_or_default()) {
             let package = package.affected();
@@ -120,13 +130,17 @@ impl Vulnerability {
             }
         }
         let issue = Issue::new(self.cve_id.trim(), IssueKind::Vulnerability, Severity::Unknown);
-        Issue { aliases, packages, exempt, title: one_line(self.summary), ..issue }
+        let aliases = aliases.unwrap_or_default();
+        Issue { aliases, packages, exempt, references, title: one_line(self.summary), ..issue }
     }
 }
 
 #[derive(Deserialize)]
 struct Notice {
     notice_id: Option<String>,
+    notice_exempt: Option<bool>,
+    /// Where it is published, if it is a text.
+    notice: Option<serde_json::Value>,
     vulnerable_packages: Option<Vec<IbmPackage>>,
 }
 
@@ -154,12 +168,29 @@ struct Configuration {
     #[serde(rename = "type")]
     kind: String,
     description: Option<String>,
+    /// It is only shown, so nothing depends on its form.
+    corrective_action: Option<serde_json::Value>,
     exempt: Option<bool>,
+    /// It may name the file.
+    meta: Option<serde_json::Value>,
 }
 
 impl Configuration {
     fn issue(self) -> Issue {
         let issue = Issue::new(self.kind, IssueKind::Configuration, Severity::Unknown);
-        Issue { exempt: self.exempt == Some(true), title: one_line(self.description), ..issue }
+        let file = self.meta.as_ref().and_then(|meta| meta["file"].as_str()).map(str::to_owned);
+        let place = |name| AffectedPackage { name, ..AffectedPackage::default() };
+        Issue {
+            exempt: self.exempt == Some(true),
+            title: one_line(self.description),
+            corrective_action: one_line(text_of(self.corrective_action.as_ref())),
+            packages: one_line(file).map(place).into_iter().collect(),
+            ..issue
+        }
     }
+}
+
+/// A text that is only shown, and of which nothing depends on the form.
+fn text_of(value: Option<&serde_json::Value>) -> Option<String> {
+    value.and_then(serde_json::Value::as_str).map(str::to_owned)
 }

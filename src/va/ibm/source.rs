@@ -70,7 +70,7 @@ impl Evidence for VaEvidence {
 }
 
 fn is_durable(evidence: &VaEvidence) -> bool {
-    !matches!(evidence, VaEvidence::Pending { .. } | VaEvidence::Unavailable { .. })
+    !evidence.is_unanswered()
 }
 
 impl VaSource for IbmSource {

@@ -1,3 +1,4 @@
+mod answers;
 mod tokens;
 
 use std::collections::VecDeque;
@@ -15,7 +16,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::http_client::tests::ConnectProxy;
-use crate::policy::{IssueKind, Report, Severity};
+use crate::policy::{IssueKind, Severity};
 use crate::runtime::Tasks;
 
 const FAIL: &str = include_str!("../../../tests/data/va/ibm-fail.json");
@@ -168,7 +169,7 @@ async fn a_report_is_parsed() {
     assert_eq!((&*report.source, report.generated_at), ("ibm-va-v4", "2026-01-01T00:00:00Z".parse().ok()));
     let [partial, exempt] = &report.issues[..] else { panic!("{report:?}") };
     assert_eq!((&*partial.id, partial.exempt, partial.severity), ("CVE-2024-0001", false, Severity::Unknown));
-    assert_eq!(partial.aliases, [""; 0]);
+    assert_eq!(partial.aliases, ["DSA-5001-1"], "the other notice is exempt");
     let packages: Vec<_> = partial.packages.iter().map(|p| (&*p.name, p.fixed.as_deref())).collect();
     assert_eq!(packages, [("openssl", Some("3.0.13-1")), ("libssl3", None)]);
     assert_eq!(

@@ -42,13 +42,21 @@ impl BoundReports {
             Ok(None) => SourceAnswer::Silent,
             Ok(Some(evidence)) => match evidence.value {
                 VaEvidence::Unavailable { .. } | VaEvidence::Unreadable { .. } => SourceAnswer::Doubts(evidence),
-                _ => SourceAnswer::Decides(evidence),
+                VaEvidence::Report(_)
+                | VaEvidence::Unscanned
+                | VaEvidence::NoReport { .. }
+                | VaEvidence::Incomplete { .. }
+                | VaEvidence::Opaque { .. }
+                | VaEvidence::Unsupported { .. }
+                | VaEvidence::Pending { .. }
+                | VaEvidence::WithOrigin { .. } => SourceAnswer::Decides(evidence),
             },
             Err(NeedsProof) => SourceAnswer::Decides(self.unproven()),
         }
     }
 
-    /// What another source found, with the VEX statements about the image. What the reports say has them already.
+    /// What another source found, with the VEX statements about the image. The findings of the reports already include
+    /// them.
     ///
     /// If it is not known whether the layers are those of the configuration, and a statement names the configuration, no
     /// statement applies.

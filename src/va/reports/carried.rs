@@ -7,18 +7,20 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::BoundReports;
 use super::document::{self, ReportFile};
 use super::index::{File, Index};
 use super::scan::{self, MAX_FILE};
+use super::{BoundReports, Reports};
 use crate::oci::Digest;
 
 /// The largest file that is read, in bytes.
 pub const MAX_REPORT: u64 = MAX_FILE;
 
-/// How long to wait until files are in use. It is longer than the default of `va.rescan`, because some file systems report no
-/// changes.
+/// How long to wait until files are in use. Some file systems show them to other machines after a minute.
 const WAIT: Duration = Duration::from_secs(90);
+
+/// How often the directories are read meanwhile.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// The files in directories of reports that are about some images.
 #[derive(Debug)]
@@ -41,13 +43,23 @@ pub fn reports_about(directories: &[PathBuf], images: &BTreeSet<Digest>, now: Ti
     ReportsAbout { files: index.files_about(images).cloned().collect(), problems }
 }
 
-/// Whether a file with this content is about one of these images.
+/// What a file is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ReportSubjects {
+    /// Whether the file is about one of the images that were asked for.
+    pub has_image: bool,
+    /// The number of VEX statements that name no image, and so apply to every image.
+    pub on_any: usize,
+}
+
+/// What a file with this content is about: one of these images, or any.
 ///
 /// # Errors
 /// The content is not a report or a VEX document that this version reads.
-pub fn is_report_about(content: &[u8], images: &BTreeSet<Digest>) -> Result<bool, String> {
+pub fn report_subjects(content: &[u8], images: &BTreeSet<Digest>) -> Result<ReportSubjects, String> {
     let file = document::parse(content).map_err(|error| error.to_string())?;
-    Ok(file.is_about(images))
+    let on_any = file.statements.iter().filter(|statement| statement.images.is_empty()).count();
+    Ok(ReportSubjects { has_image: file.is_about(images), on_any })
 }
 
 impl ReportFile {
@@ -75,10 +87,12 @@ impl Index {
         let found: BTreeMap<_, _> =
             self.files.iter().filter_map(|(path, file)| Some((path.file_name()?, &file.content))).collect();
         let has_all = names.iter().all(|name| found.contains_key(OsStr::new(name)));
+        let unread = self.left_out.first().map(|why| format!(", and has not read all of them: {why}"));
+        let unread = unread.unwrap_or_default();
         let wrong = names.iter().find_map(|name| match found.get(OsStr::new(name)) {
             Some(Ok(_)) => None,
             Some(Err(why)) => Some(format!("{name}: {why}")),
-            None => Some(format!("the gate has not found {name} in the directories of va.reports")),
+            None => Some(format!("the gate has not found {name} in the directories of va.reports{unread}")),
         });
         (has_all, wrong)
     }
@@ -95,10 +109,26 @@ impl BoundReports {
     /// # Errors
     /// Why they are not.
     pub(in crate::va) async fn await_files(&self, names: &[String]) -> Result<(), String> {
-        let state = &self.reports.0;
+        self.reports.await_files(names).await
+    }
+}
+
+impl Reports {
+    /// See [`BoundReports::await_files`]. Has the directories read, because new ones, and some file systems, report no changes.
+    pub(super) async fn await_files(&self, names: &[String]) -> Result<(), String> {
+        let state = &self.0;
+        if !self.has_directories() {
+            return Err("va.reports named no directory when the gate started".to_owned());
+        }
         let now = || state.index.load().of_names(names);
         let mut scans = state.scans.subscribe();
-        let _ = tokio::time::timeout(WAIT, scans.wait_for(|_| now().0)).await;
+        let are_found = async {
+            while !now().0 {
+                state.asked.notify_one();
+                let _ = tokio::time::timeout(AGAIN, scans.wait_for(|_| now().0)).await;
+            }
+        };
+        let _ = tokio::time::timeout(WAIT, are_found).await;
         now().1.map_or(Ok(()), Err)
     }
 }
@@ -119,7 +149,7 @@ mod tests {
         )
     }
 
-    /// Every format names its images in another way; a statement about any image is about these, too.
+    /// Each format names its images differently; a statement about any image is also about these.
     #[test]
     fn files_are_about_the_images_that_they_name() {
         let (manifest, config, index, other) = (digest('a'), digest('c'), digest('1'), digest('7'));
@@ -139,12 +169,14 @@ mod tests {
             ("a statement on a package", &*of_package, vec![manifest, other]),
             ("a statement that takes back", &*of_any, vec![manifest, other]),
         ] {
-            let is_about = |digest: Digest| is_report_about(content.as_bytes(), &BTreeSet::from([digest])).unwrap();
+            let subjects = |digest: Digest| report_subjects(content.as_bytes(), &BTreeSet::from([digest])).unwrap();
+            let is_about = |digest: Digest| subjects(digest).has_image;
+            assert_eq!(subjects(other).on_any, usize::from(about.contains(&other)), "{what}");
             assert!(about.iter().all(|digest| is_about(*digest)), "{what}");
             assert_eq!(is_about(other), about.contains(&other), "{what}");
         }
         for content in ["", "[]", "{}", "{\"SchemaVersion\": 2", "apiVersion: v1"] {
-            is_report_about(content.as_bytes(), &BTreeSet::from([manifest])).unwrap_err();
+            report_subjects(content.as_bytes(), &BTreeSet::from([manifest])).unwrap_err();
         }
     }
 
@@ -165,6 +197,10 @@ mod tests {
         let [missing, other, broken] = &all.problems[..] else { panic!("{:?}", all.problems) };
         assert!(missing.contains("/missing: ") && other.contains("also-missing: "), "{missing} {other}");
         assert!(broken.contains("broken.json: "), "{broken}");
+        let unreadable = vec!["/reports: Permission denied (os error 13)".to_owned()];
+        let index = Index::new(BTreeMap::new(), unreadable, Vec::new(), Timestamp::UNIX_EPOCH);
+        let (has_all, wrong) = index.of_names(&["report-1.json".to_owned()]);
+        assert!(!has_all && wrong.is_some_and(|why| why.ends_with("/reports: Permission denied (os error 13)")));
         let limited = Index::new(BTreeMap::new(), Vec::new(), vec!["too many".to_owned()], Timestamp::UNIX_EPOCH);
         assert_eq!(limited.left_out, ["too many"]);
     }

@@ -33,6 +33,10 @@ use vulnerability::BomVulnerability;
 /// vulnerabilities, not the findings of a scanner. Every analysis is also a statement.
 pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     let bom: Bom = read(bytes)?;
+    // Another major version may mean something else by the same words.
+    if let Some(version) = bom.spec_version.filter(|version| version.split('.').next() != Some("1")) {
+        return Err(InvalidReport::new(format!("CycloneDX {version} is not known")));
+    }
     let metadata = bom.metadata.unwrap_or_default();
     let at = time(metadata.timestamp.as_deref());
     // The schema also allows the components of the subject within it.
@@ -148,6 +152,8 @@ impl BomReader<'_> {
 
 #[derive(Deserialize)]
 struct Bom {
+    #[serde(rename = "specVersion", default, deserialize_with = "text_or_nothing")]
+    spec_version: Option<String>,
     metadata: Option<BomMetadata>,
     components: Option<Vec<Component>>,
     vulnerabilities: Option<Vec<BomVulnerability>>,

@@ -52,7 +52,7 @@ pub(super) fn trimmed(mut issue: Issue) -> Issue {
     issue
 }
 
-/// What is known of a fix that is published in a version that the report does not name.
+/// A fix that is published in a version that the report does not name.
 pub(super) const A_LATER_VERSION: &str = "a later version";
 
 /// The version in which a report says that an issue is fixed.
@@ -60,8 +60,8 @@ pub(super) const A_LATER_VERSION: &str = "a later version";
 pub(super) struct FixedVersion(Option<String>);
 
 impl<'de> Deserialize<'de> for FixedVersion {
-    /// A value that is neither a text nor null states some fix. Read as none, it would admit the image where only issues
-    /// with a fix count.
+    /// A value that is neither a string nor null states some fix. Reading it as no fix would admit the image where only
+    /// issues with a fix count.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self(match serde_json::Value::deserialize(deserializer)? {
             serde_json::Value::Null => None,

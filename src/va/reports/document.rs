@@ -18,7 +18,8 @@ use crate::policy::{AffectedPackage, Issue, IssueKind, PackageList, Severity};
 
 /// The most findings of one report.
 const MAX_FINDINGS: usize = 100_000;
-/// The most names in all findings of one report. A scanner can list many names and many packages for one issue, each of
+/// The maximum number of names in all findings of one report. A scanner can list many names and many packages for one
+/// issue, each of
 /// which is a finding with all of the names.
 const MAX_NAMES: usize = 1_000_000;
 
@@ -40,8 +41,12 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
         grype::parse(bytes)
     } else if probe.bom_format.as_deref() == Some("CycloneDX") {
         cyclonedx::parse(bytes)
-    } else if probe.is_open_vex() {
-        openvex::parse(bytes)
+    } else if let Some(version) = probe.open_vex() {
+        // Versions before 1.0 have one meaning; a later one may have another.
+        match matches!(version, "" | "/") || version.starts_with("/v0.") {
+            true => openvex::parse(bytes),
+            false => Err(InvalidReport::new(format!("OpenVEX {} is not known", version.trim_start_matches('/')))),
+        }
     } else {
         Err(InvalidReport::new("not a report of a known format (Trivy JSON, Grype JSON, CycloneDX JSON, OpenVEX)"))
     }
@@ -105,7 +110,7 @@ pub(super) struct ScannerReport {
     pub(super) system: ScannedSystem,
 }
 
-/// What a report says about the system in an image.
+/// A report's statement about the system in an image.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct ScannedSystem {
     /// The distribution and its release: `debian 12`. `None` if the report does not say.
@@ -115,16 +120,16 @@ pub(super) struct ScannedSystem {
 }
 
 impl ScannedSystem {
-    /// What is missing from a report: what is missing otherwise, or else what was published since the support ended.
+    /// The parts missing from a report: other gaps, or otherwise the advisories published since the support ended.
     pub(super) fn missing(&self, otherwise: Option<String>) -> Option<String> {
         let system = self.distribution.as_deref().unwrap_or("the system");
-        let ended = || format!("{system} is past its end of support, and newer issues are not known");
+        let ended = || format!("{system} is past its end of support; newer issues are unknown");
         otherwise.or_else(|| self.is_past_support.then(ended))
     }
 }
 
 /// Checks how many findings a report has, from the numbers of findings and of names in each of its entries, before the
-/// findings are made. What would be left out may be what denies an image, so a larger report is not a report.
+/// findings are made. Omitted findings might be those that deny an image, so a larger report is rejected.
 pub(super) fn check_size(entries: impl Iterator<Item = (usize, usize)>) -> Result<(), InvalidReport> {
     let (mut findings, mut names) = (0_usize, 0_usize);
     for (of_entry, names_of_each) in entries {
@@ -144,7 +149,8 @@ pub(super) struct ReportFinding {
     pub(super) issue: Issue,
     /// Whether the scanner was told to ignore the issue, which says nothing about the image.
     pub(super) ignored: bool,
-    /// When that was said, if not with the report: [`Timestamp::MIN`] where a scanner applied VEX, of unknown time.
+    /// When the statement was made, if not with the report: [`Timestamp::MIN`] where a scanner applied VEX, of unknown
+    /// time.
     pub(super) stated: Option<Timestamp>,
 }
 
@@ -322,7 +328,8 @@ struct Probe {
 }
 
 impl Probe {
-    fn is_open_vex(&self) -> bool {
-        self.context.as_deref().is_some_and(|context| context.starts_with("https://openvex.dev/ns"))
+    /// What follows the name of OpenVEX in the context: the version, if it is stated (`/v0.2.0`).
+    fn open_vex(&self) -> Option<&str> {
+        self.context.as_deref()?.strip_prefix("https://openvex.dev/ns")
     }
 }

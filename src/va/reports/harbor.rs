@@ -10,9 +10,15 @@ use super::document::{
     InvalidReport, ReportFinding, ScannedSystem, ScannerReport, check_size, read, severity, some, source,
     text_or_nothing, time,
 };
+use super::letter_case::KnownKeys;
 use crate::oci::Digest;
 use crate::policy::{CvssScore, Issue, IssueKind, Severity};
 use crate::va::{UNNAMED, one_line};
+
+const KEYS: KnownKeys = KnownKeys {
+    keys: &["artifact", "generated_at", "scanner", "severity", "vulnerabilities"],
+    list: Some(("vulnerabilities", &["fix_version", "id", "package", "severity", "version"])),
+};
 
 /// Parses a report. Returns the digest of the image that it is about, and the report.
 pub(super) fn parse(bytes: &[u8]) -> Result<(Digest, ScannerReport), InvalidReport> {
@@ -20,6 +26,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Digest, ScannerReport), InvalidRepo
         return Err(InvalidReport::new("not a JSON object"));
     }
     let report: HarborReport = read(bytes)?;
+    KEYS.check(bytes)?;
     let listed = report.vulnerabilities.unwrap_or_default();
     let overall = severity(report.severity.as_deref());
     if listed.is_empty() && !matches!(overall, Severity::Unknown | Severity::Negligible) {

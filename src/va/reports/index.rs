@@ -195,9 +195,9 @@ impl Index {
             let mut reports = base.iter().filter_map(|dated| dated.assessment());
             reports.find_map(|report| report.incomplete.clone().filter(|_| report.system.is_past_support == of_support))
         };
-        // What cannot be accepted by `endOfLife` comes first.
+        // Gaps that `endOfLife` cannot accept come first.
         let otherwise = missing(false).or_else(|| {
-            other.map(|other| format!("the report is about another image, {other}, and only lists this one"))
+            other.map(|other| format!("the report is about another image, {other}, and merely lists this one"))
         });
         let is_only_past_support = ended.is_some() && otherwise.is_none();
         Some(VaEvidence::Report(Report {
@@ -295,8 +295,8 @@ impl Index {
         Some(stated.unwrap_or(Timestamp::MIN))
     }
 
-    /// The issue of a finding, exempt if the latest statement about it says so. What the report itself says is a statement
-    /// too, made at the time `stated`; `None` if no statement takes it back.
+    /// The issue of a finding, exempt if the latest statement about it says so. The report itself is also a statement,
+    /// made at the time `stated`; `None` if no statement withdraws it.
     fn with_statements(
         &self,
         finding: &ReportFinding,

@@ -24,8 +24,8 @@ const JUSTIFICATIONS: [&str; 5] = [
 /// Parses the statements. A product that is an image must be named by digest; its subcomponents are packages in it. A
 /// product that is a package means that package in any image.
 ///
-/// A statement that takes an exemption back must not be lost because a part of it cannot be read. What is unknown about it
-/// then counts as everything: it is about the image as a whole, or about any image.
+/// A statement that withdraws an exemption must not be lost because a part of it is unreadable. It then counts as
+/// unrestricted in that part: it is about the image as a whole, or about any image.
 pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     let vex: Vex = read(bytes)?;
     let mut document = ReportFile::default();
@@ -114,8 +114,8 @@ struct VexClaim {
 }
 
 impl VexClaim {
-    /// What can be read of a statement that is malformed. It names no product, so it exempts nothing, and is about any image
-    /// if it takes an exemption back.
+    /// The readable part of a malformed statement. It names no product, so it exempts nothing, and if it withdraws an
+    /// exemption, it is about any image.
     fn of_unreadable(value: &serde_json::Value) -> Self {
         let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
         let vulnerability = &value["vulnerability"];

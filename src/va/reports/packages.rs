@@ -1,5 +1,5 @@
-//! All packages that a scanner lists. A list counts only as a whole: a package that cannot be read may be a banned one, so
-//! it makes the list unknown.
+//! All packages that a scanner lists. A list counts only as a whole: an unreadable package may be a banned one, so it
+//! makes the list unknown.
 
 use super::details::{Lenient, short};
 use crate::policy::{DeclaredLicence, PackageList, Purl, ReportPackage};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::policy::{Issue, Severity};
 
-/// The most sources that are kept for an issue. An issue that the others have rated counts as not rated by them.
+/// The maximum number of sources that are kept for an issue. The ratings of further sources are ignored.
 const MAX_SOURCES: usize = 32;
 /// The longest name of a source, in bytes.
 const MAX_NAME: usize = 64;
@@ -30,17 +30,5 @@ pub(super) fn add(to: &mut Issue, finding: &Issue) {
     let rated = finding.ratings.iter().map(|(source, severity)| (source.as_str(), *severity));
     for (source, severity) in stated.iter().map(|(source, severity)| (source.as_str(), *severity)).chain(rated) {
         rate(&mut to.ratings, source, severity);
-    }
-}
-
-/// The severity of a CVSS score: the qualitative scale of CVSS 3.1 §5. `None` for 0, which some databases write for a score
-/// that they do not know.
-pub(super) fn of_score(score: f64) -> Option<Severity> {
-    match score {
-        s if s >= 9.0 => Some(Severity::Critical),
-        s if s >= 7.0 => Some(Severity::High),
-        s if s >= 4.0 => Some(Severity::Medium),
-        s if s > 0.0 => Some(Severity::Low),
-        _ => None,
     }
 }

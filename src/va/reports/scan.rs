@@ -1,8 +1,9 @@
 //! Reads the directories, and all new and changed files in them.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, Metadata};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,6 +67,36 @@ fn content(path: &Path) -> std::io::Result<(Fingerprint, Vec<u8>)> {
     Ok((Fingerprint::new(&metadata), content))
 }
 
+/// Whether there is a file in these directories, or there may be one because they cannot be read to the end.
+pub(super) fn have_files(directories: &[PathBuf]) -> bool {
+    let mut left = MAX_ENTRIES;
+    directories.iter().any(|directory| has_file(directory, 0, &mut left))
+}
+
+fn has_file(directory: &Path, depth: usize, left: &mut usize) -> bool {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) => return !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+    };
+    for entry in entries {
+        let (Ok(entry), true, true) = (entry, *left > 0, depth < MAX_DEPTH) else { return true };
+        *left -= 1;
+        let path = entry.path();
+        let is_read = !is_hidden(&entry.file_name());
+        let metadata = fs::metadata(&path).ok().filter(|_| is_read);
+        let is_one = |metadata: Metadata| metadata.is_file() || metadata.is_dir() && has_file(&path, depth + 1, left);
+        if metadata.is_some_and(is_one) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Hidden names are unfinished copies, or the internal links of a mounted ConfigMap.
+fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+}
+
 #[derive(Default)]
 struct Walk {
     found: Vec<(PathBuf, Fingerprint)>,
@@ -91,8 +122,7 @@ impl Walk {
             if self.entries > MAX_ENTRIES {
                 return Err(format!("more than {MAX_ENTRIES} directory entries"));
             }
-            // Hidden names are unfinished copies, or the internal links of a mounted ConfigMap.
-            if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            if !is_hidden(&entry.file_name()) {
                 self.entry(&entry.path(), depth);
             }
         }
@@ -107,7 +137,7 @@ impl Walk {
             Ok(_) => {}
             // The file was removed after the directory was read, which causes another event, or the entry is a dangling
             // link.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => self.broken.push(format!("{}: {error}", path.display())),
         }
     }

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_report_about_this_image_is_an_error() {
+    fn reports_on_other_images_are_errors() {
         let read = |report: &Value| harbor_report(report.to_string().as_bytes(), &image()).map(|report| report.issues);
         let changed = |change: &dyn Fn(&mut Value)| {
             let mut report = harbor(digest('a'));
@@ -207,6 +207,8 @@ mod tests {
             ("no digest", &|r| r["artifact"] = json!({"repository": "team/app"})),
             ("no list", &|r| drop(r.as_object_mut().unwrap().remove("vulnerabilities"))),
             ("another type", &|r| r["vulnerabilities"] = json!({})),
+            ("a list in other letters", &|r| r["Vulnerabilities"] = json!([])),
+            ("a key in other letters", &|r| r["vulnerabilities"][0]["Severity"] = json!("Low")),
             ("a severity of nothing", &|r| r["vulnerabilities"] = json!([])),
             ("no identifier", &|r| r["vulnerabilities"][0]["id"] = json!("")),
             ("an error", &|r| *r = json!({"error": {"message": "x"}})),

@@ -198,6 +198,11 @@ fn files_that_are_not_reports_on_an_image() {
         (json!([{"Target": "x", "Vulnerabilities": null}]), "not a JSON object"),
         (json!({"schemaVersion": 2, "layers": []}), "known format"),
         (change(TRIVY, &|v| v["SchemaVersion"] = json!(3)), "schema 3"),
+        (change(TRIVY, &|v| v["results"] = json!([])), "the key \"results\" differs from \"Results\" in case"),
+        (
+            change(TRIVY, &|v| v["Results"][0]["vulnerabilities"] = json!([])),
+            "differs from \"Vulnerabilities\" in case",
+        ),
         (change(TRIVY, &|v| v["ArtifactType"] = json!("filesystem")), "filesystem"),
         (change(TRIVY, &|v| v["ArtifactType"] = json!(null)), "does not say"),
         (change(TRIVY, &|v| v["Metadata"] = json!({"RepoTags": ["a:b"]})), "no image"),
@@ -211,6 +216,9 @@ fn files_that_are_not_reports_on_an_image() {
         (change(GRYPE, &|v| v["matches"] = json!({})), "invalid type"),
         (change(GRYPE, &|v| v["source"]["target"] = json!({"userInput": "app:1"})), "no digest"),
         (change(VDR, &|v| v["vulnerabilities"] = json!([])), "an inventory alone is not a report"),
+        (change(VDR, &|v| v["specVersion"] = json!("2.0")), "CycloneDX 2.0 is not known"),
+        (change(VDR, &|v| v["specVersion"] = json!("99")), "CycloneDX 99 is not known"),
+        (json!({"@context": "https://openvex.dev/ns/v1.0.0", "statements": []}), "OpenVEX v1.0.0 is not known"),
         (change(VDR, &|v| v["metadata"]["component"]["type"] = json!("application")), ""),
     ] {
         match read(&value) {

@@ -11,17 +11,45 @@ use super::document::{
     ImageNames, InvalidReport, ReportFile, ReportFinding, ScannedSystem, ScannerReport, check_size, read, severity,
     some, source, text_or_nothing, time,
 };
+use super::letter_case::KnownKeys;
 use super::packages;
 use crate::policy::{AffectedPackage, Issue, IssueKind, OWN_CHECKS, PackageList};
 use crate::va::one_line;
 use os::Os;
 use vulnerability::{ScannedPackages, TrivyPackage, TrivyVulnerability};
 
+const KEYS: KnownKeys = KnownKeys {
+    keys: &[
+        "SchemaVersion",
+        "ArtifactName",
+        "ArtifactType",
+        "CreatedAt",
+        "Metadata",
+        "NotAssessed",
+        "Results",
+        "Trivy",
+    ],
+    list: Some((
+        "Results",
+        &[
+            "Class",
+            "ExperimentalModifiedFindings",
+            "Misconfigurations",
+            "Packages",
+            "Secrets",
+            "Target",
+            "Type",
+            "Vulnerabilities",
+        ],
+    )),
+};
+
 /// Parses a report on a container image. `Metadata.ImageID` is the digest of its configuration, or of its manifest if
 /// the image is in a containerd store; `ArtifactName` may contain a digest. Digests in `RepoDigests` only count as
 /// listed. The digest of an index there identifies no image of a platform, so it matches none.
 pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     let report: TrivyReport = read(bytes)?;
+    KEYS.check(bytes)?;
     if report.schema_version != 2 {
         return Err(InvalidReport::new(format!("Trivy schema {} is not known", report.schema_version)));
     }
@@ -119,7 +147,7 @@ struct TrivyReport {
     trivy: Option<TrivyProgram>,
     metadata: Option<TrivyReportMetadata>,
     results: Option<Vec<ScanResult>>,
-    /// What `pullgate va --output trivy` says was not assessed.
+    /// The parts that `pullgate va --output trivy` reports as not assessed.
     not_assessed: Option<Vec<String>>,
 }
 

@@ -46,8 +46,8 @@ pub(super) struct CaseTrust {
     pub(super) error: Option<String>,
 }
 
-/// An assessment in IBM's terms, and what else a report says. Dates that are absent are those of a report that was made
-/// just now; `null` means that they are not known.
+/// An assessment in IBM's terms, and what else a report says. Absent dates are those of a report made just now; `null`
+/// means that they are unknown.
 #[derive(Default, Deserialize)]
 pub(super) struct CaseVa {
     #[serde(default)]
@@ -189,6 +189,8 @@ pub(super) struct CaseVersions {
     /// The source package that it was built from.
     #[serde(default)]
     pub(super) source: Option<String>,
+    #[serde(default, alias = "sourceVersion")]
+    pub(super) source_version: Option<String>,
 }
 
 /// A package in the image.

@@ -12,15 +12,15 @@ use super::case::{
 use crate::oci::Digest;
 use crate::policy::{
     AffectedPackage, Authority, BaseImage, CvssScore, DeclaredLicence, Feeds, ImageFacts, ImageHistory, Issue,
-    IssueKind, Kind, NotaryTrust, OWN_CHECKS, Observed, Purl, Question, Report, ReportPackage, Scheme, Selected,
-    Severity, Signatory, SignatureFinding, Subject, TrustEvidence, TrustFindings, TrustOutcome, VaEvidence,
+    IssueKind, Kind, NOTARY, NotaryTrust, OWN_CHECKS, Observed, Purl, Question, Report, ReportPackage, Scheme,
+    Selected, Severity, Signatory, SignatureFinding, Subject, TrustEvidence, TrustFindings, TrustOutcome, VaEvidence,
     VaExemptions, VaFindings, VaRule, Verdict, kind_of_issue, trust_verdict,
 };
 
 /// The evidence of a case, as the gate would have found it.
 pub(super) struct EvalEvidence {
     trust: TrustFindings,
-    /// `None` if none is needed: the rule has no `va`, or signatures deny first.
+    /// `None` if none is needed: the rule has no `va`, or the signatures already deny it.
     pub(super) va: Option<VaFindings>,
     exemptions: VaExemptions,
     history: ImageHistory,
@@ -88,10 +88,10 @@ fn outcome(authority: &Authority, trust: &CaseTrust, now: Timestamp) -> TrustOut
         || match authority.scheme() {
             Scheme::Notary(NotaryTrust { signers, .. }) => trust.signers.as_ref().is_some_and(|found| {
                 let all = signers.iter().all(|signer| found.contains(&signer.name));
-                all && (!signers.is_empty() || authority.name() == "notary")
+                all && (!signers.is_empty() || authority.name() == NOTARY)
             }),
             Scheme::Unusable { .. } => authority.name().split(',').all(listed),
-            _ => false,
+            Scheme::Cosign(_) | Scheme::Gpg(_) | Scheme::Notation(_) => false,
         };
     if verified && authority.is_out_of_validity(now) {
         let why = "is by a key that is not valid at the time of the decision (validFrom, validUntil)";
@@ -109,7 +109,7 @@ fn outcome(authority: &Authority, trust: &CaseTrust, now: Timestamp) -> TrustOut
             trust_data(&format!("is not signed by all of {}", wanted.join(", ")))
         }
         Scheme::Notary(_) => trust_data("is not valid, or missing"),
-        _ => TrustOutcome::Unverified { found: Vec::new() },
+        Scheme::Cosign(_) | Scheme::Gpg(_) | Scheme::Notation(_) => TrustOutcome::Unverified { found: Vec::new() },
     }
 }
 
@@ -121,20 +121,9 @@ fn trust_data(why: &str) -> TrustOutcome {
 fn named(evidence: VaEvidence, case: &EvalCase) -> VaEvidence {
     let digest = case.digest.as_deref().and_then(|digest| digest.parse().ok());
     let names = vec![BaseImage { name: case.image.clone(), digest }];
-    match evidence {
-        VaEvidence::Report(report) => {
-            let image = ImageFacts { names, ..report.image };
-            VaEvidence::Report(Report { image, ..report })
-        }
-        VaEvidence::Opaque { why, issues, image } => {
-            VaEvidence::Opaque { why, issues, image: ImageFacts { names, ..image } }
-        }
-        other => {
-            let stated = case.va.as_ref().and_then(|va| va.image.as_ref());
-            let image = ImageFacts { names, ..stated.map(facts).unwrap_or_default() };
-            VaEvidence::WithOrigin { evidence: Box::new(other), image }
-        }
-    }
+    let stated = || case.va.as_ref().and_then(|va| va.image.as_ref()).map(facts).unwrap_or_default();
+    let image = ImageFacts { names, ..evidence.image().cloned().unwrap_or_else(stated) };
+    evidence.with_image(image)
 }
 
 /// IBM's status and what is listed, as evidence.
@@ -149,7 +138,9 @@ fn assessment(va: Option<&CaseVa>, rule: &VaRule, now: Timestamp) -> Result<VaEv
     let Some(va) = va else { return Ok(VaEvidence::Unscanned) };
     let why = || va.why.clone().or_else(|| va.incomplete.clone()).unwrap_or_default();
     let is_own_check = va.status.is_none() || rule.severity != Severity::Unknown;
-    let mut report = report(va, is_own_check.then_some(OWN_CHECKS), now)?;
+    let checks =
+        CheckOrigin { checks: is_own_check.then_some(OWN_CHECKS), is_native: rule.severity != Severity::Unknown };
+    let mut report = report(va, checks, now)?;
     let says_nothing = matches!(va.issues, CaseIssues::None) && va.packages.is_none() && va.image.is_none();
     match va.status.as_deref() {
         None if says_nothing && va.incomplete.is_some() => return Ok(VaEvidence::Incomplete { why: why() }),
@@ -158,10 +149,10 @@ fn assessment(va: Option<&CaseVa>, rule: &VaRule, now: Timestamp) -> Result<VaEv
         Some(status @ ("PENDING" | "UNAVAILABLE" | "UNSCANNED" | "UNSUPPORTED"))
             if !report.issues.is_empty() && rule.severity != Severity::Unknown =>
         {
-            return Err(format!("va.status {status} with issues: an image without a report has none"));
+            return Err(format!("va.status {status} with issues: an image without a report has no issues"));
         }
         Some("OPAQUE") if report.packages.as_ref().is_some_and(|packages| !packages.is_empty()) => {
-            return Err("va.status OPAQUE with packages: in an opaque image nothing was recognised".to_owned());
+            return Err("va.status OPAQUE with packages: nothing was recognised in an opaque image".to_owned());
         }
         Some("UNSCANNED") => return Ok(VaEvidence::Unscanned),
         Some("PENDING") => return Ok(VaEvidence::Pending { why: why() }),
@@ -189,8 +180,17 @@ fn may_count(rule: &VaRule, issue: &Issue) -> bool {
     rule.severity != Severity::Unknown || !issue.is_own_check()
 }
 
-/// What a case lists as a report. `checks` is who has found configuration issues of which the case does not say it.
-fn report(va: &CaseVa, checks: Option<&str>, now: Timestamp) -> Result<Report, String> {
+/// The origin of configuration issues for which a case states none.
+#[derive(Clone, Copy)]
+struct CheckOrigin {
+    /// `None` if it is not the gate itself.
+    checks: Option<&'static str>,
+    /// Whether the policy is not in an IBM dialect.
+    is_native: bool,
+}
+
+/// The report that a case describes.
+fn report(va: &CaseVa, checks: CheckOrigin, now: Timestamp) -> Result<Report, String> {
     let generated_at = va.generated_at.map_or(Some(now), time);
     let database_built = va.database_built.map_or(generated_at, time);
     let of_feeds = |feeds: &CaseFeeds| Feeds { kev: time(feeds.kev), epss: time(feeds.epss) };
@@ -278,7 +278,7 @@ fn history(history: &CaseHistory) -> ImageHistory {
     }
 }
 
-fn listed(issues: &CaseIssues, checks: Option<&str>) -> Result<Vec<Issue>, String> {
+fn listed(issues: &CaseIssues, checks: CheckOrigin) -> Result<Vec<Issue>, String> {
     match issues {
         CaseIssues::None => Ok(Vec::new()),
         CaseIssues::Count(count) => Ok((1..=(*count).min(1000)).map(|n| counting(&format!("issue {n}"))).collect()),
@@ -292,14 +292,19 @@ fn listed(issues: &CaseIssues, checks: Option<&str>) -> Result<Vec<Issue>, Strin
     }
 }
 
-/// A severity that is missing or not known counts as the highest.
+/// A missing or unknown severity counts as the highest.
 fn severity(text: Option<&str>) -> Severity {
     text.and_then(|text| text.parse().ok()).unwrap_or(Severity::Unknown)
 }
 
-fn issue(full: &FullIssue, checks: Option<&str>) -> Result<Issue, String> {
+fn issue(full: &FullIssue, origin: CheckOrigin) -> Result<Issue, String> {
+    let versions = &full.versions;
+    let is_in_package = versions.purl.is_some() || versions.installed.is_some() || versions.fixed.is_some();
     let kind = match full.kind.as_deref() {
-        None | Some("vulnerability") => IssueKind::Vulnerability,
+        // A configuration issue is in no package.
+        None if is_in_package => IssueKind::Vulnerability,
+        None => kind_of_issue(&full.id),
+        Some("vulnerability") => IssueKind::Vulnerability,
         Some("configuration") => IssueKind::Configuration,
         Some(other) => return Err(format!("kind {other:?} is neither \"vulnerability\" nor \"configuration\"")),
     };
@@ -311,9 +316,11 @@ fn issue(full: &FullIssue, checks: Option<&str>) -> Result<Issue, String> {
         true => vec![affected(full.package.as_deref(), &full.versions)?],
         false => full.packages.iter().map(named).collect::<Result<_, _>>()?,
     };
-    let of_checks = checks.filter(|_| kind == IssueKind::Configuration).map(str::to_owned);
+    // In the IBM dialects, an identifier alone does not say that the gate found the issue, so that it counts.
+    let is_own = kind == IssueKind::Configuration && (full.kind.is_some() || origin.is_native);
+    let of_checks = origin.checks.filter(|_| is_own).map(str::to_owned);
     let mut aliases = full.aliases.clone();
-    // The identifier is what says that a package is malware.
+    // The identifier marks a package as malware.
     let named = Issue { aliases: aliases.clone(), ..Issue::new(full.id.as_str(), kind, Severity::Unknown) };
     if full.malicious && !named.is_malicious() {
         aliases.push(format!("MAL-{}", full.id));
@@ -348,17 +355,18 @@ fn affected(name: Option<&str>, versions: &CaseVersions) -> Result<AffectedPacka
         status: versions.status,
         path: stated(versions.path.as_deref()),
         source: stated(versions.source.as_deref()).or(upstream),
+        source_version: stated(versions.source_version.as_deref()),
         ..AffectedPackage::default()
     })
 }
 
-/// A text that is not blank, as reports read it: some tools write an empty version where there is none.
+/// A string that is not blank, read as in reports: some tools write an empty version if there is none.
 fn stated(text: Option<&str>) -> Option<String> {
     text.filter(|text| !text.trim().is_empty()).map(str::to_owned)
 }
 
-/// An issue of which only the identifier is known. It counts under every rule, unless it is exempt: whoever lists it says
-/// that it does.
+/// An issue of which only the identifier is known. It counts under every rule unless it is exempt: listing it states
+/// that it counts.
 fn listed_by_id(id: &str) -> Issue {
     let package = AffectedPackage { fixed: Some("a later version".into()), ..AffectedPackage::default() };
     Issue { packages: vec![package], ..Issue::new(id, kind_of_issue(id), Severity::Unknown) }

@@ -1,6 +1,6 @@
 //! The exemptions of a case.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::case::{CaseExemption, EvalCase, FullExemption};
@@ -48,7 +48,7 @@ fn exemption(exemption: &CaseExemption, account: Option<&str>) -> Result<Vec<Exe
     records.map_err(|error| format!("an exemption: {error}"))
 }
 
-/// The images that an exemption applies to: `birds/bluebird`, or the parts of that, as IBM's API writes them.
+/// The images that an exemption applies to: `birds/bluebird`, or a part of it, in the notation of IBM's API.
 #[derive(Deserialize)]
 #[serde(try_from = "Value")]
 pub(super) struct CaseScope(pub(super) String);
@@ -70,15 +70,20 @@ impl TryFrom<Value> for CaseScope {
 #[derive(Deserialize)]
 struct ScopeParts {
     scope_type: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     registry: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     namespace: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     repository: String,
     /// A tag, or a digest.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     tag: String,
+}
+
+/// Some clients write null for a part that a scope does not have.
+fn or_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Option::<String>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 impl ScopeParts {

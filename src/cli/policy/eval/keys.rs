@@ -45,9 +45,21 @@ const ISSUE: &[&str] = &[
     "status",
     "path",
     "source",
+    "source_version",
 ];
-const AFFECTED: &[&str] =
-    &["name", "package", "purl", "installed", "version", "fixed", "fixed_version", "status", "path", "source"];
+const AFFECTED: &[&str] = &[
+    "name",
+    "package",
+    "purl",
+    "installed",
+    "version",
+    "fixed",
+    "fixed_version",
+    "status",
+    "path",
+    "source",
+    "source_version",
+];
 const PACKAGE: &[&str] = &[
     "name",
     "version",
@@ -81,7 +93,7 @@ const EXEMPTION: &[&str] = &[
 ];
 const SCOPE: &[&str] = &["scope_type", "registry", "namespace", "repository", "tag"];
 
-/// Checks the keys of a case. There may be others besides those of the case itself, unless they are nearly the same.
+/// Checks the keys of a case. Other keys are allowed unless they nearly match one of the case's own keys.
 ///
 /// # Errors
 /// The first key that is not known.
@@ -139,4 +151,57 @@ fn snake(key: &str) -> String {
         snake.push(character.to_ascii_lowercase());
     }
     snake
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+    use serde_json::json;
+
+    use super::super::case::{
+        CaseAffected, CaseBase, CaseFeeds, CaseHistory, CaseImage, CasePackage, CaseTrust, CaseVa, EvalCase,
+        FullExemption, FullIssue,
+    };
+    use super::super::exemptions::CaseScope;
+    use super::*;
+
+    /// `generated_at` as `generatedAt`.
+    fn camel(key: &str) -> String {
+        let (first, rest) = key.split_once('_').map_or((key, None), |(first, rest)| (first, Some(rest)));
+        let capital = |word: &str| word[..1].to_ascii_uppercase() + &word[1..];
+        first.to_owned() + &rest.into_iter().flat_map(|rest| rest.split('_')).map(capital).collect::<String>()
+    }
+
+    /// Checks that each of these keys is read: no value may be this one, and a key that is not read may have any.
+    fn are_read<T: DeserializeOwned>(least: &Value, keys: &[&str]) {
+        assert!(serde_json::from_value::<T>(least.clone()).is_ok(), "{least}");
+        for name in keys.iter().flat_map(|key| [(*key).to_owned(), camel(key)]) {
+            let mut object = least.clone();
+            object[&name] = json!([[[]]]);
+            assert!(serde_json::from_value::<T>(object).is_err(), "{name} is known, and nothing reads it");
+        }
+    }
+
+    fn without(keys: &[&'static str], others: &[&str]) -> Vec<&'static str> {
+        keys.iter().filter(|key| !others.contains(key)).copied().collect()
+    }
+
+    /// Otherwise a part of a case would be ignored without a word.
+    #[test]
+    fn every_known_key_is_read() {
+        // The identifier may be anything, and what is expected is compared with the answer.
+        are_read::<EvalCase>(&json!({"image": "a"}), &without(CASE, &["id", "expect"]));
+        are_read::<CaseTrust>(&json!({}), TRUST);
+        are_read::<CaseVa>(&json!({}), VA);
+        are_read::<FullIssue>(&json!({"id": "a"}), ISSUE);
+        are_read::<CaseAffected>(&json!({}), AFFECTED);
+        are_read::<CasePackage>(&json!({}), PACKAGE);
+        are_read::<CaseImage>(&json!({}), IMAGE);
+        are_read::<CaseBase>(&json!({"name": "a"}), BASE);
+        are_read::<CaseFeeds>(&json!({}), FEEDS);
+        are_read::<CaseHistory>(&json!({}), HISTORY);
+        // These say who decided, and why, and change nothing.
+        are_read::<FullExemption>(&json!({}), &without(EXEMPTION, &["reason", "by"]));
+        are_read::<CaseScope>(&json!({"scope_type": "account"}), &without(SCOPE, &["scope_type"]));
+    }
 }

@@ -1,5 +1,5 @@
-//! Keys that occur twice in an object. Most parsers read the last one and say nothing, so a case would be judged by half of
-//! what it says.
+//! Keys that occur twice in an object. Most parsers silently use the last one, so a case would be judged by only half
+//! of its content.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -58,7 +58,7 @@ impl ContainersPolicy {
                 }
             }
             if transport != "docker" {
-                policy.notes.push(format!("transports.{transport} is not about registries; it is ignored"));
+                policy.notes.push(format!("transports.{transport} is not a registry transport; it is ignored"));
             }
         }
         Ok(policy)
@@ -67,7 +67,7 @@ impl ContainersPolicy {
     fn add(&mut self, scope: &str, list: Vec<ImportedRequirement>) -> Result<(), String> {
         match DockerScope::parse(scope) {
             Ok(scope) if self.by_scope.contains_key(&scope) => {
-                return Err(format!("{} is there twice, because hosts do not depend on case", scope.as_str()));
+                return Err(format!("{} occurs twice, because hosts are case-insensitive", scope.as_str()));
             }
             Ok(scope) => drop(self.by_scope.insert(scope, list)),
             Err(why) => self.notes.push(format!("the scope {scope:?} {why}; it is ignored")),
@@ -98,7 +98,7 @@ fn requirement(value: &Value, place: &str) -> Result<ImportedRequirement, String
         Some("reject") => only(fields, &["type"], place).map(|()| ImportedRequirement::Reject),
         Some("signedBy") => signed_by(fields, place),
         Some("sigstoreSigned") => sigstore_signed(fields, place),
-        Some("signedBaseLayer") => Ok(ImportedRequirement::Inexpressible("signedBaseLayer does not exist here".into())),
+        Some("signedBaseLayer") => Ok(ImportedRequirement::Inexpressible("signedBaseLayer is not supported".into())),
         _ => Err(format!("{place} has no known type")),
     }
 }
@@ -114,15 +114,17 @@ fn signed_by(fields: &Map<String, Value>, place: &str) -> Result<ImportedRequire
     Ok(ImportedRequirement::Authority(json!({"gpg": {"keyrings": rings, "signedIdentity": identity}})))
 }
 
-/// A sigstore signature by a key. What containers/image says about transparency logs and certificate authorities has
-/// another form here: a trusted root.
+/// A sigstore signature by a key. Transparency logs and certificate authorities are expressed differently here: by a
+/// trusted root.
 fn sigstore_signed(fields: &Map<String, Value>, place: &str) -> Result<ImportedRequirement, String> {
     let sources = ["keyPath", "keyPaths", "keyData", "keyDatas"];
     let logs = ["rekorPublicKeyPath", "rekorPublicKeyPaths", "rekorPublicKeyData", "rekorPublicKeyDatas"];
     only(fields, &[&["type", "fulcio", "pki", "signedIdentity"][..], &sources, &logs].concat(), place)?;
     let identity = identity(fields.get("signedIdentity"), place)?;
     let inexpressible = |what: &str, instead: &str| {
-        Ok(ImportedRequirement::Inexpressible(format!("sigstoreSigned with {what} has another form here: {instead}")))
+        Ok(ImportedRequirement::Inexpressible(format!(
+            "sigstoreSigned with {what} is written differently here: {instead}"
+        )))
     };
     if fields.contains_key("fulcio") {
         return inexpressible("fulcio", "write cosign: {keyless: …} with a trusted root");

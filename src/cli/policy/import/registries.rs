@@ -96,15 +96,15 @@ impl SignatureStores {
     }
 }
 
-/// The URL of the store that containers/image reads where no file names one: the system's for root, and otherwise that of
-/// the user who imports. `None` if the user has no home directory.
+/// The URL of the store that containers/image reads if no file names one: the system's store for root, otherwise that
+/// of the importing user. `None` if the user has no home directory.
 pub(super) fn default_store(is_root: bool, home: Option<&Path>) -> Option<String> {
     let folder = if is_root { ROOT_STORE.into() } else { home?.join(USER_STORE) };
     Some(Url::from_file_path(folder).ok()?.into())
 }
 
-/// Where signatures are read from. `sigstore` is the old name of `lookaside`. A section without either says nothing, so
-/// that of a wider scope applies.
+/// Where signatures are read from. `sigstore` is the old name of `lookaside`. A section with neither is ignored, so the
+/// section of a wider scope applies.
 fn lookaside(section: &Fields<'_>) -> Option<String> {
     section.only(&["lookaside", "lookaside-staging", "sigstore", "sigstore-staging", "use-sigstore-attachments"]);
     let url = section.text("lookaside").or_else(|| section.text("sigstore"))?;

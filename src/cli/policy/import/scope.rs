@@ -1,14 +1,11 @@
 //! The scopes of containers/image: parts of a policy that apply to a host, a namespace, a repository or one reference
 //! (containers-policy.json(5), `docker:`).
 
-use crate::oci::Host;
+use crate::oci::{DOCKER_HUB, DOCKER_HUB_NAMES, Host, is_registry};
 
 /// A scope of the `docker` transport that matches something.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct DockerScope(String);
-
-/// The domains that are Docker Hub for pullgate, but not for containers/image, which has scopes for `docker.io` only.
-const HUB_ALIASES: [&str; 2] = ["index.docker.io", "registry-1.docker.io"];
 
 impl DockerScope {
     /// Reads a scope as written in a file.
@@ -24,10 +21,11 @@ impl DockerScope {
             return Err("has a * that is not the whole first label of a domain");
         }
         let (host, path) = text.split_once('/').map_or((text, None), |(host, path)| (host, Some(path)));
-        if !(host.contains(['.', ':']) || host == "localhost") {
+        if !is_registry(host) {
             return Err("does not begin with a registry's host; write names in full, as docker.io/library/busybox");
         }
-        if HUB_ALIASES.iter().any(|alias| host.eq_ignore_ascii_case(alias)) {
+        // They are Docker Hub for pullgate, but not for containers/image, which has scopes for `docker.io` only.
+        if DOCKER_HUB_NAMES.iter().any(|name| *name != DOCKER_HUB && host.eq_ignore_ascii_case(name)) {
             return Err("is an alias of docker.io, which pullgate uses for all of its images");
         }
         let host: Host = host.parse().map_err(|_| "does not begin with the host of a registry")?;

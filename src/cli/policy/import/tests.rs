@@ -288,7 +288,7 @@ fn every_requirement_has_its_form_here() {
         assert_eq!(of(denied), Some(Requirement::Reject), "{denied}");
         assert!(notes.contains(&format!("a.io/{denied}: ")), "{notes}");
     }
-    assert!(notes.contains("transports.docker-daemon is not about registries"), "{notes}");
+    assert!(notes.contains("transports.docker-daemon is not a registry transport"), "{notes}");
 }
 
 /// The paths of key files stay as they are.

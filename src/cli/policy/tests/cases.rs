@@ -54,7 +54,7 @@ fn packages_are_banned_by_their_source_packages() {
 
 /// What conditions and exemptions depend on can be stated, as reports do.
 #[test]
-fn cases_state_what_reports_state() {
+fn cases_can_state_all_facts_of_reports() {
     let issue = |more: &str| format!(r#"{{"issues":[{{"id":"CVE-1","severity":"high","package":"ssl"{more}}}]}}"#);
     let at_path = issue(r#","path":"usr/lib/ssl.so""#);
     let built = issue(r#","purl":"pkg:deb/debian/ssl@1","source":"openssl""#);
@@ -79,11 +79,12 @@ fn cases_state_what_reports_state() {
         (line!(), deny, bases, "", Deny("was built on centos:7")),
         (line!(), deny, claimed, "", Deny("its author says that the image was built on centos:7")),
         (line!(), "{baseImages: {allow: ['docker.io/library/centos:*']}}", claimed, "", Deny("do not prove")),
-        (line!(), "{configuration: deny}", unchecked, "", Deny("does not check configurations")),
+        (line!(), "{configuration: deny}", unchecked, "", Deny("configuration: the source of the report does not")),
         (line!(), "{configuration: deny}", r#"{"issues":[]}"#, "", Admit),
-        (line!(), key, unchecked, "", Deny("does not check configurations")),
+        (line!(), key, unchecked, "", Deny("alwaysBlock: the source of the report does not check configurations")),
         (line!(), key, r#"{"issues":[]}"#, "", Admit),
-        (line!(), by_id, unchecked, "", Deny("does not check configurations")),
+        (line!(), by_id, unchecked, "", Deny("when: the source of the report does not check configurations")),
+        (line!(), "{when: 'issues.exists(i, i.kind != \"vulnerability\")'}", unchecked, "", Deny("does not check")),
         (line!(), by_kind, unchecked, "", Deny("does not check configurations")),
         (line!(), by_kind, r#"{"issues":[]}"#, "", Admit),
         (line!(), "{when: 'issues.exists(i, i.kind == \"vulnerability\")'}", unchecked, "", Admit),
@@ -96,7 +97,7 @@ fn cases_state_what_reports_state() {
 
 /// `when` sees the configuration issues that do not count, too, and what is known without a report.
 #[test]
-fn conditions_see_what_does_not_count() {
+fn conditions_see_issues_that_do_not_count() {
     let root =
         r#"{"issues":[{"id":"application_configuration:image.user","kind":"configuration","severity":"medium"}]}"#;
     let exempt = r#""exemptions":["application_configuration:image.user"]"#;
@@ -172,6 +173,7 @@ fn configuration_issues_beside_a_status_are_those_of_ibm() {
     let cise = TUTORIAL.replace("va:\n          enabled: false", "va:\n          enabled: true");
     let id = "application_configuration:nginx.ssl_protocols";
     let object = format!(r#"{{"id":"{id}","kind":"configuration","severity":"high"}}"#);
+    let unkind = format!(r#"{{"id":"{id}"}}"#);
     let of = |source: &str| object.replace('}', &format!(r#","severity_source":"{source}"}}"#));
     let exemption = format!(r#","exemptions":[{{"issue_type":"configuration","issue_id":"{id}"}}]"#);
     for (status, issue, more, expected) in [
@@ -183,6 +185,11 @@ fn configuration_issues_beside_a_status_are_those_of_ibm() {
         (r#""status":"WARN","#, object.clone(), "", "admit"),
         (r#""status":"OK","#, object.clone(), "", "admit"),
         ("", of("ibm"), "", "deny"),
+        // An identifier alone does not say who found the issue.
+        ("", unkind.clone(), "", "deny"),
+        ("", format!("\"{id}\""), "", "deny"),
+        ("", unkind.clone(), exemption.as_str(), "admit"),
+        (r#""status":"FAIL","#, unkind, "", "deny"),
         // What the gate itself finds does not count, but then something else made the image fail.
         ("", object.clone(), "", "admit"),
         ("", of("pullgate"), "", "admit"),
@@ -261,6 +268,7 @@ fn exemptions_in_the_shape_of_ibm() {
         (r#"{"scope_type":"account"}"#, "admit"),
         (r#"{"scope_type":"namespace","namespace":"birds"}"#, "admit"),
         (r#"{"scope_type":"namespace","namespace":"fish"}"#, "deny"),
+        (r#"{"scope_type":"namespace","namespace":"birds","repository":null,"tag":null}"#, "admit"),
         (r#"{"scope_type":"repository","namespace":"birds","repository":"blue"}"#, "admit"),
         (r#"{"scope_type":"image","namespace":"birds","repository":"blue","tag":"v1"}"#, "admit"),
         (r#"{"scope_type":"image","namespace":"birds","repository":"blue","tag":"v2"}"#, "deny"),
@@ -275,6 +283,7 @@ fn exemptions_in_the_shape_of_ibm() {
     }
     for (more, expected) in [
         (exemption(r#"{"scope_type":"namespace"}"#), "needs namespace"),
+        (exemption(r#"{"scope_type":"namespace","namespace":null}"#), "needs namespace"),
         (exemption(r#"{"scope_type":"account","namespace":"x"}"#), "has no namespace"),
         (exemption(r#"{"scope_type":"region"}"#), "scope_type \"region\" is not account"),
         (exemption(r#"{"scope_type":"account","acount":"x"}"#), "unknown key \"acount\" in a scope"),
@@ -368,6 +377,12 @@ fn denials_name_the_way_out() {
         (line!(), "{}", malware, one_exempt, Deny("is malware; remove the package, or exempt MAL-8")),
         (line!(), "{}", malware, r#""exemptions":["MAL-7","MAL-8"]"#, Admit),
         (line!(), "{severity: high, when: 'size(issues) > 0'}", issue, "", Deny("; released when that is false")),
-        (line!(), "{severity: high, when: 'issues[0].epss > 0.5'}", issue, "", Deny("ask with has(….epss) first")),
+        (
+            line!(),
+            "{severity: high, when: 'issues[0].epss > 0.5'}",
+            issue,
+            "",
+            Deny("test for it with has(….epss) first"),
+        ),
     ]);
 }

@@ -18,7 +18,7 @@ fn identity(text: &str) -> SignedIdentity {
 
 /// The cases of containers/image, `signature/policy_reference_match_test.go`, as far as both have the same names.
 #[test]
-fn identities_accept_what_containers_image_accepts() {
+fn identities_match_as_in_containers_image() {
     let digest = "@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
     let other = "@sha256:ffffffffffffffff0123456789abcdef0123456789abcdef0123456789abcdef";
     let at = |name: &str, digest: &str| format!("{name}{digest}");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Lookup, attestation, gpg, material, materials, one_of, pinned};
+use super::{Lookup, attestation, gpg, keys_of, material, materials, one_of, pinned};
 use crate::markup::{Fields, Node, Value, text_of};
 use crate::oci::{ImageName, ImageReference};
 use crate::policy::authority::gpg::SignedIdentity;
@@ -14,19 +14,40 @@ use crate::policy::fulcio::FulcioClaim;
 use crate::policy::key::PublicKey;
 use crate::policy::trusted_root::TrustedRoot;
 
-/// The keys that say who signs; each authority has one of them.
-const SIGNERS: [&str; 3] = ["key", "keys", "keyless"];
+/// The keys for the identity of the signer; each authority has exactly one of them.
+const SIGNERS: [(&str, SignersKind); 3] =
+    [("key", SignersKind::Key), ("keys", SignersKind::Keys), ("keyless", SignersKind::Keyless)];
+
+/// The keys of patterns.
+const PATTERNS: [(&str, PatternKind); 2] = [("glob", PatternKind::Glob), ("regex", PatternKind::Regex)];
+
+/// How the mapping says who signs.
+#[derive(Clone, Copy)]
+enum SignersKind {
+    Key,
+    Keys,
+    Keyless,
+}
+
+/// How a pattern is written.
+#[derive(Clone, Copy)]
+enum PatternKind {
+    Glob,
+    Regex,
+}
 
 /// Parses the mapping of `cosign`.
 pub(super) fn scheme(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> {
-    fields.only(
-        &[&SIGNERS[..], &["annotations", "attestation", "repository", "signedIdentity", "transparencyLog"]].concat(),
-    );
-    let (signers, roots) = match one_of(fields, &SIGNERS)? {
-        "key" => (CosignSigners::Keys(vec![pinned(&fields.map("key")?, read::public_key, lookup)?]), Vec::new()),
-        "keys" => (CosignSigners::Keys(unique_keys(fields, lookup)?), Vec::new()),
-        _ => {
-            let keyless = fields.map("keyless")?;
+    let others = ["annotations", "attestation", "repository", "signedIdentity", "transparencyLog"];
+    fields.only(&[&keys_of(&SIGNERS)[..], &others[..]].concat());
+    let (key, kind) = one_of(fields, &SIGNERS)?;
+    let (signers, roots) = match kind {
+        SignersKind::Key => {
+            (CosignSigners::Keys(vec![pinned(&fields.map(key)?, read::public_key, lookup)?]), Vec::new())
+        }
+        SignersKind::Keys => (CosignSigners::Keys(unique_keys(fields, key, lookup)?), Vec::new()),
+        SignersKind::Keyless => {
+            let keyless = fields.map(key)?;
             let roots = trusted_root(&keyless, lookup);
             (CosignSigners::Keyless(self::keyless(&keyless)?), roots?)
         }
@@ -51,17 +72,17 @@ pub(super) fn scheme(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> 
     })))
 }
 
-/// The keys, each once. One key with two different limits would be valid longer than one of them says.
-fn unique_keys(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Vec<PinnedKey<PublicKey>>> {
+/// The keys, without duplicates. A key with two different limits would be valid longer than one of them allows.
+fn unique_keys(fields: &Fields<'_>, list: &str, lookup: Lookup<'_>) -> Option<Vec<PinnedKey<PublicKey>>> {
     let mut once: Vec<PinnedKey<PublicKey>> = Vec::new();
-    for pinned in materials(fields, "keys", |one| pinned(one, read::public_key, lookup))? {
+    for pinned in materials(fields, list, |one| pinned(one, read::public_key, lookup))? {
         match once.iter().find(|known| known.key == pinned.key) {
             None => once.push(pinned),
             Some(known) if known.validity == pinned.validity => {
-                fields.warn("duplicate key in keys", "remove one of them");
+                fields.warn(format!("duplicate key in {list}"), "remove one of them");
             }
             Some(_) => {
-                let message = format!("keys has the {} twice, with different validFrom or validUntil", pinned.key);
+                let message = format!("{list} has the {} twice, with different validFrom or validUntil", pinned.key);
                 fields.error_hint(message, "remove one of them");
                 return None;
             }
@@ -121,6 +142,13 @@ fn identity(fields: &Fields<'_>) -> Option<Option<SignedIdentity>> {
 fn keyless(fields: &Fields<'_>) -> Option<Keyless> {
     fields.only(&["claims", "identity", "issuer", "trustedRoot"]);
     let issuer = pattern(fields.needs("issuer")?, "issuer", fields);
+    if let Some(TextPattern::Exact(exact)) = &issuer
+        && !exact.contains("://")
+    {
+        let hint = format!("write https://{exact}");
+        let message = format!("the issuer {exact:?} is not a URL, so no certificate of Fulcio has it");
+        fields.problems.warn(fields.needs("issuer")?.at, message, hint);
+    }
     let identity = pattern(fields.needs("identity")?, "identity", fields)?;
     if let TextPattern::Exact(exact) = &identity
         && exact.contains('*')
@@ -151,16 +179,16 @@ fn pattern(node: &Node, name: &'static str, parent: &Fields<'_>) -> Option<TextP
         return Some(TextPattern::Exact(text.to_owned()));
     };
     let fields = Fields::of(node, name, parent.problems)?;
-    let ways = ["glob", "regex"];
-    fields.only(&ways);
-    match one_of(&fields, &ways)? {
-        "glob" => {
-            let glob = fields.required("glob")?;
+    fields.only(&keys_of(&PATTERNS));
+    let (key, kind) = one_of(&fields, &PATTERNS)?;
+    match kind {
+        PatternKind::Glob => {
+            let glob = fields.required(key)?;
             warn_open_glob(name, glob, node, parent);
             Some(TextPattern::Glob(glob.to_owned()))
         }
-        _ => {
-            let text = fields.required("regex")?;
+        PatternKind::Regex => {
+            let text = fields.required(key)?;
             let invalid = |why| fields.error(format!("regex {text:?}: {why}"));
             let regex = AnchoredRegex::new(text).map_err(invalid).ok()?;
             if regex.matches_everything() {

@@ -5,27 +5,46 @@ use url::Url;
 use super::super::material;
 use super::{Lookup, material as one_material, materials, one_of, pinned, required_map};
 use crate::markup::{Fields, Value};
-use crate::oci::{Host, ImageReference};
+use crate::oci::{Host, ImageReference, may_get_credentials};
 use crate::policy::authority::Scheme;
 use crate::policy::authority::gpg::{SignatureStore, SignedIdentity, SimpleSigner, StoreCredentials};
 
-/// The names of the types of `signedIdentity`. containers/image and the documentation of Portieris use the first
-/// column, and the code of Portieris uses the second.
-const IDENTITIES: [(&str, &str); 6] = [
-    ("matchRepoDigestOrExact", ""),
-    ("matchExact", "matchExact"),
-    ("matchRepository", "matchRepository"),
-    ("exactReference", "matchExactReference"),
-    ("exactRepository", "matchExactRepository"),
-    ("remapIdentity", "remapIdentity"),
+/// A type of `signedIdentity`.
+struct IdentityType {
+    /// Its name in containers/image and in the documentation of Portieris.
+    containers: &'static str,
+    /// Its name in the code of Portieris.
+    portieris: &'static str,
+    /// Reads the mapping.
+    read: fn(&Fields<'_>) -> Option<SignedIdentity>,
+}
+
+/// Every type.
+const IDENTITIES: [IdentityType; 6] = [
+    IdentityType {
+        containers: "matchRepoDigestOrExact",
+        portieris: "",
+        read: |_| Some(SignedIdentity::MatchRepoDigestOrExact),
+    },
+    IdentityType { containers: "matchExact", portieris: "matchExact", read: |_| Some(SignedIdentity::MatchExact) },
+    IdentityType {
+        containers: "matchRepository",
+        portieris: "matchRepository",
+        read: |_| Some(SignedIdentity::MatchRepository),
+    },
+    IdentityType { containers: "exactReference", portieris: "matchExactReference", read: exact_reference },
+    IdentityType { containers: "exactRepository", portieris: "matchExactRepository", read: exact_repository },
+    IdentityType { containers: "remapIdentity", portieris: "remapIdentity", read: remapped },
 ];
 
 /// `gpg: {keyring: …, signedIdentity: {type: …}, store: …}`.
 pub(super) fn scheme(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> {
     fields.only(&["keyring", "keyrings", "signedIdentity", "store"]);
-    let keyrings = match one_of(fields, &["keyring", "keyrings"])? {
-        "keyring" => vec![pinned(&fields.map("keyring")?, material::key_ring, lookup)?],
-        _ => materials(fields, "keyrings", |one| pinned(one, material::key_ring, lookup))?,
+    let (key, is_list) = one_of(fields, &[("keyring", false), ("keyrings", true)])?;
+    let keyrings = if is_list {
+        materials(fields, key, |one| pinned(one, material::key_ring, lookup))?
+    } else {
+        vec![pinned(&fields.map(key)?, material::key_ring, lookup)?]
     };
     let identity = identity(fields.map("signedIdentity"), Names::All)?;
     let store = match fields.get("store") {
@@ -56,13 +75,7 @@ fn store(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<SignatureStore> {
 
 /// Whether a password may be sent to a store: over TLS, or within this machine.
 pub(in crate::policy::documents) fn may_get_password(base: &Url) -> bool {
-    let is_here = match base.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
-    base.scheme() == "https" || base.scheme() == "http" && is_here
+    base.host_str().is_some_and(|host| may_get_credentials(base.scheme(), host))
 }
 
 /// The base URL of a store. Plain HTTP must be allowed explicitly: an attacker on the network can hide signatures there.
@@ -118,52 +131,51 @@ pub(in crate::policy::documents) fn identity(fields: Option<Fields<'_>>, names: 
         Names::All => fields.required("type")?,
         Names::Portieris => fields.text("type").unwrap_or_default(),
     };
-    let is_known = |(containers, portieris): &&(&str, &str)| match names {
-        Names::All => kind == *containers || kind == *portieris,
-        Names::Portieris => kind == *portieris,
+    let is_known = |known: &&IdentityType| match names {
+        Names::All => kind == known.containers || kind == known.portieris,
+        Names::Portieris => kind == known.portieris,
     };
-    let Some((known, _)) = IDENTITIES.iter().find(is_known) else {
+    let Some(known) = IDENTITIES.iter().find(is_known) else {
         unknown_identity(&fields, kind, names);
         return None;
     };
     fields.only(&["type", "dockerReference", "dockerRepository", "prefix", "signedPrefix"]);
-    match *known {
-        "matchRepoDigestOrExact" => Some(SignedIdentity::MatchRepoDigestOrExact),
-        "matchExact" => Some(SignedIdentity::MatchExact),
-        "matchRepository" => Some(SignedIdentity::MatchRepository),
-        "exactReference" => {
-            let reference = image(&fields, "dockerReference")?;
-            if reference.tag.is_none() && reference.digest.is_none() {
-                fields.error("dockerReference has neither a tag nor a digest");
-                return None;
-            }
-            Some(SignedIdentity::ExactReference(reference))
-        }
-        "exactRepository" => {
-            let repository = image(&fields, "dockerRepository")?;
-            if repository.tag.is_some() || repository.digest.is_some() {
-                fields.error("dockerRepository must not have a tag or a digest");
-                return None;
-            }
-            Some(SignedIdentity::ExactRepository(repository.name))
-        }
-        _ => {
-            let (prefix, signed_prefix) = (prefix(&fields, "prefix"), prefix(&fields, "signedPrefix"));
-            prefix.zip(signed_prefix).map(|(prefix, signed_prefix)| SignedIdentity::Remap { prefix, signed_prefix })
-        }
+    (known.read)(&fields)
+}
+
+fn exact_reference(fields: &Fields<'_>) -> Option<SignedIdentity> {
+    let reference = image(fields, "dockerReference")?;
+    if reference.tag.is_none() && reference.digest.is_none() {
+        fields.error("dockerReference has neither a tag nor a digest");
+        return None;
     }
+    Some(SignedIdentity::ExactReference(reference))
+}
+
+fn exact_repository(fields: &Fields<'_>) -> Option<SignedIdentity> {
+    let repository = image(fields, "dockerRepository")?;
+    if repository.tag.is_some() || repository.digest.is_some() {
+        fields.error("dockerRepository must not have a tag or a digest");
+        return None;
+    }
+    Some(SignedIdentity::ExactRepository(repository.name))
+}
+
+fn remapped(fields: &Fields<'_>) -> Option<SignedIdentity> {
+    let (prefix, signed_prefix) = (prefix(fields, "prefix"), prefix(fields, "signedPrefix"));
+    prefix.zip(signed_prefix).map(|(prefix, signed_prefix)| SignedIdentity::Remap { prefix, signed_prefix })
 }
 
 fn unknown_identity(fields: &Fields<'_>, kind: &str, names: Names) {
-    let portieris = IDENTITIES.iter().find(|(containers, _)| *containers == kind).map(|(_, portieris)| *portieris);
+    let portieris = IDENTITIES.iter().find(|known| known.containers == kind).map(|known| known.portieris);
     let hint = match portieris.filter(|_| names == Names::Portieris) {
         Some("") => "leave signedIdentity out: this is what happens without it".to_owned(),
         Some(portieris) => format!("Portieris' code calls it {portieris}"),
         None => {
-            let known = IDENTITIES.iter().filter(|(_, portieris)| names == Names::All || !portieris.is_empty());
-            let name = |(containers, portieris): &(&'static str, &'static str)| match names {
-                Names::All => *containers,
-                Names::Portieris => *portieris,
+            let known = IDENTITIES.iter().filter(|known| names == Names::All || !known.portieris.is_empty());
+            let name = |known: &IdentityType| match names {
+                Names::All => known.containers,
+                Names::Portieris => known.portieris,
             };
             known.map(name).collect::<Vec<_>>().join(", ")
         }

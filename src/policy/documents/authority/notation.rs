@@ -105,7 +105,7 @@ fn identity(node: &Node, problems: &Problems) -> Option<CertificateSubject> {
     }
 }
 
-/// The files of the folder `revocationLists`, in DER or PEM.
+/// The files of the directory `revocationLists`, in DER or PEM.
 fn revocation_lists(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Vec<RevocationFile>> {
     let Some(folder) = fields.text("revocationLists") else { return Some(Vec::new()) };
     let document = fields.problems.name(fields.at.file);

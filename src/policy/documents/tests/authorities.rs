@@ -104,6 +104,26 @@ fn of_configuration(name: &str, json: &str) -> Result<Authority, Vec<Problem>> {
     authority.filter(|_| !problems.any_error()).ok_or_else(|| problems.into_sorted())
 }
 
+/// Each kind of mapping that has one of several keys.
+#[test]
+fn a_mapping_without_any_of_its_keys_lists_them() {
+    let expected = |keys: &str| format!("exactly one of {keys} is needed here");
+    for (json, keys) in [
+        ("{}", "cosign, notation, notary, gpg"),
+        (r#"{"cosign":{}}"#, "key, keys, keyless"),
+        (r#"{"cosign":{"keyless":{"issuer":{},"identity":"x"}}}"#, "glob, regex"),
+        (r#"{"gpg":{}}"#, "keyring, keyrings"),
+        (r#"{"cosign":{"key":{}}}"#, "file, data"),
+    ] {
+        let problems = of_configuration("a", json).unwrap_err();
+        assert!(problems.iter().any(|problem| problem.to_string().contains(&expected(keys))), "{json}: {problems:?}");
+    }
+    let problems = said(&with_keys(&[("a", &[PEM])], "{}"));
+    assert!(problems.contains(&expected("anyOf, allOf, every, atLeast")), "{problems}");
+    let problems = said(&with_keys(&[("a", &[PEM])], "a").replace(&format!("{{data: \"{PEM}\"}}"), "{}"));
+    assert!(problems.contains(&expected("file, data, secret")), "{problems}");
+}
+
 #[test]
 fn an_authority_is_its_keys_however_they_are_written() {
     let id = |pem: &str| {

@@ -148,7 +148,7 @@ fn ignore_files_of_trivy_are_read() {
 }
 
 #[test]
-fn a_path_from_the_root_is_no_path_of_trivy() {
+fn an_absolute_path_does_not_match_in_trivys_notation() {
     let text = "vulnerabilities:\n- id: CVE-2024-1\n  paths: [/usr/lib/x]\n";
     let settings = Settings { ignore_files: vec!["i.yaml".into()], ..Settings::default() };
     let parsed = RuleSet::parse(&[], &IgnoreFiles(vec![("i.yaml", text)]), &settings);
@@ -172,11 +172,11 @@ fn mistakes_in_ignore_files_are_errors_with_places() {
         (".trivyignore", "CVE-2024-1#why\n", "error: \"CVE-2024-1#why\""),
         (".trivyignore", "*\n", "an issue is one word"),
         ("i.yaml", "vulnerabilities:\n- id: CVE-2024-1\n  path: [a]\n", "i.yaml:3:3: error: unknown key \"path\""),
-        ("i.yaml", "vulnerabilities:\n- {id: CVE-2024-1, paths: []}\n", "at least one"),
+        ("i.yaml", "vulnerabilities:\n- {id: CVE-2024-1, paths: []}\n", "a non-empty list of strings"),
         ("i.yaml", "vulnerabilities:\n- {id: CVE-2024-1, paths: ['!a']}\n", "does not start with !"),
         ("i.yaml", "vulnerabilities:\n- {id: CVE-2024-1, paths: ['a{b']}\n", "a path is a pattern"),
         ("i.yaml", "vulnerabilities:\n- {id: CVE-2024-1, purls: [openssl]}\n", "not a package URL"),
-        ("i.yaml", "vulnerabilities:\n- {id: CVE-2024-1, purls: [5]}\n", "must be a list of texts"),
+        ("i.yaml", "vulnerabilities:\n- {id: CVE-2024-1, purls: [5]}\n", "must be a non-empty list of strings"),
         ("i.yaml", "vulnerabilities:\n- {id: CVE-2024-1, expired_at: 5}\n", "must be text"),
         ("i.yaml", "vulnerabilities:\n- {id: CVE-2024-1, expired_at: soon}\n", "the end is a date"),
         ("i.yaml", "vulnerabilities:\n- {statement: x}\n", "id of an entry is missing"),

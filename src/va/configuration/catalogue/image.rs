@@ -33,8 +33,8 @@ pub(super) const FILES: &[CheckText] = &[
         Check::FilesWorldWritable,
         "files.world_writable",
         Severity::Medium,
-        "Programs, libraries and files in /etc cannot be changed by every account.",
-        "Remove the right with `chmod o-w FILE`.",
+        "Programs, libraries and files in /etc are not writable by every account.",
+        "Remove the permission with `chmod o-w FILE`.",
     ),
 ];
 
@@ -45,14 +45,14 @@ pub(super) const IMAGE: &[CheckText] = &[
         "image.command_secret",
         Severity::High,
         "The command of the image (Entrypoint, Cmd) contains no secrets.",
-        "Pass the secret when the container starts, and replace it where it is valid.",
+        "Pass the secret when the container starts, and replace the exposed one.",
     ),
     text(
         Check::ImageEnvSecret,
         "image.env_secret",
         Severity::High,
         "The environment variables of the image (Env) contain no secrets.",
-        "Pass the secret when the container starts, and replace it where it is valid.",
+        "Pass the secret when the container starts, and replace the exposed one.",
     ),
     text(
         Check::ImageExposedPort,
@@ -66,7 +66,7 @@ pub(super) const IMAGE: &[CheckText] = &[
         "image.history_secret",
         Severity::High,
         "The steps that built the image contain no secrets.",
-        "Pass the secret with `RUN --mount=type=secret` instead of ARG or ENV, and replace it where it is valid.",
+        "Pass the secret with `RUN --mount=type=secret` instead of ARG or ENV, and replace the exposed secret.",
     ),
     text(
         Check::ImageSshServer,
@@ -79,7 +79,7 @@ pub(super) const IMAGE: &[CheckText] = &[
         Check::ImageUnreadable,
         "image.unreadable",
         Severity::High,
-        "The configuration of the image means the same to all clients.",
+        "All clients interpret the configuration of the image in the same way.",
         "Build the image again with a current tool.",
     ),
     text(

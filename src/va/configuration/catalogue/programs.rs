@@ -10,14 +10,14 @@ pub(super) const APACHE: &[CheckText] = &[
         Check::ApacheOptionsIndexes,
         "apache.Options",
         Severity::Low,
-        "Apache does not list the files of folders (Options Indexes).",
+        "Apache does not list directories (Options Indexes).",
         "Remove Indexes, or write Options -Indexes.",
     ),
     text(
         Check::ApacheServerSignature,
         "apache.ServerSignature",
         Severity::Low,
-        "Apache does not put its version into pages (ServerSignature).",
+        "Apache does not show its version in pages (ServerSignature).",
         "Set ServerSignature Off.",
     ),
     text(
@@ -63,7 +63,7 @@ pub(super) const MYSQL: &[CheckText] = &[
         Check::MysqlAllowSuspiciousUdfs,
         "mysql.allow-suspicious-udfs",
         Severity::Medium,
-        "MySQL loads no libraries but those with functions for it (allow-suspicious-udfs).",
+        "MySQL loads only libraries that are made for it (allow-suspicious-udfs).",
         "Remove allow-suspicious-udfs.",
     ),
     text(
@@ -98,8 +98,8 @@ pub(super) const MYSQL: &[CheckText] = &[
         Check::MysqlSecureFilePriv,
         "mysql.secure_file_priv",
         Severity::Medium,
-        "MySQL reads and writes files in one folder only (secure_file_priv).",
-        "Set secure_file_priv to a folder, or to NULL.",
+        "MySQL reads and writes files in one directory only (secure_file_priv).",
+        "Set secure_file_priv to a directory, or to NULL.",
     ),
     text(
         Check::MysqlSkipGrantTables,
@@ -152,7 +152,7 @@ pub(super) const NGINX: &[CheckText] = &[
         Check::NginxAutoindex,
         "nginx.autoindex",
         Severity::Low,
-        "NGINX does not list the files of folders (autoindex).",
+        "NGINX does not list directories (autoindex).",
         "Set autoindex off.",
     ),
     text(

@@ -18,8 +18,8 @@ pub(super) const SECRETS: &[CheckText] = &[
         Check::SecretDeletedFile,
         "secret.deleted_file",
         Severity::High,
-        "No layer contains a secret, not even in a file that a later layer deletes: everybody can read each layer.",
-        "Build the image so that the file is never copied into a layer, and replace the secret where it is valid.",
+        "No layer contains a secret, not even in a file that a later layer deletes: anyone can read each layer.",
+        "Build the image so that the file is never copied into a layer, and replace the exposed secret.",
     ),
     text(
         Check::SecretDockerConfig,

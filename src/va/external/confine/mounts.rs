@@ -1,4 +1,4 @@
-//! What a confined program sees of the file system.
+//! The view of the file system for a confined program.
 
 use std::env;
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use rustix::mount::{
     mount_remount, unmount,
 };
 
-/// Changes what this process and its children see, in a mount namespace of its own.
+/// Changes the view of this process and its children, in a separate mount namespace.
 #[derive(Clone, Debug, Default, Eq, PartialEq, clap::Args)]
 pub(in crate::va::external) struct HiddenPaths {
     /// A directory that the program cannot see, or a file that it cannot use, if it is isolated.

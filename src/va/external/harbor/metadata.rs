@@ -1,4 +1,4 @@
-//! What a service says about itself (`GET /metadata`).
+//! A service's description of itself (`GET /metadata`).
 
 use std::collections::BTreeMap;
 

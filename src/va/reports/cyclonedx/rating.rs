@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::policy::{CvssScore, Severity};
 use crate::va::reports::details::Lenient;
 use crate::va::reports::document::{severity, some, text_or_nothing};
-use crate::va::reports::ratings::{of_score, rate};
+use crate::va::reports::ratings::rate;
 
 #[derive(Deserialize)]
 pub(super) struct Rating {
@@ -64,7 +64,7 @@ impl Rating {
     /// The words `none` and `info` do not outrank a score that says more, or a vector, whose score is not computed
     /// here.
     fn severity(&self) -> Option<Severity> {
-        let by_score = self.score.and_then(of_score);
+        let by_score = self.score.and_then(Severity::of_cvss);
         let word = self.severity.as_ref().map(|word| word.trim().to_ascii_lowercase());
         match word.as_deref() {
             None | Some("" | "unknown") => by_score,

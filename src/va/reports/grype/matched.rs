@@ -5,14 +5,11 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::policy::{CvssScore, Issue, IssueKind, Severity, is_cve};
+use crate::policy::{CvssScore, Issue, IssueKind, Severity, is_cve, is_of_distribution};
 use crate::va::one_line;
 use crate::va::reports::details::{self, Lenient, PackageDetails};
 use crate::va::reports::document::{self, ReportFinding, some, text_or_nothing};
 use crate::va::reports::ratings::rate;
-
-/// The types of system packages.
-const SYSTEM_PACKAGES: [&str; 4] = ["apk", "alpm", "deb", "rpm"];
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -144,7 +141,7 @@ struct UpstreamPackage {
 
 impl GrypeArtifact {
     pub(super) fn is_of_system(&self) -> bool {
-        self.kind.as_deref().is_some_and(|kind| SYSTEM_PACKAGES.contains(&kind))
+        self.kind.as_deref().is_some_and(is_of_distribution)
     }
 
     fn details(&self) -> PackageDetails<'_> {

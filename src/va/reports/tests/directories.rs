@@ -3,8 +3,12 @@
 use super::*;
 
 async fn open(directories: &[&Path], tasks: &Tasks) -> Reports {
+    open_with(directories, Duration::from_millis(300), tasks).await
+}
+
+async fn open_with(directories: &[&Path], rescan: Duration, tasks: &Tasks) -> Reports {
     let directories = directories.iter().map(|path| path.to_path_buf()).collect();
-    let settings = ReportSettings { directories, rescan: Duration::from_millis(300), honour_ignores: false };
+    let settings = ReportSettings { directories, rescan, honour_ignores: false };
     Reports::open(settings, tasks, Clock::system(), Readiness::new(), Epoch::new(), &Metrics::default()).await
 }
 
@@ -106,6 +110,23 @@ async fn a_missing_directory_makes_evidence_unavailable() {
     while found(&reports) != Some(10) {
         changed(&reports, generation(&reports)).await;
     }
+    tasks.stop();
+}
+
+/// Files that a command has written are found without waiting for the interval, and then the directory is followed.
+#[tokio::test]
+async fn a_new_directory_is_read_when_its_files_are_waited_for() {
+    let (tasks, root) = (Tasks::new(), tempfile::tempdir().unwrap());
+    let new = root.path().join("later");
+    let reports = open_with(&[&new], Duration::from_secs(1800), &tasks).await;
+    fs::create_dir(&new).unwrap();
+    fs::write(new.join("report-1.json"), TRIVY).unwrap();
+    let names = ["report-1.json".to_owned()];
+    let waited = reports.await_files(&names);
+    tokio::time::timeout(Duration::from_secs(20), waited).await.expect("it is found at once").unwrap();
+    assert_eq!(found(&reports), Some(10));
+    change(&reports, || fs::write(new.join("report-1.json"), TRIVY_CLEAN).unwrap()).await;
+    assert_eq!(found(&reports), Some(0));
     tasks.stop();
 }
 

@@ -75,7 +75,7 @@ fn parts_that_trivy_assessed() {
 
 /// The format has no field for what the gate's own scanner did not assess, so `pullgate va --output trivy` adds one.
 #[test]
-fn a_report_that_says_what_was_not_assessed_is_incomplete() {
+fn a_report_with_unassessed_parts_is_incomplete() {
     let mut trivy = value(TRIVY_CLEAN);
     trivy["NotAssessed"] = json!([]);
     assert_eq!(part(look(&index(&[&trivy.to_string()]), '0', CONFIG)), "whole");

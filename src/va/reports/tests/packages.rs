@@ -108,7 +108,7 @@ fn packages_of_cyclonedx_reports() {
 
 /// A finding must not be lost because of a malformed detail.
 #[test]
-fn malformed_details_lose_no_finding() {
+fn malformed_details_do_not_lose_findings() {
     let odd = [json!(null), json!(1), json!("x"), json!([]), json!({}), json!([[1]]), json!({"x": [1]})];
     for value_ in &odd {
         let (mut trivy, mut grype, mut vdr) = (value(TRIVY), value(GRYPE), value(VDR));
@@ -340,7 +340,7 @@ fn merged_findings_keep_every_rating() {
 }
 
 #[test]
-fn reports_with_too_many_findings_are_no_reports() {
+fn reports_with_too_many_findings_are_rejected() {
     let (mut trivy, mut grype, mut vdr) = (value(TRIVY), value(GRYPE), value(VDR));
     let refused = |report: &Value| read(report).unwrap_err().contains("more than 100000 findings");
     trivy["Results"][0]["Vulnerabilities"] = json!(vec![json!({"VulnerabilityID": "CVE-1"}); 100_001]);

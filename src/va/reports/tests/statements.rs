@@ -27,7 +27,7 @@ fn is_exempt_if_scanned(answer: &str, statements: &[&str]) -> bool {
 
 /// What a report says itself is a statement too, made at its time or that of its analysis.
 #[test]
-fn a_later_statement_takes_back_what_a_report_says() {
+fn a_later_statement_withdraws_an_exemption_of_a_report() {
     let mut bom = value(VDR);
     bom["metadata"]["timestamp"] = "2026-03-01T00:00:00Z".into();
     bom["vulnerabilities"] =
@@ -78,7 +78,7 @@ fn a_later_statement_takes_back_what_a_report_says() {
 
 /// A statement that takes an exemption back is not lost because a part of it cannot be read.
 #[test]
-fn what_a_withdrawal_is_about_is_read_widely() {
+fn withdrawals_apply_widely() {
     let exempting = stated(EARLY, json!({"products": [image(CONFIG)], "status": "fixed"}));
     let package = json!({"@id": "pkg:deb/debian/libc6", "subcomponents": [{"@id": "pkg:generic/x"}]});
     let in_image = |part: &str| {
@@ -180,7 +180,7 @@ fn images_are_named_by_digests_of_all_kinds() {
 
 /// A statement that takes an exemption back counts however its vulnerability is named, and whatever else is in its file.
 #[test]
-fn no_open_vex_statement_that_takes_back_is_lost() {
+fn no_withdrawing_open_vex_statement_is_lost() {
     let products = json!([image(CONFIG)]);
     let exempting = stated(EARLY, json!({"products": products, "status": "fixed"}));
     let of = |vulnerability: Value, others: &[Value]| {

@@ -108,6 +108,23 @@ fn open_vex_statements_are_ordered_by_when_they_were_made() {
 }
 
 #[test]
+fn a_context_may_end_without_a_version() {
+    let statement = json!({"products": [{"@id": format!("pkg:oci/app@{}", digest(CONFIG))}], "status": "fixed"});
+    let with = |context: &str| open_vex(&statement).replace("https://openvex.dev/ns/v0.2.0", context);
+    for (context, is_read) in [
+        ("https://openvex.dev/ns", true),
+        ("https://openvex.dev/ns/", true),
+        ("https://openvex.dev/ns/v0.0.1", true),
+        ("https://openvex.dev/ns//", false),
+        ("https://openvex.dev/nsx", false),
+        ("https://openvex.dev/nsv0.2.0", false),
+        ("https://openvex.dev/ns/1", false),
+    ] {
+        assert_eq!(parse(with(context).as_bytes()).is_ok(), is_read, "{context}");
+    }
+}
+
+#[test]
 fn open_vex_statements() {
     let image = json!({"@id": format!("pkg:oci/app@{}?repository_url=r.io", digest(CONFIG))});
     let with = |parts: &[&str]| {

@@ -26,7 +26,7 @@ fn base_images_and_end_of_life() {
             "",
             Deny("baseImages: this gate knows no image whose layers are the lowest of this one; pull the base image"),
         ),
-        (line!(), "{}", ended, "", Deny("endOfLife: debian 8 is not supported since 2020-06-30T00:00:00Z")),
+        (line!(), "{}", ended, "", Deny("endOfLife: debian 8 has not been supported since 2020-06-30T00:00:00Z")),
         (line!(), "{endOfLife: allow}", ended, "", Admit),
         (line!(), "{}", supported, "", AdmitUntil("2028-06-30T00:00:00Z")),
         (line!(), "{endOfLife: deny}", unlabelled, "", Admit),
@@ -160,5 +160,24 @@ fn ages() {
             Deny("has no date, and the policy limits its age (maxDatabaseAge)"),
         ),
         (line!(), "{}", undated, "", Admit),
+    ]);
+}
+
+/// An identifier says what kind of issue it names, unless the case does.
+#[test]
+fn the_kind_of_an_issue_is_that_of_its_identifier() {
+    let issue = |more: &str| format!(r#"{{"issues":[{{"id":"application_configuration:ssh.private_key"{more}}}]}}"#);
+    let (high, medium) = (issue(r#","severity":"high""#), issue(r#","severity":"medium""#));
+    let written = issue(r#","severity":"medium","kind":"vulnerability""#);
+    let when = "{severity: critical, when: 'issues.exists(i, i.kind == \"configuration\")'}";
+    let exempt =
+        r#""exemptions":[{"issue_type":"configuration","issue_id":"application_configuration:ssh.private_key"}]"#;
+    check_all(&[
+        (line!(), when, &high, "", Deny("when: ")),
+        (line!(), "{}", &high, "", Deny("application_configuration:ssh.private_key")),
+        (line!(), "{}", &high, exempt, Admit),
+        (line!(), "{configuration: allow}", &high, "", Admit),
+        (line!(), "{}", &medium, "", Admit),
+        (line!(), "{}", &written, "", Deny("severity: ")),
     ]);
 }

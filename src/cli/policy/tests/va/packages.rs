@@ -112,3 +112,22 @@ fn packages_that_issues_affect_are_banned_if_they_are_not_listed() {
         (line!(), banned, of(exempt, ""), "", Admit),
     ]);
 }
+
+/// A ban of versions of a source package can be tried with the packages of an issue alone.
+#[test]
+fn the_source_of_an_affected_package_has_a_version() {
+    let ban = "{severity: critical, bannedPackages: ['pkg:deb/debian/xz-utils@<5.6.2-1']}";
+    let case = |version: &str, key: &str| {
+        let purl = "pkg:deb/debian/liblzma5@9.0-1";
+        format!(
+            r#"{{"issues":[{{"id":"CVE-1","severity":"low","packages":[{{"purl":"{purl}","source":"xz-utils","{key}":"{version}"}}]}}],"packages":[]}}"#
+        )
+    };
+    let in_issue = r#"{"issues":[{"id":"CVE-1","severity":"low","purl":"pkg:deb/debian/liblzma5@9.0-1","source":"xz-utils","source_version":"5.6.1-1"}],"packages":[]}"#;
+    check_all(&[
+        (line!(), ban, &case("5.6.1-1", "source_version"), "", Deny("bannedPackages: ")),
+        (line!(), ban, &case("5.6.1-1", "sourceVersion"), "", Deny("bannedPackages: ")),
+        (line!(), ban, &case("5.6.2-1", "source_version"), "", Admit),
+        (line!(), ban, in_issue, "", Deny("bannedPackages: ")),
+    ]);
+}

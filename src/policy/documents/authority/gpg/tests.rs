@@ -114,7 +114,7 @@ fn identities_have_the_names_of_containers_image_and_of_portieris() {
 }
 
 #[test]
-fn stores_are_folders_or_servers() {
+fn stores_are_directories_or_servers() {
     for (text, base, username) in [
         ("'https://s.example.com/base'", "https://s.example.com/base", None),
         ("'file:///var/lib/store'", "file:///var/lib/store", None),

@@ -154,7 +154,7 @@ fn levels_and_their_overrides() {
         let checks = trust(&parsed).statements[0].checks.clone().unwrap();
         let actions = [checks.authenticity, checks.authentic_timestamp, checks.expiry, checks.revocation];
         assert_eq!((actions, &*checks.level), (expected, level), "{verification}");
-        assert_eq!(said(&parsed).contains("signatures by anybody count"), expected[0] == Log, "{verification}");
+        assert_eq!(said(&parsed).contains("signatures by anyone count"), expected[0] == Log, "{verification}");
     }
     let after = with(&[("/signatureVerification/verifyTimestamp", json!("afterCertExpiry"))]);
     let parsed = parse(&mut folder(), &[after]);
@@ -190,7 +190,7 @@ fn mistakes_in_a_trust_policy_are_reported_with_their_place() {
         (vec![same("a"), same("b")], "share the scope registry.acme.com/app"),
         (vec![with(&[("/registryScope", json!([]))])], "did you mean \"registryScopes\"?"),
         (vec![with(&[("/registryScopes", json!([]))])], "registryScopes is missing or empty"),
-        (vec![with(&[("/registryScopes", json!(["*", "a.io/b"]))])], "must be the only one of registryScopes"),
+        (vec![with(&[("/registryScopes", json!(["*", "a.io/b"]))])], "must be the only registry scope"),
         (vec![with(&[("/registryScopes", json!(["a.io/*"]))])], "is not a registry scope"),
         (vec![with(&[("/registryScopes", json!(["https://a.io/b"]))])], "is not a registry scope"),
         (vec![with(&[("/registryScopes", json!(["a.io/b:v1"]))])], "is not a registry scope"),

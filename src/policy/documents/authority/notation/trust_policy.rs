@@ -1,4 +1,4 @@
-//! Trust policies: `trustpolicy.json` or `trustpolicy.oci.json` of notation's configuration folder, as they are
+//! Trust policies: `trustpolicy.json` or `trustpolicy.oci.json` of notation's configuration directory, unchanged
 //! (notaryproject specifications, trust-store-trust-policy.md, "OCI Trust Policy").
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,12 +7,12 @@ use super::super::{Lookup, material};
 use super::trust_store::{self, TrustStoreKind};
 use super::{identities, read};
 use crate::markup::{Fields, Node, Problems, read_yaml, text_of};
-use crate::oci::{ImageName, ImageReference};
+use crate::oci::{ImageName, ImageReference, is_registry};
 use crate::policy::authority::{
     CheckAction, NotationChecks, NotationStatement, RegistryScope, StoredCertificate, TimestampRule,
 };
 
-/// The most statements of a trust policy.
+/// The maximum number of statements in a trust policy.
 const MAX_STATEMENTS: usize = 1000;
 
 /// The checks that a level consists of, with their names in `override`.
@@ -97,7 +97,7 @@ fn statement(fields: &Fields<'_>, folder: PolicyFolder<'_>) -> Option<NotationSt
     }
     let checks = checks(fields, &verification, level, folder)?;
     if checks.authenticity == CheckAction::Log {
-        let message = format!("statement {name:?} has level {}: signatures by anybody count", checks.level);
+        let message = format!("statement {name:?} has level {}: signatures by anyone count", checks.level);
         fields.warn(message, "use the level strict or permissive to enforce who signs");
     }
     Some(NotationStatement { name: name.to_owned(), scope, checks: Some(checks) })
@@ -133,7 +133,7 @@ fn scope(fields: &Fields<'_>) -> Option<RegistryScope> {
     match list {
         [only] if is_all(only) => return Some(RegistryScope::All),
         _ if list.iter().any(is_all) => {
-            fields.error("\"*\" must be the only one of registryScopes");
+            fields.error("\"*\" must be the only registry scope");
             return None;
         }
         _ => {}
@@ -147,7 +147,7 @@ fn repository(node: &Node, problems: &Problems) -> Option<ImageName> {
     let text = text_of(node, "a registry scope", problems)?;
     let parsed = match text.split_once('/') {
         None => None,
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => {
+        Some((host, _)) if is_registry(host) => {
             let plain = |image: &ImageReference| image.tag.is_none() && image.digest.is_none();
             text.parse::<ImageReference>().ok().filter(plain).map(|image| image.name)
         }

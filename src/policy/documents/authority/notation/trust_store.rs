@@ -1,4 +1,5 @@
-//! Trust stores: folders of certificates, `x509/TYPE/NAME` (notaryproject specifications, trust-store-trust-policy.md,
+//! Trust stores: directories of certificates, `x509/TYPE/NAME` (notaryproject specifications,
+//! trust-store-trust-policy.md,
 //! "Trust Store").
 
 use std::ffi::OsString;
@@ -23,10 +24,10 @@ impl TrustStoreKind {
     const ALL: [(&str, Self); 3] = [("ca", Self::Ca), ("signingAuthority", Self::SigningAuthority), ("tsa", Self::Tsa)];
 }
 
-/// Reads the trust store that a trust policy writes as `TYPE:NAME`, below the folder `root`.
+/// Reads the trust store that a trust policy calls `TYPE:NAME`, below the directory `root`.
 ///
 /// # Errors
-/// What is wrong with the name, the folder or a file in it.
+/// The problem with the name, the directory or a file in it.
 pub(super) fn open(
     store: &str,
     root: &str,
@@ -70,14 +71,14 @@ pub(super) fn trusted(der: &[u8], must_be_root: bool) -> Result<X509Certificate,
     Ok(certificate)
 }
 
-/// The files of a folder with their content, at least one.
+/// The files of a directory with their content, at least one.
 ///
 /// # Errors
-/// The folder or a file in it cannot be read, or there is no file.
+/// The directory or a file in it cannot be read, or there is no file.
 pub(super) fn files(folder: &str, document: &str, lookup: Lookup<'_>) -> Result<Vec<(String, Vec<u8>)>, String> {
     let names = lookup.materials.folder(document, folder).map_err(|why| format!("folder {folder:?}: {why}"))?;
     if names.is_empty() {
-        return Err(format!("folder {folder:?} is empty"));
+        return Err(format!("directory {folder:?} is empty"));
     }
     let read = |name: OsString| {
         let name = name.into_string().map_err(|name| format!("{name:?}: the name is not UTF-8"))?;

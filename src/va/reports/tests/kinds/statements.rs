@@ -103,7 +103,7 @@ fn statements_apply_to_the_versions_that_they_list() {
 }
 
 #[test]
-fn statements_cover_no_more_than_they_say() {
+fn statements_cover_only_their_own_products() {
     let image = |digit| format!("pkg:oci/app@{}", digest(digit));
     let hash = |digit: char| json!({"SHA-256": digit.to_string().repeat(64)});
     for (product, exempt) in [
