@@ -1,17 +1,18 @@
 //! The HTTP client for every request that pullgate sends to other services.
 //!
-//! One connector serves them all: egress proxies, TLS with the system's certificate authorities and configured ones,
-//! a time limit for each step, bodies with a bound in bytes, and no connection to a private address because an answer
-//! says so. It sends single requests; retries, tokens and turns belong to the module that needs them.
+//! One connector serves them all: egress proxies, TLS with the system's certificate authorities and configured ones, a
+//! time limit for each step, bodies with a bound in bytes, and no connection to a private address that an answer names.
+//! It sends single requests; retries, tokens and turns belong to the module that needs them.
 
 mod address;
 mod body;
 mod connect;
+mod environment;
+mod failure;
 mod redirect;
 mod services;
 mod tls;
 
-use std::error::Error as StdError;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,8 +31,11 @@ use tokio::time::timeout;
 
 use crate::runtime::Untracked;
 pub(crate) use body::{PieceSource, ReceivedBody, read_whole};
-use connect::{Connector, PrivateAddress, TlsBound, causes};
+use connect::{Connector, TlsBound};
 pub(crate) use connect::{Network, Reach};
+pub(crate) use environment::{NamedProxy, environment_proxy};
+pub(crate) use failure::HttpError;
+use failure::no_connection;
 pub(crate) use redirect::{
     MAX_REDIRECTS, RedirectError, check_url, is_confidential, is_redirect, redirect_target, with_https,
 };
@@ -43,8 +47,8 @@ const POOL_IDLE: Duration = Duration::from_secs(60);
 /// How many unused connections are kept for each host: as many as an upstream may have by default (`max_connections`).
 /// With fewer, requests that come in waves would open new connections for each wave.
 const POOL_SIZE: usize = 32;
-/// How much of a download is read at once, in bytes. The allocator gets larger buffers from the kernel every time,
-/// which costs a third of what receiving the bytes costs.
+/// How much of a download is read at once, in bytes. The allocator requests larger buffers from the kernel each time,
+/// which costs a third as much as receiving the bytes.
 const READ_BUFFER: usize = 96 * 1024;
 
 /// How a client connects, and its time limits.
@@ -133,7 +137,7 @@ impl HttpClient {
     ) -> Result<Response<Incoming>, HttpError> {
         let headers = request.headers_mut();
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("pullgate/", env!("CARGO_PKG_VERSION"))));
-        // Digests and signatures cover the bytes as they are, so nobody may encode them on the way.
+        // Digests and signatures cover the exact bytes, so they must not be encoded in transit.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let service;
         let pool = match reach {
@@ -155,7 +159,8 @@ impl HttpClient {
         }
     }
 
-    /// Sends one request and reads the whole answer, whatever its status: at most `limit` bytes, within `time` in all. It
+    /// Sends one request and reads the whole answer, whatever its status: at most `limit` bytes, within `time` in
+    /// total. It
     /// follows no redirects, so credentials in the request go nowhere else.
     ///
     /// # Errors
@@ -176,68 +181,6 @@ impl HttpClient {
         };
         timeout(time, exchange).await.unwrap_or(Err(HttpError::NoAnswer(time)))
     }
-}
-
-fn no_connection(error: &(dyn StdError + 'static)) -> HttpError {
-    let mut chain = std::iter::successors(Some(error), |&error| error.source());
-    if chain.any(<dyn StdError>::is::<PrivateAddress>) {
-        return HttpError::PrivateAddress;
-    }
-    let text = causes(error);
-    if caused_by(error, &is_no_tls) {
-        return HttpError::PlainHttp(text);
-    }
-    if caused_by(error, &is_no_http) {
-        return HttpError::NotHttp(text);
-    }
-    if caused_by(error, &is_untrusted) {
-        return HttpError::Untrusted(text);
-    }
-    if caused_by(error, &is_hang_up) {
-        return HttpError::HungUp(text);
-    }
-    HttpError::Connection(text)
-}
-
-/// Whether the peer answered something else than HTTP, or spoke first, as SSH servers do. hyper shows the latter only as text.
-fn is_no_http(error: &(dyn StdError + 'static)) -> bool {
-    let spoke_first = |error: &hyper::Error| error.to_string() == "received unexpected message from connection";
-    error.downcast_ref::<hyper::Error>().is_some_and(|error| error.is_parse() || spoke_first(error))
-}
-
-/// Whether an error, or one of its causes, is of a kind. The error that rustls reports is inside of an I/O error, which
-/// does not name it as its cause.
-fn caused_by(error: &(dyn StdError + 'static), is: &dyn Fn(&(dyn StdError + 'static)) -> bool) -> bool {
-    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    is(error)
-        || inner.is_some_and(|inner| caused_by(inner, is))
-        || error.source().is_some_and(|source| caused_by(source, is))
-}
-
-/// Whether the peer answered a TLS handshake with something that is not TLS.
-fn is_no_tls(cause: &(dyn StdError + 'static)) -> bool {
-    use rustls::{Error, InvalidMessage};
-    matches!(cause.downcast_ref(), Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)))
-}
-
-/// Whether the certificate of the peer was issued by an unknown authority, or is itself that of an authority.
-fn is_untrusted(cause: &(dyn StdError + 'static)) -> bool {
-    use rustls::{CertificateError, Error};
-    match cause.downcast_ref() {
-        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => true,
-        // What `openssl req -x509` makes is an authority.
-        Some(Error::InvalidCertificate(CertificateError::Other(other))) => {
-            format!("{other:?}").contains("CaUsedAsEndEntity")
-        }
-        _ => false,
-    }
-}
-
-/// Whether the peer closed the connection instead of answering, as many servers with TLS do to a request without it.
-fn is_hang_up(cause: &(dyn StdError + 'static)) -> bool {
-    let Some(error) = cause.downcast_ref::<hyper::Error>() else { return false };
-    let source = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
-    error.is_incomplete_message() || source.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionReset)
 }
 
 /// The configured proxy, or those of the environment. The connection to a proxy has no TLS, so its URL must be `http`.
@@ -273,46 +216,6 @@ fn pool(connector: Connector, tls: ClientConfig, timeout: Duration) -> Connectio
         .build(TlsBound { https: https.wrap_connector(connector), timeout })
 }
 
-/// Why there is no answer, or not a whole one. The text does not name the host.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub(crate) enum HttpError {
-    /// The connection ended before the body did.
-    #[error("the response was interrupted: {0}")]
-    BrokenOff(String),
-    /// No connection, or no HTTP on it.
-    #[error("{0}")]
-    Connection(String),
-    /// The peer closed the connection instead of answering.
-    #[error("{0}")]
-    HungUp(String),
-    /// No head of an answer within this time.
-    #[error("no answer within {} s", .0.as_secs_f32())]
-    NoAnswer(Duration),
-    /// The answer to a request without TLS is not HTTP.
-    #[error("{0}; the answer is not HTTP: does it expect https?")]
-    NotHttp(String),
-    /// The answer to a TLS handshake is not TLS.
-    #[error("{0}; the answer is not TLS: is it plain http?")]
-    PlainHttp(String),
-    /// An answer named a host with a private address.
-    #[error("a private address")]
-    PrivateAddress,
-    /// No piece of the body within this time.
-    #[error("no data received for {} s", .0.as_secs_f32())]
-    Silent(Duration),
-    /// The body was not complete within this time.
-    #[error("the response was not complete within {} s", .0.as_secs_f32())]
-    Slow(Duration),
-    /// The body has more bytes than this.
-    #[error("the response is larger than {0} bytes")]
-    TooLarge(usize),
-    /// The certificate of the peer is not from an authority that is known.
-    #[error(
-        "{0}; the authority of this certificate is not known here: name its file as `ca`, or install it on this machine"
-    )]
-    Untrusted(String),
-}
-
 /// Why a client cannot be made as configured.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum InvalidSettings {
@@ -325,7 +228,7 @@ pub(crate) enum InvalidSettings {
         error: String,
     },
     /// No certificate authority is known.
-    #[error("no certificate authorities are installed: {0}; install ca-certificates, or name a `ca`")]
+    #[error("no certificate authorities are installed: {0}; install ca-certificates, or set `ca`")]
     NoRoots(String),
     /// The proxy. Its URL is not repeated, because it may hold a password.
     #[error("the egress proxy must be an http:// URL with a host")]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt as _, StreamExt, stream};
 
 pub use bundle::PlannedBundle;
 
@@ -202,7 +202,8 @@ impl Prefetcher {
             requester: Requester { request_id, client: "prefetch".into(), client_name: None },
             key: None,
         };
-        self.gate.handle(&request).await
+        // Its type is hidden, because the compiler gives up on futures that are nested too deeply.
+        self.gate.handle(&request).boxed().await
     }
 }
 

@@ -36,6 +36,7 @@ use answer::link::next_page;
 pub use answer::tags::TagList;
 pub use config::{Auth, Config, ConfigError};
 pub use error::Error;
+pub(crate) use error::WEB_PAGE;
 use exchange::{Call, Exchange};
 use headers::{content_length, text};
 use limits::RequestLane;
@@ -113,7 +114,7 @@ impl Upstream {
         self.exchange.client().retire();
     }
 
-    /// Reports whether there are credentials where they should be. Returns what is wrong with them.
+    /// Reports whether required credentials are available. Returns the problem with them.
     async fn check_credentials(&self) -> Option<String> {
         self.exchange.client().check_credentials().await
     }
@@ -233,7 +234,7 @@ impl Upstream {
             Err(refused) if is_meant_as_list(&bytes, label.as_deref()) => {
                 Err(self.protocol(&format!("an answer that is not a list of referrers: {refused}")))
             }
-            Err(_) => Err(Error::NotFound),
+            Err(_) => Err(Error::NOT_FOUND),
         }
     }
 

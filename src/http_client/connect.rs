@@ -17,7 +17,6 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::Uri;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
-use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::TokioIo;
@@ -26,6 +25,7 @@ use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
 use super::address::is_private;
+use super::failure::causes;
 use crate::runtime::shown_origin;
 
 /// The delay after which the next address of a name is tried in parallel (RFC 8305 §5).
@@ -142,21 +142,15 @@ impl Connector {
     }
 }
 
-/// An error and its causes, in one line. Of the HTTP client's own error only its cause, because it names a step in the client:
-/// `client error (Connect)`.
-pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
-    let chain = std::iter::successors(Some(error), |&error| error.source());
-    let telling = chain.filter(|error| !error.is::<legacy::Error>() || error.source().is_none());
-    let mut words: Vec<String> = telling.map(ToString::to_string).collect();
-    words.dedup();
-    // What rustls says of a certificate as `openssl req -x509` makes it.
-    words.join(": ").replace("Other(OtherError(CaUsedAsEndEntity))", "it is that of an authority, not of a server")
-}
-
 /// The error for a private address. The client finds it in the chain of causes.
 #[derive(Debug, thiserror::Error)]
 #[error("a private address")]
 pub(super) struct PrivateAddress;
+
+/// The error for a name without an address, with what the system said. The client finds it in the chain of causes.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct UnresolvedName(String);
 
 /// The connection to the proxy. The operator configured it, so it may have any address.
 #[derive(Clone)]
@@ -201,7 +195,9 @@ impl Network {
             let found = names.iter().filter(|(name, _)| name == host);
             return Ok(found.map(|(_, address)| SocketAddr::new(*address, port)).collect());
         }
-        Ok(tokio::net::lookup_host((host, port)).await?.take(MAX_ADDRESSES).collect())
+        let found = tokio::net::lookup_host((host, port)).await;
+        let found = found.map_err(|error| io::Error::new(error.kind(), UnresolvedName(error.to_string())))?;
+        Ok(found.take(MAX_ADDRESSES).collect())
     }
 
     /// Returns the first connection that succeeds. Each address gets a head start over the next.
@@ -214,7 +210,7 @@ impl Network {
             }
         };
         let mut attempts: FuturesUnordered<_> = (0..).zip(addresses).map(attempt).collect();
-        let mut failed = io::Error::other("the name has no address");
+        let mut failed = io::Error::other(UnresolvedName("the name has no address".to_owned()));
         while let Some(outcome) = attempts.next().await {
             match outcome {
                 Ok(stream) => {

@@ -1,10 +1,10 @@
 //! Rules for the URLs that may be requested and the redirects that may be followed.
 
-use std::net::IpAddr;
-
 use http::header::{self, HeaderMap};
 use http::{StatusCode, Uri};
 use url::Url;
+
+use crate::oci::may_get_credentials;
 
 /// The maximum number of redirects that are followed for one request.
 pub(crate) const MAX_REDIRECTS: usize = 5;
@@ -60,15 +60,7 @@ pub(crate) fn with_https(mut url: Url) -> Url {
 
 /// Whether credentials may be sent to this address: over TLS, or within this machine.
 pub(crate) fn is_confidential(uri: &Uri) -> bool {
-    let is_local = |host: &str| {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-    };
-    match uri.scheme_str() {
-        Some("https") => uri.host().is_some(),
-        Some("http") => uri.host().is_some_and(is_local),
-        _ => false,
-    }
+    uri.scheme_str().zip(uri.host()).is_some_and(|(scheme, host)| may_get_credentials(scheme, host))
 }
 
 /// Why a URL must not be requested. The text completes a sentence whose subject is the URL.

@@ -10,7 +10,7 @@ use rustls::ClientConfig;
 use super::connect::Connector;
 use super::{ConnectionPool, pool};
 
-/// The most services whose connections are kept. The configuration and policies name them.
+/// The maximum number of services whose connections are kept. The configuration and policies name the services.
 const MAX_SERVICES: usize = 64;
 
 /// The auxiliary services of one client, by host.

@@ -152,6 +152,18 @@ async fn named_hosts_with_private_addresses_are_refused() {
     assert_eq!(server.count(), 2);
 }
 
+/// Also a name that no DNS server is asked for, because a part of it is longer than 63 characters.
+#[tokio::test]
+async fn names_without_an_address_are_named_as_such() {
+    let nowhere = HttpClient::new(&settings(), &Network::fixed(&[])).unwrap();
+    let too_long = format!("http://{}.invalid/", "a".repeat(64));
+    for (client, url) in [(nowhere, "http://public.test/"), (client(), &*too_long)] {
+        let error = fetch(&client, Reach::Configured, url).await.unwrap_err();
+        assert!(matches!(&error, HttpError::UnknownName(_)), "{error:?}");
+        assert!(error.to_string().contains("; is the host spelled correctly"), "{error}");
+    }
+}
+
 /// What is known about one service does not open the private network to hosts that another one names.
 #[tokio::test]
 async fn a_private_service_does_not_open_its_network_to_the_configured_host() {

@@ -1,16 +1,22 @@
-//! Which content a bundle of an image has: its manifests, and those that are attached to it.
+//! The content of an image's bundle: its manifests, and those attached to it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::{FetchError, Prefetcher};
 use crate::gate::{BundledImage, BundledManifest, MAX_BUNDLED_IMAGE, MAX_BUNDLED_MANIFESTS, report_names};
-use crate::oci::{Digest, ImageReference, Manifest, Platform, Reference};
+use crate::oci::{Descriptor, Digest, ImageName, ImageReference, Manifest, Platform, Reference};
 use crate::scope::Scope;
 
-/// The most manifests that are attached to one manifest and are carried.
+/// The maximum number of attached manifests per manifest in a bundle.
 const MAX_ATTACHED: usize = 200;
 
-/// What a bundle has of an image, and what is known about it besides.
+/// The annotations with which BuildKit lists an attestation in an index: what it is, and the image that it is about.
+const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
+const ATTESTATION: &str = "attestation-manifest";
+
+/// The content of an image in a bundle, and other facts about the image.
 #[derive(Debug)]
 pub struct PlannedBundle {
     /// What the bundle has.
@@ -34,7 +40,7 @@ impl Prefetcher {
         scope: &Scope,
     ) -> Result<PlannedBundle, String> {
         let planned = self.plan(image, platforms, scope).await.map_err(|error| format!("{image}: {error}"))?;
-        // Noticed here, not on the other side, where nothing can be exported again.
+        // Detected here rather than at the import, where nothing can be exported again.
         match serde_json::to_vec(&planned.image) {
             Ok(text) if text.len() <= MAX_BUNDLED_IMAGE => Ok(planned),
             Ok(_) => {
@@ -61,7 +67,8 @@ impl Prefetcher {
             Reference::Digest(_) => None,
         };
         let seen = self.inspector.tag_seen(&name, tag.as_ref()).await;
-        let (mut manifests, mut attached, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut notes = self.add_attestations(&name, &mut own, scope).await;
+        let (mut manifests, mut attached) = (Vec::new(), Vec::new());
         manifests.extend(own.iter().map(|manifest| described(manifest, false)));
         let mut known: BTreeSet<Digest> = own.iter().map(|manifest| manifest.digest).collect();
         for subject in &own {
@@ -85,6 +92,35 @@ impl Prefetcher {
         let image = BundledImage { name, tag, digest: root.digest, seen, manifests, attached, notes };
         Ok(PlannedBundle { image, names, reports })
     }
+
+    /// Adds BuildKit's attestations about these manifests. They are parts of the index as far as a client can tell, but an
+    /// image is complete without them: one that is unavailable is noted.
+    async fn add_attestations(&self, name: &ImageName, own: &mut Vec<Arc<Manifest>>, scope: &Scope) -> Vec<String> {
+        let (digests, mut notes) = (attestations(own), Vec::new());
+        let most = most_attached(own.len(), own.len());
+        if digests.len() > most {
+            notes.push(format!("only {most} of {} attestations in the index", digests.len()));
+        }
+        for digest in digests.into_iter().take(most) {
+            match self.manifest(name, Reference::Digest(digest), scope).await {
+                Ok(manifest) => own.push(manifest),
+                Err(error) => notes.push(format!("attestation {digest}: {error}")),
+            }
+        }
+        notes
+    }
+}
+
+/// The attestations about these manifests that the indexes among them list.
+fn attestations(own: &[Arc<Manifest>]) -> BTreeSet<Digest> {
+    let known: BTreeSet<Digest> = own.iter().map(|manifest| manifest.digest).collect();
+    let is_about_own = |entry: &&Descriptor| {
+        let about = entry.annotation(REFERENCE_DIGEST).and_then(|digest| digest.parse::<Digest>().ok());
+        entry.annotation(REFERENCE_TYPE) == Some(ATTESTATION)
+            && about.is_some_and(|about| known.contains(&about))
+            && !known.contains(&entry.digest)
+    };
+    own.iter().flat_map(|manifest| manifest.children()).filter(is_about_own).map(|entry| entry.digest).collect()
 }
 
 /// How many manifests can be attached to one more manifest, so that an import accepts the image: `own` are part of it, and

@@ -27,9 +27,10 @@ use challenge::Challenge;
 use credentials::RegistryCredentials;
 use site::is_same_site;
 
-use super::Error;
 use super::answer::words::words;
 use super::client::{UpstreamClient, host};
+use super::error::{Error, WEB_PAGE};
+use super::headers::is_web_page;
 use super::retry::{is_passing, retry_after};
 use crate::http_client::{MAX_REDIRECTS, ReceivedBody, is_redirect, read_whole, with_https};
 use crate::oci::Repository;
@@ -94,8 +95,8 @@ impl Audience {
     }
 
     /// Whether the credentials of the registry are for it: it is the registry itself, or an auxiliary service on a host
-    /// that the operator has named for that. A policy may name a service on any other host, also of the same site. What
-    /// it asks for there, a password or a token service, is not believed.
+    /// that the operator has named for that. A policy may name a service on any other host, even of the same site. A
+    /// request of that service for a password or a token is not honoured.
     fn is_own(&self, client: &UpstreamClient) -> bool {
         let scheme = |origin: &Origin| matches!(origin, Origin::Tuple(scheme, ..) if scheme == client.base().scheme());
         let is_service = || self.beside.is_some() && is_service_host(client, &self.host) && scheme(&self.origin);
@@ -161,7 +162,7 @@ impl RegistryTokens {
     }
 }
 
-/// What an authorization takes outside of its own fields, in bytes. The challenge is text that the registry sent, as is
+/// The heap memory of an authorization, in bytes. The challenge is text that the registry sent, as is
 /// the token that answers it.
 fn weight(audience: &Audience, authorization: &Authorization) -> usize {
     let beside = audience.beside.as_ref().map_or(0, |resource| resource.len());
@@ -285,12 +286,17 @@ impl TokenRequest<'_> {
             let body = body.map_err(|error| Error::unread(name, &error))?;
             return token(&body).ok_or_else(|| client.protocol("its token service sent no token"));
         }
-        let said = self.without_secrets(words(response.into_body()).await);
+        let is_own = is_passing(status) || status == StatusCode::UNAUTHORIZED;
+        let page = if is_web_page(response.headers()) && !is_own { WEB_PAGE } else { "" };
+        let said = self.without_secrets(words(response.into_body()).await) + page;
         Err(match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 Error::Unauthorized(format!("{}{said}", self.refusal()))
             }
-            StatusCode::TOO_MANY_REQUESTS => Error::RateLimited { host: name.to_string(), retry_after: wait },
+            StatusCode::TOO_MANY_REQUESTS => Error::RateLimited {
+                host: format!("{name}: its token service answered {status}{said}"),
+                retry_after: wait,
+            },
             status if is_passing(status) => {
                 Error::Unavailable(format!("{name}: its token service answered {status}{said}"))
             }
@@ -311,7 +317,7 @@ impl TokenRequest<'_> {
     fn refusal(&self) -> String {
         let (name, other) = (&self.client.config().host, &self.audience.host);
         match self.credentials {
-            Some(_) => format!("{name}: its token service rejects the credentials that are configured"),
+            Some(_) => format!("{name}: its token service rejects the configured credentials"),
             None if self.audience.is_own(self.client) => {
                 format!("{name}: its token service requires credentials; configure `auth` for this upstream")
             }
@@ -320,7 +326,7 @@ impl TokenRequest<'_> {
     }
 
     /// A GET as in the specification. A refresh token is sent in the body of a POST (the specification's "OAuth2
-    /// Token"), also after a redirect.
+    /// Token"), even after a redirect.
     fn build(&self) -> Result<Request<Full<Bytes>>, http::Error> {
         if let Some(refresh) = self.refresh_token() {
             let mut form = self.form();

@@ -1,4 +1,4 @@
-//! Single requests of one upstream: which URLs they may go to, and what their errors say.
+//! Single requests to one upstream: the URLs that they may use, and their error messages.
 
 use std::time::Instant;
 
@@ -151,7 +151,7 @@ impl UpstreamClient {
         self.health.retire();
     }
 
-    /// Reports whether there are credentials where they should be. Returns what is wrong with them.
+    /// Reports whether required credentials are available. Returns the problem with them.
     pub(super) async fn check_credentials(&self) -> Option<String> {
         if matches!(self.config.auth, Auth::Anonymous) {
             return None;
@@ -192,7 +192,7 @@ impl UpstreamClient {
                 host(url)
             )),
             HttpError::PlainHttp(_) if self.is_own(url) => Error::Unavailable(format!(
-                "the registry at {} answers plain HTTP and not TLS; if that is meant, set `url` of {} to http://{}",
+                "the registry at {} answers in plain HTTP, not TLS; if that is intended, set `url` of {} to http://{}",
                 authority(url),
                 self.config.host,
                 authority(url)
@@ -209,13 +209,7 @@ impl UpstreamClient {
                 origin(url),
                 authority(url)
             )),
-            error => {
-                let said = error.to_string();
-                let is_too_old = said.contains("ProtocolVersion");
-                let hint =
-                    if is_too_old { "; it must offer TLS 1.2 or 1.3, and older versions are not used" } else { "" };
-                Error::Unavailable(format!("{} at {}: {said}{hint}", self.config.host, origin(url)))
-            }
+            error => Error::Unavailable(format!("{} at {}: {error}", self.config.host, origin(url))),
         }
     }
 }

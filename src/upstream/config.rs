@@ -9,7 +9,7 @@ use url::Url;
 use super::auth::credentials::check_docker_config;
 use super::notary::known_notary;
 use crate::oci::Host;
-use crate::runtime::Secret;
+use crate::runtime::{Secret, shown_url};
 use crate::scope::Scope;
 
 /// An `[[upstream]]` table.
@@ -102,6 +102,11 @@ impl Config {
         }
     }
 
+    /// The registry and where it is, for messages: `docker.io at https://registry-1.docker.io`.
+    pub fn shown(&self) -> String {
+        format!("{} at {}", self.host, shown_url(&self.url))
+    }
+
     /// The URL of the registry.
     ///
     /// # Errors
@@ -114,7 +119,8 @@ impl Config {
         if is_http && is_plain && url.fragment().is_none() { Ok(url) } else { Err(wrong()) }
     }
 
-    /// The URL of the notary server of the registry: the configured one, or the one of a registry whose name says it.
+    /// The URL of the notary server of the registry: the configured one, or that of a registry with a well-known
+    /// server.
     pub fn notary_server(&self) -> Option<String> {
         self.notary.clone().or_else(|| known_notary(&self.host))
     }

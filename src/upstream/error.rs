@@ -5,6 +5,10 @@ use http::StatusCode;
 use crate::http_client::HttpError;
 use crate::oci::Host;
 
+/// What to look at if the answer to a request is a web page, which a registry itself hardly sends.
+pub(crate) const WEB_PAGE: &str =
+    "; the answer is a web page: is `url` that of the registry, or does a proxy or filter on the way answer instead?";
+
 /// Why a request to an upstream failed. The message names the upstream and, if possible, the remedy.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -18,8 +22,11 @@ pub enum Error {
     #[error("{0}")]
     Forbidden(String),
     /// 404.
-    #[error("not found")]
-    NotFound,
+    #[error("not found{}", if *is_page { WEB_PAGE } else { "" })]
+    NotFound {
+        /// Whether the answer is a web page.
+        is_page: bool,
+    },
     /// The upstream is configured to be offline, so nothing was requested.
     #[error("{host} is offline, and {why}")]
     Offline {
@@ -32,9 +39,9 @@ pub enum Error {
     #[error("{0}")]
     Protocol(String),
     /// 429, with a wait longer than a request may spend.
-    #[error("the registry's rate limit is reached: {host}")]
+    #[error("the rate limit is reached: {host}")]
     RateLimited {
-        /// The registry, or the service beside it.
+        /// The registry, its token service, or the service beside it.
         host: String,
         /// The number of seconds to wait, if stated.
         retry_after: Option<u64>,
@@ -62,6 +69,9 @@ pub enum Error {
 }
 
 impl Error {
+    /// 404, and nothing else is known about it.
+    pub const NOT_FOUND: Self = Self::NotFound { is_page: false };
+
     /// A body that was not read to its end.
     pub(super) fn unread(host: &Host, error: &HttpError) -> Self {
         let text = format!("{host}: {error}");

@@ -13,14 +13,14 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 use url::{Origin, Url};
 
-use super::Error;
 use super::answer::body::Inbound;
 use super::answer::words::words;
 use super::auth::challenge::Challenge;
 use super::auth::{Audience, Authorization, RegistryTokens};
 use super::client::{UpstreamClient, host, origin};
 use super::config::{Auth, Config, ConfigError};
-use super::headers::content_range;
+use super::error::{Error, WEB_PAGE};
+use super::headers::{content_range, is_web_page};
 use super::limits::{RequestLane, UpstreamLimits};
 use super::metrics::{LimitMetrics, UpstreamMetrics};
 use super::retry::{Failure, Retries, alternative_patience, is_passing, retry_after};
@@ -247,7 +247,7 @@ impl Exchange {
         // A refusal by the storage behind a redirect is not the registry's.
         let is_refusal = call.is_refused_by(response.status());
         let failure = self.failure(call, response, &url).await;
-        if failure.error == Error::NotFound {
+        if matches!(failure.error, Error::NotFound { .. }) {
             turn.unspend(call.lane);
         }
         if let Some(wait) = failure.wait.filter(|_| is_own && is_refusal) {
@@ -307,11 +307,15 @@ impl Exchange {
         let host = self.asked(call, from);
         let wait = retry_after(response.headers(), self.client.clock());
         let is_absent = status == StatusCode::NOT_FOUND || call.absent.contains(&status);
-        let said = if is_absent { String::new() } else { words(response.into_body()).await };
+        // Servers in front of a registry have pages for their own failures, and for wrong passwords, too.
+        let is_own = is_passing(status) || status == StatusCode::UNAUTHORIZED;
+        let is_page = is_web_page(response.headers()) && !is_own;
+        let page = if is_page { WEB_PAGE } else { "" };
+        let said = if is_absent { String::new() } else { words(response.into_body()).await + page };
         let tls_expected = from.scheme() == "http" && status == StatusCode::BAD_REQUEST && said.contains("HTTPS");
         let hint = if tls_expected { "; it expects TLS: write https:// in its `url`" } else { "" };
         let error = match status {
-            _ if is_absent => Error::NotFound,
+            _ if is_absent => Error::NotFound { is_page },
             StatusCode::UNAUTHORIZED => Error::Unauthorized(format!("{}{said}", self.unauthorized(call, from))),
             StatusCode::FORBIDDEN => Error::Forbidden(format!("{host} refuses this (403){said}")),
             StatusCode::TOO_MANY_REQUESTS => Error::RateLimited { host, retry_after: wait.map(|wait| wait.as_secs()) },
@@ -352,7 +356,7 @@ impl Exchange {
         let with = if matches!(self.config().auth, Auth::Anonymous) {
             "without credentials; configure `auth` for this upstream if the image is private"
         } else {
-            "with the credentials that are configured"
+            "with the configured credentials"
         };
         format!("{name} does not serve this {with}")
     }

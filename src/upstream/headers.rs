@@ -4,9 +4,17 @@ use std::ops::Range;
 
 use http::header::{self, HeaderMap, HeaderName};
 
+use crate::oci::media_type;
+
 /// The value of a header, if it is text.
 pub(super) fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+/// Whether the body is a web page, as it is labelled.
+pub(super) fn is_web_page(headers: &HeaderMap) -> bool {
+    let label = text(headers, &header::CONTENT_TYPE).unwrap_or_default();
+    matches!(&*media_type::essence(&label), "text/html" | "application/xhtml+xml")
 }
 
 pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {

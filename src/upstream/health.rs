@@ -11,14 +11,15 @@ const FAILURES: u32 = 3;
 
 /// Counts the failures of one upstream since it answered last, and reports when it is down.
 ///
-/// Any answer of the registry except 5xx is a success, also a refusal. Requests to other hosts (token services, the storage
+/// Any answer of the registry except 5xx is a success, even a refusal. Requests to other hosts (token services, the
+/// storage
 /// behind redirects) do not count.
 pub(super) struct UpstreamHealth {
     host: String,
     topic: String,
     credentials_topic: String,
     failures: AtomicU32,
-    /// Whether it is reported: an upstream that is prepared or was replaced says nothing about the one in use.
+    /// Whether it is reported: the state of a prepared or replaced upstream says nothing about the one in use.
     is_reported: AtomicBool,
     up: UpFamily,
     readiness: Readiness,

@@ -78,6 +78,7 @@ impl UpstreamLimits {
     pub(super) fn new(config: &Config, metrics: LimitMetrics) -> Arc<Self> {
         let turns = config.max_connections.clamp(1, Semaphore::MAX_PERMITS);
         let blob_turns = turns - turns / SHARE_BESIDE_BLOBS;
+        metrics.begin(config.host.as_str());
         Arc::new(Self {
             host: config.host.to_string(),
             turns: Arc::new(Semaphore::new(turns)),
@@ -95,8 +96,8 @@ impl UpstreamLimits {
         })
     }
 
-    /// The limits of an auxiliary service: a small number of turns of its own, so that a service that does not
-    /// answer takes none of the registry's, and its own back-off. Bandwidth is limited together with the registry's.
+    /// The limits of an auxiliary service: a small number of separate turns, so that a service that does not answer
+    /// takes none of the registry's, and a separate back-off. Bandwidth is limited together with the registry's.
     pub(super) fn of_service(&self) -> Arc<Self> {
         Arc::new(Self {
             host: self.host.clone(),
@@ -213,8 +214,8 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// Does not count the request as a pull: the registry has nothing to send, and counts what it sends. Otherwise whoever
-    /// polls a tag that does not exist would use up the pulls of all.
+    /// Does not count the request as a pull: the registry has nothing to send, and counts what it sends. Otherwise a
+    /// client that polls a missing tag would use up the pulls of all clients.
     pub(super) fn unspend(&self, lane: RequestLane) {
         if let Some(budget) = self.limits.pulls.as_ref().filter(|_| lane == RequestLane::Pull) {
             budget.unspend();
@@ -380,7 +381,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn services_take_none_of_the_registrys_turns() {
+    async fn services_do_not_use_the_registrys_turns() {
         let limits = limits(|config| config.max_connections = 1);
         let service = limits.of_service();
         let mut turns = Vec::new();

@@ -119,6 +119,12 @@ impl LimitMetrics {
         }
     }
 
+    /// Counts what an upstream refuses from 0 on: the increase of a series that begins with its first event does not count that
+    /// event.
+    pub(super) fn begin(&self, upstream: &str) {
+        drop(self.held.get_or_create(&UpstreamLabels { upstream: upstream.to_owned() }));
+    }
+
     /// What counts the bytes that an upstream sends.
     pub(super) fn received(&self, upstream: &str) -> Counter {
         self.received.get_or_create(&UpstreamLabels { upstream: upstream.to_owned() }).clone()

@@ -2,7 +2,7 @@
 
 use crate::oci::Host;
 
-/// The server of a registry whose name says it: Docker Hub, Quay and IBM Cloud, as in Portieris.
+/// The server of a registry with a well-known server: Docker Hub, Quay and IBM Cloud, as in Portieris.
 pub(super) fn known_notary(host: &Host) -> Option<String> {
     let host = host.as_str();
     let is_ibm = host == "icr.io"

@@ -1,5 +1,4 @@
-//! Upstreams that are never contacted: who answers in their place, and what an error says about a request that was not
-//! sent.
+//! Upstreams that are never contacted: what answers in their place, and the errors for requests that were not sent.
 
 use std::sync::Arc;
 
@@ -42,7 +41,7 @@ impl<T> OfflineAnswer<T> {
     /// The answer of the upstream; `None` if the request must fail because the upstream is offline.
     fn into_result(self) -> Option<Result<T, Error>> {
         match self {
-            Self::Absent => Some(Err(Error::NotFound)),
+            Self::Absent => Some(Err(Error::NOT_FOUND)),
             Self::Here(found) => Some(Ok(found)),
             Self::Unknown => None,
         }

@@ -103,7 +103,7 @@ impl Retries {
             return None;
         }
         let jitter = self.pause.mul_f64(fastrand::f64());
-        // A peer may ask for any number of seconds, also for one to which nothing can be added.
+        // A peer may ask for any number of seconds, even one that overflows when added to.
         let pause = failure.wait.unwrap_or(self.pause / 2).saturating_add(jitter);
         if failure.wait.unwrap_or(pause) > self.budget {
             return None;
@@ -179,7 +179,7 @@ mod tests {
         assert!(retries.next(&limited(3600)).is_none());
         assert!(retries.next(&limited(5)).is_some());
         assert!(retries.next(&limited(5)).is_none(), "the budget is spent");
-        assert!(Retries::new(&config).next(&Error::NotFound.into()).is_none());
+        assert!(Retries::new(&config).next(&Error::NOT_FOUND.into()).is_none());
         let mut retries = Retries { pause: Duration::from_secs(3600), ..Retries::new(&config) };
         for _ in 0..100 {
             assert!(retries.next(&limited(u64::MAX)).is_none(), "the jitter is added to the longest time");

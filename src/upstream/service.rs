@@ -2,16 +2,15 @@
 //! auxiliary services such as its notary server.
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
 use url::Url;
 
 use super::answer::body::read_whole;
 use super::exchange::{Call, TokenUse};
-use super::headers::text;
+use super::headers::is_web_page;
 use super::limits::RequestLane;
 use super::{Error, Upstream};
-use crate::oci::{Repository, media_type};
+use crate::oci::Repository;
 
 /// Where a document is requested.
 #[cfg_attr(not(any(test, feature = "gpg")), expect(dead_code, reason = "only `gpg` reads extensions"))]
@@ -51,11 +50,10 @@ impl Upstream {
     pub async fn ping(&self) -> Result<bool, Error> {
         let mut url = self.exchange.client().base().clone();
         url.set_path(&format!("{}/v2/", url.path().trim_end_matches('/')));
-        let repository = ANY_REPOSITORY.parse().map_err(|_| Error::NotFound)?;
+        let repository = ANY_REPOSITORY.parse().map_err(|_| Error::NOT_FOUND)?;
         let call = Call::new(Method::GET, RequestLane::List, url, repository);
         let answer = self.exchange.send(&call).await?;
-        let kind = text(answer.headers(), &CONTENT_TYPE).unwrap_or_default();
-        if media_type::essence(&kind).starts_with("text/html") {
+        if is_web_page(answer.headers()) {
             let what =
                 "it answers /v2/ with a web page, like a login page or a portal: it is not the URL of a registry";
             return Err(self.exchange.client().protocol(what));

@@ -103,9 +103,9 @@ async fn manifests_blobs_and_lists() {
     assert!(upstream.referrers(&repository(), &world.image.root, &Page::default()).await.is_ok());
     world.registry.set_referrers_api(false);
     let none = upstream.referrers(&repository(), &world.image.root, &Page::default()).await;
-    assert_eq!(none.unwrap_err(), Error::NotFound);
+    assert_eq!(none.unwrap_err(), Error::NOT_FOUND);
     let missing = upstream.manifest(&repository(), &"2".parse().unwrap()).await;
-    assert_eq!(missing.unwrap_err(), Error::NotFound);
+    assert_eq!(missing.unwrap_err(), Error::NOT_FOUND);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::runtime::{Clock, Metrics, Readiness, Tasks};
 /// How often credentials are checked, and upstreams that are down are asked whether they answer again.
 const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The greatest number of characters in which a name differs from the one that is meant.
+/// The maximum number of characters by which a name may differ from a suggested one.
 const MAX_DIFFERENCE: usize = 3;
 /// The most names that a message suggests.
 const MAX_NEAR: usize = 2;
@@ -165,7 +165,8 @@ impl Upstreams {
         table.default.map(|index| table.all[index].clone())
     }
 
-    /// The names that a mistyped name may mean, for messages: those that differ in at most three characters, the most
+    /// The names that may have been meant by a mistyped name, for messages: those that differ in at most three
+    /// characters, the most
     /// similar ones first.
     pub fn near(&self, name: &str) -> Vec<String> {
         // The work grows with the product of the lengths.

@@ -1,4 +1,5 @@
-//! The tar archive of a bundle: written so that an interrupted export can go on, and read with suspicion.
+//! The tar archive of a bundle: written so that an interrupted export can be resumed, and read without trusting its
+//! content.
 //!
 //! Only regular files with the names of an OCI image layout are accepted, each once, with plain ustar headers. Everything
 //! else is refused: links, devices, extended headers, other paths.
@@ -6,7 +7,7 @@
 mod mistakes;
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -14,8 +15,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use tar::{Archive, EntryType, Header};
 
-use self::mistakes::compression;
 pub(super) use self::mistakes::refuse_stream;
+use self::mistakes::{begins_as_tar, compression};
 use crate::oci::{Algorithm, Digest, Hasher};
 
 /// The size of a header, and the unit of sizes in an archive.
@@ -24,6 +25,8 @@ const BLOCK: u64 = 512;
 const MAX_ENTRIES: usize = 200_000;
 /// The files of a layout that are not blobs.
 const OTHER_FILES: [&str; 2] = ["oci-layout", "index.json"];
+/// What is wrong with a file of another kind.
+const NO_ARCHIVE: &str = "it is not a tar archive";
 /// The directories of a layout.
 const FOLDERS: [&str; 3] = ["blobs", "blobs/sha256", "blobs/sha512"];
 
@@ -52,7 +55,7 @@ impl BundleArchive {
         let mut file = File::open(path).map_err(|error| failed(&error))?;
         let metadata = file.metadata().map_err(|error| failed(&error))?;
         if metadata.is_dir() {
-            return Err(failed(&"it is a directory, and a bundle is one tar archive"));
+            return Err(failed(&"it is a directory, but a bundle is a tar archive"));
         }
         if let Some((format, command)) = compression(&mut file).map_err(|error| failed(&error))? {
             return Err(failed(&format_args!(
@@ -63,7 +66,7 @@ impl BundleArchive {
         let length = metadata.len();
         let files = contents(&file, length).map_err(|error| failed(&error))?;
         if files.is_empty() {
-            return Err(failed(&"it is not a tar archive"));
+            return Err(failed(&NO_ARCHIVE));
         }
         Ok(Self { path: path.to_owned(), files })
     }
@@ -72,7 +75,7 @@ impl BundleArchive {
     pub(super) fn small(&self, name: &str, limit: u64) -> Result<Vec<u8>, String> {
         let place = self.files.get(name).ok_or_else(|| self.wrong(format!("it has no {name}")))?;
         if place.size > limit {
-            return Err(self.wrong(format!("{name} has {} bytes, and at most {limit} are read", place.size)));
+            return Err(self.wrong(format!("{name} has {} bytes; at most {limit} are read", place.size)));
         }
         let mut bytes = Vec::new();
         self.read(*place).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(|error| self.wrong(error))?;
@@ -84,7 +87,7 @@ impl BundleArchive {
         let bytes = self.small(&digest.layout_name(), limit)?;
         match Digest::of(digest.algorithm(), &bytes) == digest {
             true => Ok(bytes),
-            false => Err(self.wrong(format!("{} has other content than its name says", digest.layout_name()))),
+            false => Err(self.wrong(format!("{} does not match the digest in its name", digest.layout_name()))),
         }
     }
 
@@ -120,7 +123,11 @@ fn contents(file: &File, length: u64) -> Result<BTreeMap<String, FilePlace>, Str
         if number == MAX_ENTRIES {
             return Err(format!("it has more than {MAX_ENTRIES} files"));
         }
-        let entry = entry.map_err(|error| format!("it is damaged: {error}"))?;
+        // The error has what is there instead of a header, which may be anything.
+        let entry = entry.map_err(|_| match number {
+            0 if !begins_as_tar(file) => NO_ARCHIVE.to_owned(),
+            _ => format!("it is damaged: what follows file {number} is no header of a file"),
+        })?;
         let place = FilePlace { offset: entry.raw_file_position(), size: entry.size() };
         let name = layout_name(entry.header())?;
         if place.offset.checked_add(place.size).is_none_or(|end| end > length) {
@@ -191,6 +198,12 @@ impl BundleWriter {
             .mode(0o600)
             .custom_flags(i32::try_from(flags).unwrap_or_default());
         let mut file = options.open(&path).map_err(failed)?;
+        // Until it is closed. Not every file system has locks.
+        let is_locked = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+        // Another export may have finished since, and given this very file its name.
+        if is_locked || target.exists() {
+            return Err(format!("{}: another export writes this file, or has just written it", path.display()));
+        }
         let (files, end) = whole_files(&file).map_err(failed)?;
         if !is_partial(&file, &files).map_err(failed)? {
             return Err(format!("{}: this is not a partial bundle; remove it, or choose another name", path.display()));
@@ -233,7 +246,7 @@ impl BundleWriter {
         let start = self.append_unnamed(&digest.layout_name(), size, &mut checked)?;
         if hasher.finish() != digest {
             self.cut(start);
-            return Err(format!("the content of {digest} has another digest"));
+            return Err(format!("the content of {digest} does not match its digest"));
         }
         self.files.insert(digest.layout_name(), FilePlace { offset: start + BLOCK, size });
         Ok(())

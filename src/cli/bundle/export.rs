@@ -89,7 +89,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<Exit, CommandError> {
     for image in &document.images {
         bar.set_message(printable(&image.reference().to_string()).into_owned());
         let result = carry(&client, &mut writer, image, &args.scope.namespace, &bar);
-        result.map_err(|error| format!("{}: {error}; repeat the command to go on", image.reference()))?;
+        result.map_err(|error| format!("{}: {error}; repeat the command to continue", image.reference()))?;
     }
     bar.finish_and_clear();
     let reports = OpenedBundle::read(&writer.so_far())?.reports.len();
@@ -172,7 +172,7 @@ fn resume(args: &ExportArgs, extras: &ExtraFiles, writer: &mut BundleWriter) -> 
     };
     if bundle.document.asked != asked(args, extras) {
         let partial = writer.path().display();
-        return Err(format!("{partial} was begun for other images, options or advisories; remove it to start over"));
+        return Err(format!("{partial} was started for other images, options or advisories; remove it to start over"));
     }
     Ok(Some(bundle.document))
 }
@@ -185,7 +185,7 @@ fn begin(
     writer: &mut BundleWriter,
 ) -> Result<BundleDocument, String> {
     writer.put("oci-layout", LAYOUT.as_bytes())?;
-    // Before what an export needs to go on: one that goes on has all of them.
+    // Written before the data that an export needs to be resumed: a resumed export has all of them.
     let reports = reports::write(directories, &plan.names, writer)?;
     let document = BundleDocument::new(asked(args, extras), plan.images);
     let text = serde_json::to_vec(&document).map_err(|error| error.to_string())?;

@@ -58,8 +58,8 @@ pub(in crate::cli) struct ImportArgs {
     /// import for which there is no room fails.
     #[arg(long)]
     evict: bool,
-    /// Write the trusted roots of Sigstore in the bundle to this directory, as trusted_root-SHA256.json. Nothing that exists
-    /// is replaced. They are used only if `trust.trusted_roots` names them; compare their digests before.
+    /// Write the trusted roots of Sigstore in the bundle to this directory, as trusted_root-SHA256.json. Existing files
+    /// are not replaced. They are used only if `trust.trusted_roots` names them; compare their digests before.
     #[arg(long, value_name = "DIR")]
     trusted_roots: Option<PathBuf>,
     #[command(flatten)]
@@ -91,7 +91,7 @@ pub(super) fn import(args: &ImportArgs) -> Result<Exit, CommandError> {
     let ended = session.end();
     let (mut results, mut exit) = imported?;
     let lost = ended.unwrap_or_else(|error| {
-        exit = fail(format!("it is not known whether everything is still in the cache: {error}"));
+        exit = fail(format!("cannot check whether everything is still in the cache: {error}"));
         BTreeSet::new()
     });
     for (result, digests) in results.iter_mut().filter(|(result, digests)| is_lost(result, digests, &lost)) {
@@ -107,6 +107,11 @@ pub(super) fn import(args: &ImportArgs) -> Result<Exit, CommandError> {
             print_json(&results);
         }
         Output::Table => results.iter().for_each(|(result, _)| print(result)),
+    }
+    let kept = results.iter().filter(|(result, _)| result.outcome == ImportOutcome::TagKept).count();
+    if kept > 0 {
+        let tags = counted(kept, "tag was not moved, because it was", "tags were not moved, because they were");
+        eprintln!("{tags} seen later to refer to another image; --force moves what the bundle has");
     }
     write_roots(args, &bundle, &roots)?;
     Ok(exit)
@@ -163,7 +168,7 @@ fn write_roots(args: &ImportArgs, bundle: &OpenedBundle, roots: &CarriedRoots) -
     Ok(())
 }
 
-/// A failure is worse than a denial: it is not known what the policy says.
+/// A failure is worse than a denial: the decision of the policy is unknown.
 fn worse(one: Exit, other: Exit) -> Exit {
     match (one, other) {
         (Exit::Failure, _) | (_, Exit::Failure) => Exit::Failure,

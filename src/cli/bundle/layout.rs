@@ -1,8 +1,8 @@
 //! The documents of a bundle: an OCI image layout (image-spec 1.1, image-layout.md) in one tar archive.
 //!
 //! `index.json` names each image by its full name, so that skopeo, crane and oras can read the archive. It also has one
-//! artifact with the document of the bundle, which says what a gate needs to know. A gate believes only that document; what
-//! it says is judged or verified.
+//! artifact with the document of the bundle, which contains what a gate needs to know. A gate uses only that document,
+//! and judges or verifies its statements.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::runtime::Clock;
 
 /// The largest trusted root, in bytes.
 pub(super) const MAX_ROOT: u64 = 4 * 1024 * 1024;
-/// The most files of reports: a manifest has at most 1,000 descriptors.
+/// The maximum number of report files: a manifest has at most 1,000 descriptors.
 pub(super) const MAX_REPORTS: usize = 900;
 /// The most bytes of all files of reports.
 pub(super) const MAX_REPORT_BYTES: u64 = 1 << 30;
@@ -63,7 +63,7 @@ impl BundleDocument {
         let wrong = |error: serde_json::Error| format!("the document of the bundle cannot be read: {error}");
         match serde_json::from_slice::<Version>(bytes).map_err(wrong)?.schema {
             SCHEMA => serde_json::from_slice(bytes).map_err(wrong),
-            newer => Err(format!("the bundle has schema {newer}, and this pullgate reads {SCHEMA}")),
+            newer => Err(format!("the bundle has schema {newer}, but this version of pullgate reads {SCHEMA}")),
         }
     }
 }

@@ -23,6 +23,13 @@ pub(super) struct OpenedBundle {
     pub(super) reports: Vec<Descriptor>,
 }
 
+/// The content of `oci-layout` (image-spec, image-layout.md).
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LayoutVersion {
+    image_layout_version: String,
+}
+
 #[derive(Deserialize)]
 struct LayoutIndex {
     manifests: Vec<LayoutEntry>,
@@ -38,7 +45,15 @@ struct LayoutEntry {
 impl OpenedBundle {
     /// Reads the bundle's own manifest and its document. Errors begin with the path of the archive.
     pub(super) fn read(archive: &BundleArchive) -> Result<Self, String> {
-        archive.small("oci-layout", 4096)?;
+        let layout = archive.small("oci-layout", 4096)?;
+        let layout: LayoutVersion = serde_json::from_slice(&layout)
+            .map_err(|error| archive.wrong(format!("oci-layout cannot be read: {error}")))?;
+        if !layout.image_layout_version.starts_with("1.") {
+            let version = layout.image_layout_version;
+            return Err(
+                archive.wrong(format!("it has image layout {version:?}, but this version of pullgate reads 1.0.0"))
+            );
+        }
         let index = archive.small("index.json", MAX_INDEX)?;
         let index: LayoutIndex = serde_json::from_slice(&index)
             .map_err(|error| archive.wrong(format!("index.json cannot be read: {error}")))?;

@@ -1,4 +1,4 @@
-//! Content that was compressed in transit although nobody requested that.
+//! Content that was compressed in transit without being requested.
 //!
 //! `Content-Encoding` is ignored: web servers declare `x-gzip` for layers, which are gzip files themselves, and object
 //! stores return `aws-chunked`, which described the upload. The content is correct either as received, or decompressed,

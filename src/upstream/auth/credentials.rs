@@ -129,7 +129,7 @@ pub(in crate::upstream) fn find_helper(name: &str) -> Result<PathBuf, String> {
     } else {
         std::env::split_paths(&folders).map(|folder| folder.join(&program)).collect()
     };
-    let missing = || format!("{program}: there is no such program that can be executed");
+    let missing = || format!("{program}: no such executable program");
     places.into_iter().find(is_program).ok_or_else(missing)
 }
 
@@ -208,7 +208,7 @@ async fn helper(name: &str, host: &Host) -> Result<RegistryCredentials, String> 
         .map_err(|_| format!("{program}: no answer within 10 s"))?
         .map_err(|error| format!("{program}: {error}"))?;
     let answer: HelperAnswer =
-        serde_json::from_slice(&output).map_err(|_| format!("{program}: gave no credentials for {host}"))?;
+        serde_json::from_slice(&output).map_err(|_| format!("{program}: returned no credentials for {host}"))?;
     Ok(if answer.username == TOKEN_USER {
         RegistryCredentials::IdentityToken(answer.secret)
     } else {

@@ -10,11 +10,8 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::oci::Host;
+use crate::oci::{DOCKER_HUB_NAMES, Host};
 use crate::upstream::config::Config;
-
-/// The names of Docker Hub besides its canonical one.
-const DOCKER_HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 
 /// The parsed file. `null` counts as absent, and only the entry that is used must be valid: the others belong to other
 /// registries.
@@ -83,7 +80,7 @@ fn names(upstream: &Config) -> Vec<String> {
         names.extend(names.clone().into_iter().map(|name| format!("{name}:80")));
     }
     if upstream.host.is_docker_hub() {
-        names.extend(DOCKER_HUB.map(str::to_owned));
+        names.extend(DOCKER_HUB_NAMES.map(str::to_owned));
     }
     names
 }

@@ -15,7 +15,7 @@ async fn basic_credentials_and_missing_credentials() {
     let refused = world.registry.count(|request| request.status.is_some_and(|status| status.as_u16() == 401));
     assert_eq!(refused, 2, "the second request needs no challenge");
     let error = world.with_credentials(password(&folder, "wrong")).manifest(&repository(), &tag()).await.unwrap_err();
-    assert!(matches!(&error, Error::Unauthorized(text) if text.contains("that are configured")), "{error}");
+    assert!(matches!(&error, Error::Unauthorized(text) if text.contains("the configured credentials")), "{error}");
     assert!(!format!("{error:?} {:?}", password(&folder, "wrong")).contains("wrong"), "a secret is never printed");
 }
 

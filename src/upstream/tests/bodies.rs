@@ -46,7 +46,7 @@ async fn messages_of_token_services_are_passed_on_without_secrets() {
         (401, r#"{"details":"incorrect username or password"}"#, " (\"incorrect username or password\")"),
         (403, r#"{"error":"denied","error_description":"locked"}"#, " (denied: \"locked\")"),
         (400, "unknown scope", " (\"unknown scope\")"),
-        (401, "secret is wrong", "that are configured"),
+        (401, "secret is wrong", "rejects the configured credentials"),
     ] {
         let status = StatusCode::from_u16(status).unwrap();
         let answer = Fault::Answer { status, headers: HeaderMap::new(), body: body.into() };
@@ -123,7 +123,7 @@ async fn only_successful_heads_of_blobs_count() {
         assert_eq!(ask().await, Ok(1000), "the manifest says the size");
         unsaid.remove();
         let absent = world.registry.inject(get(), Fault::status(StatusCode::NOT_FOUND));
-        assert_eq!(ask().await, Err(Error::NotFound), "{fault:?}");
+        assert_eq!(ask().await, Err(Error::NOT_FOUND), "{fault:?}");
         absent.remove();
         injected.remove();
     }

@@ -56,7 +56,7 @@ async fn credentials_that_are_not_there_are_reported() {
     let helper = |program: &str| Auth::Helper { program: program.to_owned() };
     assert_eq!(reported(helper("/bin/sh")).await, "");
     let why = reported(helper("not-installed")).await;
-    assert!(why.contains("docker-credential-not-installed: there is no such program"), "{why}");
+    assert!(why.contains("docker-credential-not-installed: no such executable program"), "{why}");
     let good = r#""registry.test": {"auth": "cm9ib3Q6c2VjcmV0"}"#;
     for (text, wanted) in [
         (format!(r#"{{"auths": {{{good}}}}}"#), ""),
@@ -68,7 +68,10 @@ async fn credentials_that_are_not_there_are_reported() {
         (format!(r#"{{"auths": {{{good}, "other.test": {{"auth": 7}}}}}}"#), ""),
         // Another spelling, which is never used.
         (format!(r#"{{"auths": {{{good}, "registry.test/": {{"auth": 7}}}}}}"#), ""),
-        (r#"{"credsStore": "not-installed"}"#.to_owned(), "docker-credential-not-installed: there is no such program"),
+        (
+            r#"{"credsStore": "not-installed"}"#.to_owned(),
+            "docker-credential-not-installed: no such executable program",
+        ),
         (r#"{"credHelpers": {"registry.test": 7}}"#.to_owned(), "must be a string"),
     ] {
         std::fs::write(&file, &text).unwrap();

@@ -14,7 +14,7 @@ async fn documents_of_the_registry_and_of_services_beside_it() {
     let error = upstream.document(&repository(), ServiceAddress::Registry(path), 10).await.unwrap_err();
     assert!(matches!(error, Error::TooLarge(_)), "{error}");
     let absent = ServiceAddress::Registry("/v2/team/app/manifests/2");
-    assert!(matches!(upstream.document(&repository(), absent, 10).await, Err(Error::NotFound)));
+    assert!(matches!(upstream.document(&repository(), absent, 10).await, Err(Error::NotFound { .. })));
 
     // A service on the same host gets a token of the registry's token service, for its own name of the repository.
     let service = World::new().await;

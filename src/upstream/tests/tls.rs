@@ -60,6 +60,22 @@ async fn a_certificate_of_an_authority_in_place_of_a_servers_is_named() {
     assert!(error.contains("it is that of an authority, not of a server"), "{error}");
 }
 
+/// The certificate is for other names than the one in the URL.
+#[tokio::test]
+async fn a_certificate_for_another_name_is_explained() {
+    let world = World::new().await;
+    let (own, pem) = serve_as(&world, rcgen::IsCa::NoCa).await;
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, pem).unwrap();
+    let url = format!("https://other.test:{}", own.address().port());
+    let config = Config { url: url.clone(), ca: Some(ca), attempts: 1, ..world.config() };
+    let upstream = world.upstream_in(config, &Network::fixed(&[("other.test", "127.0.0.1")]));
+    let error = upstream.manifest(&repository(), &tag()).await.unwrap_err().to_string();
+    assert!(error.starts_with(&format!("registry.test at {url}: ")), "{error}");
+    assert!(error.contains("; write a name of the certificate in the URL"), "{error}");
+}
+
 /// The alert of a server that has only older versions (RFC 8446, section 6.2).
 #[tokio::test]
 async fn a_server_with_an_old_version_of_tls_is_named() {
@@ -82,7 +98,7 @@ async fn a_server_with_an_old_version_of_tls_is_named() {
 
 /// A portal or a log-in page has an answer for every path.
 #[tokio::test]
-async fn a_web_page_is_no_registry() {
+async fn a_web_page_is_not_a_registry() {
     let world = World::new().await;
     let upstream = world.upstream(world.config());
     assert!(!upstream.ping().await.unwrap(), "it asks for no credentials");

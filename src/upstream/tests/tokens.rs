@@ -35,6 +35,25 @@ async fn token_services_may_redirect_to_themselves() {
     assert!(matches!(error, Error::Protocol(_)), "{error}");
 }
 
+/// Its limit is not the registry's, and it may not be the one that answers.
+#[tokio::test]
+async fn errors_name_the_token_service_that_answered() {
+    let page = Fault::status(StatusCode::FORBIDDEN).with(header::CONTENT_TYPE, "text/html");
+    let (login, web) =
+        ("registry.test: its token service requires credentials; configure `auth`", "; the answer is a web page");
+    for (fault, wanted) in [
+        (Fault::too_many_requests(600), vec!["registry.test: its token service answered 429"]),
+        (page, vec![login, web]),
+    ] {
+        let world = with_login(Access::AnonymousToken).await;
+        let is_limit = matches!(fault, Fault::Answer { status: StatusCode::TOO_MANY_REQUESTS, .. });
+        world.registry.inject(On::path("/login"), fault);
+        let error = world.upstream(world.config()).manifest(&repository(), &tag()).await.unwrap_err();
+        assert!(wanted.iter().all(|part| error.to_string().contains(part)), "{error}");
+        assert_eq!(matches!(error, Error::RateLimited { retry_after: Some(600), .. }), is_limit);
+    }
+}
+
 #[tokio::test]
 async fn redirects_of_token_services_drop_credentials() {
     let other = World::new().await;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 /// Refuses `-`, with which other programs mean standard input or output.
@@ -15,6 +16,12 @@ pub(in crate::cli::bundle) fn refuse_stream(path: &Path) -> Result<(), String> {
         return Err(format!("-: {why}"));
     }
     Ok(())
+}
+
+/// Whether a file has the mark of a tar archive at its beginning (POSIX.1-1988, and later).
+pub(super) fn begins_as_tar(file: &File) -> bool {
+    let mut mark = [0; 5];
+    file.read_exact_at(&mut mark, 257).is_ok() && mark == *b"ustar"
 }
 
 /// How a file is compressed, and what decompresses it, if its first bytes say so. It is read from its beginning afterwards.

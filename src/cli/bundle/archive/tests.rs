@@ -108,7 +108,7 @@ fn truncated_and_damaged_archives_are_refused() {
 
 /// The usual mistakes, which are no damage.
 #[test]
-fn what_is_no_archive_is_refused_with_what_to_do() {
+fn non_archives_are_refused_with_a_hint() {
     for (start, what) in [
         (&[0x1f, 0x8b, 8, 0, 0, 0][..], "it is compressed with gzip; decompress it first: gunzip "),
         (&[0x28, 0xb5, 0x2f, 0xfd, 4], "compressed with zstd"),
@@ -117,6 +117,11 @@ fn what_is_no_archive_is_refused_with_what_to_do() {
     ] {
         let why = refusal(&[start, &[0; 2048]].concat());
         assert!(why.contains(what), "{why}");
+    }
+    let page = "<html><body>sign in</body></html>".repeat(100);
+    for other in [page.as_bytes(), &page.as_bytes()[..100], b"PK\x03\x04", &[7; 5000]] {
+        let why = refusal(other);
+        assert!(why.ends_with("/bundle.tar: it is not a tar archive"), "{why}");
     }
     let folder = tempfile::tempdir().unwrap();
     let why = BundleArchive::open(folder.path()).expect_err("it is refused");
@@ -139,7 +144,7 @@ fn reads_are_bounded_and_blobs_are_verified() {
     assert!(archive.small("index.json", 4999).unwrap_err().contains("at most 4999 are read"));
     assert_eq!(archive.small("index.json", 5000).unwrap().len(), 5000);
     assert_eq!(archive.small_blob(good, 10).unwrap(), b"good");
-    assert!(archive.small_blob(wrong, 10).unwrap_err().contains("other content than its name says"));
+    assert!(archive.small_blob(wrong, 10).unwrap_err().contains("does not match the digest in its name"));
     assert!(archive.small_blob(Digest::sha256(b"absent"), 10).unwrap_err().contains("it has no blobs/sha256/"));
     let mut text = Vec::new();
     archive.blob(good, 4).unwrap().read_to_end(&mut text).unwrap();
@@ -149,7 +154,7 @@ fn reads_are_bounded_and_blobs_are_verified() {
 
 /// What a writer has written so far is whole after any interruption, and the rest is written again.
 #[test]
-fn an_interrupted_archive_goes_on() {
+fn an_interrupted_archive_is_continued() {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("bundle.tar");
     let blobs: Vec<Vec<u8>> = (0..4).map(|number| vec![number; 700]).collect();
@@ -191,7 +196,18 @@ fn an_interrupted_archive_goes_on() {
 }
 
 #[test]
-fn content_that_breaks_off_or_is_wrong_leaves_no_trace() {
+fn two_exports_do_not_write_the_same_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("bundle.tar");
+    let mut writer = BundleWriter::open(&target).unwrap();
+    writer.put("oci-layout", b"{}").unwrap();
+    assert!(BundleWriter::open(&target).is_err_and(|why| why.contains("another export writes this file")));
+    drop(writer);
+    assert!(!BundleWriter::open(&target).unwrap().is_new(), "it goes on once the other one has ended");
+}
+
+#[test]
+fn interrupted_or_wrong_content_leaves_no_trace() {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("bundle.tar");
     let mut writer = BundleWriter::open(&target).unwrap();
@@ -201,7 +217,7 @@ fn content_that_breaks_off_or_is_wrong_leaves_no_trace() {
     for (pieces, what) in [
         (vec!["123"], "3 of 5 bytes"),
         (vec!["123", "456"], "more bytes arrive than announced"),
-        (vec!["12346"], "has another digest"),
+        (vec!["12346"], "does not match its digest"),
     ] {
         let mut give = |write: &mut dyn FnMut(&[u8]) -> io::Result<()>| {
             pieces.iter().try_for_each(|piece| write(piece.as_bytes())).map_err(|error| error.to_string())

@@ -10,7 +10,7 @@ use crate::cli::bundle::layout::{BundleLayer, MAX_REPORT_BYTES, MAX_REPORTS, REP
 use crate::cli::output::counted;
 use crate::oci::Digest;
 use crate::runtime::{Clock, read_plain_file, rounded_size};
-use crate::va::{MAX_REPORT, is_report_about, reports_about};
+use crate::va::{MAX_REPORT, report_subjects, reports_about};
 
 /// The directories to read; none without `--with-reports`.
 pub(super) fn directories(args: &ExportArgs) -> Result<Vec<PathBuf>, CommandError> {
@@ -24,7 +24,8 @@ pub(super) fn directories(args: &ExportArgs) -> Result<Vec<PathBuf>, CommandErro
     }
 }
 
-/// Writes the files that are about images with these digests. What cannot be read is named, because it may be about them too.
+/// Writes the files that are about images with these digests. Unreadable files are named, because they may be about
+/// these images, too.
 pub(super) fn write(
     directories: &[PathBuf],
     images: &BTreeSet<Digest>,
@@ -37,7 +38,7 @@ pub(super) fn write(
         let failed = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
         let bytes = read_plain_file(path, MAX_REPORT).map_err(|error| failed(&error))?;
         // It may have been replaced since, and an import refuses a report on other images.
-        let is_about = is_report_about(&bytes, images).map_err(|error| failed(&error))?;
+        let is_about = report_subjects(&bytes, images).map_err(|error| failed(&error))?.has_image;
         let (digest, size) = (Digest::sha256(&bytes), bytes.len() as u64);
         if !is_about || writer.has(digest) {
             continue;

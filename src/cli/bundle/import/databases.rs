@@ -15,7 +15,7 @@ use crate::cli::remote::post;
 use crate::oci::{Descriptor, Hasher};
 use crate::runtime::{Clock, create_private_dir};
 
-/// Puts the databases of a bundle into use, or says why they are not.
+/// Puts the databases of a bundle into use, or reports why not.
 pub(super) fn import_or_name(
     args: &ImportArgs,
     archive: &BundleArchive,
@@ -79,7 +79,7 @@ fn described_as(manifest: &GenerationManifest) -> BundledDatabase {
     }
 }
 
-/// A warning, if a database has far fewer rows than the one in use.
+/// A warning if a database has far fewer rows than the one in use.
 fn shrinks(in_use: &[SourceStatus], new: &GenerationManifest) -> Option<String> {
     let known = in_use.iter().find(|status| status.source == new.source)?.generation.as_ref()?;
     let message = || {
@@ -106,6 +106,6 @@ fn copy(archive: &BundleArchive, described: &Descriptor, path: &std::path::Path)
     }
     match hasher.finish() == described.digest {
         true => Ok(()),
-        false => Err(archive.wrong("the advisory databases have other content than their digest says")),
+        false => Err(archive.wrong("the advisory databases do not match their digest")),
     }
 }

@@ -2,13 +2,13 @@
 //! asks for that, and the gate records it first.
 //!
 //! A bundle's sender chooses neither where they are written nor their names, which are made of their digests, and each must be
-//! about an image of the bundle.
+//! about an image of the bundle, or contain a VEX statement that names no image.
 
 use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::de::IgnoredAny;
 
@@ -23,14 +23,20 @@ use crate::cli::output::counted;
 use crate::cli::remote::post;
 use crate::oci::{Descriptor, Digest, MAX_MANIFEST, Manifest};
 use crate::runtime::parent_folder;
-use crate::va::{MAX_REPORT, is_report_about};
+use crate::va::{MAX_REPORT, ReportSubjects, report_subjects};
 
 /// The verified reports of a bundle that are to be put into use.
 #[derive(Debug, Default)]
-pub(super) struct CarriedReports(BTreeSet<Digest>);
+pub(super) struct CarriedReports {
+    /// The first directory of `va.reports`.
+    folder: PathBuf,
+    reports: BTreeSet<Digest>,
+    /// The number of their VEX statements that name no image.
+    on_any: usize,
+}
 
 impl CarriedReports {
-    /// Examines the reports, or says why they are not used. Nothing is written.
+    /// Examines the reports and finds the directory for them, or returns why they are not used. Writes nothing.
     pub(super) fn read(
         args: &ImportArgs,
         archive: &BundleArchive,
@@ -45,37 +51,49 @@ impl CarriedReports {
                  images that they name, and VEX statements that name none about all images",
                 counted(reports.len(), "file of reports", "files of reports")
             ),
-            reports => return Ok(Self::verified(archive, bundle, reports)?),
+            reports => return Self::verified(args, archive, bundle, reports),
         }
         Ok(Self::default())
     }
 
-    fn verified(archive: &BundleArchive, bundle: &OpenedBundle, described: &[Descriptor]) -> Result<Self, String> {
+    fn verified(
+        args: &ImportArgs,
+        archive: &BundleArchive,
+        bundle: &OpenedBundle,
+        described: &[Descriptor],
+    ) -> Result<Self, CommandError> {
         let bytes = described.iter().fold(0, |sum: u64, report| sum.saturating_add(report.size));
         if described.len() > MAX_REPORTS || bytes > MAX_REPORT_BYTES {
-            return Err(archive.wrong("it has more reports than are read; nothing is imported"));
+            return Err(archive.wrong("it has more reports than are read; nothing is imported").into());
         }
+        let config = crate::cli::config::load_or_error(args.gate.config.as_deref())?;
+        let folder = config.va.reports.into_iter().next();
+        let folder = folder.ok_or("--with-reports: va.reports names no directory, so this gate reads no reports")?;
         let images = names_of_images(archive, bundle)?;
+        let (mut reports, mut on_any) = (BTreeSet::new(), 0);
         for report in described {
             let wrong = |why: &str| archive.wrong(format!("the report {} {why}; nothing is imported", report.digest));
-            match is_report_about(&archive.small_blob(report.digest, report.size.min(MAX_REPORT))?, &images) {
-                Ok(true) => {}
-                Ok(false) => return Err(wrong("is about no image of the bundle")),
-                Err(why) => return Err(wrong(&format!("cannot be read: {why}"))),
+            match report_subjects(&archive.small_blob(report.digest, report.size.min(MAX_REPORT))?, &images) {
+                Ok(ReportSubjects { has_image: false, .. }) => {
+                    return Err(wrong("is not about any image of the bundle").into());
+                }
+                // A bundle may list a file twice.
+                Ok(found) if reports.insert(report.digest) => on_any += found.on_any,
+                Ok(_) => {}
+                Err(why) => return Err(wrong(&format!("cannot be read: {why}")).into()),
             }
         }
-        Ok(Self(described.iter().map(|report| report.digest).collect()))
+        Ok(Self { folder, reports, on_any })
     }
 
-    /// Writes the reports to the first directory of `va.reports`, once the gate has recorded it. Returns their digests.
+    /// Writes the reports to the directory, once the gate has recorded it. Returns their digests.
     pub(super) fn put_into_use(self, args: &ImportArgs, archive: &BundleArchive) -> Result<Vec<Digest>, CommandError> {
-        let reports: Vec<Digest> = self.0.into_iter().collect();
+        let Self { folder, reports, on_any } = self;
+        let folder = &folder;
+        let reports: Vec<Digest> = reports.into_iter().collect();
         if reports.is_empty() {
             return Ok(reports);
         }
-        let config = crate::cli::config::load_or_error(args.gate.config.as_deref())?;
-        let folder = config.va.reports.first();
-        let folder = folder.ok_or("--with-reports: va.reports names no directory, so this gate reads no reports")?;
         let request = ReportsRequest { reports };
         let recorded = post::<IgnoredAny>(&args.gate, path::BUNDLE_REPORTS, &request);
         recorded.map_err(|error| format!("the reports are not imported: {error}"))?;
@@ -83,11 +101,16 @@ impl CarriedReports {
         request.reports.iter().try_for_each(|digest| write(folder, archive, *digest))?;
         let files = counted(request.reports.len(), "file of reports", "files of reports");
         eprintln!("wrote {files} to {}", folder.display());
+        if on_any > 0 {
+            let (one, many) = ("VEX statement names no image and applies", "VEX statements name no image and apply");
+            eprintln!("{} to ALL images of this gate, not only to those of the bundle", counted(on_any, one, many));
+        }
         Ok(request.reports)
     }
 }
 
-/// Creates a folder that the gate can read, with its parents, whatever the umask is. Those that exist stay as they are.
+/// Creates a directory that the gate can read, with its parents, whatever the umask. Existing directories are not
+/// changed.
 fn create_readable(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());

@@ -51,7 +51,7 @@ impl CarriedRoots {
     }
 }
 
-/// Writes a file that appears complete, and only if there is none of its name with other content.
+/// Writes a file atomically, and only if no file of that name has other content.
 pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(parent_folder(path))?;
     file.write_all(bytes)?;

@@ -7,7 +7,7 @@ use crate::cli::remote::post;
 use crate::cli::{CommandError, GateArgs};
 use crate::oci::Digest;
 
-/// The most digests that are asked for at once.
+/// The maximum number of digests in one query.
 const AT_ONCE: usize = 1000;
 
 /// A running import.
