@@ -92,7 +92,7 @@ async fn assemble(config: Config, state: StateDir, fronts: BoundFronts) -> Resul
     let clock = prepared.clock.clone();
     let announce = |rulebook: &Rulebook, used| StartSummary::new(&config, rulebook, used, clock.now()).log();
     let parts = RunningParts::build(&config, state, prepared, announce).await?;
-    // Traces end when the listeners have: running transfers have traces, too.
+    // Traces end after the listeners have ended: running transfers have traces, too.
     let front = Tasks::new();
     let traces = TraceExporter::start(&config.tracing, &clock, &front, &parts.metrics)?;
     let epoch = u64::try_from(clock.now().as_millisecond()).unwrap_or_default();

@@ -329,7 +329,7 @@ impl CacheInner {
         }
         let opened = self.readings.open(&self.disk, digest).inspect_err(|error| self.disk_failed(error));
         let reading = opened.ok().flatten()?;
-        // What was not synced must be verified, and what is served from memory can be.
+        // Content that was not synced must be verified; content served from memory can be.
         let limit = self.config.small_object.max(UNSYNCED);
         if reading.file().size() > limit as u64 {
             return Some(Opened::File(reading));

@@ -32,16 +32,17 @@ mod serve;
 mod table;
 mod trust;
 mod va;
+mod variables;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::markup::Problem;
-use crate::runtime::{printable_lines, read_plain_text};
-use clap::builder::Resettable;
+use crate::runtime::{printable_lines, read_token};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use image_args::{ImageArgs, ScopeArgs};
+use remote::AdminAddress;
 
 /// The exit code of a command.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -116,8 +117,8 @@ enum Command {
     /// and what needs a restart. Exits with 78 if anything is invalid; the previous version then stays in use.
     #[command(after_help = reload::EXAMPLES)]
     Reload(reload::ReloadArgs),
-    /// Show whether a running gate should receive requests, and which parts of it do not work. For health checks: exits with 0
-    /// if it is ready, also while a part is degraded, and otherwise with 1.
+    /// Show whether a running gate can serve requests, and which of its parts are not working. For health checks: exits
+    /// with 0 if the gate is ready, even if degraded, and otherwise with 1.
     Ready(ready::ReadyArgs),
     /// Run a self-contained demo: an upstream with sample images, signatures and advisories, and a gate that enforces
     /// policy on them.
@@ -221,14 +222,21 @@ fn hide_configuration(command: clap::Command, words: &[&str]) -> clap::Command {
     }
 }
 
-/// Parses the process arguments. They take precedence over the environment: with `--config`, a gate that only the variable
-/// `PULLGATE_SERVER` names is not the one that is meant.
+/// Parses the process arguments. They take precedence over the environment: with `--config`, the variable
+/// `PULLGATE_SERVER` is ignored, because it may name a different gate.
 fn parse() -> Result<Arguments, clap::Error> {
-    let mut matches = command().try_get_matches()?;
-    let has = |name, source| has_source(&matches, name, source);
-    if has("config", ValueSource::CommandLine) && has("server", ValueSource::EnvVariable) {
-        matches = without_server_variable(command()).try_get_matches()?;
-    }
+    let is_configured = |matches: &ArgMatches| has_source(matches, "config", ValueSource::CommandLine);
+    let command =
+        || variables::without_empty(command(), &|name| std::env::var_os(name).is_some_and(|set| set.is_empty()));
+    let without_variable = || variables::without_server(command()).try_get_matches();
+    let matches = match command().try_get_matches() {
+        Ok(matches) if is_configured(&matches) && has_source(&matches, "server", ValueSource::EnvVariable) => {
+            without_variable()?
+        }
+        Ok(matches) => matches,
+        // What does not count need not be an address.
+        Err(error) => without_variable().ok().filter(is_configured).ok_or(error)?,
+    };
     Arguments::from_arg_matches(&matches)
 }
 
@@ -236,14 +244,6 @@ fn parse() -> Result<Arguments, clap::Error> {
 fn has_source(matches: &ArgMatches, name: &str, wanted: ValueSource) -> bool {
     let is_here = matches.try_contains_id(name).is_ok() && matches.value_source(name) == Some(wanted);
     is_here || matches.subcommand().is_some_and(|(_, inner)| has_source(inner, name, wanted))
-}
-
-fn without_server_variable(command: clap::Command) -> clap::Command {
-    let has_server = command.get_arguments().any(|argument| argument.get_id() == "server");
-    let command =
-        if has_server { command.mut_arg("server", |argument| argument.env(Resettable::Reset)) } else { command };
-    let names: Vec<String> = command.get_subcommands().map(|inner| inner.get_name().to_owned()).collect();
-    names.into_iter().fold(command, |command, name| command.mut_subcommand(name, without_server_variable))
 }
 
 /// Runs the command given by the process arguments.
@@ -285,16 +285,13 @@ fn execute(command: Command) -> Exit {
     }
 }
 
-/// The largest file of an admin token, in bytes.
-const MAX_TOKEN: u64 = 64 * 1024;
-
 /// How a command reaches a running gate.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct GateArgs {
     /// The admin API of the gate, as http://HOST:PORT or unix:PATH. Default: the socket in the state directory of the
     /// configuration. `--config` on the command line overrides `PULLGATE_SERVER`.
     #[arg(long, env = "PULLGATE_SERVER", value_name = "URL")]
-    server: Option<String>,
+    server: Option<AdminAddress>,
     /// The configuration file. Default: ./pullgate.toml, or else /etc/pullgate/pullgate.toml.
     #[arg(long, env = "PULLGATE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -307,12 +304,7 @@ impl GateArgs {
     /// Reads the admin token, if a file is given.
     fn token(&self) -> Result<Option<String>, String> {
         let read = |path: &PathBuf| {
-            let failed = |why: &dyn std::fmt::Display| format!("{}: cannot read the token: {why}", path.display());
-            let token = read_plain_text(path, MAX_TOKEN).map_err(|error| failed(&error))?;
-            match token.starts_with('\u{feff}') {
-                true => Err(failed(&"it begins with a byte order mark, which is not a part of a token")),
-                false => Ok(token.trim().to_owned()),
-            }
+            read_token(path).map_err(|why| format!("{}: cannot read the token: {why}", path.display()))
         };
         self.token_file.as_ref().map(read).transpose()
     }
@@ -323,6 +315,8 @@ impl GateArgs {
 pub(crate) enum CommandError {
     /// The configuration has these problems.
     Config(Vec<Problem>),
+    /// The command line is wrong, in a way that only shows when it is used.
+    Usage(String),
     /// Anything else.
     Failed(String),
 }
@@ -333,7 +327,7 @@ impl std::fmt::Display for CommandError {
             Self::Config(problems) => {
                 f.write_str(&problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
             }
-            Self::Failed(error) => f.write_str(error),
+            Self::Usage(error) | Self::Failed(error) => f.write_str(error),
         }
     }
 }
@@ -372,6 +366,10 @@ fn fail(error: impl Into<CommandError>) -> Exit {
         CommandError::Config(_) => {
             eprintln!("{text}");
             Exit::Config
+        }
+        CommandError::Usage(_) => {
+            eprintln!("pullgate: {text}");
+            Exit::Usage
         }
         CommandError::Failed(_) => {
             eprintln!("pullgate: {text}");

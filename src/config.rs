@@ -1,7 +1,8 @@
 //! The configuration: one file and the environment become the `Config` of each part; all mistakes are reported at once.
 //!
 //! The file is TOML or YAML; variables such as `PULLGATE__GATE__MODE` override it. Each part owns its `Config`; here they
-//! are only filled in. Relative paths begin at the file's folder. The file names secrets by file or variable and never
+//! are only filled in. Relative paths begin at the file's directory. The file names secrets by file or variable and
+//! never
 //! contains them, so a configuration can be printed.
 
 mod changes;
@@ -17,7 +18,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+#[cfg(test)]
+pub(crate) use layers::COMMANDS;
 pub use places::KeyPlaces;
+pub(crate) use places::content_now;
 use reader::{Reader, RootFiles};
 pub(crate) use sections::{is_loopback, overlap};
 
@@ -81,7 +85,7 @@ pub struct Config {
     pub(crate) warnings: Vec<Problem>,
     /// Where each key is written.
     pub(crate) places: KeyPlaces,
-    /// The files and folders that the gate reads, with what they are.
+    /// The files and directories that the gate reads, each with a description.
     pub(crate) read: Vec<(String, PathBuf)>,
 }
 
@@ -95,7 +99,8 @@ pub struct LogConfig {
 }
 
 impl Config {
-    /// Whether the size of the cache is another one than the default, which leaves smaller disks to `cache.min_free`.
+    /// Whether the size of the cache differs from the default; for disks smaller than the default, `cache.min_free` is
+    /// the limit.
     pub fn has_own_cache_size(&self) -> bool {
         self.cache.max_size != cache::Config::default().max_size
     }
@@ -164,6 +169,11 @@ impl Config {
         show::show(self)
     }
 
+    /// Whether a configuration is at one of the places where it is searched for.
+    pub(crate) fn is_found() -> bool {
+        SEARCHED.iter().any(|path| Path::new(path).exists())
+    }
+
     /// The same as JSON.
     pub fn to_json(&self) -> serde_json::Value {
         let problems = Problems::default();
@@ -177,7 +187,7 @@ fn find(path: Option<&Path>, environment: &HashMap<String, String>) -> Result<Pa
     if let Some(path) = path {
         return Ok(path.to_owned());
     }
-    if let Some(path) = environment.get("PULLGATE_CONFIG") {
+    if let Some(path) = environment.get("PULLGATE_CONFIG").filter(|path| !path.is_empty()) {
         return Ok(path.into());
     }
     let found = SEARCHED.iter().map(Path::new).find(|path| path.exists());

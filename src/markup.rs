@@ -20,7 +20,7 @@ mod tree;
 mod yaml;
 
 pub use fields::{Fields, refuse_merge_keys, text_of};
-pub use problem::{Problem, ProblemSeverity, Problems};
+pub use problem::{Problem, ProblemKey, ProblemSeverity, Problems};
 pub use spelling::{distance, nearest};
 pub use text::decode_text;
 pub use toml::read_toml;

@@ -5,6 +5,7 @@
 mod attachment;
 /// Recognises Helm charts.
 pub mod chart;
+mod confidential;
 mod digest;
 mod error;
 /// A strict JSON parser.
@@ -28,12 +29,14 @@ pub mod unpack;
 
 pub(crate) use attachment::is_cose_sign1;
 pub use attachment::{NotAttachment, is_attachment};
+pub use confidential::may_get_credentials;
 pub use digest::{Algorithm, Digest, Hasher, InvalidDigest};
 pub use error::{ErrorCode, WireError};
 pub use manifest::{Content, Descriptor, MAX_MANIFEST, Manifest, Refused};
 pub use manifest_bytes::looks_like_manifest;
 pub use name::{
-    DOCKER_HUB, Host, ImageName, ImageReference, InvalidName, Reference, Repository, Tag, docker_hub_repository,
+    DOCKER_HUB, DOCKER_HUB_NAMES, Host, ImageName, ImageReference, InvalidName, Reference, Repository, Tag,
+    docker_hub_repository, is_registry,
 };
 pub use platform::{InvalidPlatform, Platform};
 pub use referrers::{parse_referrers, parse_whole_referrers, referrers_tag, write_referrers};

@@ -100,7 +100,7 @@ impl TraceExporter {
         tasks: &Tasks,
         metrics: &Metrics,
     ) -> Result<Option<Self>, InvalidTracing> {
-        let help = "Traces of requests, by what became of them: sent, failed, dropped";
+        let help = "Traces of requests by outcome: sent, failed, dropped";
         let counts = TraceCounts(metrics.register("traces", help, Family::default()));
         let Some((collector, sampler)) = settings::read(config, |name| std::env::var(name).ok())? else {
             return Ok(None);

@@ -1,6 +1,6 @@
 //! A development certificate authority and a server certificate that it issues.
 //!
-//! [`init`] fills one folder with `ca.crt`, `ca.key`, `server.crt` and `server.key`. It never replaces a CA or a
+//! [`init`] fills one directory with `ca.crt`, `ca.key`, `server.crt` and `server.key`. It never replaces a CA or a
 //! certificate that it did not issue, unless [`CertificateRequest::replace`] says so.
 
 mod certificate;
@@ -25,7 +25,7 @@ pub struct CertificateRequest {
     pub names: Vec<String>,
     /// How long the server certificate is valid, in days.
     pub days: u32,
-    /// Whether an existing CA and certificate are replaced, whoever issued them.
+    /// Whether an existing CA and certificate are replaced, even if issued by someone else.
     pub replace: bool,
 }
 

@@ -5,6 +5,7 @@
 
 mod collisions;
 mod contradictions;
+mod environment;
 mod files;
 mod holder;
 mod machine;
@@ -29,12 +30,12 @@ use service_user::ServiceUser;
 /// How much is opened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PreflightDepth {
-    /// What decides whether a running gate can use another configuration: as `Start`, without the ports and directories that
-    /// it uses itself.
+    /// What determines whether a running gate can use another configuration: as `Start`, without the ports and
+    /// directories that the gate itself uses.
     Reload,
     /// What decides whether a gate can start.
     Start,
-    /// Also what a running gate only reports: reports of vulnerabilities, advisory databases, scanners.
+    /// Includes problems that a running gate would only report: vulnerability reports, advisory databases, scanners.
     Everything,
 }
 
@@ -76,7 +77,7 @@ pub async fn open(
         problems.extend(report.into_problems());
         return Err(problems);
     }
-    // What depends on this machine at this moment is decided when it is opened.
+    // Properties of this machine are checked when a file is opened.
     let PreflightReport { configuration, machine: _ } = report;
     problems.extend(configuration);
     config.warnings = problems;
@@ -93,6 +94,7 @@ pub async fn check(config: &Config, depth: PreflightDepth, clock: &Clock) -> Pre
             contradictions::check(&mut found);
         }
         files::check(&mut found);
+        environment::check(&mut found);
         policies::check(&mut found);
         machine::socket(&mut found);
         if depth != PreflightDepth::Reload {
@@ -155,7 +157,7 @@ impl<'a> PreflightFindings<'a> {
         self.report.machine.push(self.config.places.problem(severity, key, message, hint));
     }
 
-    /// Reports a file or folder that everybody can change, or that root can read and the user of the gate cannot.
+    /// Reports a file or directory that everyone can change, or that root can read but the user of the gate cannot.
     fn access(&mut self, key: &str, path: &Path) {
         if self.depth == PreflightDepth::Everything && mode(path) & 0o002 != 0 && !is_read_only(path) {
             let message = format!("{}: every user of this machine can change it", path.display());
@@ -198,7 +200,14 @@ impl<'a> PreflightFindings<'a> {
                 PreflightDepth::Reload | PreflightDepth::Start => ProblemSeverity::Warning,
                 PreflightDepth::Everything => ProblemSeverity::Error,
             };
-            self.add(severity, key, &why, Some("write the secret there, readable for the user that runs pullgate"));
+            let hint = if key.ends_with("_env") {
+                "set it in the environment of the gate, such as by EnvironmentFile= of its systemd unit"
+            } else if key.ends_with(".program") {
+                "install it, or write its path"
+            } else {
+                "write the secret there, readable for the user that runs pullgate"
+            };
+            self.add(severity, key, &why, Some(hint));
         }
     }
 }
@@ -209,7 +218,8 @@ fn is_read_only(path: &Path) -> bool {
     mounted.is_ok_and(|disk| disk.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
-/// The permissions of a file or folder; none if there is nothing. Those of pipes and devices do not matter: no content is read.
+/// The permissions of a file or directory; 0 if it does not exist. Those of pipes and devices do not matter: their
+/// content is not read.
 fn mode(path: &Path) -> u32 {
     let metadata = std::fs::metadata(path).ok().filter(|metadata| metadata.is_file() || metadata.is_dir());
     metadata.map_or(0, |metadata| metadata.permissions().mode())

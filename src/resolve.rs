@@ -17,7 +17,7 @@ mod refusals;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::cache::Cache;
 use crate::oci::{Digest, ImageName, MAX_MANIFEST, Manifest, Platform, Reference, Refused, Tag};
@@ -82,7 +82,7 @@ impl Resolver {
         tasks: &Tasks,
         readiness: Readiness,
         epoch: Epoch,
-        tag_memory: SignedDuration,
+        tag_memory: Duration,
     ) -> Self {
         let inner = ResolverInner {
             cache,
@@ -202,7 +202,10 @@ impl Resolver {
             Err(_) => match answered.into_inner() {
                 // What the upstream has answered is being written.
                 Some(found) => found,
-                None => self.stale(upstream, (name, tag), known, ResolveError::Silent).await,
+                None => {
+                    let silent = ResolveError::Silent { upstream: upstream.config().shown() };
+                    self.stale(upstream, (name, tag), known, silent).await
+                }
             },
         }
     }
@@ -377,17 +380,16 @@ fn fresh_until(upstream: &Upstream, checked_at: Timestamp) -> Option<Timestamp> 
     Some(checked_at.saturating_add(signed_duration(upstream.config().tag_ttl)).unwrap_or(Timestamp::MAX))
 }
 
-/// A `url` of the upstream that is wrong gives 404, too, so it is named.
+/// A wrong `url` of the upstream also gives 404, so the message names it.
 fn not_fetched(error: upstream::Error, upstream: &Upstream, name: &ImageName, reference: &Reference) -> ResolveError {
-    if error != upstream::Error::NotFound {
-        return error.into();
-    }
-    ResolveError::NotFound(format!("{} at {}", name.with_reference(reference), shown_url(&upstream.config().url)))
+    let upstream::Error::NotFound { is_page } = error else { return error.into() };
+    let (image, page) = (name.with_reference(reference), if is_page { upstream::WEB_PAGE } else { "" });
+    ResolveError::NotFound(format!("{image} at {}{page}", shown_url(&upstream.config().url)))
 }
 
 fn no_manifest(upstream: &Upstream, why: &str) -> ResolveError {
-    let host = upstream.host();
-    upstream::Error::Unavailable(format!("{host} answered with something that is not a manifest: {why}")).into()
+    let upstream = upstream.config().shown();
+    upstream::Error::Unavailable(format!("{upstream} answered with something that is not a manifest: {why}")).into()
 }
 
 #[cfg(test)]

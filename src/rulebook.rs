@@ -1,12 +1,13 @@
 //! The current rules, from one or several sources of documents: parsed as a whole and replaced as a whole.
 //!
-//! A broken document keeps the last good rules, is reported in the log, and makes `/readyz` degraded. So does a file that
-//! held policies and is empty now, because an interrupted editor or a full disk must not leave a namespace to the looser
-//! rules of the cluster. To withdraw policies, remove the file. The last policy cannot be withdrawn like that: a folder that
-//! is suddenly empty is usually the mistake of a script or a mount, and would stop every pull. A set without entries denies
-//! everything.
+//! A broken document keeps the last good rules, is reported in the log, and makes `/readyz` degraded. So does a file
+//! that contained policies and is now empty, because an interrupted editor or a full disk must not expose a namespace
+//! to the looser cluster-wide rules. To withdraw policies, remove the file. The last policy cannot be withdrawn in this
+//! way: a directory that is suddenly empty usually results from a faulty script or mount, and would stop every pull. A
+//! set without entries denies everything.
 
 mod directory;
+mod links;
 mod source;
 mod trusted_roots;
 
@@ -24,14 +25,14 @@ pub use source::{DocumentSource, DocumentSourceError, Snapshot};
 
 use crate::markup::{Problem, ProblemSeverity};
 use crate::oci::{Algorithm, Hasher};
-use crate::policy::{Document, Parsed, ParsedFile, RuleSet, Settings};
+use crate::policy::{Document, EvidenceSources, Parsed, ParsedFile, RuleSet, Settings};
 use crate::runtime::{BlockReady, Clock, Epoch, Metrics, Readiness, Tasks};
 use trusted_roots::RootReporter;
 
 /// The topic of the rules in `/readyz`.
 const TOPIC: &str = "policy";
 /// The warning about rules that deny nothing of what they select.
-pub const ONLY_AUDITED: &str = "every policy is in audit mode: WHAT THEY DENY IS SERVED, and recorded";
+pub const ONLY_AUDITED: &str = "all policies are in audit mode: WHAT THEY DENY IS SERVED, and recorded";
 
 /// The inputs from which rules are made.
 pub struct RuleInputs {
@@ -41,6 +42,8 @@ pub struct RuleInputs {
     pub settings: Settings,
     /// Whether the whole gate is in audit mode: then every rule is.
     pub audit: bool,
+    /// Says what the gate can find out about images at this moment. May read files.
+    pub evidence: Box<dyn Fn() -> EvidenceSources + Send + Sync>,
 }
 
 /// The current rules.
@@ -125,7 +128,8 @@ impl Rulebook {
         self.rules.load()
     }
 
-    /// Identifies the rules in use: other rules have another fingerprint, also in another process. It is taken from the text of
+    /// Identifies the rules in use: different rules have different fingerprints, even across processes. It is taken
+    /// from the text of
     /// the documents and of the files that they or the settings name, so a new comment changes it too.
     pub fn fingerprint(&self) -> String {
         self.fingerprint.load().as_ref().clone()
@@ -137,7 +141,9 @@ impl Rulebook {
         let mut basis = self.basis();
         let refused = match parse_again(&basis.inputs, &basis.holding, &self.rules.load()) {
             Ok(parsed) => {
-                if !self.apply(&mut basis, parsed) && basis.was_refused {
+                if self.apply(&mut basis, parsed) {
+                    self.useless(&basis).iter().for_each(|problem| tracing::warn!("{problem}"));
+                } else if basis.was_refused {
                     tracing::info!(sources = basis.inputs.names(), "policy is valid again; it equals the rules in use");
                 }
                 None
@@ -153,18 +159,32 @@ impl Rulebook {
         refused
     }
 
-    /// The warning that no policy is in use, if that is so.
-    pub fn lack(&self) -> Option<String> {
-        (self.rules.load().documents() == 0).then(|| self.basis().inputs.no_policy())
+    /// What is probably not intended: no policy is in use, every one is in audit mode, or entries can only deny or decide
+    /// about no image. Blocks.
+    pub fn warnings(&self) -> Vec<String> {
+        let (basis, rules) = (self.basis(), self.rules.load());
+        let no_policy = (rules.documents() == 0).then(|| basis.inputs.no_policy());
+        let audited = rules.is_only_audited().then(|| ONLY_AUDITED.to_owned());
+        let useless = self.useless(&basis).into_iter().map(|problem| problem.to_string());
+        no_policy.into_iter().chain(audited).chain(useless).collect()
     }
 
-    /// Makes the rules from something else from now on. Reads nothing if the inputs are the ones in use. Blocks.
+    /// The warnings about the rules in use that depend on what the gate can find out.
+    fn useless(&self, basis: &RuleBasis) -> Vec<Problem> {
+        let (rules, sources) = (self.rules.load(), (basis.inputs.evidence)());
+        let mut problems = [rules.unselected(&sources), rules.problems_with(&sources)].concat();
+        problems.retain(|problem| problem.severity == ProblemSeverity::Warning);
+        problems
+    }
+
+    /// Makes the rules from something else from now on. Reads no documents if the inputs are the ones in use. Blocks.
     ///
     /// # Errors
     /// If a source cannot be read or a document has an error. The rules then stay as they are.
     pub fn replace(&self, inputs: RuleInputs) -> Result<(), RulebookError> {
         let mut basis = self.basis();
         if basis.inputs.is_like(&inputs) {
+            basis.inputs.evidence = inputs.evidence;
             return Ok(());
         }
         let moved = basis.watching.as_ref().filter(|_| basis.inputs.names() != inputs.names());
@@ -212,9 +232,8 @@ impl Rulebook {
             (true, Some(block)) => Some(block),
             (true, None) => Some(self.readiness.block(TOPIC)),
         };
-        let is_only_audited = rules.is_only_audited();
-        self.audit_mode.set((basis.inputs.audit || is_only_audited).into());
-        self.readiness.inform(TOPIC, is_only_audited.then(|| ONLY_AUDITED.to_owned()).into_iter().collect());
+        self.audit_mode.set((basis.inputs.audit || rules.is_only_audited()).into());
+        self.readiness.inform(TOPIC, audited(&rules).into_iter().collect());
         self.readiness.degraded(TOPIC, refused.or(no_policy));
         self.roots.report(&rules);
     }
@@ -259,14 +278,21 @@ impl RuleInputs {
         self.sources.iter().map(|source| source.name()).collect::<Vec<_>>().join(", ")
     }
 
-    /// The effect of having no policy.
-    fn effect_of_none(&self) -> &'static str {
-        if self.audit { "every image is admitted without being judged" } else { "every image is denied" }
-    }
-
     fn no_policy(&self) -> String {
-        format!("no policy is loaded: {}; add policy documents to {}", self.effect_of_none(), self.names())
+        format!("no policy is loaded: {}; add policy documents to {}", effect_of_no_policy(self.audit), self.names())
     }
+}
+
+/// The effect of having no policy, for a gate that is in audit mode or not.
+pub fn effect_of_no_policy(is_audit: bool) -> &'static str {
+    if is_audit { "every image is admitted without being judged" } else { "every image is denied" }
+}
+
+/// How much of the rules is in audit mode, if anything is.
+fn audited(rules: &RuleSet) -> Option<String> {
+    let (audited, all) = (rules.audited_len(), rules.len());
+    let some = || (audited > 0).then(|| format!("{audited} of {all} entries are in audit mode"));
+    if rules.is_only_audited() { Some(ONLY_AUDITED.to_owned()) } else { some() }
 }
 
 /// Reads the sources, and refuses documents that lost their policies, and sources that lost the last one.
@@ -278,7 +304,7 @@ fn parse_again(inputs: &RuleInputs, known: &BTreeSet<String>, used: &RuleSet) ->
         return Err(RulebookError::Emptied(emptied));
     }
     if parsed.rules.documents() == 0 && used.documents() > 0 {
-        return Err(RulebookError::NoneLeft(inputs.names(), inputs.effect_of_none()));
+        return Err(RulebookError::NoneLeft(inputs.names(), effect_of_no_policy(inputs.audit)));
     }
     Ok(parsed)
 }
@@ -290,7 +316,7 @@ struct ParsedRules {
     fingerprint: String,
 }
 
-fn parse(RuleInputs { sources, settings, audit }: &RuleInputs) -> Result<ParsedRules, RulebookError> {
+fn parse(RuleInputs { sources, settings, audit, .. }: &RuleInputs) -> Result<ParsedRules, RulebookError> {
     let snapshots: Vec<Snapshot> = sources.iter().map(|source| source.snapshot()).collect::<Result<_, _>>()?;
     let Snapshot { documents, materials, warnings } = Snapshot::merge(snapshots);
     let materials = ReadMaterials::new(&*materials);
@@ -304,7 +330,7 @@ fn parse(RuleInputs { sources, settings, audit }: &RuleInputs) -> Result<ParsedR
     Ok(ParsedRules { rules: if *audit { rules.in_audit_mode() } else { rules }, files, fingerprint })
 }
 
-/// Of the text of documents, of what they and the settings name outside of it, such as keys and ignore files, and of the
+/// Covers the text of documents, the files that they and the settings name, such as keys and ignore files, and the
 /// authorities of the configuration.
 fn fingerprint(
     documents: &[Document],
@@ -340,9 +366,10 @@ pub enum RulebookError {
     #[error("{}", errors(.0))]
     Documents(Vec<Problem>),
     /// Files that held policies are empty.
-    #[error("{}: empty, and it held policies; remove the file if that is intended", .0.join(", "))]
+    #[error("{}: is empty but contained policies; remove the file if that is intended", .0.join(", "))]
     Emptied(Vec<String>),
-    /// The sources, which held policies, have none any more. The second text says what follows after the next start.
+    /// The sources contained policies but no longer do. The second string describes the consequence after the next
+    /// start.
     #[error(
         "{0}: no policy is left; the previous policies stay in use until the gate ends, and after the next start {1}. \
          To deny every image now, write a policy with `repositories: []`"

@@ -36,7 +36,7 @@ pub enum SqliteValue<'a> {
 type EachCell<'a> = &'a mut dyn FnMut(&[u8], &RefCell<HashSet<u32>>, usize) -> Result<(), String>;
 type EachRow<'a> = &'a mut dyn FnMut(&[SqliteValue<'_>]) -> Result<(), String>;
 
-/// A database. `R` reads a number of bytes at an offset, and fails if they are not within the file.
+/// A database. `R` reads a number of bytes at an offset, and fails if they extend beyond the file.
 pub struct SqliteFile<R> {
     read: R,
     size: u64,
@@ -264,7 +264,7 @@ impl<R: Fn(u64, usize) -> Result<Vec<u8>, String>> SqliteFile<R> {
         }
         let length = usize::try_from(length).map_err(|error| error.to_string())?;
         let local = self.local_length(length, most);
-        let part = at.checked_add(local).and_then(|end| page.get(at..end)).ok_or("a row is outside of its page")?;
+        let part = at.checked_add(local).and_then(|end| page.get(at..end)).ok_or("a row extends beyond its page")?;
         let mut row = part.to_vec();
         if local < length {
             let mut next = u32_at(page, at + local)?;
@@ -281,7 +281,7 @@ impl<R: Fn(u64, usize) -> Result<Vec<u8>, String>> SqliteFile<R> {
         Ok(row)
     }
 
-    /// How much of a row is in the page itself ("Cell Payload Overflow Pages").
+    /// The number of bytes of a row in the page itself ("Cell Payload Overflow Pages").
     fn local_length(&self, length: usize, most: usize) -> usize {
         let least = (self.usable - 12) * 32 / 255 - 23;
         if length <= most {
@@ -310,7 +310,7 @@ fn see(seen: &RefCell<HashSet<u32>>, page: u32) -> Result<(), String> {
 fn varint(bytes: &[u8], at: usize) -> Result<(u64, usize), String> {
     let mut value = 0_u64;
     for index in 0..9 {
-        let byte = *at.checked_add(index).and_then(|at| bytes.get(at)).ok_or("a number is outside of its page")?;
+        let byte = *at.checked_add(index).and_then(|at| bytes.get(at)).ok_or("a number extends beyond its page")?;
         if index == 8 {
             return Ok((value << 8 | u64::from(byte), at + 9));
         }
@@ -362,12 +362,12 @@ fn integer(bytes: &[u8]) -> i64 {
 
 fn u16_at(bytes: &[u8], at: usize) -> Result<u16, String> {
     let two = at.checked_add(2).and_then(|end| bytes.get(at..end)).and_then(|two| two.first_chunk());
-    Ok(u16::from_be_bytes(*two.ok_or("a number is outside of its page")?))
+    Ok(u16::from_be_bytes(*two.ok_or("a number extends beyond its page")?))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Result<u32, String> {
     let four = at.checked_add(4).and_then(|end| bytes.get(at..end)).and_then(|four| four.first_chunk());
-    Ok(u32::from_be_bytes(*four.ok_or("a number is outside of its page")?))
+    Ok(u32::from_be_bytes(*four.ok_or("a number extends beyond its page")?))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! log or a certificate authority. A claim made in one repository never counts in another. A registry that does not
 //! answer is [`TrustOutcome::Unknown`], never "unsigned".
 //!
-//! A scheme of signatures is a folder here that implements `SignatureScheme` (`scheme.rs`), and an entry in [`Schemes`].
+//! A scheme of signatures is a file or folder here that implements `SignatureScheme` (`scheme.rs`), and an entry in [`Schemes`].
 //! Files use each other in one direction: `trust` -> `ahead`, `question` -> `gather` -> `consultations`, `discovery` -> `schemes` -> the schemes
 //! -> `scheme`, `notes`, `large` -> `source`.
 
@@ -37,7 +37,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::oci::{Digest, Host, ImageName, Manifest, Reference};
 use crate::policy::{Authority, AuthorityId, Observed, SameSigner, TrustEvidence, TrustOutcome};
 use crate::runtime::{Clock, FlightReporter, Flights, Tasks};
-use crate::store::{FactStore, Memo, NotaryRole, StoreError};
+use crate::store::{FactStore, Memo, StoreError};
 use crate::upstream::Upstream;
 use ahead::AheadQuestions;
 pub use ahead::AskedAhead;
@@ -46,6 +46,7 @@ pub use notary::{RememberedRoot, remembered_roots};
 pub use notation::{InvalidRevocationConfig, RevocationChecker, RevocationConfig};
 pub use pin::{PinError, TagPins};
 use question::SignatureQuestion;
+pub use scheme::ForgottenVersion;
 use schemes::Schemes;
 use settled::is_settled;
 pub use source::SignatureSource;
@@ -57,7 +58,7 @@ pub struct Config {
     pub negative_ttl: SignedDuration,
     /// For how long a verified signature holds whose validity does not follow from bytes and keys alone.
     pub ttl: SignedDuration,
-    /// For how long what a notary server said holds before it is asked again.
+    /// How long the answer of a notary server is used before it is asked again.
     pub notary_refresh: SignedDuration,
     /// The largest attestation, in bytes, at least 1 MiB; also the memory for those of one registry that
     /// are larger than 1 MiB. All registries together have four times as much.
@@ -84,7 +85,7 @@ type ObservedFindings = Vec<Arc<Observed<AuthorityFinding>>>;
 /// The same, by authority.
 type Answers = BTreeMap<AuthorityId, Arc<Observed<AuthorityFinding>>>;
 
-/// Is told what is known about each authority of a question before everything is.
+/// Receives intermediate results for the authorities of a question.
 type ReportKnown<'a> = &'a (dyn Fn(&[Option<Arc<Observed<AuthorityFinding>>>]) + Send + Sync);
 
 /// Finds out for which authorities images are signed, and remembers it for each of them.
@@ -137,11 +138,10 @@ impl Trust {
     }
 
     /// What is known for each authority about the signatures of a manifest in this repository, which was asked for by
-    /// this reference. What is not known yet is found out in one round, which concurrent callers with the same question
-    /// share and which goes on when they leave.
-    /// A caller leaves as soon as what is known `is_enough`: a place that does not answer does not delay an image that
-    /// somebody else's signature admits. An authority that was not waited for is unknown. An authority of which several
-    /// signers may be needed is listed several times.
+    /// this reference. Missing evidence is gathered in one round, which concurrent callers with the same question share
+    /// and which continues when they leave. A caller leaves as soon as the known evidence `is_enough`: a place that
+    /// does not answer does not delay an image that another signature admits. An authority that was not waited for is
+    /// unknown. An authority of which several signers may be needed is listed several times.
     pub async fn evidence<S: SignatureSource + 'static>(
         &self,
         source: &Arc<S>,
@@ -199,7 +199,7 @@ impl Trust {
     ///
     /// # Errors
     /// The database cannot be written.
-    pub async fn forget(&self, place: &str) -> Result<Vec<NotaryRole>, StoreError> {
+    pub async fn forget(&self, place: &str) -> Result<Vec<ForgottenVersion>, StoreError> {
         let mut forgotten = Vec::new();
         for scheme in self.inner.schemes.all() {
             forgotten.extend(scheme.forget(place).await?);
@@ -207,7 +207,8 @@ impl Trust {
         Ok(forgotten)
     }
 
-    /// What is known for each authority about the signatures of a manifest, without asking anybody. An authority about
+    /// The known evidence for each authority about the signatures of a manifest, without sending requests. An authority
+    /// about
     /// which not enough is known is [`TrustOutcome::Unknown`].
     pub async fn known(
         &self,
@@ -238,7 +239,7 @@ impl Trust {
         let work = |reporter: FlightReporter<Answers>| async move {
             let ids = || question.authorities.iter().map(|authority| authority.id().clone());
             let report = |known: &[Option<Arc<Observed<AuthorityFinding>>>]| {
-                let why = "its signatures were not waited for, as others suffice";
+                let why = "its signatures were not awaited, because others suffice";
                 let pending = || Arc::new(Observed::unknown(why, inner.clock.now()));
                 let findings = known.iter().map(|one| one.clone().unwrap_or_else(pending));
                 reporter.report(ids().zip(findings).collect());

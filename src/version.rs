@@ -1,6 +1,6 @@
 //! How the versions of packages are ordered, and ranges of them.
 //!
-//! Each kind of package has an order of its own ([`VersionScheme`]). The orders and the grammars of ranges follow the tools
+//! Each kind of package has its own order ([`VersionScheme`]). The orders and the grammars of ranges follow the tools
 //! that define them and, where those leave a choice, what Trivy does, so that the same advisories match. Numbers of any
 //! length are compared exactly.
 //!
@@ -94,8 +94,8 @@ pub fn compare(scheme: VersionScheme, a: &str, b: &str) -> Result<Ordering, Unre
     Ok(a.compare(&b))
 }
 
-/// Whether a version has the form that the scheme defines. [`compare`] orders more, as apk does: what is not a version of
-/// Alpine is before everything else. An advisory that states such a version says nothing.
+/// Whether a version has the form that the scheme defines. [`compare`] orders more, as apk does: strings that are not
+/// Alpine versions come before all others. An advisory with such a version has no meaning.
 pub fn is_valid(scheme: VersionScheme, version: &str) -> bool {
     PackageVersion::parse(scheme, version).is_ok_and(|version| match &version.0 {
         ParsedVersion::Apk(version) => version.is_valid(),

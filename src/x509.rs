@@ -164,7 +164,7 @@ impl fmt::Debug for X509Certificate {
     }
 }
 
-/// Writes the subject as text: `C=US,ST=WA,O=Acme`. It is written by whoever made the certificate.
+/// Writes the subject as text: `C=US,ST=WA,O=Acme`. Its content was chosen by the maker of the certificate.
 impl fmt::Display for X509Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match DistinguishedName::of(self.subject()) {

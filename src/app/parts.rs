@@ -14,7 +14,7 @@ use crate::gate::{self, ExemptionBook, GateServices};
 use crate::prefetch::Prefetcher;
 use crate::resolve::Resolver;
 use crate::rulebook::Rulebook;
-use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks, signed_duration};
+use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks};
 use crate::server::BoundListeners;
 use crate::store::{StateDir, Store};
 use crate::trust::{RevocationChecker, Trust, TrustServices};
@@ -106,7 +106,7 @@ impl RunningParts {
             clock: clock.clone(),
             tasks: tasks.clone(),
         };
-        // What was read until here may be the whole database, from a slow disk.
+        // Up to this point, the whole database may have been read from a slow disk.
         store.limit_reads(readiness);
         let services = GateServices::new(&config.gate, parts, metrics);
         let prefetcher = Arc::new(Prefetcher::new(services.gate.clone(), services.inspector.clone()));
@@ -199,7 +199,6 @@ async fn va(config: &Config, store: &Store, prepared: &PreparedParts) -> Result<
 
 fn resolver(config: &Config, cache: &Arc<Cache>, store: &Store, prepared: &PreparedParts) -> Resolver {
     let PreparedParts { clock, tasks, readiness, epoch, .. } = prepared;
-    let tag_memory = signed_duration(config.gate.tag_memory);
-    let (facts, clock) = (store.facts.clone(), clock.clone());
+    let (facts, clock, tag_memory) = (store.facts.clone(), clock.clone(), config.gate.tag_memory);
     Resolver::new(cache.clone(), facts, clock, tasks, readiness.clone(), epoch.clone(), tag_memory)
 }

@@ -1,10 +1,11 @@
 //! Reloading what can change without a restart: the configuration, policies, certificates, and the audit file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use prometheus_client::metrics::counter::Counter;
 use tokio::signal::unix::Signal;
 use tokio::sync::Mutex;
@@ -14,7 +15,7 @@ use super::shutdown::SharedShutdown;
 use super::summary::warn_of_audit_mode;
 use crate::api::Reloaded;
 use crate::audit::Audit;
-use crate::config::{Config, read_bounded};
+use crate::config::{Config, content_now, read_bounded};
 use crate::markup::{Problem, ProblemSeverity};
 use crate::oci::Digest;
 use crate::preflight::{self, PreflightDepth};
@@ -54,8 +55,10 @@ struct ReloadState {
     started: Config,
     /// The configuration in use. Locked during a reload, so that the older of two versions is never used last.
     used: Mutex<Config>,
-    /// The content of the file that was read last.
+    /// The content that was read last: of the file, and of the keys that it names.
     seen: Mutex<Option<Digest>>,
+    /// The files of keys that the configuration in use names.
+    named: Arc<ArcSwap<Vec<PathBuf>>>,
     reloads: Counter,
     failures: Counter,
 }
@@ -67,8 +70,9 @@ impl Reload {
         let failures = "Rejected configurations; the previous one stays in use";
         let failures = metrics.register("config_reload_failures", failures, Counter::default());
         parts.readiness.degraded(TOPIC, None);
-        let (used, seen) = (Mutex::new(config.clone()), Mutex::new(config.places.text()));
-        Self(Arc::new(ReloadState { parts, used, seen, started: config, reloads, failures }))
+        let (used, seen) = (Mutex::new(config.clone()), Mutex::new(config.places.content()));
+        let named = Arc::new(ArcSwap::from_pointee(config.places.parts().cloned().collect()));
+        Self(Arc::new(ReloadState { parts, used, seen, named, started: config, reloads, failures }))
     }
 
     /// Starts [`all`](Self::all), and tells the service manager when it has ended.
@@ -87,16 +91,22 @@ impl Reload {
         let rules = parts.rulebook.fingerprint();
         let configuration = self.0.configuration().await;
         let reload = self.clone();
-        let read = parts.tasks.spawn_blocking(move || reload.files()).await;
+        let read = move || (reload.files(), reload.0.parts.rulebook.warnings());
+        let read = parts.tasks.spawn_blocking(read).await;
         // A part that panics logs it and keeps its state.
-        let broken = |_| BTreeMap::from([("policy".to_owned(), "reading policies and certificates failed".to_owned())]);
-        let mut refused = read.unwrap_or_else(broken);
+        let broken = |_| {
+            let failed = ("policy".to_owned(), "reading policies and certificates failed".to_owned());
+            (BTreeMap::from([failed]), Vec::new())
+        };
+        let (mut refused, warnings) = read.unwrap_or_else(broken);
         let rules_changed = parts.rulebook.fingerprint() != rules;
         let mut reloaded = configuration.unwrap_or_else(|why| {
             refused.insert(TOPIC.to_owned(), why);
             Reloaded::default()
         });
-        reloaded.warnings.extend(parts.rulebook.lack());
+        // A new configuration was compared with the policies, so it may have warned of the same.
+        let known: BTreeSet<String> = reloaded.warnings.iter().cloned().collect();
+        reloaded.warnings.extend(warnings.into_iter().filter(|warning| !known.contains(warning)));
         let certificates = parts.certificates.in_use();
         let certificates =
             certificates.into_iter().map(|(listener, until)| format!("{listener}, until {until}")).collect();
@@ -133,7 +143,7 @@ impl Reload {
         }
     }
 
-    /// Tells the service manager that the gate serves, and what is wrong with it.
+    /// Tells the service manager that the gate is serving, and what is wrong with it.
     pub(super) fn notify_ready(&self) {
         let report = self.0.parts.readiness.report();
         let first_line = |why: &String| why.lines().next().unwrap_or_default().to_owned();
@@ -155,7 +165,7 @@ impl Reload {
                 now = watched.changed(&self.0.seen) => {
                     // Also if the reload cannot read it: once is enough.
                     *self.0.seen.lock().await = Some(now);
-                    tracing::info!(file = %self.0.file().display(), "the configuration file has changed");
+                    tracing::info!(file = %self.0.file().display(), "the configuration file, or a key that it names, has changed");
                     let _ = self.start().await;
                 }
             }
@@ -163,17 +173,18 @@ impl Reload {
     }
 }
 
-/// The file of the configuration.
+/// The file of the configuration, and the files of keys that it names.
 struct WatchedFile {
     path: PathBuf,
+    named: Arc<ArcSwap<Vec<PathBuf>>>,
     tasks: Tasks,
 }
 
 impl WatchedFile {
     /// The digest of the content; `None` if it cannot be read, for example while it is being replaced.
     async fn content(&self) -> Option<Digest> {
-        let path = self.path.clone();
-        let read = move || read_bounded(&path).map(|content| Digest::sha256(&content));
+        let (path, named) = (self.path.clone(), self.named.load_full());
+        let read = move || read_bounded(&path).map(|text| content_now(&text, &named));
         self.tasks.spawn_blocking(read).await.ok()?.ok()
     }
 
@@ -200,7 +211,7 @@ impl ReloadState {
     }
 
     fn watched(&self) -> WatchedFile {
-        WatchedFile { path: self.file(), tasks: self.parts.tasks.clone() }
+        WatchedFile { path: self.file(), named: self.named.clone(), tasks: self.parts.tasks.clone() }
     }
 
     /// Reads the configuration again, and uses what can change without a restart: all of it, or nothing if anything is
@@ -221,6 +232,8 @@ impl ReloadState {
                     self.reloads.inc();
                     let (all, gone) = (changed.join(", "), removed.join(", "));
                     tracing::info!(changed = all, removed = gone, "the new configuration is in use");
+                    self.named.store(Arc::new(new.places.parts().cloned().collect()));
+                    *self.seen.lock().await = new.places.content();
                     *used = new;
                     (changed, removed, warnings)
                 } else {
@@ -304,10 +317,13 @@ fn upstream_of(host: &str) -> String {
 
 /// What the rules of a configuration are made from.
 pub(super) fn rule_inputs(config: &Config) -> RuleInputs {
+    // Advisory databases may be imported while the gate runs, so what is known is asked for each time.
+    let described = config.clone();
     RuleInputs {
         sources: vec![Box::new(Directory::new(&config.policy_dir))],
         settings: config.policy.clone(),
         audit: config.gate.audit,
+        evidence: Box::new(move || preflight::evidence_sources(&described)),
     }
 }
 
@@ -332,21 +348,47 @@ mod tests {
         let text = "state_dir = \"state\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n[policy]\ndir = \"policies\"\n\
             [[upstream]]\nhost = \"registry.test\"\n";
         std::fs::write(&path, text).unwrap();
-        let known = Config::load(Some(&path), std::iter::empty()).unwrap().places.text();
-        let watched = WatchedFile { path: path.clone(), tasks: Tasks::new() };
+        let known = Config::load(Some(&path), std::iter::empty()).unwrap().places.content();
+        let watched = WatchedFile { path: path.clone(), named: Arc::default(), tasks: Tasks::new() };
         let hour = Duration::from_secs(3600);
         let seen = Mutex::new(known);
         assert!(tokio::time::timeout(hour, watched.changed(&seen)).await.is_err());
         let new = format!("{text}# new\n");
         std::fs::write(&path, &new).unwrap();
         let changed = tokio::time::timeout(hour, watched.changed(&seen)).await;
-        assert_eq!(changed, Ok(Digest::sha256(new.as_bytes())));
+        assert_eq!(changed, Ok(content_now(new.as_bytes(), &[])));
         // `pullgate reload` has read it.
-        *seen.lock().await = Some(Digest::sha256(new.as_bytes()));
+        *seen.lock().await = Some(content_now(new.as_bytes(), &[]));
         assert!(tokio::time::timeout(hour, watched.changed(&seen)).await.is_err());
         // The way back is a change, too.
         std::fs::write(&path, text).unwrap();
         let changed = tokio::time::timeout(hour, watched.changed(&seen)).await;
-        assert_eq!(changed, Ok(Digest::sha256(text.as_bytes())));
+        assert_eq!(changed, Ok(content_now(text.as_bytes(), &[])));
+    }
+
+    /// A key that is no longer trusted must not count until somebody reloads.
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_is_replaced_under_its_name_is_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, key) = (folder.path().join("pullgate.toml"), folder.path().join("release.pub"));
+        let new_key = || rcgen::KeyPair::generate().unwrap().public_key_pem();
+        std::fs::write(&key, new_key()).unwrap();
+        let text = "state_dir = \"state\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n[policy]\ndir = \"policies\"\n\
+            [[upstream]]\nhost = \"registry.test\"\n[trust.authority.release.cosign.key]\nfile = \"release.pub\"\n";
+        std::fs::write(&path, text).unwrap();
+        let config = Config::load(Some(&path), std::iter::empty()).unwrap();
+        let named: Vec<PathBuf> = config.places.parts().cloned().collect();
+        assert_eq!(named, std::slice::from_ref(&key));
+        let seen = Mutex::new(config.places.content());
+        let watched = WatchedFile { path, named: Arc::new(ArcSwap::from_pointee(named)), tasks: Tasks::new() };
+        let hour = Duration::from_secs(3600);
+        assert!(tokio::time::timeout(hour, watched.changed(&seen)).await.is_err());
+        for change in [new_key(), "junk".to_owned()] {
+            std::fs::write(&key, change).unwrap();
+            let now = tokio::time::timeout(hour, watched.changed(&seen)).await.expect("it is a change");
+            *seen.lock().await = Some(now);
+        }
+        std::fs::remove_file(&key).unwrap();
+        assert!(tokio::time::timeout(hour, watched.changed(&seen)).await.is_ok(), "a missing key is a change, too");
     }
 }

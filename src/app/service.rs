@@ -15,7 +15,8 @@ use crate::config::Config;
 use crate::runtime::{Clock, Tasks};
 use crate::store::{StateDir, check_schema};
 
-/// How much longer than its `shutdown_grace` a running gate may take to release the state directory, also if a disk hangs.
+/// How much longer than its `shutdown_grace` a running gate may take to release the state directory, even if a disk
+/// hangs.
 const MARGIN: Duration = Duration::from_secs(45);
 
 /// How long a gate that should take over waits for the lock of one that has released it, or has ended without passing its
@@ -26,7 +27,7 @@ const ENDING: Duration = Duration::from_secs(10);
 const BRIEF: Duration = Duration::from_millis(100);
 
 /// How long the process that takes over may leave the state directory unused, and how often it is reported that it does not
-/// serve yet. It usually needs some milliseconds. Clients wait for this in addition to `MOST_WAITING` (`shutdown.rs`).
+/// serve yet. It usually needs a few milliseconds. Clients wait for this in addition to `MOST_WAITING` (`shutdown.rs`).
 const CLAIM: Duration = Duration::from_secs(5);
 
 /// A gate whose listeners are bound, and that can pass them on.
@@ -70,7 +71,7 @@ impl GateService {
     /// Builds every component, and binds every listener that was not passed to this process.
     ///
     /// # Errors
-    /// As [`build`](super::build). A gate from which this process should take over then goes on.
+    /// As [`build`](super::build). The gate that this process should replace then keeps running.
     pub(crate) async fn build(
         config: Config,
         mut sockets: InheritedSockets,
@@ -84,7 +85,7 @@ impl GateService {
                 let path = state.clone();
                 match blocking(move || Predecessor::find(&path)).await.map_err(BuildError::TakeOver)? {
                     Some((running, passed)) => {
-                        sockets.add(passed);
+                        sockets.take_over(passed)?;
                         StateHolder::Running(running)
                     }
                     // The other process may be about to end.
@@ -95,6 +96,8 @@ impl GateService {
             // The process that has ended may not have closed all its files yet.
             ServiceStart::Again(None) => StateHolder::Own(StateDir::open_within(state, MARGIN).await?),
         };
+        let listeners: Vec<&str> = config.listeners.iter().map(|listener| listener.address.as_str()).collect();
+        sockets.check(&listeners, (config.admin.address.as_str(), config.admin.socket.as_path()))?;
         let fronts = bind(&config, Clock::system(), &mut sockets).await?;
         let BoundFronts { registry, admin, .. } = &fronts;
         let succession = Succession::new(&config.state_dir, registry, admin, &mut sockets);
@@ -133,7 +136,7 @@ impl GateService {
             () = shutdown::next(&mut stops) => return ServiceEnd::Ended(shared.get().stop(running, &mut stops).await),
             successor = requested(succession.as_ref()) => successor,
         };
-        tracing::info!("another process takes over: no more connections are accepted");
+        tracing::info!("another process is taking over: no longer accepting connections");
         let config = running.reload.used().await;
         let transfers = shared.get().release(running, &mut stops).await;
         successor.released().await;
@@ -153,7 +156,7 @@ impl GateService {
             return ServiceEnd::Ended(shared.get().finish(&transfers, &mut stops).await);
         }
         let why = if state.is_some() { "does not go on" } else { "has ended before it served" };
-        tracing::error!(process, "the process that took over {why}; this one serves again");
+        tracing::error!(process, "the process that took over {why}; this one is serving again");
         successor.serves_again().await;
         match succession.map(Succession::into_sockets) {
             Some(Ok(sockets)) => ServiceEnd::Returned(Box::new(config), sockets, state),
@@ -162,8 +165,9 @@ impl GateService {
     }
 }
 
-/// Takes the state directory back if the process that was given it does not use it: it is stopped, or hangs. If it goes on later,
-/// it is told so, and ends. Warns at intervals while the process has the directory and does not serve.
+/// Takes the state directory back if the process that received it does not use it because it is stopped or hangs. If
+/// that process continues later, it is told so and exits. Warns at intervals while the process has the directory and
+/// does not serve.
 async fn unclaimed(state: &Path, process: Option<i32>) -> StateDir {
     let mut waited = Duration::ZERO;
     loop {

@@ -20,7 +20,8 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 /// How long admin clients may take to read their last response.
 const ADMIN_GRACE: Duration = Duration::from_secs(1);
 
-/// How long new clients wait at most for requests that must be answered before another process takes over. Clients such as
+/// The maximum time that new clients wait for requests that must be answered before another process takes over. Clients
+/// such as
 /// containerd give up after 30 seconds.
 const MOST_WAITING: Duration = Duration::from_secs(20);
 /// How long other work may take to end before another process takes over. That process does it again.
@@ -77,10 +78,10 @@ impl Shutdown {
         let in_order = async {
             if !self.delay.is_zero() {
                 let delay_seconds = self.delay.as_secs_f64();
-                tracing::info!(delay_seconds, "no longer ready; requests are still answered for shutdown_delay");
+                tracing::info!(delay_seconds, "no longer ready; still answering requests for shutdown_delay");
                 tokio::time::sleep(self.delay).await;
             }
-            tracing::info!(grace_seconds = self.grace.as_secs(), "shutting down: running transfers may finish");
+            tracing::info!(grace_seconds = self.grace.as_secs(), "shutting down: waiting for running transfers");
             tasks.drain(self.grace).await
         };
         let drained = tokio::select! {
@@ -119,7 +120,8 @@ impl Shutdown {
         if is_cut { Ended::Cut } else { Ended::Complete }
     }
 
-    /// Ends for another process. When this returns, the state directory is released: all requests are answered, or their
+    /// Ends in favour of another process. When this returns, the state directory has been released: all requests are
+    /// answered, or their
     /// transfers have begun, which need only the files that they have open. Clients that connect meanwhile wait. Returns the
     /// tasks of the transfers.
     pub(super) async fn release(self, gate: RunningGate, stops: &mut (impl Stream<Item = ()> + Unpin)) -> Tasks {
@@ -154,7 +156,7 @@ impl Shutdown {
             () = next(stops) => tasks.drain(LAST_MOMENT).await,
         };
         let cut = if is_drained { 0 } else { tasks.running() };
-        tracing::info!(cut_tasks = cut, "this process ends; another one has taken over");
+        tracing::info!(cut_tasks = cut, "exiting: another process has taken over");
         if is_drained { Ended::Complete } else { Ended::Cut }
     }
 }

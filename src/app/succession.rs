@@ -6,9 +6,9 @@
 //!    and says [`RELEASED`]. Clients that connect meanwhile wait in the queues of the sockets, which both processes have.
 //! 3. The new process opens the state directory, serves, and says [`SERVING`]. Then the old one ends with its last transfer.
 //!
-//! Until step 2, the old process serves as if nothing had happened. If the new one ends in step 3 before it serves, or does not
-//! open the state directory within some seconds, the old one serves again, and says [`AGAIN`]: a new process that goes on late
-//! must not take the directory whenever it becomes free.
+//! Until step 2, the old process serves as if nothing had happened. If the new one ends in step 3 before it serves, or
+//! does not open the state directory within a few seconds, the old one serves again, and says [`AGAIN`]: a new process
+//! that continues late must not take the directory as soon as it becomes free.
 
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
@@ -35,7 +35,7 @@ const READY: u8 = b'!';
 const RELEASED: u8 = b'.';
 /// From the new process: it serves.
 const SERVING: u8 = b'+';
-/// From the old process: it serves again, because the new one did not go on.
+/// From the old process: it serves again, because the new one did not continue.
 const AGAIN: u8 = b'-';
 /// How long the new process may take to open everything else.
 const PREPARATION: Duration = Duration::from_secs(120);
@@ -43,7 +43,7 @@ const PREPARATION: Duration = Duration::from_secs(120);
 const ANSWER: Duration = Duration::from_secs(10);
 /// The delay after a failed accept, which would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
-/// The most sockets that are passed: the kernel passes at most 253 at once.
+/// The maximum number of sockets that are passed: the kernel passes at most 253 at once.
 const MAX_SOCKETS: usize = 250;
 /// The largest list of addresses, in bytes.
 const MAX_LABELS: usize = 64 * 1024;
@@ -92,13 +92,17 @@ impl Succession {
         loop {
             match self.socket.accept().await {
                 Ok((mut stream, _)) => {
-                    // The other process may serve with them from now on, also if this one is told to stop before it hears
-                    // that. If neither does, the next start removes the files.
+                    // From now on, the other process may serve with them, even if this one is told to stop before it
+                    // learns of it. If neither does, the next start removes the files.
                     self.files.iter().for_each(SocketFile::keep);
                     match self.offer(&mut stream).await {
                         Ok(true) => return Successor(stream),
-                        Ok(false) => tracing::warn!("the process that wanted to take over has ended; this one goes on"),
-                        Err(error) => tracing::warn!(%error, "another process cannot take over; this one goes on"),
+                        Ok(false) => {
+                            tracing::warn!("the process that was to take over has exited; this one keeps serving");
+                        }
+                        Err(error) => {
+                            tracing::warn!(%error, "another process failed to take over; this one keeps serving");
+                        }
                     }
                     self.own_files();
                 }
@@ -195,7 +199,7 @@ impl Predecessor {
         let received = match receive(&stream) {
             Ok(received) => received,
             Err(error) if is_gone(&error) => {
-                tracing::warn!(%error, "the running gate has ended without passing its sockets");
+                tracing::warn!(%error, "the running gate exited without passing its sockets");
                 return Ok(None);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -208,8 +212,8 @@ impl Predecessor {
         Ok(Some((Self(stream), passed)))
     }
 
-    /// Asks the running gate to end, and waits until it has released the state directory or has been told to stop, at most for
-    /// `limit`. Returns whether it has released the directory. Blocks.
+    /// Asks the running gate to end, and waits at most `limit` until that gate has released the state directory or this
+    /// process is told to stop. Returns whether it has released the directory. Blocks.
     ///
     /// # Errors
     /// It does not release the directory in time.
@@ -300,7 +304,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gate_that_ends_before_it_has_passed_its_sockets_is_none() {
+    fn a_gate_that_exits_before_passing_its_sockets_counts_as_absent() {
         let state = tempfile::tempdir().unwrap();
         assert!(Predecessor::find(state.path()).unwrap().is_none(), "there is no socket");
         let listener = UnixListener::bind(state.path().join(SOCKET)).unwrap();
@@ -311,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_goes_on_late_learns_that_the_old_one_serves_again() {
+    fn a_process_that_continues_late_learns_that_the_old_one_serves_again() {
         for (said, is_released, may_go_on) in [(".", true, true), (".-", true, false), ("", false, true)] {
             let (mut old, new) = BlockingUnixStream::pair().unwrap();
             old.write_all(said.as_bytes()).unwrap();

@@ -10,7 +10,7 @@ use crate::va;
 /// How many upstreams are named; there may be hundreds.
 const NAMED: usize = 10;
 
-/// The lines of a start, in a fixed order. Each is an event of its own, so that it can be read as text and as JSON.
+/// The log lines of a start, in a fixed order. Each is a separate event, readable as text and as JSON.
 pub(super) struct StartSummary {
     file: String,
     state_dir: String,
@@ -18,6 +18,7 @@ pub(super) struct StartSummary {
     policy_dir: String,
     documents: usize,
     entries: usize,
+    audited: usize,
     is_only_audited: bool,
     trusted_roots: Vec<String>,
     upstreams: Vec<String>,
@@ -42,6 +43,7 @@ impl StartSummary {
             policy_dir: config.policy_dir.display().to_string(),
             documents: rules.documents(),
             entries: rules.len(),
+            audited: rules.audited_len(),
             is_only_audited: rules.is_only_audited(),
             trusted_roots: config.policy.trusted_roots.clone(),
             upstreams: config.upstreams.iter().map(|upstream| upstream.host.to_string()).collect(),
@@ -62,9 +64,9 @@ impl StartSummary {
         if self.is_audit {
             warn_of_audit_mode();
         }
-        let Self { documents, entries, .. } = self;
+        let Self { documents, entries, audited, .. } = self;
         let roots = self.trusted_roots.join(", ");
-        tracing::info!(dir = %self.policy_dir, documents, entries, trusted_roots = %roots, "policies loaded");
+        tracing::info!(dir = %self.policy_dir, documents, entries, audited, trusted_roots = %roots, "policies loaded");
         if self.is_only_audited {
             tracing::warn!("{ONLY_AUDITED}");
         }
@@ -79,7 +81,7 @@ impl StartSummary {
 
 /// Says loudly that denials are not enforced.
 pub(super) fn warn_of_audit_mode() {
-    tracing::warn!("gate.mode is audit: NOTHING IS DENIED; what would be denied is recorded");
+    tracing::warn!("gate.mode is audit: NOTHING IS DENIED; denials are only recorded");
 }
 
 /// The first of a list, and how many more there are.

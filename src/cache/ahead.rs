@@ -89,7 +89,7 @@ impl PartsAhead {
     /// The parts that were sent with other bytes than the file has.
     fn differing(&self, file: &ContentFile) -> Vec<Range<u64>> {
         let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // What the disk cannot read says nothing about the registry.
+        // A read error of the disk says nothing about the registry.
         let differs = |part: &SentPart| digest_of(file, &part.range).is_ok_and(|found| found != part.digest);
         sent.into_iter().flatten().filter(differs).map(|part| part.range).collect()
     }
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_parts_are_sent_than_are_compared() {
+    fn every_sent_part_is_compared() {
         let parts = PartsAhead::new(Arc::new(Semaphore::new(1)));
         assert!((0..MAX_PARTS).all(|_| parts.note(0..1, Digest::sha256(b"x"))));
         assert!(!parts.note(0..1, Digest::sha256(b"x")));

@@ -73,7 +73,7 @@ pub struct RemovedContent {
     pub files: u64,
     /// Their size in bytes.
     pub bytes: u64,
-    /// The pins that were removed, too, by the names of their images.
+    /// The pins that were also removed, by the names of their images.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unpinned: Vec<String>,
 }
@@ -88,7 +88,7 @@ pub enum NotRemoved {
     #[error("it is in use; retry when the transfers have ended")]
     InUse,
     /// It cannot be fetched again.
-    #[error("its upstream is offline, so it cannot be fetched again; `--force` removes it nevertheless")]
+    #[error("its upstream is offline, so it cannot be fetched again; `--force` removes it anyway")]
     Offline,
     /// Pins keep it.
     #[error("it is pinned as {}; unpin it, or use `--force`, which also removes the pin", .0.join(", "))]

@@ -16,7 +16,7 @@ use crate::oci::Digest;
 
 /// The largest size of the file, in bytes.
 const MAX_SIZE: u64 = 256 * 1024 * 1024;
-/// The size of the cache, divided by this, is the most that the file takes.
+/// The maximum size of the file is the size of the cache divided by this.
 const PART_OF_CACHE: u64 = 100;
 /// The largest content that is copied, in bytes.
 const MAX_COPY: usize = 16 * 1024;
@@ -47,7 +47,7 @@ impl ManifestCopies {
         Self { file: file.ok(), size: MAX_SIZE.min(cache / PART_OF_CACHE), assigned: AtomicU64::default() }
     }
 
-    /// Whether content may be copied: it is not too large, and there is a file.
+    /// Whether content may be copied: it is not too large, and the file exists.
     pub fn takes(&self, content: &[u8]) -> bool {
         self.file.is_some() && content.len() <= MAX_COPY && (content.len() as u64) < self.size
     }

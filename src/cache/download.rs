@@ -144,7 +144,7 @@ pub(super) enum Broken {
     Changed,
     #[error("the upstream sent more bytes than it announced")]
     Long,
-    #[error("too many blobs are streamed through; retry later")]
+    #[error("too many blobs are being streamed; retry later")]
     NoTurn,
     #[error("the upstream sent {received} of {size} bytes")]
     Short { received: u64, size: u64 },

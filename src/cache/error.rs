@@ -16,7 +16,7 @@ pub enum CacheError {
     #[error("the upstream repository does not have this blob")]
     NotFound,
     /// The manifest and the upstream's content disagree on the size of a blob.
-    #[error("the manifest gives {digest} a size of {manifest} bytes, but the upstream's content has {found}")]
+    #[error("the manifest gives {digest} a size of {manifest} bytes, but the upstream's content has {found} bytes")]
     Size {
         /// The blob.
         digest: Digest,
@@ -66,7 +66,7 @@ impl CacheError {
 impl From<upstream::Error> for CacheError {
     fn from(error: upstream::Error) -> Self {
         match error {
-            upstream::Error::NotFound => Self::NotFound,
+            upstream::Error::NotFound { .. } => Self::NotFound,
             other => Self::Upstream(other),
         }
     }

@@ -60,8 +60,7 @@ impl CacheInner {
         self.write_down_use().await.map_err(CacheError::store)?;
         let mut freed = Freed::default();
         if let Some(max_age) = self.config.max_age {
-            let age = crate::runtime::signed_duration(max_age);
-            let before = self.clock.now().saturating_sub(age).unwrap_or(Timestamp::MIN);
+            let before = self.clock.ago(max_age);
             self.evict(u64::MAX, Some(before), &[], &mut freed).await.map_err(CacheError::store)?;
         }
         let excess = self.excess(0);
@@ -372,7 +371,7 @@ fn manifest_in(digest: Digest, bytes: Bytes) -> Option<Manifest> {
 pub(super) struct Freed {
     pub(super) files: u64,
     pub(super) bytes: u64,
-    /// The number of files that stay because they, or what goes only with them, are in use.
+    /// The number of files that stay because they, or content that is removed only with them, are in use.
     pub(super) in_use: u64,
     /// The number of files that the disk did not remove.
     pub(super) failed: u64,
@@ -386,8 +385,8 @@ pub(super) enum NoRoom {
     #[error("everything else in the cache is in use")]
     InUse,
     #[error(
-        "not enough evictable content: the rest is pinned, in use, part of this import, or from an offline upstream, which an \
-         import does not evict; raise cache.max_size, or import with --evict"
+        "not enough evictable content: the rest is pinned, in use, part of this import, or from an offline upstream, of which an \
+         import evicts only with --evict; raise cache.max_size"
     )]
     Kept,
     #[error("it exceeds the maximum cache size (cache.max_size, and for an import cache.high_watermark of it)")]

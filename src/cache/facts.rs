@@ -1,10 +1,7 @@
 //! Bounds the database along with the content: rows about evicted content are removed by age.
 
-use jiff::Timestamp;
-
 use super::CacheInner;
 use super::evict::{Freed, percent};
-use crate::runtime::signed_duration;
 use crate::store::StoreError;
 
 /// If the rows exceed `max_database`, they are reduced to this percentage of it.
@@ -45,9 +42,7 @@ impl CacheInner {
 
     /// Removes expired rows; returns their number, and by how many bytes the file shrank.
     pub(super) async fn forget(&self) -> Result<(u64, u64), StoreError> {
-        let age = signed_duration(self.config.fact_memory);
-        let now = self.clock.now();
-        let before = now.saturating_sub(age).unwrap_or(Timestamp::MIN);
+        let (now, before) = (self.clock.now(), self.clock.ago(self.config.fact_memory));
         let rows = self.store.facts.drop_stale(now, before).await? + self.store.forget_before(before).await?;
         Ok((rows, self.store.shrink().await?))
     }

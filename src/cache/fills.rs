@@ -95,7 +95,8 @@ impl Fills {
 impl CacheInner {
     /// Requests the blob from the repository and starts to fill; streams it through if the disk cannot be written.
     pub(super) async fn start(self: Arc<Self>, source: BlobSource) -> Result<Opened, CacheError> {
-        // The registry's turn comes first: whoever waits for a slow registry holds no turn that others could use.
+        // The registry's turn comes first: a request that waits for a slow registry holds no turn that others could
+        // use.
         let stream = source.open(0).await?;
         let (digest, size) = (source.digest, source.size);
         if stream.size != size {

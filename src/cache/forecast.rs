@@ -1,7 +1,7 @@
 //! What a collection of garbage would remove now.
 //!
-//! It follows the steps of `collect` and `evict` with rows alone, and removes nothing. What is used or fetched in the meantime
-//! changes the outcome.
+//! It follows the steps of `collect` and `evict` with rows alone, and removes nothing. Content that is used or fetched
+//! in the meantime changes the outcome.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +12,6 @@ use super::contents::ContentKind;
 use super::evict::percent;
 use super::{Cache, CacheError, CacheInner};
 use crate::oci::Digest;
-use crate::runtime::signed_duration;
 use crate::store::{ListedContent, NamedContent, StoreError, StoredContent};
 
 /// The most manifests and blobs that are listed.
@@ -77,7 +76,7 @@ impl Cache {
             let _turn = inner.evicting.lock().await;
             inner.write_down_use().await.map_err(CacheError::store)?;
         }
-        // Evictions do not wait for the rest, which anybody may ask for.
+        // Evictions do not wait for the rest, which any client may request.
         let mut forecast = DryRun::new(inner).run().await.map_err(CacheError::store)?;
         let digests: Vec<Digest> = forecast.contents.iter().map(|content| content.digest).collect();
         let repositories = inner.store.facts.repositories_of(&digests, 1).await.map_err(CacheError::store)?;
@@ -114,10 +113,7 @@ struct DryRun<'a> {
 impl<'a> DryRun<'a> {
     fn new(inner: &'a CacheInner) -> Self {
         let config = &inner.config;
-        let expiry = config.max_age.map(|age| {
-            let age = signed_duration(age);
-            inner.clock.now().saturating_sub(age).unwrap_or(Timestamp::MIN)
-        });
+        let expiry = config.max_age.map(|age| inner.clock.ago(age));
         let above_low = inner.usage.stored().saturating_sub(percent(config.max_size, config.low_watermark));
         let excess = inner.excess(0);
         let needed = above_low.max(if excess > 0 { excess + inner.slack() } else { 0 });

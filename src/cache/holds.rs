@@ -10,7 +10,7 @@ use crate::oci::{Digest, Host};
 
 /// The most imports at the same time.
 const MAX_HOLDS: usize = 16;
-/// The most digests of one import: a bundle has at most as many files.
+/// The maximum number of digests in one import: a bundle has at most as many files.
 const MAX_DIGESTS: usize = 200_000;
 /// How long an import may be idle before its content can be evicted: its client may have died.
 const LEASE: SignedDuration = SignedDuration::from_mins(10);
@@ -19,7 +19,7 @@ const LEASE: SignedDuration = SignedDuration::from_mins(10);
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum NotHeld {
     /// Too many imports are running.
-    #[error("{MAX_HOLDS} imports are running; retry when one has ended")]
+    #[error("{MAX_HOLDS} imports are already running; retry when one has finished")]
     TooMany,
     /// The import has more content than a bundle can have.
     #[error("the import has more than {MAX_DIGESTS} files")]
@@ -60,7 +60,7 @@ impl Holds {
         if all.len() >= MAX_HOLDS {
             return Err(NotHeld::TooMany);
         }
-        // Random, so that an import does not go on with the number of another one after a restart.
+        // Random, so that after a restart, an import does not continue under the number of another one.
         let number = fastrand::u64(..);
         all.insert(number, HeldDigests { digests: HashSet::new(), spared, used: now, users: 0 });
         Ok(number)

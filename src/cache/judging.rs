@@ -194,7 +194,7 @@ impl BlobPieces {
     /// The next piece; `None` at the end, when the whole blob is verified.
     ///
     /// # Errors
-    /// If the rest cannot be read, exceeds the time limit, or has another digest.
+    /// If the rest cannot be read, exceeds the time limit, or does not match its digest.
     pub async fn next(&mut self) -> Result<Option<Bytes>, CacheError> {
         let frame = self.reader.before(self.end, self.body.frame()).await?;
         if let Some(frame) = frame {

@@ -7,7 +7,7 @@ use crate::runtime::rounded_size;
 use crate::store::{StoreError, StoredContent};
 
 impl CacheInner {
-    /// Why the disk has no room for this many bytes, if it has none.
+    /// Why the disk has no room for this many bytes; `None` if it has.
     pub(super) fn full_disk(&self, bytes: u64) -> Option<NoRoom> {
         let space = self.disk.space().ok()?;
         let kept = self.kept_free(space);
@@ -43,7 +43,8 @@ impl CacheInner {
         freed.bytes += bytes;
         freed.files += gone.len() as u64;
         if let Err(error) = self.store.node.forget_contents(&digests).await {
-            // Small files make too little room for it. The eviction goes on, and the next one removes the rows.
+            // Removing small files frees too little room for it. The eviction continues, and the next one removes the
+            // rows.
             tracing::warn!(%error, "cannot delete the rows of evicted content: the disk is full; will retry");
             return Ok(false);
         }

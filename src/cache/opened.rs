@@ -49,8 +49,8 @@ impl Opened {
     }
 }
 
-/// Files of this size in bytes that have another size than a manifest states, and the right bytes nevertheless: the manifest is
-/// wrong.
+/// Files of this size in bytes whose size differs from the one that a manifest states, although their bytes are right:
+/// the manifest is wrong.
 pub(super) struct IntactFiles {
     known: Bounded<(Digest, u64), ()>,
     checks: Flights<Digest, bool>,
@@ -64,7 +64,7 @@ impl IntactFiles {
 
 impl CacheInner {
     /// Opens complete content, whatever size a manifest states. A file of another size is damaged, unless the manifest is
-    /// wrong: whose manifest that is must not decide about content that others use, so the bytes do.
+    /// wrong: a manifest of one repository must not decide about content that others use, so the bytes decide.
     ///
     /// # Errors
     /// If that cannot be found out.
@@ -81,7 +81,7 @@ impl CacheInner {
         if let Opened::File(reading) = &opened
             && !self.is_intact_file(digest, found).await?
         {
-            let why = format!("it has {found} bytes, and its manifest states {manifest}");
+            let why = format!("it has {found} bytes, but its manifest states {manifest}");
             if reading.discard(&io::Error::new(io::ErrorKind::InvalidData, why)) {
                 self.metrics.damaged.inc();
             }

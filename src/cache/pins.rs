@@ -32,8 +32,8 @@ pub enum NotPinned {
 }
 
 impl Cache {
-    /// Pins an image that is in the cache: its manifest, those of all its platforms, also of platforms that are fetched
-    /// later, and `attached` manifests. Every platform that is in the cache must be complete.
+    /// Pins an image that is in the cache: its manifest, those of all its platforms, including platforms that are
+    /// fetched later, and `attached` manifests. Every platform that is in the cache must be complete.
     ///
     /// # Errors
     /// See [`NotPinned`].
@@ -90,7 +90,7 @@ impl Cache {
         self.inner.store.node.pins().await.map_err(CacheError::store)
     }
 
-    /// Removes a pin. Returns false if there is none of this name.
+    /// Removes a pin. Returns false if there is no pin with this name.
     ///
     /// # Errors
     /// The database cannot be written.

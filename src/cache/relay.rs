@@ -148,7 +148,7 @@ mod tests {
     use crate::runtime::{Clock, Metrics, Readiness};
     use crate::upstream::{Config, Upstreams};
 
-    /// Its client already has the status 200, so it can only be told by an end.
+    /// Its client already has the status 200, so the only way to report the failure is to end the connection.
     #[tokio::test(start_paused = true)]
     async fn readers_do_not_wait_for_a_turn_forever() {
         let (tasks, host) = (Tasks::new(), "a.test".parse().unwrap());

@@ -66,7 +66,7 @@ impl Drop for Reservation {
     }
 }
 
-/// The manifests used since the last time that was recorded. The blobs of an image have the same last use as its
+/// The manifests used since use was last recorded. The blobs of an image have the same last use as its
 /// manifest.
 #[derive(Default)]
 pub(super) struct Touched(Mutex<RecentUse>);
@@ -84,7 +84,7 @@ impl Touched {
     /// Records that a manifest is being stored with the current time as its last use, for a request that will use it.
     pub(super) fn stored(&self, manifest: Digest) {
         let mut touched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Each one that is forgotten costs a row that says the same again.
+        // Each forgotten entry costs writing an identical row again.
         if touched.stored.len() >= MAX_TOUCHED {
             touched.stored.clear();
         }

@@ -5,8 +5,8 @@ use rustix::process::getuid;
 /// Where accounts are listed.
 const ACCOUNTS: &str = "/etc/passwd";
 
-/// The name that was given, or else that of the account that runs this process: without `USER`, as in cron and in containers,
-/// nobody would have decided.
+/// The given name, or otherwise that of the account that runs this process: in cron jobs and containers `USER` is
+/// unset, and the record would name no one.
 pub(super) fn named_or_own(name: Option<&str>) -> String {
     match name.filter(|name| !name.is_empty()) {
         Some(name) => name.to_owned(),

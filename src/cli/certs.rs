@@ -27,7 +27,7 @@ pub(super) struct InitArgs {
     /// How long the server certificate is valid
     #[arg(long, default_value_t = 825, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=3650))]
     days: u32,
-    /// Replace an existing CA and certificate, whoever issued them
+    /// Replace an existing CA and certificate, even if issued by someone else
     #[arg(long)]
     force: bool,
 }
@@ -47,7 +47,7 @@ pub(super) fn run(command: &CertsCommand) -> Exit {
 /// What `--force` would do about an error.
 fn hint(error: &PkiError) -> &'static str {
     match error {
-        PkiError::Expired { .. } => "; `--force` makes a new one, which clients must then trust",
+        PkiError::Expired { .. } => "; `--force` creates a new one, which clients must then trust",
         PkiError::Foreign { .. } | PkiError::Unusable { .. } => "; `--force` replaces it",
         PkiError::Io { .. } | PkiError::Make(_) | PkiError::Name(_) => "",
     }
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_output_says_what_to_do_next() {
+    fn the_output_ends_with_a_hint() {
         let set = CertificateSet {
             dir: "/c".into(),
             ca: CertificateState::Kept,

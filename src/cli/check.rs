@@ -151,7 +151,7 @@ impl ImageJudge {
         if offline || (gate.server.is_none() && gate.config.is_some() && !remote::is_running(gate)?) {
             let config = super::config::load_or_error(gate.config.as_deref())?;
             if !offline {
-                eprintln!("pullgate: no gate runs with this configuration; this process judges instead");
+                eprintln!("pullgate: no gate is running with this configuration; judging in this process instead");
             }
             return Ok(Self::ThisProcess(Box::new(config), gate.config.clone()));
         }

@@ -107,7 +107,7 @@ fn check(args: &CheckConfigArgs) -> Result<Exit, CommandError> {
     Ok(if errors > 0 || (args.strict && warnings > 0) { Exit::Config } else { Exit::Ok })
 }
 
-/// Mistakes go to standard error, and what is merely said to standard output.
+/// Mistakes go to standard error, and notes to standard output.
 fn print_found(config: Option<&Config>, problems: &[Problem], (errors, warnings): (usize, usize)) {
     for problem in problems {
         let text = problem.to_string();
@@ -155,7 +155,7 @@ pub(super) fn load(path: Option<&Path>) -> Result<Config, Exit> {
     print_problems(read(path))
 }
 
-/// As [`load`], for commands that are there to bring the trusted roots: those may be missing.
+/// Like [`load`], for commands that fetch the trusted roots, which may therefore be missing.
 pub(super) fn load_without_roots(path: Option<&Path>) -> Result<Config, Exit> {
     print_problems(Config::load_without_roots(path, std::env::vars()))
 }

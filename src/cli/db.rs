@@ -165,8 +165,7 @@ fn age(age: SignedDuration) -> String {
     rounded_duration(age.try_into().unwrap_or_default())
 }
 
-/// Whether a database is so old that it misses what was published meanwhile. It is used nevertheless, unless `va.max_db_age` says
-/// otherwise.
+/// Whether a database is so old that it lacks recent advisories. It is used anyway, unless `va.max_db_age` forbids it.
 fn is_old(status: &SourceStatus, now: Timestamp) -> bool {
     status.age(now).is_some_and(|age| age > OLD)
 }

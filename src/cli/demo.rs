@@ -67,7 +67,7 @@ fn is_hangup_ignored() -> bool {
 
 async fn demo(args: &DemoArgs) -> Result<Exit, String> {
     let listen = address(args);
-    // A terminal that is closed ends the demo, too: nobody could stop it any more. Unless it was started by nohup(1).
+    // Closing the terminal also ends the demo, which could not be stopped otherwise, unless it was started by nohup(1).
     let hangups = (!is_hangup_ignored()).then(crate::app::hangups).transpose();
     let mut hangups = hangups.map_err(|error| format!("cannot handle SIGHUP: {error}"))?;
     let mut stops = crate::app::signals();

@@ -53,7 +53,7 @@ const EXAMPLES: &[(&[&str], &str)] = &[
     (&["exemption", "types"], "pullgate exemption types"),
     (
         &["policy"],
-        "pullgate policy check policies\n  pullgate policy match --policies policies docker.io/library/nginx:1.27",
+        "pullgate policy check policies\n  pullgate policy match --config pullgate.toml docker.io/library/nginx:1.27",
     ),
     (
         &["policy", "check"],

@@ -72,7 +72,7 @@ pub(super) struct AddArgs {
     /// Expiry: a date (the beginning of that day in UTC), a time as in RFC 3339, or a duration such as 30d.
     #[arg(long, value_name = "TIME")]
     expires: Option<String>,
-    /// Why the issue does not count.
+    /// The reason for the exemption.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Who granted the exemption. Default: the account that runs the command.

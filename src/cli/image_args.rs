@@ -3,6 +3,8 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use super::CommandError;
+
 /// Whose rules apply.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ScopeArgs {
@@ -27,11 +29,12 @@ impl ImageArgs {
     /// All images, those of the file last.
     ///
     /// # Errors
-    /// A message, if the file cannot be read or there are no images.
-    pub(super) fn read(&self) -> Result<Vec<String>, String> {
+    /// [`CommandError::Usage`], if the file cannot be read or there are no images.
+    pub(super) fn read(&self) -> Result<Vec<String>, CommandError> {
         let mut images = self.images.clone();
         if let Some(file) = &self.file {
-            let text = read(file).map_err(|error| format!("{}: cannot read the images: {error}", file.display()))?;
+            let failed = |error: std::io::Error| format!("{}: cannot read the images: {error}", file.display());
+            let text = read(file).map_err(|error| CommandError::Usage(failed(error)))?;
             // Editors of Windows begin files with a byte order mark.
             let lines = text
                 .trim_start_matches('\u{feff}')
@@ -40,7 +43,7 @@ impl ImageArgs {
                 .filter(|line| !line.is_empty() && !line.starts_with('#'));
             images.extend(lines.map(str::to_owned));
         }
-        if images.is_empty() { Err("there are no images".to_owned()) } else { Ok(images) }
+        if images.is_empty() { Err(CommandError::Usage("there are no images".to_owned())) } else { Ok(images) }
     }
 }
 
@@ -62,10 +65,10 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "# base images\n\n  debian:12\nredis\r\n").unwrap();
         let args = ImageArgs { images: vec!["nginx".to_owned()], file: Some(file.path().to_owned()) };
-        assert_eq!(args.read(), Ok(["nginx", "debian:12", "redis"].map(str::to_owned).to_vec()));
+        assert_eq!(args.read().unwrap(), ["nginx", "debian:12", "redis"]);
         std::fs::write(file.path(), "\u{feff}debian:12\r\n").unwrap();
-        assert_eq!(ImageArgs { images: Vec::new(), ..args }.read(), Ok(vec!["debian:12".to_owned()]));
+        assert_eq!(ImageArgs { images: Vec::new(), ..args }.read().unwrap(), ["debian:12"]);
         let none = ImageArgs { images: Vec::new(), file: Some("/does/not/exist".into()) };
-        assert!(none.read().unwrap_err().contains("/does/not/exist"));
+        assert!(matches!(none.read(), Err(CommandError::Usage(why)) if why.contains("/does/not/exist")));
     }
 }

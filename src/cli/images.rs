@@ -126,7 +126,8 @@ fn describe(images: &[ImageAnswer], shown: &Shown) -> String {
     wrapped(&header, &images.iter().map(row).collect::<Vec<_>>(), shown.width)
 }
 
-/// What to do next, if there is nothing in the list, or something in it that a person at a terminal may want to know more about.
+/// A hint at what to do next if the list is empty, or contains something that a person at a terminal may want to look
+/// into.
 fn help(images: &[ImageAnswer], restrict: Option<&str>, is_terminal: bool) -> Option<String> {
     // It is empty if it was not asked for.
     let is_right = |status: &str| matches!(status, "" | "No Issues" | "Not Scanned" | "Scanning");
@@ -232,7 +233,7 @@ registry.ng.bluemix.net/sg_space/tomcat        v2       0cb8e91ef51a   sg_space 
     }
 
     #[test]
-    fn a_list_says_what_to_do_next() {
+    fn a_list_ends_with_a_hint() {
         let clean = || tutorial().into_iter().filter(|image| image.security_status == "No Issues").collect::<Vec<_>>();
         let said = |images: &[ImageAnswer], restrict| help(images, restrict, true).unwrap_or_default();
         assert!(said(&tutorial(), None).contains("`pullgate va IMAGE` shows what is wrong"));

@@ -1,5 +1,6 @@
 //! `pullgate completions SHELL` and `pullgate man DIR`: both are made from the arguments themselves.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Exit, command, fail};
@@ -39,8 +40,9 @@ pub(super) fn completions(args: &CompletionArgs) -> Exit {
 
 /// Writes `pullgate.1`, and `pullgate-COMMAND.1` for each command.
 pub(super) fn man(args: &ManArgs) -> Exit {
-    let written = std::fs::create_dir_all(&args.directory)
-        .and_then(|()| clap_mangen::generate_to(command().disable_help_subcommand(true), &args.directory));
+    let mut root = command().disable_help_subcommand(true);
+    root.build();
+    let written = std::fs::create_dir_all(&args.directory).and_then(|()| write_pages(&root, &args.directory));
     match written {
         Ok(()) => {
             eprintln!("pullgate: manual pages are in {}", shown(&args.directory));
@@ -48,6 +50,76 @@ pub(super) fn man(args: &ManArgs) -> Exit {
         }
         Err(error) => fail(format!("{}: cannot write the manual pages: {error}", shown(&args.directory))),
     }
+}
+
+/// Writes the page of a command, and those of its subcommands.
+fn write_pages(command: &clap::Command, directory: &Path) -> io::Result<()> {
+    let mut inner = command.get_subcommands().filter(|inner| !inner.is_hide_set());
+    inner.try_for_each(|inner| write_pages(inner, directory))?;
+    let page = clap_mangen::Man::new(command.clone());
+    let file = page.get_filename();
+    // Without a date, which clap_mangen would leave out together with its place.
+    let title =
+        format!(".TH {} 1 \"\" \"pullgate {}\" \"pullgate\"\n", file.trim_end_matches(".1"), env!("CARGO_PKG_VERSION"));
+    let mut text = title.into_bytes();
+    page.render_name_section(&mut text)?;
+    text.extend(synopsis(command).into_bytes());
+    page.render_description_section(&mut text)?;
+    page.render_options_section(&mut text)?;
+    if command.has_subcommands() {
+        page.render_subcommands_section(&mut text)?;
+    }
+    text.extend(environment(command).into_bytes());
+    text.extend(notes(command).into_bytes());
+    std::fs::write(directory.join(file), text)
+}
+
+/// The section with the usage as the help text shows it, with the names of values.
+fn synopsis(command: &clap::Command) -> String {
+    let usage = command.clone().render_usage().to_string();
+    let lines: Vec<String> = usage.lines().map(|line| roff(line.trim_start_matches("Usage:").trim())).collect();
+    format!(".SH SYNOPSIS\n{}\n", lines.join("\n.br\n"))
+}
+
+/// The section with the variables that set options.
+fn environment(command: &clap::Command) -> String {
+    let shown = command.get_arguments().filter(|argument| !argument.is_hide_set());
+    let variables = shown.filter_map(|argument| {
+        let (name, option) = (argument.get_env()?.to_string_lossy().into_owned(), argument.get_long()?);
+        Some(format!(
+            ".TP\n\\fB{}\\fR\nThe value of {}, if it is not given.\n",
+            roff(&name),
+            roff(&format!("--{option}"))
+        ))
+    });
+    let variables: String = variables.collect();
+    if variables.is_empty() { variables } else { format!(".SH ENVIRONMENT\n{variables}") }
+}
+
+/// The sections from the text below the help text: its paragraphs are exit codes, examples and other notes.
+fn notes(command: &clap::Command) -> String {
+    let below = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let (mut exits, mut examples, mut others) = (String::new(), String::new(), String::new());
+    for paragraph in below.split("\n\n").filter(|paragraph| !paragraph.trim().is_empty()) {
+        let (first, rest) = paragraph.split_once('\n').unwrap_or((paragraph, ""));
+        if let Some(codes) = paragraph.strip_prefix("Exit codes: ") {
+            exits = format!("{}\n.PP\n", roff(codes));
+        } else if first.starts_with("Example") {
+            examples = format!(".SH EXAMPLES\n.nf\n{}\n.fi\n", roff(rest));
+        } else {
+            others.push_str(&format!(".PP\n{}\n", roff(paragraph)));
+        }
+    }
+    let common = roff("0 is success, 1 a failure, 64 a wrong command line, and 78 a wrong configuration.");
+    let others = if others.is_empty() { others } else { format!(".SH NOTES\n{others}") };
+    format!(".SH EXIT STATUS\n{exits}{common}\n{examples}{others}")
+}
+
+/// A text for roff: without requests, and with hyphens and quotes that can be copied.
+fn roff(text: &str) -> String {
+    let text = text.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq").replace('`', "\\(ga");
+    let lines = text.lines().map(|line| if line.starts_with('.') { format!("\\&{line}") } else { line.to_owned() });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn shown(path: &Path) -> String {
@@ -142,8 +214,21 @@ mod tests {
         commands(&root, "pullgate", &mut all);
         for (path, _) in &all {
             let page = directory.path().join("man1").join(format!("{}.1", path.replace(' ', "-")));
-            assert!(page.exists(), "{}", page.display());
+            let text = std::fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+            let heads = ["SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXIT STATUS", "EXAMPLES"];
+            assert!(heads.iter().all(|head| text.contains(&format!(".SH {head}\n"))), "{path} {text}");
+            assert!(text.starts_with(&format!(".TH {} 1 \"\" \"pullgate ", path.replace(' ', "-"))), "{path} {text}");
         }
+        let page = |name: &str| std::fs::read_to_string(directory.path().join("man1").join(name)).unwrap();
+        let check = page("pullgate-check.1");
+        for wanted in [
+            "\\fBPULLGATE_CONFIG\\fR\nThe value of \\-\\-config, if it is not given.",
+            ".SH EXIT STATUS\n0 all are admitted, 1 an image could not be checked",
+            ".nf\n  pullgate check \\-\\-config pullgate.toml docker.io/library/nginx:1.27\n",
+        ] {
+            assert!(check.contains(wanted), "{wanted}\n{check}");
+        }
+        assert!(page("pullgate-policy-match.1").contains(".SH SYNOPSIS\npullgate policy match [OPTIONS] <IMAGES>..."));
         for shell in clap_complete::Shell::value_variants() {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut command(), "pullgate", &mut text);

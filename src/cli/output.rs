@@ -1,8 +1,8 @@
 //! Standard output and standard error of commands.
 //!
-//! `print`, `println` and `eprintln` replace the macros of the standard library in all commands: those panic if the reader
-//! of a pipe has gone, as in `pullgate images | head -1`. Here the rest is dropped without a word, and the command goes on to its exit
-//! code. Any other failure, such as a full disk, makes the command fail at its end.
+//! `print`, `println` and `eprintln` replace the macros of the standard library in all commands: those panic if the
+//! reader of a pipe has gone, as in `pullgate images | head -1`. Here the rest is dropped silently, and the command
+//! still ends with its exit code. Any other failure, such as a full disk, makes the command fail at its end.
 
 use std::fmt::{Arguments, Display};
 use std::io::{self, Write};
@@ -29,7 +29,7 @@ macro_rules! eprintln {
 /// The first failure to write to standard output.
 static FAILURE: OnceLock<io::Error> = OnceLock::new();
 
-/// A stream that takes everything, even if nobody reads it any longer.
+/// A stream that accepts everything, even after its reader has gone.
 pub(super) struct Stream<W>(W);
 
 /// Standard output.
@@ -52,7 +52,7 @@ impl<W: Write> Write for Stream<W> {
     }
 }
 
-/// The outcome if nobody reads the stream any longer; any other error stays one.
+/// Turns a broken pipe into success; any other error stays an error.
 fn unread<T>(error: io::Error, done: T) -> io::Result<T> {
     if error.kind() == io::ErrorKind::BrokenPipe { Ok(done) } else { Err(error) }
 }

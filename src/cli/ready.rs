@@ -1,4 +1,5 @@
-//! `pullgate ready`: whether a running gate should receive requests. The image has no other program that could ask.
+//! `pullgate ready`: whether a running gate should receive requests. The container image has no other program that
+//! could make the request.
 
 use super::output::print_json;
 use super::{CommandError, Exit, GateArgs, Output, remote};

@@ -50,8 +50,8 @@ fn reload(args: &ReloadArgs) -> Result<Exit, CommandError> {
     Ok(if reloaded.reloaded { Exit::Ok } else { Exit::Config })
 }
 
-/// Where the gate is. It says itself what is wrong with its configuration, if the socket can be read from it, and reloads
-/// everything else.
+/// Where the gate is. If the socket can be read from the configuration, the gate itself reports what is wrong with the
+/// rest, and reloads what it can.
 fn endpoint_of_reload(gate: &GateArgs) -> Result<AdminAddress, CommandError> {
     if gate.server.is_some() {
         return endpoint(gate);
@@ -59,10 +59,13 @@ fn endpoint_of_reload(gate: &GateArgs) -> Result<AdminAddress, CommandError> {
     match configured_socket(gate) {
         Ok((socket, _)) => Ok(AdminAddress::Unix(socket)),
         Err(problems) => {
-            eprintln!(
-                "pullgate: the gate was not asked, because the file does not say where its socket is; use --server unix:PATH \
-                 or SIGHUP to reload everything else"
-            );
+            // Without a file, that is the mistake.
+            if problems.iter().any(|problem| problem.line > 0) {
+                eprintln!(
+                    "pullgate: the gate was not asked, because these mistakes leave open where its socket is; use --server \
+                     unix:PATH or SIGHUP to reload everything else"
+                );
+            }
             Err(CommandError::Config(problems))
         }
     }
@@ -80,7 +83,7 @@ fn describe(reloaded: &Reloaded) -> String {
     let later = needs_restart.iter().map(|key| format!("after a restart: {}\n", printable(key)));
     let removed = removed.iter().map(|what| format!("no longer served: {}\n", printable(what)));
     let lines: String = settings.chain(rules).chain(removed).chain(later).collect();
-    // Also those that were in use before: the gate may have seen the new files by itself a moment ago.
+    // Includes those that were in use before: the gate may just have noticed the new files by itself.
     let certificates: String =
         certificates.iter().map(|what| format!("in use: certificate of {}\n", printable(what))).collect();
     if !reloaded.reloaded {

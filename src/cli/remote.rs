@@ -7,9 +7,11 @@ mod transfer;
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
@@ -24,7 +26,7 @@ use tokio::net::{TcpStream, UnixStream};
 use super::{CommandError, GateArgs};
 use crate::api::{ErrorAnswer, JobState, path};
 use crate::config::Config;
-use crate::markup::{Problem, ProblemSeverity};
+use crate::markup::{Problem, ProblemKey, ProblemSeverity};
 use crate::runtime::printable;
 pub(super) use transfer::ContentClient;
 
@@ -36,9 +38,26 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(150);
 
 /// The address of the admin API.
+#[derive(Clone, Debug)]
 pub(super) enum AdminAddress {
+    /// A host and a port.
     Tcp(String),
     Unix(PathBuf),
+}
+
+impl FromStr for AdminAddress {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let wrong = "write http://HOST:PORT or unix:PATH";
+        if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+            return Ok(Self::Unix(path.into()));
+        }
+        let authority = text.strip_prefix("http://").ok_or(wrong)?.trim_end_matches('/');
+        let parsed: Authority = authority.parse().map_err(|_| wrong)?;
+        let has_port = parsed.port_u16().is_some() && !authority.contains('@');
+        if has_port { Ok(Self::Tcp(authority.to_owned())) } else { Err(wrong) }
+    }
 }
 
 /// Sends a GET to a path of [`path`] and reads the JSON of the answer.
@@ -104,7 +123,7 @@ impl RefusedAnswer {
     }
 }
 
-/// Makes a call. The inner error is a refusal.
+/// Makes a call of a path of [`path`]. The inner error is a refusal.
 pub(super) fn answer<T: DeserializeOwned>(
     gate: &GateArgs,
     endpoint: &AdminAddress,
@@ -112,14 +131,15 @@ pub(super) fn answer<T: DeserializeOwned>(
     path: &str,
     body: Bytes,
 ) -> Result<Result<T, RefusedAnswer>, CommandError> {
-    let (status, body) = send(gate, endpoint, method, path, body)?;
+    let (status, body) = send(gate, endpoint, method, &format!("{}{path}", path::PREFIX), body)?;
     if !status.is_success() {
         return Ok(Err(RefusedAnswer { status, body }));
     }
     serde_json::from_slice(&body).map(Ok).map_err(|error| unreadable(&error).into())
 }
 
-/// Whether the gate should receive requests, and what it says about that in the form that the query of `/readyz` asks for.
+/// Whether the gate should receive requests, and the body of its answer, in the format selected by the query of
+/// `/readyz`.
 pub(super) fn readiness(gate: &GateArgs, query: &str) -> Result<(bool, Bytes), CommandError> {
     let path = format!("/readyz{query}");
     match send(gate, &endpoint(gate)?, Method::GET, &path, Bytes::new())? {
@@ -151,7 +171,6 @@ fn unreadable(error: &serde_json::Error) -> String {
 /// One call of the API.
 struct AdminCall<'a> {
     method: Method,
-    /// Below [`path::PREFIX`], or all of it if it begins with `/`.
     path: &'a str,
     token: Option<String>,
     body: UnsyncBoxBody<Bytes, io::Error>,
@@ -172,9 +191,8 @@ pub(super) fn is_running(gate: &GateArgs) -> Result<bool, CommandError> {
 fn has_gate<T>(socket: &Path, connected: io::Result<T>) -> Result<bool, String> {
     match connected {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(format!(
-            "{}: {error}: this user may not ask the gate; run the command as the gate's user or as root, or use --server. \
-             With --offline, this process judges without the gate's exemptions, tags and cache",
-            socket.display()
+            "{}. With --offline, this process judges without the gate's exemptions, tags and cache",
+            not_allowed(socket, &error)
         )),
         connected => Ok(connected.is_ok()),
     }
@@ -205,15 +223,11 @@ fn message(status: StatusCode, body: &[u8]) -> String {
 /// Where the arguments or the configuration say that the gate is.
 pub(super) fn endpoint(gate: &GateArgs) -> Result<AdminAddress, CommandError> {
     match &gate.server {
-        Some(server) => match (server.strip_prefix("unix:"), server.strip_prefix("http://")) {
-            (Some(path), _) => Ok(AdminAddress::Unix(path.into())),
-            (None, Some(authority)) => Ok(AdminAddress::Tcp(authority.trim_end_matches('/').to_owned())),
-            (None, None) => Err(format!("{server}: --server takes http://HOST:PORT or unix:PATH").into()),
-        },
+        Some(server) => Ok(server.clone()),
         None => {
             let (socket, problems) = configured_socket(gate).map_err(CommandError::Config)?;
             let is_wrong = problems.iter().any(|problem| problem.severity == ProblemSeverity::Error);
-            // A gate that runs goes on with its previous configuration. Without one, the mistakes are what matters.
+            // A running gate keeps its previous configuration. If none is running, the mistakes matter.
             if is_wrong && StdUnixStream::connect(&socket).is_err() {
                 return Err(CommandError::Config(problems));
             }
@@ -228,7 +242,7 @@ pub(super) fn endpoint(gate: &GateArgs) -> Result<AdminAddress, CommandError> {
 /// The mistakes, if they hide which socket is meant.
 pub(super) fn configured_socket(gate: &GateArgs) -> Result<(PathBuf, Vec<Problem>), Vec<Problem>> {
     match Config::examine(gate.config.as_deref(), std::env::vars()) {
-        (Some(config), problems) if !problems.iter().any(hides_socket) => {
+        (Some(config), problems) if !problems.iter().any(|problem| hides_socket(problem, &config)) => {
             Ok((crate::app::admin_socket(&config), problems))
         }
         (_, problems) => Err(problems),
@@ -236,21 +250,26 @@ pub(super) fn configured_socket(gate: &GateArgs) -> Result<(PathBuf, Vec<Problem
 }
 
 /// Whether a mistake is one of `state_dir` or `admin.socket`, or may be meant as one of them. The default is in its place, which
-/// may be of another gate.
-fn hides_socket(problem: &Problem) -> bool {
-    let key = problem.message.split(':').next().unwrap_or_default();
-    let is_own = key == "admin" || matches!(key.rsplit('.').next(), Some("state_dir" | "socket"));
-    let hint = problem.hint.as_deref().unwrap_or_default();
-    let is_unknown = problem.message.contains("unknown key") && (!key.contains('.') || key.starts_with("admin."));
-    let is_meant = is_unknown || hint.contains("\"state_dir\"") || hint.contains("\"socket\"");
-    problem.severity == ProblemSeverity::Error && (is_own || is_meant)
+/// may be of another gate. Below a `state_dir` that is written, it is not.
+fn hides_socket(problem: &Problem, config: &Config) -> bool {
+    let Some(ProblemKey { path, is_unknown, meant }) = problem.key.as_deref() else { return false };
+    let is_own = path == "admin" || matches!(path.rsplit('.').next(), Some("state_dir" | "socket"));
+    let is_top = !path.contains('.') && !config.places.is_written("state_dir");
+    let is_wrong = *is_unknown && (is_top || path.starts_with("admin."));
+    let is_meant = matches!(meant.as_deref(), Some("state_dir" | "socket" | "admin"));
+    problem.severity == ProblemSeverity::Error && (is_own || is_wrong || is_meant)
+}
+
+/// Why an answer is not whole.
+fn broken_off(error: &dyn std::error::Error) -> String {
+    format!("the gate's answer was cut off: {error}")
 }
 
 /// The status and the body of an answer.
 async fn whole(response: Response<Incoming>) -> Result<(StatusCode, Bytes), String> {
     let status = response.status();
     let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-    Ok((status, body.map_err(|error| format!("the gate's answer broke off: {error}"))?.to_bytes()))
+    Ok((status, body.map_err(|error| broken_off(&*error))?.to_bytes()))
 }
 
 /// Makes a call, and reads the answer with `read`.
@@ -275,7 +294,15 @@ fn unreachable_gate(authority: &str, error: &io::Error) -> String {
     format!("no gate answers at {authority}: {error}")
 }
 
+fn not_allowed(socket: &Path, error: &io::Error) -> String {
+    let what = "this user may not ask the gate; run the command as the gate's user or as root, or use --server";
+    format!("{}: {error}: {what}", socket.display())
+}
+
 fn unreachable_socket(socket: &Path, error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return not_allowed(socket, error);
+    }
     format!(
         "no gate answers at {}: {error}; is it running, may this user talk to it, and was it started with this `state_dir` and \
          `admin.socket`? --server unix:PATH names another socket",
@@ -292,11 +319,9 @@ async fn exchange<S, T>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let failed = |error: hyper::Error| format!("the gate's answer broke off: {error}");
+    let failed = |error: hyper::Error| broken_off(&error);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-    let prefix = if call.path.starts_with('/') { "" } else { path::PREFIX };
-    let mut request =
-        Request::builder().method(call.method).uri(format!("{prefix}{}", call.path)).header(http::header::HOST, host);
+    let mut request = Request::builder().method(call.method).uri(call.path).header(http::header::HOST, host);
     if let Some(token) = call.token {
         request = request.header(http::header::AUTHORIZATION, format!("Bearer {token}"));
     }
@@ -314,6 +339,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn addresses_name_a_socket_or_a_host_with_a_port() {
+        for (text, wanted) in [
+            ("unix:/run/admin.sock", Some("/run/admin.sock")),
+            ("http://127.0.0.1:5001", Some("127.0.0.1:5001")),
+            ("http://[::1]:5001/", Some("[::1]:5001")),
+            ("http://gate:5001", Some("gate:5001")),
+            ("http://gate", None),
+            ("http://gate:5001/api", None),
+            ("http://u:p@gate:5001", None),
+            ("https://gate:5001", None),
+            ("gate:5001", None),
+            ("unix:", None),
+            ("", None),
+        ] {
+            let parsed: Option<AdminAddress> = text.parse().ok();
+            let found = parsed.map(|address| match address {
+                AdminAddress::Tcp(authority) => authority,
+                AdminAddress::Unix(path) => path.display().to_string(),
+            });
+            assert_eq!(found.as_deref(), wanted, "{text}");
+        }
+    }
+
+    #[test]
     fn a_key_that_may_be_meant_as_the_place_of_the_socket_hides_it() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pullgate.toml");
@@ -324,11 +373,17 @@ mod tests {
             ("[admin]\nsocket_path = \"x\"\n", true),
             ("state_dir = 3\n", true),
             ("[limits]\nmax_conections = 1\n", false),
+            ("[gaet]\nmode = \"audit\"\n", true),
+            ("state_dir = \"x\"\n[gaet]\nmode = \"audit\"\n", false),
+            ("state_dir = \"x\"\n[other]\nkey = 1\n", false),
+            ("state_dir = \"x\"\n[admn]\nsocket = \"y\"\n", true),
+            ("state_dir = \"x\"\n[admin]\nsocket_path = \"y\"\n", true),
             ("", false),
         ] {
             std::fs::write(&file, format!("{text}{upstream}")).unwrap();
-            let (_, problems) = Config::examine(Some(&file), std::iter::empty());
-            assert_eq!(problems.iter().any(hides_socket), is_hidden, "{text} {problems:?}");
+            let (config, problems) = Config::examine(Some(&file), std::iter::empty());
+            let is_found = config.is_some_and(|config| !problems.iter().any(|problem| hides_socket(problem, &config)));
+            assert_eq!(!is_found, is_hidden, "{text} {problems:?}");
         }
     }
 
@@ -348,6 +403,9 @@ mod tests {
         assert_eq!(found(io::ErrorKind::NotFound), Ok(false));
         assert_eq!(found(io::ErrorKind::ConnectionRefused), Ok(false));
         assert_eq!(has_gate(Path::new("s"), Ok(())), Ok(true));
+        let asked = |kind: io::ErrorKind| unreachable_socket(Path::new("s"), &kind.into());
+        assert!(asked(io::ErrorKind::NotFound).contains("is it running"));
+        assert!(asked(io::ErrorKind::PermissionDenied).ends_with("as root, or use --server"));
         let refused = found(io::ErrorKind::PermissionDenied).unwrap_err();
         assert!(refused.starts_with("s: permission denied: ") && refused.contains("--offline"), "{refused}");
     }

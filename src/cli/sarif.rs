@@ -1,6 +1,7 @@
 //! What all logs in SARIF 2.1.0 (OASIS) share.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
 
 /// The address of the schema, which logs state.
 pub(super) const SCHEMA: &str =
@@ -10,6 +11,25 @@ pub(super) const SCHEMA: &str =
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'@');
 
 /// A path as the URI of an artifact, relative to the root.
-pub(super) fn encoded_path(path: &str) -> String {
+fn encoded_path(path: &str) -> String {
     utf8_percent_encode(path.trim_start_matches('/'), PATH).to_string()
+}
+
+/// The physical location of a result, which is about this path as a whole. Code scanning of GitHub requires a line.
+pub(super) fn physical_location(path: &str) -> Value {
+    json!({
+        "artifactLocation": {"uri": encoded_path(path)},
+        "region": {"startLine": 1, "startColumn": 1, "endLine": 1, "endColumn": 1},
+    })
+}
+
+/// A rule: what results with this identifier are about, and what to do. Code scanning of GitHub requires each of the texts.
+pub(super) fn rule(id: &str, text: &str, help: &str, level: &str) -> Value {
+    json!({
+        "id": id,
+        "shortDescription": {"text": text},
+        "fullDescription": {"text": text},
+        "help": {"text": help},
+        "defaultConfiguration": {"level": level},
+    })
 }

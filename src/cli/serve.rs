@@ -59,9 +59,10 @@ pub(super) fn run(args: &ServeArgs) -> Exit {
     exit
 }
 
-/// Handles SIGHUP from here on: until then, it ends the process. What arrives during the start is one reload after it.
+/// Handles SIGHUP from here on; before, it ends the process. Any number of SIGHUPs during the start cause one reload
+/// after it.
 fn early_hangups() -> std::io::Result<Signal> {
-    // This runtime has no threads, and runs nothing. What it does not read is there for the one that serves.
+    // This runtime has no threads and runs nothing. Signals that it does not read are left for the runtime that serves.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _context = runtime.enter();
     app::hangups()
@@ -111,7 +112,7 @@ async fn serve(mut config: Config, mut sockets: InheritedSockets, mut hangups: S
         {
             return super::fail(format!("{}: cannot write the ready file: {error}", path.display()));
         }
-        // For the case that this process serves again: it begins before the other one is used up, so that no signal is lost.
+        // Used if this process serves again: it starts before the other one is consumed, so that no signal is lost.
         let next_hangups = match app::hangups() {
             Ok(hangups) => hangups,
             Err(error) => return super::fail(format!("cannot handle SIGHUP: {error}")),

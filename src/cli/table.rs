@@ -9,7 +9,7 @@ const GAP: &str = "   ";
 /// No column is made narrower than this to fit a terminal.
 const NARROWEST: usize = 12;
 
-/// The width of the terminal, in characters; `None` if standard output is none. Tables that go elsewhere are not wrapped,
+/// The width of the terminal, in characters; `None` if standard output is not a terminal. Tables are then not wrapped,
 /// so that each row is one line for `grep`.
 pub(super) fn terminal_width() -> Option<usize> {
     let is_terminal = std::io::stdout().is_terminal();

@@ -1,5 +1,6 @@
 //! Every command line in the papers is one that this program accepts: in blocks as a whole, in running text by its words.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -267,4 +268,18 @@ fn the_help_tells_which_commands_print_an_object_per_line() {
     let mut found = Vec::new();
     per_line(&command(), "", &mut found);
     assert_eq!(found, ["policy check", "policy match"]);
+}
+
+/// What no command has is taken for a mistaken setting.
+#[test]
+fn the_variables_of_commands_are_known() {
+    fn collect(command: &clap::Command, found: &mut BTreeSet<String>) {
+        let variables = command.get_arguments().filter_map(clap::Arg::get_env);
+        let names = variables.map(|name| name.to_string_lossy().into_owned());
+        found.extend(names.filter(|name| name.starts_with("PULLGATE_")));
+        command.get_subcommands().for_each(|sub| collect(sub, found));
+    }
+    let mut found = BTreeSet::new();
+    collect(&command(), &mut found);
+    assert_eq!(found, BTreeSet::from(crate::config::COMMANDS.map(|name| format!("PULLGATE_{name}"))));
 }

@@ -15,7 +15,7 @@ use crate::markup::{Member, Node, Place, Problems, Value, nearest};
 const PREFIX: &str = "PULLGATE";
 const SEPARATOR: &str = "__";
 /// What follows `PULLGATE_` in the variables of commands.
-const COMMANDS: [&str; 3] = ["CONFIG", "SERVER", "TOKEN_FILE"];
+pub(crate) const COMMANDS: [&str; 3] = ["CONFIG", "SERVER", "TOKEN_FILE"];
 /// The tables with settings that variables can set, the inner ones first.
 const TABLES: [&str; 15] = [
     "TRUST_REVOCATION",
@@ -104,7 +104,7 @@ impl Source for Written {
 
 fn layered(node: &Node) -> Layered {
     let kind = match &node.value {
-        // Which layer a number comes from matters here, not the number: it is read from the tree.
+        // Only the layer that a number comes from matters here; the number itself is read from the tree.
         Value::Null | Value::Float(_) => ValueKind::Nil,
         Value::Bool(flag) => ValueKind::Boolean(*flag),
         Value::Int(number) => ValueKind::I64(*number),
@@ -151,7 +151,8 @@ impl Merge {
         Some(Node { at: variable.or(written.map(|node| node.at)).unwrap_or_default(), value })
     }
 
-    /// The place of a variable that puts a table where the file has something else, such as a list: the mistake is there.
+    /// The place of a variable that sets a table where the file has something else, such as a list; the mistake is
+    /// reported there.
     fn below(&self, written: Option<&Node>, path: &str) -> Option<Place> {
         written.filter(|node| !matches!(node.value, Value::Map(_)))?;
         let is_below = |name: &str| name.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
@@ -179,5 +180,38 @@ impl Merge {
             Some(Member { key: key.clone(), at: node.at, merge: None, node })
         });
         overridden.chain(added).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A list has no variables, and neither have tables whose names the operator chooses.
+    #[test]
+    fn every_table_of_the_reference_is_known() {
+        let reference = include_str!("../../config/pullgate.toml");
+        let headers = || {
+            let lines = reference.lines().map(|line| line.strip_prefix("# ").unwrap_or(line));
+            lines.filter_map(|line| line.strip_prefix('[')?.strip_suffix(']'))
+        };
+        let lists: Vec<&str> = headers().filter_map(|name| name.strip_prefix('[')?.strip_suffix(']')).collect();
+        let chosen = ["trust.authority"];
+        let is_below = |name: &str, table: &&str| name.strip_prefix(*table).is_some_and(|rest| rest.starts_with('.'));
+        let is_reached = |name: &&str| {
+            let is_name = name.chars().all(|c| c.is_ascii_lowercase() || "._".contains(c));
+            is_name && !lists.iter().chain(&chosen).any(|table| is_below(name, table))
+        };
+        let mut wanted: Vec<String> =
+            headers().filter(is_reached).map(|name| name.replace('.', "_").to_ascii_uppercase()).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let mut known = TABLES;
+        known.sort_unstable();
+        assert_eq!(known.as_slice(), wanted);
+        for (at, outer) in TABLES.iter().enumerate() {
+            let is_inner = |inner: &&str| inner.strip_prefix(*outer).is_some_and(|rest| rest.starts_with('_'));
+            assert!(!TABLES[at..].iter().any(is_inner), "{outer} hides a table in it");
+        }
     }
 }

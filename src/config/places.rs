@@ -1,10 +1,16 @@
 //! Where the keys of a configuration are written, for problems of what they name.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::markup::{Problem, ProblemSeverity};
-use crate::oci::Digest;
+use super::read_bounded;
+use crate::markup::{Problem, ProblemKey, ProblemSeverity};
+use crate::oci::{Algorithm, Digest, Hasher};
+use crate::runtime::folder_names;
+
+/// The most files of a folder that a key names.
+pub(super) const MAX_FOLDER: usize = 1000;
 
 /// The places of all keys and tables that were read, by their path: `listener[0].tls.certificate`.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +19,8 @@ pub struct KeyPlaces {
     file: Arc<str>,
     /// The digest of its text; `None` if it was not read.
     text: Option<Digest>,
+    /// The files and folders whose content is a part of the configuration, as they were when they were read.
+    parts: BTreeMap<PathBuf, Option<Digest>>,
     /// Every key that was read; without a place if it is not written.
     keys: BTreeMap<String, Option<KeyPlace>>,
     tables: BTreeMap<String, KeyPlace>,
@@ -58,9 +66,24 @@ impl KeyPlaces {
         &self.file
     }
 
-    /// The digest of the text that was read from the file, which may contain something else by now.
-    pub fn text(&self) -> Option<Digest> {
-        self.text
+    /// Notes a file or folder whose content is a part of the configuration, before it is read.
+    pub(super) fn add_part(&mut self, path: &Path) {
+        self.parts.insert(path.to_owned(), state_of(path));
+    }
+
+    /// The files and folders whose content is a part of the configuration.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &PathBuf> {
+        self.parts.keys()
+    }
+
+    /// Identifies what was read: the text of the file and those parts. They may be different by now.
+    pub(crate) fn content(&self) -> Option<Digest> {
+        Some(identify(self.text?, self.parts.iter().map(|(path, state)| (path, *state))))
+    }
+
+    /// Whether a key is written, in the file or in a variable.
+    pub fn is_written(&self, key: &str) -> bool {
+        self.keys.get(key).is_some_and(Option::is_some)
     }
 
     /// The path of a table of a list, by the index of the value that was made of it. Tables with mistakes may have no value.
@@ -72,6 +95,7 @@ impl KeyPlaces {
     /// A problem at the place of a key, or of its table if the key is not written.
     pub fn problem(&self, severity: ProblemSeverity, key: &str, message: &str, hint: Option<&str>) -> Problem {
         let mut problem = Problem::of_file(severity, &*self.file, format!("{key}: {message}"), hint);
+        problem.key = Some(Box::new(ProblemKey::known(key)));
         let tables = std::iter::successors(Some(key), |path| path.rsplit_once('.').map(|(table, _)| table));
         let written = self.keys.get(key).and_then(Option::as_ref);
         let place = written.or_else(|| tables.skip(1).find_map(|table| self.tables.get(table)));
@@ -99,4 +123,29 @@ impl KeyPlaces {
     pub(super) fn kinds(&self) -> &BTreeMap<String, String> {
         &self.kinds
     }
+}
+
+/// Identifies what a configuration is made of now, from the text of its file: see [`KeyPlaces::content`]. Blocks.
+pub(crate) fn content_now(text: &[u8], parts: &[PathBuf]) -> Digest {
+    identify(Digest::sha256(text), parts.iter().map(|path| (path, state_of(path))))
+}
+
+fn identify<'a>(text: Digest, parts: impl Iterator<Item = (&'a PathBuf, Option<Digest>)>) -> Digest {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    hasher.update(text.to_string().as_bytes());
+    for (path, state) in parts {
+        let state = state.map(|state| state.to_string()).unwrap_or_default();
+        hasher.update(format!("\n{} {state}", path.display()).as_bytes());
+    }
+    hasher.finish()
+}
+
+/// The content of a file, or the names in a folder. `None` if it cannot be read.
+fn state_of(path: &Path) -> Option<Digest> {
+    if !path.is_dir() {
+        return read_bounded(path).ok().map(|content| Digest::sha256(&content));
+    }
+    let names = folder_names(path, MAX_FOLDER).ok()?;
+    let names: Vec<String> = names.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+    Some(Digest::sha256(names.join("/").as_bytes()))
 }

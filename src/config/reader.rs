@@ -1,4 +1,4 @@
-//! One table of the configuration, read key by key. What is not read until [`Table::finish`] is an unknown key.
+//! One table of the configuration, read key by key. Keys that have not been read by [`Table::finish`] are unknown keys.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -21,7 +21,7 @@ pub(super) enum RootFiles {
 
 /// What all tables of one reading share.
 pub(super) struct Reader {
-    /// The folder of the configuration file, where relative paths begin.
+    /// The directory of the configuration file, where relative paths begin.
     pub(super) folder: PathBuf,
     pub(super) problems: Problems,
     pub(super) roots: RootFiles,
@@ -42,14 +42,19 @@ impl Reader {
         Fields::root(tree, &self.problems).map(|fields| self.table(fields))
     }
 
-    /// The problems, the places of all keys, and the files and folders that the gate reads.
+    /// The problems, the places of all keys, and the files and directories that the gate reads.
     pub(super) fn finish(self) -> (Problems, KeyPlaces, Vec<(String, PathBuf)>) {
         (self.problems, self.places.into_inner(), self.read.into_inner())
     }
 
-    /// Notes a file or folder that the gate reads, and what it is: `audit.file` must not be there.
+    /// Notes a file or directory that the gate reads, with a description: `audit.file` must not be there.
     pub(super) fn reads(&self, what: String, path: PathBuf) {
         self.read.borrow_mut().push((what, path));
+    }
+
+    /// Notes a file or folder whose content is a part of the configuration, before it is read.
+    pub(super) fn add_part(&self, path: &Path) {
+        self.places.borrow_mut().add_part(path);
     }
 
     /// Notes that a value was made of the table at this position of a list.
@@ -67,7 +72,7 @@ impl Reader {
     }
 }
 
-/// The keys that belong to no table. What follows a table in the file is a part of it.
+/// The keys that belong to no table. Keys after a table header in the file are part of that table.
 pub(super) const OUTSIDE: [&str; 4] = ["default_upstream", "shutdown_delay", "shutdown_grace", "state_dir"];
 /// Keys that are often written in a wrong table, each with the one that is usually meant.
 const ELSEWHERE: [(&str, &str); 9] = [
@@ -175,21 +180,23 @@ impl<'r> Table<'r> {
         Some(path)
     }
 
-    /// The path of a file or folder that the gate writes; a relative one begins at the folder of the configuration file.
+    /// The path of a file or directory that the gate writes; a relative one begins at the directory of the
+    /// configuration file.
     pub(super) fn output(&mut self, key: &'static str) -> Option<PathBuf> {
         let path = self.path_of(key)?;
         self.warn_of_home(key);
         Some(path)
     }
 
-    /// Warns of a path that begins with `~`, which only a shell replaces: the gate would make a folder with this name.
+    /// Warns of a path that begins with `~`, which only a shell expands: the gate would create a directory with this
+    /// name.
     pub(super) fn warn_of_home(&self, key: &str) {
         let text = self.fields.get(key).and_then(Node::as_text);
         if text.is_some_and(|text| text.starts_with('~')) {
             self.warn(
                 key,
                 "~ is not replaced by the home directory",
-                "write the whole path, or ./~ if it has this name",
+                "write the full path, or ./~ if the name really begins with ~",
             );
         }
     }
@@ -303,7 +310,7 @@ impl<'r> Table<'r> {
         let elsewhere = ELSEWHERE.into_iter().map(|(key, table)| (key, format!("it belongs in {table}")));
         let is_misplaced = |key: &str| self.has(key) && !self.known.contains(key);
         for (key, hint) in outside.chain(elsewhere).filter(|(key, _)| is_misplaced(key)) {
-            self.problem(key, "unknown key", Some(&hint));
+            self.fields.report_unknown(key, &hint);
             reported.push(key);
         }
         self.fields.only_besides(&known, &reported);

@@ -27,6 +27,9 @@ use crate::{audit, cache, gate, prefetch, server};
 use addresses::UsedAddresses;
 use trust::TrustSections;
 
+/// A cache of fewer bytes has no room for the layers of most images.
+const SMALLEST_CACHE: u64 = 64 * 1024 * 1024;
+
 /// Reads all sections. Invalid settings are reported and replaced by their defaults.
 pub(super) fn read(mut root: Table<'_>) -> Config {
     let state_dir = root.output("state_dir").unwrap_or_else(|| PathBuf::from("/var/lib/pullgate"));
@@ -174,7 +177,7 @@ fn tls(mut table: Table<'_>) -> Option<server::TlsConfig> {
         table.problem("certificate", "tls needs both a certificate and a key", Some(hint));
     }
     if !names.is_empty() && client_ca.is_none() {
-        table.problem("client_names", "needs client_ca: without it no client presents a certificate", None);
+        table.problem("client_names", "requires client_ca: without it, no client presents a certificate", None);
     }
     table.finish();
     Some(server::TlsConfig { certificate: certificate?, key: key?, client_ca, client_names: names })
@@ -219,7 +222,7 @@ fn admin(mut table: Table<'_>, state_dir: &Path, addresses: &mut UsedAddresses) 
     };
     addresses::check(&table, "address", &admin.address);
     addresses.add(&table, "address", &admin.address);
-    if !is_loopback(&admin.address) && admin.token_file.is_none() {
+    if addresses::is_valid(&admin.address) && !is_loopback(&admin.address) && admin.token_file.is_none() {
         let hint = "give it a token_file, or keep it on 127.0.0.1";
         table.problem("address", format!("{} is reachable from other machines", admin.address), Some(hint));
     }
@@ -252,7 +255,7 @@ fn policy(mut table: Table<'_>) -> Option<PathBuf> {
     let dir = table.file("dir");
     if !table.has("dir") {
         let hint = "write [policy] dir = \"policies\"; config/policies of the project has examples to start from";
-        table.problem("dir", "the folder of policy documents must be set", Some(hint));
+        table.problem("dir", "the directory of policy documents must be set", Some(hint));
     }
     table.finish();
     dir
@@ -275,6 +278,9 @@ fn cache(mut table: Table<'_>, fact_memory: Duration) -> cache::Config {
     };
     if config.low_watermark > config.high_watermark {
         table.problem("low_watermark", "must not be above high_watermark", None);
+    }
+    if table.has("max_size") && config.max_size < SMALLEST_CACHE {
+        table.warn("max_size", "less than most layers have, so hardly anything is kept", "such as \"200GiB\"");
     }
     if config.max_database < 1024 * 1024 {
         table.problem("max_database", "must be at least 1MiB", None);
@@ -304,7 +310,7 @@ fn audit(mut table: Table<'_>, state_dir: &Path) -> audit::Config {
     }
     table.warn_of_home("file");
     let config = audit::Config {
-        // Records are state, so a relative path begins at state_dir and not at the folder of the configuration file.
+        // Records are state, so a relative path begins at state_dir and not at the directory of the configuration file.
         file: state_dir.join(file.filter(|file| !file.is_empty()).unwrap_or_else(|| "audit.jsonl".into())),
         required: table.flag("required").unwrap_or(false),
         max_file_size: table.size("max_file_size").unwrap_or(100 * 1024 * 1024),

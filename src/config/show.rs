@@ -10,7 +10,8 @@ use crate::upstream::Auth;
 use crate::va::{AdapterAuth, ScannerConfig, ScannerKind};
 use crate::{server, upstream, va};
 
-/// Everything but secrets: of those in files and variables only the place is known here, and those in URLs are left out.
+/// Everything but secrets: for secrets in files and variables, only the place is known here; secrets in URLs are left
+/// out.
 pub(super) fn show(config: &Config) -> String {
     write(config, false)
 }

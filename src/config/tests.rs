@@ -183,12 +183,12 @@ tag_ttl = 60
         ":10:1: error: gate.mode: must be one of audit, enforce, not \"warn\"",
         ":11:1: error: gate.verdict_wait: must be at most 28s",
         ":12:1: error: gate.platforms: \"linux\": a platform is",
-        ":13:2: error: policy.dir: the folder of policy documents must be set",
+        ":13:2: error: policy.dir: the directory of policy documents must be set",
         ":15:1: error: trust.default_authorities: no authority is called \"release\"",
         ":18:1: error: upstream[0].url: \"ftp://a\" is not an http or https URL",
         ":19:1: error: upstream[0].path: \"a/b\" cannot be a component",
         "upstream[0].auth.password: a secret must not be in the configuration",
-        "upstream[1].host: another upstream is called \"a.test\" too",
+        "upstream[1].host: another upstream also has the name \"a.test\"",
         ":23:1: error: upstream[1].tag_ttl: expected a string such as \"60s\", found the number 60",
     ] {
         assert!(found.iter().any(|line| line.contains(wanted)), "{wanted}\n{found:#?}");
@@ -322,7 +322,7 @@ fn yaml_says_the_same_with_places_too() {
 }
 
 #[test]
-fn what_is_shown_can_be_read_again() {
+fn shown_configurations_can_be_read_again() {
     let text = format!(
         "{MINIMAL}serve_to = [\"ci\"]\nauth = {{ type = \"basic\", username = \"u\", password_env = \"P\" }}\n\
          max_bandwidth = \"50MiB\"\npull_limit = 100\npull_limit_window = \"1h\"\n"
@@ -334,7 +334,7 @@ fn what_is_shown_can_be_read_again() {
 
 /// The crate `config` would read the first as `gate.mode`; that is not what is written.
 #[test]
-fn what_is_written_is_what_is_validated() {
+fn the_validated_configuration_is_the_one_in_use() {
     for (name, text, wanted) in [
         ("pullgate.toml", format!("\"gate.mode\" = \"audit\"\n{MINIMAL}"), ":1:1: error: gate.mode: unknown key"),
         ("pullgate.toml", format!("\"upstream[0]\" = 1\n{MINIMAL}"), ":1:1: error: upstream[0]: unknown key"),

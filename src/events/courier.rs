@@ -24,9 +24,9 @@ const TOPIC: &str = "events";
 const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(1);
 /// The longest wait between two attempts.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(10);
-/// How often an event is sent to a receiver that does not answer or fails: about a week.
+/// How many times an event is sent to a receiver that fails or does not answer: for about a week.
 const MAX_ATTEMPTS: u32 = 1000;
-/// How often an event is sent to a receiver that rejects it: about a quarter of an hour.
+/// How many times an event is sent to a receiver that rejects it: for about a quarter of an hour.
 const MAX_REJECTED: u32 = 10;
 /// How often the events that wait are counted: that reads the whole queue.
 const COUNT: Duration = Duration::from_secs(1);
@@ -93,6 +93,10 @@ impl EventCourier {
             ),
             queued: metrics.register("events_queued", "Events that wait for their delivery", Gauge::default()),
         };
+        // The increase of a series that begins with its first event does not count that event.
+        for outcome in ["delivered", "failed", "lost"] {
+            drop(metrics.sent.get_or_create(&[("outcome", outcome)]));
+        }
         Ok(Self { events, receivers, store, clock, metrics })
     }
 

@@ -1,12 +1,13 @@
 //! A mapping whose values have expected types. A value of another type is reported, and then counts as absent.
 
+mod reporting;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::problem::{ProblemSeverity, Problems};
-use super::spelling::nearest;
+use super::problem::{ProblemKey, ProblemSeverity, Problems};
 use super::tree::{Member, Node, Place, Value};
 use crate::runtime::{parse_duration, parse_size};
 
@@ -27,7 +28,7 @@ pub struct Fields<'a> {
 /// How messages refer to a mapping and its keys.
 #[derive(Clone, Debug)]
 enum Name<'a> {
-    /// By what the mapping is: `enabled of trust must be …`. For documents, whose files say where it is.
+    /// Messages name the mapping: `enabled of trust must be …`. For documents, whose place the file shows.
     Kind(Cow<'a, str>),
     /// By its path from the root: `gate.mode: must be …`. For the configuration, where a variable may set the value.
     Path(String),
@@ -39,6 +40,14 @@ impl Name<'_> {
         match self {
             Self::Kind(what) => format!("{key} of {what} "),
             Self::Path(_) => format!("{}: ", self.path(key)),
+        }
+    }
+
+    /// The key of a problem, if messages name paths.
+    fn problem_key(&self, key: &str) -> Option<ProblemKey> {
+        match self {
+            Self::Kind(_) => None,
+            Self::Path(_) => Some(ProblemKey::known(self.path(key))),
         }
     }
 
@@ -106,7 +115,7 @@ impl<'a> Fields<'a> {
     /// The value of a key as text.
     pub fn text(&self, key: &str) -> Option<&'a str> {
         let member = self.member(key)?;
-        text(&member.node, member.at, &self.name.of_key(key), self.problems)
+        text(&member.node, member.at, (&self.name.of_key(key), self.name.problem_key(key)), self.problems)
     }
 
     /// The value of a key as text, which must be present and not empty.
@@ -185,8 +194,8 @@ impl<'a> Fields<'a> {
         self.parsed(key, parse_duration)
     }
 
-    /// The value of a key as a size in bytes: `256KiB`, or a number. A small number without a unit is a mistake: whoever
-    /// writes 5 does not mean 5 bytes.
+    /// The value of a key as a size in bytes: `256KiB`, or a number. A small number without a unit is a mistake: 5 is
+    /// not meant as 5 bytes.
     pub fn size(&self, key: &str) -> Option<u64> {
         let value = &self.get(key)?.value;
         let size = match value {
@@ -216,7 +225,8 @@ impl<'a> Fields<'a> {
     /// The value of a key as a list of texts.
     pub fn texts(&self, key: &str) -> Vec<&'a str> {
         let subject = self.name.of_key(key);
-        self.list(key).iter().filter_map(|node| text(node, node.at, &subject, self.problems)).collect()
+        let read = |node| text(node, node.at, (&subject, self.name.problem_key(key)), self.problems);
+        self.list(key).iter().filter_map(read).collect()
     }
 
     /// The value of a key as a mapping.
@@ -254,95 +264,6 @@ impl<'a> Fields<'a> {
         all.members.iter().filter_map(|member| Some((&*member.key, all.map(&member.key)?))).collect()
     }
 
-    /// Reports every key but these, because an unknown key may be a check that somebody relies on.
-    pub fn only(&self, known: &[&str]) {
-        self.members.iter().for_each(|member| self.known(member, known));
-    }
-
-    /// As [`Self::only`], without those that have been reported.
-    pub fn only_besides(&self, known: &[&str], reported: &[&str]) {
-        let others = self.members.iter().filter(|member| !reported.contains(&&*member.key));
-        others.for_each(|member| self.known(member, known));
-    }
-
-    /// Reports the key unless it is one of these.
-    pub fn known(&self, member: &Member, known: &[&str]) {
-        if known.contains(&&*member.key) {
-            return;
-        }
-        if let Some(why) = &member.merge {
-            return refuse_merge_key(member.at, why, self.problems);
-        }
-        let hint = match nearest(&member.key, known) {
-            Some(near) => format!("did you mean {near:?}?"),
-            None => format!("known here: {}", known.join(", ")),
-        };
-        let message = match &self.name {
-            Name::Kind(what) => format!("unknown key {:?} in {what}", member.key),
-            Name::Path(_) => format!("{}: unknown key", self.name.path(&member.key)),
-        };
-        self.problems.error_hint(member.at, message, hint);
-    }
-
-    /// Reports an error of the mapping as a whole.
-    pub fn error(&self, message: impl Into<String>) {
-        self.report(ProblemSeverity::Error, self.at, self.prefixed(message.into()), None);
-    }
-
-    /// As [`Self::error`], with what would help.
-    pub fn error_hint(&self, message: impl Into<String>, hint: impl Into<String>) {
-        self.report(ProblemSeverity::Error, self.at, self.prefixed(message.into()), Some(hint.into()));
-    }
-
-    /// Reports what in the mapping may not mean what was meant.
-    pub fn warn(&self, message: impl Into<String>, hint: impl Into<String>) {
-        self.report(ProblemSeverity::Warning, self.at, self.prefixed(message.into()), Some(hint.into()));
-    }
-
-    /// Reports a problem of a key or its value; the message says by itself what it is about.
-    pub fn report_key(&self, severity: ProblemSeverity, key: &str, message: &str, hint: Option<&str>) {
-        let message = match &self.name {
-            Name::Kind(_) => message.to_owned(),
-            Name::Path(_) => format!("{}: {message}", self.name.path(key)),
-        };
-        self.report(severity, self.place_of(key), message, hint.map(str::to_owned));
-    }
-
-    fn prefixed(&self, message: String) -> String {
-        match &self.name {
-            Name::Path(path) if !path.is_empty() => format!("{path}: {message}"),
-            _ => message,
-        }
-    }
-
-    fn report(&self, severity: ProblemSeverity, at: Place, message: String, hint: Option<String>) {
-        self.problems.report(severity, at, message, hint);
-    }
-
-    /// Reports a value that is not what the key takes; the message is a sentence of its own.
-    fn unexpected(&self, key: &str, message: &str) {
-        let message = match &self.name {
-            Name::Kind(what) => format!("{key} of {what}: {message}"),
-            Name::Path(_) => format!("{}: {message}", self.name.path(key)),
-        };
-        self.report(ProblemSeverity::Error, self.place_of(key), message, None);
-    }
-
-    /// Reports an error of a key; the message continues after the key's name.
-    fn wrong_key(&self, key: &str, message: &str) {
-        self.report(ProblemSeverity::Error, self.place_of(key), format!("{}{message}", self.name.of_key(key)), None);
-    }
-
-    /// The place of a key, or of the mapping that lacks it.
-    fn place_of(&self, key: &str) -> Place {
-        self.members.iter().find(|member| member.key == key).map_or(self.at, |member| member.at)
-    }
-
-    fn wrong<T>(&self, key: &str, wanted: &str, found: &Value) -> Option<T> {
-        self.wrong_key(key, &format!("must be {wanted}, not {}", found.kind()));
-        None
-    }
-
     fn parsed<T, E: fmt::Display>(&self, key: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
         let text = self.text(key)?;
         let explain = |error: E| self.report_key(ProblemSeverity::Error, key, &format!("{text:?}: {error}"), None);
@@ -363,17 +284,22 @@ fn refuse_merge_key(at: Place, why: &str, problems: &Problems) {
 
 /// A value that has no key of its own, as text; `what` refers to it in messages.
 pub fn text_of<'a>(node: &'a Node, what: &str, problems: &Problems) -> Option<&'a str> {
-    text(node, node.at, &format!("{what} "), problems)
+    text(node, node.at, (&format!("{what} "), None), problems)
 }
 
-/// A value as text; `subject` begins the message.
-fn text<'a>(node: &'a Node, at: Place, subject: &str, problems: &Problems) -> Option<&'a str> {
+/// A value as text; `subject` begins the message about a key.
+fn text<'a>(
+    node: &'a Node,
+    at: Place,
+    (subject, key): (&str, Option<ProblemKey>),
+    problems: &Problems,
+) -> Option<&'a str> {
     let hint = match &node.value {
         Value::Text(text) => return Some(text),
         Value::Bool(_) | Value::Int(_) | Value::Float(_) => Some("put it in quotes".to_owned()),
         Value::Null | Value::List(_) | Value::Map(_) => None,
     };
     let message = format!("{subject}must be text, not {}", node.value.kind());
-    problems.report(ProblemSeverity::Error, at, message, hint);
+    problems.report_about(key, ProblemSeverity::Error, at, message, hint);
     None
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::tree::{FileId, Place};
 
-/// The most problems that one reading reports, so that a file full of mistakes does not fill the memory.
+/// The maximum number of problems reported for one reading, so that a file full of mistakes does not exhaust memory.
 const MAX_PROBLEMS: usize = 1000;
 
 /// A finding about a file: `default.yaml:12:7: error: unknown key "trusst" in policy (hint: did you mean "trust"?)`.
@@ -24,6 +24,26 @@ pub struct Problem {
     pub message: String,
     /// What would help.
     pub hint: Option<String>,
+    /// The key that it is about, in a configuration.
+    pub key: Option<Box<ProblemKey>>,
+}
+
+/// The key that a problem of a configuration is about.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ProblemKey {
+    /// The path from the root: `listener[0].address`.
+    pub path: String,
+    /// Whether there is no such key.
+    pub is_unknown: bool,
+    /// The key that is probably meant, if there is no such key.
+    pub meant: Option<String>,
+}
+
+impl ProblemKey {
+    /// A key that is known, or whose problem is another one.
+    pub fn known(path: impl Into<String>) -> Self {
+        Self { path: path.into(), is_unknown: false, meant: None }
+    }
 }
 
 /// How serious a problem is.
@@ -56,7 +76,7 @@ impl Problem {
         hint: Option<&str>,
     ) -> Self {
         let (file, message, hint) = (file.into(), message.into(), hint.map(str::to_owned));
-        Self { severity, file, line: 0, column: 0, message, hint }
+        Self { severity, file, line: 0, column: 0, message, hint, key: None }
     }
 }
 
@@ -118,10 +138,23 @@ impl Problems {
 
     /// Reports a problem of any severity.
     pub fn report(&self, severity: ProblemSeverity, at: Place, message: String, hint: Option<String>) {
+        self.report_about(None, severity, at, message, hint);
+    }
+
+    /// As [`Self::report`], about a key.
+    pub fn report_about(
+        &self,
+        key: Option<ProblemKey>,
+        severity: ProblemSeverity,
+        at: Place,
+        message: String,
+        hint: Option<String>,
+    ) {
         let file = self.name(at.file).as_ref().to_owned();
         let mut collected = self.0.borrow_mut();
         let error = severity == ProblemSeverity::Error;
-        let problem = Problem { severity, file, line: at.line, column: at.column, message, hint };
+        let key = key.map(Box::new);
+        let problem = Problem { severity, file, line: at.line, column: at.column, message, hint, key };
         // A mistake behind an anchor is found again for each of its aliases.
         let has_room = collected.list.len() < MAX_PROBLEMS || (error && !collected.failed);
         if has_room && !collected.list.contains(&problem) {

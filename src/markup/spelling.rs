@@ -11,8 +11,8 @@ pub fn nearest<'a>(text: &str, candidates: &[&'a str]) -> Option<&'a str> {
         .map(|(_, candidate)| candidate)
 }
 
-/// How many characters must be inserted, removed or replaced (Levenshtein). Long texts are far from everything, because
-/// the work grows with the product of the lengths.
+/// How many characters must be inserted, removed or replaced (Levenshtein). Long strings count as far from everything,
+/// because the work grows with the product of the lengths.
 pub fn distance(a: &str, b: &str) -> usize {
     if a.len() > 100 || b.len() > 100 { usize::MAX } else { strsim::levenshtein(a, b) }
 }

@@ -214,7 +214,7 @@ fn weight(node: &Node) -> usize {
     }
 }
 
-/// Accepts no tag, or the one that names the kind of value that is there.
+/// Accepts either no tag or the tag of the value's kind.
 fn check_tag(tag: Option<&Tag>, expected: &str, at: Place) -> Result<(), YamlFault> {
     match tag {
         Some(tag) if !(tag.is_yaml_core_schema() && tag.suffix == expected) => {

@@ -89,7 +89,7 @@ impl WireError {
     }
 }
 
-/// Removes control characters, so that a message stays on one line whatever it quotes.
+/// Removes control characters, so that a message stays on one line, whatever it quotes.
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {

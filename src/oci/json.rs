@@ -34,7 +34,7 @@ pub fn parse(bytes: &[u8], known: &[&str], free_form: &[&str]) -> Result<Value, 
 }
 
 /// Parses a document that may consist of many small objects: its values may take 24 times the size of the text, plus
-/// 1 MiB, but at most `most` bytes. Not for documents that anybody can write.
+/// 1 MiB, but at most `most` bytes. Not for documents that anyone can write.
 ///
 /// # Errors
 /// The same as [`parse`].
@@ -65,7 +65,7 @@ pub fn each_member<'a>(bytes: &'a [u8], see: impl FnMut(&str, &'a RawValue)) -> 
     Ok(deserializer.end()?)
 }
 
-/// The same as [`each_member`] for bytes that begin with a JSON object. What follows the object is ignored.
+/// The same as [`each_member`] for bytes that begin with a JSON object. Bytes after the object are ignored.
 ///
 /// # Errors
 /// The bytes do not begin with a JSON object.
@@ -101,7 +101,7 @@ impl From<serde_json::Error> for InvalidJson {
     }
 }
 
-/// What one document may still take. It is charged before memory is allocated.
+/// The remaining memory budget of one document. It is charged before memory is allocated.
 struct ValueBudget {
     /// The number of values so far.
     values: Cell<usize>,
@@ -192,7 +192,7 @@ impl<'a> Strict<'a> {
 
     fn check_key(&self, key: &str) -> Result<(), String> {
         match self.known.iter().find(|known| self.fold && **known != key && folds_to(key, known)) {
-            Some(known) => Err(format!("key {key:?} is read as {known:?} by some clients but not by others")),
+            Some(known) => Err(format!("some clients read the key {key:?} as {known:?}, and others do not")),
             None => Ok(()),
         }
     }

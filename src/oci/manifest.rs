@@ -369,7 +369,7 @@ pub enum Refused {
     /// A manifest embedded as `data` would never be requested, and so never be judged.
     #[error("the descriptor of {0} embeds a manifest as data, which clients would use without requesting it")]
     EmbeddedManifest(Digest),
-    /// A list that is longer than what is remembered of one manifest.
+    /// A list that is longer than the part of a manifest that is remembered.
     #[error("the manifest's {0} has more than 1,000 entries, the most that is remembered of one manifest")]
     Entries(&'static str),
     /// Not JSON, or JSON that parsers interpret differently.

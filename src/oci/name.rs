@@ -11,6 +11,9 @@ use super::digest::{Digest, InvalidDigest};
 /// The canonical name of Docker Hub.
 pub const DOCKER_HUB: &str = "docker.io";
 
+/// The hosts that names of images on Docker Hub can have.
+pub const DOCKER_HUB_NAMES: [&str; 3] = [DOCKER_HUB, "index.docker.io", "registry-1.docker.io"];
+
 /// The canonical host of a registry, in lower case, with the port unless it is 443: `docker.io`,
 /// `registry.acme.com:5000`.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -26,6 +29,11 @@ impl Host {
     /// Whether this is Docker Hub, whose short names get a `library/` prefix.
     pub fn is_docker_hub(&self) -> bool {
         &*self.0 == DOCKER_HUB
+    }
+
+    /// The host by which its images are called: `docker.io` for every name of Docker Hub, and otherwise the same host.
+    pub fn canonical(self) -> Self {
+        if DOCKER_HUB_NAMES.contains(&self.as_str()) { Self(DOCKER_HUB.into()) } else { self }
     }
 }
 
@@ -251,28 +259,30 @@ impl ImageReference {
     }
 }
 
+/// Whether the first component of a name with several is the host of a registry: it contains a dot or a colon, or is
+/// `localhost` (github.com/distribution/reference, `ParseNormalizedNamed`).
+pub fn is_registry(component: &str) -> bool {
+    component.contains(['.', ':']) || component == "localhost"
+}
+
 impl FromStr for ImageReference {
     type Err = InvalidName;
 
-    /// The first component is a host if it contains a dot or a colon, or is `localhost`; otherwise the image is on
-    /// Docker Hub (github.com/distribution/reference, `ParseNormalizedNamed`).
+    /// An image is on Docker Hub if its name begins with no host ([`is_registry`]).
     fn from_str(text: &str) -> Result<Self, InvalidName> {
         let (text, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest.parse()?)),
             None => (text, None),
         };
         let (host, path) = match text.split_once('/') {
-            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest),
+            Some((first, rest)) if is_registry(first) => (first, rest),
             _ => (DOCKER_HUB, text),
         };
         let (path, tag) = match path.split_once(':') {
             Some((path, tag)) => (path, Some(tag.parse()?)),
             None => (path, None),
         };
-        let mut host: Host = host.parse()?;
-        if matches!(host.as_str(), "index.docker.io" | "registry-1.docker.io") {
-            host = Host(DOCKER_HUB.into());
-        }
+        let host = host.parse::<Host>()?.canonical();
         let repository = if host.is_docker_hub() { docker_hub_repository(path)? } else { path.parse()? };
         Ok(Self { name: ImageName { host, repository }, tag, digest })
     }
@@ -372,6 +382,7 @@ mod tests {
             ("nginx:1.27", "docker.io/library/nginx:1.27"),
             ("acme/app", "docker.io/acme/app"),
             ("index.docker.io/nginx", "docker.io/library/nginx"),
+            ("Registry-1.Docker.io:443/nginx", "docker.io/library/nginx"),
             ("localhost/app:v1", "localhost/app:v1"),
             ("registry.acme.com:5000/team/app", "registry.acme.com:5000/team/app"),
         ] {

@@ -54,7 +54,7 @@ impl SimpleSigning {
     }
 
     /// Parses a payload as strictly as containers/image does: no duplicate keys, and `critical` has exactly the members
-    /// of the format, because an unknown member would be a condition that nobody checks.
+    /// of the format, because an unknown member could be a condition that is not checked.
     ///
     /// # Errors
     /// The missing, unknown or malformed part.
@@ -68,7 +68,7 @@ impl SimpleSigning {
         Ok(Self { annotations, ..payload })
     }
 
-    /// Parses a payload of this type, and returns `optional` as it is.
+    /// Parses a payload of this type, and returns `optional` unchanged.
     fn parse_as(bytes: &[u8], expected: &str) -> Result<(Self, Value), InvalidPayload> {
         let known = ["critical", "docker-manifest-digest", "docker-reference", "identity", "image", "optional", "type"];
         let body = object(bytes, &known, &["optional"])?;

@@ -97,12 +97,14 @@ pub(super) fn read(
     Ok(Some((TraceCollector { url, headers, timeout: Duration::from_millis(timeout), resource }, sampler)))
 }
 
-/// Says that a variable asks for another protocol than OTLP over HTTP in JSON.
+/// Reports that a variable selects a protocol other than OTLP over HTTP in JSON.
 pub(super) fn other_protocol(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
     let names = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
     let (name, value) = names.into_iter().find_map(|name| Some((name, variable(name).filter(|v| !v.is_empty())?)))?;
     let message = || {
-        format!("{name} is {value:?}, and traces are sent as http/json; name an endpoint for that, usually port 4318")
+        format!(
+            "{name} is {value:?}, but traces are sent as http/json; name an endpoint for http/json, usually on port 4318"
+        )
     };
     (!value.starts_with("http/")).then(message)
 }
@@ -139,7 +141,7 @@ fn parse(text: &str, source: &str) -> Result<Url, InvalidTracing> {
     })
 }
 
-/// Headers as in a variable. Errors name the number of an entry alone: what was meant as a name may be a secret.
+/// Headers as in a variable. Errors give only the number of an entry, because a supposed name may be a secret.
 fn headers(variable: &str, text: &str) -> Result<Vec<(HeaderName, HeaderValue)>, InvalidTracing> {
     let entries = text.split(',').enumerate().filter(|(_, entry)| !entry.trim().is_empty());
     let header = |(index, entry): (usize, &str)| {

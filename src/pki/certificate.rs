@@ -62,7 +62,7 @@ impl DevelopmentCa {
         let mut params = CertificateParams::default();
         params.distinguished_name = distinguished_name(&certificate).ok_or_else(|| PkiError::Unusable {
             path: files.ca.clone(),
-            what: "its subject has a form that is not supported".to_owned(),
+            what: "its subject has an unsupported format".to_owned(),
         })?;
         if let Ok(Some((_, SubjectKeyIdentifier(id)))) = certificate.tbs_certificate.get() {
             params.key_identifier_method = KeyIdMethod::PreSpecified(id.as_bytes().to_vec());

@@ -1,16 +1,18 @@
-//! Files that the gate writes must not be files that it reads, nor its other files.
+//! A file that the gate writes must be neither a file that it reads nor another file that it writes.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
 use super::PreflightFindings;
 use crate::policy::Materials;
+use crate::runtime::resolved_path;
 
-/// What pullgate writes in a state directory besides the audit file and the socket. Files below are its own, too.
+/// The names that pullgate writes in a state directory besides the audit file and the socket. Files below them are also
+/// its own.
 const STATE_FILES: [&str; 10] = [
     "advisories",
     "blobs",
@@ -24,24 +26,24 @@ const STATE_FILES: [&str; 10] = [
     "scans",
 ];
 /// What to do about a file that is used twice.
-const HINT: &str = "name a file that is used for nothing else";
+const HINT: &str = "name a file that has no other use";
 
 /// Files and folders, with what they are.
 type NamedPaths = Vec<(String, PathBuf)>;
 
 pub(super) fn check(found: &mut PreflightFindings<'_>) {
     let config = found.config;
-    let (audit, socket) = (resolved(&config.audit.file), resolved(&config.admin.socket));
-    let state = resolved(&config.state_dir);
-    let mut reserved = vec![("the configuration".to_owned(), resolved(config.places.file().as_ref()))];
-    reserved.extend(config.read.iter().map(|(what, path)| (what.clone(), resolved(path))));
+    let (audit, socket) = (resolved_path(&config.audit.file), resolved_path(&config.admin.socket));
+    let state = resolved_path(&config.state_dir);
+    let mut reserved = vec![("the configuration".to_owned(), resolved_path(config.places.file().as_ref()))];
+    reserved.extend(config.read.iter().map(|(what, path)| (what.clone(), resolved_path(path))));
     let taken = reserved.iter().find(|(_, other)| state.starts_with(other));
     let is_state_taken = taken.is_some();
     if let Some((what, other)) = taken {
         let message = format!("{}: this is {}", state.display(), place(&state, what, other));
         found.error("state_dir", &message, Some("give it a directory of its own"));
     }
-    let own = |name: &str| (format!("pullgate's own {name}"), resolved(&state.join(name)));
+    let own = |name: &str| (format!("pullgate's own {name}"), resolved_path(&state.join(name)));
     reserved.extend(STATE_FILES.map(own));
     // Below a state directory in the wrong place, the directory is the mistake.
     compare(found, &reserved, |path| is_state_taken && path.starts_with(&state));
@@ -54,7 +56,7 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
 /// Compares what the gate writes with what it reads, except for the paths that `is_reported` names.
 fn compare(found: &mut PreflightFindings<'_>, reserved: &[(String, PathBuf)], is_reported: impl Fn(&Path) -> bool) {
     let config = found.config;
-    let (audit, socket) = (resolved(&config.audit.file), resolved(&config.admin.socket));
+    let (audit, socket) = (resolved_path(&config.audit.file), resolved_path(&config.admin.socket));
     for (key, path) in [("audit.file", &audit), ("admin.socket", &socket)] {
         let taken = reserved.iter().find(|(_, other)| !is_reported(path) && path.starts_with(other));
         if let Some((what, other)) = taken {
@@ -69,7 +71,7 @@ fn compare(found: &mut PreflightFindings<'_>, reserved: &[(String, PathBuf)], is
     }
 }
 
-/// Where a path is, if it is this file or below this folder.
+/// The location of a path if it is this file or below this directory.
 fn place(path: &Path, what: &str, other: &Path) -> String {
     if path == other || what.starts_with("pullgate's") { what.to_owned() } else { format!("in {what}") }
 }
@@ -87,18 +89,18 @@ fn is_rotated(audit: &Path, keep: u32, other: &Path) -> bool {
 /// Compares what the gate writes with the files that policies name, which may be anywhere.
 pub(super) fn check_policies(found: &mut PreflightFindings<'_>, read: NamedMaterials<'_>) {
     let config = found.config;
-    let policies = resolved(&config.policy_dir);
+    let policies = resolved_path(&config.policy_dir);
     let names = read.names.into_inner().into_iter();
     let named: NamedPaths =
-        names.map(|(what, path)| (format!("a {what} that a policy names"), resolved(&path))).collect();
-    // What the configuration names or holds is reported already.
-    let known: Vec<PathBuf> = config.read.iter().map(|(_, path)| resolved(path)).collect();
+        names.map(|(what, path)| (format!("a {what} that a policy names"), resolved_path(&path))).collect();
+    // The files that the configuration names or contains are already reported.
+    let known: Vec<PathBuf> = config.read.iter().map(|(_, path)| resolved_path(path)).collect();
     let new: NamedPaths =
         named.into_iter().filter(|(_, path)| !known.contains(path) && !path.starts_with(&policies)).collect();
     compare(found, &new, |_| false);
 }
 
-/// Materials of policies, and the files and folders that were read from them.
+/// Materials of policies, and the files and directories that were read for them.
 pub(super) struct NamedMaterials<'a> {
     from: &'a dyn Materials,
     /// The folder where relative paths begin.
@@ -136,63 +138,9 @@ impl Materials for NamedMaterials<'_> {
     }
 }
 
-/// The path without links and `..`, as far as it exists. A link to what does not exist is followed, too: what is created by this
-/// path is created there.
-pub(super) fn resolved(path: &Path) -> PathBuf {
-    if let Ok(whole) = path.canonicalize() {
-        return whole;
-    }
-    let mut plain = without_dots(path);
-    // As many links as Linux follows.
-    for _ in 0..40 {
-        let existing = plain.ancestors().find_map(|above| Some((above.canonicalize().ok()?, above)));
-        let Some((folder, below)) =
-            existing.and_then(|(folder, above)| Some((folder, plain.strip_prefix(above).ok()?)))
-        else {
-            return plain;
-        };
-        let mut rest = below.components();
-        // Joining nothing would append a slash.
-        let Some(next) = rest.next() else { return folder };
-        let Ok(link) = folder.join(next).read_link() else { return folder.join(below) };
-        plain = without_dots(&folder.join(link).join(rest.as_path()));
-    }
-    plain
-}
-
-fn without_dots(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for component in std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).components() {
-        match component {
-            Component::ParentDir => _ = plain.pop(),
-            Component::CurDir => {}
-            other => plain.push(other),
-        }
-    }
-    plain
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn links_to_what_does_not_exist_are_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().canonicalize().unwrap();
-        let link = |name: &str, target: &str| std::os::unix::fs::symlink(target, root.join(name)).unwrap();
-        link("first", "second");
-        link("second", "missing/file");
-        link("circle", "circle");
-        for (path, wanted) in [
-            ("first", "missing/file"),
-            ("first/below", "missing/file/below"),
-            ("circle", "circle"),
-            ("other/../plain", "plain"),
-        ] {
-            assert_eq!(resolved(&root.join(path)), root.join(wanted), "{path}");
-        }
-    }
 
     #[test]
     fn a_rotation_uses_as_many_names_as_are_kept() {

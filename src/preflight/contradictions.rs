@@ -4,13 +4,14 @@ use url::{Host, Url};
 
 use super::PreflightFindings;
 use crate::config::{Config, is_loopback, overlap};
-use crate::oci::{self, Platform};
+use crate::markup::ProblemSeverity;
+use crate::oci::{self, DOCKER_HUB_NAMES, Platform};
 use crate::scope::Scope;
 use crate::server::ProxyHeader;
 use crate::upstream;
 
-/// Hosts of Docker Hub that are not the host in the names of its images.
-const HUB_SERVERS: [&str; 4] = ["hub.docker.com", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
+/// Hosts of Docker Hub that the names of its images cannot have.
+const HUB_SITES: [&str; 2] = ["hub.docker.com", "registry.hub.docker.com"];
 /// Web sites of Docker Hub, which are not registries.
 const WEB_SITES: [&str; 3] = ["docker.io", "hub.docker.com", "www.docker.com"];
 
@@ -18,8 +19,8 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
     let config = found.config;
     for (index, listener) in config.listeners.iter().enumerate() {
         if listener.trusted_proxies.iter().any(|net| net.prefix_len() == 0) {
-            let message = "every client may state any address, in the audit file and for limits";
-            let hint = "name the addresses of the proxies only";
+            let message = "every client can claim any address, in the audit file and for limits";
+            let hint = "list only the addresses of the proxies";
             found.warn(&format!("listener[{index}].trusted_proxies"), message, Some(hint));
         }
         if listener.trusted_proxies.is_empty() && listener.proxy_header != ProxyHeader::default() {
@@ -27,7 +28,7 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
                 ProxyHeader::ProxyProtocol => "no proxy is trusted, so every connection that begins with it is refused",
                 ProxyHeader::Forwarded | ProxyHeader::XForwardedFor => "no proxy is trusted, so this header is ignored",
             };
-            let hint = "name the addresses of the proxies in trusted_proxies";
+            let hint = "list the addresses of the proxies in trusted_proxies";
             found.warn(&format!("listener[{index}].proxy_header"), message, Some(hint));
         }
     }
@@ -48,18 +49,25 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
     for (index, upstream) in config.upstreams.iter().enumerate() {
         self::upstream(found, &config.places.item("upstream", index), upstream);
     }
+    if let Some(ibm) = config.va.ibm.as_ref().filter(|ibm| !config.upstreams.iter().any(|it| ibm.serves(&it.host))) {
+        let hosts = ibm.hosts.join(", ");
+        let message = format!("no [[upstream]] has one of these hosts ({hosts}), so IBM is asked about no image");
+        let hint = "add an [[upstream]], such as icr.io, or correct the hosts";
+        found.add(ProblemSeverity::Note, "va.ibm.hosts", &message, Some(hint));
+    }
 }
 
 fn upstream(found: &mut PreflightFindings<'_>, table: &str, upstream: &upstream::Config) {
     let config = found.config;
     let is_hub = upstream.host.is_docker_hub() || upstream.aliases.iter().any(oci::Host::is_docker_hub);
-    if !is_hub && HUB_SERVERS.contains(&upstream.host.as_str()) {
+    if !is_hub && DOCKER_HUB_NAMES.iter().chain(&HUB_SITES).any(|name| *name == upstream.host.as_str()) {
         let message = format!("{} serves Docker Hub, whose images are called docker.io/…", upstream.host);
         let hint = "write host = \"docker.io\" and url = \"https://registry-1.docker.io\"";
         found.warn(&format!("{table}.host"), &message, Some(hint));
     }
     if !upstream.stale_for.is_zero() && upstream.stale_for <= upstream.tag_ttl {
-        let message = "not longer than tag_ttl, so a tag that is asked for again is already too old to be served";
+        let message =
+            "not longer than tag_ttl, so by the time that a tag is checked again it is already too old to be served";
         found.warn(
             &format!("{table}.stale_for"),
             message,
@@ -94,7 +102,7 @@ fn is_host(name: &str) -> bool {
     !name.contains('*') && Host::parse(name).is_ok()
 }
 
-/// Reports what can never be the host of a URL with its port, which is compared as it is written.
+/// Reports values that can never equal the host and port of a URL, which are compared as written.
 fn url_hosts(found: &mut PreflightFindings<'_>, names: &[String]) {
     let has_port =
         |name: &str| name.rsplit_once(':').is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok());
@@ -116,7 +124,7 @@ fn platforms(found: &mut PreflightFindings<'_>, key: &str, platforms: &[Platform
 fn url_problem(url: &Url) -> Option<(String, &'static str)> {
     let host = url.host_str()?;
     if WEB_SITES.contains(&host) {
-        let message = format!("{host} is the web site of Docker Hub and not its registry");
+        let message = format!("{host} is the website of Docker Hub, not its registry");
         return Some((message, "write url = \"https://registry-1.docker.io\""));
     }
     if matches!(url.path().trim_end_matches('/').rsplit('/').next(), Some("v1" | "v2")) {

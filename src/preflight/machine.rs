@@ -1,20 +1,19 @@
-//! What depends on this machine at this moment: directories, and ports.
+//! Checks that depend on the current state of this machine: directories and ports.
 
 use std::fmt::Display;
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs as _};
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use rustix::fs::Access;
 
-use super::collisions::resolved;
 use super::holder::{is_of_systemd, is_systemd};
 use super::{PreflightDepth, PreflightFindings};
 use crate::config::overlap;
 use crate::markup::ProblemSeverity::{Error, Note, Warning};
-use crate::runtime::{is_descriptor, parent_folder, rounded_size};
+use crate::runtime::{is_descriptor, parent_folder, resolved_path, rounded_size};
 use crate::server;
 use crate::store::{self, StateDir, StoreError};
 
@@ -30,6 +29,7 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
         let message = format!("{}: a gate is running on this state directory", config.state_dir.display());
         found.machine(Note, "state_dir", &message, None);
     }
+    let is_of_other_user = is_of_other_user(&config.state_dir, rustix::process::geteuid().as_raw());
     let state = directory(&config.state_dir).and_then(|()| state_files(&config.state_dir));
     let state = state.and_then(|()| StateDir::check(&config.state_dir).map_err(|error| error.to_string()));
     match &state {
@@ -39,16 +39,25 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
         }
         Ok(false) => {}
         Err(why) => {
-            found.machine(Error, "state_dir", why, Some("give it a directory of its own that pullgate can write"));
+            let hint = match is_of_other_user {
+                true => "it belongs to another user: run this as that user, if it is the gate's, or as root",
+                false => "give it a separate directory that pullgate can write to",
+            };
+            found.machine(Error, "state_dir", why, Some(hint));
         }
     }
     room(found);
     audit(found, state.is_ok());
-    let mut ports = TestedPorts { is_running, open: Vec::new() };
+    let mut ports = TestedPorts { is_running, is_hidden: is_of_other_user, open: Vec::new() };
     for (index, listener) in config.listeners.iter().enumerate() {
         ports.test(found, &format!("listener[{index}].address"), &listener.address);
     }
     ports.test(found, "admin.address", &config.admin.address);
+}
+
+/// Whether a directory belongs to another user than this one, which is not root.
+fn is_of_other_user(path: &Path, user: u32) -> bool {
+    user != 0 && path.metadata().is_ok_and(|metadata| metadata.uid() != user)
 }
 
 /// The room on the disk of the state directory.
@@ -73,13 +82,14 @@ fn room(found: &mut PreflightFindings<'_>) {
 struct DiskRoom {
     /// What is free for every user.
     free: u64,
-    /// What is free for the user of the gate: root has what is reserved, too.
+    /// The space available to the user of the gate: root can also use the reserved blocks.
     spare: u64,
     total: u64,
 }
 
 impl DiskRoom {
-    /// That of the disk of a path, or of the first folder above it that exists. None if its file system tells no size.
+    /// For the disk of a path, or of its nearest existing parent directory. `None` if the file system does not report
+    /// its size.
     fn of(path: &Path, is_root: bool) -> Option<Self> {
         let path = std::path::absolute(path).ok()?;
         let disk = path.ancestors().find_map(|ancestor| rustix::fs::statvfs(ancestor).ok())?;
@@ -104,9 +114,10 @@ fn audit(found: &mut PreflightFindings<'_>, state_is_usable: bool) {
     let config = found.config;
     let file = &config.audit.file;
     // The state directory, where a relative path begins, may not exist yet.
-    let (there, state) = (resolved(file), resolved(&config.state_dir));
+    let (there, state) = (resolved_path(file), resolved_path(&config.state_dir));
     let folder = parent_folder(file).canonicalize().unwrap_or_else(|_| parent_folder(&there).to_owned());
     let is_elsewhere = !folder.starts_with(&state);
+    let is_link = file.file_name().is_some_and(|name| resolved_path(parent_folder(file)).join(name).is_symlink());
     match there.metadata() {
         _ if is_descriptor(file) => {
             let message = format!("{} is a file that a process has open, which cannot be rotated", file.display());
@@ -129,6 +140,11 @@ fn audit(found: &mut PreflightFindings<'_>, state_is_usable: bool) {
             let message = format!("{} is neither a regular file nor a character device", there.display());
             found.error("audit.file", &message, Some("name a file that pullgate can append to and rotate"));
         }
+        // A gate creates its own directories, and none that a link leads to.
+        _ if is_link && !parent_folder(&there).is_dir() => {
+            let message = format!("{} is a link into a directory that does not exist", file.display());
+            found.machine(Error, "audit.file", &message, Some("create the directory, or name another file"));
+        }
         _ => {
             if is_elsewhere && !folder.exists() {
                 found.machine(
@@ -148,7 +164,7 @@ fn audit(found: &mut PreflightFindings<'_>, state_is_usable: bool) {
     }
 }
 
-/// Whether the system takes a path as that of a directory, whatever is there: `log/`, `log/.`, `log/..`.
+/// Whether the system treats a path as that of a directory, whatever exists there: `log/`, `log/.`, `log/..`.
 fn is_named_as_folder(path: &Path) -> bool {
     let path = path.as_os_str().as_encoded_bytes();
     matches!(path.rsplit(|byte| *byte == b'/').next(), Some(b"" | b"." | b".."))
@@ -165,7 +181,7 @@ pub(super) fn socket(found: &mut PreflightFindings<'_>) {
     }
     if length > MAX_SOCKET {
         let message = format!(
-            "{}: the path of the admin socket has {length} bytes, and {MAX_SOCKET} are possible",
+            "{}: the path of the admin socket has {length} bytes; at most {MAX_SOCKET} are possible",
             path.display()
         );
         return found.error(key, &message, Some("choose a shorter path, or set admin.socket"));
@@ -195,7 +211,7 @@ pub(super) fn socket(found: &mut PreflightFindings<'_>) {
         Err(error) => Err(format!("{}: {error}", folder.display())),
     };
     if let Err(why) = usable {
-        found.machine(Error, key, &why, Some("create the directory of the socket, writable for pullgate"));
+        found.machine(Error, key, &why, Some("create the directory of the socket, and make it writable for pullgate"));
     }
 }
 
@@ -242,7 +258,7 @@ fn directory(path: &Path) -> Result<(), String> {
 /// Whether files can be created in a directory.
 fn can_write(folder: &Path) -> io::Result<()> {
     rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK)?;
-    // Root may write everywhere, says access(2), also where no file can be created.
+    // According to access(2), root may write everywhere, even where no file can be created.
     match rustix::fs::statfs(folder)?.f_type {
         rustix::fs::PROC_SUPER_MAGIC | SYSFS => Err(io::ErrorKind::PermissionDenied.into()),
         _ => Ok(()),
@@ -261,6 +277,8 @@ fn writable_file(path: &Path) -> Result<(), String> {
 struct TestedPorts {
     /// Whether the gate of this state directory is running: then it has the ports.
     is_running: bool,
+    /// Whether this user cannot find out whether it is.
+    is_hidden: bool,
     /// The key of each listener, its address as text, and its socket.
     open: Vec<(String, String, TcpListener)>,
 }
@@ -298,6 +316,10 @@ impl TestedPorts {
         } else if self.is_running {
             let message = format!("{address} is in use, and the gate of this state directory is running");
             found.machine(Note, key, &message, None);
+        } else if self.is_hidden {
+            let message =
+                format!("{address} is in use, which is right if the gate is running: this user cannot see that");
+            found.machine(Note, key, &message, None);
         } else if port(address).and_then(|port| port.parse().ok()).is_some_and(is_of_systemd) {
             found.machine(Note, key, &held_by_systemd(&address), None);
         } else {
@@ -306,7 +328,7 @@ impl TestedPorts {
     }
 }
 
-/// What is said of a socket that systemd holds. A socket does not show to which unit it belongs.
+/// The note about a socket that systemd holds. A socket does not show to which unit it belongs.
 fn held_by_systemd(socket: &dyn Display) -> String {
     format!(
         "systemd listens on {socket}: this is right if a socket unit of this gate holds it; otherwise, the gate cannot \
@@ -323,7 +345,9 @@ pub(super) async fn check_schema(found: &mut PreflightFindings<'_>) {
     if let Err(error) = store::check_schema(&found.config.state_dir).await {
         let hint = match &error {
             StoreError::Newer { .. } => "use the newer version, or another state_dir",
-            _ => "see whether its disk has failed; a start without this file loses cache, pins, exemptions and history",
+            _ => {
+                "check whether its disk has failed; a start without this file loses cache, pins, exemptions and history"
+            }
         };
         found.machine(Error, "state_dir", &error.to_string(), Some(hint));
     }
@@ -335,13 +359,28 @@ mod tests {
 
     /// As the cache decides: a tenth of a small disk is enough.
     #[test]
-    fn a_disk_is_full_below_what_must_stay_free() {
+    fn a_disk_counts_as_full_below_the_reserved_space() {
         let gibibyte = 1 << 30;
         assert_eq!(too_full(gibibyte, 100 * gibibyte, gibibyte), None);
         assert_eq!(too_full(50 << 20, 100 << 20, gibibyte), None);
         let full = too_full(5 << 20, 100 << 20, gibibyte).unwrap();
         assert!(full.contains("5MiB are free, and 10MiB must stay free"), "{full}");
         assert!(too_full(gibibyte - 1, 100 * gibibyte, gibibyte).is_some());
+    }
+
+    /// Root sees what a gate of any user does.
+    #[test]
+    fn a_directory_of_another_user_hides_whether_its_gate_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().metadata().unwrap().uid();
+        for (path, user, wanted) in [
+            (dir.path(), own, false),
+            (dir.path(), own + 1, true),
+            (dir.path(), 0, false),
+            (&dir.path().join("x"), 1, false),
+        ] {
+            assert_eq!(is_of_other_user(path, user), wanted, "{user}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::http_client::{HttpClient, HttpSettings, Network, Reach};
 use crate::markup::{Problem, ProblemSeverity};
 use crate::oci::{ImageReference, Repository};
-use crate::runtime::{Clock, Metrics, Readiness, Tasks, shown_url};
+use crate::runtime::{Clock, Metrics, Readiness, Tasks, shown_origin, shown_url};
 use crate::upstream::{self, Auth, ServiceAddress, Upstreams};
 use crate::va::ScannerKind;
 
@@ -24,16 +24,18 @@ const AT_ONCE: usize = 16;
 const LIMIT: Duration = Duration::from_secs(20);
 /// The most bytes of an answer that are read.
 const MAX_ANSWER: usize = 64 * 1024;
-/// A repository for which a notary server is asked. It need not exist.
+/// The repository that a notary server is asked about. It need not exist.
 const ANY_REPOSITORY: &str = "library/hello-world";
 
-/// What is known about a service, as a sentence. The error says why it cannot be used.
+/// The state of a service, as a sentence. The error is the reason why it cannot be used.
 type ServiceOutcome = Result<String, String>;
 
 /// A question to one service.
 struct ServiceQuestion<'a> {
     /// The key that names the service.
     key: String,
+    /// The service and where it is, for messages.
+    service: String,
     answer: BoxFuture<'a, ServiceOutcome>,
 }
 
@@ -42,11 +44,8 @@ struct ServiceQuestion<'a> {
 pub async fn reach(config: &Config, mut progress: impl FnMut(usize, usize)) -> Vec<Problem> {
     let questions = questions(config);
     let count = questions.len();
-    let ask = |ServiceQuestion { key, answer }| async move {
-        let late = || Err(format!("no answer within {} s", LIMIT.as_secs()));
-        (key, timeout(LIMIT, answer).await.unwrap_or_else(|_| late()))
-    };
-    let mut asked = futures_util::stream::iter(questions.into_iter().map(ask)).buffer_unordered(AT_ONCE);
+    let asked = questions.into_iter().map(|question| question.ask(LIMIT));
+    let mut asked = futures_util::stream::iter(asked).buffer_unordered(AT_ONCE);
     let mut problems = Vec::new();
     while let Some((key, said)) = asked.next().await {
         problems.push(match said {
@@ -58,50 +57,66 @@ pub async fn reach(config: &Config, mut progress: impl FnMut(usize, usize)) -> V
     problems
 }
 
+impl ServiceQuestion<'_> {
+    /// The key, and what is known about the service within this time.
+    async fn ask(self, limit: Duration) -> (String, ServiceOutcome) {
+        let late = || Err(format!("{}: no answer within {} s", self.service, limit.as_secs_f32()));
+        (self.key, timeout(limit, self.answer).await.unwrap_or_else(|_| late()))
+    }
+}
+
 fn questions(config: &Config) -> Vec<ServiceQuestion<'_>> {
     let mut questions = Vec::new();
     for (index, upstream) in config.upstreams.iter().enumerate().filter(|(_, upstream)| !upstream.offline) {
         let table = config.places.item("upstream", index);
-        if upstream.notary.is_some() {
-            let key = format!("{table}.notary");
-            questions.push(ServiceQuestion { key, answer: Box::pin(notary(upstream)) });
+        if let Some(server) = &upstream.notary {
+            let (key, service) = (format!("{table}.notary"), notary_at(server));
+            questions.push(ServiceQuestion { key, service, answer: Box::pin(notary(upstream)) });
         }
-        questions.push(ServiceQuestion { key: format!("{table}.url"), answer: Box::pin(registry(upstream)) });
+        let (key, service) = (format!("{table}.url"), upstream.shown());
+        questions.push(ServiceQuestion { key, service, answer: Box::pin(registry(upstream)) });
     }
     if let Some(databases) = &config.va.databases {
         let sources = &databases.sources;
         for (_, key, image) in sources.images() {
-            let answer = Box::pin(database_image(config, image));
-            questions.push(ServiceQuestion { key: format!("va.database.{key}"), answer });
+            let (key, answer) = (format!("va.database.{key}"), Box::pin(database_image(config, image)));
+            questions.push(ServiceQuestion { key, service: image.to_string(), answer });
         }
         let feeds = [("kev", &sources.kev), ("epss", &sources.epss)];
         let feeds = feeds.into_iter().filter_map(|(key, url)| Some((key, url.as_deref()?)));
         for (key, url) in sources.osv.iter().map(|url| ("osv", url.as_str())).chain(feeds) {
             let answer = Box::pin(head(url, sources.proxy.clone(), sources.ca.clone()));
-            questions.push(ServiceQuestion { key: format!("va.database.{key}"), answer });
+            let (key, service) = (format!("va.database.{key}"), shown_url(url));
+            questions.push(ServiceQuestion { key, service, answer });
         }
     }
     if let Some(ibm) = &config.va.ibm {
         for (key, url) in [("url", ibm.url.as_ref()), ("iam_url", Some(&ibm.iam_url))] {
             let Some(url) = url else { continue };
-            let answer = Box::pin(connect(url, ibm.proxy.as_deref()));
-            questions.push(ServiceQuestion { key: format!("va.ibm.{key}"), answer });
+            questions.push(to_connect(format!("va.ibm.{key}"), url, ibm.proxy.as_deref()));
         }
     }
     for (index, scanner) in config.va.scanners.iter().enumerate() {
         let ScannerKind::Adapter(adapter) = &scanner.kind else { continue };
         let key = format!("{}.url", config.places.item("va.scanner", index));
-        questions.push(ServiceQuestion { key, answer: Box::pin(connect(&adapter.url, adapter.proxy.as_deref())) });
+        questions.push(to_connect(key, &adapter.url, adapter.proxy.as_deref()));
     }
     if let Some(endpoint) = &config.tracing.endpoint {
-        let answer = Box::pin(connect(endpoint, None));
-        questions.push(ServiceQuestion { key: "tracing.endpoint".into(), answer });
+        questions.push(to_connect("tracing.endpoint".into(), endpoint, None));
     }
     for url in &config.events.urls {
-        let answer = Box::pin(connect(url, config.events.proxy.as_deref()));
-        questions.push(ServiceQuestion { key: "events.urls".into(), answer });
+        questions.push(to_connect("events.urls".into(), url, config.events.proxy.as_deref()));
     }
     questions
+}
+
+/// Whether a connection can be opened. The URL may contain a secret.
+fn to_connect<'a>(key: String, url: &'a str, proxy: Option<&'a str>) -> ServiceQuestion<'a> {
+    ServiceQuestion { key, service: shown_origin(url), answer: Box::pin(connect(url, proxy)) }
+}
+
+fn notary_at(server: &str) -> String {
+    format!("the notary server at {}", shown_url(server))
 }
 
 /// A client for one upstream, with at most two attempts.
@@ -118,7 +133,7 @@ async fn registry(config: &upstream::Config) -> ServiceOutcome {
     let upstream = upstreams.by_host(&config.host).ok_or("it has no name")?;
     let asked = match upstream.ping().await {
         Ok(asked) => asked,
-        Err(upstream::Error::NotFound) => {
+        Err(upstream::Error::NotFound { .. }) => {
             return Err(format!("{url} answers 404 to /v2/: it is not the URL of a registry"));
         }
         Err(error) => return Err(error.to_string()),
@@ -142,13 +157,13 @@ async fn registry(config: &upstream::Config) -> ServiceOutcome {
 async fn notary(config: &upstream::Config) -> ServiceOutcome {
     let server = config.notary.as_deref().unwrap_or_default();
     let url = Url::parse(&format!("{}/v2/", server.trim_end_matches('/'))).map_err(|error| error.to_string())?;
-    let (upstreams, server) = (upstreams(config)?, shown_url(server));
+    let (upstreams, server) = (upstreams(config)?, notary_at(server));
     let upstream = upstreams.by_host(&config.host).ok_or("it has no name")?;
     let repository: Repository = ANY_REPOSITORY.parse().map_err(|_| "no repository")?;
     let address = ServiceAddress::Beside { url: &url, resource: ANY_REPOSITORY };
     match upstream.document(&repository, address, MAX_ANSWER).await {
-        Err(error) if error.may_pass() => Err(format!("the notary server at {server}: {error}")),
-        Ok(_) | Err(_) => Ok(format!("the notary server answers at {server}")),
+        Err(error) if error.may_pass() => Err(format!("{server}: {error}")),
+        Ok(_) | Err(_) => Ok(format!("{server} answers")),
     }
 }
 
@@ -191,5 +206,20 @@ async fn connect(url: &str, proxy: Option<&str>) -> ServiceOutcome {
     match TcpStream::connect((bare, port)).await {
         Ok(_) => Ok(format!("{what} to {host}:{port} can be opened")),
         Err(error) => Err(format!("{what} to {host}:{port} cannot be opened: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_service_that_does_not_answer_is_named() {
+        let config = upstream::Config::new("registry.test".parse().unwrap(), "https://user:hush@mirror.test/");
+        let (key, answer) = ("upstream[0].url".to_owned(), Box::pin(std::future::pending::<ServiceOutcome>()));
+        let question = ServiceQuestion { key, service: config.shown(), answer };
+        let (key, outcome) = question.ask(Duration::from_millis(10)).await;
+        let wanted = "registry.test at https://mirror.test/: no answer within 0.01 s";
+        assert_eq!((&*key, outcome), ("upstream[0].url", Err(wanted.to_owned())));
     }
 }

@@ -1,7 +1,5 @@
 //! Policies, and sources of evidence: reports, advisory databases, scanners.
 
-use std::path::PathBuf;
-
 use jiff::Timestamp;
 
 use super::collisions::{self, NamedMaterials};
@@ -9,10 +7,10 @@ use super::{PreflightDepth, PreflightFindings};
 use crate::config::Config;
 use crate::markup::{Problem, ProblemSeverity};
 use crate::policy::{EvidenceSources, EvidencedRegistry, RuleSet, Settings};
-use crate::rulebook::{Directory, DirectoryError, ONLY_AUDITED};
+use crate::rulebook::{Directory, DirectoryError, ONLY_AUDITED, effect_of_no_policy};
 use crate::runtime::format_duration;
 use crate::upstream;
-use crate::va::{self, DatabaseConfig, DatabaseLack, ExpectedDatabases, ScannerKind};
+use crate::va::{self, DatabaseConfig, DatabaseLack, ExpectedDatabases, ReportProblem, ScannerKind};
 
 pub(super) fn check(found: &mut PreflightFindings<'_>) {
     let now = found.now;
@@ -29,11 +27,17 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
     }
     names(found);
     if found.depth == PreflightDepth::Everything {
-        for problem in va::check_reports(&config.va.reports, now) {
-            let is_about = |file: &&PathBuf| file.is_file() && problem.starts_with(&*file.display().to_string());
-            let hint = match config.va.reports.iter().find(is_about) {
-                Some(_) => "name the directory that has this file",
-                None => "images that depend on it are not known as scanned",
+        let problems = va::check_reports(&config.va.reports, now);
+        if problems.is_empty() && config.va.awaits_reports() {
+            found.add(ProblemSeverity::Note, "va.reports", "there is no report in it yet", None);
+        }
+        for problem in problems {
+            let (problem, hint) = match problem {
+                ReportProblem::NotDirectory(path) => (
+                    format!("{}: this is not a directory", path.display()),
+                    "name the directory that contains this file",
+                ),
+                ReportProblem::Content(why) => (why, "images that depend on it do not count as scanned"),
             };
             found.warn("va.reports", &problem, Some(hint));
         }
@@ -49,7 +53,7 @@ fn policies(found: &mut PreflightFindings<'_>, now: Timestamp) {
     let dir = config.policy_dir.display();
     let (snapshot, unreadable) = Directory::new(&config.policy_dir).examine();
     if let Some(error) = unreadable.iter().find(|error| error.path() == config.policy_dir) {
-        let hint = "it must be a folder that pullgate can read; config/policies of the project has examples";
+        let hint = "it must be a directory that pullgate can read; config/policies of the project has examples";
         return found.error("policy.dir", &error.to_string(), Some(hint));
     }
     found.report.configuration.extend(unreadable.iter().map(DirectoryError::problem));
@@ -69,9 +73,11 @@ fn policies(found: &mut PreflightFindings<'_>, now: Timestamp) {
     let keys = ["trust.default_authorities: ", "trust.trusted_roots: "];
     let is_reported = |problem: &Problem| keys.iter().any(|key| problem.message.starts_with(key));
     found.report.configuration.extend(problems.filter(|found| found.severity <= least && !is_reported(found)));
-    // Only the configuration says what can be found out, so the rules cannot report this when a gate starts.
+    // Only the configuration determines which evidence is available, so the rules alone cannot report this when a gate
+    // starts.
     let sources = evidence_sources(config);
-    let unmet = parsed.rules.iter().flat_map(|rules| [rules.unmatched(&sources), rules.unmet(&sources)].concat());
+    let of = |rules: &RuleSet| [rules.unselected(&sources), rules.problems_with(&sources)].concat();
+    let unmet = parsed.rules.iter().flat_map(of);
     let most = if is_whole { ProblemSeverity::Note } else { ProblemSeverity::Warning };
     found.report.configuration.extend(unmet.filter(|problem| problem.severity <= most));
     if is_whole && parsed.rules.as_ref().is_some_and(RuleSet::is_only_audited) {
@@ -79,10 +85,9 @@ fn policies(found: &mut PreflightFindings<'_>, now: Timestamp) {
     }
     if is_empty && is_whole {
         let hint = "copy one of config/policies; `pullgate policy check` tests them";
-        let effect = if config.gate.audit { "admits every image without judging it" } else { "denies every image" };
-        let message = format!(
-            "{dir} contains no policies: a gate that is started now {effect}; a running one keeps its policies"
-        );
+        let effect = effect_of_no_policy(config.gate.audit);
+        let message =
+            format!("{dir} contains no policies: after the next start, {effect}; a running gate keeps its policies");
         found.warn("policy.dir", &message, Some(hint));
     }
 }
@@ -147,7 +152,7 @@ fn databases(found: &mut PreflightFindings<'_>, databases: &DatabaseConfig, now:
         Err(why) => return found.warn("va.database", &why, None),
     };
     if !missing.is_empty() {
-        let message = format!("no advisory database of {} is here yet", missing.join(", "));
+        let message = format!("there is no advisory database of {} yet", missing.join(", "));
         found.warn("va.database", &message, Some(hint));
     }
     for (source, age) in aged {
@@ -159,7 +164,7 @@ fn databases(found: &mut PreflightFindings<'_>, databases: &DatabaseConfig, now:
     }
 }
 
-/// Runs each scanner for its version, and says how it is isolated.
+/// Runs each scanner to get its version, and reports how it is isolated.
 pub(super) async fn check_scanners(found: &mut PreflightFindings<'_>) {
     let config = found.config;
     for (index, scanner) in config.va.scanners.iter().enumerate() {

@@ -34,15 +34,15 @@ impl ServiceUser {
         self.uid
     }
 
-    /// Whether the modes of a file or folder, and of the folders above it, let this user read it. Groups that a service manager
-    /// or a directory service gives to a gate that is not running, and access lists, are not known. True if nothing is there,
-    /// which is another mistake.
+    /// Whether the modes of a file or directory and of its parents let this user read it. Access lists are not
+    /// considered, nor are groups that a service manager or a directory service would give to the gate. True if the
+    /// path does not exist, which is reported separately.
     pub(super) fn can_read(&self, path: &Path) -> bool {
         let Ok(path) = path.canonicalize() else { return true };
         path.ancestors().all(|at| at.metadata().is_ok_and(|metadata| self.may(&metadata, at == path)))
     }
 
-    /// Whether this user may read a file, list a folder, or pass a folder.
+    /// Whether this user may read a file, or list or traverse a directory.
     fn may(&self, metadata: &Metadata, is_read: bool) -> bool {
         let wanted = match (metadata.is_dir(), is_read) {
             (true, true) => 0o5,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::oci::{Host, Refused};
+use crate::oci::Refused;
 use crate::runtime::format_duration;
 use crate::store::StoreError;
 use crate::upstream;
@@ -19,11 +19,11 @@ pub enum ResolveError {
         /// The image, and the URL that was asked.
         String,
     ),
-    /// The manifest is not in the cache, and nobody is asked for it.
+    /// The manifest is not in the cache, and no registry is asked for it.
     #[error("the manifest is no longer in the cache")]
     NotKnown,
     /// The digest that is signed for the tag is not known, so the tag must not be resolved.
-    #[error("the digest that is signed for this tag is not known: {why}")]
+    #[error("the digest that is signed for this tag is unknown: {why}")]
     Pin {
         /// Why the digest is not known.
         why: String,
@@ -31,10 +31,10 @@ pub enum ResolveError {
         temporary: bool,
     },
     /// The upstream did not answer as long as the request could wait.
-    #[error("{host} has not answered within {}; retry later", format_duration(*waited))]
+    #[error("{upstream} has not answered within {}; retry later", format_duration(*waited))]
     Late {
-        /// The upstream.
-        host: Host,
+        /// The upstream and its URL.
+        upstream: String,
         /// How long the request waited.
         waited: Duration,
     },
@@ -42,8 +42,11 @@ pub enum ResolveError {
     #[error(transparent)]
     Refused(#[from] Refused),
     /// The upstream did not answer in time, so known data is used instead.
-    #[error("the upstream has not answered within 3 s")]
-    Silent,
+    #[error("{upstream} has not answered within 3 s")]
+    Silent {
+        /// The upstream and its URL.
+        upstream: String,
+    },
     /// The database failed.
     #[error("{0}")]
     Store(String),
@@ -57,7 +60,7 @@ impl ResolveError {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Upstream(error) => error.may_pass(),
-            Self::Interrupted | Self::Late { .. } | Self::NotKnown | Self::Silent | Self::Store(_) => true,
+            Self::Interrupted | Self::Late { .. } | Self::NotKnown | Self::Silent { .. } | Self::Store(_) => true,
             Self::Pin { temporary, .. } => *temporary,
             Self::NotFound(_) | Self::Refused(_) => false,
         }
@@ -82,7 +85,7 @@ impl ResolveError {
             | Self::NotKnown
             | Self::Pin { .. }
             | Self::Refused(_)
-            | Self::Silent
+            | Self::Silent { .. }
             | Self::Store(_) => false,
         }
     }

@@ -16,9 +16,9 @@ mod writing;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::memory::{MemberKey, Memory};
 use super::recent::Recent;
@@ -34,7 +34,7 @@ pub(super) struct Facts {
     tasks: Tasks,
     readiness: Readiness,
     epoch: Epoch,
-    tag_memory: SignedDuration,
+    tag_memory: Duration,
     /// Every write advances this before it invalidates memory, so that a value that was read before a write is not kept
     /// after it.
     writes: Epoch,
@@ -72,7 +72,7 @@ impl Facts {
         tasks: Tasks,
         readiness: Readiness,
         epoch: Epoch,
-        tag_memory: SignedDuration,
+        tag_memory: Duration,
     ) -> Arc<Self> {
         readiness.degraded(writing::TOPIC, None);
         let facts = Arc::new(Self {
@@ -137,7 +137,7 @@ impl Facts {
             return Ok(known);
         }
         let read = async {
-            let since = self.clock.now().saturating_sub(self.tag_memory).unwrap_or(Timestamp::MIN);
+            let since = self.clock.ago(self.tag_memory);
             let mut tags = self.recent().tags_of(name, digest);
             let stored = self.store.tags_of(name, digest, since).await?;
             tags.extend(stored.into_iter().filter(|tag| !tags.contains(tag)).collect::<Vec<_>>());
@@ -302,7 +302,7 @@ impl Facts {
         let (facts, of, gone, now) = (self.clone(), name.clone(), tag.clone(), self.clock.now());
         let write = async move {
             let forgotten = facts.store.forget_tag(&of, &gone, now).await;
-            // Also if nobody waits any more: what was read before the write must not stay.
+            // Even if no caller is waiting any more: data read before the write must not stay in memory.
             facts.forgot_tag(&of, &gone);
             forgotten
         };

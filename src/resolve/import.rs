@@ -1,4 +1,4 @@
-//! What an operator imports for a repository, as if the repository had delivered it.
+//! Facts that an operator imports for a repository, stored as if the repository had delivered them.
 
 use std::sync::Arc;
 
@@ -60,8 +60,8 @@ impl Resolver {
         Ok(newer.map_or(TagImport::Set, |(known, _)| TagImport::Newer(known)))
     }
 
-    /// Makes a tag refer to a manifest that was admitted. `at` is when the tag was seen to do so. With `force`, also if the
-    /// tag was seen later to refer to another digest.
+    /// Makes a tag refer to a manifest that was admitted. `at` is when the tag was seen to do so. With `force`, even if
+    /// the tag was later seen to refer to another digest.
     ///
     /// # Errors
     /// The database cannot be read.

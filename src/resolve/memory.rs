@@ -19,7 +19,7 @@ pub(super) type MemberKey = (ImageName, Digest);
 pub(super) struct Memory {
     /// The digests of tags, and the times of their lookups.
     pub(super) tags: Bounded<(ImageName, Tag), (Digest, Timestamp)>,
-    /// The tags that may be in the store. It stays as it is when the store forgets some.
+    /// The tags that may be in the store. It is not updated when the store forgets tags.
     pub(super) tag_filter: TagFilter,
     /// Manifests that the repository delivered.
     pub(super) manifests: Bounded<MemberKey, Option<Known>>,

@@ -70,7 +70,7 @@ impl Resolver {
         }
     }
 
-    /// The manifest of a tag that names what is attached to a manifest, if a list says what that is.
+    /// The manifest of a tag that lists attachments of a manifest, if an imported list contains them.
     async fn attached_by_tag(&self, name: &ImageName, tag: &Tag) -> OfflineAnswer<RawManifest> {
         let Some((subject, suffix)) = subject_of(tag) else { return OfflineAnswer::Unknown };
         let Ok(Some(list)) = self.inner.facts.attached_list(name, subject).await else { return OfflineAnswer::Unknown };

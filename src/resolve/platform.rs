@@ -31,7 +31,7 @@ impl Resolver {
             Some(bytes) => bytes,
             None => match upstream.blob_bytes(&name.repository, &config.digest, MAX_CONFIG).await {
                 Ok(bytes) => bytes,
-                Err(upstream::Error::NotFound | upstream::Error::TooLarge(_)) => return Ok(None),
+                Err(upstream::Error::NotFound { .. } | upstream::Error::TooLarge(_)) => return Ok(None),
                 Err(error) => return Err(error.into()),
             },
         };

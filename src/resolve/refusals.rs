@@ -28,7 +28,7 @@ impl Refusals {
         self.0.get(&(name.clone(), reference.clone())).map_or(Ok(()), Err)
     }
 
-    /// Remembers a refusal: of a tag no longer than the upstream is not asked again about one.
+    /// Remembers a refusal; for a tag, no longer than the time for which tags are not checked again.
     pub(super) fn keep(&self, upstream: &Upstream, name: &ImageName, reference: &Reference, refused: &Refused) {
         let lifetime = match reference {
             Reference::Digest(_) => LIFETIME,

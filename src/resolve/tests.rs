@@ -41,7 +41,7 @@ impl Bed {
         let store = Store::open(state.path()).await.unwrap();
         let (config, path) = (cache::Config::default(), state.path());
         let cache = Cache::new(config, path, store.clone(), tasks.clone(), clock.clone(), readiness.clone(), &metrics);
-        let (cache, hour) = (Arc::new(cache.await.unwrap()), SignedDuration::from_hours(1));
+        let (cache, hour) = (Arc::new(cache.await.unwrap()), Duration::from_secs(3600));
         let facts = store.facts.clone();
         let resolver = Resolver::new(cache, facts, clock.clone(), &tasks, readiness.clone(), Epoch::new(), hour);
         let host: crate::oci::Host = "registry.acme.com".parse().unwrap();

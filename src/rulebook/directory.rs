@@ -1,6 +1,6 @@
-//! A directory of policy documents: `*.yaml`, `*.yml` and `*.json`, in subfolders too, and `secrets/NAMESPACE/NAME/`
-//! folders with one file per key. Every number and size is bounded. Nothing is skipped except files of other kinds and
-//! hidden names, in which a mounted ConfigMap keeps its versions (`..data`).
+//! A directory of policy documents: `*.yaml`, `*.yml` and `*.json`, including subdirectories, and directories
+//! `secrets/NAMESPACE/NAME/` with one file per key. Every number and size is bounded. Nothing is skipped except files
+//! of other kinds and hidden names, in which a mounted ConfigMap keeps its versions (`..data`).
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
+use super::links::LinkTargets;
 use super::source::{DocumentSource, DocumentSourceError, Snapshot};
 use crate::markup::{Problem, ProblemSeverity, decode_text};
 use crate::policy::{Document, Materials, NoMaterials, RuleSet, Settings};
@@ -31,6 +32,8 @@ const MAX_FAILURES: usize = 100;
 const MAX_DEPTH: usize = 16;
 /// The directory is read again at this interval even if no change was seen, because some file systems report none.
 const RESCAN: Duration = Duration::from_secs(60);
+/// How often links are followed, of which no file system reports a change.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// A directory of documents, read in the order of their paths.
 #[derive(Clone, Debug)]
@@ -46,8 +49,8 @@ impl Directory {
         Self { path: path.into(), only: None }
     }
 
-    /// The directory at a path; if a file is there, the one that it is in, of which only this document is read. Files and
-    /// secrets that the document names are those of that directory.
+    /// The directory at a path. If the path is a file, its directory, of which only this document is read; files and
+    /// secrets that the document names are looked up there.
     pub fn or_file(path: &Path) -> Self {
         if !path.is_file() {
             return Self::new(path);
@@ -55,7 +58,8 @@ impl Directory {
         Self { path: parent_folder(path).to_owned(), only: Some(path.to_owned()) }
     }
 
-    /// Everything that can be read, and what cannot, for whoever names all mistakes at once. Rules are made from a
+    /// Everything that can be read and the problems with the rest, so that all mistakes can be reported at once. Rules
+    /// are made from a
     /// [`snapshot`](DocumentSource::snapshot), which is complete.
     pub fn examine(&self) -> (Snapshot, Vec<DirectoryError>) {
         let mut walk = DirectoryWalk::default();
@@ -103,16 +107,41 @@ impl DocumentSource for Directory {
 
     fn watch(&self, tasks: &Tasks, changed: Arc<Notify>) {
         let mut watch = DirectoryWatch::new(&[&self.path], "policies");
+        let switched = Arc::new(Notify::new());
+        follow_links(self.path.clone(), tasks, switched.clone());
         let stop = tasks.clone();
         tasks.spawn(async move {
             loop {
                 tokio::select! {
                     () = stop.stopping() => return,
-                    () = watch.changed(RESCAN) => changed.notify_one(),
+                    () = watch.changed(RESCAN) => {}
+                    // Other directories may be behind the path now.
+                    () = switched.notified() => watch.watch(),
                 }
+                changed.notify_one();
             }
         });
     }
+}
+
+/// Reports when links in or above a directory lead elsewhere, or their targets have changed, until shutdown.
+fn follow_links(directory: PathBuf, tasks: &Tasks, switched: Arc<Notify>) {
+    let mut known = LinkTargets::of(&directory);
+    let stop = tasks.clone();
+    tasks.spawn(async move {
+        loop {
+            tokio::select! {
+                () = stop.stopping() => return,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            let directory = directory.clone();
+            let Ok(found) = stop.spawn_blocking(move || LinkTargets::of(&directory)).await else { continue };
+            if found != known {
+                known = found;
+                switched.notify_one();
+            }
+        }
+    });
 }
 
 /// Secrets of a directory, and the key files in it. It has no `Debug`, so that no secret is printed by accident.
@@ -122,7 +151,7 @@ struct DirectoryMaterials {
 }
 
 impl DirectoryMaterials {
-    /// Adds `NAMESPACE/NAME/KEY`; nothing else in the secrets folder is a secret.
+    /// Adds `NAMESPACE/NAME/KEY`; nothing else in the secrets directory is a secret.
     fn add(&mut self, path: &Path, content: Vec<u8>) {
         let parts: Vec<_> = path.iter().filter_map(|part| part.to_str()).collect();
         if let [namespace, name, key] = parts[..] {
@@ -194,10 +223,10 @@ impl DirectoryError {
         }
     }
 
-    /// It as a problem of the file or folder, with what would help.
+    /// Converts it to a problem with the file or directory, with a hint.
     pub fn problem(&self) -> Problem {
         let (what, hint) = match self {
-            Self::Io { source, .. } => (source.to_string(), "remove it, or let it be a file that pullgate can read"),
+            Self::Io { source, .. } => (source.to_string(), "remove it, or make it readable for pullgate"),
             Self::NotText { why, .. } => ((*why).to_owned(), "save it as UTF-8"),
             Self::TooMuch { what, .. } => ((*what).to_owned(), "keep only policies there, in files of at most 1 MiB"),
         };
@@ -219,12 +248,17 @@ fn holds_policies(path: &Path, content: Vec<u8>) -> bool {
 
 fn misplaced(path: &Path) -> Problem {
     let (file, hint) = (path.display().to_string(), "move the file out of it");
-    Problem::of_file(ProblemSeverity::Warning, file, "policies in the folder of secrets are not in force", Some(hint))
+    Problem::of_file(
+        ProblemSeverity::Warning,
+        file,
+        "policies in the directory of secrets are not in force",
+        Some(hint),
+    )
 }
 
 #[derive(Default)]
 struct DirectoryWalk {
-    /// Folders by device and inode, because links may form circles.
+    /// Directories by device and inode, because links may form cycles.
     seen: HashSet<(u64, u64)>,
     files: usize,
     bytes: u64,
@@ -235,7 +269,7 @@ struct DirectoryWalk {
 }
 
 impl DirectoryWalk {
-    /// All files below a folder, following links, without hidden names.
+    /// All files below a directory, following links, without hidden names.
     fn folder(&mut self, folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
         if depth > MAX_DEPTH {
             let what = "folders are nested too deeply";
@@ -298,7 +332,7 @@ fn status(path: &Path) -> Result<fs::Metadata, DirectoryError> {
     })
 }
 
-/// The content of a folder, sorted, without hidden names.
+/// The content of a directory, sorted, without hidden names.
 fn list(folder: &Path) -> Result<Vec<PathBuf>, DirectoryError> {
     let names = folder_names(folder, MAX_FILES).map_err(|source| io_error(folder, source))?;
     Ok(names.into_iter().map(|name| folder.join(name)).collect())
@@ -353,7 +387,7 @@ mod tests {
         assert_eq!(warnings, []);
     }
 
-    /// kubectl reads such files, so a policy that was saved by PowerShell is in force, too.
+    /// kubectl reads such files, so a policy saved by PowerShell must also be in force.
     #[test]
     fn documents_may_be_utf16_with_a_byte_order_mark() {
         let dir = tempfile::tempdir().unwrap();
@@ -383,7 +417,7 @@ mod tests {
         assert!(documents.is_empty());
         let warned: Vec<_> = warnings.iter().map(ToString::to_string).collect();
         assert!(
-            warned.len() == 3 && warned[0].contains("secrets/deny.yaml: warning: policies in the folder"),
+            warned.len() == 3 && warned[0].contains("secrets/deny.yaml: warning: policies in the directory"),
             "{warned:?}"
         );
         assert!(materials.secret("prod", "alice").is_some(), "a secret may contain anything");

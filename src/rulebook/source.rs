@@ -44,17 +44,17 @@ impl DocumentSourceError {
 
 /// What a source holds at one moment.
 pub struct Snapshot {
-    /// The documents. Their paths name their place in the source, and begin with what tells sources apart.
+    /// The documents. Their paths give their place in the source, and begin with a prefix that identifies the source.
     pub documents: Vec<Document>,
     /// The files and secrets that documents may refer to.
     pub materials: Box<dyn Materials>,
-    /// What in the source may not mean what its author thinks, besides the documents.
+    /// Warnings about parts of the source, other than documents, that may not have the intended effect.
     pub warnings: Vec<Problem>,
 }
 
 impl Snapshot {
-    /// One snapshot of several sources. A document finds files in its own source, and secrets in all of them; of a secret
-    /// that two sources have, the first one's data is used.
+    /// One snapshot of several sources. A document finds files in its own source, and secrets in all of them; if two
+    /// sources have the same secret, the data of the first is used.
     pub(super) fn merge(snapshots: Vec<Self>) -> Self {
         let (mut documents, mut warnings) = (Vec::new(), Vec::new());
         let mut all = AllMaterials::default();
@@ -109,7 +109,7 @@ impl Materials for AllMaterials {
     }
 }
 
-/// Materials, and a digest of each file, folder and secret that was read from them.
+/// Materials, and a digest of each file, directory and secret that was read from them.
 pub(super) struct ReadMaterials<'a> {
     from: &'a dyn Materials,
     read: RefCell<BTreeSet<Digest>>,

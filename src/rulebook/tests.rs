@@ -1,3 +1,6 @@
+mod links;
+mod warnings;
+
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +16,11 @@ fn sources(folders: &[&Path]) -> Vec<Box<dyn DocumentSource>> {
     folders.iter().map(|folder| Box::new(Directory::new(*folder)) as Box<dyn DocumentSource>).collect()
 }
 
+/// The inputs of a gate that serves no registry.
+fn inputs(sources: Vec<Box<dyn DocumentSource>>, settings: Settings, audit: bool) -> RuleInputs {
+    RuleInputs { sources, settings, audit, evidence: Box::new(EvidenceSources::default) }
+}
+
 /// Loads rules whose sources are not watched yet.
 fn load(
     sources: Vec<Box<dyn DocumentSource>>,
@@ -23,7 +31,7 @@ fn load(
     clock: Clock,
     metrics: &Metrics,
 ) -> Result<Rulebook, RulebookError> {
-    Rulebook::load(RuleInputs { sources, settings, audit }, None, readiness, epoch, clock, metrics)
+    Rulebook::load(inputs(sources, settings, audit), None, readiness, epoch, clock, metrics)
 }
 
 #[test]
@@ -47,7 +55,7 @@ fn a_file_that_lost_its_policies_is_broken_until_it_is_removed() {
         fs::write(&own, nothing).unwrap();
         for _ in 0..2 {
             let (documents, why) = state();
-            assert!(documents == 2 && why.contains("own.yaml: empty"), "{nothing:?}: {documents} {why}");
+            assert!(documents == 2 && why.contains("own.yaml: is empty"), "{nothing:?}: {documents} {why}");
         }
     }
     fs::write(&own, OWN).unwrap();
@@ -110,12 +118,11 @@ fn the_last_policy_stays_in_use_until_another_takes_its_place() {
         let failures = format!("pullgate_policy_reload_failures_total {round}\n");
         assert!(metrics.render().contains(&failures), "{failures}");
     }
-    let inputs = RuleInputs { sources: sources(&[empty.path()]), settings: Settings::default(), audit: false };
-    let why = rulebook.replace(inputs).unwrap_err().to_string();
+    let without = |audit| inputs(sources(&[empty.path()]), Settings::default(), audit);
+    let why = rulebook.replace(without(false)).unwrap_err().to_string();
     assert!(why.contains("no policy is left") && why.contains(&*empty.path().to_string_lossy()), "{why}");
     assert_eq!(rulebook.rules().documents(), 1, "another folder without policies is refused, too");
-    let inputs = RuleInputs { sources: sources(&[empty.path()]), settings: Settings::default(), audit: true };
-    let why = rulebook.replace(inputs).unwrap_err().to_string();
+    let why = rulebook.replace(without(true)).unwrap_err().to_string();
     assert!(why.contains("after the next start every image is admitted without being judged"), "{why}");
     fs::write(&file, CLUSTER.replace("[{name: \"*\", policy: {}}]", "[]")).unwrap();
     assert_eq!(rulebook.reload(), None, "a policy without entries denies everything, as it is written");
@@ -132,9 +139,7 @@ async fn other_inputs_are_used_and_watched_or_change_nothing() {
     let load = load(firsts, Settings::default(), false, Readiness::new(), epoch.clone(), Clock::system(), &metrics);
     let rulebook = Arc::new(load.unwrap());
     rulebook.watch(&tasks);
-    let replace = |path: &Path, audit| {
-        rulebook.replace(RuleInputs { sources: sources(&[path]), settings: Settings::default(), audit })
-    };
+    let replace = |path: &Path, audit| rulebook.replace(inputs(sources(&[path]), Settings::default(), audit));
     let before = epoch.moment("a");
     replace(first.path(), false).unwrap();
     assert!(epoch.is_now(&before), "nothing has changed");
@@ -361,7 +366,7 @@ fn a_trusted_root_that_ends_is_reported_until_it_is_replaced() {
     rulebook.reload();
     let (details, ended) = state();
     assert!(details.starts_with("roots/root.txt: ENDED"), "{details}");
-    assert!(ended.starts_with("roots/root.txt: all of its keys have ended, the last at 2026-06-01"), "{ended}");
+    assert!(ended.starts_with("roots/root.txt: all of its keys have expired, the last at 2026-06-01"), "{ended}");
 
     fs::write(&root, trusted_root("2031-01-01T00:00:00Z")).unwrap();
     rulebook.reload();

@@ -23,7 +23,7 @@ pub(super) struct RootReporter {
     newest_key: Family<RootLabel, Gauge>,
     next_end: Family<RootLabel, Gauge>,
     end: Family<RootLabel, Gauge>,
-    /// What was logged last, so that it is logged once.
+    /// The last logged state, so that each state is logged once.
     reported: Mutex<Option<String>>,
 }
 
@@ -44,7 +44,7 @@ impl RootReporter {
             ),
             newest_key: gauge(
                 "trusted_root_newest_key_timestamp",
-                "When the newest key of a trusted root begins to be valid, in seconds since the epoch",
+                "When the newest key of a trusted root becomes valid, in seconds since the epoch",
             ),
             next_end: gauge(
                 "trusted_root_next_end_timestamp",
@@ -58,7 +58,8 @@ impl RootReporter {
         }
     }
 
-    /// Reports on the roots of these rules as they are now. Keys end without a change of the rules, so this is repeated.
+    /// Reports on the roots of these rules as they are now. Keys expire without a change of the rules, so this is
+    /// repeated.
     pub(super) fn report(&self, rules: &RuleSet) {
         let (now, roots) = (self.clock.now(), rules.trusted_roots());
         self.measure(&roots, now);
@@ -89,7 +90,7 @@ impl RootReporter {
             (&self.end, |root, _| root.until()),
         ];
         for (family, time) in all {
-            // A root that is no longer in use must not be measured forever.
+            // The metrics of a root that is no longer in use must be removed.
             family.clear();
             for root in roots {
                 if let Some(time) = time(root, now) {

@@ -64,7 +64,7 @@ impl Background {
         match thread::Builder::new().name("background".into()).spawn(move || queue.work()) {
             Ok(_) => state.threads += 1,
             Err(error) => {
-                tracing::warn!(%error, "a thread for work in the background cannot be started");
+                tracing::warn!(%error, "cannot start a thread for background work");
                 if state.threads == 0 {
                     // Nobody would do it. Its caller is told.
                     state.jobs.clear();
@@ -83,7 +83,7 @@ impl WorkQueue {
         // The process of number 0 is, on Linux, the calling thread alone. Without a lower priority the work is still right.
         let _ = setpriority_process(None, LOW);
         while let Some(job) = self.next() {
-            // A panic is that of the job: its result is missing then, and the thread goes on.
+            // A panic affects only its job, whose result is then missing; the thread continues.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
         }
     }
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_has_no_result_and_other_work_goes_on() {
+    async fn a_panic_yields_no_result_and_other_work_continues() {
         let background = Background::new();
         assert_eq!(background.run(|| panic!("on purpose")).await, None::<()>);
         assert_eq!(background.run(|| 1).await, Some(1));

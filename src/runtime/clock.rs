@@ -36,6 +36,11 @@ impl Clock {
         !age.is_negative() && age < duration
     }
 
+    /// The time that was so long ago; the earliest possible time, if that was before it.
+    pub fn ago(&self, age: Duration) -> Timestamp {
+        self.now().saturating_sub(signed_duration(age)).unwrap_or(Timestamp::MIN)
+    }
+
     /// Moves a manual clock forward. Has no effect on the system clock.
     pub fn advance(&self, by: SignedDuration) {
         if let Some(millis) = &self.0 {
@@ -47,4 +52,16 @@ impl Clock {
 /// A duration of the configuration for arithmetic with times. One that is too long for that is the longest possible.
 pub fn signed_duration(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_long_ago_are_the_earliest() {
+        let clock = Clock::manual("2026-01-02T00:00:00Z".parse().unwrap());
+        assert_eq!(clock.ago(Duration::from_secs(24 * 3600)), "2026-01-01T00:00:00Z".parse().unwrap());
+        assert_eq!(clock.ago(Duration::MAX), Timestamp::MIN);
+    }
 }

@@ -49,7 +49,7 @@ impl DirectoryWatch {
     }
 
     /// Adds watches, also for directories that did not exist before or were replaced.
-    fn watch(&mut self) {
+    pub fn watch(&mut self) {
         let Some(watcher) = &mut self.watcher else { return };
         for directory in &self.directories {
             // A directory that cannot be watched cannot be read either, and the caller reports that error.

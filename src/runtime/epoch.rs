@@ -10,7 +10,7 @@ use tokio::sync::watch;
 /// about the other to be made again.
 const PARTS: usize = 4096;
 
-/// Tells whether any data that a decision depends on has changed since the decision.
+/// Detects whether any data that a decision depends on has changed since the decision.
 ///
 /// Each owner of such data (rules, facts, reports, trust roots) first changes the data and then advances the epoch:
 /// with [`advance`](Self::advance) if the change may affect any image, or with [`advance_part`](Self::advance_part) if
@@ -36,7 +36,7 @@ struct Counters {
     parts: Box<[AtomicU64]>,
     /// Sent after every change that may affect any image.
     changed: watch::Sender<()>,
-    /// Randomly seeded, so that nobody can choose names that share a counter.
+    /// Randomly seeded, so that an attacker cannot choose names that share a counter.
     hasher: RandomState,
 }
 
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_does_not_begin_after_what_it_relies_on() {
+    fn a_moment_does_not_begin_after_its_data_was_read() {
         let epoch = Epoch::new();
         let before = epoch.moment(());
         epoch.advance_part("a");

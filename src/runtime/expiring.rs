@@ -42,7 +42,7 @@ where
         self.known.insert(key, ExpiringValue { value, at: self.clock.now(), lifetime });
     }
 
-    /// The value of a key, until its end. A clock that was set back ends it, too.
+    /// The value of a key until it expires. Setting back the clock also expires it.
     pub fn get(&self, key: &K) -> Option<V> {
         let ExpiringValue { value, at, lifetime } = self.known.get(key)?;
         self.clock.is_within(at, lifetime).then_some(value)

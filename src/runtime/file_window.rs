@@ -24,7 +24,7 @@ impl FileWindows {
     /// unlinked.
     ///
     /// # Errors
-    /// When the file cannot be mapped: there is no address space, or the file system does not support it.
+    /// The file cannot be mapped: no address space is left, or the file system does not support it.
     pub fn open(&self, file: Arc<File>, size: usize) -> io::Result<Arc<FileWindow>> {
         let map = map(&file, size)?;
         let window = Arc::new(FileWindow { file, map, windows: self.clone() });

@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(runs.load(Ordering::SeqCst), 1);
     }
 
-    /// Each caller waits for as much as it needs, and the work goes on.
+    /// Each caller waits only for the part that it needs, and the work continues.
     #[tokio::test]
     async fn a_caller_leaves_when_it_knows_enough() {
         let flights = Arc::new(Flights::new(Tasks::new()));

@@ -1,13 +1,14 @@
-//! Folders: the names in a folder, and the folder of a file.
+//! Directories: the names in a directory, and the directory of a file.
 
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 
-/// The names in a folder, sorted, without hidden ones, in which a mounted ConfigMap keeps its versions (`..data`).
+/// The names in a directory, sorted, without hidden names, under which a mounted ConfigMap keeps its versions
+/// (`..data`).
 ///
 /// # Errors
-/// The folder cannot be read, or has more than `most` names.
+/// The directory cannot be read, or has more than `most` names.
 pub fn folder_names(folder: &Path, most: usize) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in folder.read_dir()? {

@@ -1,4 +1,4 @@
-//! Limits how often a message is logged, so that whoever causes it cannot flood the log.
+//! Limits how often a message is logged, so that clients that cause it cannot flood the log.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What was noted recently, such as pulls: not every request is recorded.
+//! Remembers what was noted recently, such as pulls, so that not every request is recorded.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,9 +9,9 @@ const INTERVAL: Duration = Duration::from_secs(3600);
 /// The places in a group.
 const WAYS: usize = 8;
 
-/// A table of fixed size, four bytes for each thing. If too many share a group, the oldest one there is forgotten, and is
-/// noted again too soon. Two things with the same hash share a place, so one of them is not noted for an hour. Callers must
-/// be able to live with both.
+/// A table of fixed size, four bytes for each thing. If too many share a group, the oldest one is forgotten, and is
+/// noted again too early. Two things with the same hash share an entry, so one of them is not noted for an hour.
+/// Callers must tolerate both.
 pub struct Noted {
     /// A hash in the upper half, and the minute of the note in the lower one; 0 is empty.
     groups: Box<[[AtomicU32; WAYS]]>,

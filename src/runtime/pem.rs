@@ -1,17 +1,18 @@
-//! What is in a PEM file, and descriptions of what is wrong with it.
+//! The content of PEM files, and descriptions of problems with it.
 
 use rustls::pki_types::pem::Error;
 
-/// What a container of certificates begins with in PEM (RFC 7468, section 8).
+/// The start of a certificate container in PEM (RFC 7468, section 8).
 const PKCS7: &[u8] = b"-----BEGIN PKCS7-----";
 
-/// What the parser reads of a PEM file: without the byte order mark that some editors write, which would hide the first block.
+/// The part of a PEM file that the parser gets: without the byte order mark that some editors write, which would hide
+/// the first block.
 pub fn pem_text(file: &[u8]) -> &[u8] {
     file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file)
 }
 
-/// What a file without the PEM that is needed is instead, with what makes PEM of it; nothing if that is not known. `command` is
-/// that of openssl for what is needed: `x509`, `pkey`.
+/// The actual format of a file without the required PEM, and the command that converts it; empty if unknown. `command`
+/// is the openssl command for the required content: `x509`, `pkey`.
 pub fn instead_of_pem(file: &[u8], command: &str) -> String {
     // The content of a sequence in DER (X.690, section 8.1.3) begins after the bytes of its length.
     let content = match file {
@@ -19,19 +20,26 @@ pub fn instead_of_pem(file: &[u8], command: &str) -> String {
         [0x30, _, rest @ ..] => Some(rest),
         _ => None,
     };
+    let has = |wanted: &[u8]| file.windows(wanted.len()).any(|part| part == wanted);
     match (file, content) {
         ([0xff, 0xfe, ..] | [0xfe, 0xff, ..], _) => ": it is UTF-16; save it as UTF-8".to_owned(),
         // Version 3 (RFC 7292, section 4).
         (_, Some([2, 1, 3, ..])) => ": it is PKCS#12; `openssl pkcs12 -in FILE -nodes` writes PEM".to_owned(),
         (_, Some([2 | 0x30, ..])) => format!(": it is DER; `openssl {command} -inform der -in FILE` writes PEM"),
-        _ if file.windows(PKCS7.len()).any(|part| part == PKCS7) => {
-            ": it is PKCS#7; `openssl pkcs7 -print_certs -in FILE` writes the certificates alone".to_owned()
+        _ if has(PKCS7) => {
+            ": it is PKCS#7; `openssl pkcs7 -print_certs -in FILE` writes only the certificates".to_owned()
+        }
+        _ if command == "pkey" && has(b"PUBLIC KEY-----") => {
+            ": it is a public key, and the private one is needed".to_owned()
+        }
+        _ if command == "pkey" && has(b"-----BEGIN CERTIFICATE-----") => {
+            ": it is a certificate without its key".to_owned()
         }
         _ => String::new(),
     }
 }
 
-/// What is wrong with a PEM file. The library's own text has bytes as numbers.
+/// The problem with a PEM file. The library's own message shows bytes as numbers.
 pub fn pem_problem(error: &Error) -> String {
     let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     match error {
@@ -66,6 +74,14 @@ mod tests {
         ] {
             let found = instead_of_pem(file, "x509");
             assert!(found.contains(wanted) && found.is_empty() == wanted.is_empty(), "{file:?} {found}");
+        }
+        for (file, wanted) in [
+            (&b"-----BEGIN PUBLIC KEY-----\n"[..], "it is a public key"),
+            (b"-----BEGIN RSA PUBLIC KEY-----\n", "it is a public key"),
+            (b"-----BEGIN CERTIFICATE-----\n", "it is a certificate without its key"),
+        ] {
+            assert!(instead_of_pem(file, "pkey").contains(wanted), "{wanted}");
+            assert_eq!(instead_of_pem(file, "x509"), "");
         }
         assert_eq!(pem_text("\u{feff}-----".as_bytes()), b"-----");
     }

@@ -8,15 +8,13 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use tokio::io::AsyncReadExt as _;
 
-use super::folder::parent_folder;
-
 /// Opens a regular file for reading. Anything else is refused: a pipe would wait for its writer, and a device may have no
 /// end.
 ///
 /// # Errors
 /// The file cannot be opened, or is not a regular file.
 pub fn open_plain_file(path: &Path) -> io::Result<File> {
-    // Without waiting, so that what is refused can be opened at all.
+    // Non-blocking, because opening a file of a kind that is then refused might otherwise block.
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     match file.metadata()?.is_file() {
@@ -46,23 +44,6 @@ pub async fn load_plain_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     within(limit, content)
 }
 
-/// Whether a path leads to a file that a process has open, such as `/dev/stdout`: it is another file in each process.
-pub fn is_descriptor(path: &Path) -> bool {
-    let mut path = path.to_owned();
-    // As many links as Linux follows.
-    for _ in 0..40 {
-        let Ok(folder) = parent_folder(&path).canonicalize() else { return false };
-        if folder.starts_with("/proc") {
-            return true;
-        }
-        match path.read_link() {
-            Ok(link) => path = folder.join(link),
-            Err(_) => return false,
-        }
-    }
-    false
-}
-
 fn within(limit: u64, content: Vec<u8>) -> io::Result<Vec<u8>> {
     match content.len() as u64 <= limit {
         true => Ok(content),
@@ -82,20 +63,6 @@ pub fn read_plain_text(path: &Path, limit: u64) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn files_that_a_process_has_open_are_recognised() {
-        let dir = tempfile::tempdir().unwrap();
-        let (link, file) = (dir.path().join("link"), dir.path().join("file"));
-        std::os::unix::fs::symlink("/proc/self/fd/1", &link).unwrap();
-        std::os::unix::fs::symlink(&file, dir.path().join("other")).unwrap();
-        for path in [Path::new("/proc/self/fd/1"), &link] {
-            assert!(is_descriptor(path), "{}", path.display());
-        }
-        for path in [Path::new("/dev/null"), &file, &dir.path().join("other"), Path::new("/absent/file")] {
-            assert!(!is_descriptor(path), "{}", path.display());
-        }
-    }
 
     #[test]
     fn only_regular_files_within_the_limit_are_read() {

@@ -8,7 +8,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-/// Reads `/proc/self` whenever metrics are rendered. What cannot be read has no metric.
+/// Reads `/proc/self` whenever metrics are rendered. Values that cannot be read have no metric.
 #[derive(Debug)]
 pub(super) struct ProcessCollector;
 

@@ -29,7 +29,7 @@ impl Readiness {
         Self::default()
     }
 
-    /// The same, with the metric `pullgate_degraded`, which has a series for each part that was ever reported.
+    /// As above, with the metric `pullgate_degraded`, which has a series for each part that has ever been reported.
     pub fn measured(metrics: &Metrics) -> Self {
         let help = "Whether a part of the gate is degraded (1) or healthy (0); /readyz gives the reason";
         Self { degraded: metrics.register("degraded", help, Family::default()), ..Self::default() }
@@ -116,7 +116,7 @@ pub struct ReadinessReport {
     pub awaited: Vec<String>,
     /// The degraded parts, each with the reason.
     pub degraded: BTreeMap<String, String>,
-    /// What is known about parts of the process, such as the age of trusted roots.
+    /// Notes on parts of the process, such as the age of trusted roots.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub details: BTreeMap<String, Vec<String>>,
     /// The parts that work.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::plain_file::read_plain_text;
 
@@ -33,8 +33,13 @@ impl Secret {
     /// # Errors
     /// The same as [`read`](Self::read), and if there are more lines.
     pub fn read_line(&self) -> Result<String, String> {
+        // As `ibmcloud iam api-key-create --file` writes it.
+        let is_json = |text: &str| {
+            (text.starts_with('{') && text.trim_end().ends_with('}'))
+                .then_some("it is JSON: write only the value of the key there")
+        };
         let has_more = |text: &str| text.contains(['\n', '\r']).then_some("it has more than one line");
-        self.read_as(|text| flaw(text).or_else(|| has_more(text)))
+        self.read_as(|text| flaw(text).or_else(|| is_json(text)).or_else(|| has_more(text)))
     }
 
     fn read_as(&self, flaw: impl Fn(&str) -> Option<&'static str>) -> Result<String, String> {
@@ -56,6 +61,25 @@ impl Secret {
             }
         }
     }
+}
+
+/// Reads a token that is sent in a header, without white space around it.
+///
+/// # Errors
+/// Why the file, which the message does not name, contains no token that can be sent.
+pub fn read_token(path: &Path) -> Result<String, String> {
+    let text = read_plain_text(path, MAX_SECRET).map_err(|error| error.to_string())?;
+    let token = text.trim();
+    let wrong = if token.starts_with('\u{feff}') {
+        "it begins with a byte order mark, which is not a part of a token"
+    } else if token.contains(['\n', '\r']) {
+        "it has more than one line, and a token has one"
+    } else if token.contains(|c: char| c.is_control() && c != '\t') {
+        "it has a control character, which cannot be sent"
+    } else {
+        return Ok(token.to_owned());
+    };
+    Err(wrong.to_owned())
 }
 
 /// Why a text cannot be a secret: an editor or a tool has written something else.
@@ -104,9 +128,39 @@ mod tests {
                 (read, _) => panic!("{content:?}: {}", read.is_ok()),
             }
         }
-        for (content, is_line) in [("token\n", true), ("one\ntwo\n", false), ("one\rtwo", false)] {
+        for (content, wanted) in [
+            ("token\n", ""),
+            ("one\ntwo\n", "more than one line"),
+            ("one\rtwo", "more than one line"),
+            ("{\"name\":\"gate\",\"apikey\":\"k\"}", "it is JSON"),
+            ("{\n\t\"apikey\": \"k\"\n}\n", "it is JSON"),
+        ] {
             std::fs::write(&path, content).unwrap();
-            assert_eq!(secret.read_line().is_ok(), is_line, "{content:?}");
+            let error = secret.read_line().err().unwrap_or_default();
+            assert!(error.contains(wanted) && error.is_empty() == wanted.is_empty(), "{content:?} {error}");
+        }
+    }
+
+    #[test]
+    fn tokens_have_one_line_of_what_a_header_can_carry() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        for (content, wanted) in [
+            (" 0123456789 abcdef+/= \r\n", Ok("0123456789 abcdef+/=")),
+            ("", Ok("")),
+            ("old\nnew\n", Err("more than one line")),
+            ("token # for CI\n\n# rotate it\n", Err("more than one line")),
+            ("\u{feff}token", Err("byte order mark")),
+            ("to\u{301}ken", Ok("to\u{301}ken")),
+            ("to\tken", Ok("to\tken")),
+            ("to\u{7f}ken", Err("control character")),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            match (read_token(&path), wanted) {
+                (Ok(token), Ok(wanted)) => assert_eq!(token, wanted),
+                (Err(error), Err(wanted)) => assert!(error.contains(wanted), "{error}"),
+                (token, _) => panic!("{content:?}: {token:?}"),
+            }
         }
     }
 }

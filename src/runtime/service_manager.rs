@@ -1,4 +1,4 @@
-//! What the service manager is told, by systemd's protocol
+//! Notifications to the service manager, by systemd's protocol
 //! ([sd_notify(3)](https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html)). Without `NOTIFY_SOCKET`, nothing
 //! happens.
 
@@ -13,7 +13,8 @@ use tokio::runtime::Handle;
 
 use super::Tasks;
 
-/// Says that the process serves, or that a reload has ended, and what it does. `status` is one line for people.
+/// Reports that the process is serving, or that a reload has ended, and what the process is doing. `status` is one line
+/// for people.
 pub fn notify_ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
@@ -26,15 +27,16 @@ pub fn notify_reloading() {
     }
 }
 
-/// Says that the process stops. `status` is one line for people.
+/// Reports that the process is stopping. `status` is one line for people.
 pub fn notify_stopping(status: &str) {
     notify(&[NotifyState::Stopping, NotifyState::Status(status)]);
 }
 
-/// Says at an interval that the process is alive, if the service manager wants to know (`WatchdogSec`). Until `tasks` stop.
+/// Reports at an interval, until `tasks` stop, that the process is alive, if the service manager asks for it
+/// (`WatchdogSec`).
 ///
-/// A thread of its own says it, and only while the current runtime and one of `workers` run tasks: a gate whose threads are all
-/// stuck answers nobody, and must be started again.
+/// A separate thread does so, but only while the current runtime and one of `workers` run tasks: a gate whose threads
+/// are all stuck answers no requests, and must be restarted.
 pub fn keep_watchdog(tasks: &Tasks, workers: Vec<Handle>) {
     let Some(limit) = sd_notify::watchdog_enabled() else { return };
     let interval = (limit / 2).max(Duration::from_millis(10));

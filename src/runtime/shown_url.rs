@@ -10,10 +10,10 @@ use url::Url;
 /// assert_eq!(pullgate::runtime::shown_url("https://u:hush@osv.test/PyPI/all.zip?sig=hush"), "https://osv.test/PyPI/all.zip");
 /// ```
 pub fn shown_url(text: &str) -> String {
-    // What is not a URL was perhaps meant as one: a password with a `/` or `?` in it ends the host too early.
+    // A string that is not a URL may have been meant as one: a `/` or `?` in a password ends the host too early.
     let Some(mut url) = Url::parse(text).ok().filter(Url::has_host) else { return without_secrets(text) };
     if url.username().is_empty() && url.password().is_none() {
-        // As it is written: without the `/` that parsing adds.
+        // As written, without the `/` that parsing adds.
         return before_query(text).to_owned();
     }
     url.set_query(None);

@@ -124,7 +124,7 @@ impl Tasks {
         self.stop.is_cancelled()
     }
 
-    /// Announces that shutdown starts soon. Work goes on, but clients should not keep their connections.
+    /// Announces that shutdown starts soon. Work continues, but clients should not keep their connections.
     pub fn announce_stop(&self) {
         self.leaving.store(true, Ordering::Release);
     }
@@ -159,7 +159,7 @@ impl Tasks {
         self.requests.close();
         let is_answered = tokio::time::timeout(grace, self.requests.wait()).await.is_ok();
         self.tracker.close();
-        // What they were doing is done again by the next process.
+        // The next process repeats their work.
         let _ = tokio::time::timeout(others, self.tracker.wait()).await;
         is_answered
     }
@@ -221,7 +221,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(20);
 
     #[tokio::test]
-    async fn shutdown_wakes_whoever_polled_last() {
+    async fn shutdown_wakes_the_last_poller() {
         let tasks = Tasks::new();
         let part = tasks.part();
         let mut stopping = Box::pin(async move { part.stopping().await });

@@ -13,20 +13,21 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, reload};
 
-/// How the names of the program's own parts begin in log filters.
+/// The prefix of the program's own modules in log filters.
 const PROGRAM: &str = "pullgate";
 /// How long log lines below warning level are buffered.
 const DELAY: Duration = Duration::from_millis(20);
 /// When the buffer reaches this size, in bytes, it is written without this delay.
 const WRITTEN_AT_ONCE: usize = 256 * 1024;
-/// The maximum size of the buffer, in bytes. Lines beyond are dropped, so that a log that nobody reads exhausts no memory.
+/// The maximum size of the buffer, in bytes. Further lines are dropped, so that a log without a reader does not exhaust
+/// memory.
 const MAX_BUFFERED: usize = 4 << 20;
 /// How long a warning or an error waits to be written before the program continues.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// How long the last lines may take to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// How much is logged of the message of a panic, and of its backtrace, in bytes.
+/// The maximum number of bytes that are logged of a panic's message, and of its backtrace.
 const MAX_PANIC: usize = 16 * 1024;
 
 /// Replaces the filter.
@@ -92,7 +93,7 @@ pub fn init(filter: &str, format: LogFormat, colour: bool) -> Result<LogGuard, T
     Ok(LogGuard(lines))
 }
 
-/// Makes panics lines of the log. By default they go to standard error directly, where a reader that has stopped would
+/// Writes panics to the log. By default they go to standard error directly, where a reader that has stopped would
 /// block the panicking thread forever, along with whatever it has locked.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
@@ -199,7 +200,7 @@ impl Lines {
         }
     }
 
-    /// Waits until everything that was logged is written, as long as it is written at all.
+    /// Waits until everything that was logged is written, unless writing has stopped.
     fn wait(&self, limit: Duration) {
         let state = self.lock();
         let until = state.added;
@@ -314,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_nobody_reads_stops_nobody() {
+    fn an_unread_log_does_not_block_the_program() {
         let lines = Arc::new(Lines::default());
         let (permit, held) = mpsc::channel();
         let (out, written) = mpsc::channel();

@@ -226,7 +226,7 @@ impl<A: Api> Admin<A> {
             let request = admin.tasks.request();
             let is_tls = connection::serve(stream, false, &place.capacity, &admin.tasks, request, handle).await;
             if let (true, Caller::Network(peer)) = (is_tls, caller) {
-                unexpected_tls(ADMIN, peer.ip(), "let the client use http://: the admin listener has no TLS");
+                unexpected_tls(ADMIN, peer.ip(), "use http:// in the client: the admin listener has no TLS");
             }
         });
     }

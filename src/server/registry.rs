@@ -131,7 +131,7 @@ impl RegistryService {
         response.map(|body| log.follow(if is_head { Body::Empty } else { body }))
     }
 
-    /// Repeats a decision made a moment ago, where there is one that still holds.
+    /// Repeats a recent decision, if one exists and is still valid.
     fn repeat(
         &self,
         key: &str,
@@ -216,7 +216,7 @@ fn is_index(outcome: &WarmOutcome) -> bool {
 }
 
 /// Everything in a request that the answer depends on, as text: a client's certificate and address matter by its scope
-/// alone, and GET and HEAD are decided alike. A request with conditions has none.
+/// alone, and GET and HEAD are decided alike. A conditional request has no such text.
 fn warm_key(request: &Request<Incoming>, client: &ClientIdentity) -> Option<String> {
     let conditions = [header::RANGE, header::IF_RANGE, header::IF_NONE_MATCH];
     let is_plain = ReadMethod::of(request.method()).is_some()

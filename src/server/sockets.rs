@@ -5,7 +5,7 @@
 //! `SO_REUSEPORT` each process would have a queue, and closing a listener would reset the connections that wait in it.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::net::{TcpListener, ToSocketAddrs as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -46,6 +46,11 @@ pub struct PassedSocket {
     pub socket: OwnedFd,
 }
 
+/// The name of the socket of a registry listener.
+pub(super) fn listener_name(index: usize) -> String {
+    format!("listener[{index}]")
+}
+
 /// The label of the admin listener, which may have the same address as another one if the system chooses the ports.
 pub(super) fn admin_label(address: &str) -> String {
     format!("{ADMIN} {address}")
@@ -81,6 +86,11 @@ pub enum SocketError {
          FileDescriptorName to listener[0], listener[1], … or admin"
     )]
     Unused(String),
+    /// The gate that this process takes over from has sockets, too.
+    #[error(
+        "socket activation: this process has sockets, and --take-over brings those of the gate that runs; leave one of them out"
+    )]
+    TakeOver,
 }
 
 impl InheritedSockets {
@@ -128,21 +138,9 @@ impl InheritedSockets {
 
     /// Takes the TCP socket with this name or for this configured address, if there is one.
     pub(super) fn take_tcp(&mut self, name: &str, address: &str) -> Option<(TcpListener, SocketOrigin)> {
-        // A name that cannot be resolved is reported when it is bound.
-        let wanted: Vec<SocketAddr> = address.to_socket_addrs().map(Iterator::collect).unwrap_or_default();
-        let is_tcp = |socket: &InheritedSocket| matches!(socket.listener, AnyListener::Tcp(_));
-        let has_address = |socket: &InheritedSocket| match &socket.listener {
-            AnyListener::Tcp(listener) => listener.local_addr().is_ok_and(|bound| wanted.contains(&bound)),
-            AnyListener::Unix(_) => false,
-        };
-        let label = if name == ADMIN { admin_label(address) } else { address.to_owned() };
-        let named = |socket: &InheritedSocket| match socket.origin {
-            // Not by the bound address: the system may have chosen the port.
-            SocketOrigin::Gate => socket.name == label,
-            SocketOrigin::ServiceManager => socket.name == name,
-        };
-        let named = self.take(|socket| is_tcp(socket) && named(socket));
-        let InheritedSocket { origin, listener, .. } = named.or_else(|| self.take(has_address))?;
+        let named = self.take(|socket| socket.is_tcp_of(name, address));
+        let InheritedSocket { origin, listener, .. } =
+            named.or_else(|| self.take(|socket| socket.is_bound_to(address)))?;
         match listener {
             AnyListener::Tcp(listener) => Some((listener, origin)),
             AnyListener::Unix(_) => None,
@@ -151,24 +149,43 @@ impl InheritedSockets {
 
     /// Takes the Unix socket with this name or for this path, if there is one.
     pub(super) fn take_unix(&mut self, name: &str, path: &Path) -> Option<(UnixListener, SocketOrigin)> {
-        let absolute = std::path::absolute(path).unwrap_or_default();
-        let is_wanted = |socket: &InheritedSocket| match (&socket.listener, socket.origin) {
-            (AnyListener::Unix(_), SocketOrigin::Gate) => Path::new(&socket.name) == absolute,
-            (AnyListener::Unix(listener), SocketOrigin::ServiceManager) => {
-                socket.name == name || listener.local_addr().is_ok_and(|bound| bound.as_pathname() == Some(&absolute))
-            }
-            (AnyListener::Tcp(_), _) => false,
-        };
-        let InheritedSocket { origin, listener, .. } = self.take(is_wanted)?;
+        let InheritedSocket { origin, listener, .. } = self.take(|socket| socket.is_unix_of(name, path))?;
         match listener {
             AnyListener::Unix(listener) => Some((listener, origin)),
             AnyListener::Tcp(_) => None,
         }
     }
 
-    /// Adds sockets of another origin.
-    pub fn add(&mut self, more: Self) {
-        self.0.extend(more.0);
+    /// Adds the sockets of the gate that this process takes over from.
+    ///
+    /// # Errors
+    /// [`SocketError::TakeOver`], if there are others.
+    pub fn take_over(&mut self, passed: Self) -> Result<(), SocketError> {
+        if !self.0.is_empty() {
+            return Err(SocketError::TakeOver);
+        }
+        *self = passed;
+        Ok(())
+    }
+
+    /// Checks that each socket of the service manager is for one of these listeners, or for the admin listener or its socket.
+    /// This is asked before any of them is bound: it would find its port in use, by a socket that was meant for it.
+    ///
+    /// # Errors
+    /// [`SocketError::Unused`].
+    pub fn check(&self, listeners: &[&str], admin: (&str, &Path)) -> Result<(), SocketError> {
+        let (admin_address, admin_socket) = admin;
+        let is_of = |socket: &InheritedSocket, name: &str, address: &str| {
+            socket.is_tcp_of(name, address) || socket.is_bound_to(address)
+        };
+        let is_used = |socket: &InheritedSocket| {
+            let mut listeners = listeners.iter().enumerate();
+            socket.is_unix_of(ADMIN, admin_socket)
+                || is_of(socket, ADMIN, admin_address)
+                || listeners.any(|(index, address)| is_of(socket, &listener_name(index), address))
+        };
+        let is_unused = |socket: &&InheritedSocket| socket.origin == SocketOrigin::ServiceManager && !is_used(socket);
+        self.0.iter().find(is_unused).map_or(Ok(()), |socket| Err(SocketError::Unused(socket.describe())))
     }
 
     /// Checks that every socket of the service manager is used. Those of another gate are closed if the configuration has
@@ -188,6 +205,36 @@ impl InheritedSockets {
 }
 
 impl InheritedSocket {
+    /// Whether it is a TCP socket with this name, or of the gate's listener that was configured with this address.
+    fn is_tcp_of(&self, name: &str, address: &str) -> bool {
+        let is_named = match self.origin {
+            // Not by the bound address: the system may have chosen the port.
+            SocketOrigin::Gate if name == ADMIN => self.name == admin_label(address),
+            SocketOrigin::Gate => self.name == address,
+            SocketOrigin::ServiceManager => self.name == name,
+        };
+        is_named && matches!(self.listener, AnyListener::Tcp(_))
+    }
+
+    /// Whether it is a TCP socket with a configured address. A name that cannot be resolved is reported when it is bound.
+    fn is_bound_to(&self, address: &str) -> bool {
+        let AnyListener::Tcp(listener) = &self.listener else { return false };
+        let wanted = address.to_socket_addrs();
+        listener.local_addr().is_ok_and(|bound| wanted.is_ok_and(|mut wanted| wanted.any(|one| one == bound)))
+    }
+
+    /// Whether it is a Unix socket with this name or path.
+    fn is_unix_of(&self, name: &str, path: &Path) -> bool {
+        let absolute = std::path::absolute(path).unwrap_or_default();
+        match (&self.listener, self.origin) {
+            (AnyListener::Unix(_), SocketOrigin::Gate) => Path::new(&self.name) == absolute,
+            (AnyListener::Unix(listener), SocketOrigin::ServiceManager) => {
+                self.name == name || listener.local_addr().is_ok_and(|bound| bound.as_pathname() == Some(&absolute))
+            }
+            (AnyListener::Tcp(_), _) => false,
+        }
+    }
+
     fn describe(&self) -> String {
         let address = match &self.listener {
             AnyListener::Tcp(listener) => listener.local_addr().map(|address| address.to_string()),

@@ -81,7 +81,7 @@ async fn rows_are_found_by_number_and_by_index() {
 }
 
 #[tokio::test]
-async fn damage_is_an_error_and_nothing_else() {
+async fn damage_is_only_an_error() {
     let bytes = database().await;
     assert!(open(b"SQLite format 3").is_err() && open(&[0; 200]).is_err());
     let mut random = fastrand::Rng::with_seed(7);

@@ -1,4 +1,5 @@
-//! Questions that are asked before an image is there. What is attached to an image depends on its digest alone, so the
+//! Requests for signatures before the image itself is available. The attachments of an image depend only on its digest,
+//! so the
 //! registry is asked about it while the manifest of a known digest is fetched.
 
 use std::collections::{BTreeMap, HashMap};
@@ -74,7 +75,7 @@ impl Trust {
 }
 
 impl Inner {
-    /// Asks all places in a task, which ends early if nobody waits for the answers any longer.
+    /// Asks all places in a task, which ends early if the answers are no longer needed.
     fn begin<S: SignatureSource + 'static>(
         &self,
         source: Arc<S>,

@@ -14,7 +14,7 @@ use super::settled::Signers;
 use super::source::RegistryServices;
 use crate::policy::TrustOutcome;
 
-/// Is told of results before the round ends: the index of the authority, and what is known for it by now.
+/// Receives results before the round ends: the index of the authority, and what is known for it by now.
 pub(super) type ReportResult<'a> = &'a (dyn Fn(usize, &AuthorityResult) + Send + Sync);
 
 /// The consultations of one round.

@@ -21,8 +21,8 @@ use super::scheme::{Attached, ImageSubject, LARGEST_SIGNATURE, Origin, Signature
 use crate::oci::payload::StatementBody;
 use crate::oci::{Digest, Manifest};
 use crate::policy::{
-    AttestationRule, Authority, CosignAuthority, CosignSigners, Keyless, PinnedKey, PublicKey, Scheme, Signatory,
-    SignatureFinding, TransparencyLog, TrustOutcome, TrustedRoot, VerifiedStatement, known_time,
+    AttestationRule, Authority, CosignAuthority, CosignSigners, KeyValidity, Keyless, PinnedKey, PublicKey, Scheme,
+    Signatory, SignatureFinding, TransparencyLog, TrustOutcome, TrustedRoot, VerifiedStatement, known_time,
 };
 use claim::{ClaimForm, SignatureClaim};
 use layers::{Form, Wanted};
@@ -283,10 +283,9 @@ impl Part {
             TransparencyLog::Ignore if validity.is_limited() => claim.witnesses.seen(key, &self.cosign.roots),
             TransparencyLog::Ignore => None,
         };
-        let until = validity.check(signed_at.and_then(|at| known_time(at, now)), now).map_err(|why| Refusal {
-            why: format!("{why}; signed by {key}"),
-            hint: Some("sign with a key that is valid now, or change validFrom and validUntil"),
-        })?;
+        let until = validity
+            .check(signed_at.and_then(|at| known_time(at, now)), now)
+            .map_err(|why| Refusal { why: format!("{why}; signed by {key}"), hint: Some(KeyValidity::HINT) })?;
         let description = match &claim.reference {
             // Not compared by default: a mirror's name differs from the one at signing, and only this repository was read.
             Some(reference) => clip(format!("{key} ({}, signed as {reference:?})", claim.form)),

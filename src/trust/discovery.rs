@@ -1,9 +1,10 @@
-//! Finds what is attached to an image: what the referrers API lists, what the referrers tag lists that replaces it, and
-//! the tags that schemes of signatures ask for. It does not know any scheme: each scheme says which layers it reads.
+//! Finds what is attached to an image: the entries of the referrers API, those of the referrers tag that replaces it,
+//! and the tags that signature schemes request. It does not know any scheme: each scheme selects the layers that it
+//! reads.
 //!
-//! Anybody who can push to a repository can attach things to an image, so no place may hide what is in another: each has
-//! a budget of its own, charged by what is received and never by what a descriptor claims. A failure in one place does
-//! not end the search. Results are handed out in batches, and what was not looked at is noted.
+//! Anyone who can push to a repository can attach things to an image, so no place may hide the content of another: each
+//! has its own budget, charged for received bytes and never for the size that a descriptor claims. A failure in one
+//! place does not end the search. Results are handed out in batches, and what was not looked at is noted.
 
 mod layer;
 mod listing;
@@ -40,7 +41,7 @@ pub(super) struct Search<'a, S> {
     answers: BoxStream<'a, PlaceAnswer>,
     /// How many places have not answered yet.
     unanswered: usize,
-    /// What the referrers tag lists, until the API has answered.
+    /// The entries of the referrers tag, until the API has answered.
     referrers_tag: Option<ListAnswer>,
     is_api_listed: bool,
     /// The places that still have something, in turn.
@@ -142,7 +143,7 @@ impl<'a, S: SignatureSource> Search<'a, S> {
         found
     }
 
-    /// Adds what a place has. A referrer that several places list counts for the API: anybody who can push can write the
+    /// Adds what a place has. A referrer that several places list counts for the API: anyone who can push can write the
     /// referrers tag, which must not use up the budget with which the referrer is opened.
     fn add(&mut self, answer: PlaceAnswer) {
         self.unanswered = self.unanswered.saturating_sub(1);
@@ -222,7 +223,7 @@ impl<'a, S: SignatureSource> Search<'a, S> {
         }
         let form = manifest_form(Origin::Referrer, &place, manifest.digest);
         let finding = refused(&place, form, "its subject is another image");
-        self.notes.add(Trouble::Broken(finding.with_hint("sign this image itself: a signature cannot be copied")));
+        self.notes.add(Trouble::Broken(finding.with_hint("sign this image itself: signatures cannot be copied")));
         Vec::new()
     }
 
@@ -272,7 +273,7 @@ fn refused(place: &str, form: String, why: impl Into<String>) -> SignatureFindin
     SignatureFinding::refused(place, form, clip(why.into()))
 }
 
-/// What it means that a manifest cannot be used. In one that is too long to be read, a signature may be.
+/// The note for a manifest that cannot be used. One that is too long to be read may contain a signature.
 fn trouble(invalid: &Refused, place: &str, form: String) -> Trouble {
     match invalid {
         Refused::Entries(_) => Trouble::Limit(clip(format!("{form}: {invalid}"))),

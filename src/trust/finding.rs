@@ -15,7 +15,8 @@ use crate::store::Evidence;
 #[serde(deny_unknown_fields)]
 pub(super) struct AuthorityFinding {
     pub(super) outcome: TrustOutcome,
-    /// Until when nobody else of the authority has signed, as far as is known. A search that ended with the first
+    /// How long the search counts as complete: until then, the authority is known to have no other signatures. A search
+    /// that ended with the first
     /// signature knows nothing about others; after a complete one, another signature may come at any time.
     ///
     /// It matters where a threshold needs several signers: the signatures that were verified hold on their own, and one

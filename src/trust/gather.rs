@@ -46,7 +46,7 @@ pub(super) struct GatherRequest {
     pub(super) place: ImageName,
     /// The authorities for which it is found out.
     pub(super) sought: Vec<Sought>,
-    /// What is known about the signers of the other authorities of the same question.
+    /// The known signers of the other authorities of the same question.
     pub(super) others: Vec<Signers>,
     /// Which keys of all authorities of the question belong to one signer.
     pub(super) same: SameSigner,
@@ -156,7 +156,8 @@ impl<S: SignatureSource> AttachedSearch<'_, S> {
         is_settled(others.chain(self.parts.signers()), &self.request.same)
     }
 
-    /// Finds out what is missing about the signatures that were read, until `end` at the latest, while consultations go on.
+    /// Completes the evidence for the signatures that were read, until `end` at the latest, while consultations
+    /// continue.
     async fn confirm(&mut self, consulted: &mut Consultations<'_>, end: Instant) {
         let mut confirmed = pin!(timeout_at(end.min(self.end), self.parts.confirm()));
         self.is_confirmed = loop {

@@ -30,7 +30,7 @@ use crate::runtime::{Clock, Tasks};
 use claim::{ClaimedImage, CountedSignature};
 use lookaside::LookasideReader;
 
-/// The most signatures of one image that are read from one place (containers/image has the same limit).
+/// The maximum number of signatures of one image that are read from one place (containers/image has the same limit).
 const MAX_SIGNATURES: usize = 128;
 /// The longest time for reading one place for one image. It is shorter than a round of questions to all schemes
 /// (`gather.rs`), whose end would discard what was verified before a place became slow.
@@ -47,7 +47,7 @@ struct Found {
     signature: Result<Bytes, RefusedSignature>,
 }
 
-/// What a place gives: a signature, or what is not known about it.
+/// An item from a place: a signature, or a note on what could not be read.
 type PlaceEntry = Result<Found, SourceError>;
 
 /// Why a signature does not count.

@@ -49,7 +49,7 @@ pub(super) struct LargeLayers {
 pub(super) struct ReservedMemory {
     kib: u32,
     shared: Arc<SharedMemory>,
-    /// Of the registry, of all registries, and of the layers that are being verified.
+    /// The limits of the registry, of all registries, and of the layers that are being verified.
     permits: (OwnedSemaphorePermit, OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
 }
 
@@ -109,7 +109,7 @@ impl ReservedMemory {
         }
     }
 
-    /// Waits until the layer, which has arrived, may be verified. So nobody waits for a registry here.
+    /// Waits until the layer, which has arrived, may be verified. So no caller waits for a registry here.
     pub(super) async fn for_verification(mut self) -> Self {
         self.permits.2 = self.shared.verifying.clone().acquire_many_owned(self.kib).await.ok();
         self

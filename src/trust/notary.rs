@@ -1,8 +1,8 @@
 //! Docker Content Trust: signatures of tags, which a notary server keeps alongside the registry.
 //!
 //! Everything that a server says is verified up to a root that the operator pinned, or that was remembered when it was
-//! first seen, where that was asked for. An older document than one that was verified before is refused, also after a
-//! restart. A tag means the digest that is signed for it: the role `targets/releases` has the first word, then `targets`,
+//! first seen, where that was asked for. A document older than a previously verified one is refused, even after a
+//! restart. A tag means the digest that is signed for it: the role `targets/releases` takes precedence over `targets`,
 //! as in the docker command. Signers that a policy names must all have signed the same digest with their pinned keys.
 
 mod anchor;
@@ -21,7 +21,7 @@ use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 
 use super::pin::Pin;
-use super::scheme::{AuthorityResult, Consultation, PinQuestion, SignatureScheme};
+use super::scheme::{AuthorityResult, Consultation, ForgottenVersion, PinQuestion, SignatureScheme};
 use super::source::{RegistryServices, SourceError};
 use super::{Config, TrustServices};
 use crate::oci::ImageName;
@@ -40,7 +40,7 @@ const HOW_TO_PIN: &str = "pin the root: notary: {root: {file: root.json}}, with 
 /// Why nothing is known about the signatures of a repository.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 enum NotaryError {
-    /// What a server says does not verify. The text names the role.
+    /// The server's documents do not verify. The text names the role.
     #[error("{0}")]
     Invalid(String),
     /// The server has nothing about the repository.
@@ -57,6 +57,13 @@ enum NotaryError {
     /// Nothing can be verified as configured. The text says what to configure.
     #[error("{0}")]
     Unconfigured(String),
+}
+
+impl NotaryError {
+    /// No root is trusted for a repository.
+    fn no_root(gun: &str) -> Self {
+        Self::Unconfigured(format!("no root is trusted for {gun}; {HOW_TO_PIN}"))
+    }
 }
 
 /// Docker Content Trust.
@@ -134,8 +141,9 @@ impl SignatureScheme for Notary {
         Some(Box::pin(self.outcome(question)))
     }
 
-    fn forget<'a>(&'a self, place: &'a str) -> BoxFuture<'a, Result<Vec<NotaryRole>, StoreError>> {
-        Box::pin(self.repositories.forget(place))
+    fn forget<'a>(&'a self, place: &'a str) -> BoxFuture<'a, Result<Vec<ForgottenVersion>, StoreError>> {
+        let of_role = |NotaryRole { role, version, .. }| ForgottenVersion { part: role, version };
+        Box::pin(async move { Ok(self.repositories.forget(place).await?.into_iter().map(of_role).collect()) })
     }
 
     fn pin<'a>(&'a self, question: PinQuestion<'a>) -> Option<BoxFuture<'a, Result<Option<Pin>, SourceError>>> {

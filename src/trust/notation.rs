@@ -2,9 +2,9 @@
 //!
 //! A signature is read once: its envelope (`envelope`), the chain of its certificates (`chain`), and what it signs
 //! (`payload`). Each authority's statement for the repository then decides whether it counts (`assess`), with a
-//! timestamp where it requires one (`timestamp`). What has to be asked elsewhere comes last: whether certificates are
-//! revoked (`revocation`). Level `skip` requires nothing, and what levels `permissive` and `audit` let pass is logged
-//! and stated with the signer.
+//! timestamp where it requires one (`timestamp`). Checks that need other services come last: whether certificates are
+//! revoked (`revocation`). Level `skip` requires nothing; failures that the levels `permissive` and `audit` tolerate
+//! are logged and stated with the signer.
 
 mod algorithm;
 mod assess;
@@ -233,7 +233,7 @@ impl NotationPart {
         }
     }
 
-    /// Finds out whether certificates are revoked. What is not found out when this future is dropped stays pending.
+    /// Finds out whether certificates are revoked. Answers that are missing when this future is dropped stay pending.
     async fn confirm(&mut self, revocation: &RevocationChecker, name: &ImageName) {
         while let Some(pending) = self.pending.last() {
             let files = revocation_files(&self.authority);
@@ -256,7 +256,7 @@ impl NotationPart {
             return;
         }
         if let Some((why, temporary)) = unknown {
-            let why = clip(format!("it cannot be found out whether its certificates are revoked: {why}"));
+            let why = clip(format!("cannot determine whether its certificates are revoked: {why}"));
             self.found.push(SignatureFinding::not_judged(&*place, &*form, &*why));
             self.unknown.push((format!("{form}: {why}"), temporary));
             return;
@@ -265,7 +265,7 @@ impl NotationPart {
         if !logged.is_empty() {
             let logged = clip(logged.join("; "));
             tracing::warn!(image = %name, authority = self.authority.name(), signature = %form, not_enforced = %logged,
-                "a signature counts although checks failed that the trust policy does not enforce");
+                "a signature counts although checks failed, because the trust policy does not enforce them");
             signatory.description = format!("{}; not enforced: {logged}", signatory.description);
         }
         self.found.push(SignatureFinding::verified(&*place, form, &*signatory.id));
@@ -277,7 +277,7 @@ impl NotationPart {
     fn outcome(&self, signed: Vec<Signatory>, notes: &Notes) -> TrustOutcome {
         let mut unknown = self.unknown.clone();
         if !self.pending.is_empty() {
-            unknown.push(("the revocation of certificates was not found out in time".into(), true));
+            unknown.push(("the revocation status of the certificates was not determined in time".into(), true));
         }
         if !signed.is_empty() || unknown.is_empty() {
             return notes.outcome(signed, self.found.clone());
@@ -293,7 +293,7 @@ impl NotationPart {
 /// The most reasons that an outcome states.
 const MAX_REASONS: usize = 20;
 
-/// What the revocation of its certificates means for a signature.
+/// The effect of revoked certificates on a signature.
 #[derive(Default)]
 struct SignatureVerdict {
     logged: Vec<String>,

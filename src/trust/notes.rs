@@ -9,7 +9,7 @@ const MAX_GAPS: usize = 20;
 /// What a whole search noted, for all schemes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SearchNotes {
-    /// What is attached to the image but contains no signature that counts, with the scheme that it concerns; `None` for
+    /// Attachments of the image without a signature that counts, with the scheme that it concerns; `None` for
     /// all schemes.
     broken: Vec<(Option<&'static str>, SignatureFinding)>,
     /// Questions that the registry did not answer, and what was not looked at because a limit was reached, with the scheme

@@ -23,10 +23,10 @@ pub struct Pin {
     pub until: Timestamp,
 }
 
-/// What authorities have signed a tag for, as far as is known.
+/// The digest for which authorities have signed a tag, as far as known.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct TagPins {
-    /// The digest; `None` when nobody who answered has signed the tag.
+    /// The digest; `None` if no authority that answered has signed the tag.
     pub pin: Option<Pin>,
     /// Authorities about which it cannot be found out, with the reasons.
     pub unknown: Vec<(AuthorityId, SourceError)>,
@@ -46,7 +46,7 @@ pub enum PinError {
         digests: String,
     },
     /// It cannot be found out what an authority has signed.
-    #[error("the digest that is signed for this tag is not known: {0}")]
+    #[error("the digest that is signed for this tag is unknown: {0}")]
     Unknown(SourceError),
 }
 

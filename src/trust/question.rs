@@ -1,4 +1,4 @@
-//! One question about an image: what is remembered about it, and a search for what is missing.
+//! One question about an image: the stored evidence, and a search for the rest.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -132,8 +132,8 @@ impl Inner {
         gather(&*upstream, &self.tasks, &self.schemes, request, &self.config, report).await
     }
 
-    /// What is kept for one authority. What was verified before and still holds is not lost to a registry that does not
-    /// answer now.
+    /// What is kept for one authority. Earlier verified evidence that is still valid is not lost because a registry
+    /// does not answer now.
     pub(super) fn finding(
         &self,
         gathered: GatheredResult,

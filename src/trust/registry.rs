@@ -51,7 +51,7 @@ impl SignatureSource for Upstream {
 fn found<T>(result: Result<T, upstream::Error>, limit: usize) -> Result<Option<T>, SourceError> {
     match result {
         Ok(found) => Ok(Some(found)),
-        Err(upstream::Error::NotFound) => Ok(None),
+        Err(upstream::Error::NotFound { .. }) => Ok(None),
         Err(error) => {
             let received = if matches!(error, upstream::Error::TooLarge(_)) { limit } else { 0 };
             Err(SourceError { received, ..SourceError::new(error.to_string(), error.may_pass()) })
@@ -78,6 +78,6 @@ mod tests {
             let failure = found::<()>(Err(error.clone()), 1).unwrap_err();
             assert_eq!(failure.temporary, temporary, "{error:?}");
         }
-        assert_eq!(found::<()>(Err(Error::NotFound), 1), Ok(None));
+        assert_eq!(found::<()>(Err(Error::NOT_FOUND), 1), Ok(None));
     }
 }

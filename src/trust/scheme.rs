@@ -1,4 +1,4 @@
-//! What a scheme of signatures implements. Each scheme is a folder next to this file and an entry in [`super::Schemes`].
+//! What a scheme of signatures implements. Each scheme is a file or folder next to this file and an entry in [`super::Schemes`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,10 +13,15 @@ use super::pin::Pin;
 use super::source::{RegistryServices, SourceError};
 use crate::oci::{Descriptor, ImageName, Manifest, Reference, Tag};
 use crate::policy::{Authority, Signatory, SignatureFinding, TrustOutcome};
-use crate::store::{NotaryRole, StoreError};
+use crate::store::StoreError;
 
 /// The largest layer with a signature, in bytes. Real ones have a few thousand.
 pub(super) const LARGEST_SIGNATURE: usize = 1024 * 1024;
+
+/// Why a layer that is larger is no signature, as the end of a sentence whose subject is the layer.
+pub(super) fn larger_than_signatures() -> String {
+    format!("is larger than {} MiB, too large for a signature", LARGEST_SIGNATURE >> 20)
+}
 
 /// One way to sign images. Its evidence is attached to the image in its repository ([`select`](Self::select),
 /// [`verification`](Self::verification)), or is elsewhere ([`consult`](Self::consult)). A [`Verification`] holds the state
@@ -81,7 +86,7 @@ pub(super) trait SignatureScheme: Send + Sync {
     }
 
     /// Forgets which versions and roots were verified at a place, such as a repository of a notary server. Returns them.
-    fn forget<'a>(&'a self, _place: &'a str) -> BoxFuture<'a, Result<Vec<NotaryRole>, StoreError>> {
+    fn forget<'a>(&'a self, _place: &'a str) -> BoxFuture<'a, Result<Vec<ForgottenVersion>, StoreError>> {
         Box::pin(ready(Ok(Vec::new())))
     }
 
@@ -90,6 +95,15 @@ pub(super) trait SignatureScheme: Send + Sync {
     fn pin<'a>(&'a self, _question: PinQuestion<'a>) -> Option<BoxFuture<'a, Result<Option<Pin>, SourceError>>> {
         None
     }
+}
+
+/// A version that a scheme had verified and has forgotten.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ForgottenVersion {
+    /// What had this version, such as a role of Docker Content Trust: `targets/releases`.
+    pub part: String,
+    /// The newest version that was verified.
+    pub version: u64,
 }
 
 /// A question about one image to one authority whose evidence is not attached to the image.
@@ -148,8 +162,8 @@ pub(super) trait Verification: Send {
     /// Reads what was found. It may contain artifacts of other schemes, which are ignored. Runs on a blocking thread.
     fn read(&mut self, found: &[Attached]);
 
-    /// Asks other services what has to be known about the signatures that were read. What is not known when the future
-    /// is dropped stays unknown.
+    /// Asks other services for missing facts about the signatures that were read. Facts that are missing when the
+    /// future is dropped stay unknown.
     fn confirm(&mut self) -> BoxFuture<'_, ()> {
         Box::pin(ready(()))
     }

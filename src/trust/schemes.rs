@@ -1,4 +1,4 @@
-//! The schemes of signatures: the one place where a scheme is registered.
+//! The signature schemes: the only place where a scheme is registered.
 
 use std::sync::Arc;
 

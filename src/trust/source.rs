@@ -1,4 +1,4 @@
-//! What trust reads from a registry, and why it may get no answer.
+//! The requests of trust to a registry, and the reasons for missing answers.
 
 use std::future::Future;
 

@@ -1,4 +1,5 @@
-//! Schemes that policies may name and that this version does not verify: their outcome is unknown, which denies.
+//! What is not verified: authorities without their material, and schemes that are not part of this build. Their outcome is
+//! unknown, which denies.
 
 use super::scheme::{ImageSubject, SignatureScheme, Sought, Unknown, Verification};
 use crate::policy::Scheme;
@@ -21,12 +22,10 @@ impl SignatureScheme for Unverified {
 }
 
 fn reason(scheme: &Scheme) -> String {
-    let what = match scheme {
-        Scheme::Cosign(_) => "a cosign signature",
-        Scheme::Notary(_) => "Docker Content Trust",
-        Scheme::Gpg(_) => return "OpenPGP is not part of this build: it has no feature \"gpg\"".into(),
-        Scheme::Notation { .. } => "a Notary Project signature",
-        Scheme::Unusable { why } => return why.clone(),
-    };
-    format!("{what} is not verified by this version")
+    match scheme {
+        Scheme::Unusable { why } => why.clone(),
+        Scheme::Cosign(_) | Scheme::Gpg(_) | Scheme::Notation(_) | Scheme::Notary(_) => {
+            format!("{} is not part of this build; build pullgate with its default features", scheme.name())
+        }
+    }
 }

@@ -10,7 +10,7 @@ use super::envelope::{InvalidDocument, SignedDocument};
 use super::key::{TufKey, WireKey};
 use crate::oci::{Algorithm, Digest, Tag};
 
-/// The most keys of one document, and the most roles that it delegates to.
+/// The maximum number of keys in one document, and of roles that it delegates to.
 const MAX_KEYS: usize = 256;
 /// The highest version of a document. Notary counts with 64-bit signed numbers.
 const MAX_VERSION: u64 = i64::MAX as u64;
@@ -126,7 +126,7 @@ impl FileMeta {
         if has_length && Digest::sha256(bytes) == self.sha256()? && self.hashes.get("sha512").is_none_or(is_512) {
             return Ok(());
         }
-        Err(InvalidDocument::new("its size or hash is not the one that is signed for it"))
+        Err(InvalidDocument::new("its size or hash does not match the signed one"))
     }
 }
 

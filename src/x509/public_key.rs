@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_has_no_encoding() {
+    fn non_keys_have_no_encoding() {
         for bytes in [&b""[..], b"key", &[0; 31], &[4; 65]] {
             assert_eq!(canonical_public_key(bytes), None, "{bytes:?}");
         }

@@ -68,7 +68,7 @@ pub enum InvalidRevocationList {
     #[error("its extension {0} is not supported or cannot be read")]
     Extension(String),
     /// No end of validity.
-    #[error("it does not say when the next list is published")]
+    #[error("it does not state when the next list will be published")]
     NoEnd,
     /// It covers only some reasons, attribute certificates or certificates of other issuers.
     #[error("it covers only some reasons, attribute certificates, or certificates of other issuers")]

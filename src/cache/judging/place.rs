@@ -18,8 +18,8 @@ const SHARE_TRIES: u32 = 10;
 const SHARE_WAIT: Duration = Duration::from_millis(100);
 
 impl BlobReader {
-    /// Puts a verified blob at `target`, which must not exist yet. What the cache has on disk is shared and not copied,
-    /// if the target is on the same file system. The target may be another name of the cached file, so it must not be
+    /// Puts a verified blob at `target`, which must not exist yet. A file in the cache is shared rather than copied if
+    /// the target is on the same file system. The target may be another name of the cached file, so it must not be
     /// changed.
     ///
     /// # Errors

@@ -11,12 +11,12 @@ use crate::oci::{Host, ImageName};
 const ON_DISK: usize = 4;
 /// The same, for content that is read from one registry.
 const AT_REGISTRY: usize = 12;
-/// How many of these one repository may have: the slow layers of one image leave turns to other images.
+/// The maximum number of these for one repository, so that the slow layers of one image leave turns to other images.
 const OF_REPOSITORY: usize = 4;
-/// The number of semaphores above which those that nobody uses are removed.
+/// The number of semaphores above which unused ones are removed.
 const MANY: usize = 64;
 
-/// The turns, by kind of read. Content on disk has turns of its own: it never waits for a registry.
+/// The turns, by kind of read. Content on disk has separate turns: it never waits for a registry.
 #[derive(Clone, Default)]
 pub(super) struct Turns(Arc<Mutex<HashMap<TurnKey, Weak<Semaphore>>>>);
 
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn semaphores_that_nobody_uses_are_removed() {
+    fn unused_semaphores_are_removed() {
         let turns = Turns::default();
         let held = has_turn(turns.at_registry("layer", &name("held")));
         for number in 0..10 * MANY {

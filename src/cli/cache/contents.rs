@@ -1,4 +1,4 @@
-//! `pullgate cache list|rm` and `cache gc --dry-run`: what is in the cache, and what goes.
+//! `pullgate cache list|rm` and `cache gc --dry-run`: what is in the cache, and what would be removed.
 
 use std::cmp::Reverse;
 

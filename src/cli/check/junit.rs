@@ -46,14 +46,15 @@ fn element(checked: &CheckedImage) -> Option<&'static str> {
 
 fn notes(text: &mut String, answer: &CheckAnswer) {
     let denials = answer.would_deny.iter().map(|denial| format!("would be denied: {denial}"));
-    let warnings = answer.warnings.iter().map(|warning| format!("admitted only for now: {warning}"));
-    let lines: Vec<String> = denials.chain(warnings).collect();
+    let warnings = answer.warnings.iter().map(|warning| format!("admitted temporarily: {warning}"));
+    let lines: Vec<String> = denials.chain(warnings).map(|line| escaped(&line)).collect();
     if !lines.is_empty() {
-        text.push_str(&format!("<system-out>{}</system-out>", escaped(&lines.join("\n"))));
+        text.push_str(&format!("<system-out>{}</system-out>", lines.join("\n")));
     }
 }
 
-/// The text in an element or in an attribute. Control characters are not allowed in XML 1.0, even escaped.
+/// The text in an element or in an attribute, in one line: CI systems obey lines of a log that begin in a certain way, and
+/// names of packages are the choice of who made the image. Other control characters are not allowed in XML 1.0, even escaped.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -62,7 +63,9 @@ fn escaped(text: &str) -> String {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
-            '\n' | '\t' => out.push(character),
+            '\n' => out.push_str("&#10;"),
+            '\r' => out.push_str("&#13;"),
+            '\t' => out.push_str("&#9;"),
             character if character.is_control() || matches!(character, '\u{fffe}' | '\u{ffff}') => {
                 out.extend(character.escape_unicode());
             }

@@ -15,7 +15,7 @@ fn failed(image: &str) -> CheckedImage {
 }
 
 #[test]
-fn exit_code_tells_what_happened() {
+fn the_exit_code_reports_the_outcome() {
     let (admitted, denied) = (|| answered("a", "admit", ""), || answered("b", "deny", "no"));
     let (pending, unavailable) = (|| answered("c", "pending", "wait"), || answered("d", "unavailable", "down"));
     let reported = || answered("e", "would-deny", "no");
@@ -33,7 +33,7 @@ fn exit_code_tells_what_happened() {
 
 #[test]
 fn junit_has_a_case_for_each_image() {
-    let hostile = "a<&\"\u{1b}]\u{0}]]>";
+    let hostile = "a<&\"\u{1b}]\u{0}]]>\n::error::b\r\t";
     let suite = junit::suite(
         &[
             answered("ok", "admit", ""),
@@ -46,7 +46,7 @@ fn junit_has_a_case_for_each_image() {
     );
     assert!(suite.contains("<property name=\"judged_by\" value=\"the gate at &quot;x&quot;\"/>"), "{suite}");
     assert!(suite.contains("<testsuite name=\"pullgate check\" tests=\"5\" failures=\"1\" errors=\"2\">"), "{suite}");
-    let text = "a&lt;&amp;&quot;\\u{1b}]\\u{0}]]&gt;";
+    let text = "a&lt;&amp;&quot;\\u{1b}]\\u{0}]]&gt;&#10;::error::b&#13;&#9;";
     let case = format!("name=\"{text}\"><failure type=\"deny\" message=\"{text}\">{text}</failure></testcase>");
     assert!(suite.contains(&case), "{suite}");
     assert!(suite.contains("<testcase classname=\"pullgate.check\" name=\"ok\"></testcase>"), "{suite}");
@@ -78,13 +78,20 @@ fn sarif_has_a_result_for_each_reason() {
     for result in results {
         let index = usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap();
         assert_eq!(rules[index]["id"], result["ruleId"]);
+        assert_eq!(rules[index]["defaultConfiguration"]["level"], result["level"]);
+        // What code scanning of GitHub requires.
+        for text in ["shortDescription", "fullDescription", "help"] {
+            assert!(rules[index][text]["text"].as_str().is_some_and(|text| !text.is_empty()), "{text}: {result}");
+        }
+        assert_eq!(result["locations"][0]["physicalLocation"]["region"]["startLine"], 1);
     }
+    assert_eq!(results[1]["message"]["text"], "served, because this is not enforced: unsigned");
     let place = &results[0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"];
     assert_eq!(place, "registry.test/a%20b");
 }
 
 #[test]
-fn an_answer_about_another_image_is_none() {
+fn an_answer_about_another_image_is_ignored() {
     let digest = format!("sha256:{}", "0".repeat(64));
     let pinned = format!("a.test/b@{digest}");
     for (asked, about, expected) in [

@@ -31,7 +31,7 @@ pub(super) fn describe(answer: &CheckAnswer, judge: &str) -> String {
         line(&mut text, "audit", &format!("would be denied: {would_deny}"));
     }
     for warning in &answer.warnings {
-        line(&mut text, "warning", &format!("admitted only for now: {warning}"));
+        line(&mut text, "warning", &format!("admitted temporarily: {warning}"));
     }
     answer.rules.iter().for_each(|rule| describe_rule(&mut text, rule));
     text
@@ -104,7 +104,7 @@ fn describe_authority(text: &mut String, answer: &AuthorityAnswer) {
     }
 }
 
-/// What a signature is and where, then who signed or why it does not count.
+/// The kind and location of a signature, then who signed or why it does not count.
 fn describe_signature(text: &mut String, signature: &SignatureAnswer) {
     let SignatureAnswer { manifest, place, form, signer, why, hint } = signature;
     let at = if place.is_empty() || place == form { String::new() } else { format!(", {place}") };

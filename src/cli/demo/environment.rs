@@ -47,7 +47,7 @@ spec:
 
 /// The running environment.
 pub(super) struct DemoEnvironment {
-    /// Removed with everything in it when the environment is dropped, also if it cannot be built.
+    /// Removed with its content when the environment is dropped, even if building it fails.
     folder: TempDir,
     images: Vec<DemoRow>,
     upstream: Listening,
@@ -93,7 +93,7 @@ impl DemoRow {
 impl DemoEnvironment {
     pub(super) async fn build(listen: SocketAddr) -> Result<Self, String> {
         let folder = tempfile::Builder::new().prefix("pullgate-demo-").tempdir();
-        let folder = folder.map_err(|error| format!("cannot create a folder for the demo: {error}"))?;
+        let folder = folder.map_err(|error| format!("cannot create a directory for the demo: {error}"))?;
         let path = folder.path();
         fs::create_dir_all(path.join("policies")).map_err(|error| format!("{}: {error}", path.display()))?;
         let images = demo_images();
@@ -153,7 +153,7 @@ impl DemoEnvironment {
         let _ = (&mut self.gate).await;
         self.upstream.stop().await;
         self.upstream_tasks.drain(Duration::from_secs(2)).await;
-        // What cannot be removed is left to the system, as are other temporary files.
+        // Files that cannot be removed are left to the system, like other temporary files.
         let _ = self.folder.close();
     }
 }

@@ -30,16 +30,16 @@ pub(super) fn run(args: &ImagesArgs, which: ListedChange, since: Duration) -> Ex
         (Output::Table, ListedChange::WouldDeny) => print!("{}", denials(&answer.verdicts, args.no_trunc)),
     }
     if answer.more {
-        eprintln!("There are more than these; choose a shorter --since.");
+        eprintln!("The list is not complete; choose a shorter --since.");
     }
     if answer.outdated > 0 {
-        eprintln!("{} verdicts are still being judged again; ask again when that is done.", answer.outdated);
+        eprintln!("{} verdicts are still being judged again; repeat the command later.", answer.outdated);
     }
     if which == ListedChange::WouldDeny && !answer.verdicts.is_empty() { Exit::Denied } else { Exit::Ok }
 }
 
 fn changes(verdicts: &[VerdictAnswer], no_trunc: bool) -> String {
-    let header = ["REPOSITORY", "TAG", "DIGEST", "NAMESPACE", "FROM", "TO", "CHANGED", "WHY"];
+    let header = ["REPOSITORY", "TAG", "DIGEST", "SCOPE", "FROM", "TO", "CHANGED", "WHY"];
     let rows = verdicts.iter().map(|verdict| {
         let [repository, tag, digest, namespace] = name(verdict, no_trunc);
         let before = verdict.before.as_ref();
@@ -50,7 +50,7 @@ fn changes(verdicts: &[VerdictAnswer], no_trunc: bool) -> String {
     table(header, rows)
 }
 
-/// The new reason, or for an image that was released the one that no longer holds; and what it follows from.
+/// The new reason, or, for a released image, the reason that no longer holds; and its cause.
 fn why(verdict: &VerdictAnswer) -> String {
     let before = verdict.before.as_ref();
     let cause = match (verdict.cause.as_deref(), before) {
@@ -74,7 +74,7 @@ fn generation(databases: &str) -> &str {
 }
 
 fn denials(verdicts: &[VerdictAnswer], no_trunc: bool) -> String {
-    let header = ["REPOSITORY", "TAG", "DIGEST", "NAMESPACE", "LAST PULLED", "CLIENTS", "REASON"];
+    let header = ["REPOSITORY", "TAG", "DIGEST", "SCOPE", "LAST PULLED", "CLIENTS", "REASON"];
     let rows = verdicts.iter().map(|verdict| {
         let [repository, tag, digest, namespace] = name(verdict, no_trunc);
         let reason = short(&verdict.now.reason).to_owned();
@@ -107,7 +107,7 @@ fn clients(clients: &[ClientAnswer], all: bool) -> String {
     }
 }
 
-/// A denial without its subject, which has columns of its own: `SUBJECT denied by DOCUMENT "ENTRY": REASON`.
+/// A denial without its subject, which has separate columns: `SUBJECT denied by DOCUMENT "ENTRY": REASON`.
 fn short(reason: &str) -> &str {
     reason.split_once(" denied by ").map_or(reason, |(_, rest)| rest)
 }

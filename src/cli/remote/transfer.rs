@@ -9,7 +9,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 
-use super::{AdminAddress, AdminCall, CommandError, GateArgs, ask, endpoint, message, whole};
+use super::{AdminAddress, AdminCall, CommandError, GateArgs, ask, broken_off, endpoint, message, whole};
 use crate::api::{ContentQuery, path};
 
 /// The size of a piece that is sent, in bytes.
@@ -35,7 +35,7 @@ impl ContentClient {
         query: &ContentQuery,
         take: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<(), String> {
-        let path = format!("{}?{}", path::BUNDLE_CONTENT, query.to_query());
+        let path = path_of(query);
         let empty = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
         let call = AdminCall { method: Method::POST, path: &path, token: self.token.clone(), body: empty };
         let read = async |response: Response<Incoming>| {
@@ -45,7 +45,7 @@ impl ContentClient {
             }
             let mut body = response.into_body();
             while let Some(frame) = body.frame().await {
-                let frame = frame.map_err(|error| format!("the gate's answer broke off: {error}"))?;
+                let frame = frame.map_err(|error| broken_off(&error))?;
                 if let Some(piece) = frame.data_ref() {
                     take(piece).map_err(|error| error.to_string())?;
                 }
@@ -55,14 +55,14 @@ impl ContentClient {
         self.runtime.block_on(ask(&self.endpoint, call, read))
     }
 
-    /// Sends content, which the gate verifies. `tell` is told how many bytes were sent.
+    /// Sends content, which the gate verifies. Calls `tell` with the number of bytes sent.
     pub(in crate::cli) fn send(
         &self,
         query: &ContentQuery,
         source: impl Read + Send + 'static,
         tell: impl Fn(u64) + Send + 'static,
     ) -> Result<(), String> {
-        let path = format!("{}?{}", path::BUNDLE_CONTENT, query.to_query());
+        let path = path_of(query);
         let pieces = stream::try_unfold(source, move |mut source| {
             let read = read_piece(&mut source).map(|piece| {
                 tell(piece.len() as u64);
@@ -75,6 +75,10 @@ impl ContentClient {
         let (status, body) = self.runtime.block_on(ask(&self.endpoint, call, whole))?;
         if status.is_success() { Ok(()) } else { Err(message(status, &body)) }
     }
+}
+
+fn path_of(query: &ContentQuery) -> String {
+    format!("{}{}?{}", path::PREFIX, path::BUNDLE_CONTENT, query.to_query())
 }
 
 fn read_piece(source: &mut impl Read) -> io::Result<Bytes> {

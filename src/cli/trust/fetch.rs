@@ -1,7 +1,7 @@
 //! Fetches a trusted root from a TUF repository, as Sigstore publishes it (TUF 1.0.33, section 5: the client workflow).
 //!
-//! The library `sigstore-tuf` verifies: the chain of roots, signatures, versions, expiry, sizes and hashes. This file says
-//! which root begins the chain, which limits apply, and what an error means for the operator.
+//! The library `sigstore-tuf` verifies: the chain of roots, signatures, versions, expiry, sizes and hashes. This file
+//! determines which root begins the chain, which limits apply, and what an error means for the operator.
 
 use jiff::Timestamp;
 use sigstore_tuf::transport::{FetchFuture, Repository, UpdaterConfig};
@@ -13,7 +13,7 @@ use super::state::{SourceRecord, TufState};
 
 /// The largest root of a repository, in bytes, as in python-tuf.
 pub(super) const MAX_TUF_ROOT: u64 = 512_000;
-/// The most roots that one update verifies. Sigstore's have changed about three times a year.
+/// The maximum number of roots that one update verifies. Sigstore's root has changed about three times a year.
 const MAX_ROTATIONS: u32 = 256;
 
 /// A trusted root that was fetched and verified.
@@ -34,7 +34,7 @@ pub(super) struct RootRequest<'a> {
     pub(super) target: &'a str,
 }
 
-/// Fetches the current trusted root. What was verified is kept in `state`, also if a later step fails.
+/// Fetches the current trusted root. Verified documents are kept in `state`, even if a later step fails.
 ///
 /// # Errors
 /// What is wrong, and what can be done about it.
@@ -89,7 +89,7 @@ fn first_root(state: &TufState, given: Option<&[u8]>) -> Result<Vec<u8>, String>
         (Some(kept), None) => Ok(kept),
         (Some(kept), Some((given, version))) if state.has_had(given, version) => Ok(kept),
         (Some(_), Some((_, version))) => Err(format!(
-            "version {version} of the root is not one that led to the trusted root; to start over with it, remove {}",
+            "version {version} of the root is not in the chain of the trusted root; to start over with it, remove {}",
             state.folder().display()
         )),
     }
@@ -124,7 +124,7 @@ fn explain(mirror: &str, error: &Error, now: Timestamp) -> String {
         }
         Error::TargetNotFound(_) => "--target names the file in the repository".into(),
         Error::Transport { .. } => {
-            "check --mirror, and --proxy where there is an egress proxy; --from FILE installs a file without a mirror"
+            "check --mirror, and --proxy if there is an egress proxy; --from FILE installs a file without a mirror"
                 .into()
         }
         _ => return format!("{mirror}: {}", chain(error)),

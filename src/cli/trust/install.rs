@@ -16,7 +16,7 @@ pub(super) const MAX_ROOT: usize = 256 * 1024;
 /// Whether an older root may replace a newer one.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(super) enum Order {
-    /// Its newest key says how old a root is: nothing else is known about a file.
+    /// The age of a root is that of its newest key: a file has no other date.
     ByKeys,
     /// A repository has signed which root is the current one.
     Signed,
@@ -82,7 +82,7 @@ pub(super) fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
 /// secret.
 ///
 /// # Errors
-/// The file or its folder cannot be written.
+/// The file or its directory cannot be written.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = parent_folder(path);
     let mut file = tempfile::NamedTempFile::new_in(folder)?;

@@ -1,8 +1,8 @@
-//! What is known about a TUF repository, in a hidden folder next to the trusted root that comes from it.
+//! The state of a TUF repository, in a hidden directory next to the trusted root that comes from it.
 //!
-//! The folder holds the root that is trusted, all roots that led to it, and the newest documents that were verified. They
-//! make a replay of older documents visible, also years later, so nothing in it is forgotten, and a file that cannot be
-//! read or written fails the update.
+//! The directory holds the trusted root, all roots that led to it, and the newest verified documents. They expose a
+//! replay of older documents even years later, so nothing in it is removed, and a file that cannot be read or written
+//! fails the update.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -27,13 +27,14 @@ const RECORD: &str = "source.json";
 /// Where the library keeps the trusted root itself. It is installed elsewhere.
 const TARGETS: &str = "targets/";
 
-/// The folder of one trusted root, locked against other updates.
+/// The directory of one trusted root, locked against other updates.
 pub(super) struct TufState {
     files: StateFiles,
     _lock: File,
 }
 
-/// The files of the folder. The library ignores that a file cannot be read or written, because it takes them for a cache.
+/// The files of the directory. The library ignores files that cannot be read or written, because it treats them as a
+/// cache.
 /// Here they protect against replays, so the first failure is kept.
 #[derive(Clone)]
 pub(super) struct StateFiles {
@@ -56,14 +57,14 @@ pub(super) struct SourceRecord {
     pub(super) timestamp_version: u64,
 }
 
-/// The folder for a trusted root: `.trusted_root.json.tuf` next to it. A hidden name, so that nothing takes what is in it
-/// for policies.
+/// The directory for a trusted root: `.trusted_root.json.tuf` next to it. The name is hidden, so that its files are not
+/// mistaken for policies.
 pub(super) fn folder_of(trusted_root: &Path) -> PathBuf {
     let name = trusted_root.file_name().unwrap_or_default().to_string_lossy();
     trusted_root.with_file_name(format!(".{name}.tuf"))
 }
 
-/// The record of a folder; `None` if the trusted root was not fetched.
+/// The record of a directory; `None` if the trusted root was not fetched.
 ///
 /// # Errors
 /// The record cannot be read.
@@ -157,7 +158,7 @@ impl MetadataStore for StateFiles {
         let path = self.path(name)?;
         let bytes = self.kept(&path, read(&path).map_err(|error| error.to_string()))?;
         if let Some(bytes) = &bytes {
-            // A damaged document would count as absent, and with it the versions that it protects.
+            // A damaged document would count as absent, and so would the versions that it protects.
             self.kept(&path, check_json(bytes))?;
         }
         Ok(bytes)

@@ -59,10 +59,10 @@ fn roots_are_replaced_by_newer_ones_alone() {
     assert_eq!((&roots[0]["file"], &roots[0]["error"]), (&new.display().to_string().into(), &Value::Null));
     assert_eq!((&roots[0]["until"], &roots[0]["ended"]), (&"2030-01-01T00:00:00Z".into(), &Value::Null));
     assert_eq!(roots[0]["keys"][0]["until"], "2030-01-01T00:00:00Z", "{json}");
-    assert!(roots[1]["ended"].as_str().unwrap().contains("have ended") && roots[1]["source"].is_null(), "{json}");
+    assert!(roots[1]["ended"].as_str().unwrap().contains("have expired") && roots[1]["source"].is_null(), "{json}");
     assert!(roots[2]["error"].as_str().unwrap().contains("is not a trusted root"), "{json}");
     let text = describe(&read(&expired).unwrap(), None, now);
-    assert!(text.contains("ENDED: all of its keys have ended, the last at 2025-01-01T00:00:00Z"), "{text}");
+    assert!(text.contains("ENDED: all of its keys have expired, the last at 2025-01-01T00:00:00Z"), "{text}");
     assert!(text.contains("(ended)") && text.contains("its file is 0 days old"), "{text}");
 }
 

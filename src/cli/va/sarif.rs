@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::api::{Decision, ImageScan, IssueAnswer, remedies, vendor_link};
-use crate::cli::sarif::{SCHEMA, encoded_path};
+use crate::cli::sarif::{self, SCHEMA, physical_location};
 use crate::policy::{AffectedPackage, CvssScore, Purl, Severity};
 
 /// The rule of results that say why the policy denies an image.
@@ -39,10 +39,10 @@ fn run(image: &str, scan: &ImageScan) -> Value {
     // Why an image is denied need not be an issue.
     if !scan.assessment.reasons.is_empty() {
         results.extend(scan.assessment.reasons.iter().map(|reason| denial(reason, rules.len(), scan)));
-        let text = json!({"text": "The policy denies the image"});
-        rules.push(json!({"id": DENIED, "shortDescription": text, "defaultConfiguration": {"level": "error"}}));
+        let help = "`pullgate check` explains the decision. Update the image, add an exemption, or change the policy.";
+        rules.push(sarif::rule(DENIED, "The policy denies the image", help, "error"));
     }
-    // What could not be read may hide issues, and so may what was not assessed.
+    // Unread files and parts that were not assessed may hide issues.
     let gaps = scan.gaps.iter().map(|gap| format!("not read: {}: {}", gap.place, gap.problem));
     let unread: Vec<String> =
         gaps.chain(scan.assessment.why.iter().map(|why| format!("not assessed: {why}"))).collect();
@@ -55,7 +55,7 @@ fn run(image: &str, scan: &ImageScan) -> Value {
             "semanticVersion": env!("CARGO_PKG_VERSION"),
             "rules": rules,
         }},
-        "automationDetails": {"id": format!("pullgate/{}/", scan.id)},
+        "automationDetails": {"id": automation_id(image, scan)},
         "columnKind": "unicodeCodePoints",
         "invocations": [{
             "executionSuccessful": notifications.is_empty(),
@@ -72,6 +72,14 @@ fn run(image: &str, scan: &ImageScan) -> Value {
     })
 }
 
+/// Identifies the run. What is before the last slash is the category: results of the next scan of the same tag and platform replace
+/// those of this one, so it does not contain the digest.
+fn automation_id(image: &str, scan: &ImageScan) -> String {
+    let name = image.split('@').next().unwrap_or(image);
+    let platform = scan.assessment.platform.as_ref().map(|platform| format!("/{platform}")).unwrap_or_default();
+    format!("pullgate/{name}{platform}/{}", scan.assessment.digest)
+}
+
 /// A reason for which the policy denies the image.
 fn denial(reason: &str, index: usize, scan: &ImageScan) -> Value {
     let key = reason.split(':').next().unwrap_or(reason);
@@ -80,7 +88,7 @@ fn denial(reason: &str, index: usize, scan: &ImageScan) -> Value {
         "ruleIndex": index,
         "level": "error",
         "message": {"text": reason},
-        "locations": [{"physicalLocation": {"artifactLocation": {"uri": encoded_path(repository(scan))}}}],
+        "locations": [{"physicalLocation": physical_location(repository(scan))}],
         "partialFingerprints": {"reason/v1": key},
     })
 }
@@ -95,16 +103,10 @@ fn rule(found: &IssueAnswer) -> Value {
     let issue = &found.issue;
     let title = issue.title.as_deref().unwrap_or(&issue.id);
     let score = issue.score.as_ref().map_or_else(|| score_of(issue.severity), CvssScore::value);
-    let mut rule = json!({
-        "id": issue.id,
-        "shortDescription": {"text": title},
-        "fullDescription": {"text": title},
-        "help": {"text": remedies(issue).join("\n")},
-        "defaultConfiguration": {"level": level(issue.severity)},
-        "properties": {
-            "security-severity": format!("{score:.1}"),
-            "tags": ["security", "vulnerability", issue.severity.as_str()],
-        },
+    let mut rule = sarif::rule(&issue.id, title, &remedies(issue).join("\n"), level(issue.severity));
+    rule["properties"] = json!({
+        "security-severity": format!("{score:.1}"),
+        "tags": ["security", "vulnerability", issue.severity.as_str()],
     });
     if let Some(link) = vendor_link(issue) {
         rule["helpUri"] = json!(link);
@@ -129,10 +131,7 @@ fn result(found: &IssueAnswer, index: usize, place: Option<&AffectedPackage>, sc
         "level": level(issue.severity),
         "message": {"text": lines.join("\n")},
         "locations": [{
-            "physicalLocation": {
-                "artifactLocation": {"uri": encoded_path(path)},
-                "region": {"startLine": 1, "startColumn": 1, "endLine": 1, "endColumn": 1},
-            },
+            "physicalLocation": physical_location(path),
             "message": {"text": format!("{path}: {name}@{installed}")},
         }],
         "partialFingerprints": {"issueAndPackage/v1": format!("{} {}", issue.id, purl.unwrap_or(name))},

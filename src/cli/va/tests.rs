@@ -121,7 +121,7 @@ To resolve all: minimist 1.2.0 -> 1.2.6 (1 issue)
              https://github.com/advisories/GHSA-vh95-rmgr-6w4m Upgrade minimist to 1.2.6: npm install minimist@1.2.6",
             "CVE-2026-2 (low) Not covered by the rule bash 5.2 https://nvd.nist.gov/vuln/detail/CVE-2026-2 No fix available",
             "CVE-2026-4 (high) Exempt zlib1g 1.2.13 https://nvd.nist.gov/vuln/detail/CVE-2026-4 \
-             No fix available: the vendor will not fix it; remove the package or use another",
+             No fix available: the vendor will not fix it; remove or replace the package",
             "",
             "A newer base image usually has all packages of the distribution upgraded: rebuild the image from it.",
         ]
@@ -208,7 +208,10 @@ fn a_denial_without_an_issue_is_shown_and_fails() {
     let log = sarif::log([("us.icr.io/team/app:1", &banned)].into_iter());
     let run = &log["runs"][0];
     assert_eq!(run["results"][0]["message"]["text"], "bannedPackages: evil 1.0.0 is banned");
-    assert_eq!(run["tool"]["driver"]["rules"][0]["id"], run["results"][0]["ruleId"]);
+    let rule = &run["tool"]["driver"]["rules"][0];
+    assert_eq!(rule["id"], run["results"][0]["ruleId"]);
+    assert!(rule["help"]["text"].is_string() && rule["fullDescription"]["text"].is_string(), "{rule}");
+    assert_eq!(run["results"][0]["locations"][0]["physicalLocation"]["region"]["startLine"], 1);
     assert_eq!(with_ibm_fields(&banned)["reasons"], json!(["bannedPackages: evil 1.0.0 is banned"]));
     let waiting = denied(Decision::Pending, "no assessment yet");
     assert!(describe(&asked(waiting.clone()), &show()).contains("  denied for now no assessment yet\n"));
@@ -314,6 +317,17 @@ fn sarif_lists_each_issue_in_each_package() {
     let run = &log["runs"][0];
     assert_eq!(log["version"], "2.1.0");
     assert_eq!(run["properties"]["imageName"], "us.icr.io/team/app:1");
+    // The category of code scanning, before the last slash, is the same for the next digest of the tag.
+    let run_id = |image: &str, scan: &ImageScan| {
+        let log = sarif::log([(image, scan)].into_iter());
+        log["runs"][0]["automationDetails"]["id"].as_str().unwrap().to_owned()
+    };
+    let digest = &scan.assessment.digest;
+    assert_eq!(run_id("us.icr.io/team/app:1", &scan), format!("pullgate/us.icr.io/team/app:1/{digest}"));
+    assert_eq!(run_id(&format!("us.icr.io/team/app@{digest}"), &scan), format!("pullgate/us.icr.io/team/app/{digest}"));
+    let mut of_platform = scan.clone();
+    of_platform.assessment.platform = Some("linux/arm64".into());
+    assert_eq!(run_id("a:1", &of_platform), format!("pullgate/a:1/linux/arm64/{digest}"));
     let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
     assert_eq!((rules.len(), run["results"].as_array().unwrap().len()), (5, 5));
     for result in run["results"].as_array().unwrap() {
@@ -339,6 +353,6 @@ fn versions_that_cannot_be_compared_are_named_up_to_five() {
         text::upgrade(&PackageUpgrade { name: "a".into(), installed: "1".into(), fixed, issues: 2 })
     };
     assert_eq!(said(1), "a 1 -> v0 (2 issues)");
-    assert_eq!(said(2), "a 1 -> v0 or v1 (2 issues; it is not known which of them resolves all)");
+    assert_eq!(said(2), "a 1 -> v0 or v1 (2 issues; it is unknown which of them resolves all)");
     assert!(said(7).starts_with("a 1 -> v0 or v1 or v2 or v3 or v4 or 2 more (2 issues; "), "{}", said(7));
 }

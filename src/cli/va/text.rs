@@ -75,9 +75,7 @@ fn heading(image: &str, scan: &ImageScan) -> String {
         (VaStatus::Incomplete, 0) if assessment.why.is_some() || assessment.is_admitted() => {
             "The image could be scanned only in part; in that part no issue is known.\n".into()
         }
-        (_, 0) if !assessment.is_admitted() => {
-            "No issue was found that is not exempt, but the policy denies the image.\n".into()
-        }
+        (_, 0) if !assessment.is_admitted() => "All issues are exempt, but the policy denies the image.\n".into(),
         (_, 0) => "The scan results show that NO ISSUES were found for the image.\n".to_owned(),
         (_, count) => {
             format!("The scan results show that {} found for the image.\n", counted(count, "ISSUE was", "ISSUES were"))
@@ -156,7 +154,7 @@ fn facts(text: &mut String, scan: &ImageScan) {
     }
     line("packages", &scan.packages.len().to_string());
     if let Some(source) = &assessment.source {
-        // What the gate's own scanner says is as old as the databases below.
+        // The results of the gate's own scanner are as old as the databases below.
         let made = scan.generated_at.filter(|_| !scan.is_own()).map(|at| format!(", of {at}")).unwrap_or_default();
         line("judged by", &format!("{source}{made}"));
         databases(scan).iter().for_each(|databases| line("databases", databases));
@@ -225,7 +223,7 @@ fn affected(package: &AffectedPackage, with_path: bool) -> String {
     text
 }
 
-/// The most versions of a package that are named if they cannot be compared.
+/// The maximum number of versions of a package that are named if they cannot be compared.
 const MAX_VERSIONS: usize = 5;
 
 /// The upgrades that resolve what counts and has a fix: `To resolve all: Django 3.2.0 -> 3.2.25 (25 issues)`.
@@ -252,7 +250,7 @@ pub(super) fn upgrade(one: &PackageUpgrade) -> String {
     if !more.is_empty() {
         versions += &format!(" or {} more", more.len());
     }
-    let unclear = if one.fixed.len() > 1 { "; it is not known which of them resolves all" } else { "" };
+    let unclear = if one.fixed.len() > 1 { "; it is unknown which of them resolves all" } else { "" };
     printable(&format!("{} {} -> {versions} ({issues}{unclear})", one.name, one.installed)).into_owned()
 }
 

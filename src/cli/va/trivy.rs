@@ -161,8 +161,8 @@ fn package_id(ecosystem: Option<Ecosystem>, name: &str, version: &str) -> String
     }
 }
 
-/// The results that list an issue, with the package of each. No issue is left out: of one without a package, or with a
-/// package that the inventory does not list, the report may be all that is known.
+/// The results that list an issue, with the package of each. No issue is left out: for one without a package, or with a
+/// package that the inventory does not list, the report may be the only source.
 fn affected_groups<'a>(
     issue: &'a Issue,
     image: &str,

@@ -11,6 +11,11 @@ fn parts(address: &str) -> Option<(&str, u16)> {
     Some((host, port.parse().ok()?)).filter(|(host, _)| !host.is_empty())
 }
 
+/// Whether an address has the form `host:port`.
+pub(super) fn is_valid(address: &str) -> bool {
+    parts(address).is_some()
+}
+
 /// Reports an address that has not the form `host:port`.
 pub(super) fn check(table: &Table<'_>, key: &str, address: &str) {
     let Some((host, _)) = parts(address) else {
@@ -35,7 +40,7 @@ pub(crate) fn is_loopback(address: &str) -> bool {
 pub(super) struct UsedAddresses(Vec<(String, String)>);
 
 impl UsedAddresses {
-    /// Reports an address that another key uses already, also as a part of `0.0.0.0` or `[::]`.
+    /// Reports an address that another key already uses, even if only as part of `0.0.0.0` or `[::]`.
     pub(super) fn add(&mut self, table: &Table<'_>, key: &str, address: &str) {
         let other = self.0.iter().find(|(other, _)| overlap(other, address));
         if let Some((other, by)) = other {

@@ -33,6 +33,14 @@ pub(super) fn events(mut table: Table<'_>) -> events::Config {
     if config.urls.is_empty() && table.has("types") && config.types != events::Config::default().types {
         table.warn("types", "no receiver is configured, so no event is sent", "set `urls`");
     }
+    if !config.urls.is_empty() && config.types.is_empty() {
+        table.warn("types", "no kind of event is named, so no event is sent", "name some, or remove the key for all");
+    }
+    let repeated = config.urls.iter().enumerate().find(|(place, url)| config.urls[..*place].contains(url));
+    if let Some((place, _)) = repeated {
+        let message = format!("number {} is there already, so its receiver gets each event twice", place + 1);
+        table.warn("urls", &message, "name each receiver once");
+    }
     if config.source.is_empty() {
         table.problem("source", "must not be empty", Some("receivers tell gates apart by it"));
     }

@@ -12,7 +12,7 @@ use crate::va::{
     AdapterAuth, AdapterConfig, AdapterRegistry, Isolation, ProgramConfig, ScannerConfig, ScannerKind, ScannerTool,
 };
 
-/// The most images that one scanner may scan at the same time.
+/// The maximum number of images that one scanner may scan at the same time.
 const MAX_CONCURRENCY: u64 = 64;
 /// The least memory with which a scanner can work, in bytes.
 const MIN_MEMORY: u64 = 256 << 20;
@@ -31,7 +31,7 @@ pub(super) fn scanners(table: &mut Table<'_>) -> Vec<ScannerConfig> {
     scanners
 }
 
-/// Services pull images from the registries of the gate itself, unless they are told another place.
+/// Services pull images from the gate's own registries unless another place is configured.
 pub(super) fn add_registries(scanners: &mut [ScannerConfig], upstreams: &[upstream::Config]) {
     for scanner in scanners {
         let ScannerKind::Adapter(adapter) = &mut scanner.kind else { continue };
@@ -84,7 +84,7 @@ fn positive(table: &mut Table<'_>, key: &'static str) -> Option<Duration> {
 
 fn program(table: &mut Table<'_>, tool: ScannerTool) -> Option<ScannerKind> {
     let default = ProgramConfig::new(tool);
-    // A name without a slash is searched for; a path begins at the folder of the configuration.
+    // A name without a slash is searched for; a path begins at the directory of the configuration.
     let is_path = table.tree("command").and_then(|node| node.as_text()).is_some_and(|text| text.contains('/'));
     let command = if is_path { table.file("command") } else { table.text("command").map(PathBuf::from) };
     let config = ProgramConfig {
@@ -95,14 +95,20 @@ fn program(table: &mut Table<'_>, tool: ScannerTool) -> Option<ScannerKind> {
         max_memory: table.size("max_memory").unwrap_or(default.max_memory),
         isolation: table.choice("isolation", &Isolation::WORDS).unwrap_or_default(),
     };
+    // The value may be a secret, so it is not shown.
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let is_wrong = |name: &String| name.is_empty() || name.contains(char::is_whitespace);
+    if let Some(wrong) = config.environment.iter().map(|entry| name(entry)).find(is_wrong) {
+        let hint = "write NAME=value, or NAME for the value that pullgate has, one text for each variable";
+        table.problem("environment", format!("{wrong:?} is not the name of a variable"), Some(hint));
+    }
     if config.max_memory < MIN_MEMORY {
         table.problem("max_memory", "must be at least 256MiB", None);
     }
     if let Some(hidden) = tool.hides(&config.args, &config.environment) {
         let key = if config.args.iter().any(|arg| arg == hidden) { "args" } else { "environment" };
-        let message =
-            format!("{hidden:?} would change what the report contains, and nobody could see what was left out");
-        table.problem(key, message, Some("rules of the policy decide which findings count"));
+        let message = format!("{hidden:?} would hide findings, and the report would not show what is missing");
+        table.problem(key, message, Some("use policy rules to decide which findings count"));
     }
     Some(ScannerKind::Program(config))
 }

@@ -16,7 +16,7 @@ pub(super) fn tracing(mut table: Table<'_>) -> otlp::Config {
     if config.endpoint.as_ref().is_some_and(|url| !is_usable(url)) {
         let hint = "such as http://127.0.0.1:4318";
         table.problem("endpoint", "not an http:// or https:// URL with a host", Some(hint));
-        // Whoever opens what the configuration names would report it again.
+        // The code that opens the configured files would report it again.
         config.endpoint = None;
     }
     let port = config.endpoint.as_ref().and_then(|url| Url::parse(url).ok()?.port());

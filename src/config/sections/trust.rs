@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use crate::config::places::MAX_FOLDER;
 use crate::config::read_bounded;
 use crate::config::reader::{Reader, RootFiles, Table};
 use crate::markup::{Node, Value};
-use crate::policy::{Authority, Materials, NotaryRoot, NotaryTrust, Settings, TrustedRoot};
+use crate::policy::{Authority, Materials, NOTARY, NotaryRoot, NotaryTrust, Settings, TrustedRoot};
 use crate::runtime::folder_names;
 use crate::trust;
 
@@ -29,12 +30,13 @@ pub(super) struct TrustSections {
     pub(super) notary_root: Option<PathBuf>,
 }
 
-/// The shortest time for which what a notary server said is used.
+/// The minimum time for which the answer of a notary server is used.
 const MIN_REFRESH: SignedDuration = SignedDuration::from_secs(1);
 
 /// What `[trust]` says about Docker Content Trust, and the file of the root.
 fn notary(table: &mut Table<'_>) -> (NotaryTrust, Option<PathBuf>) {
     let file = table.file("notary_root");
+    file.iter().for_each(|path| table.reader.add_part(path));
     let read = |path: &PathBuf| {
         let root = read_bounded(path).map_err(|error| error.to_string()).and_then(|bytes| NotaryRoot::read(&bytes));
         root.map_err(|why| format!("{}: {why}", path.display()))
@@ -42,7 +44,7 @@ fn notary(table: &mut Table<'_>) -> (NotaryTrust, Option<PathBuf>) {
     let root = match file.as_ref().map(read) {
         Some(Ok(root)) => Some(root),
         Some(Err(why)) => {
-            table.problem("notary_root", why, Some("it is a root.json, or certificates or public keys in PEM"));
+            table.problem("notary_root", why, Some("it must be a root.json, or certificates or public keys in PEM"));
             None
         }
         None => None,
@@ -91,9 +93,9 @@ pub(super) fn trust(mut table: Table<'_>) -> TrustSections {
         read.or_else(|| Authority::with_mistake(name)).map(Arc::new)
     };
     let authorities: Vec<Arc<Authority>> = table.named_fields("authority").into_iter().filter_map(read).collect();
-    let default_authorities = table.texts("default_authorities").unwrap_or_else(|| vec!["notary".into()]);
+    let default_authorities = table.texts("default_authorities").unwrap_or_else(|| vec![NOTARY.into()]);
     for name in &default_authorities {
-        if name != "notary" && !authorities.iter().any(|authority| authority.name() == name) {
+        if name != NOTARY && !authorities.iter().any(|authority| authority.name() == name) {
             let hint = format!("define [trust.authority.{name}]");
             table.problem("default_authorities", format!("no authority is called {name:?}"), Some(&hint));
         }
@@ -130,19 +132,17 @@ fn revocation(mut table: Table<'_>) -> trust::RevocationConfig {
     config
 }
 
-/// The most files of a folder that an authority names.
-const MAX_FOLDER: usize = 1000;
-
-/// The key files of authorities; relative paths begin at the folder of the configuration file.
+/// The key files of authorities; relative paths begin at the directory of the configuration file.
 struct PolicyFiles<'a> {
     reader: &'a Reader,
 }
 
 impl PolicyFiles<'_> {
-    /// The path of a file or folder that an authority names.
+    /// The path of a file or directory that an authority names.
     fn named(&self, what: &str, path: &str) -> PathBuf {
         let path = self.reader.folder.join(path);
         self.reader.reads(format!("a {what} of trust.authority"), path.clone());
+        self.reader.add_part(&path);
         path
     }
 }

@@ -119,7 +119,7 @@ fn names(table: &Table<'_>, config: &upstream::Config, seen: &mut BTreeSet<Strin
     }
     for (name, key) in own {
         if !seen.insert(name.clone()) {
-            table.problem(key, format!("another upstream is called {name:?} too"), None);
+            table.problem(key, format!("another upstream also has the name {name:?}"), None);
         }
     }
 }

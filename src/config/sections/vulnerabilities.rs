@@ -45,7 +45,8 @@ fn database_sources(mut table: Table<'_>) -> va::DatabaseSources {
     }
     let mut shown: Vec<String> = osv.iter().map(|url| shown_url(url)).collect();
     shown.sort();
-    // A database is known by this text: of two with the same, one would count as fetched once the other is.
+    // Databases are identified by this string: of two with the same one, fetching either would make both count as
+    // fetched.
     if let Some(same) = shown.windows(2).find(|pair| pair[0] == pair[1]) {
         let hint = "they must differ in more than the user, the query or the fragment, which are treated as secrets";
         table.problem("osv", format!("two of the URLs are shown as {:?}", same[0]), Some(hint));
@@ -98,6 +99,24 @@ fn ibm(mut table: Table<'_>) -> Option<va::ibm::Config> {
         unscanned_ttl: table.duration("unscanned_ttl").unwrap_or(default.unscanned_ttl),
         ..default
     };
+    for host in &config.hosts {
+        if let Err(error) = va::ibm::check_host(host) {
+            table.problem("hosts", error.to_string(), Some("such as icr.io, or .icr.io for all hosts below it"));
+        }
+    }
+    for (key, url) in [("url", config.url.as_deref()), ("iam_url", Some(&*config.iam_url))] {
+        if let Some(url) = url
+            && let Err(error) = va::ibm::check_url(url)
+        {
+            let with_scheme = format!("write https://{}", shown_url(url));
+            let is_host = !url.contains("://") && va::ibm::check_url(&format!("https://{url}")).is_ok();
+            let hint = if is_host { with_scheme.as_str() } else { "such as https://us.icr.io" };
+            table.problem(key, error.to_string(), Some(hint));
+        }
+    }
+    if let Some(Err(error)) = config.account.as_deref().map(va::ibm::check_account) {
+        table.problem("account", error.to_string(), Some("`ibmcloud account show` prints it"));
+    }
     table.finish();
     Some(config)
 }

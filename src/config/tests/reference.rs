@@ -23,7 +23,7 @@ text below is from its comments.
 | number | `10`, within the range that is given |
 | true or false | `true` |
 | duration | `\"500ms\"`, `\"20s\"`, `\"5m\"`, `\"1h30m\"`, `\"30d\"`; `\"0s\"` is none |
-| size | `\"64KiB\"`, `\"200GiB\"`, in powers of 1024; a number without a unit is bytes |
+| size | `\"64KiB\"`, `\"200GiB\"`, in powers of 1024; a number without a unit is bytes, 0 or at least 1024 |
 | `\"a\"`, `\"b\"` | one of these words |
 
 - **Environment.** Every setting outside `[[lists]]` can be set by a variable, which overrides the file:

@@ -28,7 +28,7 @@ fn mistakes_of_scanners_are_reported() {
         ("", "va.scanner[0].kind: must be embedded, grype, harbor or trivy"),
         ("kind = \"trivy\"\nname = \"ibm\"", "\"ibm\" is the name of another source"),
         ("kind = \"trivy\"\nname = \"A b\"", "lower-case letters"),
-        ("kind = \"trivy\"\nargs = [\"--severity\", \"HIGH\"]", "va.scanner[0].args: \"--severity\" would change"),
+        ("kind = \"trivy\"\nargs = [\"--severity\", \"HIGH\"]", "va.scanner[0].args: \"--severity\" would hide"),
         ("kind = \"trivy\"\nenvironment = [\"TRIVY_SKIP_DIRS=/\"]", "va.scanner[0].environment"),
         ("kind = \"trivy\"\ntimeout = \"0s\"", "must be at least 1s"),
         ("kind = \"trivy\"\nmax_memory = \"1MiB\"", "at least 256MiB"),
@@ -46,9 +46,34 @@ fn mistakes_of_scanners_are_reported() {
     }
 }
 
+#[test]
+fn mistakes_of_the_vulnerability_advisor_are_reported() {
+    for (line, wanted) in [
+        ("hosts = [\"https://icr.io\"]", "va.ibm.hosts: \"https://icr.io\": not a registry host"),
+        ("hosts = [\"\"]", "va.ibm.hosts: \"\": not a registry host"),
+        ("hosts = [\"us.icr.io\", \"icr.io/ns\"]", "va.ibm.hosts: \"icr.io/ns\": not a registry host"),
+        ("url = \"us.icr.io\"", "va.ibm.url: \"us.icr.io\" is not a URL (hint: write https://us.icr.io)"),
+        ("url = \"\"", "va.ibm.url: \"\" is not a URL"),
+        ("url = \"http://us.icr.io\"", "va.ibm.url: http://us.icr.io: credentials are sent only over https"),
+        ("url = \"https://u:hush@us.icr.io\"", "va.ibm.url: https://us.icr.io: a user and a password in the URL"),
+        ("iam_url = \"iam\"", "va.ibm.iam_url: \"iam\" is not a URL"),
+        ("iam_url = \"http://iam.test\"", "va.ibm.iam_url: http://iam.test: credentials are sent only over https"),
+        ("account = \"\"", "va.ibm.account: \"\" is not the identifier of an account"),
+        ("account = \"my account\"", "va.ibm.account: \"my account\" is not the identifier of an account"),
+    ] {
+        let found = mistakes(&format!("{MINIMAL}[va.ibm]\napi_key_file = \"/key\"\n{line}\n"));
+        assert!(found.iter().any(|problem| problem.contains(wanted)), "{line}: {found:?}");
+    }
+    let good = "hosts = [\"*.icr.io\", \".icr.io\", \"icr.io\"]\nurl = \"http://127.0.0.1:1\"\naccount = \"0a\"";
+    let config = load(&format!("{MINIMAL}[va.ibm]\napi_key_file = \"/key\"\n{good}\n")).unwrap();
+    let ibm = config.va.ibm.unwrap();
+    let serves = |host: &str| ibm.serves(&host.parse().unwrap());
+    assert!(serves("us.icr.io") && serves("icr.io") && !serves("xicr.io"));
+}
+
 /// The rules read these files relative to the folder of the policies, so they must not be relative to anything else.
 #[test]
-fn paths_of_files_that_rules_name_do_not_depend_on_the_folder_of_policies() {
+fn paths_of_files_in_rules_do_not_depend_on_the_policy_directory() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.pub"), PEM).unwrap();
     let text = format!(

@@ -40,5 +40,5 @@ fn refusal(members: &[Member], index: usize) -> Option<String> {
     }
     let before: HashSet<_> = members[..index].iter().map(|member| &*member.key).collect();
     let twice = sources.iter().flat_map(Node::members).find(|member| before.contains(&*member.key))?;
-    Some(format!("{:?} is before it and in what it merges: parsers disagree which of them counts", twice.key))
+    Some(format!("{:?} occurs before it and in the merged mapping: parsers disagree about which one counts", twice.key))
 }

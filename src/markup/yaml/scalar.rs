@@ -1,4 +1,4 @@
-//! What a scalar means: YAML 1.1 as go-yaml v2 resolves it (resolve.go), which the Kubernetes API uses.
+//! Resolves scalars according to YAML 1.1, as go-yaml v2 does (resolve.go), which the Kubernetes API uses.
 
 use std::borrow::Cow;
 

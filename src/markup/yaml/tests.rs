@@ -123,7 +123,7 @@ fn merge_keys_are_expanded() {
 #[test]
 fn merge_keys_that_parsers_read_differently_stay() {
     for (text, expected) in [
-        ("a: &a {b: 1}\nc:\n  b: 2\n  <<: *a\n", "4:3 \"b\" is before it"),
+        ("a: &a {b: 1}\nc:\n  b: 2\n  <<: *a\n", "4:3 \"b\" occurs before it"),
         ("c: {<<: null}", "1:5 its value must be a mapping"),
         ("c: {<<: x}", "1:5 its value must be a mapping"),
         ("a: &a 5\nc: {<<: [*a]}", "2:5 its value must be a mapping"),

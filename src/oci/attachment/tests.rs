@@ -142,7 +142,7 @@ fn a_tar_labelled_as_a_signature_is_refused() {
 /// A v7 tar header needs no NUL: its fields may be padded with spaces. It therefore fits into JSON text, and Go's
 /// reader, which needs no trailing blocks, would accept it.
 #[test]
-fn json_that_is_also_a_tar_is_refused() {
+fn a_json_document_that_is_also_a_tar_is_refused() {
     let start = r#"{"_type":"https://in-toto.io/Statement/v1","subject":[],"predicateType":""#;
     let polyglot = text_and_tar(start, "\",\"predicate\":{}}");
     assert!(Statement::parse(&polyglot).is_ok(), "it is a statement");

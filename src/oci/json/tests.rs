@@ -17,9 +17,9 @@ fn ambiguous_documents_are_rejected() {
         (r#"{"a":{"b":1,"b":1}}"#, "duplicate key"),
         (r#"{"annotations":{"x":"1","x":"2"}}"#, "duplicate key"),
         (r#"{"lay\u0065rs":[],"layers":[]}"#, "duplicate key"),
-        (r#"{"Layers":[]}"#, "read as \"layers\""),
-        (r#"{"x":[{"\u017fize":1}]}"#, "read as \"size\""),
-        (r#"{"mediatype":""}"#, "read as \"mediaType\""),
+        (r#"{"Layers":[]}"#, "the key \"Layers\" as \"layers\""),
+        (r#"{"x":[{"\u017fize":1}]}"#, "as \"size\", and others do not"),
+        (r#"{"mediatype":""}"#, "as \"mediaType\", and others do not"),
         (r#"{} {}"#, "trailing"),
         (r#"{"a":"\ud800"}"#, "hex escape"),
         ("\u{feff}{}", "expected value"),
@@ -66,7 +66,7 @@ fn few_values_of_a_document_that_would_take_much_memory_are_parsed() {
 }
 
 #[test]
-fn what_is_not_wanted_is_checked_and_not_kept() {
+fn unneeded_values_are_checked_and_dropped() {
     let members = |text: &str| parse_members(text.as_bytes(), &["layers"], &["free"], &["a", "b"]);
     let text = format!(r#"{{"a":{{"c":[1]}},"x":[{}],"y":{{"a":1}}}}"#, chains(1 << 20));
     assert_eq!(members(&text).unwrap(), serde_json::json!({"a": {"c": [1]}}));
@@ -77,7 +77,7 @@ fn what_is_not_wanted_is_checked_and_not_kept() {
     for (text, part) in [
         (r#"{"x":[{"k":1,"k":2}]}"#, "duplicate key"),
         (r#"{"x":1,"x":2}"#, "duplicate key"),
-        (r#"{"x":[{"Layers":1}]}"#, "read as \"layers\""),
+        (r#"{"x":[{"Layers":1}]}"#, "the key \"Layers\" as \"layers\""),
         (r#"{"x":1} 2"#, "trailing"),
     ] {
         let error = members(text).unwrap_err().to_string();

@@ -45,7 +45,7 @@ fn unacceptable_manifests_are_refused() {
         (r#"{"schemaVersion":1,"fsLayers":[]}"#.to_owned(), "schema 1"),
         (image_text(r#","fsLayers":[]"#), "schema 1"),
         (image_text(r#","manifests":[]"#), "both an index and an image"),
-        (image_text(r#","Layers":[]"#), "read as \"layers\""),
+        (image_text(r#","Layers":[]"#), "the key \"Layers\" as \"layers\""),
         (image_text(r#","layers":[]"#), "duplicate key"),
         (image_text(r#","mediaType":"application/vnd.oci.image.index.v1+json""#), "does not match"),
         (image_text("").replace("sha256:", "md5:"), "unknown digest algorithm"),

@@ -30,7 +30,8 @@ pub(super) fn may_be_header(block: &[u8; BLOCK]) -> bool {
     may_be_skipped_to(block) || sums.iter().any(equals) || is_blank(block) && sums.contains(&0)
 }
 
-/// The same for a reader that skips blocks that are not headers. Only GNU tar does. Of a million blocks of random data,
+/// As above, for a reader that skips blocks that are not headers, which only GNU tar does. Of a million blocks of
+/// random data,
 /// fewer than one counts.
 pub(super) fn may_be_skipped_to(block: &[u8; BLOCK]) -> bool {
     block[257..].starts_with(b"ustar") || gnu_checksum(&block[FIELD]).is_some_and(|sum| sums(block).contains(&sum))
@@ -84,7 +85,8 @@ fn is_padding(byte: u8) -> bool {
     is_white_space(byte) || matches!(byte, b'+' | b'-' | b'_')
 }
 
-/// What any reader treats as blank: NULs, white space of C and the separators of Python, and the bytes of white space in
+/// Characters that some reader treats as blank: NULs, white space of C and the separators of Python, and the bytes of
+/// white space in
 /// UTF-8 (U+0085, U+00A0, U+1680, U+2000 to U+200A, U+2028, U+2029, U+202F, U+205F, U+3000), which Rust removes.
 fn is_white_space(byte: u8) -> bool {
     matches!(byte, 0 | b'\t'..=b'\r' | 0x1c..=0x1f | b' ')

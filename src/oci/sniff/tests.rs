@@ -176,7 +176,7 @@ fn data_before_a_header_does_not_hide_it() {
 
 /// One in 280 compressed layers of 64 KiB had such a block when any reader's way to read the number counted for it.
 #[test]
-fn random_content_is_no_header_by_chance() {
+fn random_content_is_not_taken_for_a_header() {
     for field in [*b"\x903\xff\x01xyz\x02", *b"\xf1_3\x9c\0\0\0\0", *b"-3      ", *b"\x80\0\0\0\0\0\0\x03"] {
         let block = header(field, Some(if field[0] == b'-' { -3 } else { 3 }));
         assert!(!header::may_be_skipped_to(&block), "{}: GNU tar does not accept it", field.escape_ascii());

@@ -19,9 +19,9 @@ impl Facts {
         self.store.attached_by_tag(name, subject).await
     }
 
-    /// The manifests of the repository that reference a digest: indexes for a manifest, images for a blob. Those to which
-    /// a request was admitted come first, the newest 100 of them: anybody who can push can have any number of others
-    /// remembered.
+    /// The manifests of the repository that reference a digest: indexes for a manifest, images for a blob. Those to
+    /// which a request was admitted come first, the newest 100 of them: anyone who can push can cause any number of
+    /// others to be remembered.
     pub(in crate::resolve) async fn naming(
         &self,
         name: &ImageName,

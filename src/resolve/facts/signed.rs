@@ -1,4 +1,4 @@
-//! Tags that content trust has signed, whatever the registry says about them.
+//! Tags signed by content trust, regardless of what the registry says about them.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Tells without asking the store that it has no row for a tag, as for most tags that are pulled for the first time.
+//! Detects without a query that the store has no row for a tag, as is the case for most tags pulled for the first time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -69,8 +69,8 @@ impl Facts {
         moved.unwrap_or(Err(late()))
     }
 
-    /// Waits for a write, at most for [`WRITE_TIMEOUT`], and not at all while an earlier one has not been answered: `None`. A
-    /// write that has begun goes on, also if the client leaves.
+    /// Waits for a write, at most for [`WRITE_TIMEOUT`], and not at all while an earlier one has not been answered:
+    /// `None`. A write that has begun continues even if the client leaves.
     pub(super) async fn in_time<T: Send + 'static>(
         self: &Arc<Self>,
         write: impl Future<Output = T> + Send + 'static,
@@ -89,7 +89,7 @@ impl Facts {
         if let Ok(written) = tokio::time::timeout(WRITE_TIMEOUT, &mut written).await {
             return written.ok();
         }
-        // The task sets them in the other order, so one of the two sees the other.
+        // The task sets them in the opposite order, so at least one side sees the other's change.
         self.hangs.store(true, Ordering::SeqCst);
         if has_answered.load(Ordering::SeqCst) {
             self.hangs.store(false, Ordering::SeqCst);

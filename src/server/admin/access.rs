@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::{AdminError, ApiFamily, Caller, Config, is_mutating};
-use crate::runtime::{load_plain_file, read_plain_text};
+use crate::runtime::{load_plain_file, read_token};
 
 /// Shorter tokens could be guessed.
 const MIN_TOKEN: usize = 16;
@@ -78,9 +78,9 @@ impl AdminAccess {
         Ok(())
     }
 
-    /// Identifies the caller, and checks whether it may make this call. On loopback, reading is open to every user of the
-    /// machine; where there is a token, only from what the gate knows. In IBM's API, the token may also be the password
-    /// of basic authentication, which Portieris uses.
+    /// Identifies the caller, and checks whether it may make this call. On loopback, every user of the machine may
+    /// read; if a token is configured, only facts that the gate already has. In IBM's API, the token may also be the
+    /// password of basic authentication, which Portieris uses.
     pub(super) async fn authorize<B>(
         &self,
         caller: Caller,
@@ -107,8 +107,8 @@ impl AdminAccess {
         Err(AccessRefusal::new(status, how))
     }
 
-    /// Whether a proxy on this machine passes on a call from elsewhere: it names the listener by a name of `admin.hosts`, or
-    /// says for whom it asks (RFC 7239, section 4).
+    /// Whether a proxy on this machine forwards a call from elsewhere: it uses a name of `admin.hosts` for the
+    /// listener, or states for whom it forwards (RFC 7239, section 4).
     fn is_relayed<B>(&self, request: &Request<B>) -> bool {
         let is_forwarded = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
         let named = single(request.headers(), header::HOST).and_then(|host| host.parse::<Authority>().ok());
@@ -142,13 +142,10 @@ struct AdminToken {
 
 impl AdminToken {
     fn new(path: PathBuf) -> Result<Self, AdminError> {
-        let error = |what| AdminError::Token { path: path.clone(), what };
-        let text = read_plain_text(&path, MAX_TOKEN).map_err(|source| error(source.to_string()))?;
-        // Commands and other clients do not send it, so none could present this token.
-        if text.starts_with('\u{feff}') {
-            return Err(error("it begins with a byte order mark, which is not a part of a token".to_owned()));
-        }
-        if text.trim().len() < MIN_TOKEN {
+        let error = |what: String| AdminError::Token { path: path.clone(), what };
+        // What cannot be sent, no client could present.
+        let token = read_token(&path).map_err(error)?;
+        if token.len() < MIN_TOKEN {
             return Err(error(format!("the token must have at least {MIN_TOKEN} characters")));
         }
         Ok(Self { path })

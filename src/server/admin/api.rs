@@ -155,7 +155,7 @@ impl AdminApi {
     }
 
     fn prefetch(&self, request: &ApiRequest) -> ApiResponse {
-        let (images, platforms, scope) = match wanted(request) {
+        let (images, platforms, scope) = match wanted(&self.inspector, request) {
             Ok(wanted) => wanted,
             Err(refused) => return refused,
         };
@@ -172,7 +172,7 @@ impl AdminApi {
     }
 
     fn plan_bundle(&self, request: &ApiRequest) -> ApiResponse {
-        let (images, platforms, scope) = match wanted(request) {
+        let (images, platforms, scope) = match wanted(&self.inspector, request) {
             Ok(wanted) => wanted,
             Err(refused) => return refused,
         };
@@ -230,10 +230,10 @@ impl AdminApi {
         };
         // Anyone on this machine can name any namespace.
         if matches!(request.caller, Caller::Network(_))
-            && let Ok(image) = check.image.parse()
+            && let Ok(image) = self.inspector.image(&check.image)
             && let Err(error @ GateError::NotServed { .. }) = self.inspector.target_of(&image, &Scope::CLUSTER)
         {
-            let how = "ask through the Unix socket, or with the token of admin.token_file";
+            let how = "use the Unix socket, or the token of admin.token_file";
             return ApiResponse::error(StatusCode::FORBIDDEN, &format!("{error}; {how}"));
         }
         match api::check(&self.inspector, &check).await {
@@ -251,8 +251,8 @@ fn unsupported(request: &ApiRequest) -> ApiResponse {
     }
 }
 
-/// The methods of a path of the API; `None` if there is no such path. Calls about exemptions, pins and
-/// contents say it themselves.
+/// The methods of a path of the API; `None` if there is no such path. Calls about exemptions, pins and contents check
+/// their methods themselves.
 fn methods(path: &str) -> Option<&'static str> {
     match path {
         path::IMAGES | path::CHECK | path::VERDICTS | path::CACHE => Some(READING),
@@ -298,14 +298,21 @@ async fn fetch(
 ///
 /// # Errors
 /// The response, if the body cannot be read or a name is not valid.
-fn wanted(request: &ApiRequest) -> Result<(Vec<ImageReference>, Vec<Platform>, Scope), ApiResponse> {
-    let read = serde_json::from_slice(&request.body).map_err(|error| error.to_string()).and_then(|r| parse(&r));
+fn wanted(
+    inspector: &Inspector,
+    request: &ApiRequest,
+) -> Result<(Vec<ImageReference>, Vec<Platform>, Scope), ApiResponse> {
+    let read = serde_json::from_slice(&request.body).map_err(|error| error.to_string());
+    let read = read.and_then(|wanted| parse(inspector, &wanted));
     read.map_err(|error| ApiResponse::error(StatusCode::UNPROCESSABLE_ENTITY, &error))
 }
 
-fn parse(request: &PrefetchRequest) -> Result<(Vec<ImageReference>, Vec<Platform>, Scope), String> {
+fn parse(
+    inspector: &Inspector,
+    request: &PrefetchRequest,
+) -> Result<(Vec<ImageReference>, Vec<Platform>, Scope), String> {
     let wrong = |text: &str, error: &dyn std::fmt::Display| format!("{text:?}: {error}");
-    let images = request.images.iter().map(|image| image.parse().map_err(|error| wrong(image, &error)));
+    let images = request.images.iter().map(|image| inspector.image(image).map_err(|error| wrong(image, &error)));
     let platforms = request.platforms.iter().map(|platform| platform.parse().map_err(|error| wrong(platform, &error)));
     let scope = request.namespace.parse().map_err(|error| wrong(&request.namespace, &error))?;
     Ok((images.collect::<Result<_, _>>()?, platforms.collect::<Result<_, _>>()?, scope))
@@ -334,9 +341,10 @@ fn is_about_exemptions(path: &str) -> bool {
 fn begun(job: Option<JobState>) -> ApiResponse {
     match job {
         Some(state) => ApiResponse::new(StatusCode::ACCEPTED, &state),
-        None => {
-            ApiResponse::error(StatusCode::SERVICE_UNAVAILABLE, "too many jobs are running; retry when one has ended")
-        }
+        None => ApiResponse::error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many jobs are running; retry when one has finished",
+        ),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The calls that carry images from one gate to another. Content is sent and received as it is, whatever its size.
+//! The calls that carry images from one gate to another. Content of any size is sent and received unchanged.
 
 use std::io;
 use std::sync::Arc;
@@ -170,7 +170,7 @@ impl Transfers {
             Answer::Blob { content, .. } if content.size() == query.size => {
                 Ok(Body::stream(content.read(0, query.size, Transfer::Copied).map_err(Into::into)))
             }
-            _ => Err(format!("{digest} has another size than its manifest states")),
+            _ => Err(format!("{digest} does not have the size that its manifest states")),
         }
     }
 }

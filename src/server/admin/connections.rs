@@ -1,4 +1,4 @@
-//! How many clients the admin server has at the same time.
+//! Limits how many clients the admin server has at the same time.
 //!
 //! Probes must get an answer whatever others do, or the orchestrator restarts the gate. So no address can take all
 //! connections, and some are reserved for `/livez` and `/readyz`: they end soon if nothing is requested.
@@ -17,7 +17,7 @@ use crate::server::transport::limits::{Capacity, Limits};
 
 /// Few clients are expected: operators, probes and dashboards.
 const MAX_CONNECTIONS: usize = 256;
-/// The most connections of one address, besides those that are reserved.
+/// The maximum number of connections from one address, besides the reserved ones.
 const MAX_OF_ADDRESS: usize = 64;
 /// The connections that are reserved for probes.
 const RESERVED: usize = 32;
@@ -42,7 +42,7 @@ impl AdminConnections {
         Self::new(HEADER_TIMEOUT)
     }
 
-    /// Of the socket. It has its own limit, so that clients on the listener cannot lock out the operator.
+    /// The limit of the socket. It is separate, so that clients on the listener cannot lock out the operator.
     pub(super) fn of_socket() -> Self {
         Self::new(Limits::default().header_timeout)
     }
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_address_cannot_take_all_and_probes_have_places_of_their_own() {
+    async fn one_address_cannot_take_all_and_probes_have_reserved_places() {
         let connections = AdminConnections::of_network();
         let mut places = Vec::new();
         for last in 0..4 {

@@ -1,4 +1,4 @@
-//! The APIs of the admin server, and how each says that a call failed.
+//! The APIs of the admin server, and how each reports that a call failed.
 
 use http::StatusCode;
 

@@ -82,7 +82,7 @@ impl IbmApi {
     }
 
     /// Examines an image; of an index, the image with the worst result. `None` if that takes longer than a client waits;
-    /// it goes on meanwhile, so that a later call finds the result.
+    /// it continues meanwhile, so that a later call finds the result.
     ///
     /// # Errors
     /// The response, if the name is invalid, or the image is unknown or unavailable.
@@ -175,7 +175,17 @@ fn failure(problem: &GateError) -> ApiResponse {
         | GateError::NoUpstream { .. }
         | GateError::NotServed { .. } => (StatusCode::NOT_FOUND, "not_found"),
         problem if problem.is_temporary() => (StatusCode::SERVICE_UNAVAILABLE, "service_unavailable"),
-        _ => (StatusCode::BAD_REQUEST, "bad_request"),
+        GateError::BlobUnknown { .. }
+        | GateError::Cache(_)
+        | GateError::Denied(_)
+        | GateError::ForeignUrl { .. }
+        | GateError::Name(_)
+        | GateError::Pending { .. }
+        | GateError::Resolve(_)
+        | GateError::Store(_)
+        | GateError::UnclearName { .. }
+        | GateError::Unrecorded
+        | GateError::Upstream(_) => (StatusCode::BAD_REQUEST, "bad_request"),
     };
     error(status, code, &problem.to_string())
 }

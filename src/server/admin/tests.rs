@@ -261,7 +261,7 @@ async fn cross_origin_and_rebound_requests_are_rejected() {
 }
 
 #[tokio::test]
-async fn beyond_loopback_a_token_is_required_for_reading_too() {
+async fn beyond_loopback_even_reading_requires_a_token() {
     assert!(matches!(Fixture::start_at("0.0.0.0:0", false).await, Err(AdminError::Exposed { .. })));
     let fixture = Fixture::start_at("0.0.0.0:0", true).await.unwrap();
     assert_eq!(fixture.ask("GET /api/v1/images", &["Host: localhost"], "").await.0, 401);
@@ -283,8 +283,10 @@ async fn short_or_missing_tokens_prevent_startup() {
     let start =
         async || bind(config(&path), &Metrics::default(), &Readiness::new(), &mut InheritedSockets::default()).await;
     assert!(matches!(start().await, Err(AdminError::Token { .. })));
-    std::fs::write(&path, "   short   ").unwrap();
-    assert!(matches!(start().await, Err(AdminError::Token { .. })));
+    for content in ["   short   ".to_owned(), format!("{TOKEN}\n{TOKEN}\n")] {
+        std::fs::write(&path, content).unwrap();
+        assert!(matches!(start().await, Err(AdminError::Token { .. })));
+    }
 }
 
 #[tokio::test]

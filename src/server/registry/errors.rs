@@ -81,6 +81,7 @@ fn wire_error(error: &GateError, absent: ErrorCode) -> WireError {
         GateError::ForeignUrl { .. }
         | GateError::NoUpstream { .. }
         | GateError::NotServed { .. }
+        | GateError::UnclearName { .. }
         | GateError::UnknownUpstream { .. } => own_error(StatusCode::FORBIDDEN, ErrorCode::Denied, error),
         GateError::Store(_) | GateError::Unrecorded => unavailable(error),
         GateError::Resolve(error) => resolve(error, absent),
@@ -116,7 +117,7 @@ fn resolve(error: &ResolveError, absent: ErrorCode) -> WireError {
         ResolveError::Interrupted
         | ResolveError::NotKnown
         | ResolveError::Pin { temporary: true, .. }
-        | ResolveError::Silent
+        | ResolveError::Silent { .. }
         | ResolveError::Store(_) => unavailable(error),
         ResolveError::Late { .. } => unavailable(format!("upstream: {error}")),
         ResolveError::Upstream(error) => upstream(error, absent),
@@ -136,12 +137,12 @@ fn cache(error: &CacheError, absent: ErrorCode) -> WireError {
     }
 }
 
-/// The message names the upstream as the cause, so that nobody suspects the policy.
+/// The message names the upstream as the cause, so that the policy is not suspected.
 fn upstream(error: &upstream::Error, absent: ErrorCode) -> WireError {
     use upstream::Error;
     let message = format!("upstream: {error}");
     match error {
-        Error::NotFound => not_found(absent, message),
+        Error::NotFound { .. } => not_found(absent, message),
         // This gate is the only registry here, so its answer is final.
         Error::Offline { .. } => not_found(absent, error),
         // Not 401: the credentials that are wrong are the gate's. A client would ask its user for others, or forget its own.
@@ -194,7 +195,7 @@ mod tests {
         page.lines().filter_map(|line| row.captures(line)).map(|row| format!("{} {}", &row[1], &row[2])).collect()
     }
 
-    /// What the server answers with, from the source: each error is made of a status and a code.
+    /// The server's answers, taken from the source: each error consists of a status and a code.
     fn made() -> BTreeSet<String> {
         let source = [
             include_str!("errors.rs").split("#[cfg(test)]").next().unwrap(),
@@ -237,10 +238,10 @@ mod tests {
             GateError::NoUpstream { near: Vec::new() },
             GateError::Pending { subject: subject() },
             GateError::Resolve(ResolveError::NotFound(subject())),
-            GateError::Resolve(ResolveError::Silent),
+            GateError::Resolve(ResolveError::Silent { upstream: "a.test".into() }),
             GateError::Store("disk full".into()),
             GateError::Unrecorded,
-            GateError::Upstream(upstream::Error::NotFound),
+            GateError::Upstream(upstream::Error::NOT_FOUND),
         ];
         let wire = errors.iter().map(|error| wire_error(error, ErrorCode::NameUnknown));
         for error in wire.chain([respond_to_route(InvalidRoute::Path)]) {

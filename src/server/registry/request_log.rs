@@ -86,7 +86,7 @@ impl RequestMetrics {
         self.repeated.inc();
     }
 
-    /// What counts the manifests that come from here.
+    /// Counts the manifests from this origin.
     fn manifests(&self, source: ContentSource) -> BusyCounter {
         self.manifests.get_or_create(&SourceLabels { source: source.as_str() }).clone()
     }
@@ -103,7 +103,7 @@ impl RequestMetrics {
         histogram.observe(took);
     }
 
-    /// What counts the requests that are answered so.
+    /// Counts the requests with this answer.
     pub(super) fn requests(&self, method: &Method, status: StatusCode) -> BusyCounter {
         let labels = RequestLabels { method: method_name(method), status: status.as_u16() };
         self.requests.get_or_create(&labels).clone()
@@ -171,7 +171,7 @@ impl RequestLog {
         }
     }
 
-    /// Makes the request a part of a distributed trace, of the one that the client names if it does.
+    /// Makes the request a part of a distributed trace: of the client's, if it names one.
     pub(super) fn join_trace(&mut self, exporter: Option<&TraceExporter>, headers: &HeaderMap) {
         let Some(exporter) = exporter.cloned() else { return };
         let (span, parent) = exporter.begin(headers.get(SpanContext::HEADER).and_then(|value| value.to_str().ok()));
@@ -179,7 +179,7 @@ impl RequestLog {
         self.export = Some(TraceExport { began: exporter.now(), exporter, parent });
     }
 
-    /// What is learned about the request while it is answered.
+    /// Facts about the request that are collected while it is answered.
     pub(super) fn trace(&self) -> RequestTrace {
         self.trace.clone()
     }

@@ -47,7 +47,7 @@ pub(super) fn add_common_headers(headers: &mut HeaderMap, request_id: &str) {
     }
 }
 
-/// Says how long each phase took, in milliseconds, to a client that wants to know: `select;dur=0.1, resolve;dur=23.5`.
+/// The duration of each phase in milliseconds, for clients that request it: `select;dur=0.1, resolve;dur=23.5`.
 pub(super) fn add_timing(asked: &HeaderMap, headers: &mut HeaderMap, phases: impl FnOnce() -> String, total: Duration) {
     if !asked.contains_key(TIMING) {
         return;
@@ -180,7 +180,7 @@ fn respond_list(request: &Request<Incoming>, list: ListPage) -> Response<Body> {
 fn warn(headers: &mut HeaderMap, permit: &Permit, stale: Option<String>) {
     let would_deny =
         permit.would_deny().iter().map(|denial| format!("audit mode, would be denied: {}", own_message(denial)));
-    let warnings = permit.warnings().iter().map(|warning| format!("admitted only for now: {warning}"));
+    let warnings = permit.warnings().iter().map(|warning| format!("admitted temporarily: {warning}"));
     for text in would_deny.chain(warnings).chain(stale.map(|why| format!("the tag could not be checked: {why}"))) {
         let quoted: String = text
             .chars()
@@ -201,7 +201,7 @@ fn warn(headers: &mut HeaderMap, permit: &Permit, stale: Option<String>) {
     }
 }
 
-/// The answer of `/v2/`, which says that a registry is here.
+/// The answer to `/v2/`, which shows that this is a registry.
 pub(super) fn base() -> Response<Body> {
     json(Body::from(Bytes::from_static(b"{}")))
 }

@@ -42,7 +42,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 /// How long a handshake may take after shutdown has started.
 const LAST_HANDSHAKE: Duration = Duration::from_secs(1);
 
-/// What the connections of one listener share.
+/// State shared by the connections of one listener.
 pub(super) struct ListenerShared<S> {
     pub(super) listener: Arc<Listener>,
     pub(super) service: Arc<S>,
@@ -282,13 +282,13 @@ impl<S: Service> ListenerShared<S> {
         };
         let is_tls = connection::serve(stream, http2, &capacity, &self.tasks, unanswered, handle).await;
         if is_tls && self.listener.tls.is_none() {
-            let hint = "let the client use http://, or configure TLS for this listener (tls)";
+            let hint = "use http:// in the client, or configure TLS for this listener (tls)";
             unexpected_tls(&self.listener.label, address, hint);
         }
     }
 }
 
-/// What an accepted connection may use, and whether its requests are answered.
+/// The resources of an accepted connection, and whether its requests are answered.
 struct ConnectionSlot {
     capacity: Arc<Capacity>,
     _permit: OwnedSemaphorePermit,

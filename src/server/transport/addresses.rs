@@ -1,4 +1,4 @@
-//! How many connections each address of clients has.
+//! Counts the connections of each client address.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -49,8 +49,8 @@ impl Drop for AddressShare {
     }
 }
 
-/// What counts as one client: an IPv4 address, or the network of an IPv6 address, because one machine may have all addresses of
-/// its /64.
+/// The unit that counts as one client: an IPv4 address, or the /64 network of an IPv6 address, because one machine may
+/// have all addresses in it.
 pub(in crate::server) fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),

@@ -16,7 +16,8 @@ pub enum Body {
     Empty,
     /// All bytes in memory.
     Full(Bytes),
-    /// Bytes that are sent as they are read. An error closes the connection, so that the client notices that bytes are
+    /// Bytes that are sent while they are read. An error closes the connection, so that the client notices that bytes
+    /// are
     /// missing.
     Stream(Pin<Box<dyn http_body::Body<Data = Bytes, Error = Box<dyn Error + Send + Sync>> + Send>>),
 }

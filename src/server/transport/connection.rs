@@ -95,7 +95,7 @@ where
     match ended {
         Some(Ok(())) => {}
         Some(Err(error)) => tracing::debug!(error = &error as &dyn Error, "connection ended early"),
-        None => tracing::debug!("connection closed: the client reads no response"),
+        None => tracing::debug!("connection closed: the client is not reading the response"),
     }
     is_tls.load(Ordering::Acquire)
 }

@@ -20,7 +20,7 @@ impl ConnectionCounters {
             accepted: metrics.register("connections_accepted", "Accepted connections", Counter::default()),
             refused: metrics.register(
                 "connections_refused",
-                "Connections that an address had beyond limits.max_connections_per_address",
+                "Connections beyond limits.max_connections_per_address of an address",
                 Counter::default(),
             ),
             open: metrics.register("connections_open", "Open connections", Gauge::default()),

@@ -14,7 +14,7 @@ use crate::runtime::LogLimit;
 static ACCEPTS: LogLimit = LogLimit::new(1, Duration::from_secs(60));
 /// How often failed TLS handshakes are logged.
 static HANDSHAKES: LogLimit = LogLimit::new(5, Duration::from_secs(10));
-/// How often TLS is logged where there is none.
+/// How often TLS handshakes on a listener without TLS are logged.
 static UNEXPECTED_TLS: LogLimit = LogLimit::new(5, Duration::from_secs(10));
 /// How often connections beyond the share of an address are logged.
 static CROWDED: LogLimit = LogLimit::new(5, Duration::from_secs(10));

@@ -124,8 +124,8 @@ impl SharedLimits {
         self.0.load_full()
     }
 
-    /// Uses other limits for new connections. Those that are open keep theirs. They count for a limit on their number only
-    /// if this limit did not change.
+    /// Uses other limits for new connections. Those that are open keep theirs. They count towards a limit on their
+    /// number only if that limit did not change.
     pub fn set(&self, limits: &Limits) {
         let old = self.capacity();
         if *old.limits == *limits {
@@ -147,7 +147,7 @@ impl SharedLimits {
     }
 }
 
-/// What a client that has this many connections may do with one more. It counts while this exists.
+/// What a client with this many connections may do with one more, which counts while this value exists.
 #[derive(Debug)]
 pub(super) enum ClientPlace {
     /// The client may have as many as it likes.
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn other_limits_are_for_new_connections_and_the_same_ones_go_on_counting() {
+    async fn changed_limits_apply_to_new_connections_and_unchanged_ones_keep_counting() {
         let limits = Limits { max_connections: 1, max_requests_in_flight: Some(1), ..Limits::default() };
         let shared = SharedLimits::new(limits.clone());
         let first = shared.capacity();

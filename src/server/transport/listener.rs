@@ -22,7 +22,7 @@ use super::tls::{Tls, TlsConfig};
 use super::workers::Workers;
 use crate::runtime::{Clock, FileWindows, Metrics, Readiness, Tasks};
 use crate::scope::Scope;
-use crate::server::sockets::{InheritedSockets, PassedSocket, SocketOrigin};
+use crate::server::sockets::{InheritedSockets, PassedSocket, SocketOrigin, listener_name};
 
 /// The configuration of a listener.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +67,7 @@ pub async fn bind(
     let mut certificates = Certificates::new(clock, metrics, readiness);
     let mut listeners = Vec::new();
     for (index, config) in configs.into_iter().enumerate() {
-        let passed = inherited.take_tcp(&format!("listener[{index}]"), &config.address);
+        let passed = inherited.take_tcp(&listener_name(index), &config.address);
         listeners.push(Arc::new(Listener::bind(config, &mut certificates, passed).await?));
     }
     let workers = Arc::new(Workers::start().map_err(|source| BindError::Workers { source })?);
@@ -97,7 +97,7 @@ pub struct ServerTasks {
     pub requests: Tasks,
     /// The listeners themselves.
     pub accepting: Tasks,
-    /// What serves until the end: refusals during shutdown.
+    /// Serves until the end: refusals during shutdown.
     pub front: Tasks,
 }
 

@@ -22,7 +22,7 @@ use crate::x509::timestamp;
 
 /// The maximum size of a certificate file, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
-/// What all kinds of encrypted keys have in PEM (RFC 7468, section 11; RFC 1421, section 4.6.1.1).
+/// The text common to all kinds of encrypted keys in PEM (RFC 7468, section 11; RFC 1421, section 4.6.1.1).
 const ENCRYPTED: &[u8] = b"ENCRYPTED";
 
 /// The TLS configuration of a listener. All files are PEM, and are reloaded when they change.
@@ -138,8 +138,8 @@ impl Tls {
 pub(super) struct CertificateValidity {
     pub(super) from: Timestamp,
     pub(super) until: Timestamp,
-    /// When the first certificate of the chain ends that has not ended yet: an intermediate may end before the server's. One that
-    /// has ended already says nothing about clients, which may know another way to their authority.
+    /// When the first certificate of the chain ends that has not ended yet: an intermediate may end before the
+    /// server's. One that has already ended does not matter, because clients may know another path to their authority.
     pub(super) first_end: Timestamp,
 }
 

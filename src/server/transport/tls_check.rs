@@ -1,7 +1,5 @@
 //! Whether clients can use the files of a listener, before a gate serves with them.
 
-use std::collections::VecDeque;
-
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use x509_cert::der::Decode as _;
@@ -15,7 +13,7 @@ use crate::x509::timestamp;
 /// The uses that servers may have: `id-kp-serverAuth` and `anyExtendedKeyUsage` (RFC 5280, section 4.2.1.12).
 const SERVER_USES: [&str; 2] = ["1.3.6.1.5.5.7.3.1", "2.5.29.37.0"];
 
-/// What was found about the files of a listener. Each finding has the key of the configuration that names the file.
+/// The findings about the files of a listener. Each finding has the key of the configuration that names the file.
 #[derive(Debug, Default)]
 pub struct TlsReport {
     /// What prevents TLS.
@@ -81,7 +79,7 @@ fn has_ended(der: &CertificateDer<'_>, now: Timestamp) -> bool {
     Certificate::from_der(der).is_ok_and(|certificate| end(&certificate) < now)
 }
 
-/// Whether this is the certificate of a CA, or so old that it does not say so (RFC 5280, section 4.2.1.9).
+/// Whether this is the certificate of a CA, or too old to state that (RFC 5280, section 4.2.1.9).
 fn may_issue(der: &CertificateDer<'_>) -> bool {
     Certificate::from_der(der).is_ok_and(|certificate| {
         let certificate = certificate.tbs_certificate;
@@ -100,41 +98,50 @@ fn doubts(chain: &[Certificate], now: Timestamp) -> Vec<String> {
         let uses = server.tbs_certificate.get::<ExtendedKeyUsage>().ok().flatten();
         let is_for_servers = |oid: &ObjectIdentifier| SERVER_USES.contains(&&*oid.to_string());
         if uses.is_some_and(|(_, ExtendedKeyUsage(uses))| !uses.iter().any(is_for_servers)) {
-            doubts.push("it is not for servers: its extendedKeyUsage lacks serverAuth".to_owned());
+            doubts.push("it is not a server certificate: its extendedKeyUsage lacks serverAuth".to_owned());
         }
     }
     doubts.extend(broken_path(chain, now));
     doubts
 }
 
-/// Why no client can get from the server's certificate to an authority with what is in the chain. Clients take the others in any
-/// order, and leave out what they do not need; they know roots, also under the name of an intermediate that another root signed.
+/// Why no client can build a path from the server's certificate to an authority with the certificates in the chain.
+/// Clients use the others in any order and skip those that they do not need; they know roots, including roots with the
+/// name of an intermediate that another root signed.
 fn broken_path(chain: &[Certificate], now: Timestamp) -> Option<String> {
-    let mut doubt = None;
-    let (mut reached, mut waiting) = (vec![false; chain.len()], VecDeque::from([0]));
-    while let Some(at) = waiting.pop_front() {
-        let issuer = &chain.get(at)?.tbs_certificate.issuer;
-        let is_server = at == 0;
-        if *issuer == chain[at].tbs_certificate.subject {
-            return None;
-        }
-        let (ended, valid): (Vec<usize>, Vec<usize>) = (1..chain.len())
-            .filter(|other| chain[*other].tbs_certificate.subject == *issuer)
-            .partition(|other| end(&chain[*other]) < now);
-        match ended.first() {
-            _ if !valid.is_empty() => {}
-            Some(&other) if is_server || *issuer == chain[other].tbs_certificate.issuer => {
-                doubt = Some(format!("certificate {} in it expired on {}", other + 1, end(&chain[other])));
-            }
-            None if is_server && chain.len() > 1 => {
-                doubt = Some("none of the other certificates in it has issued the server's".to_owned());
-            }
-            _ => return None,
-        }
-        waiting.extend(valid.iter().filter(|other| !reached[**other]));
-        valid.iter().for_each(|other| reached[*other] = true);
+    if chain.is_empty() { None } else { find_way(0, chain, &mut vec![false; chain.len()], now).err().flatten() }
+}
+
+/// Whether there is a way from the certificate at an index. The error says why not, if that is known: each other certificate is
+/// tried once, and nothing follows from one that was tried before.
+fn find_way(at: usize, chain: &[Certificate], tried: &mut [bool], now: Timestamp) -> Result<(), Option<String>> {
+    let issuer = &chain[at].tbs_certificate.issuer;
+    if *issuer == chain[at].tbs_certificate.subject {
+        return Ok(());
     }
-    doubt
+    let issuers = (1..chain.len()).filter(|other| chain[*other].tbs_certificate.subject == *issuer);
+    let (ended, valid): (Vec<usize>, Vec<usize>) = issuers.partition(|other| end(&chain[*other]) < now);
+    match ended.first() {
+        _ if !valid.is_empty() => {
+            let mut doubt = None;
+            for other in valid {
+                if !std::mem::replace(&mut tried[other], true) {
+                    match find_way(other, chain, tried, now) {
+                        Ok(()) => return Ok(()),
+                        Err(why) => doubt = why.or(doubt),
+                    }
+                }
+            }
+            Err(doubt)
+        }
+        Some(&other) if at == 0 || *issuer == chain[other].tbs_certificate.issuer => {
+            Err(Some(format!("certificate {} in it expired on {}", other + 1, end(&chain[other]))))
+        }
+        None if at == 0 && chain.len() > 1 => {
+            Err(Some("none of the other certificates in it has issued the server's".to_owned()))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -239,6 +246,9 @@ mod tests {
             (&["a<int", "int<root", "root<root!"], "certificate 3 in it expired on 2021"),
             (&["a<int", "other<else"], "none of the other certificates in it has issued the server's"),
             (&["a<int", "int<a"], ""),
+            (&["a<int", "int<mid", "int<mid", "mid<root", "root<root!"], "certificate 5 in it expired on 2021"),
+            (&["a<int", "int<loop", "loop<int", "int<root", "root<root!"], "certificate 5 in it expired on 2021"),
+            (&["a<int", "int<loop", "loop<int", "int<root"], ""),
         ] {
             let found = broken_path(&chain.iter().map(certificate).collect::<Vec<_>>(), now).unwrap_or_default();
             assert!(found.contains(wanted) && found.is_empty() == wanted.is_empty(), "{chain:?} {found}");

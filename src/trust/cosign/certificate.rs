@@ -1,4 +1,4 @@
-//! What the certificate of a keyless signer says.
+//! Reads the certificate of a keyless signer.
 
 use std::collections::BTreeMap;
 
@@ -60,7 +60,7 @@ impl CertificateClaims {
     /// Whether a policy accepts the signer.
     ///
     /// # Errors
-    /// The first condition that is not met, with what the certificate says instead.
+    /// The first condition that is not met, with the certificate's actual value.
     pub(super) fn check(&self, wanted: &Keyless) -> Result<(), String> {
         let Self { identity, issuer, .. } = self;
         if !wanted.issuer.matches(issuer) || !wanted.identity.matches(identity) {

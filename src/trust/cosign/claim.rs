@@ -14,7 +14,7 @@ use super::convert::{self, MAX_CERTIFICATE, MAX_CHAIN, MAX_TIME_STAMP};
 use super::layers::{ClassicAnnotations, Form};
 use crate::oci::payload::{Envelope, IN_TOTO, SimpleSigning, Statement, pae};
 use crate::oci::{Algorithm, Digest, Manifest, json as strict_json};
-use crate::trust::scheme::LARGEST_SIGNATURE;
+use crate::trust::scheme::{LARGEST_SIGNATURE, larger_than_signatures};
 
 /// The predicate type of cosign's image signatures, as opposed to attestations about the image.
 const SIGNATURE_PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
@@ -63,7 +63,7 @@ const BUNDLE_MEMBERS: &[&str] = &["dsseEnvelope", "mediaType", "messageSignature
 
 /// The largest payload of a signature, in bytes; real ones have a few hundred. Every key hashes it.
 pub(super) const MAX_PAYLOAD: usize = 256 * 1024;
-/// The most log entries and the most time stamps of one signature, as in sigstore-go (CVE-2024-45395).
+/// The maximum number of log entries and of time stamps of one signature, as in sigstore-go (CVE-2024-45395).
 const MAX_WITNESSES: usize = 32;
 
 /// A signature whose statement names the image. Whether it is valid is decided with a key or a certificate.
@@ -107,11 +107,12 @@ impl fmt::Display for ClaimForm {
     }
 }
 
-/// What vouches for a signature besides a key: certificates, log entries and time stamps. Nothing in it is verified yet.
+/// The evidence for a signature other than a key: certificates, log entries and time stamps. None of it is verified
+/// yet.
 pub(super) struct Witnesses {
     /// The bundle, or why the annotations of a classic signature do not make one.
     pub(super) bundle: Result<Bundle, String>,
-    /// What the bundle is about: the manifest, or the payload of a classic signature.
+    /// The signed content: the manifest, or the payload of a classic signature.
     pub(super) artifact: Bytes,
     /// Whether the form of the signature has room for proofs of inclusion. A bundle must bring them whatever version it
     /// says it has, because that is not signed. Classic signatures cannot.
@@ -132,7 +133,7 @@ impl SignatureClaim {
         }
     }
 
-    /// Whether it was made with a certificate, whose key nobody keeps.
+    /// Whether it was made with a certificate, whose key is not kept.
     pub(super) fn has_certificate(&self) -> bool {
         self.witnesses.bundle.as_ref().is_ok_and(|bundle| bundle.signing_certificate().is_some())
     }
@@ -143,9 +144,9 @@ impl SignatureClaim {
 /// # Errors
 /// Why it makes no claim about this manifest.
 pub(super) fn read(bytes: &Bytes, form: Form<'_>, manifest: &Manifest, limit: usize) -> Result<SignatureClaim, String> {
-    // What another authority of the same question reads may be larger than any signature.
+    // Another authority of the same question may read a layer that is larger than any signature.
     if bytes.len() > limit.max(LARGEST_SIGNATURE) {
-        return Err(format!("is larger than {} MiB, as no signature is", LARGEST_SIGNATURE >> 20));
+        return Err(larger_than_signatures());
     }
     match form {
         Form::Classic(annotations) => classic(bytes, &annotations, manifest),
@@ -276,7 +277,7 @@ fn signed(
             let message = pae(&envelope.payload_type, envelope.payload.as_bytes());
             Ok((message.into(), envelope.signature.sig.as_bytes().to_vec(), Some(statement)))
         }
-        _ => Err("holds a kind of signature that is not known".into()),
+        _ => Err("contains an unknown kind of signature".into()),
     }
 }
 
@@ -299,7 +300,7 @@ fn check_certificates(material: &VerificationMaterialContent) -> Result<(), Stri
             certificates.iter().map(|one| one.raw_bytes.as_bytes().len()).collect()
         }
         VerificationMaterialContent::PublicKey(_) => Vec::new(),
-        _ => return Err("has a kind of certificate that is not known".into()),
+        _ => return Err("has an unknown kind of certificate".into()),
     };
     if sizes.len() > MAX_CHAIN {
         return Err(format!("has more than {MAX_CHAIN} certificates"));

@@ -12,7 +12,7 @@ use crate::trust::scheme::ImageSubject;
 /// The names differ, or the signature names no image, as a bundle.
 pub(super) fn check(wanted: &SignedIdentity, claim: &SignatureClaim, image: &ImageSubject) -> Result<(), String> {
     let Some(signed) = &claim.reference else {
-        return Err("names no image, as every bundle of cosign, and this authority has a signedIdentity".into());
+        return Err("names no image, like every cosign bundle, but this authority has a signedIdentity".into());
     };
     let digest = image.manifest.digest;
     let is_bare = |signed: ImageReference| signed.tag.is_none() && signed.digest.is_none();
@@ -20,5 +20,5 @@ pub(super) fn check(wanted: &SignedIdentity, claim: &SignatureClaim, image: &Ima
     if wanted.accepts(&full, &image.name, &Reference::Digest(digest)) {
         return Ok(());
     }
-    Err(format!("was made for {signed:?}, and the image is {:?}", image.name.to_string()))
+    Err(format!("was made for {signed:?}, but the image is {:?}", image.name.to_string()))
 }

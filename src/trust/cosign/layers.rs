@@ -7,7 +7,7 @@ use crate::trust::scheme::Origin;
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 /// The layer type of a classic cosign attestation, in the tag `.att`.
 const ATTESTATION: &str = "application/vnd.dsse.envelope.v1+json";
-/// How the media types of all Sigstore bundles begin.
+/// The prefix of the media types of all Sigstore bundles.
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
 /// Where cosign writes the signature of a classic payload; the text of the specification names another key.
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";

@@ -1,4 +1,5 @@
-//! Verifies what vouches for a signature besides a key: certificates of Fulcio, entries in Rekor's logs and RFC 3161 time
+//! Verifies the evidence for a signature other than a key: certificates of Fulcio, entries in Rekor's logs and RFC 3161
+//! time
 //! stamps, all offline, against pinned trusted roots.
 
 use jiff::Timestamp;
@@ -80,7 +81,7 @@ impl Witnesses {
         let bundle = self.bundle.as_ref().map_err(Clone::clone)?;
         self.check_proofs(bundle, TransparencyLog::Require)?;
         let by_key = PublicKeyVerificationPolicy::new(DerPublicKey::new(key.to_der().to_vec()));
-        // What the chain would prove is not needed: the key is the policy's own.
+        // The chain is not needed: the key comes from the policy.
         let by_certificate = VerificationPolicy::any_identity().skip_certificate_chain();
         let holds_key = |certificate: &[u8]| {
             X509Certificate::from_der(certificate).is_ok_and(|one| one.subject_public_key_info() == key.to_der())
@@ -131,7 +132,7 @@ impl Witnesses {
             return Ok(());
         }
         if entries.is_empty() {
-            return Err("is in no transparency log, which this authority requires".into());
+            return Err("is not in a transparency log, which this authority requires".into());
         }
         let has_proof = |proof: &sigstore_verify::types::InclusionProof| !proof.checkpoint.is_empty();
         if self.needs_proofs && !entries.iter().all(|entry| entry.inclusion_proof.as_ref().is_some_and(has_proof)) {

@@ -5,7 +5,7 @@ use super::{AttachmentReader, FoundLayers, Search, unanswered};
 use crate::oci::Digest;
 use crate::policy::SignatureFinding;
 use crate::trust::notes::Trouble;
-use crate::trust::scheme::{Attached, LARGEST_SIGNATURE};
+use crate::trust::scheme::{Attached, LARGEST_SIGNATURE, larger_than_signatures};
 use crate::trust::source::{SignatureSource, SourceError};
 
 /// A layer that was requested.
@@ -58,7 +58,7 @@ impl<S: SignatureSource> Search<'_, S> {
         let (place, form) = (&*pointer.place, format!("signature {}", pointer.digest.short()));
         for scheme in &self.schemes.reading {
             if scheme.largest_layer() == LARGEST_SIGNATURE {
-                let why = format!("is larger than {} MiB, as no signature is", LARGEST_SIGNATURE >> 20);
+                let why = larger_than_signatures();
                 self.notes.add_broken(scheme.name(), SignatureFinding::refused(place, &*form, why));
                 continue;
             }

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::oci::{Digest, json, media_type};
 
-/// The most entries of a referrers list that are kept.
+/// The maximum number of entries of a referrers list that are kept.
 pub(super) const MAX_LISTED: usize = 10_000;
 /// Manifests of signatures are smaller, in bytes; those with a larger stated size are opened later.
 const SMALL: u64 = 64 * 1024;
@@ -59,7 +59,7 @@ impl ReferrersList {
         json::each_member(bytes, |key, value| found = if key == "manifests" { Some(value) } else { found })
             .map_err(|error| format!("not a list of referrers: {error}"))?;
         let list = found.ok_or("not a list of referrers")?.get();
-        // Go writes null for an empty list that nobody made.
+        // Go writes null for a list that was never allocated.
         let entries: Option<Vec<&RawValue>> = serde_json::from_str(list).map_err(|_| "not a list of referrers")?;
         let entries = entries.unwrap_or_default();
         let read: Vec<_> = entries.iter().take(MAX_LISTED).filter_map(|entry| ListedReferrer::read(entry)).collect();

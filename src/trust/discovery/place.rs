@@ -9,11 +9,11 @@ use super::listing::ListedReferrer;
 use super::{Attached, LARGEST_SIGNATURE, SearchNotes, Trouble};
 use crate::oci::{Descriptor, Digest};
 
-/// The most referrers of one place that are opened.
+/// The maximum number of referrers that are opened in one place.
 const MAX_REFERRERS: usize = 200;
-/// The most signatures of one place that are read.
+/// The maximum number of signatures that are read in one place.
 const MAX_SIGNATURES: usize = 200;
-/// The most bytes that are received from one place; the requests of one batch may exceed it once.
+/// The maximum number of bytes received from one place; the requests of one batch may exceed it once.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// A place where signatures may be, with a budget that no other place can use up.
@@ -94,7 +94,7 @@ impl SearchPlace {
         notes: &mut SearchNotes,
     ) -> Option<Self> {
         if listed.len() > MAX_REFERRERS {
-            let what = format!("of {} referrers in {place} only {MAX_REFERRERS} were looked at", listed.len());
+            let what = format!("only {MAX_REFERRERS} of {} referrers in {place} were examined", listed.len());
             notes.add(Trouble::Limit(what));
         }
         let referrers: VecDeque<_> = listed.into_iter().take(MAX_REFERRERS).map(|referrer| referrer.digest).collect();
@@ -115,7 +115,7 @@ impl SearchPlace {
                 return;
             }
             if pointer.layers.len() > self.signatures {
-                let what = format!("of the signatures in {} only {MAX_SIGNATURES} were looked at", self.place);
+                let what = format!("only {MAX_SIGNATURES} of the signatures in {} were examined", self.place);
                 notes.add(Trouble::Limit(what));
                 pointer.layers.truncate(self.signatures);
                 self.referrers.clear();

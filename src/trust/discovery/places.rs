@@ -13,7 +13,7 @@ use crate::oci::{Digest, Manifest, Page, Reference, Repository, referrers_tag};
 use crate::trust::scheme::Origin;
 use crate::trust::source::{SignatureSource, SourceError, UnparsedManifest};
 
-/// The most pages of a referrers list that are requested.
+/// The maximum number of pages of a referrers list that are requested.
 const MAX_PAGES: usize = 10;
 
 /// Reads what is attached to one image.
@@ -89,7 +89,7 @@ impl<'a, S: SignatureSource> AttachmentReader<'a, S> {
                 Ok(Some(answer)) => answer,
                 Ok(None) if seen.len() == 1 => break,
                 Ok(None) => {
-                    let why = "a page of the list of referrers is missing";
+                    let why = "a page of the referrers list is missing";
                     trouble.push(Trouble::Unanswered(SourceError::new(why, true)));
                     break;
                 }
@@ -101,7 +101,7 @@ impl<'a, S: SignatureSource> AttachmentReader<'a, S> {
             self.read_list("the registry's list of referrers", &bytes, &mut listed, &mut trouble);
             let Some(next) = next else { break };
             if seen.contains(&next) || seen.len() == MAX_PAGES || listed.len() > MAX_LISTED {
-                trouble.push(Trouble::Limit("the list of referrers does not end".into()));
+                trouble.push(Trouble::Limit("the referrers list does not end".into()));
                 break;
             }
             seen.push(next);

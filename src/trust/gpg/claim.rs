@@ -6,7 +6,7 @@ use super::RefusedSignature;
 use super::message::{self, MessageSigner};
 use crate::oci::payload::SimpleSigning;
 use crate::oci::{Digest, ImageName, Reference};
-use crate::policy::{KeyRing, Signatory, SignatoryKind, SimpleSigner};
+use crate::policy::{KeyRing, KeyValidity, Signatory, SignatoryKind, SimpleSigner};
 
 /// The image that a signature must be for.
 #[derive(Clone, Copy)]
@@ -74,10 +74,7 @@ fn valid_until(
         }
     }
     let latest = ends.into_iter().max_by_key(|until| until.unwrap_or(Timestamp::MAX));
-    latest.ok_or_else(|| {
-        let hint = "sign with a key that is valid now, or change validFrom and validUntil";
-        RefusedSignature::with_hint(refused.join("; "), hint)
-    })
+    latest.ok_or_else(|| RefusedSignature::with_hint(refused.join("; "), KeyValidity::HINT))
 }
 
 fn signatory(signer: &MessageSigner, reference: &str) -> Signatory {

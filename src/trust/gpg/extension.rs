@@ -82,7 +82,7 @@ fn read_list(bytes: &[u8]) -> Vec<Result<Found, SourceError>> {
     };
     let rest = ours.clone().count().saturating_sub(MAX_SIGNATURES);
     let limit = (rest > 0).then(|| {
-        let why = format!("the registry has {rest} more signatures, which were not looked at");
+        let why = format!("the registry has {rest} more signatures, which were not examined");
         Err(SourceError::new(why, false))
     });
     ours.take(MAX_SIGNATURES).map(read).chain(limit).collect()

@@ -1,4 +1,4 @@
-//! Signatures in a lookaside store: a folder or a web server with one file for each signature (containers/image,
+//! Signatures in a lookaside store: a directory or a web server with one file for each signature (containers/image,
 //! `docs/signature-protocols.md`, "separate storage").
 
 use std::io::{ErrorKind, Read};
@@ -119,7 +119,7 @@ impl<'a> Cursor<'a> {
     /// The next signature, or why it is not known; `None` after the last one.
     async fn next(mut self) -> Option<(Result<Found, SourceError>, Option<Self>)> {
         if self.number > MAX_SIGNATURES {
-            let why = format!("the store has more than {MAX_SIGNATURES} signatures, and the others were not looked at");
+            let why = format!("the store has more than {MAX_SIGNATURES} signatures; the others were not examined");
             return Some((Err(SourceError::new(why, false)), None));
         }
         let url = signature_url(&self.base, self.number);
@@ -158,7 +158,7 @@ fn signature_url(base: &Url, number: usize) -> Url {
     url
 }
 
-/// Reads a signature from a folder. A folder that does not exist, such as one that is not mounted, is an error.
+/// Reads a signature from a directory. A missing directory, for example one that is not mounted, is an error.
 fn read_file(base: &Url, url: &Url) -> Result<Option<StoredFile>, SourceError> {
     let failed =
         |path: &Path, why: String| SourceError::new(format!("the signature store: {}: {why}", path.display()), true);

@@ -1,10 +1,10 @@
 //! Verifies an OpenPGP signed message (RFC 9580, section 10.3; RFC 4880, section 11.3).
 //!
-//! sequoia-openpgp verifies the signature, and the signing key's bindings, flags, expiry and revocation as of the time of
-//! signing. Four things are added here. The message has exactly the packets of a signature, checked with bounds before
-//! anything is verified. The key must still be valid now: a key that has expired or was revoked since does not count, as
-//! in GnuPG. Copies of one certificate are merged, so that a revocation in any of them counts. And every reason says what
-//! is wrong.
+//! sequoia-openpgp verifies the signature, and the signing key's bindings, flags, expiry and revocation as of the time
+//! of signing. Four things are added here. The message has exactly the packets of a signature, checked with bounds
+//! before anything is verified. The key must still be valid now: a key that has expired or was revoked since does not
+//! count, as in GnuPG. Copies of one certificate are merged, so that a revocation in any of them counts. And every
+//! reason describes the problem.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -29,7 +29,8 @@ use crate::policy::KeyRing;
 pub(super) const MAX_MESSAGE: usize = 64 * 1024;
 /// The largest payload, in bytes, decompressed. Real ones have a few hundred.
 const MAX_PAYLOAD: usize = 256 * 1024;
-/// The most packets that are read. A signature has at most four: compressed data, the announcement of the signature, what
+/// The maximum number of packets that are read. A signature has at most four: compressed data, the announcement of the
+/// signature, what
 /// is signed, and the signature.
 const MAX_PACKETS: usize = 8;
 /// The deepest nesting of packets: compressed data that contains the signed message.
@@ -98,7 +99,7 @@ fn check_form(bytes: &[u8]) -> Result<(), RefusedSignature> {
     }
     if bytes.starts_with(b"-----BEGIN PGP") {
         let hint = "sign without --armor, or remove it with gpg --dearmor";
-        return Err(RefusedSignature::with_hint("is in ASCII armour, and signatures are stored without it", hint));
+        return Err(RefusedSignature::with_hint("is ASCII-armoured, but signatures must be stored in binary", hint));
     }
     let malformed = |error: Error| format!("is not an OpenPGP message: {error:#}");
     let builder = PacketParserBuilder::from_bytes(bytes).map_err(malformed)?;
@@ -166,7 +167,7 @@ impl MessageForm {
             Self { payloads: 0, signatures: 1.., .. } => Err("is a detached signature, without what it signs".into()),
             Self { payloads: 0, .. } => Err("contains nothing that is signed".into()),
             Self { signatures: 0, .. } => Err("is not signed".into()),
-            Self { is_announced: false, .. } => Err("is in the form of PGP 2, which is not verified".into()),
+            Self { is_announced: false, .. } => Err("is in the format of PGP 2, which is not supported".into()),
             _ => Ok(()),
         }
     }
@@ -240,7 +241,7 @@ impl SignatureCheck<'_> {
                 RevocationStatus::NotAsFarAsWeKnow => {}
                 RevocationStatus::Revoked(_) => return Err(format!("its key {handle} is revoked").into()),
                 RevocationStatus::CouldBe(_) => {
-                    return Err(format!("its key {handle} may be revoked by another key").into());
+                    return Err(format!("its key {handle} may have been revoked by another key").into());
                 }
             }
         }

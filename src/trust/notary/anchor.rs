@@ -1,4 +1,4 @@
-//! What the trust in a repository rests on, and the first root that it accepts.
+//! The trust anchor of a repository, and the first root that it accepts.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -8,8 +8,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use x509_cert::Certificate;
 
+use super::NotaryError;
 use super::history::replayed;
-use super::{HOW_TO_PIN, NotaryError};
 use crate::oci::Digest;
 use crate::policy::{FirstUse, NotaryRoot, NotaryTrust};
 use crate::trust::notes::clip;
@@ -64,7 +64,7 @@ impl TrustAnchor {
         }
     }
 
-    /// Identifies it in the store. What was verified from one anchor says nothing about another one. A root document is
+    /// Identifies it in the store. Documents verified from one anchor do not count for another. A root document is
     /// identified by the keys of its root role, so a newer document of the same keys is the same anchor. Reads the
     /// pinned document, so it runs on a blocking thread.
     ///
@@ -93,8 +93,8 @@ impl TrustAnchor {
         let pinned: Vec<_> = root.root_keys().filter(is_pinned).collect();
         if pinned.is_empty() {
             return match self {
-                Self::Nothing => Err(NotaryError::Unconfigured(format!("no root is trusted for {gun}; {HOW_TO_PIN}"))),
-                _ => wrong("none of its keys is one that is trusted"),
+                Self::Nothing => Err(NotaryError::no_root(gun)),
+                _ => wrong("none of its keys is trusted"),
             };
         }
         let usable = |key: &&&TufKey| key.certificate().is_none_or(|one| is_for(one, gun) && is_valid(one, now));
@@ -171,7 +171,7 @@ impl VerifiedRoot {
         Err(NotaryError::Invalid(format!("the pinned root is not for {gun}: its certificates name another repository")))
     }
 
-    /// What to say about it, if nothing but its first use vouches for it.
+    /// The warning if only trust on first use vouches for it.
     pub(super) fn first_use(&self, anchor: &TrustAnchor) -> Option<String> {
         let keys = || self.root.root_keys().map(|key| key.fingerprint().short()).collect::<Vec<_>>().join(", ");
         let text = || format!("the root was trusted on first use: version {}, key {}", self.root.version, keys());

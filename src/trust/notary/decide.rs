@@ -9,7 +9,7 @@ use crate::oci::{Digest, Manifest, Reference, Tag};
 use crate::policy::{Authority, Signatory, SignatoryKind, Signer};
 use crate::tuf::TufTarget;
 
-/// What holds for as long as the keys of the signers are valid.
+/// The outcome, valid for as long as the keys of the signers are.
 pub(super) struct Limited<T> {
     pub(super) value: T,
     /// When the first of the keys ends to be valid; `None` if none has an end.
@@ -30,7 +30,7 @@ pub(super) fn signatories(
     let signed_as = |tag: &Tag| {
         let Limited { value: target, until } = signed_target(repository, authority, tag, now)?;
         if target.digest != image.digest {
-            return Err(format!("tag {tag} is signed for {}, and this is {}", target.digest, image.digest));
+            return Err(format!("tag {tag} is signed for {}, but this is {}", target.digest, image.digest));
         }
         if target.length != image.bytes.len() as u64 {
             return Err(format!("tag {tag} is signed for {} bytes, not {}", target.length, image.bytes.len()));
@@ -81,9 +81,9 @@ fn signed_target<'a>(
             return Err(format!("signer {name} has signed nothing: {role} is not there"));
         };
         if !signed.keys.contains(&key.key_fingerprint()) {
-            return Err(format!("{role} is not signed with the key of signer {name} that the policy has"));
+            return Err(format!("{role} is not signed with the policy's key for signer {name}"));
         }
-        // Nobody but the signer states when a document was signed.
+        // Only the signer states when a document was signed.
         ends.extend(validity.check(None, now).map_err(|why| format!("signer {name} does not count: {why}"))?);
         match signed.targets.get(tag) {
             None => return Err(format!("signer {name} has not signed tag {tag}")),

@@ -1,4 +1,4 @@
-//! What was verified of a repository before, which nothing that a server says now may be older than.
+//! The previously verified state of a repository: documents from a server must not be older.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use super::anchor::VerifiedRoot;
 use crate::store::{NotaryRecord, NotaryRole};
 use crate::tuf::Root;
 
-/// What one update verified, as far as a later one must not fall behind it.
+/// The result of an update that later updates must not fall behind.
 #[derive(Clone, Debug, Default)]
 pub(super) struct VerifiedRoles {
     /// The versions of the roles besides `root`.
@@ -37,10 +37,10 @@ impl History {
 
     /// Begins to verify documents under this root.
     ///
-    /// A version that somebody with a stolen key made so high that no later one exceeds it would lock the repository for
-    /// ever (a fast-forward attack). So what was verified with keys that the root has replaced since is forgotten (TUF
-    /// specification, 5.3.11). With the snapshot go the roles that it lists, as in the specification: their versions are
-    /// part of the snapshot there. Nothing that the replaced keys have signed verifies again.
+    /// An attacker with a stolen key could choose a version so high that no later one exceeds it, and so lock the
+    /// repository forever (a fast-forward attack). So what was verified with keys that the root has replaced since is
+    /// forgotten (TUF specification, 5.3.11). With the snapshot go the roles that it lists, as in the specification:
+    /// their versions are part of the snapshot there. Nothing that the replaced keys have signed verifies again.
     pub(super) fn begin(&mut self, root: &Root) {
         self.verified = VerifiedRoles::default();
         let replaced = |role| self.root.as_ref().is_some_and(|before| before.root.has_replaced_keys(role, root));
@@ -68,7 +68,8 @@ impl History {
     /// Notes that a snapshot does not list a role that is delegated to: nothing was published in it yet.
     ///
     /// # Errors
-    /// Something was. Whoever leaves a role out of a snapshot could otherwise bring back what another role has signed.
+    /// The role has signed before. Otherwise, omitting a role from a snapshot could bring back a target that another
+    /// role has signed.
     pub(super) fn check_unlisted(&mut self, role: &str) -> Result<(), NotaryError> {
         if let Some(newest) = self.newest(role) {
             return Err(NotaryError::Invalid(format!(
@@ -114,6 +115,6 @@ impl History {
 
 /// The error for a document that is older than the one that was verified before.
 pub(super) fn replayed(role: &str, version: u64, newest: u64) -> NotaryError {
-    let why = format!("version {version} is older than version {newest}, which was verified before");
-    NotaryError::Invalid(format!("{role}: an old document is replayed: {why}"))
+    let why = format!("version {version} is older than the previously verified version {newest}");
+    NotaryError::Invalid(format!("{role}: replay of an old document: {why}"))
 }

@@ -32,7 +32,7 @@ pub async fn remembered_roots(state: &Path) -> Result<Vec<RememberedRoot>, Store
 
 impl RememberedRoot {
     fn new(StoredRoot { repository, version, document }: StoredRoot) -> Self {
-        // The name in the store ends with what the trust rests on.
+        // The name in the store ends with the trust anchor.
         let (place, anchor) = repository.split_once(' ').unwrap_or((&repository, ""));
         let root = VerifiedRoot::read(document.into(), "the remembered root").ok();
         let keys = root.iter().flat_map(|root| root.root.root_keys()).map(|key| key.fingerprint().short()).collect();

@@ -67,7 +67,7 @@ pub(super) struct SignedRole {
     pub(super) keys: BTreeSet<Digest>,
 }
 
-/// What is known about a repository, until a time.
+/// The state of a repository, valid until a time.
 #[derive(Clone, Debug)]
 pub(super) struct KnownRepository {
     pub(super) result: Result<TrustedRepository, NotaryError>,
@@ -142,7 +142,7 @@ impl Repositories {
         known
     }
 
-    /// Forgets everything about a place, whatever the trust in it rests on.
+    /// Forgets everything about a place, whatever its trust anchor.
     ///
     /// # Errors
     /// The store fails.
@@ -221,7 +221,7 @@ impl Repositories {
         let roots = Roots { client, anchor, work: &self.work, now: self.clock.now() };
         let update = Update { roots, previous, signers, history, until: Timestamp::MAX, ahead: BTreeMap::new() };
         let Updated { repository, record } = update.run().await?;
-        // What cannot be remembered could be replayed later.
+        // State that cannot be stored would allow a later replay.
         if !self.store.record_notary_roles(stored, &record).await.map_err(|error| of_store(&error))? {
             let why = "a newer root was verified at the same time";
             return Err(NotaryError::Unavailable(SourceError::new(why, true)));

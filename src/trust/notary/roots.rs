@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::NotaryError;
 use super::anchor::{TrustAnchor, VerifiedRoot};
 use super::client::NotaryClient;
 use super::work::BlockingWork;
-use super::{HOW_TO_PIN, NotaryError};
 
 /// The largest root and timestamp, in bytes.
 pub(super) const MAX_SMALL: usize = 1024 * 1024;
-/// The most roots that are fetched one after another.
+/// The maximum number of roots that are fetched one after another.
 const MAX_ROOTS: u64 = 64;
 
 /// The roots of one repository.
@@ -36,9 +36,7 @@ impl Roots<'_> {
                 let read = move || VerifiedRoot::read(document, "the pinned root");
                 Some(self.work.run(read).await?)
             }
-            TrustAnchor::Nothing => {
-                return Err(NotaryError::Unconfigured(format!("no root is trusted for {gun}; {HOW_TO_PIN}")));
-            }
+            TrustAnchor::Nothing => return Err(NotaryError::no_root(&gun)),
             TrustAnchor::Keys(_) | TrustAnchor::FirstUse => None,
         };
         let is_pinned = pinned.is_some();
@@ -60,7 +58,7 @@ impl Roots<'_> {
             let keys: Vec<_> = first.root.root_keys().map(|key| key.fingerprint().to_string()).collect();
             tracing::warn!(
                 repository = %self.client.place(), version = first.root.version, ?keys,
-                "Docker Content Trust: the root was not known; it is trusted from now on, as first_use asks for"
+                "Docker Content Trust: the root was unknown; it is now trusted, as configured by first_use"
             );
         }
         Ok(first)

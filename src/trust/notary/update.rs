@@ -27,8 +27,8 @@ const MAX_DEPTH: usize = 8;
 const RELEASES: &str = "targets/releases";
 /// The largest document that is requested before it is named, in bytes. Several are held in memory at the same time.
 const MAX_AHEAD: usize = 1024 * 1024;
-/// The most documents that are requested before they are named. With root and timestamp they stay below the number of
-/// requests that one service gets at a time.
+/// The maximum number of documents that are requested before another document names them. With root and timestamp, they
+/// stay below the limit on concurrent requests to one service.
 const MOST_AHEAD: usize = 5;
 
 /// One update.
@@ -111,7 +111,7 @@ impl Update<'_> {
             snapshot.meta.get(role).ok_or_else(missing)
         };
         if meta("root")?.check(&trusted.bytes).is_err() {
-            return Err(NotaryError::Invalid("snapshot: it names another root than the one that is trusted".into()));
+            return Err(NotaryError::Invalid("snapshot: it names a root other than the trusted one".into()));
         }
         let document = self.named("targets", meta("targets")?, (&root.keys, root.role("targets"))).await?;
         let top = self.targets(document, |_| true).await?;

@@ -36,7 +36,7 @@ pub(super) struct Assessment {
     pub(super) questions: Vec<RevocationQuestion>,
     /// The trusted certificate, if the signature is authentic.
     pub(super) anchor: Option<StoredCertificate>,
-    /// When it was signed, if somebody whom the statement trusts says so.
+    /// When it was signed, if a party that the statement trusts vouches for the time.
     pub(super) signed_at: Option<Timestamp>,
 }
 
@@ -80,7 +80,7 @@ pub(super) fn assess(
     };
     match (checks.revocation, &assessment.anchor) {
         (CheckAction::Skip, _) => {}
-        // The URLs of a certificate that nobody vouches for are an attacker's.
+        // The URLs of an unverified certificate may be an attacker's.
         (_, None) => {
             assessment.logged.push("revocation was not checked, because the certificate is not trusted".into());
         }
@@ -145,7 +145,7 @@ fn authenticity<'a>(
     if checks.identities.iter().any(is_subject) {
         return Ok(anchor);
     }
-    let why = format!("was signed by {subject}, which is none of the trusted identities");
+    let why = format!("was signed by {subject}, which is not a trusted identity");
     Err(SignatureRefusal::with_hint(why, format!("to trust this signer, add \"x509.subject: {subject}\"")))
 }
 

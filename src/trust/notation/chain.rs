@@ -78,7 +78,7 @@ fn check_authority(certificate: &X509Certificate, below: usize) -> Result<(), St
 fn check_leaf(certificate: &X509Certificate, purpose: ChainPurpose) -> Result<(), String> {
     let usage = certificate.usage();
     if usage.is_authority() {
-        return Err("is a certificate authority, which must not sign anything else".into());
+        return Err("is a certificate authority, which must only sign certificates".into());
     }
     match &usage.key_usage {
         None => return Err("has no key usage; digitalSignature is required".into()),

@@ -73,7 +73,7 @@ impl SignatureEnvelope {
     /// Reads an envelope and verifies its signature.
     ///
     /// # Errors
-    /// Why it is not a valid signature by anybody.
+    /// Why it is not a valid signature by anyone.
     pub(super) fn open(form: EnvelopeForm, bytes: &[u8]) -> Result<Self, String> {
         let sealed = match form {
             EnvelopeForm::Jws => jws::read(bytes)?,
@@ -128,12 +128,12 @@ impl SealedEnvelope {
         let chain: Vec<_> = chain.iter().enumerate().map(read).collect::<Result<_, _>>()?;
         let leaf = &chain[0];
         let algorithm = EnvelopeAlgorithm::of(leaf).ok_or_else(|| {
-            format!("the key of {leaf} is not allowed: RSA with 2048, 3072 or 4096 bits, P-256, P-384 or P-521")
+            format!("the key of {leaf} is not allowed; it must be RSA with 2048, 3072 or 4096 bits, or on P-256, P-384 or P-521")
         })?;
         if attributes.algorithm != Some(algorithm) {
             let named = attributes.algorithm.map_or("another one", EnvelopeAlgorithm::name);
             let needed = algorithm.name();
-            return Err(format!("names the algorithm {named}, and the key of its certificate requires {needed}"));
+            return Err(format!("names the algorithm {named}, but the key of its certificate requires {needed}"));
         }
         if !algorithm.verify(leaf, &signed, &signature) {
             return Err(format!("was not made by the key of its certificate, {leaf}, or was changed afterwards"));

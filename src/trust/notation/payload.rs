@@ -30,11 +30,11 @@ pub(super) fn check(payload: &[u8], image: &Manifest) -> Result<(), String> {
     }
     let size = target.get("size").and_then(Value::as_u64).ok_or("its payload names no size")?;
     if usize::try_from(size) != Ok(image.bytes.len()) {
-        return Err(format!("is for a manifest of {size} bytes, and this one has {}", image.bytes.len()));
+        return Err(format!("is for a manifest of {size} bytes, but this one has {}", image.bytes.len()));
     }
     let media_type = text("mediaType")?;
     if media_type != image.media_type {
-        return Err(format!("is for the media type {media_type:?}, and this manifest is {:?}", image.media_type));
+        return Err(format!("is for the media type {media_type:?}, but this manifest is {:?}", image.media_type));
     }
     Ok(())
 }

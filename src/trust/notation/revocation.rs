@@ -3,7 +3,7 @@
 //!
 //! A file answers without any request. Everything else is requested from the URLs in the certificates, which are
 //! trusted by then: over plain HTTP, because answers are signed, never at private addresses unless the configuration
-//! names the host, and bounded in bytes and time. What cannot be found out is unknown, and never "not revoked".
+//! names the host, and bounded in bytes and time. A status that cannot be determined is unknown, never "not revoked".
 
 mod fetch;
 mod ocsp;
@@ -19,7 +19,7 @@ use crate::x509::{RevocationList, RevokedCertificate, X509Certificate};
 pub use fetch::{InvalidRevocationConfig, RevocationConfig};
 use fetch::{RevocationAnswer, RevocationFetcher};
 
-/// The most URLs of one certificate that are asked.
+/// The maximum number of URLs of one certificate that are queried.
 const MAX_URLS: usize = 4;
 
 /// What is known about the revocation of a chain.
@@ -122,7 +122,7 @@ struct RevocationSubject<'a> {
 }
 
 impl RevocationSubject<'_> {
-    /// What files say. `None` if no list in them is by this issuer; an error if all of those are outdated.
+    /// The answer of the files. `None` if they have no list of this issuer; an error if all of its lists are outdated.
     fn by_files(&self, files: &[RevocationFile]) -> Result<Option<ChainStatus>, String> {
         let is_ours =
             |file: &&RevocationFile| file.list.covers(self.certificate) && file.list.is_issued_by(self.issuer);
@@ -134,7 +134,7 @@ impl RevocationSubject<'_> {
                 None => Ok(None),
                 Some(file) => {
                     let end = file.list.next_update();
-                    Err(format!("{}: the revocation list of {} ended at {end}", file.path, self.issuer))
+                    Err(format!("{}: the revocation list of {} expired at {end}", file.path, self.issuer))
                 }
             };
         };
@@ -158,7 +158,7 @@ impl RevocationSubject<'_> {
         self.of_entry(entry, until)
     }
 
-    /// What it means that the issuer names the certificate as revoked.
+    /// The consequence of the issuer's revocation of the certificate.
     fn of_entry(&self, entry: Option<RevokedCertificate>, until: Timestamp) -> ChainStatus {
         let is_before = |entry: &RevokedCertificate| match (self.signed_at, entry.invalid_since) {
             (Some(signed_at), Some(since)) => signed_at < since,
@@ -222,7 +222,7 @@ impl RevocationFetcher {
                 Err(why) => failures.push(why),
             }
         }
-        // A responder may have failed: that is why lists are asked.
+        // Lists are queried because a responder may have failed.
         status.filter(|_| failures.len() <= subject.certificate.usage().ocsp_responders.len())
     }
 

@@ -250,11 +250,11 @@ async fn identities_are_part_of_the_signers_subject() {
     params.distinguished_name.push(rcgen::DnType::CommonName, "x,O=Acme");
     let comma = root.issue(params, key(&rcgen::PKCS_ECDSA_P256_SHA256));
     let error = result(&strict(root), Making::new(&[comma, root.clone()]).attached()).await.unwrap_err();
-    assert!(error.contains("which is none of the trusted identities"), "{error}");
+    assert!(error.contains("which is not a trusted identity"), "{error}");
 }
 
 #[tokio::test]
-async fn signing_authorities_have_stores_and_times_of_their_own() {
+async fn signing_authorities_have_separate_stores_and_times() {
     let chain = chain();
     let root = chain.last().unwrap();
     let signature = |at: &str| Making::new(&chain).signing_authority(at).attached();
@@ -278,7 +278,7 @@ async fn signing_authorities_have_stores_and_times_of_their_own() {
 }
 
 #[tokio::test]
-async fn what_has_ended_does_not_count_at_level_strict() {
+async fn expired_signatures_do_not_count_at_level_strict() {
     let chain = chain();
     let root = chain.last().unwrap();
     let signed = |expiry: &str| Making::new(&chain).expiry(expiry).attached();
@@ -300,7 +300,7 @@ async fn what_has_ended_does_not_count_at_level_strict() {
 }
 
 #[tokio::test]
-async fn a_verified_outcome_ends_with_what_it_rests_on() {
+async fn a_verified_outcome_ends_with_its_evidence() {
     let chain = chain();
     let root = chain.last().unwrap();
     let ttl = now() + Config::default().ttl;

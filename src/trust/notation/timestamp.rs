@@ -24,7 +24,7 @@ use crate::x509::X509Certificate;
 
 /// The largest token, in bytes.
 const MAX_TOKEN: usize = 256 * 1024;
-/// The most certificates of a token, and of the chain that is built of them.
+/// The maximum number of certificates in a token, and in the chain that is built from them.
 const MAX_CERTIFICATES: usize = 16;
 /// The content type of timestamps (RFC 3161, section 2.4.2).
 const ID_CT_TST_INFO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.1.4");

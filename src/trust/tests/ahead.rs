@@ -16,7 +16,7 @@ fn asked(registry: &Registry) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_was_asked_ahead_is_used_once_and_what_is_known_is_not_asked() {
+async fn answers_requested_ahead_are_used_once_and_known_evidence_is_not_requested() {
     let (digest, signer) = (image().digest, Signer::p256());
     let (trust, _dir) = trust_with_store().await;
     let registry = Arc::new(Registry::with_bundle(&signer.bundle(&statement(&digest))));

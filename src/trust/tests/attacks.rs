@@ -15,7 +15,7 @@ async fn ten_thousand_signatures_on_one_image() {
     assert_unknown(&registry.judge_by(&signer).await, "has more than 1,000 entries", false);
     let flood = flood(900);
     let registry = Registry::new(Api::Absent).with_classic(&digest, flood.clone());
-    assert_unknown(&registry.judge_by(&signer).await, "only 200 were looked at", false);
+    assert_unknown(&registry.judge_by(&signer).await, "only 200 of the signatures", false);
     let mut newest = flood.clone();
     newest.push(signer.classic(&payload(&digest)));
     let registry = Registry::new(Api::Absent).with_classic(&digest, newest);
@@ -23,7 +23,7 @@ async fn ten_thousand_signatures_on_one_image() {
     let mut oldest = flood;
     oldest.insert(0, signer.classic(&payload(&digest)));
     let mut registry = Registry::new(Api::Absent).with_classic(&digest, oldest);
-    assert_unknown(&registry.judge_by(&signer).await, "only 200 were looked at", false);
+    assert_unknown(&registry.judge_by(&signer).await, "only 200 of the signatures", false);
     // Another place has a budget of its own.
     let bundle = registry.bundle(&digest, &signer.bundle(&statement(&digest)));
     registry.manifests.insert(format!("sha256-{}", digest.hex()), index_json(&[bundle]));
@@ -33,7 +33,7 @@ async fn ten_thousand_signatures_on_one_image() {
     let mut listed = invented(10_000, 1, BUNDLE_V03);
     registry.api = Api::Pages(vec![listed.clone()]);
     let outcome = registry.judge_by(&signer).await;
-    assert_unknown(&outcome, "of 10000 referrers in the referrers API only 200 were looked at", false);
+    assert_unknown(&outcome, "only 200 of 10000 referrers in the referrers API were examined", false);
     assert!(outcome.found().len() <= 21, "what is kept is bounded: {}", outcome.found().len());
     listed.insert(150, registry.bundle(&digest, &signer.bundle(&statement(&digest))));
     listed[150]["artifactType"] = BUNDLE_V03.into();

@@ -148,10 +148,10 @@ async fn attestations_larger_than_signatures_are_read() {
     }
     // An authority that wants a signature reads none of it, alone or next to the other.
     let registry = Registry::with_bundle(&bundle);
-    assert_refused(&registry.judge_by(&signer).await, "is larger than 1 MiB, as no signature is");
+    assert_refused(&registry.judge_by(&signer).await, "is larger than 1 MiB, too large for a signature");
     let [attested, signed] = &registry.judge(&[authority.clone(), signer.authority()]).await[..] else { panic!() };
     assert_verified(attested, "(bundle)");
-    assert_refused(signed, "is larger than 1 MiB, as no signature is");
+    assert_refused(signed, "is larger than 1 MiB, too large for a signature");
     // Signatures come first: a large attestation keeps nobody from reading one.
     let mut both = Registry::with_bundle(&bundle);
     both = both.with_classic(&digest, vec![signer.classic(&payload(&digest))]);
@@ -190,7 +190,7 @@ async fn attestations_above_the_limit_are_named_and_not_absent() {
         matches!(&found[0].result, SignatureResult::NotJudged { why } if why.contains("is too large")),
         "{found:?}"
     );
-    assert_refused(&registry.judge_by(&signer).await, "is larger than 1 MiB, as no signature is");
+    assert_refused(&registry.judge_by(&signer).await, "is larger than 1 MiB, too large for a signature");
     // One that counts is enough.
     let good = registry.bundle(&digest, &signer.bundle(&attestation(&digest, SLSA, &json!({}))));
     registry.api = Api::Pages(vec![vec![large, good]]);
@@ -266,7 +266,7 @@ impl SignatureSource for Stalling {
 }
 
 #[tokio::test]
-async fn a_registry_that_sends_slowly_delays_no_other() {
+async fn a_slow_registry_does_not_delay_others() {
     let (digest, signer, tasks, schemes) = (image().digest, Signer::p256(), Tasks::new(), schemes().await);
     let bundle = signer.bundle(&attestation(&digest, SLSA, &json!({"packages": "a".repeat(2 << 20)})));
     let authorities = [attesting(&signer, rule(SLSA))];

@@ -33,7 +33,7 @@ pub(super) fn invented(count: usize, size: u64, artifact_type: &str) -> Vec<Valu
 }
 
 #[tokio::test]
-async fn what_others_attach_hides_nothing() {
+async fn attachments_of_others_hide_nothing() {
     let (digest, signer) = (image().digest, Signer::p256());
     let good = |registry: &mut Registry| registry.bundle(&digest, &signer.bundle(&statement(&digest)));
     let classic = || signer.classic(&payload(&digest));
@@ -85,7 +85,7 @@ async fn the_search_ends_with_the_first_that_satisfies() {
 }
 
 #[tokio::test]
-async fn the_search_goes_on_while_somebody_is_missing() {
+async fn the_search_continues_while_a_signer_is_missing() {
     let (digest, signer) = (image().digest, Signer::p256());
     let mut registry = Registry::new(Api::Absent);
     let mut listed = vec![registry.bundle(&digest, &signer.bundle(&statement(&digest)))];
@@ -97,12 +97,12 @@ async fn the_search_goes_on_while_somebody_is_missing() {
 }
 
 #[tokio::test]
-async fn bounds_are_said_and_are_not_unsigned() {
+async fn reached_limits_are_reported_and_do_not_mean_unsigned() {
     let (digest, signer) = (image().digest, Signer::p256());
     let mut many = strangers(&digest, 200);
     many.insert(0, signer.classic(&payload(&digest)));
     let oldest = Registry::new(Api::Absent).with_classic(&digest, many);
-    assert_unknown(&oldest.judge_by(&signer).await, "of the signatures in the .sig tag only 200 were looked at", false);
+    assert_unknown(&oldest.judge_by(&signer).await, "only 200 of the signatures in the .sig tag were examined", false);
     for api in [Api::Endless, Api::Circular] {
         let registry = Registry::new(api);
         assert_unknown(&registry.judge_by(&signer).await, "does not end", false);
@@ -111,7 +111,7 @@ async fn bounds_are_said_and_are_not_unsigned() {
     }
     let mut referrers = invented(300, 1, "application/x");
     let mut registry = Registry::new(Api::Pages(vec![referrers.clone()]));
-    assert_unknown(&registry.judge_by(&signer).await, "of 300 referrers in the referrers API only 200", false);
+    assert_unknown(&registry.judge_by(&signer).await, "only 200 of 300 referrers in the referrers API", false);
     assert_eq!(registry.asked.lock().unwrap().len(), 202);
     referrers.push(registry.bundle(&digest, &signer.bundle(&statement(&digest))));
     registry.api = Api::Pages(vec![referrers]);

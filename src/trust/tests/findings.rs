@@ -44,7 +44,7 @@ async fn signers_are_keys_and_not_names() {
 
 /// A signature is one wherever it is, and whatever the other places answer.
 #[tokio::test]
-async fn the_search_goes_on_after_trouble() {
+async fn the_search_continues_after_failures() {
     let (digest, signer) = (image().digest, Signer::p256());
     let bundle = signer.bundle(&statement(&digest));
     let image = &*Box::leak(image_text().into_boxed_str());
@@ -76,7 +76,7 @@ async fn the_search_goes_on_after_trouble() {
     registry.api = Api::Pages(vec![vec![json!(null)], vec![descriptor]]);
     assert_verified(&registry.judge_by(&signer).await, "(bundle)");
     registry.api = Api::CutShort;
-    assert_unknown(&registry.judge_by(&signer).await, "a page of the list of referrers is missing", true);
+    assert_unknown(&registry.judge_by(&signer).await, "a page of the referrers list is missing", true);
 }
 
 /// GitLab answers the referrers tag with the image: that is not a list, and no trouble.

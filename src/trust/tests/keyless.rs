@@ -98,7 +98,7 @@ async fn keyless_signatures_in_every_form() {
     assert_verified(&of_classic(payload.as_bytes(), &annotations, cosign()).await, "classic");
     let bundle = instance.bundle(&leaf, Signed::Statement(&statement), stamped);
     assert_verified(&of_bundle(&bundle, cosign()).await, "bundle");
-    assert_refused(&of_bundle(&bundle, keyless(&root)).await, "is in no transparency log");
+    assert_refused(&of_bundle(&bundle, keyless(&root)).await, "is not in a transparency log");
 }
 
 #[tokio::test]
@@ -190,7 +190,7 @@ async fn keyless_bundles_that_do_not_count() {
         (without(&v1, entry, "inclusionProof"), "without a proof of inclusion"),
         (without(&v1, &format!("{entry}/inclusionProof"), "checkpoint"), "without a proof of inclusion"),
         (without(&v2, entry, "inclusionProof"), "without a proof of inclusion"),
-        (changed(&v1, "/verificationMaterial/tlogEntries", json!([])), "is in no transparency log"),
+        (changed(&v1, "/verificationMaterial/tlogEntries", json!([])), "is not in a transparency log"),
         (changed(&v1, "/verificationMaterial/tlogEntries", many.into()), "more than 32 log entries"),
         (changed(&v1, "/mediaType", "application/vnd.dev.sigstore.bundle.v0.4+json".into()), "not a Sigstore bundle"),
         // Times.

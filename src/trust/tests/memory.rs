@@ -103,7 +103,7 @@ async fn another_authority_verifies_nothing_again() {
 }
 
 #[tokio::test]
-async fn a_short_outcome_ends_no_other() {
+async fn a_short_lived_outcome_does_not_end_others() {
     let (world, one, other) = (World::new().await, Signer::p256(), Signer::p256());
     let (a, b) = (authority("a", &[&one]), authority("b", &[&other]));
     let first = world.ask(&signed_by(&[&one]), &[&a, &b]).await;
@@ -159,7 +159,7 @@ async fn who_else_signed_is_searched_for_again_where_it_may_matter() {
 /// A search for one authority ends with its first signature. Together with another authority, a threshold may need the
 /// second one.
 #[tokio::test]
-async fn what_suffices_alone_is_completed_for_a_threshold() {
+async fn a_sufficient_signature_is_completed_for_a_threshold() {
     let (digest, k, l) = (image().digest, Signer::p256(), Signer::ed25519());
     let (a, b) = (authority("a", &[&k, &l]), authority("b", &[&k]));
     let mut registry = Registry::new(Api::Absent).with_classic(&digest, vec![k.classic(&payload(&digest))]);
@@ -238,7 +238,7 @@ async fn evidence_survives_a_restart_until_its_end() {
 
 /// A registry that fails takes back nothing that was verified.
 #[tokio::test]
-async fn what_was_verified_is_not_lost_to_a_failure() {
+async fn verified_evidence_survives_failures() {
     let (world, k, l) = (World::new().await, Signer::p256(), Signer::ed25519());
     let (a, b) = (authority("a", &[&k, &l]), authority("b", &[&l]));
     world.ask(&signed_by(&[&k]), &[&a]).await;

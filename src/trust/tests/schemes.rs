@@ -171,7 +171,7 @@ fn tag() -> Reference {
 }
 
 #[tokio::test]
-async fn schemes_share_a_search_and_read_what_they_understand() {
+async fn schemes_share_a_search_and_read_their_own_layers() {
     let clock = Clock::manual(Timestamp::UNIX_EPOCH);
     let ((trust, _dir), digest, signer) = (trust(&clock).await, image().digest, Signer::p256());
     let mut registry = Registry::new(Api::Absent);
@@ -232,7 +232,7 @@ async fn a_tag_is_pinned_to_the_digest_that_is_signed_for_it() {
 
 /// A server that never answers does not hold a pull forever.
 #[tokio::test]
-async fn a_pin_takes_no_longer_than_it_may() {
+async fn a_pin_has_a_time_limit() {
     let (trust, _dir) = trust(&Clock::system()).await;
     let registry = Arc::new(Registry::new(Api::Absent));
     tokio::time::pause();
@@ -260,7 +260,7 @@ fn asked(registry: &Registry) -> Vec<String> {
 
 /// A responder that does not answer about one signature delays no other one, whether that is found with it or after it.
 #[tokio::test]
-async fn a_slow_confirmation_delays_no_other_finding() {
+async fn a_slow_confirmation_does_not_delay_other_findings() {
     let (signer, digest) = (Signer::p256(), image().digest);
     for is_classic in [true, false] {
         let (trust, _dir) = trust(&Clock::manual(Timestamp::UNIX_EPOCH)).await;
@@ -291,7 +291,7 @@ async fn a_slow_confirmation_delays_no_other_finding() {
 
 /// A verification that does not end ends with the search all the same, and what was verified before it counts.
 #[tokio::test]
-async fn a_verification_takes_no_longer_than_the_search() {
+async fn a_verification_ends_with_the_search() {
     let (dir, clock, digest) = (tempfile::tempdir().unwrap(), Clock::system(), image().digest);
     let schemes = schemes(&services(&Store::open(dir.path()).await.unwrap(), &clock));
     let mut registry = Registry::new(Api::Absent);
@@ -325,7 +325,7 @@ async fn a_verification_takes_no_longer_than_the_search() {
 /// both have signed.
 #[cfg(feature = "gpg")]
 #[tokio::test]
-async fn a_search_goes_on_where_an_openpgp_subkey_has_signed_in_another_scheme() {
+async fn a_search_continues_if_an_openpgp_subkey_has_signed_in_another_scheme() {
     use sequoia_openpgp::packet::key::{Key4, PrimaryRole, SecretParts, SubordinateRole};
     use sequoia_openpgp::serialize::SerializeInto as _;
     use sequoia_openpgp::{Cert, Packet};

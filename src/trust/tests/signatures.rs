@@ -162,7 +162,7 @@ async fn bundles_that_do_not_count() {
 }
 
 #[tokio::test]
-async fn other_referrers_are_no_signatures() {
+async fn other_referrers_are_not_signatures() {
     let (digest, signer) = (image().digest, Signer::p256());
     let mut registry = Registry::new(Api::Absent);
     let sbom = registry.push_blob("application/spdx+json", b"{}".to_vec());

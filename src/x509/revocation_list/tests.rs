@@ -31,7 +31,7 @@ fn a_list_names_revoked_certificates_of_its_issuer() {
 }
 
 #[test]
-fn a_list_covers_what_it_says() {
+fn a_list_covers_the_certificates_that_it_states() {
     let root = MadeCertificate::root("O=root");
     let leaf = leaf(&root);
     for (scope, users, authorities) in

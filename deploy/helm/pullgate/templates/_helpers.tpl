@@ -97,6 +97,28 @@ client_ca = {{ printf "/etc/pullgate/tls/%s" . | toRawJson }}
 {{- end }}
 {{- end -}}
 
+{{/* What the schema could only refuse without saying why. */}}
+{{- define "pullgate.checkNames" -}}
+{{- $own := list "PULLGATE_CONFIG" "PULLGATE__STATE_DIR" "PULLGATE__POLICY__DIR" "PULLGATE__ADMIN__ADDRESS" "PULLGATE__ADMIN__TOKEN_FILE" }}
+{{- range $index, $variable := .Values.env }}
+{{- if has $variable.name $own }}
+{{- fail (printf "env[%d].name must not be %s: the chart sets this variable" $index $variable.name) }}
+{{- end }}
+{{- end }}
+{{- range $name, $_ := .Values.policies }}
+{{- if not (regexMatch `^[-._a-zA-Z0-9]+\.ya?ml$` $name) }}
+{{- fail (printf "policies: %q cannot be the name of a file: it needs letters, digits, dots, underscores and hyphens, and ends in .yaml or .yml" $name) }}
+{{- end }}
+{{- end }}
+{{- /* The files of a Secret that is not mounted are missing: the gate does not start, or pulls without its credentials. */}}
+{{- $config := regexReplaceAll `(?m)^\s*#.*$` .Values.config "" }}
+{{- range regexFindAll `["']/etc/pullgate/secrets/[^/"'\s]+` (cat (toRawJson .Values.upstreams) $config) -1 }}
+{{- if not (has (base .) $.Values.secrets) }}
+{{- fail (printf "%s is not there: add %s to secrets, which names the Secrets whose files the gate reads" . (base .)) }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* Whole seconds of a duration such as 1m30s. */}}
 {{- define "pullgate.seconds" -}}
 {{- $total := 0 -}}

@@ -296,7 +296,7 @@ async fn expired_documents_are_refused() {
 }
 
 #[tokio::test]
-async fn what_is_not_as_it_was_signed_is_refused() {
+async fn changed_documents_are_refused() {
     let target = |text: &str| format!("targets/{}.{TARGET}", Digest::sha256(text.as_bytes()).hex());
     let staging = target(SIGSTORE_STAGING_TRUSTED_ROOT);
     let flip: fn(&mut Vec<u8>) = |bytes| bytes[100] ^= 1;
@@ -333,7 +333,7 @@ async fn what_is_not_as_it_was_signed_is_refused() {
 }
 
 #[tokio::test]
-async fn a_signed_file_that_is_no_trusted_root_is_refused() {
+async fn a_signed_file_that_is_not_a_trusted_root_is_refused() {
     let (_folder, to, mut repository) = installed().await;
     // Signed, and not a usable trusted root.
     repository.publish("{}");

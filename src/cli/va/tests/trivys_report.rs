@@ -69,7 +69,7 @@ fn trivys_report_has_every_issue_and_no_empty_field() {
 
 /// What was not assessed is not left out, and this gate reads it again.
 #[test]
-fn trivys_report_says_what_was_not_assessed() {
+fn trivys_report_lists_unassessed_parts() {
     let mut scan = scan();
     assert_eq!(trivy::report("app", &scan)["NotAssessed"], Value::Null);
     scan.gaps = vec![Gap { place: "app/x.jar".into(), problem: "it is damaged".into() }];

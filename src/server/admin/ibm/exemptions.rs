@@ -43,7 +43,8 @@ pub(super) async fn answer(operations: &Operations, call: ExemptionCall, request
     answered.unwrap_or_else(|refused| refused)
 }
 
-/// The path says everything about an exemption. A caller who adds an end or a package would get more than was asked for.
+/// The path determines the exemption completely. A caller who adds an end or a package would get a wider exemption than
+/// requested.
 fn says_no_more(call: &ExemptionCall, request: &ApiRequest) -> Result<(), ApiResponse> {
     let changes = matches!(call, ExemptionCall::One(_) | ExemptionCall::DeleteAll) && request.method != Method::GET;
     let is_empty = |text: &[u8]| matches!(text.trim_ascii(), b"" | b"{}" | b"null");

@@ -30,7 +30,7 @@ fn assert_gap(found: &[Result<Bytes, SourceError>], part: &str, temporary: bool)
 }
 
 #[tokio::test]
-async fn folders_are_read_until_a_number_is_missing() {
+async fn directories_are_read_until_a_number_is_missing() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("base dir").join(FOLDER);
     fs::create_dir_all(&folder).unwrap();
@@ -44,14 +44,14 @@ async fn folders_are_read_until_a_number_is_missing() {
 }
 
 #[tokio::test]
-async fn a_folder_without_the_image_has_no_signatures() {
+async fn a_directory_without_the_image_has_no_signatures() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(read(&store(&Url::from_directory_path(dir.path()).unwrap())).await, []);
 }
 
 /// A store that is not mounted looks like an empty one, and a broken one looks like a missing file.
 #[tokio::test]
-async fn a_folder_that_cannot_be_read_is_not_empty() {
+async fn an_unreadable_directory_is_not_empty() {
     let dir = tempfile::tempdir().unwrap();
     let missing = Url::from_file_path(dir.path().join("missing")).unwrap();
     assert_gap(&read(&store(&missing)).await, "No such file", true);
@@ -63,7 +63,7 @@ async fn a_folder_that_cannot_be_read_is_not_empty() {
 
 /// A file that is too large is named, and does not hide the signatures after it.
 #[tokio::test]
-async fn a_file_that_is_too_large_hides_no_other() {
+async fn a_file_that_is_too_large_does_not_hide_others() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join(FOLDER);
     fs::create_dir_all(&folder).unwrap();
@@ -91,7 +91,7 @@ async fn a_file_that_is_too_large_hides_no_other() {
 
 /// A copy of a signature, as two runs of a pipeline leave it, does not end the store.
 #[tokio::test]
-async fn a_file_that_repeats_the_one_before_hides_no_other() {
+async fn a_repeated_file_does_not_hide_others() {
     let tasks = Tasks::new();
     let server = StoreServer::start(&tasks, |path| match path.rsplit_once('-').unwrap().1 {
         "1" | "2" => (200, String::new(), b"same".to_vec()),

@@ -110,7 +110,7 @@ fn what_is_not_one_signed_message_is_refused() {
         (written!(|message| literal(signer(zip(zip(message)), &cert), PAYLOAD)), "compressed more than once"),
         (nested, "more than one signature"),
         (twice, "more than one signature"),
-        (armored, "ASCII armour"),
+        (armored, "ASCII-armoured"),
         (cleartext, "cleartext signature"),
         ([&*message, &message].concat(), "is more than one message"),
         ([&*message, &literal_packet].concat(), "is more than one message"),

@@ -42,15 +42,19 @@ async fn attacks_by_holders_of_keys_are_refused() {
             "it does not name targets",
         ),
         ("timestamp", |value| value["meta"] = json!({}), "it names no snapshot"),
-        ("snapshot", |value| value["meta"]["targets"]["length"] = 1.into(), "its size or hash is not the one"),
+        (
+            "snapshot",
+            |value| value["meta"]["targets"]["length"] = 1.into(),
+            "its size or hash does not match the signed one",
+        ),
         (
             "snapshot",
             |value| value["meta"]["targets"]["hashes"]["sha512"] = "AAAA".into(),
-            "its size or hash is not the one",
+            "its size or hash does not match the signed one",
         ),
         ("snapshot", |value| value["meta"]["targets"]["hashes"] = json!({"md5": "AAAA"}), "SHA-256 hash is missing"),
         ("snapshot", |value| value["meta"]["targets"]["length"] = 9_000_000.into(), "larger than"),
-        ("snapshot", |value| value["meta"]["root"]["length"] = 1.into(), "it names another root"),
+        ("snapshot", |value| value["meta"]["root"]["length"] = 1.into(), "it names a root other than the trusted one"),
     ];
     refused_all(attacks).await;
 }
@@ -190,7 +194,7 @@ async fn broken_documents_are_refused() {
     for (bytes, part) in [
         (r#"{"signed":{},"signed":{}}"#.to_owned(), "duplicate key"),
         (r#"{"signed":{"version":1,"ver\u0073ion":2},"signatures":[]}"#.into(), "duplicate key"),
-        (r#"{"Signed":{},"signatures":[]}"#.into(), "is read as"),
+        (r#"{"Signed":{},"signatures":[]}"#.into(), "some clients read"),
         ("{".into(), "EOF"),
         ("[]".into(), "invalid"),
         (String::new(), "EOF"),

@@ -48,7 +48,12 @@ async fn a_snapshot_that_is_known_is_compared_with_what_others_have_verified() {
     world.trust = own;
     world.publish_signed("timestamp", |value| value["meta"] = old["signed"]["meta"].clone());
     world.pass();
-    world.assert_refused(&trust, "snapshot: an old document is replayed: version 1 is older than version 2").await;
+    world
+        .assert_refused(
+            &trust,
+            "snapshot: replay of an old document: version 1 is older than the previously verified version 2",
+        )
+        .await;
 }
 
 /// TUF specification, 5.3.11: the attacker is gone with the keys, and the version that nothing can exceed must go too.
@@ -69,7 +74,7 @@ async fn keys_that_the_root_replaces_end_a_fast_forward_attack() {
         // Until then, everything older is a replay.
         world.publish();
         world.pass();
-        world.assert_refused(&trust, "an old document is replayed").await;
+        world.assert_refused(&trust, "replay of an old document").await;
         world.replace_keys(replaced);
         world.pass();
         world.assert_signed(&trust).await;
@@ -80,7 +85,7 @@ async fn keys_that_the_root_replaces_end_a_fast_forward_attack() {
         world.assert_signed(&trust).await;
         world.publish_signed(roles[0], |value| value["version"] = 2.into());
         world.pass();
-        world.assert_refused(&trust, &format!("{}: an old document is replayed", roles[0])).await;
+        world.assert_refused(&trust, &format!("{}: replay of an old document", roles[0])).await;
     }
 }
 
@@ -112,7 +117,7 @@ async fn other_rotations_forget_nothing() {
         world.assert_signed(&trust).await;
         world.replace_keys(replaced);
         world.pass();
-        world.assert_refused(&trust, &format!("{role}: an old document is replayed")).await;
+        world.assert_refused(&trust, &format!("{role}: replay of an old document")).await;
     }
 }
 

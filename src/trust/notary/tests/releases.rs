@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn releases_have_the_first_word_and_nobody_else_releases() {
+async fn releases_take_precedence_and_other_delegations_do_not_release() {
     let mut world = World::new().await;
     world.repository.delegations.push(SampleDelegation::new("targets/alice").unwrap());
     world.sign("targets", "v1", &image(2));
@@ -42,7 +42,7 @@ async fn all_named_signers_must_have_signed_the_same_digest_with_their_keys() {
     let TrustOutcome::Verified { by, .. } = world.outcome(&only_alice, "v1", &image(1)).await else { panic!() };
     assert_eq!((&*by[0].identity, &by[0].id), ("alice", &key_of(alice).key_fingerprint().to_string()));
     world.assert_refused(&both, "signer bob has not signed tag v1").await;
-    world.assert_refused(&forged, "targets/alice is not signed with the key of signer alice").await;
+    world.assert_refused(&forged, "targets/alice is not signed with the policy's key for signer alice").await;
     world.assert_refused(&absent, "signer carol has signed nothing").await;
     world.pass();
     world.sign("targets/bob", "v1", &image(2));

@@ -4,7 +4,7 @@ use super::*;
 
 /// TUF's rollback attack: the server, or somebody on the way, answers with what was valid before.
 #[tokio::test]
-async fn replayed_documents_are_refused_after_a_restart_too() {
+async fn replayed_documents_are_refused_even_after_a_restart() {
     for role in ["timestamp", "snapshot", "targets", "targets/releases"] {
         let mut world = World::signed().await;
         let trust = world.pinned();
@@ -15,7 +15,12 @@ async fn replayed_documents_are_refused_after_a_restart_too() {
         // Everything else is new: whoever replays holds the other keys.
         world.publish_signed(role, |value| value["version"] = 1.into());
         world
-            .assert_refused(&trust, &format!("{role}: an old document is replayed: version 1 is older than version 2"))
+            .assert_refused(
+                &trust,
+                &format!(
+                    "{role}: replay of an old document: version 1 is older than the previously verified version 2"
+                ),
+            )
             .await;
     }
     // All documents together, as an old mirror has them.
@@ -28,7 +33,7 @@ async fn replayed_documents_are_refused_after_a_restart_too() {
     world.server.put(&world.repository);
     world.restart();
     world.pass();
-    world.assert_refused(&trust, "old document is replayed").await;
+    world.assert_refused(&trust, "replay of an old document").await;
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ async fn a_document_of_another_role_needs_the_keys_of_the_role() {
 /// Docker lists the key of a signer in `targets/releases` too, so the signature alone does not tell the roles apart. What
 /// the role may sign does.
 #[tokio::test]
-async fn a_key_of_two_roles_signs_in_each_what_this_role_may() {
+async fn a_key_of_two_roles_signs_the_paths_of_each_role() {
     let mut world = with_alice().await;
     world.repository.delegations[0].paths = vec!["release-".into()];
     world.sign("targets", "v1", &image(1));

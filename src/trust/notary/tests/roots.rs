@@ -46,7 +46,7 @@ async fn pinned_keys_and_certificates_accept_their_roots_only() {
         ..NotaryTrust::default()
     };
     world.assert_signed(&keys(&world.repository.root[0])).await;
-    world.assert_refused(&keys(&NotaryKey::generate().unwrap()), "none of its keys is one that is trusted").await;
+    world.assert_refused(&keys(&NotaryKey::generate().unwrap()), "none of its keys is trusted").await;
     // A prefix of the name in the certificate, another name, an expired certificate.
     for (certificate, part) in [
         (NotaryKey::certificate("registry.acme.com/team/*").unwrap(), None),
@@ -133,5 +133,5 @@ async fn an_old_root_is_not_accepted_again() {
     world.server.put(&world.repository);
     world.restart();
     world.pass();
-    world.assert_refused(&trust, "old document is replayed").await;
+    world.assert_refused(&trust, "replay of an old document").await;
 }

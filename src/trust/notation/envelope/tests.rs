@@ -30,7 +30,7 @@ fn signed_attributes_that_are_refused_in_both_forms() {
         (|m| m.header("alg", json!("none")), "names the algorithm another one"),
         (
             |m| m.header("alg", json!("ES384")),
-            "names the algorithm ES384, and the key of its certificate requires ES256",
+            "names the algorithm ES384, but the key of its certificate requires ES256",
         ),
         (|m| m.header("alg", json!("PS256")), "names the algorithm PS256"),
         (|m| m.header("alg", json!("HS256")), "names the algorithm another one"),
@@ -102,11 +102,11 @@ fn signatures_that_the_certificate_does_not_verify() {
         // An RSA key shown for an EC signature, and the other way round: the header names what the key does not allow.
         assert!(
             signed(&chain[0], &rsa)
-                .contains("names the algorithm ES256, and the key of its certificate requires PS256")
+                .contains("names the algorithm ES256, but the key of its certificate requires PS256")
         );
         assert!(
             signed(&rsa, &chain[0])
-                .contains("names the algorithm PS256, and the key of its certificate requires ES256")
+                .contains("names the algorithm PS256, but the key of its certificate requires ES256")
         );
     }
 }
@@ -130,7 +130,7 @@ fn jws_that_could_be_read_in_two_ways_is_refused() {
         ("[]".into(), "is not a JSON object"),
         (format!("{good} {good}"), "is not strict JSON: trailing"),
         (good.replacen('{', "{\"payload\":\"eA\",", 1), "duplicate key \"payload\""),
-        (good.replacen("\"payload\"", "\"Payload\"", 1), "is read as \"payload\""),
+        (good.replacen("\"payload\"", "\"Payload\"", 1), "as \"payload\", and others do not"),
         (with(&|v| v["protected"] = json!(URL_SAFE_NO_PAD.encode(&twice))), "duplicate key \"alg\""),
         (with(&|v| v["protected"] = json!(format!("{}=", v["protected"].as_str().unwrap()))), "is not base64url"),
         (with(&|v| v["signatures"] = json!([])), "has a member that a flattened JWS does not have"),

@@ -17,7 +17,7 @@ use x509_ocsp::{
 
 use crate::x509::{RevokedCertificate, X509Certificate, signed_part, timestamp};
 
-/// How far the clock of a responder may be ahead.
+/// The maximum time by which the clock of a responder may be ahead.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// A request for the status of a certificate. It has no nonce, so that responders may answer from memory.
@@ -63,7 +63,7 @@ pub(super) fn read(
     let (Some(ours), None) = (ours.next(), ours.next()) else {
         return Err("the answer is not about this certificate".into());
     };
-    let until = time(ours.next_update.ok_or("the answer does not say until when it is valid")?);
+    let until = time(ours.next_update.ok_or("the answer has no end of validity")?);
     let latest = now.saturating_add(CLOCK_SKEW).unwrap_or(Timestamp::MAX);
     if time(ours.this_update) > latest || until < now {
         return Err("the answer is outdated, or not valid yet".into());
@@ -97,10 +97,10 @@ fn check_signature(
         let is_usable = may_sign && one.is_valid_at(now) && one.usage().unknown_critical.is_none();
         is_usable && one.is_issued_by(issuer) && one.has_signed(&basic.signature_algorithm, signed, signature)
     });
-    if delegated { Ok(()) } else { Err("the answer is not signed by the issuer, nor by its responder".into()) }
+    if delegated { Ok(()) } else { Err("the answer is signed neither by the issuer nor by its responder".into()) }
 }
 
-/// The most certificates in an answer that are tried.
+/// The maximum number of certificates in an answer that are tried.
 const MAX_CERTIFICATES: usize = 8;
 
 fn is_about(id: &CertId, certificate: &X509Certificate, issuer: &X509Certificate) -> bool {

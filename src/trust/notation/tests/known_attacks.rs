@@ -75,7 +75,7 @@ async fn cve_2023_33959_the_signed_descriptor_is_that_of_the_served_manifest() {
         ("size", Value::Null, "names no size"),
         ("mediaType", json!("application/vnd.oci.image.manifest.v1+json"), "is for the media type"),
         ("mediaType", Value::Null, "names no mediaType"),
-        ("Digest", json!(other), "is read as \"digest\""),
+        ("Digest", json!(other), "as \"digest\", and others do not"),
     ] {
         let error = result(&strict(root), target(&|t| t[key] = value.clone())).await.unwrap_err();
         assert!(error.contains(part), "{key}: {error}");

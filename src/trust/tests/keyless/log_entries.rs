@@ -128,7 +128,7 @@ async fn cve_2024_45395_number_of_time_stamps_is_bounded() {
 
 /// "Some attestation was verified" is not "the image is signed".
 #[tokio::test]
-async fn cve_2022_35929_another_predicate_is_no_signature() {
+async fn cve_2022_35929_another_predicate_is_not_a_signature() {
     let (instance, leaf, _) = signed(V1);
     let mut statement = statement(&image().digest);
     statement["predicateType"] = "https://cosign.sigstore.dev/attestation/vuln/v1".into();

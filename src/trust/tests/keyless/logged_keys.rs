@@ -21,7 +21,7 @@ async fn signatures_by_key_can_be_required_to_be_logged() {
         assert_refused(&of_bundle(&bundle(witnessed, &stranger.pem()), cosign(&signer)).await, "does not match");
     }
     let unlogged = bundle(Witnessed { logging: Logging::None, ..V1 }, &signer.pem());
-    assert_refused(&of_bundle(&unlogged, cosign(&signer)).await, "is in no transparency log");
+    assert_refused(&of_bundle(&unlogged, cosign(&signer)).await, "is not in a transparency log");
     assert_verified(&of_bundle(&unlogged, CosignAuthority::of_keys(vec![signer.key()])).await, "ECDSA P-256");
 
     let payload = payload(&image().digest).to_string();

@@ -101,7 +101,7 @@ async fn a_consultation_runs_beside_the_search() {
 /// An image that one signature admits does not wait for a place that does not answer. The search goes on, for whoever
 /// needs more.
 #[tokio::test]
-async fn nobody_waits_for_what_cannot_matter() {
+async fn irrelevant_evidence_is_not_awaited() {
     let (signer, digest) = (Signer::p256(), image().digest);
     let (trust, _dir) = trust(&Clock::manual(Timestamp::UNIX_EPOCH)).await;
     let trust = Arc::new(trust);
@@ -124,7 +124,7 @@ async fn nobody_waits_for_what_cannot_matter() {
     for _ in 0..2 {
         let [cosign, silent] = ask(1).await;
         assert_verified(&cosign, "ECDSA");
-        assert_unknown(&silent, "not waited for", true);
+        assert_unknown(&silent, "not awaited", true);
     }
     let mut patient = Box::pin(ask(2));
     assert!(futures_util::poll!(&mut patient).is_pending());

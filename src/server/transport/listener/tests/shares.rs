@@ -47,7 +47,7 @@ async fn a_client_beyond_its_share_of_connections_gets_503() {
 }
 
 #[tokio::test]
-async fn a_gate_that_shuts_down_says_so_to_a_client_beyond_its_share() {
+async fn a_stopping_gate_reports_it_to_clients_beyond_their_share() {
     let fixture = Fixture::plain(Limits { max_connections_per_address: Some(1), ..Limits::default() }).await;
     let mut first = fixture.connect().await;
     assert!(ask_once(&mut first, "/endless").await.starts_with("HTTP/1.1 200"));
