@@ -236,6 +236,14 @@ async fn sockets_are_found_by_name_or_address_and_an_unused_one_is_refused() {
     let script = activation(&[(&sixth, ""), (&unix, "x"), (&other, "listener[7]")]);
     let refused = Program::refused(&made, &script, &[]).await;
     assert!(refused.contains(&format!("no listener has the address of {}", at(&other))), "{refused}");
+    // The port of the listener is in use by a socket for all addresses, which systemd makes of `ListenStream=PORT`.
+    let all = bind("[::]:0");
+    let port = at(&all).port();
+    let elsewhere =
+        TestGate::new(&registry, ALLOW_ALL).with(&format!("[[listener]]\naddress = \"127.0.0.1:{port}\"\n"));
+    elsewhere.config();
+    let refused = Program::refused(&elsewhere, &activation(&[(&all, "pullgate.socket")]), &[]).await;
+    assert!(refused.contains(&format!("no listener has the address of {}", at(&all))), "{refused}");
     // Variables that are meant for another process are ignored.
     let own = script.replace("LISTEN_PID=$$", "LISTEN_PID=1");
     drop(sixth);
@@ -245,7 +253,7 @@ async fn sockets_are_found_by_name_or_address_and_an_unused_one_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_long_transfer_goes_on_while_the_next_process_serves() {
+async fn a_long_transfer_continues_while_the_next_process_serves() {
     let registry = TestRegistry::start().await;
     let images = push(&registry);
     let made = TestGate::new(&registry, ALLOW_ALL);
@@ -295,7 +303,7 @@ async fn a_process_that_fails_leaves_the_old_one_serving() {
     assert_eq!(&released, b".");
     drop(next);
     load.more().await;
-    assert!(running.log().contains("this one serves again"), "{}", running.log());
+    assert!(running.log().contains("this one is serving again"), "{}", running.log());
     let (_, failures) = load.end().await;
     assert_eq!(failures, Vec::<String>::new(), "{}", running.log());
     // It can still pass on its listeners.
@@ -308,7 +316,7 @@ async fn a_process_that_fails_leaves_the_old_one_serving() {
 
 /// Nobody would serve while a process that takes over is stopped.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_that_does_not_go_on_leaves_the_old_one_serving() {
+async fn a_process_that_does_not_continue_leaves_the_old_one_serving() {
     let registry = TestRegistry::start().await;
     let images = push(&registry);
     let made = TestGate::new(&registry, ALLOW_ALL);
@@ -324,7 +332,7 @@ async fn a_process_that_does_not_go_on_leaves_the_old_one_serving() {
     soon(next.read_exact(&mut released)).await.unwrap();
     assert_eq!(&released, b"-", "it is told that it must not go on");
     load.more().await;
-    assert!(running.log().contains("does not go on; this one serves again"), "{}", running.log());
+    assert!(running.log().contains("does not go on; this one is serving again"), "{}", running.log());
     // It goes on, but too late.
     let _ = next.write_all(b"+").await;
     load.more().await;

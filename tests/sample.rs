@@ -288,7 +288,7 @@ async fn stalls_first_send_earlier_data() {
 }
 
 #[tokio::test]
-async fn nobody_can_connect_to_a_stopped_registry() {
+async fn a_stopped_registry_refuses_connections() {
     let registry = TestRegistry::start().await;
     let gate = registry.inject(On::any(), Fault::Gate);
     let url = registry.url("/v2/");

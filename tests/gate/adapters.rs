@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use pullgate::runtime::Tasks;
+use pullgate::runtime::{Clock, Tasks};
 use pullgate::sample::image::{Built, Image, Layer, Tree};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -21,6 +21,7 @@ use crate::scanner::{import, records, until_open};
 use crate::support::{TestRegistry, request, soon};
 
 const SCANNED: &str = "  - {name: \"*\", policy: {va: {severity: low}}}\n";
+const UPDATED_AT: &str = "harbor.scanner-adapter/vulnerability-database-updated-at";
 const REPORT: &str = "application/vnd.security.vulnerability.report; version=1.1";
 
 /// What the service does with the next scan, by repository.
@@ -31,6 +32,8 @@ struct ServiceState {
     authorizations: Vec<String>,
     /// How many questions there were for each scan.
     questions: Vec<usize>,
+    /// When its database was built, as the metadata say: null for a certain day, and an object for no answer.
+    updated: Value,
 }
 
 #[derive(Clone, Default)]
@@ -77,8 +80,11 @@ impl Service {
             (&Method::GET, "/api/v1/metadata") => {
                 let capability =
                     json!({"type": "vulnerability", "consumes_mime_types": [], "produces_mime_types": [REPORT]});
-                let properties =
-                    json!({"harbor.scanner-adapter/vulnerability-database-updated-at": "2026-01-02T03:04:05Z"});
+                let properties = match &state.updated {
+                    Value::Null => json!({UPDATED_AT: "2026-01-02T03:04:05Z"}),
+                    Value::Object(_) => json!({}),
+                    other => json!({UPDATED_AT: other}),
+                };
                 let scanner = json!({"name": "Clair", "vendor": "CoreOS", "version": "4.8"});
                 let metadata = json!({"scanner": scanner, "capabilities": [capability], "properties": properties});
                 answer(StatusCode::OK, &metadata)
@@ -159,7 +165,7 @@ fn made(registry: &TestRegistry, url: &str, lines: &str) -> TestGate {
 
 /// A service does not say what it examined, so that what the databases of the gate do not cover may be unknown to it, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_databases_do_not_cover_makes_a_report_incomplete() {
+async fn uncovered_packages_make_a_report_incomplete() {
     let registry = TestRegistry::start().await;
     let service = Service::default();
     let url = service.start().await;
@@ -201,7 +207,7 @@ async fn only_a_report_on_the_image_decides() {
         ("huge", 503, "clair: the response is larger than"),
         ("endless", 503, "clair: it took longer than 8 s"),
         ("forgotten", 503, "clair: it does not know the scan that it accepted"),
-        ("opaque", 403, "INCOMPLETE: nothing was found, and the image has no distribution and no package"),
+        ("opaque", 403, "INCOMPLETE: nothing was found, and neither a distribution nor a package"),
     ] {
         let built = match name {
             "opaque" => Image::linux_amd64().layer(Layer::gzip(&Tree::new().file("a", "b"))).build(),
@@ -226,9 +232,36 @@ async fn only_a_report_on_the_image_decides() {
     }
 }
 
+/// With a limit, a database whose age is not known counts as one that is too old.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_of_unknown_age_is_too_old() {
+    let registry = TestRegistry::start().await;
+    let service = Service::default();
+    let url = service.start().await;
+    registry.push("team/clean", Some("1"), &image("aged"));
+    let clock = Clock::manual("2026-01-05T00:00:00Z".parse().expect("a time"));
+    for (updated, limit, reason) in [
+        (json!("2026-01-02T03:04:05Z"), "7d", ""),
+        (json!("2026-01-02T03:04:05Z"), "1d", "is older than va.max_db_age"),
+        (json!("2999-01-01T00:00:00Z"), "7d", "which is in the future"),
+        (json!("yesterday"), "7d", "does not say when its database was built"),
+        (json!(""), "7d", "does not say when its database was built"),
+        (json!({}), "7d", "does not say when its database was built"),
+        (json!({}), "", ""),
+    ] {
+        service.0.lock().expect("no panic").updated = updated.clone();
+        let limit = if limit.is_empty() { String::new() } else { format!("max_db_age = \"{limit}\"\n") };
+        let gate = made(&registry, &url, "").va(&limit).clock(&clock).start().await;
+        let answer = gate.get("/team/clean/manifests/1").await;
+        let status = if reason.is_empty() { 200 } else { 503 };
+        assert_eq!(answer.status, status, "{updated} {limit}: {}", answer.text());
+        assert!(answer.text().contains(reason), "{updated} {limit}: {}", answer.text());
+    }
+}
+
 /// The service may have credentials for one repository and not for the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failure_in_one_repository_says_nothing_about_another() {
+async fn a_failure_in_one_repository_does_not_affect_others() {
     let registry = TestRegistry::start().await;
     let service = Service::default();
     let url = service.start().await;

@@ -65,7 +65,7 @@ async fn would_be_denials_are_counted_alongside_denials() {
 
 /// A preview that cannot be judged at the moment delays no response.
 #[tokio::test]
-async fn audited_documents_delay_no_response() {
+async fn audited_documents_do_not_delay_responses() {
     let registry = TestRegistry::start().await;
     registry.push("library/app", Some("1"), &statement());
     let held = registry.inject(On::blobs(), Fault::Gate);
@@ -208,7 +208,7 @@ async fn records_of_attachments_name_skipped_checks() {
 
 /// A preview is repeated no longer than it holds: here until the report is too old for it.
 #[tokio::test]
-async fn what_an_audited_document_admits_is_repeated_until_that_ends() {
+async fn audited_admissions_are_repeated_until_they_end() {
     let registry = TestRegistry::start().await;
     let image = simple("scanned");
     registry.push("library/app", Some("1"), &image);

@@ -163,7 +163,7 @@ async fn wrong_content_never_completes_and_is_not_kept() {
 }
 
 #[tokio::test]
-async fn unnamed_blobs_are_unknown_and_manifests_are_judged_as_blobs_too() {
+async fn unnamed_blobs_are_unknown_and_manifests_are_also_judged_as_blobs() {
     let registry = TestRegistry::start().await;
     let (image, loose) = (simple("named"), registry.put_blob("library/app", "loose"));
     registry.push("library/app", Some("1"), &image);

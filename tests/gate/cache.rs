@@ -221,7 +221,8 @@ async fn a_registry_that_does_not_answer_is_named_when_the_time_is_over() {
     let late = gate.get("/library/app/manifests/1").await;
     assert_eq!(late.status, 503, "{}", late.text());
     let message = late.json()["errors"][0]["message"].as_str().expect("a message").to_owned();
-    assert!(message.contains(&format!("upstream: {HOST} has not answered within 300ms")), "{message}");
+    let url = registry.listening.url();
+    assert!(message.contains(&format!("upstream: {HOST} at {url} has not answered within 300ms")), "{message}");
     assert!(late.header("retry-after").is_some());
     held.release();
     held.remove();

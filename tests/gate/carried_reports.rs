@@ -109,6 +109,8 @@ async fn reports_travel_with_the_images_and_are_used_if_the_operator_asks() {
         assert!(text(&done).contains(&format!("{name}: {outcome} (")), "{name}: {}", text(&done));
     }
     assert!(text(&done).contains("CVE-2024-1"), "{}", text(&done));
+    let said = "1 VEX statement names no image and applies to ALL images of this gate";
+    assert!(text(&done).contains(said), "{}", text(&done));
     let written: BTreeSet<String> = carried.iter().map(|content| imported_name(content)).collect();
     assert_eq!(reports(&gate), written);
     assert_eq!(gate.get("/library/exempt/manifests/1").await.status, 200);
@@ -155,16 +157,16 @@ async fn reports_that_are_not_about_the_images_of_the_bundle_bring_nothing() {
     let gate = offline(&nowhere, &gate, &policy(RULE)).await;
     let words = ["--with-reports", "--config", &config(&gate)];
     for (what, files, why) in [
-        ("a report on another image", with("1.json", &report_on(&other, "")), "is about no image of the bundle"),
+        ("a report on another image", with("1.json", &report_on(&other, "")), "is not about any image of the bundle"),
         (
             "a statement on another image",
             with("1.json", &not_affected(&format!("pkg:oci/x@{}", other.root))),
-            "no image",
+            "not about any image",
         ),
         ("a policy", with("../policies/default.yaml", ALLOW_ALL), "cannot be read"),
         ("nothing", with("1.json", ""), "cannot be read"),
         ("a truncated report", with("1.json", report_on(&app, "").split_at(60).0), "cannot be read"),
-        ("other bytes", damaged, "other content than its name says"),
+        ("other bytes", damaged, "does not match the digest in its name"),
         ("too many", repeated(&good), "more reports than are read"),
     ] {
         write(&changed, &files);
@@ -179,6 +181,28 @@ async fn reports_that_are_not_about_the_images_of_the_bundle_bring_nothing() {
     assert!(done.status.success(), "{}", text(&done));
     assert_eq!(reports(&gate).len(), 2);
     assert!(reports(&gate).iter().all(|name| name.starts_with("report-")), "{:?}", reports(&gate));
+}
+
+/// Whether the gate reads reports is found out before anything is imported: here before the databases are looked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reports_without_a_directory_are_not_imported() {
+    let (registry, nowhere, folder) = (TestRegistry::start().await, TestRegistry::start().await, temp_dir());
+    let app = simple("app");
+    registry.push("library/app", Some("1"), &app);
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let file = folder.path().join("app.tar");
+    let done = export(&gate, &file, &[&name("library/app", "1")]).await;
+    assert!(done.status.success(), "{}", text(&done));
+    write(&file, &with_layer(&files(&file), REPORT, "0.json", report_on(&app, "").as_bytes()));
+    let gate = offline(&nowhere, &gate, &policy(RULE)).await;
+    let without = folder.path().join("without.toml");
+    std::fs::write(&without, "[policy]\ndir = \"p\"\n[[upstream]]\nhost = \"docker.io\"\n").expect("a file");
+    let words = ["--with-reports", "--with-advisories", "--config", &without.display().to_string()];
+    let done = import(&gate, &file, &words).await;
+    let said = "va.reports names no directory";
+    assert!(done.status.code() == Some(1) && text(&done).contains(said), "{}", text(&done));
+    let (_, records) = gate.stop_and_read_audit().await;
+    assert!(records.iter().all(|record| record["endpoint"] != "bundle/reports"), "{records:?}");
 }
 
 /// An export that goes on has the reports that there were when it began.
@@ -198,7 +222,7 @@ async fn an_interrupted_export_keeps_its_reports() {
     broken.remove();
     std::fs::write(gate.file("reports/0.json"), report_on(&image, ISSUE)).expect("a file");
     let other = export(&gate, &file, &words[..1]).await;
-    assert!(text(&other).contains("was begun for other images, options"), "{}", text(&other));
+    assert!(text(&other).contains("was started for other images, options"), "{}", text(&other));
     let done = export(&gate, &file, &words).await;
     assert!(done.status.success() && text(&done).contains("1 file of reports"), "{}", text(&done));
     let digest = Digest::sha256(first.as_bytes());

@@ -3,6 +3,8 @@
 #![allow(clippy::too_many_lines, clippy::unwrap_used, reason = "tables of mistakes, and their files")]
 
 mod all_at_once;
+mod environment;
+mod ineffective;
 mod mistakes;
 mod policies;
 mod running;
@@ -141,7 +143,7 @@ fn a_good_configuration_passes() {
 
 /// Kubernetes mounts a `ConfigMap` with all permissions, and read-only.
 #[test]
-fn what_is_mounted_read_only_cannot_be_changed() {
+fn read_only_mounts_cannot_be_changed() {
     let made = prepared("");
     made.write("", "[policy]\ndir = \"shared-folder\"");
     let folder = made.path().join("shared-folder");
@@ -250,7 +252,10 @@ fn an_alias_may_repeat_a_name_of_its_upstream() {
     made.write("", "[[upstream]]\nhost = \"c.test\"\naliases = [\"b.test\"]");
     let (code, problems) = made.problems(&[], &[]);
     assert_eq!((code, problems.len()), (Some(78), 1), "{problems:?}");
-    assert!(line(&problems[0]).contains("upstream[1].aliases: another upstream is called \"b.test\""), "{problems:?}");
+    assert!(
+        line(&problems[0]).contains("upstream[1].aliases: another upstream also has the name \"b.test\""),
+        "{problems:?}"
+    );
 }
 
 /// What `serve` would find out about ports and variables only when it starts.

@@ -220,7 +220,7 @@ async fn an_index_is_removed_with_its_platforms() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_an_offline_upstream_delivered_is_removed_only_by_force() {
+async fn content_of_an_offline_upstream_is_removed_only_by_force() {
     let registry = Arc::new(TestRegistry::start().await);
     let (image, ..) = sharing(1);
     registry.push("library/app", Some("1"), &image);
@@ -242,7 +242,7 @@ async fn what_an_offline_upstream_delivered_is_removed_only_by_force() {
 
 /// What the forecast says goes is what goes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dry_run_lists_what_a_collection_removes() {
+async fn a_dry_run_lists_the_same_content_that_a_collection_removes() {
     let registry = Arc::new(TestRegistry::start().await);
     let images: Vec<_> = std::iter::once(multi("many")).chain((0..4).map(|seed| sharing(seed).0)).collect();
     for (number, image) in images.iter().enumerate() {

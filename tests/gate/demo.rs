@@ -17,7 +17,7 @@ use crate::support::temp_dir;
 const LIMIT: Duration = Duration::from_secs(120);
 
 #[tokio::test]
-async fn the_demo_asks_no_proxy_of_the_environment() {
+async fn the_demo_ignores_proxies_of_the_environment() {
     let folder = temp_dir();
     let mut command = Command::new(env!("CARGO_BIN_EXE_pullgate"));
     for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"] {

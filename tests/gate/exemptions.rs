@@ -214,6 +214,13 @@ async fn an_exemption_ends_at_its_instant() {
         assert_eq!(refused.status.code(), Some(1), "{expires}");
         assert!(text(&refused).contains(why), "{expires}: {}", text(&refused));
     }
+    // Records say until when an admission stands.
+    let (_, records) = gate.stop_and_read_audit().await;
+    let of = |decision: &str| records.iter().filter(|record| record["decision"] == decision).collect::<Vec<_>>();
+    let ends: Vec<&Value> = of("admit").into_iter().map(|record| &record["until"]).collect();
+    assert_eq!(ends, ["2026-07-01T00:00:00Z", "2026-08-01T00:00:00Z", "2026-09-01T10:00:00Z"]);
+    let denied = of("deny");
+    assert!(!denied.is_empty() && denied.iter().all(|record| record.get("until").is_none()), "{denied:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -260,7 +260,7 @@ async fn signatures_of_the_registry_are_read() {
 
 /// A store that accepts connections and never answers does not delay an image that another authority has signed.
 #[tokio::test]
-async fn a_store_that_hangs_does_not_delay_what_another_signature_admits() {
+async fn a_hanging_store_does_not_delay_an_image_that_another_signature_admits() {
     let world = Signing::new().await;
     let store = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", store.local_addr().expect("an address"));

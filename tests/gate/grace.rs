@@ -154,7 +154,7 @@ async fn an_admitted_grace_warns_from_the_end_of_another_one() {
 
 /// Who admits images that nobody assessed has not checked their vulnerabilities.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_admission_without_a_complete_report_begins_no_admitted_grace() {
+async fn an_admission_without_a_complete_report_does_not_start_admitted_grace() {
     let registry = TestRegistry::start().await;
     for (name, rule, system, status) in [
         ("assessed", "{severity: high, admittedGrace: 20s}", Some("debian"), 200),
@@ -290,5 +290,5 @@ async fn an_admitted_grace_is_logged_when_the_issue_is_found() {
     let program = Program::start(&made).await;
     assert_eq!(program.get("/team/app/manifests/1").await.status, 200);
     report(&made, image.root, &[vulnerability("CVE-2026-1", "2")]);
-    until(|| program.log().contains("admitted only for now: admittedGrace: CVE-2026-1")).await;
+    until(|| program.log().contains("admitted temporarily: admittedGrace: CVE-2026-1")).await;
 }

@@ -4,11 +4,12 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::Command;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, header};
 use pullgate::sample::{Fault, On};
 
 use crate::commands::{pullgate, text};
 use crate::harness::{ALLOW_ALL, TestGate};
+use crate::pull::simple;
 use crate::support::{TestCa, TestRegistry, raw, request, soon};
 
 /// A pair of files for a listener with TLS.
@@ -49,7 +50,7 @@ async fn upstreams_with_the_other_protocol_are_explained() {
     let gate = TestGate::new(&plain, ALLOW_ALL).with(&upstreams).start().await;
     let got = request("GET", &gate.any_url("/v2/no-tls.test/app/manifests/1"), &[]).await.text();
     let wanted = format!(
-        "answers plain HTTP and not TLS; if that is meant, set `url` of no-tls.test to http://127.0.0.1:{plain_port}"
+        "answers in plain HTTP, not TLS; if that is intended, set `url` of no-tls.test to http://127.0.0.1:{plain_port}"
     );
     assert!(got.contains(&wanted), "{got}");
     let got = request("GET", &gate.any_url("/v2/tls.test/app/manifests/1"), &[]).await.text();
@@ -83,7 +84,7 @@ async fn an_answer_that_is_an_error_is_named_with_the_registry_and_its_url() {
         (Fault::status(StatusCode::FORBIDDEN), 403, format!("{at} refuses this (403)")),
         (Fault::status(StatusCode::PROXY_AUTHENTICATION_REQUIRED), 502, format!("{at} answered 407")),
         (Fault::status(StatusCode::INTERNAL_SERVER_ERROR), 503, format!("{at} answered 500")),
-        (Fault::too_many_requests(600), 429, format!("the registry's rate limit is reached: {at}")),
+        (Fault::too_many_requests(600), 429, format!("the rate limit is reached: {at}")),
     ] {
         let injected = registry.inject(On::manifests(), fault);
         let got = gate.get(&format!("/app/manifests/{status}")).await;
@@ -92,9 +93,38 @@ async fn an_answer_that_is_an_error_is_named_with_the_registry_and_its_url() {
     }
 }
 
+/// A proxy, a filter or a log-in page on the way answers instead of the registry.
+#[tokio::test]
+async fn a_web_page_in_place_of_an_answer_is_named() {
+    let registry = TestRegistry::start().await;
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let at = format!("registry.test at {}", registry.listening.url());
+    for (answer, status, is_page, wanted) in [
+        (403, 403, true, format!("{at} refuses this (403); the answer is a web page")),
+        (404, 404, true, "; the answer is a web page".to_owned()),
+        (404, 404, false, "the upstream does not have this manifest".to_owned()),
+        (407, 502, true, format!("{at} answered 407 Proxy Authentication Required; the answer is a web page")),
+        (451, 451, true, format!("{at} answered 451 Unavailable For Legal Reasons; the answer is a web page")),
+        (511, 502, true, format!("{at} answered 511 Network Authentication Required; the answer is a web page")),
+        // As servers in front of a registry that is down answer.
+        (502, 503, false, format!("{at} answered 502 Bad Gateway")),
+    ] {
+        let answer = StatusCode::from_u16(answer).expect("a status");
+        let is_labelled = is_page || answer == StatusCode::BAD_GATEWAY;
+        let label = if is_labelled { "text/html; charset=utf-8" } else { "application/json" };
+        let page = Fault::Answer { status: answer, headers: HeaderMap::new(), body: "<html><title>x</title>".into() };
+        let injected = registry.inject(On::manifests(), page.with(header::CONTENT_TYPE, label));
+        let got = gate.get(&format!("/app/manifests/{answer}", answer = answer.as_u16())).await;
+        let said = got.text();
+        assert!(got.status == status && said.contains(&wanted), "{wanted}: {} {said}", got.status);
+        assert_eq!(said.contains("web page"), is_page, "{said}");
+        injected.remove();
+    }
+}
+
 /// Whether its greeting comes before the request or after it.
 #[tokio::test]
-async fn a_server_that_speaks_first_is_no_registry() {
+async fn a_server_that_speaks_first_is_not_a_registry() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     std::thread::spawn(move || {
@@ -127,9 +157,35 @@ async fn an_egress_proxy_that_is_down_is_named_without_its_password() {
     assert!(said.contains("`proxy`") && said.contains("HTTPS_PROXY"), "{said}");
 }
 
+#[test]
+fn a_wrong_command_line_has_its_own_exit_code() {
+    let run = |words: &[&str], variable: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pullgate"));
+        command.args(words).env("PULLGATE_SERVER", variable).output().expect("it runs")
+    };
+    for words in [
+        &["check", "--server", "nonsense", "a.test/app"][..],
+        &["check", "--server", "http://127.0.0.1", "a.test/app"],
+        &["images", "--server", "https://127.0.0.1:5001"],
+        &["ready", "--server", "unix:"],
+        &["check", "--images", "/none"],
+        &["check", "--images", "/dev/null"],
+        &["va", "--images", "/none"],
+        &["prefetch", "--images", "/none"],
+    ] {
+        let done = run(words, "unix:/none");
+        assert_eq!(done.status.code(), Some(64), "{words:?}: {}", text(&done));
+    }
+    let done = run(&["ready"], "nonsense");
+    assert!(done.status.code() == Some(64) && text(&done).contains("http://HOST:PORT"), "{}", text(&done));
+    // It does not count.
+    let done = run(&["ready", "--config", "/none/pullgate.toml"], "nonsense");
+    assert_eq!(done.status.code(), Some(78), "{}", text(&done));
+}
+
 /// Every command that reads the configuration exits with 78 if it is wrong, and says where.
 #[tokio::test]
-async fn every_command_says_that_the_configuration_is_wrong() {
+async fn every_command_reports_a_wrong_configuration() {
     let registry = TestRegistry::start().await;
     let made = TestGate::new(&registry, ALLOW_ALL);
     let config = made.path().join("wrong.toml");
@@ -167,6 +223,42 @@ async fn every_command_says_that_the_configuration_is_wrong() {
         let wanted = "wrong.toml:6:1: error: admin.address: 127.0.0.1:5000 cannot be used";
         assert!(said.contains(wanted) && !said.contains("pullgate: "), "{words:?}: {said}");
     }
+}
+
+/// Beside Docker Hub, a name that begins with the `path` of an upstream is also a short name. Of an image that nobody pulls, the
+/// answer would mislead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_that_mean_two_images_are_not_answered_for() {
+    let registry = TestRegistry::start().await;
+    registry.push("library/app", Some("1"), &simple("app"));
+    registry.push("local/library/app", Some("1"), &simple("other"));
+    let hub = format!("[[upstream]]\nhost = \"docker.io\"\nurl = \"{}\"\n", registry.listening.url());
+    let made = TestGate::new(&registry, ALLOW_ALL).upstream("path = \"local\"").with(&hub);
+    let gate = made.start().await;
+    let file = gate.file("b.tar").display().to_string();
+    for words in [
+        &["check", "local/library/app:1"][..],
+        &["va", "local/library/app:1"],
+        &["prefetch", "local/library/app:1"],
+        &["cache", "pin", "--reason", "r", "local/library/app:1"],
+        &["cache", "rm", "local/library/app:1"],
+        &["bundle", "export", "-f", &file, "local/library/app:1"],
+    ] {
+        let done = pullgate(&gate, words).await;
+        let wanted = "pull registry.test/library/app:1 by this name, and as a short name of Docker it means \
+                      docker.io/local/library/app:1";
+        assert!(done.status.code() == Some(1) && text(&done).contains(wanted), "{words:?}: {}", text(&done));
+    }
+    for name in ["docker.io/local/library/app:1", "registry.test/library/app:1"] {
+        let done = pullgate(&gate, &["check", name]).await;
+        assert!(done.status.success(), "{name}: {}", text(&done));
+    }
+    let with_address = |rest: &str| format!("{}/{rest}", gate.any_url("").trim_start_matches("http://"));
+    for (name, wanted) in [("local/library/app:1", "registry.test/library/app"), ("docker.io/a/b", "docker.io/a/b")] {
+        let said = text(&pullgate(&gate, &["check", &with_address(name)]).await);
+        assert!(said.contains(&format!("is not an upstream of this gate; did you mean {wanted}?")), "{said}");
+    }
+    gate.stop().await;
 }
 
 /// Clients write the `path` of an upstream, and some people ask the registry where the admin listener is meant.

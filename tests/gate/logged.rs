@@ -28,7 +28,7 @@ async fn lines(program: &Program, message: &str, count: usize) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn request_lines_say_what_was_decided_and_why() {
+async fn request_lines_state_the_decision_and_the_reason() {
     let registry = TestRegistry::start().await;
     registry.push("library/app", Some("1"), &simple("logged"));
     let rules = "  - {name: \"registry.test/library/*\", policy: {}}\n  - {name: \"registry.test/signed/*\", policy: {trust: release}}\n";

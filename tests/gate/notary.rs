@@ -183,7 +183,7 @@ async fn a_notary_server_that_fails_is_503_and_authorities_that_disagree_are_403
     let gate = gate(&registry, &repository, TRUST).clock(&clock).start().await;
     let got = gate.get(&manifest("v1")).await;
     assert!(
-        got.status == 503 && got.text().contains("signed for this tag is not known"),
+        got.status == 503 && got.text().contains("signed for this tag is unknown"),
         "{} {}",
         got.status,
         got.text()
@@ -342,11 +342,7 @@ async fn a_notary_server_that_fails_does_not_hide_another_signature() {
         gate.set_policy(&either(trust));
         let got = gate.get(&manifest("v1")).await;
         let text = got.text();
-        assert!(
-            got.status == 503 && text.contains("signed for this tag is not known"),
-            "{trust}: {} {text}",
-            got.status
-        );
+        assert!(got.status == 503 && text.contains("signed for this tag is unknown"), "{trust}: {} {text}", got.status);
     }
     // As soon as it answers, the tag means the signed digest again.
     gate.set_policy(&either("{anyOf: [notary, release]}"));
@@ -358,7 +354,7 @@ async fn a_notary_server_that_fails_does_not_hide_another_signature() {
 /// A notary server that takes requests and never answers counts as down, in much less time than a client waits for. It
 /// holds neither the other signature nor the registry.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_notary_server_that_hangs_is_down_and_holds_nothing_else() {
+async fn a_hanging_notary_server_counts_as_down_and_blocks_nothing_else() {
     let (registry, server, repository) = (TestRegistry::start().await, TestRegistry::start().await, notary());
     let (signed, open) = (simple("signed"), simple("open"));
     registry.push(REPOSITORY, Some("v1"), &signed);
@@ -388,6 +384,6 @@ async fn a_notary_server_that_hangs_is_down_and_holds_nothing_else() {
     gate.set_policy(&policy("notary"));
     let began = Instant::now();
     let got = gate.get(&manifest("v1")).await;
-    assert!(got.status == 503 && got.text().contains("is not known"), "{} {}", got.status, got.text());
+    assert!(got.status == 503 && got.text().contains("is unknown"), "{} {}", got.status, got.text());
     assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
 }

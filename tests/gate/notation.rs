@@ -216,7 +216,7 @@ async fn ten_thousand_signatures_on_one_image() {
         let answer = gate.get("/library/app/manifests/1").await;
         assert_eq!(answer.status, status, "{position:?} {api}: {}", answer.text());
         if status == 403 {
-            assert!(answer.text().contains("only 200 were looked at"), "{}", answer.text());
+            assert!(answer.text().contains("only 200 of 10000 referrers"), "{}", answer.text());
             assert!(!answer.text().contains("not signed"), "{}", answer.text());
         }
         let asked = registry.count(|_| true);

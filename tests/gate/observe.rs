@@ -63,7 +63,7 @@ async fn a_manifest_behind_a_blob_is_recorded_alone() {
 }
 
 #[tokio::test]
-async fn disconnected_clients_are_recorded_too() {
+async fn disconnected_clients_are_also_recorded() {
     let registry = TestRegistry::start().await;
     registry.push("library/app", Some("1"), &simple("left"));
     let held = registry.inject(On::manifests(), Fault::Gate);
@@ -121,6 +121,11 @@ async fn metrics_health_and_api_endpoints() {
     let metrics = request("GET", &gate.admin_url("/metrics"), &[]).await.text();
     for wanted in [
         "pullgate_decisions_total{decision=\"deny\",reason=\"trust\"} 1",
+        // The first event counts as an increase.
+        "pullgate_decisions_total{decision=\"deny\",reason=\"va\"} 0",
+        "pullgate_decisions_total{decision=\"unavailable\",reason=\"trust\"} 0",
+        "pullgate_events_total{outcome=\"failed\"} 0",
+        "pullgate_upstream_requests_held_total{upstream=\"registry.test\"} 0",
         "pullgate_requests_total{method=\"GET\",status=\"403\"} 1",
         "pullgate_verdict_seconds_count 1",
         "pullgate_upstream_requests_total{upstream=\"registry.test\",method=\"GET\",status=\"200\"} 2",

@@ -5,7 +5,7 @@ use pullgate::sample::image::{Built, Image, Layer, Tree, index};
 use crate::commands::{pullgate, text};
 use crate::harness::{Gate, HOST, TestGate, policy};
 use crate::scanner::{distribution, image, import, python, records, until_open};
-use crate::support::TestRegistry;
+use crate::support::{TestRegistry, request};
 
 /// A gate with a scanner and one rule for all images.
 async fn gate(registry: &TestRegistry, va: &str) -> Gate {
@@ -191,4 +191,36 @@ async fn base_images_are_judged_without_a_report() {
     }
     gate.set_policy(&rule(", when: '!report.complete'"));
     assert_eq!(pull(&gate, "team/app").await.0, 403);
+}
+
+/// What commands and IBM's API say of an image is what a pull of it gets.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reports_on_an_image_know_what_it_was_built_on() {
+    let registry = TestRegistry::start().await;
+    registry.push("base/python", Some("1"), &image([system()]));
+    registry.push("team/app", Some("1"), &image([system(), application()]));
+    let gate = gate(&registry, "{severity: low}").await;
+    for image in ["base/python", "team/app"] {
+        let (status, why) = pull(&gate, image).await;
+        assert_eq!(status, 200, "{image}: {why}");
+    }
+    for (more, is_admitted) in [
+        (format!("baseImages: {{deny: [\"{HOST}/base/*\"]}}"), false),
+        (format!("baseImages: {{allow: [\"{HOST}/other/*\"]}}"), false),
+        (format!("baseImages: {{allow: [\"{HOST}/base/*\"]}}"), true),
+        (format!("when: 'has(image.base) && image.base.name.startsWith(\"{HOST}/base\")'"), false),
+        ("coolDown: {image: 1d}".to_owned(), false),
+    ] {
+        gate.set_policy(&policy(&format!("  - {{name: \"*\", policy: {{va: {{severity: low, {more}}}}}}}\n")));
+        let (status, why) = pull(&gate, "team/app").await;
+        assert_eq!(status == 200, is_admitted, "{more}: {why}");
+        let name = format!("{HOST}/team/app:1");
+        for command in ["check", "va"] {
+            let said = pullgate(&gate, &[command, &name]).await;
+            assert_eq!(said.status.success(), is_admitted, "{more}: {command}: {}", text(&said));
+        }
+        let path = format!("/va/api/v4/report/image/status/{name}");
+        let report = request("GET", &gate.admin_url(&path), &[]).await.json();
+        assert_eq!(report["status"] == "OK", is_admitted, "{more}: {report}");
+    }
 }

@@ -132,7 +132,7 @@ async fn authorities_of_the_configuration_are_enforced() {
 
 /// With `signed: child`, the signature of an index is not enough; with `signed: index`, those of its images are not.
 #[tokio::test]
-async fn what_must_be_signed_is_the_rules_to_say() {
+async fn the_rule_determines_which_manifests_must_be_signed() {
     for (rule, sign_index, admitted) in
         [("child", true, false), ("child", false, true), ("index", true, true), ("index", false, false)]
     {

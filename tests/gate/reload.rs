@@ -137,7 +137,7 @@ async fn a_broken_configuration_changes_nothing_and_is_reported() {
 }
 
 #[tokio::test]
-async fn what_needs_a_restart_is_named_until_it_is_as_it_was() {
+async fn settings_that_need_a_restart_are_named_until_reverted() {
     let on = Reloading::start().await;
     let text = format!("{}[cache]\nmax_size = \"1GiB\"\n", on.text);
     let answer = on.reload(&text.replace("address = \"127.0.0.1:0\"", "address = \"127.0.0.2:0\"")).await;
@@ -170,7 +170,7 @@ async fn another_password_of_a_proxy_is_taken_into_use() {
 
 /// A script that rolls out policies or certificates looks at the status alone.
 #[tokio::test]
-async fn a_refused_part_is_no_success_and_the_others_are_reloaded() {
+async fn a_refused_part_fails_the_reload_and_the_others_are_reloaded() {
     let on = Reloading::start().await;
     std::fs::write(on.gate.file("policies/default.yaml"), "kind: Nonsense").expect("a file");
     let answer = on.reload(&format!("{}\n", on.text)).await;
@@ -229,7 +229,7 @@ async fn a_reload_warns_of_what_is_in_use() {
 
 /// What the command says must be what clients see: the previous policies stay in use.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_folder_without_policies_is_refused_and_stops_no_pull() {
+async fn a_directory_without_policies_is_refused_and_pulls_continue() {
     let on = Reloading::start().await;
     std::fs::create_dir(on.gate.file("empty")).expect("a folder");
     let moved = on.text.replace("dir = \"policies\"", "dir = \"empty\"");
@@ -310,7 +310,7 @@ pub(crate) async fn connect_with(pem: &[u8], address: SocketAddr) -> std::io::Re
 }
 
 #[tokio::test]
-async fn other_certificates_are_served_to_new_connections_and_old_ones_go_on() {
+async fn new_certificates_are_used_for_new_connections_and_open_ones_continue() {
     let tls = |name: &str| format!("tls = {{ certificate = \"{name}.crt\", key = \"{name}.key\" }}\n");
     let on = Reloading::start_with(|made| {
         write_certificate(made.path(), "first");

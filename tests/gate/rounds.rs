@@ -160,7 +160,7 @@ async fn content_trust_takes_one_round_before_the_manifest() {
 
 /// Places that do not answer delay no signature in another place.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_place_that_does_not_answer_delays_no_signature_elsewhere() {
+async fn a_silent_place_does_not_delay_signatures_elsewhere() {
     let registry = TestRegistry::start().await;
     let (image, instance) = (simple("signed"), Instance::new());
     let signature = keyless::signature(&instance, &Subject::default(), &image);

@@ -257,7 +257,7 @@ async fn manifests_with_a_wrong_digest_are_never_served() {
 }
 
 #[tokio::test]
-async fn sha512_digests_are_verified_too() {
+async fn sha512_digests_are_also_verified() {
     let registry = TestRegistry::start().await;
     let image = simple("long");
     registry.push("library/app", None, &image);

@@ -186,7 +186,7 @@ async fn nothing_is_clean_while_a_configured_source_was_never_fetched() {
         until_open(&gate).await;
         let answer = gate.get("/team/app/manifests/1").await;
         assert_eq!(answer.status, status, "{ecosystem}: {}", answer.text());
-        assert_eq!(answer.text().contains("not fetched yet"), status != 200, "{}", answer.text());
+        assert_eq!(answer.text().contains("not been fetched yet"), status != 200, "{}", answer.text());
     }
 }
 

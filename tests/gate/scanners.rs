@@ -210,7 +210,7 @@ async fn the_next_scanner_is_asked_if_one_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_gate_cannot_read_makes_a_report_incomplete() {
+async fn unreadable_content_makes_a_report_incomplete() {
     let registry = TestRegistry::start().await;
     let hidden = Layer::gzip(
         &Tree::new().file("etc/os-release", "ID=debian\nVERSION_ID=12\n").symlink("var/lib/dpkg/status", "/hidden"),
@@ -271,7 +271,7 @@ fn has_namespaces() -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_program_has_no_network_and_changes_nothing() {
+async fn a_confined_program_has_no_network_and_cannot_write() {
     let registry = TestRegistry::start().await;
     let made = asking(&registry, &[("trivy", "")]);
     registry.push("team/app", Some("1"), &image("looks"));

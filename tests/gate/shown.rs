@@ -18,13 +18,13 @@ async fn secrets_in_urls_are_shown_nowhere() {
     ));
     let gate = Program::start(&made).await;
     soon(async {
-        while !(gate.log().contains("not fetched yet") && gate.log().contains("cannot be fetched")) {
+        while !(gate.log().contains("not been fetched yet") && gate.log().contains("cannot be fetched")) {
             tokio::task::yield_now().await;
         }
     })
     .await;
     let at = |text: &str| gate.log().find(text);
-    let is_first = at("starting pullgate").is_some_and(|start| Some(start) < at("not fetched yet"));
+    let is_first = at("starting pullgate").is_some_and(|start| Some(start) < at("not been fetched yet"));
     assert!(is_first, "what the gate is comes first: {}", gate.log());
     let file = made.path().join("pullgate.toml");
     let run = |words: &'static [&'static str]| {

@@ -122,7 +122,7 @@ async fn large_evidence_goes_before_content() {
 
 /// After a crash, files may have no rows. A manifest is known by its bytes, and keeps the blobs that it names.
 #[tokio::test]
-async fn files_without_rows_are_recorded_as_what_they_are() {
+async fn files_without_rows_are_recorded_by_their_content() {
     use sqlx::Connection as _;
     let registry = TestRegistry::start().await;
     let image = simple("without rows");

@@ -40,6 +40,7 @@ fn a_policy_that_can_only_deny_is_reported() {
         (OWN, "{trust: notary}", "", "", Some(UNSIGNED)),
         (OWN, "{va: {unscanned: allow}}", "", "", None),
         (OWN, "{va: {}}", "", "[va]\nreports = [\"reports\"]\n", None),
+        (OWN, "{va: {}}", "", "[va]\nreports = [\"absent\"]\n", None),
         (OWN, "{va: {}}", "", "[va.ibm]\napi_key_file = \"key\"\nhosts = [\"registry.test\"]\n", None),
         (OWN, "{trust: notary}", "notary = \"https://notary.test\"\n", "", None),
     ] {
@@ -67,6 +68,25 @@ fn a_policy_that_can_only_deny_is_reported() {
     }
 }
 
+/// Directories that contain no report yet count as a source, but they may be the wrong ones.
+#[test]
+fn directories_without_reports_are_noted() {
+    for (reports, is_noted) in
+        [("[]", false), ("[\"empty\"]", true), ("[\"empty\", \"reports\"]", false), ("[\"reports\"]", false)]
+    {
+        let made = Checked::new();
+        std::fs::create_dir(made.path().join("reports")).unwrap();
+        made.file("reports/app.json", include_str!("../data/va/trivy.json"));
+        std::fs::create_dir_all(made.path().join("empty/of/files")).unwrap();
+        made.file("empty/.unfinished", "{");
+        made.write("", &format!("[va]\nreports = {reports}\n"));
+        let (_, problems) = made.problems(&[], &[]);
+        let found: Vec<String> = problems.iter().map(line).filter(|line| line.contains("va.reports")).collect();
+        let is_note = |found: &String| found.ends_with(": note: va.reports: there is no report in it yet");
+        assert_eq!((found.len(), found.iter().all(is_note)), (usize::from(is_noted), true), "{reports}: {problems:#?}");
+    }
+}
+
 /// An entry that names a registry by its alias or path applies to nothing, so another one admits what it should deny.
 #[test]
 fn an_entry_for_another_name_of_a_registry_is_reported() {
@@ -89,16 +109,32 @@ fn an_entry_for_another_name_of_a_registry_is_reported() {
         let folder = made.path().join("policies").display().to_string();
         let said = text(&made.run(&["policy", "check", &folder], &[]));
         assert!(said.contains(wanted), "{said}");
+        assert_eq!(text(&made.run(&["policy", "check"], &[])), said, "the configuration names the same folder");
+    }
+}
+
+/// Commands about policies find them by the configuration, or must be told where they are.
+#[test]
+fn the_configuration_names_the_policies() {
+    let made = Checked::new();
+    made.write("", "");
+    let output = made.run(&["policy", "match", "registry.test/app"], &[]);
+    assert!(output.status.success() && text(&output).contains("ClusterImagePolicy/default"), "{}", text(&output));
+    for words in [&["policy", "check"][..], &["policy", "match", "registry.test/app"], &["policy", "eval"]] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pullgate"));
+        let output = command.args(words).env_remove("PULLGATE_CONFIG").output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{words:?} {}", text(&output));
+        assert!(text(&output).contains("--config"), "{}", text(&output));
     }
 }
 
 /// A gate whose documents are all in audit mode says so where it says its mode.
 #[tokio::test]
-async fn a_gate_whose_policies_are_all_audited_says_so() {
+async fn a_gate_reports_that_all_policies_are_audited() {
     let registry = TestRegistry::start().await;
     let audited = ALLOW_ALL.replace("spec:\n", "spec:\n  mode: audit\n");
     for (policy, is_told) in [(&*audited, true), (ALLOW_ALL, false)] {
-        let said = "every policy is in audit mode: WHAT THEY DENY IS SERVED";
+        let said = "all policies are in audit mode: WHAT THEY DENY IS SERVED";
         let gate = TestGate::new(&registry, policy).start().await;
         let ready = request("GET", &gate.admin_url("/readyz?verbose"), &[]).await.text();
         assert_eq!(ready.contains(&format!("policy: {said}")), is_told, "{ready}");
@@ -111,7 +147,7 @@ async fn a_gate_whose_policies_are_all_audited_says_so() {
         made.file("policies/default.yaml", policy);
         made.write("", "");
         let notes: Vec<String> = made.problems(&[], &[]).1.iter().map(line).collect();
-        assert_eq!(notes.iter().any(|note| note.contains("note: policy.dir: every policy is in audit mode")), is_told);
+        assert_eq!(notes.iter().any(|note| note.contains("note: policy.dir: all policies are in audit mode")), is_told);
     }
 }
 
@@ -138,9 +174,17 @@ fn a_report_in_place_of_its_directory_has_its_own_hint() {
     made.file("report.json", "{}");
     std::fs::create_dir(made.path().join("reports")).unwrap();
     made.file("reports/broken.json", "{");
-    made.write("", "[va]\nreports = [\"report.json\", \"reports\"]\n");
+    // The name of the directory begins as that of the file does.
+    std::fs::create_dir(made.path().join("report.json2")).unwrap();
+    made.file("report.json2/broken.json", "{");
+    made.write("", "[va]\nreports = [\"report.json\", \"report.json2\", \"reports\"]\n");
     let (_, problems) = made.problems(&[], &[]);
+    for problem in &problems {
+        let is_of_file =
+            problem["message"].as_str().is_some_and(|why| why.ends_with("report.json: this is not a directory"));
+        assert_eq!(problem["hint"] == "name the directory that contains this file", is_of_file, "{problem}");
+    }
     let hints: Vec<&str> = problems.iter().filter_map(|problem| problem["hint"].as_str()).collect();
-    assert!(hints.contains(&"name the directory that has this file"), "{problems:#?}");
-    assert!(hints.contains(&"images that depend on it are not known as scanned"), "{problems:#?}");
+    assert!(hints.contains(&"name the directory that contains this file"), "{problems:#?}");
+    assert!(hints.contains(&"images that depend on it do not count as scanned"), "{problems:#?}");
 }

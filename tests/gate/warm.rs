@@ -166,7 +166,7 @@ async fn layers_reuse_the_admission_of_their_image() {
 }
 
 #[tokio::test]
-async fn layers_reuse_no_admission_of_another_scope() {
+async fn layers_do_not_reuse_admissions_of_another_scope() {
     let registry = TestRegistry::start().await;
     let image = simple("scopes");
     registry.push("library/app", Some("1"), &image);

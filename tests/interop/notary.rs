@@ -234,7 +234,7 @@ fn delegations_release_and_named_signers_must_sign() {
     notary.serves(&gate, "v1", &image);
     notary.denies(&gate, "v2", "signer alice has not signed tag v2");
     let gate = notary.gate("forged", trust, &cluster("alice", &limited));
-    notary.denies(&gate, "v1", "targets/alice is not signed with the key of signer alice");
+    notary.denies(&gate, "v1", "targets/alice is not signed with the policy's key for signer alice");
     let gate = notary.gate("limited", trust, &cluster("limited", &limited));
     notary.serves(&gate, "rc-1", &image);
     notary.denies(&gate, "v1", "signer limited has not signed tag v1");
@@ -277,5 +277,5 @@ fn old_documents_are_not_accepted_again() {
     let tasks = Tasks::new();
     let _listening = runtime.block_on(mirror.bind(notary.address, &tasks)).expect("the port of the server");
     sleep(REFRESH);
-    notary.denies(&gate, "v1", "an old document is replayed");
+    notary.denies(&gate, "v1", "replay of an old document");
 }

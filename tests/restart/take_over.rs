@@ -22,7 +22,7 @@ async fn a_process_that_is_told_to_stop_during_a_take_over_leaves_the_files_of_i
     assert!(soon(next.read(&mut vec![0; 4096])).await.unwrap() > 0);
     drop(next);
     soon(async {
-        while !running.log().contains("wanted to take over has ended") {
+        while !running.log().contains("was to take over has exited") {
             tokio::task::yield_now().await;
         }
     })

@@ -33,7 +33,7 @@ async fn blob_sizes_come_from_the_manifest_if_the_upstream_states_none() {
 }
 
 #[tokio::test]
-async fn blobs_missing_upstream_are_unknown_to_head_too() {
+async fn blobs_missing_upstream_are_unknown_even_to_head() {
     let registry = TestRegistry::start().await;
     let (image, layer, _) = large(300_000);
     registry.push("library/app", Some("1"), &image);

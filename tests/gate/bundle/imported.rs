@@ -4,7 +4,7 @@ use super::*;
 
 /// Where no entry matches, audit mode imports everything, and examines nothing: a signature is not called an image.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_not_examined_is_not_called_an_image() {
+async fn unexamined_manifests_are_not_called_images() {
     let (registry, nowhere, folder) = (TestRegistry::start().await, TestRegistry::start().await, temp_dir());
     let app = simple("app");
     registry.push("library/app", Some("1"), &app);
@@ -20,6 +20,29 @@ async fn what_was_not_examined_is_not_called_an_image() {
     let said = text(&done);
     assert!(done.status.success() && said.contains("is judged when it is pulled"), "{said}");
     assert!(!said.contains("it is an image"), "{said}");
+}
+
+/// Its tag counts as seen when it is imported, and not for ever: the next bundle moves it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bundle_of_a_gate_whose_clock_is_ahead_is_noted() {
+    let (registry, nowhere, folder) = (TestRegistry::start().await, TestRegistry::start().await, temp_dir());
+    let connected = TestGate::new(&registry, ALLOW_ALL).upstream("tag_ttl = \"0s\"").start().await;
+    let gate = offline(&nowhere, &connected, ALLOW_ALL).await;
+    let (file, ahead) = (folder.path().join("old.tar"), folder.path().join("ahead.tar"));
+    registry.push("library/app", Some("1"), &simple("old"));
+    assert!(export(&connected, &file, &[&name("library/app", "1")]).await.status.success());
+    let changed =
+        with_document(&files(&file), |document| document["images"][0]["seen"] = json!("2099-01-01T00:00:00Z"));
+    write(&ahead, &changed);
+    let done = import(&gate, &ahead, &[]).await;
+    let wanted = "the tag 1 was seen on 2099-01-01T00:00:00Z, which is in the future";
+    assert!(done.status.success() && text(&done).contains(wanted), "{}", text(&done));
+    let (new, later) = (simple("new"), folder.path().join("new.tar"));
+    registry.push("library/app", Some("1"), &new);
+    assert!(export(&connected, &later, &[&name("library/app", "1")]).await.status.success());
+    let done = import(&gate, &later, &[]).await;
+    assert!(done.status.success() && !text(&done).contains("in the future"), "{}", text(&done));
+    assert_eq!(gate.get("/library/app/manifests/1").await.body, new.manifest().bytes);
 }
 
 /// What is only listed as attached, or is an image, is left out. A dry run leaves nothing that a client can get.
@@ -115,7 +138,7 @@ async fn an_import_evicts_nothing_that_only_an_import_can_bring() {
     }
     let done = import(&gate, &last, &[]).await;
     assert_eq!(done.status.code(), Some(1), "{}", text(&done));
-    assert!(text(&done).contains("import with --evict"), "{}", text(&done));
+    assert!(text(&done).contains("import evicts only with --evict"), "{}", text(&done));
     for number in (0..6).filter(|number| said[*number]) {
         assert_eq!(is_complete(number).await, (200, 200), "image {number}");
     }

@@ -35,9 +35,19 @@ async fn a_bundle_that_lies_brings_nothing() {
         ("a layer with other bytes", with(blob_of(app.layers[0]), wrong_layer), "do not have the digest"),
         ("a layer with another size", with(blob_of(app.layers[0]), b"x".to_vec()), "bytes instead of"),
         ("no layer", without(blob_of(app.layers[0])), "it has no blobs/sha256/"),
-        ("a manifest with other bytes", with(blob_of(app.root), b"{}".to_vec()), "other content than its name says"),
+        (
+            "a manifest with other bytes",
+            with(blob_of(app.root), b"{}".to_vec()),
+            "does not match the digest in its name",
+        ),
         ("no manifest", without(blob_of(app.root)), "it has no blobs/sha256/"),
         ("no index", without("index.json".into()), "it has no index.json"),
+        (
+            "another version of the layout",
+            with("oci-layout".into(), b"{\"imageLayoutVersion\":\"2.0.0\"}".to_vec()),
+            "image layout \"2.0.0\"",
+        ),
+        ("no version of the layout", with("oci-layout".into(), b"{}".to_vec()), "oci-layout cannot be read"),
         ("another index", with("index.json".into(), b"{\"manifests\":[]}".to_vec()), "not a bundle of pullgate"),
         ("a huge index", with("index.json".into(), vec![b' '; 17 << 20]), "at most"),
         (

@@ -100,7 +100,7 @@ host = \"reg.test:5000\"
         ":54: error: upstream[0].path: \"a/b\" cannot be",
         ":56: error: upstream[0].auth.password: a secret must not be in the configuration",
         ":58: error: upstream[1].host: \"UPPER CASE\"",
-        ":60: error: upstream[2].host: another upstream is called",
+        ":60: error: upstream[2].host: another upstream also has the name",
         ":62: error: upstream[2].auth: serve_to is required",
         ":64: warning: upstream[3].host: a path cannot contain a port",
     ];

@@ -133,14 +133,14 @@ fn each_mistake_gives_one_problem() {
             "",
             "serve_to = \"everyone\"\nauth = { type = \"helper\", program = \"not-installed\" }",
             String::new(),
-            "upstream[0].auth.program: docker-credential-not-installed: there is no such program",
+            "upstream[0].auth.program: docker-credential-not-installed: no such executable program",
         ),
         ("", "path = \"a/b\"", String::new(), "upstream[0].path: \"a/b\" cannot be a component"),
         ("", "[[upstream]]\nhost = \"reg.test:5000\"", String::new(), "warning: upstream[1].host: a path cannot contain a port"),
         // Policies and evidence.
         ("", "", "[policy]\ndir = \"absent\"".to_owned(), "policy.dir: FOLDER/absent: "),
         ("", "", "[policy]\ndir = \"empty-folder\"".to_owned(), "warning: policy.dir: FOLDER/empty-folder contains no policies"),
-        ("gate = { mode = \"audit\" }", "", "[policy]\ndir = \"empty-folder\"".to_owned(), "contains no policies: a gate that is started now admits every image without judging it"),
+        ("gate = { mode = \"audit\" }", "", "[policy]\ndir = \"empty-folder\"".to_owned(), "contains no policies: after the next start, every image is admitted without being judged"),
         ("", "", "[trust]\ntrusted_roots = [\"absent.json\"]".to_owned(), "trust.trusted_roots: FOLDER/absent.json: "),
         ("", "", "[trust]\nnotary_root = \"junk\"".to_owned(), "trust.notary_root: FOLDER/junk: "),
         (
@@ -168,7 +168,7 @@ fn each_mistake_gives_one_problem() {
             "",
             "",
             "[va.database]\nosv = [\"https://a.test/PyPI/all.zip\"]".to_owned(),
-            "warning: va.database: no advisory database of https://a.test/PyPI/all.zip",
+            "warning: va.database: there is no advisory database of https://a.test/PyPI/all.zip",
         ),
         ("", "", "[va.database]\nca = \"absent.crt\"".to_owned(), "va.database.ca: FOLDER/absent.crt: "),
         (
@@ -195,6 +195,7 @@ fn each_mistake_gives_one_problem() {
         // The machine.
         ("", "", "[audit]\nfile = \"/dev/null/audit.jsonl\"".to_owned(), "audit.file: /dev/null: the directory cannot be"),
         ("", "", "[audit]\nfile = \"/tmp\"".to_owned(), "audit.file: /tmp is a directory"),
+        ("", "", "[audit]\nfile = \"../dangling.jsonl\"".to_owned(), "dangling.jsonl is a link into a directory that does not exist"),
         ("", "", "[audit]\nfile = \"\"".to_owned(), "audit.file: the path is empty"),
         ("", "", "[audit]\nfile = \".\"".to_owned(), "audit.file: FOLDER/state is the state directory"),
         // From a state directory that does not exist yet.
@@ -281,7 +282,7 @@ fn each_mistake_gives_one_problem() {
         ),
         // Valid, but not what was meant.
         ("", "offline = true", "[prefetch]\nimages = [\"registry.test/app:1\"]".to_owned(), "warning: prefetch.images: registry.test is offline"),
-        ("", "url = \"https://docker.io\"", String::new(), "warning: upstream[0].url: docker.io is the web site of Docker Hub"),
+        ("", "url = \"https://docker.io\"", String::new(), "warning: upstream[0].url: docker.io is the website of Docker Hub"),
         ("", "url = \"https://registry.test/v2/\"", String::new(), "warning: upstream[0].url: the gate itself adds /v2/"),
         ("", "url = \"http://registry.test\"", String::new(), "warning: upstream[0].url: no TLS"),
         ("", "serve_to = [\"ci\"]", String::new(), "warning: upstream[0].serve_to: no listener has one of these scopes"),
@@ -289,7 +290,7 @@ fn each_mistake_gives_one_problem() {
             "",
             "",
             "[[listener]]\naddress = \"127.0.0.1:0\"\ntrusted_proxies = [\"0.0.0.0/0\"]".to_owned(),
-            "warning: listener[0].trusted_proxies: every client may state any address",
+            "warning: listener[0].trusted_proxies: every client can claim any address",
         ),
         ("state_dir = \"policies/state\"", "", String::new(), "error: state_dir: FOLDER/policies/state: this is in policy.dir"),
         ("", "", "[va.ibm]\napi_key_file = \"token\"\n[audit]\nfile = \"../token\"".to_owned(), "audit.file: FOLDER/token: this is va.ibm.api_key_file"),
@@ -364,7 +365,9 @@ pub(super) fn prepared(upstream: &str) -> Checked {
     }
     made.file("token", "0123456789abcdef0123");
     close(&made.path().join("token"));
-    std::os::unix::fs::symlink(made.path().join("nowhere"), made.path().join("dangling")).unwrap();
+    for (place, link) in [("nowhere", "dangling"), ("none/audit.jsonl", "dangling.jsonl")] {
+        std::os::unix::fs::symlink(made.path().join(place), made.path().join(link)).unwrap();
+    }
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     rustix::fs::mkfifoat(rustix::fs::CWD, made.path().join("pipe"), mode).unwrap();
     made.file("other.json", "{\"auths\": {\"elsewhere.test\": {\"auth\": \"dTpw\"}}}");

@@ -4,7 +4,7 @@ use super::*;
 
 /// What an image's author states does not matter: it is this gate that must know the image for so long.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_image_cools_down_from_when_this_gate_saw_it_first_also_across_a_restart() {
+async fn an_image_cools_down_from_its_first_request_even_across_a_restart() {
     let registry = TestRegistry::start().await;
     let clock = Clock::manual("2026-01-10T00:00:00Z".parse().expect("a time"));
     registry.push("team/app", Some("1"), &Image::linux_amd64().created("2020-01-01T00:00:00Z").build());

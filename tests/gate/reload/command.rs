@@ -34,7 +34,7 @@ async fn the_command_reaches_a_gate_with_a_wrong_configuration() {
 
 /// A gate that runs with its previous configuration can be managed, and is as healthy as before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn other_commands_reach_a_gate_with_a_wrong_configuration_too() {
+async fn other_commands_also_reach_a_gate_with_a_wrong_configuration() {
     let on = Reloading::start().await;
     let config = on.gate.file("pullgate.toml");
     let run = async |words: &[&str]| {
@@ -69,7 +69,7 @@ async fn other_commands_reach_a_gate_with_a_wrong_configuration_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_command_says_what_has_changed_and_what_could_not_be_reloaded() {
+async fn the_command_reports_changes_and_refused_parts() {
     let on = Reloading::start().await;
     let same = reload_command(&on, &on.text, &[]).await;
     assert_eq!(same, (Some(0), "reloaded; no setting and no policy has changed\n".to_owned()));
@@ -95,4 +95,32 @@ async fn the_command_says_what_has_changed_and_what_could_not_be_reloaded() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pullgate"));
     let output = command.args(["reload", "--config"]).arg(config).output().expect("it starts");
     assert_eq!(output.status.code(), Some(1), "no gate runs");
+}
+
+/// Policies change while a gate runs, so a reload says what `config check` and the start say of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_warns_of_policies_that_are_probably_mistakes() {
+    let on = Reloading::start_with(|made| made.upstream("aliases = [\"r.test\"]")).await;
+    let alias = format!("{ALLOW_ALL}  - name: \"r.test/*\"\n    policy: {{trust: reject}}\n");
+    let other = ALLOW_ALL.replace("\"*\"", "\"other.test/*\"");
+    let audited = ALLOW_ALL.replace("spec:\n", "spec:\n  mode: audit\n");
+    let write = |text: &str| std::fs::write(on.gate.file("policies/default.yaml"), text).expect("a file");
+    for (policy, wanted) in [
+        (&alias, "r.test is another name of registry.test"),
+        (&other, "no policy selects an image of registry.test: every image is denied"),
+        (&audited, "all policies are in audit mode"),
+    ] {
+        write(policy);
+        // Once, also if the configuration has changed, which is compared with the policies too.
+        let changed = format!("{}[limits]\nmax_connections = {}\n", on.text, 100 + wanted.len());
+        for text in [&on.text, &on.text, &changed] {
+            let (code, shown) = reload_command(&on, text, &[]).await;
+            assert!(code == Some(0) && shown.contains(wanted), "{shown}");
+            assert_eq!(shown.matches("in use, but: ").count(), 1, "{shown}");
+        }
+    }
+    write(ALLOW_ALL);
+    let (code, shown) = reload_command(&on, &on.text, &[]).await;
+    assert!(code == Some(0) && !shown.contains("in use, but: "), "{shown}");
+    on.gate.stop().await;
 }

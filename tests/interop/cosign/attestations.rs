@@ -146,7 +146,7 @@ fn attestations_of_other_types_and_signers_do_not_count() {
 }
 
 #[test]
-fn conditions_judge_what_cosign_attests() {
+fn conditions_judge_cosigns_attestations() {
     let world = Attested::new();
     for form in [SignatureFormat::Classic, SignatureFormat::Bundle] {
         let name = |what: &str| format!("{what}{}", form.flag().len());

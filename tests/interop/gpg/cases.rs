@@ -175,7 +175,7 @@ pub(super) fn message_cases(world: &mut Signing, keys: &Keys) {
         ("m/trailing", &["--compress-algo", "none"], "trailing", (false, false), "is more than one message"),
         // gpg does not write the length of compressed data, so what follows it is part of it, and is read by nobody.
         ("m/padded", &[], "trailing", (true, true), ""),
-        ("m/armor", &["--armor"], "", (false, false), "ASCII armour"),
+        ("m/armor", &["--armor"], "", (false, false), "ASCII-armoured"),
         // Here the gate is stricter on purpose.
         ("m/sha1", &["--digest-algo", "SHA1"], "", (true, false), "SHA1"),
     ] {
@@ -205,7 +205,7 @@ pub(super) fn message_cases(world: &mut Signing, keys: &Keys) {
         ("m/detached", &["--local-user", "=rsa", "--detach-sign"], "is a detached signature"),
         ("m/cleartext", &["--local-user", "=rsa", "--clear-sign"], "is a cleartext signature"),
         ("m/encrypted", &["--passphrase", "secret", "--symmetric"], "is encrypted"),
-        ("m/text", &["--enarmor"], "ASCII armour"),
+        ("m/text", &["--enarmor"], "ASCII-armoured"),
     ] {
         let image = world.push(name);
         let file = keys.0.join("payload");

@@ -156,6 +156,7 @@ fn upgrade_and_go_back() {
     // For the pages' drain, which a second signal ends.
     shop.machine.set("PULLGATE__SHUTDOWN_DELAY", "60s");
     let mut walk = shop.machine.walk("docs/tasks/upgrade.md");
+    walk.take_with("elsewhere", "config check");
     walk.take_with("elsewhere", "systemctl stop pullgate");
     walk.machine.stop(CONFIGURATION);
     let start = walk.take_with("elsewhere", "systemctl start pullgate");
@@ -223,6 +224,8 @@ fn find_out_what_does_not_work() {
     let mistake = walk.take_with("console", "gate/pullgate.toml:18:1: error: upstream[0].tag_tll");
     walk.machine.stop(CONFIGURATION);
     let configuration = fs::read_to_string(&file).expect("a file");
+    // Without a report, there would be a note.
+    walk.machine.write("gate/reports/app.json", &report(&format!("sha256:{}", "0".repeat(64))).to_string());
     let blank = "\n".repeat(18 - configuration.lines().count());
     fs::write(&file, format!("{configuration}{blank}tag_tll = \"5m\"\n")).expect("a file");
     walk.run(&mistake);

@@ -8,7 +8,7 @@ use super::{Lab, languages, system};
 /// A script decides which records apply, with the versions ordered by pip's own library and by rpm: all of them are found,
 /// each with all its identifiers, and no others.
 #[test]
-fn vulnerabilities_are_those_of_the_records_and_no_others() {
+fn vulnerabilities_are_exactly_those_of_the_records() {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let records = project.join("../shared/advisories");
     if !records.is_dir() {
