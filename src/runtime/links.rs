@@ -15,7 +15,9 @@ pub fn resolved_path(path: &Path) -> PathBuf {
 /// Whether a path leads to a file that a process has open, such as `/dev/stdout`: it is another file in each process.
 pub fn is_descriptor(path: &Path) -> bool {
     let mut is_descriptor = false;
-    walk(path, |end| is_descriptor |= end.parent().is_some_and(|folder| folder.starts_with("/proc")));
+    walk(path, |end| {
+        is_descriptor |= end.parent().is_some_and(|folder| folder.starts_with("/proc") && folder.ends_with("fd"));
+    });
     is_descriptor
 }
 
