@@ -34,14 +34,19 @@ pub(crate) fn environment_proxy(
         return None;
     }
     let set = |names: [&'static str; 2]| names.into_iter().find_map(|name| Some((name, variable(name)?)));
-    let mut all = [set(own), set(["ALL_PROXY", "all_proxy"])].into_iter().flatten();
-    let (name, value) = all.find(|(_, value)| !value.is_empty())?;
-    let Some(proxy) = Matcher::builder().all(value).build().intercept(&uri) else {
-        return Some((name, NamedProxy::Ignored));
-    };
-    let is_usable = proxy.uri().scheme_str() == Some("http");
-    let shown = || shown_origin(&proxy.uri().to_string());
-    Some((name, if is_usable { NamedProxy::Used(shown()) } else { NamedProxy::Unusable }))
+    let all = [set(own), set(["ALL_PROXY", "all_proxy"])].into_iter().flatten();
+    let mut ignored = None;
+    for (name, value) in all.filter(|(_, value)| !value.is_empty()) {
+        let Some(proxy) = Matcher::builder().all(value).build().intercept(&uri) else {
+            // The other variable decides, if it is set.
+            ignored = ignored.or(Some((name, NamedProxy::Ignored)));
+            continue;
+        };
+        let is_usable = proxy.uri().scheme_str() == Some("http");
+        let shown = || shown_origin(&proxy.uri().to_string());
+        return Some((name, if is_usable { NamedProxy::Used(shown()) } else { NamedProxy::Unusable }));
+    }
+    ignored
 }
 
 #[cfg(test)]
@@ -70,6 +75,8 @@ mod tests {
             (https, "HTTPS_PROXY=https://proxy.test", Some(("HTTPS_PROXY", NamedProxy::Unusable))),
             (https, "HTTPS_PROXY=ftp://proxy.test", Some(("HTTPS_PROXY", NamedProxy::Ignored))),
             (https, "HTTPS_PROXY=http://", Some(("HTTPS_PROXY", NamedProxy::Ignored))),
+            (https, "HTTPS_PROXY=ftp://proxy.test ALL_PROXY=http://proxy.test:3128", Some(("ALL_PROXY", proxy()))),
+            (https, "HTTPS_PROXY=ftp://a.test ALL_PROXY=ftp://b.test", Some(("HTTPS_PROXY", NamedProxy::Ignored))),
         ] {
             let set = |name: &str| {
                 let mut all = variables.split(' ').filter_map(|one| one.split_once('='));
