@@ -337,6 +337,9 @@ mod tests {
         for (ecosystem, name, version, architecture, id, release, expected) in CASES {
             let package = package(*ecosystem, name, version, architecture);
             assert_eq!(package.purl(Some(&distribution(id, release))).as_deref(), Some(*expected));
+            let kind = expected.strip_prefix("pkg:").and_then(|rest| rest.split('/').next()).unwrap();
+            let of_language = Some(*ecosystem).filter(|ecosystem| !ecosystem.is_of_distribution());
+            assert_eq!(Ecosystem::of_purl_type(kind), of_language, "{kind}");
         }
     }
 

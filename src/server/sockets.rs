@@ -299,6 +299,21 @@ mod tests {
     }
 
     #[test]
+    fn sockets_of_a_gate_do_not_replace_those_of_the_service_manager() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let of = |origin| {
+            let listener = AnyListener::Tcp(listener.try_clone().unwrap());
+            InheritedSockets(vec![InheritedSocket { name: String::new(), origin, listener }])
+        };
+        let mut sockets = of(SocketOrigin::ServiceManager);
+        assert!(matches!(sockets.take_over(of(SocketOrigin::Gate)), Err(SocketError::TakeOver)));
+        assert!(matches!(sockets.finish(), Err(SocketError::Unused(_))), "it still has its own");
+        let mut sockets = InheritedSockets::default();
+        sockets.take_over(of(SocketOrigin::Gate)).unwrap();
+        assert_eq!(sockets.0.len(), 1);
+    }
+
+    #[test]
     fn sockets_that_do_not_listen_are_refused() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();

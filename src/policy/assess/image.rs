@@ -167,6 +167,8 @@ mod tests {
         }
         // A rule that does not ask for them is not affected.
         assert_eq!(verdict(&VaRule::ibm(), &report(&[], unknown(&[]))), "pass");
+        let when = Some(when_condition("size(issues) > 0").unwrap());
+        assert_eq!(verdict(&VaRule { when, ..VaRule::ibm() }, &report(&[], unknown(&[]))), "pass");
     }
 
     #[test]
