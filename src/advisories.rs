@@ -102,9 +102,9 @@ pub struct MatchedAdvisory {
 
 impl MatchedAdvisory {
     /// A vulnerability of which nothing else is known.
-    fn new(id: &str, package: usize, source: &str) -> Self {
+    fn new(id: impl Into<String>, package: usize, source: &str) -> Self {
         Self {
-            id: id.to_owned(),
+            id: id.into(),
             aliases: Vec::new(),
             package,
             fixed: None,

@@ -171,7 +171,7 @@ impl Config {
 
     /// Whether a configuration is at one of the places where it is searched for.
     pub(crate) fn is_found() -> bool {
-        SEARCHED.iter().any(|path| Path::new(path).exists())
+        searched().is_some()
     }
 
     /// The same as JSON.
@@ -190,10 +190,14 @@ fn find(path: Option<&Path>, environment: &HashMap<String, String>) -> Result<Pa
     if let Some(path) = environment.get("PULLGATE_CONFIG").filter(|path| !path.is_empty()) {
         return Ok(path.into());
     }
-    let found = SEARCHED.iter().map(Path::new).find(|path| path.exists());
     let hint = "name one with --config FILE; config/pullgate.toml of the project shows every setting";
     let missing = || format!("no configuration: neither {} exists", SEARCHED.join(" nor "));
-    found.map(Path::to_owned).ok_or_else(|| error_of("pullgate", missing(), Some(hint)))
+    searched().map(Path::to_owned).ok_or_else(|| error_of("pullgate", missing(), Some(hint)))
+}
+
+/// The first file that exists of those that are searched for.
+fn searched() -> Option<&'static Path> {
+    SEARCHED.iter().map(Path::new).find(|path| path.exists())
 }
 
 /// Reads a file and lays the environment over it.

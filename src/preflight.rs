@@ -12,6 +12,7 @@ mod machine;
 mod online;
 mod policies;
 mod service_user;
+mod services;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

@@ -163,7 +163,7 @@ impl Rulebook {
     /// about no image. Blocks.
     pub fn warnings(&self) -> Vec<String> {
         let (basis, rules) = (self.basis(), self.rules.load());
-        let no_policy = (rules.documents() == 0).then(|| basis.inputs.no_policy());
+        let no_policy = basis.inputs.no_policy(&rules);
         let audited = rules.is_only_audited().then(|| ONLY_AUDITED.to_owned());
         let useless = self.useless(&basis).into_iter().map(|problem| problem.to_string());
         no_policy.into_iter().chain(audited).chain(useless).collect()
@@ -222,7 +222,7 @@ impl Rulebook {
     /// Updates readiness. A gate without a policy is not ready: it would deny every image, or in audit mode judge none.
     fn report(&self, basis: &mut RuleBasis, refused: Option<String>) {
         let rules = self.rules.load();
-        let no_policy = (rules.documents() == 0).then(|| basis.inputs.no_policy());
+        let no_policy = basis.inputs.no_policy(&rules);
         basis.was_refused = refused.is_some();
         if let Some(effect) = &no_policy {
             tracing::error!("{effect}");
@@ -278,8 +278,11 @@ impl RuleInputs {
         self.sources.iter().map(|source| source.name()).collect::<Vec<_>>().join(", ")
     }
 
-    fn no_policy(&self) -> String {
-        format!("no policy is loaded: {}; add policy documents to {}", effect_of_no_policy(self.audit), self.names())
+    /// The warning that these rules have no policy, if that is so.
+    fn no_policy(&self, rules: &RuleSet) -> Option<String> {
+        let effect = effect_of_no_policy(self.audit);
+        let warning = || format!("no policy is loaded: {effect}; add policy documents to {}", self.names());
+        (rules.documents() == 0).then(warning)
     }
 }
 

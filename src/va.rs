@@ -105,7 +105,7 @@ impl Config {
 
     /// Whether the directories of reports contain no report yet. Looks for files.
     pub fn awaits_reports(&self) -> bool {
-        !self.reports.is_empty() && !reports::have_reports(&self.reports)
+        !self.reports.is_empty() && !reports::have_files(&self.reports)
     }
 }
 

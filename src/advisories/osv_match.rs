@@ -281,7 +281,7 @@ fn add(
         (None, false) => FixStatus::Unknown,
     };
     for (id, aliases, advisories) in identities(&detail, package.ecosystem.is_of_distribution()) {
-        let mut matched = MatchedAdvisory { id, ..MatchedAdvisory::new("", index, OSV) };
+        let mut matched = MatchedAdvisory::new(id, index, OSV);
         fill(search, &mut matched, OSV);
         let (severity, score) = osv_rating(Some(affected), &detail);
         if severity != Severity::Unknown {

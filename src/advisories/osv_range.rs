@@ -77,7 +77,7 @@ pub(super) fn affects<T: AsRef<str>>(
         return Ok(None);
     }
     let mut fix: Option<(&str, PackageVersion<'_>)> = None;
-    for fixed in ranges().flat_map(|range| &range.events).filter_map(|event| event.fixed.as_ref()) {
+    for fixed in stated_fixes(affected) {
         let parsed = PackageVersion::parse(installed.scheme, fixed.as_ref())?;
         let is_next = fix.as_ref().is_none_or(|(_, known)| parsed.compare(known).is_lt());
         if is_next && parsed.compare(&installed.parsed).is_gt() {
@@ -94,8 +94,13 @@ pub(super) fn has_installed_fix<T: AsRef<str>>(affected: &OsvAffected<T>, instal
         let fixed = BoundVersion::parse(installed.scheme, fixed.as_ref());
         fixed.is_ok_and(|fixed| fixed.compare((installed.text, &installed.parsed)).is_le())
     };
+    stated_fixes(affected).any(is_installed)
+}
+
+/// The fixed versions that a record states, other than commits.
+fn stated_fixes<T: AsRef<str>>(affected: &OsvAffected<T>) -> impl Iterator<Item = &T> {
     let ranges = affected.ranges.iter().filter(|range| range.kind.as_ref() != "GIT");
-    ranges.flat_map(|range| &range.events).filter_map(|event| event.fixed.as_ref()).any(is_installed)
+    ranges.flat_map(|range| &range.events).filter_map(|event| event.fixed.as_ref())
 }
 
 /// What an event does to versions.

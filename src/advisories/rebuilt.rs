@@ -40,11 +40,11 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>) {
     // As Trivy does: in an image with one of its packages, Root.io's advisories are about all of the distribution's.
     let is_of_root_io =
         marked.iter().any(|(_, package, mark)| is_system(package) && matches!(mark, Some((Rebuilder::RootIo, _))));
+    let distribution = search.inventory.distribution.as_ref();
+    let (id, release) = distribution.map_or(("", ""), |known| (&*known.id, &*known.version));
     for (index, package, mark) in marked {
         let other = (is_of_root_io && is_system(package)).then_some((Rebuilder::RootIo, false));
         let Some((rebuilder, is_certain)) = mark.or(other) else { continue };
-        let distribution = search.inventory.distribution.as_ref();
-        let (id, release) = distribution.map_or(("", ""), |known| (&*known.id, &*known.version));
         let place = PackageKey::of_place(&[TRIVY, rebuilder.names().1, id, release]);
         search.known_or(place, index, |search| look_up(search, (index, package), (rebuilder, is_certain)));
     }

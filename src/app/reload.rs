@@ -71,7 +71,7 @@ impl Reload {
         let failures = metrics.register("config_reload_failures", failures, Counter::default());
         parts.readiness.degraded(TOPIC, None);
         let (used, seen) = (Mutex::new(config.clone()), Mutex::new(config.places.content()));
-        let named = Arc::new(ArcSwap::from_pointee(config.places.parts().cloned().collect()));
+        let named = Arc::new(ArcSwap::from_pointee(config.places.parts()));
         Self(Arc::new(ReloadState { parts, used, seen, named, started: config, reloads, failures }))
     }
 
@@ -232,7 +232,7 @@ impl ReloadState {
                     self.reloads.inc();
                     let (all, gone) = (changed.join(", "), removed.join(", "));
                     tracing::info!(changed = all, removed = gone, "the new configuration is in use");
-                    self.named.store(Arc::new(new.places.parts().cloned().collect()));
+                    self.named.store(Arc::new(new.places.parts()));
                     *self.seen.lock().await = new.places.content();
                     *used = new;
                     (changed, removed, warnings)
@@ -377,7 +377,7 @@ mod tests {
             [[upstream]]\nhost = \"registry.test\"\n[trust.authority.release.cosign.key]\nfile = \"release.pub\"\n";
         std::fs::write(&path, text).unwrap();
         let config = Config::load(Some(&path), std::iter::empty()).unwrap();
-        let named: Vec<PathBuf> = config.places.parts().cloned().collect();
+        let named = config.places.parts();
         assert_eq!(named, std::slice::from_ref(&key));
         let seen = Mutex::new(config.places.content());
         let watched = WatchedFile { path, named: Arc::new(ArcSwap::from_pointee(named)), tasks: Tasks::new() };

@@ -19,7 +19,7 @@ use super::output::counted;
 use super::{Output, problem_json};
 use crate::markup::ProblemSeverity;
 use crate::oci::{ImageName, ImageReference, docker_hub_repository};
-use crate::policy::{EvidenceSources, EvidencedRegistry, RuleSet, Selected, Selection, Settings, Subject};
+use crate::policy::{EvidenceSources, RuleSet, Selected, Selection, Settings, Subject};
 use crate::rulebook::{Directory, DocumentSource};
 use crate::scope::Scope;
 
@@ -207,7 +207,7 @@ fn invalid_name(image: &str) -> String {
 /// # Errors
 /// If Docker Hub cannot have a repository of this name.
 fn named_by_gate(reference: ImageReference, sources: Option<&EvidenceSources>) -> Result<ImageReference, String> {
-    let upstream = sources.and_then(|sources| upstream_of(&reference, sources));
+    let upstream = sources.and_then(|sources| sources.registry(&reference.name.host));
     // Policies are written for several gates: an image of a registry that this one does not serve keeps its name.
     let Some(host) = upstream.map(|upstream| upstream.host.clone()) else { return Ok(reference) };
     let path = reference.name.repository.as_str();
@@ -216,19 +216,13 @@ fn named_by_gate(reference: ImageReference, sources: Option<&EvidenceSources>) -
     Ok(ImageReference { name: ImageName { host, repository }, ..reference })
 }
 
-/// The registry of a gate that has an image.
-fn upstream_of<'a>(reference: &ImageReference, sources: &'a EvidenceSources) -> Option<&'a EvidencedRegistry> {
-    let asked = &reference.name.host;
-    sources.registries.iter().find(|known| known.host == *asked || known.aliases.contains(asked))
-}
-
 /// Says that a gate does not serve the registry of an image, so that no policy decides about it.
 fn not_served(image: &str, sources: Option<&EvidenceSources>) -> Option<String> {
     let sources = sources.filter(|sources| !sources.registries.is_empty())?;
     let reference = image.parse::<ImageReference>().ok()?;
     let host = &reference.name.host;
     let note = || format!("note: {image}: {host} is not an upstream of this gate, which refuses its images");
-    upstream_of(&reference, sources).is_none().then(note)
+    sources.registry(host).is_none().then(note)
 }
 
 /// The subject of an image reference. A tag next to a digest is a known name of that digest.

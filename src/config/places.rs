@@ -72,8 +72,8 @@ impl KeyPlaces {
     }
 
     /// The files and folders whose content is a part of the configuration.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = &PathBuf> {
-        self.parts.keys()
+    pub(crate) fn parts(&self) -> Vec<PathBuf> {
+        self.parts.keys().cloned().collect()
     }
 
     /// Identifies what was read: the text of the file and those parts. They may be different by now.

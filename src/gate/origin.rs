@@ -18,7 +18,7 @@ use crate::oci::{Content, Descriptor, Digest, ImageName, Manifest, Tag};
 use crate::policy::{BaseImage, ImageFacts, Observed, VaEvidence, VaRule, is_denied_until_answered};
 use crate::resolve::{ResolveError, Resolver};
 use crate::runtime::Clock;
-use crate::store::FactStore;
+use crate::store::{FactStore, StoreError};
 use crate::va::DerivedEvidence;
 
 /// The largest configuration that is read, in bytes.
@@ -69,6 +69,12 @@ enum UnknownOrigin {
     Failed(#[from] ResolveError),
     #[error("more than {MAX_COMPARED} known images consist only of layers of this one")]
     TooMany,
+}
+
+impl From<StoreError> for UnknownOrigin {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.into())
+    }
 }
 
 impl UnknownOrigin {
@@ -187,7 +193,7 @@ impl Origins {
         layers: &[Descriptor],
     ) -> Result<Vec<BaseImage>, UnknownOrigin> {
         let subject = format!("{name}@{digest}");
-        let stored = self.store.evidence(TOPIC, &subject, self.clock.now()).await.map_err(ResolveError::from)?;
+        let stored = self.store.evidence(TOPIC, &subject, self.clock.now()).await?;
         let before: Vec<ProvenBase> =
             stored.and_then(|stored| serde_json::from_str(&stored.value).ok()).unwrap_or_default();
         let mut proven = self.search(name, digest, layers).await?;
@@ -218,11 +224,10 @@ impl Origins {
         if digests.is_empty() {
             return Ok(Vec::new());
         }
-        let unpacked = self.store.unpacked_alike(&digests).await.map_err(ResolveError::from)?;
+        let unpacked = self.store.unpacked_alike(&digests).await?;
         let content = |layer: &Digest| *unpacked.get(layer).unwrap_or(layer);
         let all: Vec<Digest> = digests.iter().chain(unpacked.keys()).copied().collect();
-        let within = self.store.images_within(name, &digests, &all, MAX_COMPARED as u32 + 1);
-        let within = within.await.map_err(ResolveError::from)?;
+        let within = self.store.images_within(name, &digests, &all, MAX_COMPARED as u32 + 1).await?;
         if within.len() > MAX_COMPARED {
             return Err(UnknownOrigin::TooMany);
         }

@@ -115,7 +115,7 @@ impl<'a> Fields<'a> {
     /// The value of a key as text.
     pub fn text(&self, key: &str) -> Option<&'a str> {
         let member = self.member(key)?;
-        text(&member.node, member.at, (&self.name.of_key(key), self.name.problem_key(key)), self.problems)
+        text(&member.node, member.at, &self.name.of_key(key), self.name.problem_key(key), self.problems)
     }
 
     /// The value of a key as text, which must be present and not empty.
@@ -225,7 +225,7 @@ impl<'a> Fields<'a> {
     /// The value of a key as a list of texts.
     pub fn texts(&self, key: &str) -> Vec<&'a str> {
         let subject = self.name.of_key(key);
-        let read = |node| text(node, node.at, (&subject, self.name.problem_key(key)), self.problems);
+        let read = |node| text(node, node.at, &subject, self.name.problem_key(key), self.problems);
         self.list(key).iter().filter_map(read).collect()
     }
 
@@ -284,16 +284,11 @@ fn refuse_merge_key(at: Place, why: &str, problems: &Problems) {
 
 /// A value that has no key of its own, as text; `what` refers to it in messages.
 pub fn text_of<'a>(node: &'a Node, what: &str, problems: &Problems) -> Option<&'a str> {
-    text(node, node.at, (&format!("{what} "), None), problems)
+    text(node, node.at, &format!("{what} "), None, problems)
 }
 
 /// A value as text; `subject` begins the message about a key.
-fn text<'a>(
-    node: &'a Node,
-    at: Place,
-    (subject, key): (&str, Option<ProblemKey>),
-    problems: &Problems,
-) -> Option<&'a str> {
+fn text<'a>(node: &'a Node, at: Place, subject: &str, key: Option<ProblemKey>, problems: &Problems) -> Option<&'a str> {
     let hint = match &node.value {
         Value::Text(text) => return Some(text),
         Value::Bool(_) | Value::Int(_) | Value::Float(_) => Some("put it in quotes".to_owned()),

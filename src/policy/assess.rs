@@ -79,7 +79,16 @@ const NO_REPORT: &str = "no report covers this image";
 pub fn assess(rule: &VaRule, evidence: &VaEvidence, context: &AssessmentContext<'_>) -> VaAssessment {
     let mut findings = Findings::default();
     image::cool_down(rule, evidence, context, &mut findings);
-    of_evidence(rule, evidence, &ImageFacts::default(), context, findings)
+    let found = of_evidence(rule, evidence, &ImageFacts::default(), context, findings);
+    match evidence.image().and_then(|image| image::unknown_bases(rule, image)) {
+        Some(why) if found.reasons.is_empty() => VaAssessment {
+            status: VaStatus::Unscanned,
+            why: Some(why.to_owned()),
+            missing: Some(MissingAssessment::Unavailable),
+            ..found
+        },
+        _ => found,
+    }
 }
 
 /// Whether the rule denies the image until a source answers, whatever else is found out about it.
@@ -100,27 +109,15 @@ fn of_evidence(
         VaEvidence::Opaque { why, issues, image } => return of_opaque(rule, why, (issues, image), context, findings),
         VaEvidence::WithOrigin { evidence, image } => {
             image::base(rule, image, &mut findings);
-            let found = of_evidence(rule, evidence, image, context, findings);
-            return match image::unknown_bases(rule, image) {
-                Some(why) if found.reasons.is_empty() => VaAssessment {
-                    status: VaStatus::Unscanned,
-                    why: Some(why.to_owned()),
-                    missing: Some(MissingAssessment::Unavailable),
-                    ..found
-                },
-                _ => found,
-            };
+            return of_evidence(rule, evidence, image, context, findings);
         }
         VaEvidence::Unscanned => (MissingAssessment::Unscanned, NO_REPORT.to_owned()),
         VaEvidence::NoReport { why } => (MissingAssessment::Unscanned, format!("{NO_REPORT}: {why}")),
-        VaEvidence::Unreadable { problems: 1 } => (
-            MissingAssessment::Unscanned,
-            format!("{NO_REPORT}, and 1 report file cannot be read (/readyz says which)"),
-        ),
-        VaEvidence::Unreadable { problems } => (
-            MissingAssessment::Unscanned,
-            format!("{NO_REPORT}, and {problems} report files cannot be read (/readyz says which)"),
-        ),
+        VaEvidence::Unreadable { problems } => {
+            let files = if *problems == 1 { "file" } else { "files" };
+            let why = format!("{NO_REPORT}, and {problems} report {files} cannot be read (/readyz says which)");
+            (MissingAssessment::Unscanned, why)
+        }
         VaEvidence::Incomplete { why } => (MissingAssessment::Incomplete, why.clone()),
         VaEvidence::Unsupported { why } => (MissingAssessment::Unsupported, why.clone()),
         VaEvidence::Unavailable { why } => (MissingAssessment::Unavailable, why.clone()),
@@ -164,10 +161,9 @@ fn of_opaque(
     image::end_of_life(rule, image, context, &mut findings);
     image::base(rule, image, &mut findings);
     when::assess(rule, &report, &open, context, &mut findings);
-    match (findings.reasons.is_empty(), image::unknown_bases(rule, image)) {
-        (true, Some(why)) => without(MissingAssessment::Unavailable, why, findings),
-        (true, None) => without(MissingAssessment::Opaque, why, findings),
-        (false, _) => findings.with_status(VaStatus::Fail),
+    match findings.reasons.is_empty() {
+        true => without(MissingAssessment::Opaque, why, findings),
+        false => findings.with_status(VaStatus::Fail),
     }
 }
 
@@ -183,13 +179,9 @@ fn of_report(rule: &VaRule, report: &Report, context: &AssessmentContext<'_>, fi
     packages::banned(rule, report, &mut findings);
     packages::cool_down(rule, report, context, &mut findings);
     when::assess(rule, report, &open, context, &mut findings);
-    let age = age::of_report(rule, report, context, &mut findings);
-    if let Some(why) = image::unknown_bases(rule, &report.image).filter(|_| findings.reasons.is_empty()) {
-        return without(MissingAssessment::Unavailable, why, findings);
-    }
     // Where images without a report are admitted, one that is too old is judged all the same: a limit must not admit what
     // would be denied without it.
-    if let Err(why) = age
+    if let Err(why) = age::of_report(rule, report, context, &mut findings)
         && findings.reasons.is_empty()
         && rule.unscanned != Unscanned::Allow
     {

@@ -127,9 +127,9 @@ impl Purl {
         &self.0.text
     }
 
-    /// The type of the package: `deb`, `npm`, `golang`.
+    /// The type of the package: `deb`, `npm`, `golang`. It is the first word of the text, which is not parsed for it.
     pub fn kind(&self) -> &str {
-        self.url().ty()
+        self.0.text.strip_prefix("pkg:").and_then(|rest| rest.split('/').next()).unwrap_or_default()
     }
 
     /// The namespace: `debian`, `@babel`, `github.com/acme`.

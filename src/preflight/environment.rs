@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::{PreflightDepth, PreflightFindings};
+use super::{PreflightDepth, PreflightFindings, services};
 use crate::config::Config;
 use crate::http_client::{NamedProxy, check_ca, environment_proxy};
 use crate::markup::{Problem, ProblemSeverity};
-use crate::va::ScannerKind;
 
 pub(super) fn check(found: &mut PreflightFindings<'_>) {
     proxies(found);
@@ -43,7 +42,7 @@ fn authorities(found: &mut PreflightFindings<'_>) {
 fn proxies(found: &mut PreflightFindings<'_>) {
     let variable = |name: &str| std::env::var(name).ok();
     let mut named: BTreeMap<(&str, NamedProxy), Vec<String>> = BTreeMap::new();
-    for (key, url) in services(found.config) {
+    for (key, url) in urls(found.config) {
         if let Some(proxy) = environment_proxy(url, variable) {
             named.entry(proxy).or_default().push(key);
         }
@@ -85,33 +84,14 @@ fn proxies(found: &mut PreflightFindings<'_>) {
 }
 
 /// The URLs that are asked through a proxy of the environment, if it names one, each with its key.
-fn services(config: &Config) -> Vec<(String, &str)> {
+fn urls(config: &Config) -> Vec<(String, &str)> {
     let mut all = Vec::new();
     for (index, upstream) in config.upstreams.iter().enumerate() {
         if upstream.proxy.is_none() && !upstream.offline {
             all.push((format!("{}.url", config.places.item("upstream", index)), upstream.url.as_str()));
         }
     }
-    let sources = config.va.databases.iter().map(|databases| &databases.sources);
-    for sources in sources.filter(|sources| sources.proxy.is_none()) {
-        all.extend(sources.osv.iter().map(|url| ("va.database.osv".to_owned(), url.as_str())));
-        let feeds = [("va.database.kev", &sources.kev), ("va.database.epss", &sources.epss)];
-        all.extend(feeds.into_iter().filter_map(|(key, url)| Some((key.to_owned(), url.as_deref()?))));
-    }
-    if let Some(ibm) = config.va.ibm.as_ref().filter(|ibm| ibm.proxy.is_none()) {
-        all.extend(ibm.url.iter().map(|url| ("va.ibm.url".to_owned(), url.as_str())));
-        all.push(("va.ibm.iam_url".to_owned(), ibm.iam_url.as_str()));
-    }
-    for (index, scanner) in config.va.scanners.iter().enumerate() {
-        if let ScannerKind::Adapter(adapter) = &scanner.kind
-            && adapter.proxy.is_none()
-        {
-            all.push((format!("{}.url", config.places.item("va.scanner", index)), adapter.url.as_str()));
-        }
-    }
-    all.extend(config.tracing.endpoint.iter().map(|url| ("tracing.endpoint".to_owned(), url.as_str())));
-    if config.events.proxy.is_none() {
-        all.extend(config.events.urls.iter().map(|url| ("events.urls".to_owned(), url.as_str())));
-    }
+    let others = services::feeds(config).into_iter().chain(services::receivers(config));
+    all.extend(others.filter(|service| service.proxy.is_none()).map(|service| (service.key, service.url)));
     all
 }

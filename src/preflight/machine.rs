@@ -115,9 +115,9 @@ fn audit(found: &mut PreflightFindings<'_>, state_is_usable: bool) {
     let file = &config.audit.file;
     // The state directory, where a relative path begins, may not exist yet.
     let (there, state) = (resolved_path(file), resolved_path(&config.state_dir));
-    let folder = parent_folder(file).canonicalize().unwrap_or_else(|_| parent_folder(&there).to_owned());
+    let folder = resolved_path(parent_folder(file));
     let is_elsewhere = !folder.starts_with(&state);
-    let is_link = file.file_name().is_some_and(|name| resolved_path(parent_folder(file)).join(name).is_symlink());
+    let is_link = file.file_name().is_some_and(|name| folder.join(name).is_symlink());
     match there.metadata() {
         _ if is_descriptor(file) => {
             let message = format!("{} is a file that a process has open, which cannot be rotated", file.display());

@@ -10,13 +10,13 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use url::Url;
 
+use super::services::{self, ConfiguredService};
 use crate::config::Config;
 use crate::http_client::{HttpClient, HttpSettings, Network, Reach};
 use crate::markup::{Problem, ProblemSeverity};
 use crate::oci::{ImageReference, Repository};
 use crate::runtime::{Clock, Metrics, Readiness, Tasks, shown_origin, shown_url};
 use crate::upstream::{self, Auth, ServiceAddress, Upstreams};
-use crate::va::ScannerKind;
 
 /// How many services are asked at the same time.
 const AT_ONCE: usize = 16;
@@ -82,37 +82,16 @@ fn questions(config: &Config) -> Vec<ServiceQuestion<'_>> {
             let (key, answer) = (format!("va.database.{key}"), Box::pin(database_image(config, image)));
             questions.push(ServiceQuestion { key, service: image.to_string(), answer });
         }
-        let feeds = [("kev", &sources.kev), ("epss", &sources.epss)];
-        let feeds = feeds.into_iter().filter_map(|(key, url)| Some((key, url.as_deref()?)));
-        for (key, url) in sources.osv.iter().map(|url| ("osv", url.as_str())).chain(feeds) {
-            let answer = Box::pin(head(url, sources.proxy.clone(), sources.ca.clone()));
-            let (key, service) = (format!("va.database.{key}"), shown_url(url));
-            questions.push(ServiceQuestion { key, service, answer });
+        for ConfiguredService { key, url, proxy } in services::feeds(config) {
+            let answer = Box::pin(head(url, proxy.map(str::to_owned), sources.ca.clone()));
+            questions.push(ServiceQuestion { key, service: shown_url(url), answer });
         }
     }
-    if let Some(ibm) = &config.va.ibm {
-        for (key, url) in [("url", ibm.url.as_ref()), ("iam_url", Some(&ibm.iam_url))] {
-            let Some(url) = url else { continue };
-            questions.push(to_connect(format!("va.ibm.{key}"), url, ibm.proxy.as_deref()));
-        }
-    }
-    for (index, scanner) in config.va.scanners.iter().enumerate() {
-        let ScannerKind::Adapter(adapter) = &scanner.kind else { continue };
-        let key = format!("{}.url", config.places.item("va.scanner", index));
-        questions.push(to_connect(key, &adapter.url, adapter.proxy.as_deref()));
-    }
-    if let Some(endpoint) = &config.tracing.endpoint {
-        questions.push(to_connect("tracing.endpoint".into(), endpoint, None));
-    }
-    for url in &config.events.urls {
-        questions.push(to_connect("events.urls".into(), url, config.events.proxy.as_deref()));
+    for ConfiguredService { key, url, proxy } in services::receivers(config) {
+        // The URL may contain a secret.
+        questions.push(ServiceQuestion { key, service: shown_origin(url), answer: Box::pin(connect(url, proxy)) });
     }
     questions
-}
-
-/// Whether a connection can be opened. The URL may contain a secret.
-fn to_connect<'a>(key: String, url: &'a str, proxy: Option<&'a str>) -> ServiceQuestion<'a> {
-    ServiceQuestion { key, service: shown_origin(url), answer: Box::pin(connect(url, proxy)) }
 }
 
 fn notary_at(server: &str) -> String {
@@ -169,8 +148,8 @@ async fn notary(config: &upstream::Config) -> ServiceOutcome {
 
 async fn database_image(config: &Config, image: &ImageReference) -> ServiceOutcome {
     let host = &image.name.host;
-    let is_it = |upstream: &&upstream::Config| upstream.host == *host || upstream.aliases.contains(host);
-    let upstream = config.upstreams.iter().find(is_it).ok_or_else(|| format!("{host} is not an upstream"))?;
+    let upstream = config.upstreams.iter().find(|upstream| upstream.has_name(host));
+    let upstream = upstream.ok_or_else(|| format!("{host} is not an upstream"))?;
     let upstreams = upstreams(upstream)?;
     let upstream = upstreams.by_host(host).ok_or("it has no name")?;
     match upstream.manifest(&image.name.repository, &image.reference()).await {

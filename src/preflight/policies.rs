@@ -120,9 +120,7 @@ pub fn evidence_sources(config: &Config) -> EvidenceSources {
 /// Images and registries that are named must belong to an upstream, which can be asked for them.
 fn names(found: &mut PreflightFindings<'_>) {
     let config = found.config;
-    let of = |host: &crate::oci::Host| {
-        config.upstreams.iter().find(|upstream| upstream.host == *host || upstream.aliases.contains(host))
-    };
+    let of = |host: &crate::oci::Host| config.upstreams.iter().find(|upstream| upstream.has_name(host));
     // Databases of an offline registry are imported. Only an update would fetch them.
     let updates = config.va.databases.as_ref().is_some_and(|databases| databases.sources.update.is_some());
     let databases = config.va.databases.iter().flat_map(|databases| databases.sources.images());

@@ -29,7 +29,7 @@ const MAX_TOTAL: u64 = 64 * 1024 * 1024;
 /// The most failures that are gathered.
 const MAX_FAILURES: usize = 100;
 /// The deepest subfolder.
-const MAX_DEPTH: usize = 16;
+pub(super) const MAX_DEPTH: usize = 16;
 /// The directory is read again at this interval even if no change was seen, because some file systems report none.
 const RESCAN: Duration = Duration::from_secs(60);
 /// How often links are followed, of which no file system reports a change.

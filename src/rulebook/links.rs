@@ -5,10 +5,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use super::directory::MAX_DEPTH;
+
 /// The most links and files behind them that are looked at.
 const MAX_TARGETS: usize = 10_000;
-/// The deepest subfolder.
-const MAX_DEPTH: usize = 16;
 
 /// What links lead to at one moment. Two of the same directory differ if a link was switched or its target has changed.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

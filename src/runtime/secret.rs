@@ -38,8 +38,7 @@ impl Secret {
             (text.starts_with('{') && text.trim_end().ends_with('}'))
                 .then_some("it is JSON: write only the value of the key there")
         };
-        let has_more = |text: &str| text.contains(['\n', '\r']).then_some("it has more than one line");
-        self.read_as(|text| flaw(text).or_else(|| is_json(text)).or_else(|| has_more(text)))
+        self.read_as(|text| flaw(text).or_else(|| is_json(text)).or_else(|| more_lines(text)))
     }
 
     fn read_as(&self, flaw: impl Fn(&str) -> Option<&'static str>) -> Result<String, String> {
@@ -70,16 +69,7 @@ impl Secret {
 pub fn read_token(path: &Path) -> Result<String, String> {
     let text = read_plain_text(path, MAX_SECRET).map_err(|error| error.to_string())?;
     let token = text.trim();
-    let wrong = if token.starts_with('\u{feff}') {
-        "it begins with a byte order mark, which is not a part of a token"
-    } else if token.contains(['\n', '\r']) {
-        "it has more than one line, and a token has one"
-    } else if token.contains(|c: char| c.is_control() && c != '\t') {
-        "it has a control character, which cannot be sent"
-    } else {
-        return Ok(token.to_owned());
-    };
-    Err(wrong.to_owned())
+    flaw(token).or_else(|| more_lines(token)).map_or_else(|| Ok(token.to_owned()), |why| Err(why.to_owned()))
 }
 
 /// Why a text cannot be a secret: an editor or a tool has written something else.
@@ -92,6 +82,10 @@ fn flaw(text: &str) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+fn more_lines(text: &str) -> Option<&'static str> {
+    text.contains(['\n', '\r']).then_some("it has more than one line")
 }
 
 impl fmt::Debug for Secret {

@@ -41,6 +41,9 @@ impl FactStore {
     }
 
     /// The same, and whether anything of another topic is stored about the subject, in one read.
+    ///
+    /// # Errors
+    /// The database cannot be read.
     pub async fn evidence_and(
         &self,
         (topic, other): (&str, &str),

@@ -223,14 +223,11 @@ async fn load<V: DeserializeOwned + Send + 'static>(
     clock: &Clock,
     tasks: &Tasks,
 ) -> Option<Loaded<V>> {
-    let Observed { value, at, until } = stored(store, topic, subject, clock).await?;
+    let row = store.evidence(topic, subject, clock.now()).await;
+    let Observed { value, at, until } = readable(topic, row)?;
     let length = value.len();
     let value = tasks.spawn_blocking(move || serde_json::from_str(&value).ok()).await.ok()??;
     Some(Loaded { evidence: Observed { value, at, until }, length })
-}
-
-async fn stored(store: &FactStore, topic: &str, subject: &str, clock: &Clock) -> Option<Observed<String>> {
-    readable(topic, store.evidence(topic, subject, clock.now()).await)
 }
 
 /// What was read; nothing if it cannot be read.

@@ -30,7 +30,7 @@ use site::is_same_site;
 use super::answer::words::words;
 use super::client::{UpstreamClient, host};
 use super::error::{Error, WEB_PAGE};
-use super::headers::is_web_page;
+use super::headers::is_foreign_page;
 use super::retry::{is_passing, retry_after};
 use crate::http_client::{MAX_REDIRECTS, ReceivedBody, is_redirect, read_whole, with_https};
 use crate::oci::Repository;
@@ -286,8 +286,7 @@ impl TokenRequest<'_> {
             let body = body.map_err(|error| Error::unread(name, &error))?;
             return token(&body).ok_or_else(|| client.protocol("its token service sent no token"));
         }
-        let is_own = is_passing(status) || status == StatusCode::UNAUTHORIZED;
-        let page = if is_web_page(response.headers()) && !is_own { WEB_PAGE } else { "" };
+        let page = if is_foreign_page(status, response.headers()) { WEB_PAGE } else { "" };
         let said = self.without_secrets(words(response.into_body()).await) + page;
         Err(match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {

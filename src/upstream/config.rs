@@ -107,6 +107,11 @@ impl Config {
         format!("{} at {}", self.host, shown_url(&self.url))
     }
 
+    /// Whether this is the host of the registry or one of its aliases.
+    pub fn has_name(&self, host: &Host) -> bool {
+        self.host == *host || self.aliases.contains(host)
+    }
+
     /// The URL of the registry.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ use super::auth::{Audience, Authorization, RegistryTokens};
 use super::client::{UpstreamClient, host, origin};
 use super::config::{Auth, Config, ConfigError};
 use super::error::{Error, WEB_PAGE};
-use super::headers::{content_range, is_web_page};
+use super::headers::{content_range, is_foreign_page};
 use super::limits::{RequestLane, UpstreamLimits};
 use super::metrics::{LimitMetrics, UpstreamMetrics};
 use super::retry::{Failure, Retries, alternative_patience, is_passing, retry_after};
@@ -307,9 +307,7 @@ impl Exchange {
         let host = self.asked(call, from);
         let wait = retry_after(response.headers(), self.client.clock());
         let is_absent = status == StatusCode::NOT_FOUND || call.absent.contains(&status);
-        // Servers in front of a registry have pages for their own failures, and for wrong passwords, too.
-        let is_own = is_passing(status) || status == StatusCode::UNAUTHORIZED;
-        let is_page = is_web_page(response.headers()) && !is_own;
+        let is_page = is_foreign_page(status, response.headers());
         let page = if is_page { WEB_PAGE } else { "" };
         let said = if is_absent { String::new() } else { words(response.into_body()).await + page };
         let tls_expected = from.scheme() == "http" && status == StatusCode::BAD_REQUEST && said.contains("HTTPS");

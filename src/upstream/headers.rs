@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName};
 
+use super::retry::is_passing;
 use crate::oci::media_type;
 
 /// The value of a header, if it is text.
@@ -15,6 +17,12 @@ pub(super) fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 pub(super) fn is_web_page(headers: &HeaderMap) -> bool {
     let label = text(headers, &header::CONTENT_TYPE).unwrap_or_default();
     matches!(&*media_type::essence(&label), "text/html" | "application/xhtml+xml")
+}
+
+/// Whether a failure is a web page that a registry or its token service hardly sends. Servers in front of them have pages for
+/// their own failures, and for wrong passwords, too.
+pub(super) fn is_foreign_page(status: StatusCode, headers: &HeaderMap) -> bool {
+    is_web_page(headers) && !is_passing(status) && status != StatusCode::UNAUTHORIZED
 }
 
 pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
@@ -37,6 +45,22 @@ pub(super) fn content_range(headers: &HeaderMap) -> Option<(Range<u64>, Option<u
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_of_servers_in_front_of_a_registry_are_not_foreign() {
+        for (status, label, wanted) in [
+            (StatusCode::FORBIDDEN, "text/html; charset=utf-8", true),
+            (StatusCode::NOT_FOUND, "application/xhtml+xml", true),
+            (StatusCode::FORBIDDEN, "application/json", false),
+            (StatusCode::UNAUTHORIZED, "text/html", false),
+            (StatusCode::BAD_GATEWAY, "text/html", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, label.parse().unwrap());
+            assert_eq!(is_foreign_page(status, &headers), wanted, "{status} {label}");
+        }
+        assert!(!is_foreign_page(StatusCode::FORBIDDEN, &HeaderMap::new()));
+    }
 
     #[test]
     fn content_ranges() {

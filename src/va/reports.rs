@@ -55,7 +55,9 @@ mod trivy;
 
 pub(super) use bound::BoundReports;
 pub use carried::{MAX_REPORT, ReportSubjects, report_subjects, reports_about};
+pub(super) use document::text_or_nothing;
 use index::Index;
+pub(super) use scan::have_files;
 pub(super) use scanned::{ReportTarget, harbor_report, scanned_report};
 use statement::ImageDigests;
 
@@ -264,11 +266,6 @@ async fn announced<T>(reading: impl Future<Output = T>, directories: &[PathBuf])
         let seconds = waited.as_secs();
         tracing::info!(?directories, seconds, "reading vulnerability reports; the gate will serve once they are read");
     }
-}
-
-/// Whether there is a report in these directories, as far as the names of files say it.
-pub(super) fn have_reports(directories: &[PathBuf]) -> bool {
-    scan::have_files(directories)
 }
 
 /// What is wrong with the directories of reports, or with what is in them.

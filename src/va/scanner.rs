@@ -294,7 +294,15 @@ impl Scanner {
 fn answer(evidence: Arc<Observed<VaEvidence>>) -> SourceAnswer {
     match evidence.value {
         VaEvidence::Unavailable { .. } => SourceAnswer::Doubts(evidence),
-        _ => SourceAnswer::Decides(evidence),
+        VaEvidence::Report(_)
+        | VaEvidence::Unscanned
+        | VaEvidence::NoReport { .. }
+        | VaEvidence::Unreadable { .. }
+        | VaEvidence::Incomplete { .. }
+        | VaEvidence::Opaque { .. }
+        | VaEvidence::Unsupported { .. }
+        | VaEvidence::Pending { .. }
+        | VaEvidence::WithOrigin { .. } => SourceAnswer::Decides(evidence),
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) fn upstreams(root: &mut Table<'_>) -> Vec<upstream::Config> {
 /// The upstream of names without a registry. It must be one of the upstreams.
 pub(super) fn default_upstream(root: &mut Table<'_>, upstreams: &[upstream::Config]) -> Option<Host> {
     let host: Host = root.value("default_upstream")?;
-    if !upstreams.iter().any(|upstream| upstream.host == host || upstream.aliases.contains(&host)) {
+    if !upstreams.iter().any(|upstream| upstream.has_name(&host)) {
         root.problem("default_upstream", format!("{host} is not the host of an [[upstream]]"), None);
     }
     Some(host)

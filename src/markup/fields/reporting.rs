@@ -50,19 +50,17 @@ impl Fields<'_> {
 
     /// Reports an error of the mapping as a whole.
     pub fn error(&self, message: impl Into<String>) {
-        self.report(self.own_key(), ProblemSeverity::Error, self.at, self.prefixed(message.into()), None);
+        self.report(ProblemSeverity::Error, message.into(), None);
     }
 
     /// As [`Self::error`], with what would help.
     pub fn error_hint(&self, message: impl Into<String>, hint: impl Into<String>) {
-        let (message, hint) = (self.prefixed(message.into()), Some(hint.into()));
-        self.report(self.own_key(), ProblemSeverity::Error, self.at, message, hint);
+        self.report(ProblemSeverity::Error, message.into(), Some(hint.into()));
     }
 
     /// Reports what in the mapping may not mean what was meant.
     pub fn warn(&self, message: impl Into<String>, hint: impl Into<String>) {
-        let (message, hint) = (self.prefixed(message.into()), Some(hint.into()));
-        self.report(self.own_key(), ProblemSeverity::Warning, self.at, message, hint);
+        self.report(ProblemSeverity::Warning, message.into(), Some(hint.into()));
     }
 
     /// Reports a problem of a key or its value; the message says by itself what it is about.
@@ -71,33 +69,21 @@ impl Fields<'_> {
             Name::Kind(_) => message.to_owned(),
             Name::Path(_) => format!("{}: {message}", self.name.path(key)),
         };
-        self.report(self.name.problem_key(key), severity, self.place_of(key), message, hint.map(str::to_owned));
+        self.report_at(key, severity, message, hint.map(str::to_owned));
     }
 
-    fn prefixed(&self, message: String) -> String {
-        match &self.name {
-            Name::Path(path) if !path.is_empty() => format!("{path}: {message}"),
-            _ => message,
-        }
+    /// Reports a problem of the mapping as a whole.
+    fn report(&self, severity: ProblemSeverity, message: String, hint: Option<String>) {
+        let (key, message) = match &self.name {
+            Name::Path(path) if !path.is_empty() => (Some(ProblemKey::known(path)), format!("{path}: {message}")),
+            Name::Path(_) | Name::Kind(_) => (None, message),
+        };
+        self.problems.report_about(key, severity, self.at, message, hint);
     }
 
-    /// The key of a problem of the mapping as a whole.
-    fn own_key(&self) -> Option<ProblemKey> {
-        match &self.name {
-            Name::Path(path) if !path.is_empty() => Some(ProblemKey::known(path)),
-            Name::Path(_) | Name::Kind(_) => None,
-        }
-    }
-
-    fn report(
-        &self,
-        key: Option<ProblemKey>,
-        severity: ProblemSeverity,
-        at: Place,
-        message: String,
-        hint: Option<String>,
-    ) {
-        self.problems.report_about(key, severity, at, message, hint);
+    /// Reports a problem of a key, or of the mapping that lacks it.
+    fn report_at(&self, key: &str, severity: ProblemSeverity, message: String, hint: Option<String>) {
+        self.problems.report_about(self.name.problem_key(key), severity, self.place_of(key), message, hint);
     }
 
     /// Reports a value that is not what the key takes; the message is a sentence of its own.
@@ -106,13 +92,12 @@ impl Fields<'_> {
             Name::Kind(what) => format!("{key} of {what}: {message}"),
             Name::Path(_) => format!("{}: {message}", self.name.path(key)),
         };
-        self.report(self.name.problem_key(key), ProblemSeverity::Error, self.place_of(key), message, None);
+        self.report_at(key, ProblemSeverity::Error, message, None);
     }
 
     /// Reports an error of a key; the message continues after the key's name.
     pub(super) fn wrong_key(&self, key: &str, message: &str) {
-        let message = format!("{}{message}", self.name.of_key(key));
-        self.report(self.name.problem_key(key), ProblemSeverity::Error, self.place_of(key), message, None);
+        self.report_at(key, ProblemSeverity::Error, format!("{}{message}", self.name.of_key(key)), None);
     }
 
     /// The place of a key, or of the mapping that lacks it.

@@ -137,11 +137,7 @@ pub(super) fn assess(
     context: &AssessmentContext<'_>,
     findings: &mut Findings,
 ) {
-    let Some(condition) = &rule.when else { return };
-    // What the image was built on may be known later, and the image is denied until then.
-    if condition.mentions("image") && unknown_bases(rule, &report.image).is_some() {
-        return;
-    }
+    let Some(condition) = assessable(rule, &report.image) else { return };
     match evaluate(condition, (rule, report), Some(issues), context) {
         Ok(true) => findings.reasons.push(met(condition)),
         Ok(false) => {}
@@ -172,11 +168,7 @@ pub(super) fn without_report(
     context: &AssessmentContext<'_>,
     findings: &mut Findings,
 ) {
-    let Some(condition) = &rule.when else { return };
-    // What the image was built on may be known later, and the image is denied until then.
-    if condition.mentions("image") && unknown_bases(rule, image).is_some() {
-        return;
-    }
+    let Some(condition) = assessable(rule, image) else { return };
     let report = Report { incomplete: Some("no report".into()), image: image.clone(), ..Report::default() };
     if evaluate(condition, (rule, &report), None, context) == Ok(true) {
         findings.reasons.push(met(condition));
@@ -184,6 +176,12 @@ pub(super) fn without_report(
     if condition.mentions("now") {
         findings.changes_at(after(context.now, TIMED_CONDITION));
     }
+}
+
+/// The condition of a rule, if it can be assessed now. What the image was built on may be known later, and the image is
+/// denied until then.
+fn assessable<'a>(rule: &'a VaRule, image: &ImageFacts) -> Option<&'a Condition> {
+    rule.when.as_ref().filter(|when| !when.mentions("image") || unknown_bases(rule, image).is_none())
 }
 
 fn met(condition: &Condition) -> String {

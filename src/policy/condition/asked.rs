@@ -1,6 +1,7 @@
 //! Which words of a field a condition asks for. `issues.exists(i, i.kind != "vulnerability")` asks for the kind `configuration`,
 //! although it does not contain the word, and `i.kind == "vulnerability"` does not: the condition is not true because of any
-//! other issue. A use that is not understood asks for every word.
+//! other issue. A use that is not understood asks for every word of a set, unless the set is open: of an open set, only
+//! tests ask for words.
 
 use std::collections::HashMap;
 

@@ -313,7 +313,6 @@ fn operator(name: &str) -> Option<&'static str> {
 
 /// The type of an operation; `None` if the operands do not fit.
 fn operation(name: &str, operands: &[ValueType]) -> Option<ValueType> {
-    let is_number = ValueType::is_number;
     if let (operators::INDEX, [ListOf(element), Int | Uint | Any]) = (name, operands) {
         return Some(**element);
     }
@@ -336,7 +335,7 @@ fn operation(name: &str, operands: &[ValueType]) -> Option<ValueType> {
         (operators::EQUALS | operators::NOT_EQUALS, [one, other]) => elements::may_equal(*one, *other).then_some(Bool),
         (operators::LESS | operators::LESS_EQUALS | operators::GREATER | operators::GREATER_EQUALS, [one, other]) => {
             let is_ordered = |value: &ValueType| matches!(value, Bool | Bytes | Duration | Text | Time);
-            let same = one == other && is_ordered(one) || is_number(*one) && is_number(*other);
+            let same = one == other && is_ordered(one) || one.is_number() && other.is_number();
             let any = *one == Any && is_ordered(other) || *other == Any && is_ordered(one);
             (same || any).then_some(Bool)
         }
@@ -347,7 +346,7 @@ fn operation(name: &str, operands: &[ValueType]) -> Option<ValueType> {
         (operators::SUBSTRACT, [Time, Duration]) => Some(Time),
         (operators::SUBSTRACT, [Duration, Duration]) => Some(Duration),
         (operators::SUBSTRACT | operators::MULTIPLY | operators::DIVIDE | operators::MODULO, [one, other])
-            if is_number(*one) && is_number(*other) =>
+            if one.is_number() && other.is_number() =>
         {
             Some(if one == other { *one } else { Any })
         }

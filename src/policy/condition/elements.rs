@@ -16,7 +16,10 @@ pub(super) fn mistakes<'a>(
     let ([one, other], [of_one, of_other]) = (&*call.args, arguments) else { return Vec::new() };
     match (&*call.func_name, &other.expr, element(*of_other)) {
         (operators::IN, Expr::List(list), _) => written(list, *of_one, types),
-        (operators::IN, _, Some(element)) if !may_equal(*of_one, element) => vec![(one, never(*of_one, element))],
+        (operators::IN, _, Some(element)) if !may_equal(*of_one, element) => {
+            let place = if let Record(_) = element { ", in exists(…)" } else { "" };
+            vec![(one, never(*of_one, element) + place)]
+        }
         (operators::EQUALS | operators::NOT_EQUALS, ..) => {
             let pairs = [(of_one, other), (of_other, one)];
             let wrong = |(of, list): (&ValueType, &'a IdedExpr)| match (element(*of), &list.expr) {
@@ -42,9 +45,7 @@ fn element(list: ValueType) -> Option<ValueType> {
 pub(super) fn is_table(map: &IdedExpr, types: &HashMap<u64, ValueType>) -> bool {
     let Expr::Map(map) = &map.expr else { return false };
     let is_plain = |value: &IdedExpr| {
-        let known = types.get(&value.id);
-        known
-            .is_some_and(|known| matches!(known, Bool | Bytes | Double | Duration | Int | Text | Time | Uint | Word(_)))
+        matches!(types.get(&value.id), Some(Bool | Bytes | Double | Duration | Int | Text | Time | Uint | Word(_)))
     };
     map.entries.iter().all(|entry| matches!(&entry.expr, EntryExpr::MapEntry(entry) if is_plain(&entry.value)))
 }
@@ -68,7 +69,7 @@ pub(super) fn may_equal(one: ValueType, other: ValueType) -> bool {
 fn never(one: ValueType, other: ValueType) -> String {
     let record =
         [one, other].into_iter().find_map(|of| if let Record(record) = of { record.fields.first() } else { None });
-    let hint = record.map(|(field, _)| format!("; ask for a field of it, such as {field}, in exists(…)"));
+    let hint = record.map(|(field, _)| format!("; ask for a field of it, such as {field}"));
     let (one, other) = (with_article(one), with_article(other));
     format!("{one} is never equal to {other}{}", hint.unwrap_or_default())
 }

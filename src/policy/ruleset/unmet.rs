@@ -158,6 +158,11 @@ impl Rule {
 }
 
 impl EvidenceSources {
+    /// The registry with this host or alias.
+    pub fn registry(&self, host: &Host) -> Option<&EvidencedRegistry> {
+        self.registries.iter().find(|known| known.host == *host || known.aliases.contains(host))
+    }
+
     /// Whether there may be clients with this namespace.
     pub(super) fn has_clients(&self, namespace: &str) -> bool {
         self.scopes.iter().any(|scope| scope.name() == Some(namespace))
@@ -169,9 +174,8 @@ impl EvidenceSources {
             return Some(EvidenceLack::Notary);
         }
         let host = &authority.signature_repository()?.host;
-        let is_known = self.registries.iter().any(|known| known.host == *host || known.aliases.contains(host));
         let lack = || EvidenceLack::Signatures(authority.name().to_owned(), host.to_string());
-        (!is_known).then(lack)
+        self.registry(host).is_none().then(lack)
     }
 }
 

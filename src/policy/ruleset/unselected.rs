@@ -1,5 +1,7 @@
 //! Registries of which no entry selects an image, so that all of their images are denied.
 
+use std::collections::BTreeSet;
+
 use super::RuleSet;
 use super::unmet::{EvidenceSources, some};
 use crate::markup::{Problem, ProblemSeverity};
@@ -30,9 +32,7 @@ impl RuleSet {
         let note = |host| sources.unselected(&[host], None, ProblemSeverity::Note);
         let is_idle =
             |scope: &&Scope| self.has_entries(scope) && !hosts.iter().any(|host| self.may_select(scope, host));
-        let mut idle: Vec<&Scope> = sources.scopes.iter().filter(is_idle).collect();
-        idle.sort_unstable();
-        idle.dedup();
+        let idle: BTreeSet<&Scope> = sources.scopes.iter().filter(is_idle).collect();
         let of_scope = |scope: &Scope| sources.unselected(&hosts, scope.name(), ProblemSeverity::Warning);
         others.into_iter().map(note).chain(idle.into_iter().map(of_scope)).collect()
     }
@@ -46,8 +46,7 @@ impl RuleSet {
     /// Whether a namespace has entries of its own.
     fn has_entries(&self, scope: &Scope) -> bool {
         let Some(name) = scope.name() else { return false };
-        let own = self.layers().filter_map(|layer| layer.namespaces.get(name));
-        own.flat_map(|entries| &entries.by_weight).next().is_some()
+        self.layers().filter_map(|layer| layer.namespaces.get(name)).any(|entries| !entries.by_weight.is_empty())
     }
 }
 

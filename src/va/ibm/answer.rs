@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::policy::{AffectedPackage, FixStatus, Issue, IssueKind, Report, Severity, VaEvidence};
+use crate::va::reports::text_or_nothing;
 use crate::va::{UNNAMED, one_line};
 
 /// Parses a response. An unknown status is an error.
@@ -117,11 +118,12 @@ impl Vulnerability {
             None => self.cve_exempt == Some(true),
         };
         let notices = self.security_notices.unwrap_or_default();
-        let is_partial = notices.iter().any(|notice| notice.notice_exempt != Some(true));
-        let open = notices.iter().filter(|notice| !is_partial || notice.notice_exempt != Some(true));
+        let is_open = |notice: &Notice| notice.notice_exempt != Some(true);
+        let has_open = notices.iter().any(is_open);
+        let named = notices.iter().filter(|notice| !has_open || is_open(notice));
         let aliases: Option<Vec<String>> =
-            open.map(|notice| notice.notice_id.clone().filter(|id| !id.trim().is_empty())).collect();
-        let references = notices.iter().filter_map(|notice| one_line(text_of(notice.notice.as_ref()))).collect();
+            named.map(|notice| notice.notice_id.clone().filter(|id| !id.trim().is_empty())).collect();
+        let references = notices.iter().filter_map(|notice| one_line(notice.notice.clone())).collect();
         let mut packages: Vec<AffectedPackage> = Vec::new();
         for package in notices.into_iter().flat_map(|notice| notice.vulnerable_packages.unwrap_or_default()) {
             let package = package.affected();
@@ -139,8 +141,9 @@ impl Vulnerability {
 struct Notice {
     notice_id: Option<String>,
     notice_exempt: Option<bool>,
-    /// Where it is published, if it is a text.
-    notice: Option<serde_json::Value>,
+    /// Where it is published.
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    notice: Option<String>,
     vulnerable_packages: Option<Vec<IbmPackage>>,
 }
 
@@ -168,8 +171,8 @@ struct Configuration {
     #[serde(rename = "type")]
     kind: String,
     description: Option<String>,
-    /// It is only shown, so nothing depends on its form.
-    corrective_action: Option<serde_json::Value>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    corrective_action: Option<String>,
     exempt: Option<bool>,
     /// It may name the file.
     meta: Option<serde_json::Value>,
@@ -183,14 +186,9 @@ impl Configuration {
         Issue {
             exempt: self.exempt == Some(true),
             title: one_line(self.description),
-            corrective_action: one_line(text_of(self.corrective_action.as_ref())),
+            corrective_action: one_line(self.corrective_action),
             packages: one_line(file).map(place).into_iter().collect(),
             ..issue
         }
     }
-}
-
-/// A text that is only shown, and of which nothing depends on the form.
-fn text_of(value: Option<&serde_json::Value>) -> Option<String> {
-    value.and_then(serde_json::Value::as_str).map(str::to_owned)
 }

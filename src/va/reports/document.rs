@@ -257,7 +257,7 @@ pub(super) fn time(text: Option<&str>) -> Option<Timestamp> {
 }
 
 /// For a field that does not affect decisions, or not if it is missing: any value but a string is read as absent.
-pub(super) fn text_or_nothing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+pub(in crate::va) fn text_or_nothing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     deserializer.deserialize_any(TextVisitor)
 }
 

@@ -68,7 +68,7 @@ fn content(path: &Path) -> std::io::Result<(Fingerprint, Vec<u8>)> {
 }
 
 /// Whether there is a file in these directories, or there may be one because they cannot be read to the end.
-pub(super) fn have_files(directories: &[PathBuf]) -> bool {
+pub(in crate::va) fn have_files(directories: &[PathBuf]) -> bool {
     let mut left = MAX_ENTRIES;
     directories.iter().any(|directory| has_file(directory, 0, &mut left))
 }
@@ -81,11 +81,12 @@ fn has_file(directory: &Path, depth: usize, left: &mut usize) -> bool {
     for entry in entries {
         let (Ok(entry), true, true) = (entry, *left > 0, depth < MAX_DEPTH) else { return true };
         *left -= 1;
+        if is_hidden(&entry.file_name()) {
+            continue;
+        }
         let path = entry.path();
-        let is_read = !is_hidden(&entry.file_name());
-        let metadata = fs::metadata(&path).ok().filter(|_| is_read);
         let is_one = |metadata: Metadata| metadata.is_file() || metadata.is_dir() && has_file(&path, depth + 1, left);
-        if metadata.is_some_and(is_one) {
+        if fs::metadata(&path).is_ok_and(is_one) {
             return true;
         }
     }

@@ -351,13 +351,11 @@ fn rank(severity: Severity) -> u8 {
 
 /// A package with what a match says about it, which is taken from the match.
 fn affected(package: &InstalledPackage, found: &mut MatchedAdvisory, purl: Option<Purl>) -> AffectedPackage {
-    // To parse it for its first word would take as long as all the rest.
-    let kind = |purl: &Purl| Some(purl.as_str().strip_prefix("pkg:")?.split('/').next()?.to_owned());
     AffectedPackage {
         name: package.name.clone(),
         installed: Some(package.version.clone()),
         fixed: found.fixed.take(),
-        ecosystem: purl.as_ref().and_then(kind),
+        ecosystem: purl.as_ref().map(|purl| purl.kind().to_owned()),
         purl,
         source: package.source.as_ref().map(|source| source.name.clone()),
         path: package.path.clone(),

@@ -88,9 +88,8 @@ impl CarriedReports {
 
     /// Writes the reports to the directory, once the gate has recorded it. Returns their digests.
     pub(super) fn put_into_use(self, args: &ImportArgs, archive: &BundleArchive) -> Result<Vec<Digest>, CommandError> {
-        let Self { folder, reports, on_any } = self;
-        let folder = &folder;
-        let reports: Vec<Digest> = reports.into_iter().collect();
+        let (folder, on_any) = (&self.folder, self.on_any);
+        let reports: Vec<Digest> = self.reports.into_iter().collect();
         if reports.is_empty() {
             return Ok(reports);
         }

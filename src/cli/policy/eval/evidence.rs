@@ -137,17 +137,16 @@ fn named(evidence: VaEvidence, case: &EvalCase) -> VaEvidence {
 fn assessment(va: Option<&CaseVa>, rule: &VaRule, now: Timestamp) -> Result<VaEvidence, String> {
     let Some(va) = va else { return Ok(VaEvidence::Unscanned) };
     let why = || va.why.clone().or_else(|| va.incomplete.clone()).unwrap_or_default();
-    let is_own_check = va.status.is_none() || rule.severity != Severity::Unknown;
-    let checks =
-        CheckOrigin { checks: is_own_check.then_some(OWN_CHECKS), is_native: rule.severity != Severity::Unknown };
-    let mut report = report(va, checks, now)?;
+    let is_native = rule.severity != Severity::Unknown;
+    let checks = (va.status.is_none() || is_native).then_some(OWN_CHECKS);
+    let mut report = report(va, CheckOrigin { checks, is_native }, now)?;
     let says_nothing = matches!(va.issues, CaseIssues::None) && va.packages.is_none() && va.image.is_none();
     match va.status.as_deref() {
         None if says_nothing && va.incomplete.is_some() => return Ok(VaEvidence::Incomplete { why: why() }),
         None if says_nothing => return Ok(VaEvidence::Unscanned),
         None => {}
         Some(status @ ("PENDING" | "UNAVAILABLE" | "UNSCANNED" | "UNSUPPORTED"))
-            if !report.issues.is_empty() && rule.severity != Severity::Unknown =>
+            if !report.issues.is_empty() && is_native =>
         {
             return Err(format!("va.status {status} with issues: an image without a report has no issues"));
         }
@@ -161,7 +160,7 @@ fn assessment(va: Option<&CaseVa>, rule: &VaRule, now: Timestamp) -> Result<VaEv
         Some("OPAQUE") => return Ok(VaEvidence::Opaque { why: why(), issues: report.issues, image: report.image }),
         Some("INCOMPLETE") if says_nothing => return Ok(VaEvidence::Incomplete { why: why() }),
         Some("INCOMPLETE") => report.incomplete = report.incomplete.or(Some(why())),
-        Some("OK") if rule.severity == Severity::Unknown => report.issues.clear(),
+        Some("OK") if !is_native => report.issues.clear(),
         Some("OK") => {}
         Some("WARN") => {
             report.issues.iter_mut().for_each(|issue| issue.exempt = true);
