@@ -1,69 +1,46 @@
 //! The request pipeline: a request is routed and judged and, if a permit is issued, its content is opened.
 //!
-//! Start with `Gate::handle`. The gate decides nothing itself: rules come from the rulebook, evidence from `trust` and `va`,
-//! and the decision from `policy`. `judge.rs` combines them.
+//! Start with `Gate::handle`. The gate decides nothing itself: rules come from the rulebook, evidence from `trust` and
+//! `va`, and the decision from `policy`. `judge.rs` combines them.
 //!
 //! Three others use the same judge (`build.rs`): [`Inspector`] answers questions about images, [`Operations`] does what
 //! operators ask for, and [`Livescan`] judges again what was served.
 
-mod blob;
 mod build;
-mod bundle;
-mod contents;
 mod error;
-mod evidence;
-mod exemptions;
-mod explain;
-mod forget;
-mod history;
-mod images;
-mod inherited;
 mod inspector;
 mod judge;
-mod judgement;
-mod kind;
-mod layers;
-mod listing;
 mod livescan;
-mod metrics;
 mod operations;
 mod operator;
-mod origin;
-mod pins;
-mod platforms;
-mod recent;
-mod record;
 mod request;
 mod router;
-mod scan;
-mod warm;
-mod weighing;
+mod serving;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use build::{GateParts, GateServices};
-pub use bundle::{
+pub use error::GateError;
+pub use inspector::Inspector;
+pub use inspector::explain::{ExplainedDecision, ExplainedEntry, Explanation};
+pub use inspector::images::{ImageQuery, KnownAssessment, KnownTag, KnownTags};
+pub use inspector::scan::{AppliedVaRule, ScannedImage};
+pub use judge::exemptions::{ExemptionBook, ExemptionError};
+pub use livescan::{ListedVerdicts, Livescan};
+pub use operations::Operations;
+pub use operations::bundle::{
     BundleImport, BundledDatabase, BundledImage, BundledManifest, ImportOutcome, ImportedImage, MAX_BUNDLED_IMAGE,
     MAX_BUNDLED_MANIFESTS, report_file_name, report_names,
 };
-pub use contents::{RemovalFailure, RemovalTarget};
-pub use error::GateError;
-pub use exemptions::{ExemptionBook, ExemptionError};
-pub use explain::{ExplainedDecision, ExplainedEntry, Explanation};
-pub use forget::ForgetError;
-pub use images::{ImageQuery, KnownAssessment, KnownTag, KnownTags};
-pub use inspector::Inspector;
-pub use listing::{ListBody, ListPage};
-pub use livescan::{ListedVerdicts, Livescan};
-pub use operations::Operations;
+pub use operations::contents::{RemovalFailure, RemovalTarget};
+pub use operations::forget::ForgetError;
+pub use operations::pins::PinFailure;
 pub use operator::NotRecorded;
-pub use pins::PinFailure;
-pub use record::Requester;
-pub use request::{GateRequest, ReadMethod};
+pub use request::{GateRequest, ReadMethod, Requester};
 pub use router::Target;
-pub use scan::{AppliedVaRule, ScannedImage};
-pub use warm::{WarmAnswer, WarmOutcome};
+pub use serving::listing::{ListBody, ListPage};
+pub use serving::warm::{WarmAnswer, WarmOutcome};
 
 use crate::audit::Audit;
 use crate::cache::{Cache, Opened};
@@ -71,16 +48,16 @@ use crate::oci::{Digest, Endpoint, Manifest, Platform, Reference};
 use crate::policy::{self, Permit};
 use crate::resolve::{ResolveError, Resolver};
 use crate::runtime::{Clock, Epoch, Moment, Phase, RequestTrace};
-use blob::BlobJudge;
 use judge::ManifestJudge;
-use judgement::{Judged, JudgementOutcome};
-use listing::Listings;
+use judge::judgement::{Judged, JudgementOutcome};
+use judge::platforms::Platforms;
 use livescan::LiveRecords;
-use metrics::GateMetrics;
-use platforms::Platforms;
-use record::RecordDraft;
 use router::Router;
-use warm::{Basis, WarmAnswers};
+use serving::blob::BlobJudge;
+use serving::listing::Listings;
+use serving::metrics::GateMetrics;
+use serving::record::RecordDraft;
+use serving::warm::{Basis, WarmAnswers};
 
 /// The configuration of the gate.
 #[derive(Clone, Debug)]
@@ -286,7 +263,8 @@ impl Gate {
         let nothing = || GateError::Denied(policy::no_match_in(&target.name, "no rule selects it".into()));
         let Judged { manifest, stale, .. } = outcome.judged.clone().ok_or_else(nothing)?;
         self.cache.touch(&manifest);
-        // References are stored only after admission. A denied manifest leaves times: of its first request, and of its issues.
+        // References are stored only after admission. A denied manifest leaves times: of its first request, and of its
+        // issues.
         let written = Box::pin(self.resolver.admitted(&target.name, &manifest, is_pull));
         RequestTrace::phase(Phase::Record, written).await;
         Ok(Admitted { manifest, permit, stale })

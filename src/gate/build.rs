@@ -2,23 +2,23 @@
 
 use std::sync::Arc;
 
-use super::blob::{BlobJudge, absent_children};
-use super::evidence::EvidenceGatherer;
-use super::history::Histories;
 use super::inspector::Inspector;
 use super::judge::ManifestJudge;
-use super::kind::Kinds;
-use super::layers::Layers;
-use super::listing::Listings;
+use super::judge::evidence::EvidenceGatherer;
+use super::judge::history::Histories;
+use super::judge::kind::Kinds;
+use super::judge::layers::Layers;
+use super::judge::origin::Origins;
+use super::judge::platforms::Platforms;
+use super::judge::weighing::OpinionWeigher;
 use super::livescan::{LiveRecords, Livescan};
-use super::metrics::GateMetrics;
 use super::operations::Operations;
-use super::origin::Origins;
-use super::platforms::Platforms;
-use super::recent::RecentAdmissions;
 use super::router::Router;
-use super::warm::WarmAnswers;
-use super::weighing::OpinionWeigher;
+use super::serving::blob::{BlobJudge, absent_children};
+use super::serving::listing::Listings;
+use super::serving::metrics::GateMetrics;
+use super::serving::recent::RecentAdmissions;
+use super::serving::warm::WarmAnswers;
 use super::{Config, ExemptionBook, Gate};
 use crate::audit::Audit;
 use crate::cache::{BlobReaders, Cache};

@@ -1,13 +1,17 @@
 //! What the gate knows and would decide, without serving anything. Used by commands, the admin API and prefetch.
 
+pub(super) mod explain;
+pub(super) mod images;
+pub(super) mod scan;
+
 use std::sync::Arc;
 
-use super::evidence::EvidenceGatherer;
-use super::exemptions::ExemptionBook;
 use super::judge::ManifestJudge;
-use super::platforms::{IndexParts, Platforms};
+use super::judge::evidence::EvidenceGatherer;
+use super::judge::exemptions::ExemptionBook;
+use super::judge::platforms::{IndexParts, Platforms};
+use super::judge::weighing::OpinionWeigher;
 use super::router::Router;
-use super::weighing::OpinionWeigher;
 use super::{GateError, Target};
 use crate::cache::Cache;
 use crate::oci::{ImageReference, Manifest, Platform};
@@ -18,8 +22,8 @@ use crate::runtime::Clock;
 use crate::scope::Scope;
 use crate::va::Va;
 
-/// Answers questions about images: `explain`, `scan`, `images`, and what a bundle of an image needs. It serves nothing and
-/// changes nothing.
+/// Answers questions about images: `explain`, `scan`, `images`, and what a bundle of an image needs. It serves nothing
+/// and changes nothing.
 pub struct Inspector {
     pub(super) router: Router,
     pub(super) judge: Arc<ManifestJudge>,

@@ -3,15 +3,22 @@
 //! The gate, `pullgate check` and prefetch all use this code, so their results cannot differ. Records and metrics are
 //! derived from the same judgement.
 
+pub(super) mod evidence;
+pub(super) mod exemptions;
+pub(super) mod history;
+mod inherited;
+pub(super) mod judgement;
+pub(super) mod kind;
+pub(super) mod layers;
+pub(super) mod origin;
+pub(super) mod platforms;
+pub(super) mod weighing;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::evidence::{EvidenceGatherer, GatheredEvidence};
-use super::judgement::{EntryFinding, Judged, Judgement, opinions};
-use super::kind::{Classification, Interest, KindClaim, Kinds, Proof};
-use super::weighing::OpinionWeigher;
 use super::{GateError, Target};
 use crate::oci::{Digest, Manifest, Reference};
 use crate::policy::{
@@ -21,6 +28,10 @@ use crate::resolve::{Resolved, Resolver};
 use crate::rulebook::Rulebook;
 use crate::runtime::{Clock, ContentSource, Phase, RequestTrace};
 use crate::trust::{PinError, TagPins};
+use evidence::{EvidenceGatherer, GatheredEvidence};
+use judgement::{EntryFinding, Judged, Judgement, opinions};
+use kind::{Classification, Interest, KindClaim, Kinds, Proof};
+use weighing::{OpinionWeigher, until_admitted};
 
 /// How long a request waits for checks that are only reported: audited entries must not delay enforced ones.
 const AUDIT_WAIT: Duration = Duration::from_secs(2);
@@ -316,26 +327,6 @@ impl ManifestJudge {
         };
         names.into_iter().map(|selected| unjudged(case, selected, &why)).collect()
     }
-}
-
-/// Weighs the entries in order until one admits.
-async fn until_admitted<F>(
-    selected: Vec<Selected>,
-    weigh: impl Fn(Selected) -> F,
-) -> Result<Vec<EntryFinding>, GateError>
-where
-    F: Future<Output = Result<EntryFinding, GateError>>,
-{
-    let mut findings = Vec::with_capacity(selected.len());
-    for selected in selected {
-        let finding = weigh(selected).await?;
-        let admits = finding.opinion.outcome.is_ok();
-        findings.push(finding);
-        if admits {
-            break;
-        }
-    }
-    Ok(findings)
 }
 
 fn interest(mode: Mode, enforced: &[Selected], audited: &[Selected]) -> Interest {

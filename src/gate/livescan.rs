@@ -1,9 +1,10 @@
-//! Livescan: whatever was admitted is judged again when the advisory databases, the rules, the exemptions or the files in
-//! the directories of reports change.
+//! Livescan: whatever was admitted is judged again when the advisory databases, the rules, the exemptions or the files
+//! in the directories of reports change.
 //!
-//! Pulls of admitted images are recorded in the background (`recorder.rs`). After a change, every recorded verdict is judged
-//! again (`rematch.rs`), from what is known: nothing is downloaded. Images with packages in changed advisories come first,
-//! then the most recently pulled ones (`order.rs`). A verdict that changed is logged, counted, stored and sent as an event.
+//! Pulls of admitted images are recorded in the background (`recorder.rs`). After a change, every recorded verdict is
+//! judged again (`rematch.rs`), from what is known: nothing is downloaded. Images with packages in changed advisories
+//! come first, then the most recently pulled ones (`order.rs`). A verdict that changed is logged, counted, stored and
+//! sent as an event.
 //!
 //! A verdict is judged again when its basis is not the current one ([`VerdictBasis`]). The basis is stored with each
 //! verdict, so a restart continues where the process ended, and of two changes in a row only the last one counts.
@@ -24,9 +25,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, mpsc};
 
-use super::exemptions::ExemptionBook;
 use super::judge::ManifestJudge;
-use super::platforms::Platforms;
+use super::judge::exemptions::ExemptionBook;
+use super::judge::platforms::Platforms;
 use super::router::Router;
 use crate::audit::Audit;
 use crate::events::Events;
@@ -148,8 +149,8 @@ impl Livescan {
         self.clock.ago(age)
     }
 
-    /// The basis of decisions from now on. While the databases cannot be used, their last generation stays in it: images
-    /// that depend on them cannot be judged then.
+    /// The basis of decisions from now on. While the databases cannot be used, their last generation stays in it:
+    /// images that depend on them cannot be judged then.
     fn read_basis(&self) -> Option<VerdictBasis> {
         let moment = self.epoch.moment(());
         let before = self.records.basis.load_full();

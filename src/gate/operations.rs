@@ -1,10 +1,15 @@
 //! What operators change: by commands, and through the admin API.
 
+pub(super) mod bundle;
+pub(super) mod contents;
+pub(super) mod forget;
+pub(super) mod pins;
+
 use std::sync::Arc;
 
 use super::GateError;
-use super::exemptions::{ExemptionBook, ExemptionError};
 use super::judge::ManifestJudge;
+use super::judge::exemptions::{ExemptionBook, ExemptionError};
 use super::router::Router;
 use crate::audit::Audit;
 use crate::cache::Cache;
@@ -16,8 +21,7 @@ use crate::trust::Trust;
 use crate::va::Va;
 
 /// Carries out operators' requests: pins, removal of content, imports of bundles, exemptions, and forgetting of trust
-/// state. Each act is
-/// recorded before it is done.
+/// state. Each act is recorded before it is done.
 pub struct Operations {
     pub(super) router: Router,
     pub(super) judge: Arc<ManifestJudge>,
@@ -45,12 +49,12 @@ impl Operations {
         &self.exemptions
     }
 
-    /// Adds exemptions, each in place of an earlier one of the same issue in the same package and scope. When this returns
-    /// without an error, they are in force and survive a restart. `caller` is for the audit record.
+    /// Adds exemptions, each in place of an earlier one of the same issue in the same package and scope. When this
+    /// returns without an error, they are in force and survive a restart. `caller` is for the audit record.
     ///
     /// # Errors
-    /// If one has ended already or names an upstream by an alias, there are too many, or the store or a required audit record
-    /// cannot be written. Then none was added.
+    /// If one has ended already or names an upstream by an alias, there are too many, or the store or a required audit
+    /// record cannot be written. Then none was added.
     pub async fn add_exemptions(
         &self,
         records: Vec<ExemptionRecord>,

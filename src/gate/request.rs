@@ -1,9 +1,11 @@
 //! What a client of the registry asks for.
 
-use http::Method;
+use std::sync::Arc;
 
-use super::record::Requester;
-use crate::audit::RecordedMethod;
+use http::Method;
+use jiff::Timestamp;
+
+use crate::audit::{DecisionParts, Record, RecordedMethod};
 use crate::oci::{Endpoint, Host};
 use crate::scope::Scope;
 
@@ -23,6 +25,31 @@ pub struct GateRequest {
     /// Everything in the request that the answer depends on, as text. The answer may be reused for requests with the
     /// same text; with `None`, every request is decided separately.
     pub key: Option<String>,
+}
+
+/// The sender of a request.
+#[derive(Clone, Debug)]
+pub struct Requester {
+    /// Identifies the request in all logs.
+    pub request_id: String,
+    /// The client's address.
+    pub client: Arc<str>,
+    /// The common name of the client's certificate.
+    pub client_name: Option<Arc<str>>,
+}
+
+impl Requester {
+    /// The record of a decision on a request of this sender.
+    pub(super) fn record<'a>(
+        &'a self,
+        what: DecisionParts<'a>,
+        method: RecordedMethod,
+        time: Timestamp,
+        duration_ms: u64,
+    ) -> Record<'a> {
+        let Self { request_id, client, client_name } = self;
+        Record { what, method, time, request_id, client, client_name: client_name.as_deref(), duration_ms }
+    }
 }
 
 /// The methods of a registry that only serves.

@@ -68,7 +68,8 @@ impl Router {
     /// An image as an operator writes it.
     ///
     /// # Errors
-    /// It is not a valid name, or clients mean another image by it: they write the `path` of an upstream where its host belongs.
+    /// It is not a valid name, or clients mean another image by it: they write the `path` of an upstream where its host
+    /// belongs.
     pub(super) fn image(&self, text: &str) -> Result<ImageReference, GateError> {
         let image: ImageReference = text.parse()?;
         let is_of_hub = image.name.host.is_docker_hub() && self.upstreams.by_host(&image.name.host).is_some();
@@ -139,27 +140,35 @@ impl Router {
         upstream.map_or_else(|| beginning.to_owned(), |upstream| format!("{}{rest}", upstream.host()))
     }
 
-    /// The upstream of an image that an operator names. Clients write the `path` of an upstream where its host belongs, and a
-    /// name without a host is one of Docker Hub. Where names of clients are copied from, they begin with the gate's own address.
+    /// The upstream of an image that an operator names.
     fn by_image(&self, name: &ImageName) -> Result<Arc<Upstream>, GateError> {
-        self.by_host(&name.host).map_err(|error| {
-            let is_address = is_address(&name.host);
-            // The host may also be misspelt.
-            if !is_address && !name.host.is_docker_hub() {
-                return error;
-            }
-            let repository = name.repository.as_str();
-            let named = repository.split_once('/');
-            let named = named.and_then(|(path, rest)| Some((self.upstreams.by_path(path)?, rest)));
-            let by_default = || Some((self.upstreams.default_upstream()?, repository)).filter(|_| is_address);
-            match named.or_else(by_default) {
-                Some((upstream, rest)) => GateError::UnknownUpstream {
-                    asked: name.host.to_string(),
-                    near: vec![format!("{}/{rest}", upstream.host())],
-                },
-                None => error,
-            }
+        self.by_host(&name.host).map_err(|error| match self.meant_by(name) {
+            near if near.is_empty() => error,
+            near => GateError::UnknownUpstream { asked: name.host.to_string(), near },
         })
+    }
+
+    /// The names of images that may be meant by one whose registry is not an upstream, besides a misspelt host.
+    ///
+    /// Clients write the `path` of an upstream where its host belongs, and nothing for the default upstream; a name
+    /// without a host is one of Docker Hub. Where names of clients are copied from, they begin with an address or a
+    /// name of the gate.
+    fn meant_by(&self, name: &ImageName) -> Vec<String> {
+        let (host, repository) = (&name.host, name.repository.as_str());
+        let of_client = host.is_docker_hub() || is_address(host);
+        let full = |upstream: &Upstream, repository: &str| format!("{}/{repository}", upstream.host());
+        if let Some((first, rest)) = repository.split_once('/')
+            && let Some(upstream) = self.upstreams.by_path(first)
+        {
+            let is_host = first.parse().is_ok_and(|first| upstream.config().has_name(&first));
+            // Otherwise, the host is more likely misspelt.
+            let is_meant = of_client || is_host || self.upstreams.near(host.as_str()).is_empty();
+            return if is_meant { vec![full(&upstream, rest)] } else { Vec::new() };
+        }
+        let Some(upstream) = self.upstreams.default_upstream().filter(|_| of_client) else { return Vec::new() };
+        // As a short name, `app` is one of `library` at Docker Hub, and only there.
+        let short = repository.strip_prefix("library/").filter(|rest| host.is_docker_hub() && !rest.contains('/'));
+        short.into_iter().chain([repository]).map(|repository| full(&upstream, repository)).collect()
     }
 
     fn by_host(&self, host: &Host) -> Result<Arc<Upstream>, GateError> {
@@ -187,8 +196,10 @@ impl Router {
 /// Whether this is an address, or a name of the same machine, and hardly that of a registry.
 fn is_address(host: &Host) -> bool {
     let text = host.as_str();
-    let name = text.rsplit_once(':').map_or(text, |(name, _)| name);
-    name == "localhost" || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+    // An IPv6 address has colons of its own, and is in brackets.
+    let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let name = bracketed.or_else(|| text.split_once(':')).map_or(text, |(name, _)| name);
+    name == "localhost" || name.parse::<IpAddr>().is_ok()
 }
 
 fn serve(upstream: Arc<Upstream>, repository: &str, scope: &Scope) -> Result<Target, GateError> {
@@ -208,4 +219,29 @@ fn target(upstream: Arc<Upstream>, repository: &str, scope: &Scope) -> Result<Ta
 fn without_own_prefix(name: &RequestedName, upstream: &Arc<Upstream>) -> Repository {
     let rest = name.as_str().strip_prefix(upstream.host().as_str()).and_then(|rest| rest.strip_prefix('/'));
     rest.and_then(|rest| rest.parse().ok()).unwrap_or_else(|| name.as_repository().clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_told_from_names_of_registries() {
+        for (host, expected) in [
+            ("localhost", true),
+            ("localhost:5000", true),
+            ("127.0.0.1", true),
+            ("127.0.0.1:5000", true),
+            ("[::1]", true),
+            ("[::1]:5000", true),
+            ("[2001:db8::1]", true),
+            ("[2001:db8::1]:443", true),
+            ("localhost.corp.example", false),
+            ("registry.corp.example:5000", false),
+            ("docker.io", false),
+            ("10.example", false),
+        ] {
+            assert_eq!(is_address(&host.parse().unwrap()), expected, "{host}");
+        }
+    }
 }

@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::assess::{AssessmentContext, VaVerdict, assess, assessed, earliest, index_verdict, observed_verdict};
+use super::checks::assess::{
+    AssessmentContext, VaVerdict, assess, assessed, earliest, index_verdict, observed_verdict,
+};
+use super::checks::signed::trust_verdict;
+use super::checks::verdict::Verdict;
 use super::denial::{Denial, DenialKind, Stage};
-use super::evidence::TrustFindings;
-use super::exemption::VaExemptions;
-use super::history::ImageHistory;
-use super::rule::{Mode, Rule};
-use super::signed::trust_verdict;
-use super::subject::{Kind, Subject};
-use super::va_rule::VaRule;
-use super::verdict::Verdict;
+use super::matching::subject::{Kind, Subject};
+use super::rules::exemption::VaExemptions;
+use super::rules::rule::{Mode, Rule, Selected};
+use super::rules::va_rule::VaRule;
+use super::signatures::evidence::TrustFindings;
+use super::vulnerability::history::ImageHistory;
 use super::vulnerability::{ChildFinding, VaEvidence, VaFindings};
 use crate::oci::{Digest, ImageName, Manifest};
 
@@ -191,31 +193,6 @@ impl Question<'_> {
     }
 }
 
-/// The document and the entry that apply to a subject.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Selected {
-    /// Kind and name: `ClusterImagePolicy/default`.
-    pub document: Arc<str>,
-    /// The entry's `name`, which is its pattern.
-    pub entry: Arc<str>,
-    /// What the entry requires. `None` if it has no `policy`; such an entry admits everything.
-    pub rule: Option<Arc<Rule>>,
-}
-
-impl Selected {
-    /// Whether the entry requires any check.
-    pub fn asks(&self) -> bool {
-        self.rule.as_ref().is_some_and(|rule| !rule.admits_all())
-    }
-
-    /// The same entry without its requirements for signatures. Whatever it denies, the entry also denies.
-    #[must_use]
-    pub fn without_signatures(&self) -> Self {
-        let rule = self.rule.as_ref().map(|rule| Arc::new(Rule { trust: None, simple: None, ..Rule::clone(rule) }));
-        Self { rule, ..self.clone() }
-    }
-}
-
 /// Evaluates all checks of one rule. Returns the admission, or the denial.
 fn judge(rule: &Rule, question: &Question<'_>) -> Result<Admission, Denial> {
     let mut until = None;
@@ -251,7 +228,7 @@ fn va_verdict(rule: &VaRule, question: &Question<'_>) -> VaVerdict {
     let Question { exemptions, history, now, .. } = *question;
     let context = AssessmentContext { exemptions, history, now };
     if question.kind == Kind::Artifact {
-        let evidence = VaEvidence::Unsupported { why: "not a container image".into() };
+        let evidence = VaEvidence::Unsupported { why: "not a container image".into(), issues: Vec::new() };
         // Conditions are about images.
         let unconditional = rule.when.is_some().then(|| VaRule { when: None, ..rule.clone() });
         let rule = unconditional.as_ref().unwrap_or(rule);
@@ -324,8 +301,8 @@ impl Permit {
         &self.terms.would_deny
     }
 
-    /// The denial that is only reported: no enforced entry admits the manifest, because the gate or every applicable entry is
-    /// in audit mode.
+    /// The denial that is only reported: no enforced entry admits the manifest, because the gate or every applicable
+    /// entry is in audit mode.
     pub fn only_reported(&self) -> Option<&Denial> {
         self.terms.would_deny.first().filter(|_| self.terms.is_only_reported)
     }

@@ -27,10 +27,10 @@ use envelope::{Dialect, FoundDocuments};
 pub use lint::can_be_an_image;
 use secrets::Secrets;
 
-use super::authority::{Authority, Canonical, NotaryRoot, NotaryTrust, Scheme};
-use super::rule::Mode;
-use super::ruleset::{RuleSet, RuleSetBuilder};
-use super::trusted_root::TrustedRoot;
+use super::keys::trusted_root::TrustedRoot;
+use super::rules::rule::Mode;
+use super::rules::ruleset::{RuleSet, RuleSetBuilder};
+use super::signatures::authority::{Authority, Canonical, NotaryRoot, NotaryTrust, Scheme};
 use crate::markup::{Fields, Node, Place, Problem, Problems, read_yaml};
 
 /// The authority that exists in every configuration: Docker Content Trust with any signer.
@@ -217,8 +217,7 @@ impl Authority {
     }
 
     /// A placeholder for an authority whose mistakes were reported, so that references to it are not reported as well.
-    /// `None` if no
-    /// authority can have its name.
+    /// `None` if no authority can have its name.
     pub fn with_mistake(name: &str) -> Option<Self> {
         let why = "its definition has a mistake".to_owned();
         (![NOTARY, REJECT].contains(&name)).then(|| Self::new(name, Scheme::Unusable { why }))

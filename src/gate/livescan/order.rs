@@ -22,7 +22,7 @@ const PAGE: u32 = 64;
 const SEARCHED: u32 = 256;
 /// Databases are compared only for more verdicts than this: fewer are judged before that is done.
 const FEW: u64 = 2 * PAGE as u64;
-/// The most images of an index that are looked at.
+/// The maximum number of images of an index that are looked at.
 const MAX_IMAGES: usize = 64;
 /// How many indexes are read concurrently.
 const AT_ONCE: usize = 8;
@@ -61,8 +61,8 @@ impl JudgingOrder {
         Self { databases, comparing, first: None, page: VerdictPage::default() }
     }
 
-    /// The next verdicts that are judged together; empty at the end, and when `is_over` ended a search: the next call goes on
-    /// with it. `unstored` were judged, and may not be stored yet.
+    /// The next verdicts that are judged together; empty at the end, and when `is_over` ended a search: the next call
+    /// goes on with it. `unstored` were judged, and may not be stored yet.
     pub(super) async fn next(
         &mut self,
         (store, search): (&VerdictStore, &dyn FirstSearch),
@@ -103,8 +103,8 @@ impl JudgingOrder {
 }
 
 impl FirstVerdicts {
-    /// The next of them; empty at the end, and `None` if `is_over` before any was found. There may be many pages without one,
-    /// and no other basis is noticed while they are read.
+    /// The next of them; empty at the end, and `None` if `is_over` before any was found. There may be many pages
+    /// without one, and no other basis is noticed while they are read.
     async fn next(
         &mut self,
         (store, search): (&VerdictStore, &dyn FirstSearch),
@@ -128,7 +128,8 @@ impl FirstVerdicts {
 }
 
 impl Livescan {
-    /// The order in which this number of verdicts is judged. `before` are the databases with which all was judged the last time.
+    /// The order in which this number of verdicts is judged. `before` are the databases with which all was judged the
+    /// last time.
     pub(super) fn order(&self, outdated: u64, before: Option<&DatabaseSnapshot>) -> JudgingOrder {
         let scanner = self.va.scanner();
         let now = scanner.snapshot();

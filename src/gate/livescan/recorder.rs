@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::LiveRecords;
 use crate::events::EventKind;
-use crate::gate::record::Requester;
+use crate::gate::request::Requester;
 use crate::gate::{Answer, GateError, GateRequest};
 use crate::oci::{Digest, Endpoint, ImageName, Reference};
 use crate::policy::{Denial, DenialKind, Kind, Permit};
@@ -238,7 +238,8 @@ async fn gather(waiting: &mut mpsc::Receiver<LiveRecord>, batch: &mut Vec<LiveRe
 struct Trimming {
     /// The number of pulls until the queue of events and the issues of repositories are trimmed.
     events: u64,
-    /// The number of pulls after which a table may be full. A pull adds a row to each; judging its image can add others.
+    /// The number of pulls after which a table may be full. A pull adds a row to each; judging its image can add
+    /// others.
     rows: u64,
 }
 

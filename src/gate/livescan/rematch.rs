@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::Livescan;
 use super::order::{FirstSearch, JudgingOrder};
 use super::recorder::stored;
-use crate::gate::judgement::Judgement;
+use crate::gate::judge::judgement::Judgement;
 use crate::oci::{Manifest, Reference, Tag};
 use crate::policy::Permit;
 use crate::runtime::Tasks;
@@ -111,7 +111,8 @@ impl Livescan {
         Ok(outdated)
     }
 
-    /// Judges the next page of outdated verdicts, while the page before is stored. Empty if there are none, or `is_over`.
+    /// Judges the next page of outdated verdicts, while the page before is stored. Empty if there are none, or
+    /// `is_over`.
     async fn judge_page(
         &self,
         basis: &VerdictBasis,

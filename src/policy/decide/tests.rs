@@ -5,8 +5,8 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::oci::ImageReference;
-use crate::policy::exemption::tests::{all, of_issue, of_package, until};
-use crate::policy::va_rule::Unscanned;
+use crate::policy::rules::exemption::tests::{all, of_issue, of_package, until};
+use crate::policy::rules::va_rule::Unscanned;
 use crate::policy::{
     self, AffectedPackage, Authority, Behaviour, ChildFinding, ExemptPackage, Issue, IssueKind, Observed, PublicKey,
     Report, Requirement, Scheme, Severity, Signatory, SignedPart, TrustEvidence, TrustOutcome, Unseen, VaAssessment,
@@ -221,7 +221,7 @@ fn images_without_an_assessment() {
         (VaEvidence::Unreadable { problems: 1 }, Some(policy), Some(policy)),
         (partial(Vec::new()), Some(policy), Some(policy)),
         (VaEvidence::Incomplete { why: why() }, Some(policy), Some(policy)),
-        (VaEvidence::Unsupported { why: why() }, None, Some(policy)),
+        (VaEvidence::Unsupported { why: why(), issues: Vec::new() }, None, Some(policy)),
         (VaEvidence::Unavailable { why: why() }, Some(DenialKind::Unavailable), Some(DenialKind::Unavailable)),
         (VaEvidence::Pending { why: why() }, Some(DenialKind::Pending), Some(DenialKind::Pending)),
     ] {
@@ -363,7 +363,7 @@ fn each_kind_of_manifest_is_judged_correctly() {
     assert_eq!(stage(&image(rule(), &own(&[("a", Unsigned)]), None, Kind::Artifact)).unwrap().0, Stage::Trust);
     let strict = Rule { va: Some(VaRule { unsupported: Behaviour::Deny, ..VaRule::ibm() }), ..rule() };
     assert_eq!(stage(&image(strict, &signed, None, Kind::Artifact)).unwrap().0, Stage::Va);
-    let when = Some(policy::assess::when_condition("!report.complete").unwrap());
+    let when = Some(policy::checks::assess::when_condition("!report.complete").unwrap());
     let of_images = Rule { va: Some(VaRule { when, ..VaRule::ibm() }), ..rule() };
     assert_eq!(stage(&image(of_images, &signed, None, Kind::Artifact)), None, "conditions are about images");
     assert_eq!(stage(&image(Rule::default(), &none, None, Kind::Image)), None);
@@ -381,7 +381,8 @@ fn reasons_name_document_rule_and_worst_issue() {
     assert_eq!(
         denial.to_string(),
         "icr.io/a/b:v1 denied by ClusterImagePolicy/p \"*\": va: 3 issues not exempt (CVE-2 critical openssl \
-         fixed in 3.0.11; +2 more); `pullgate va` lists all; released by an update or an exemption"
+         fixed in 3.0.11; +2 more); `pullgate va` lists all; released by an update and an exemption of CVE-1, CVE-3, \
+         which an update does not resolve"
     );
 }
 

@@ -14,8 +14,8 @@ use super::envelope::PolicyObject;
 use super::secrets::Secrets;
 use super::{Context, Materials, NOTARY, REJECT, lint, material, roots};
 use crate::markup::Fields;
-use crate::policy::authority::{Authority, KeyValidity, PinnedKey, Scheme};
-use crate::policy::ruleset::DEFAULT_NAMESPACE;
+use crate::policy::rules::ruleset::DEFAULT_NAMESPACE;
+use crate::policy::signatures::authority::{Authority, KeyValidity, PinnedKey, Scheme};
 
 /// Reads the mapping of a scheme.
 type SchemeReader = fn(&Fields<'_>, Lookup<'_>) -> Option<Scheme>;
@@ -126,8 +126,8 @@ fn materials<T>(fields: &Fields<'_>, key: &str, read: impl Fn(&Fields<'_>) -> Op
     list.iter().map(read).collect()
 }
 
-/// Key material with the time in which it may be used: `{file: PATH, validFrom: TIME, validUntil: TIME}`. Both times are
-/// optional and written as in RFC 3339.
+/// Key material with the time in which it may be used: `{file: PATH, validFrom: TIME, validUntil: TIME}`. Both times
+/// are optional and written as in RFC 3339.
 fn pinned<T>(
     fields: &Fields<'_>,
     read: impl Fn(&[u8]) -> Result<T, String>,

@@ -1,9 +1,9 @@
-//! The kind of a document, by `apiVersion` and `kind`, and its Kubernetes namespace. A document that may be a policy but is not
-//! read as one is an error, because it would be dropped silently; anything else is skipped with a note.
+//! The kind of a document, by `apiVersion` and `kind`, and its Kubernetes namespace. A document that may be a policy
+//! but is not read as one is an error, because it would be dropped silently; anything else is skipped with a note.
 
 use std::sync::Arc;
 
-use super::super::ruleset::DEFAULT_NAMESPACE;
+use super::super::rules::ruleset::DEFAULT_NAMESPACE;
 use crate::markup::{Fields, Member, Node, Place, Problems, Value, distance, nearest, refuse_merge_keys};
 use crate::scope::Scope;
 
@@ -240,8 +240,8 @@ fn policy<'a>(dialect: Dialect, kind: &str, fields: &Fields<'a>) -> Option<Polic
     })
 }
 
-/// An exemption applies to requests from all Kubernetes namespaces, so one that names a namespace would apply to more than
-/// its author expects.
+/// An exemption applies to requests from all Kubernetes namespaces, so one that names a namespace would apply to more
+/// than its author expects.
 fn exemption<'a>(fields: &Fields<'a>) -> Option<ExemptionObject<'a>> {
     fields.only(&["apiVersion", "kind", "metadata", "spec", "status"]);
     let metadata = metadata(fields)?;

@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use super::envelope::ExemptionObject;
 use super::{CONFIGURATION, Context, ignore_files, lint};
 use crate::markup::{Fields, Place, ProblemSeverity};
-use crate::policy::exemption::{ExemptPackage, ExemptionRecord, ExemptionScope, ExemptionSet, MAX_EXEMPTIONS, expiry};
+use crate::policy::rules::exemption::{
+    ExemptPackage, ExemptionRecord, ExemptionScope, ExemptionSet, MAX_EXEMPTIONS, expiry,
+};
 
 /// The exemptions of all documents and ignore files.
 pub(super) fn all(objects: &[ExemptionObject<'_>], context: &Context<'_>) -> ExemptionSet {

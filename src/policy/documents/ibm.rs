@@ -2,8 +2,8 @@
 //! `portieris.cloud.ibm.com/v1`.
 //!
 //! An unknown key is an error, even where IBM's API server would have dropped it silently, because it may be a check
-//! that its author relies on. Two exceptions are known to be harmless, because neither asks for a check: `policies: null` (a
-//! mistake in a file that IBM shipped) and `mutateImage` in v1beta1.
+//! that its author relies on. Two exceptions are known to be harmless, because neither asks for a check:
+//! `policies: null` (a mistake in a file that IBM shipped) and `mutateImage` in v1beta1.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use super::material;
 use super::simple::Simple;
 use super::{Context, NOTARY, lint};
 use crate::markup::{Fields, Node, ProblemSeverity, Value};
-use crate::policy::authority::{Authority, KeyValidity, NotaryTrust, Scheme, Signer};
-use crate::policy::pattern::Pattern;
-use crate::policy::rule::{Requirement, Rule, SignedPart};
-use crate::policy::ruleset::{Entry, EntryPlace};
-use crate::policy::va_rule::VaRule;
+use crate::policy::matching::pattern::Pattern;
+use crate::policy::rules::rule::{Requirement, Rule, SignedPart};
+use crate::policy::rules::ruleset::{Entry, EntryPlace};
+use crate::policy::rules::va_rule::VaRule;
+use crate::policy::signatures::authority::{Authority, KeyValidity, NotaryTrust, Scheme, Signer};
 
 /// The keys of a `policy`.
 const POLICY_KEYS: &[&str] = &["trust", "simple", "va", "vulnerability", "mutateImage"];

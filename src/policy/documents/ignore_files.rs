@@ -1,5 +1,5 @@
-//! Trivy's ignore files, which the configuration names (aquasecurity/trivy, `pkg/result/ignore.go`): `.trivyignore` with an
-//! identifier in each line, and `.trivyignore.yaml`. They apply to all images.
+//! Trivy's ignore files, which the configuration names (aquasecurity/trivy, `pkg/result/ignore.go`): `.trivyignore`
+//! with an identifier in each line, and `.trivyignore.yaml`. They apply to all images.
 //!
 //! What Trivy skips silently is an error here, such as an unknown key that may be meant to limit an exemption.
 
@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{CONFIGURATION, Materials, Settings, lint};
 use crate::markup::{Fields, Place, ProblemSeverity, Problems, read_yaml};
-use crate::policy::exemption::{
+use crate::policy::rules::exemption::{
     ExemptPackage, ExemptionRecord, ExemptionScope, InvalidExemption, IssueType, PathPattern, expiry,
 };
 use crate::policy::vulnerability::{IssueKind, is_cve};
@@ -60,8 +60,8 @@ impl IgnoreFile<'_> {
         numbered.flat_map(|(line, number)| self.line(line, Place { line: number, column: 1, ..self.whole })).collect()
     }
 
-    /// `CVE-2024-1234 exp:2026-12-31 # why`. The file does not say whether another identifier is that of a vulnerability or
-    /// of a configuration issue. As in Trivy, `#` within a word is a part of it.
+    /// `CVE-2024-1234 exp:2026-12-31 # why`. The file does not say whether another identifier is that of a
+    /// vulnerability or of a configuration issue. As in Trivy, `#` within a word is a part of it.
     fn line(&self, line: &str, at: Place) -> Vec<ExemptionRecord> {
         let is_start = |at: &usize| line[..*at].chars().next_back().is_none_or(char::is_whitespace);
         let start = line.match_indices(COMMENT).map(|(at, _)| at).find(is_start);
@@ -157,8 +157,8 @@ impl IgnoreFile<'_> {
     }
 }
 
-/// The values of a list; a single `None` if there is no such key. A list without values would exempt nothing, so it is an
-/// error. `None` after an error was reported.
+/// The values of a list; a single `None` if there is no such key. A list without values would exempt nothing, so it is
+/// an error. `None` after an error was reported.
 fn all<T>(
     entry: &Fields<'_>,
     key: &str,

@@ -7,11 +7,11 @@ use jiff::Timestamp;
 
 use crate::markup::{Fields, Member, Node, Place, ProblemSeverity, Problems, Value};
 use crate::oci::{Algorithm, Digest, ImageReference, is_registry};
-use crate::policy::authority::{Authority, KeyValidity};
-use crate::policy::distinct::distinct;
-use crate::policy::pattern::MAX_PATTERN;
-use crate::policy::rule::Requirement;
-use crate::policy::same_signer::SameSigner;
+use crate::policy::checks::distinct::distinct;
+use crate::policy::matching::pattern::MAX_PATTERN;
+use crate::policy::rules::rule::Requirement;
+use crate::policy::signatures::authority::{Authority, KeyValidity};
+use crate::policy::signatures::same_signer::SameSigner;
 
 /// Checks the names of a document's entries. `severity` is a warning in the IBM dialects, because policies in use must
 /// keep working, and an error in ours.
@@ -106,8 +106,9 @@ pub(super) fn signers(count: usize, parts: &[Requirement], fields: &Fields<'_>) 
         parts.iter().map(|part| part.iter().flat_map(|one| same.signers(one.signers())).collect()).collect();
     let most = distinct(&signers);
     if count > most {
+        let their = if most == 1 { "its" } else { "their" };
         let message = format!(
-            "{count} signatures by different keys can never exist: only {most} of the parts can have their own key"
+            "{count} signatures by different keys can never exist: only {most} of the parts can have {their} own key"
         );
         fields.warn(message, "every image that this selects is denied; add keys or lower the count");
     }

@@ -1,12 +1,12 @@
 //! Keys, certificates and key rings, checked to be public and of the right kind before anything relies on them.
 
 use crate::oci::Digest;
-use crate::policy::authority::{NotaryRoot, PinnedRoot};
-use crate::policy::key::PublicKey;
-use crate::policy::keyring::KeyRing;
-use crate::policy::material::{Certificate, InvalidMaterial, SignerKey};
-use crate::policy::pem;
-use crate::policy::trusted_root::TrustedRoot;
+use crate::policy::keys::key::PublicKey;
+use crate::policy::keys::keyring::KeyRing;
+use crate::policy::keys::material::{Certificate, InvalidMaterial, SignerKey};
+use crate::policy::keys::pem;
+use crate::policy::keys::trusted_root::TrustedRoot;
+use crate::policy::signatures::authority::{NotaryRoot, PinnedRoot};
 use crate::tuf::{Root, SignedDocument};
 use crate::x509::RevocationList;
 
@@ -60,8 +60,8 @@ pub(super) fn signer_key(bytes: &[u8]) -> Result<SignerKey, String> {
     SignerKey::from_pem(text(bytes, "PUBLIC KEY or CERTIFICATE")?).map_err(|invalid| invalid.to_string())
 }
 
-/// The root of Docker Content Trust: a `root.json`, or the keys that sign such documents, as certificates or public keys
-/// in PEM.
+/// The root of Docker Content Trust: a `root.json`, or the keys that sign such documents, as certificates or public
+/// keys in PEM.
 pub(super) fn notary_root(bytes: &[u8]) -> Result<NotaryRoot, String> {
     let text = text(bytes, "root.json, CERTIFICATE or PUBLIC KEY")?;
     if !text.trim_start().starts_with('{') {

@@ -9,10 +9,10 @@ use super::authority::{self, keys_of, one_of};
 use super::envelope::PolicyObject;
 use super::{Context, NOTARY, REJECT, Settings, lint, va};
 use crate::markup::{Fields, Node, ProblemSeverity, Value, text_of};
-use crate::policy::authority::{Authority, NotaryTrust, Scheme};
-use crate::policy::pattern::Pattern;
-use crate::policy::rule::{Mode, Requirement, Rule, SignedPart};
-use crate::policy::ruleset::{Entry, EntryPlace};
+use crate::policy::matching::pattern::Pattern;
+use crate::policy::rules::rule::{Mode, Requirement, Rule, SignedPart};
+use crate::policy::rules::ruleset::{Entry, EntryPlace};
+use crate::policy::signatures::authority::{Authority, NotaryTrust, Scheme};
 
 /// The maximum number of parts in one combination, because every decision matches signers with parts.
 const MAX_PARTS: usize = 100;

@@ -2,8 +2,8 @@
 
 use super::{CONFIGURATION, Materials, Settings};
 use crate::markup::{Place, Problems};
-use crate::policy::authority::Authority;
-use crate::policy::trusted_root::TrustedRoot;
+use crate::policy::keys::trusted_root::TrustedRoot;
+use crate::policy::signatures::authority::Authority;
 
 /// Reads the trusted roots of the configuration. They are read with the documents, so that a reload applies a changed
 /// root.

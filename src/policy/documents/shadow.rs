@@ -1,8 +1,9 @@
 //! Warns of entries that are never used because another one matches everything that they match and takes precedence.
 //!
-//! The entry with the most literal characters wins (`ruleset.rs`), so one that covers another can win for all of it only
-//! with the same literal characters: it has stars wherever the other has them, and comes first. An entry of a document
-//! in audit mode is judged in addition to those in force, so it hides only its own kind, and only its own kind hides it.
+//! The entry with the most literal characters wins (`ruleset.rs`), so one that covers another can win for all of it
+//! only with the same literal characters: it has stars wherever the other has them, and comes first. An entry of a
+//! document in audit mode is judged in addition to those in force, so it hides only its own kind, and only its own kind
+//! hides it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use super::envelope::{Dialect, PolicyObject};
 use crate::markup::{Node, Place, Value};
 use crate::oci::ImageReference;
-use crate::policy::pattern::Pattern;
+use crate::policy::matching::pattern::Pattern;
 
 /// An entry as far as it says when it is used.
 struct Candidate<'a> {

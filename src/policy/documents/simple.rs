@@ -10,10 +10,10 @@ use super::Context;
 use super::authority::gpg::{Names, base_url, identity, may_get_password};
 use super::material;
 use crate::markup::Fields;
-use crate::policy::authority::gpg::{SignatureStore, SignedIdentity, SimpleSigner, StoreCredentials};
-use crate::policy::authority::{Authority, Scheme};
-use crate::policy::keyring::KeyRing;
-use crate::policy::rule::Requirement;
+use crate::policy::keys::keyring::KeyRing;
+use crate::policy::rules::rule::Requirement;
+use crate::policy::signatures::authority::gpg::{SignatureStore, SignedIdentity, SimpleSigner, StoreCredentials};
+use crate::policy::signatures::authority::{Authority, Scheme};
 
 /// The `simple` part of an entry, before secrets are looked up in a namespace.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::markup::ProblemSeverity;
 use crate::oci::ImageReference;
-use crate::policy::va_rule::Unscanned;
+use crate::policy::rules::va_rule::Unscanned;
 use crate::policy::{
     Behaviour, NotaryTrust, PublicKey, Requirement, Rule, Scheme, Selection, Severity, SignedIdentity, SimpleSigner,
     Subject, VaRule,

@@ -5,18 +5,19 @@ use jiff::{SignedDuration, Timestamp};
 use super::lint;
 use super::native::{age, age_or};
 use crate::markup::{Fields, Node, ProblemSeverity, Value, text_of};
-use crate::policy::assess::{asks_for_configuration, when_condition};
-use crate::policy::banned::BannedPackage;
-use crate::policy::base_image::BaseImageRule;
-use crate::policy::condition::{Condition, InvalidCondition};
-use crate::policy::epss::Epss;
-use crate::policy::exemption::{ExemptionRecord, ExemptionScope, VaExemptions, expiry};
-use crate::policy::issue_id::{is_issue_id, kind_of_issue};
-use crate::policy::licence::{LicencePattern, LicenceRule};
-use crate::policy::pattern::Pattern;
-use crate::policy::rule::{Behaviour, Severity};
-use crate::policy::va_rule::{CoolDown, Grace, GraceStart, Unscanned, VaRule};
+use crate::policy::checks::assess::{asks_for_configuration, when_condition};
+use crate::policy::matching::condition::{Condition, InvalidCondition};
+use crate::policy::matching::pattern::Pattern;
+use crate::policy::rules::banned::BannedPackage;
+use crate::policy::rules::base_image::BaseImageRule;
+use crate::policy::rules::exemption::{ExemptionRecord, ExemptionScope, VaExemptions, expiry};
+use crate::policy::rules::licence::{LicencePattern, LicenceRule};
+use crate::policy::rules::rule::Behaviour;
+use crate::policy::rules::va_rule::{CoolDown, Grace, GraceStart, Unscanned, VaRule};
 use crate::policy::vulnerability::IssueKind;
+use crate::policy::vulnerability::epss::Epss;
+use crate::policy::vulnerability::issue_id::{is_issue_id, kind_of_issue};
+use crate::policy::vulnerability::severity::Severity;
 
 const KEYS: &[&str] = &[
     "severity",

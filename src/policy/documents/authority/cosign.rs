@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use super::{Lookup, attestation, gpg, keys_of, material, materials, one_of, pinned};
 use crate::markup::{Fields, Node, Value, text_of};
 use crate::oci::{ImageName, ImageReference};
-use crate::policy::authority::gpg::SignedIdentity;
-use crate::policy::authority::{
+use crate::policy::documents::material as read;
+use crate::policy::keys::fulcio::FulcioClaim;
+use crate::policy::keys::key::PublicKey;
+use crate::policy::keys::trusted_root::TrustedRoot;
+use crate::policy::signatures::authority::gpg::SignedIdentity;
+use crate::policy::signatures::authority::{
     AnchoredRegex, CosignAuthority, CosignSigners, Keyless, PinnedKey, Scheme, TextPattern, TransparencyLog,
 };
-use crate::policy::documents::material as read;
-use crate::policy::fulcio::FulcioClaim;
-use crate::policy::key::PublicKey;
-use crate::policy::trusted_root::TrustedRoot;
 
 /// The keys for the identity of the signer; each authority has exactly one of them.
 const SIGNERS: [(&str, SignersKind); 3] =
@@ -123,8 +123,8 @@ fn annotations(fields: &Fields<'_>) -> Option<BTreeMap<String, String>> {
     annotations.members().iter().map(|member| pair(&member.key)).collect()
 }
 
-/// cosign signs the name of a repository without a tag, and a bundle names no image, so it never counts where an identity
-/// is required.
+/// cosign signs the name of a repository without a tag, and a bundle names no image, so it never counts where an
+/// identity is required.
 fn identity(fields: &Fields<'_>) -> Option<Option<SignedIdentity>> {
     if fields.get("signedIdentity").is_none() {
         return Some(None);

@@ -6,8 +6,8 @@ use super::super::material;
 use super::{Lookup, material as one_material, materials, one_of, pinned, required_map};
 use crate::markup::{Fields, Value};
 use crate::oci::{Host, ImageReference, may_get_credentials};
-use crate::policy::authority::Scheme;
-use crate::policy::authority::gpg::{SignatureStore, SignedIdentity, SimpleSigner, StoreCredentials};
+use crate::policy::signatures::authority::Scheme;
+use crate::policy::signatures::authority::gpg::{SignatureStore, SignedIdentity, SimpleSigner, StoreCredentials};
 
 /// A type of `signedIdentity`.
 struct IdentityType {
@@ -78,7 +78,8 @@ pub(in crate::policy::documents) fn may_get_password(base: &Url) -> bool {
     base.host_str().is_some_and(|host| may_get_credentials(base.scheme(), host))
 }
 
-/// The base URL of a store. Plain HTTP must be allowed explicitly: an attacker on the network can hide signatures there.
+/// The base URL of a store. Plain HTTP must be allowed explicitly: an attacker on the network can hide signatures
+/// there.
 fn store_url(fields: &Fields<'_>, key: &str, allows_http: bool) -> Option<Url> {
     let text = fields.text(key)?;
     match base_url(text) {

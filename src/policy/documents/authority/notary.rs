@@ -2,8 +2,8 @@
 
 use super::{Lookup, material as read, pinned, required_map};
 use crate::markup::Fields;
-use crate::policy::authority::{NotaryTrust, PinnedKey, Scheme, Signer};
 use crate::policy::documents::material;
+use crate::policy::signatures::authority::{NotaryTrust, PinnedKey, Scheme, Signer};
 
 /// Reads the mapping of an authority.
 pub(super) fn scheme(fields: &Fields<'_>, lookup: Lookup<'_>) -> Option<Scheme> {

@@ -5,11 +5,11 @@ mod trust_store;
 
 use super::{Lookup, material, materials};
 use crate::markup::{Fields, Node, Problems, text_of};
-use crate::policy::authority::{
+use crate::policy::documents::material as read;
+use crate::policy::signatures::authority::{
     CertificateSubject, CheckAction, NotationChecks, NotationStatement, NotationTrust, RegistryScope, RevocationFile,
     Scheme, StoredCertificate, TimestampRule,
 };
-use crate::policy::documents::material as read;
 use crate::x509::DistinguishedName;
 
 /// The attributes that a trusted identity must have (trust-store-trust-policy.md, "Trusted Identities Constraints").

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// The validity of keys is read in every scheme that takes keys. What can never count, or no longer counts, is a warning.
+/// The validity of keys is read in every scheme that takes keys. What can never count, or no longer counts, is a
+/// warning.
 #[test]
 fn limits_of_keys_are_read_and_checked() {
     let document = |scheme: &str| {

@@ -38,7 +38,7 @@ fn pem(made: &MadeCertificate) -> Vec<u8> {
     format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n").into_bytes()
 }
 
-/// notation's configuration folder, with one trust store of each type.
+/// notation's configuration directory, with one trust store of each type.
 fn folder() -> Files {
     let [ca, sa, tsa] = ["O=ca", "O=sa", "O=tsa"].map(MadeCertificate::root);
     let files = [

@@ -8,7 +8,7 @@ use super::trust_store::{self, TrustStoreKind};
 use super::{identities, read};
 use crate::markup::{Fields, Node, Problems, read_yaml, text_of};
 use crate::oci::{ImageName, ImageReference, is_registry};
-use crate::policy::authority::{
+use crate::policy::signatures::authority::{
     CheckAction, NotationChecks, NotationStatement, RegistryScope, StoredCertificate, TimestampRule,
 };
 

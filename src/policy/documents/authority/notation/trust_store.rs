@@ -1,12 +1,11 @@
 //! Trust stores: directories of certificates, `x509/TYPE/NAME` (notaryproject specifications,
-//! trust-store-trust-policy.md,
-//! "Trust Store").
+//! trust-store-trust-policy.md, "Trust Store").
 
 use std::ffi::OsString;
 
 use super::super::Lookup;
 use super::read;
-use crate::policy::authority::StoredCertificate;
+use crate::policy::signatures::authority::StoredCertificate;
 use crate::x509::X509Certificate;
 
 /// The types of trust stores.
