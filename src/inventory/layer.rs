@@ -17,12 +17,16 @@ use crate::oci::unpack::{self, UnpackedLayer};
 use crate::oci::{Algorithm, Digest};
 
 use collect::Collector;
+use table::FileListing;
 
 mod collect;
 mod names;
 mod observe;
 mod owned;
 mod read_as;
+mod table;
+
+pub use table::LayerTable;
 
 /// The size of the buffer of unpacked bytes, in bytes.
 const PIECE: usize = 128 * 1024;
@@ -44,6 +48,10 @@ pub struct LayerLimits {
     pub names: usize,
     /// The time that reading may take, without the time that the bytes take to arrive.
     pub time: Duration,
+    /// The largest window of zstd, in bytes.
+    pub window: u64,
+    /// Whether the files are compared with the table of contents that layers for lazy pulling have.
+    pub compares_table: bool,
 }
 
 impl LayerLimits {
@@ -58,6 +66,8 @@ impl LayerLimits {
             path: 4096,
             names: 64 << 20,
             time: Duration::from_secs(300),
+            window: unpack::USUAL_WINDOW,
+            compares_table: false,
         }
     }
 }
@@ -76,6 +86,10 @@ pub struct LayerReading {
     /// Whether the time was over before everything was read. Another reading may get further, on a machine that is less
     /// busy. `contents` has a gap.
     pub ended_early: bool,
+    /// The table of contents, if it was to be compared.
+    pub table: Option<LayerTable>,
+    /// Whether the layer can be read with a window of [`unpack::LARGE_WINDOW`] and could not with that of the limits.
+    pub needs_window: bool,
 }
 
 /// Names that hard links give to files that are known by another one, by the path of the file in the layer.
@@ -92,8 +106,8 @@ pub struct LayerInventory {
     /// Symbolic links: their targets, by path.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) links: BTreeMap<String, String>,
-    /// Files below directories without an entry in this layer, whose names are those of files that state something. If a
-    /// directory above is a link of a lower layer, runtimes put the file in different places.
+    /// Files below directories without an entry in this layer, whose names are those of files that state something. If
+    /// a directory above is a link of a lower layer, runtimes put the file in different places.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) undeclared: BTreeSet<String>,
     /// Directories without an entry in this layer, above files that state something.
@@ -205,25 +219,36 @@ pub fn read_layer_again(
     let source = LayerSource { compressed, time: &time, failure: &failure };
     let spool = Spool::new(folder, &time, limits.unpacked);
     let mut collector = Collector::new(limits, &spool, linked);
-    let diff_id = UnpackedLayer::new(source, algorithm, limits.unpacked).and_then(|unpacked| {
-        let mut archive = Archive::new(BufReader::with_capacity(PIECE, unpacked));
-        if let Err(error) = collector.walk(&mut archive) {
+    let mut listing = limits.compares_table.then(|| FileListing::new(limits));
+    let mut needs_window = false;
+    let end = UnpackedLayer::new(source, algorithm, limits.unpacked).and_then(|unpacked| {
+        let unpacked = BufReader::with_capacity(PIECE, unpacked.with_max_window(limits.window));
+        let mut archive = Archive::new(unpacked).hashing(limits.compares_table);
+        if let Err(error) = collector.walk(&mut archive, &mut listing) {
             collector.problem(error.to_string());
+            listing.iter_mut().for_each(FileListing::end_early);
         }
-        archive.into_inner().into_inner().finish()
+        let unpacked = archive.into_inner().into_inner();
+        needs_window = unpacked.needs_window();
+        match &mut listing {
+            Some(listing) => unpacked.finish_with(Some(&mut |table: &mut dyn Read| listing.compare(table))),
+            None => unpacked.finish_with(None),
+        }
     });
     if let Some(error) = failure.take().or_else(|| spool.take_failure()) {
         return Err(error);
     }
-    let mut diff_id = diff_id.map_err(|error| error.to_string());
+    let footer = end.as_ref().ok().and_then(|(_, footer)| *footer);
+    let table = listing.map(|listing| listing.finish(footer.as_ref()));
+    let mut diff_id = end.map(|(diff_id, _)| diff_id).map_err(|error| error.to_string());
     if time.was_over() {
         diff_id = Err(format!("reading the layer took more than {} seconds", limits.time.as_secs()));
     }
     if let Err(problem) = &diff_id {
         collector.problem(problem.clone());
     }
-    let unread = collector.take_unread();
-    Ok(LayerReading { diff_id, contents: collector.finish(), unread, ended_early: time.was_over() })
+    let (unread, ended_early) = (collector.take_unread(), time.was_over());
+    Ok(LayerReading { diff_id, contents: collector.finish(), unread, ended_early, table, needs_window })
 }
 
 /// The error when the time is over.

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-/// Whether credentials may be sent to the host of a URL: over TLS, or within this machine. An IPv6 address may be in brackets.
+/// Whether credentials may be sent to the host of a URL: over TLS, or within this machine. An IPv6 address may be in
+/// brackets.
 pub fn may_get_credentials(scheme: &str, host: &str) -> bool {
     let is_here = || {
         let host = host.trim_start_matches('[').trim_end_matches(']');

@@ -69,7 +69,8 @@ impl Digest {
         self.with_text(|text| text[PREFIX..].to_owned())
     }
 
-    /// The name of content with this digest in an OCI image layout: `blobs/sha256/9f86…` (Image Layout Specification, "Blobs").
+    /// The name of content with this digest in an OCI image layout: `blobs/sha256/9f86…` (Image Layout Specification,
+    /// "Blobs").
     pub fn layout_name(&self) -> String {
         format!("blobs/{}/{}", self.algorithm.name(), self.hex())
     }

@@ -15,7 +15,8 @@ use serde_json::{Map, Number, Value};
 const MAX_VALUES: usize = 500_000;
 /// The memory in bytes that the values of any document may take, in addition to the memory for each byte of its text.
 const BASE_MEMORY: usize = 1024 * 1024;
-/// The memory in bytes that values may take for each byte of text. An index of short descriptors with platforms takes 8.
+/// The memory in bytes that values may take for each byte of text. An index of short descriptors with platforms takes
+/// 8.
 const USUAL: usize = 8;
 /// The same for documents that consist of many small objects, such as lists of packages or of tags. They take up to 18.
 const DENSE: usize = 24;
@@ -24,8 +25,8 @@ const DENSE: usize = 24;
 /// equal to it. Within the objects named in `free_form` (annotations, labels) keys are data, and only duplicates are
 /// rejected.
 ///
-/// A hostile document can take 130 times the memory of its text once it is parsed: `{"":{"":0}}` takes a tree node of 632
-/// bytes for each five bytes. The values may therefore take at most eight times the size of the text, plus 1 MiB.
+/// A hostile document can take 130 times the memory of its text once it is parsed: `{"":{"":0}}` takes a tree node of
+/// 632 bytes for each five bytes. The values may therefore take at most eight times the size of the text, plus 1 MiB.
 ///
 /// # Errors
 /// The offending key, the position of the syntax error, or the limit that is exceeded.
@@ -210,7 +211,7 @@ impl<'a> Strict<'a> {
 
 /// Whether Go's simple case folding makes `key` equal to `known`, which is ASCII. Only two characters outside ASCII
 /// fold into it: U+017F (ſ) to s and U+212A (K) to k.
-pub(super) fn folds_to(key: &str, known: &str) -> bool {
+pub(crate) fn folds_to(key: &str, known: &str) -> bool {
     let fold = |c: char| match c {
         '\u{17f}' => 's',
         '\u{212a}' => 'k',

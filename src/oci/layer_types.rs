@@ -79,8 +79,13 @@ const LAZY: &[&str] = &[
 
 /// Whether annotations make some client read this layer differently, so that its bytes alone prove nothing.
 pub fn is_read_lazily(layer: &Descriptor) -> bool {
-    let names = |key: &str| LAZY.iter().any(|part| key.contains(part));
-    layer.annotations.iter().any(|(key, _)| names(&key.to_ascii_lowercase()))
+    layer.annotations.iter().any(|(key, _)| is_lazy_annotation(key))
+}
+
+/// Whether an annotation of this name makes some client read a layer differently.
+pub fn is_lazy_annotation(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    LAZY.iter().any(|part| key.contains(part))
 }
 
 /// Whether this is a tar type, compressed or not, that every runtime unpacks the same way (image-spec, "layer.md";

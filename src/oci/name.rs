@@ -1,6 +1,7 @@
 //! Names used in registries: hosts, repositories, tags and references. They are parsed once and printed back unchanged.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -50,7 +51,7 @@ impl FromStr for Host {
         let name = name.strip_suffix('.').unwrap_or(name);
         let port_is_number = |p: &str| p.len() <= 5 && p.parse::<u16>().is_ok_and(|n| n > 0) && !p.starts_with('+');
         if !(is_dns_name(name) || is_bracketed_ipv6(name)) || !port.is_none_or(port_is_number) {
-            return Err(InvalidName::Host);
+            return Err(if is_ipv6(text) { InvalidName::BareAddress } else { InvalidName::Host });
         }
         Ok(Self(match port {
             None | Some("443") => name.into(),
@@ -71,9 +72,11 @@ fn is_dns_name(name: &str) -> bool {
 }
 
 fn is_bracketed_ipv6(name: &str) -> bool {
-    name.strip_prefix('[')
-        .and_then(|n| n.strip_suffix(']'))
-        .is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
+    name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).is_some_and(is_ipv6)
+}
+
+fn is_ipv6(text: &str) -> bool {
+    text.parse::<Ipv6Addr>().is_ok()
 }
 
 /// The path of a repository within its registry: `library/nginx`.
@@ -205,8 +208,9 @@ pub struct ImageName {
 }
 
 impl ImageName {
-    /// Whether a text selects the repository: its name with the registry starts with the text, or its path in the registry
-    /// is this namespace or repository, or is below it. `acme` selects `icr.io/acme/app` and not `icr.io/acme-test/app`.
+    /// Whether a text selects the repository: its name with the registry starts with the text, or its path in the
+    /// registry is this namespace or repository, or is below it. `acme` selects `icr.io/acme/app` and not
+    /// `icr.io/acme-test/app`.
     ///
     /// ```text
     /// icr.io/acme/app   selected by: icr.io, icr.io/acme/a, acme, acme/app
@@ -312,6 +316,9 @@ pub enum InvalidName {
     /// The digest part is malformed.
     #[error(transparent)]
     Digest(#[from] InvalidDigest),
+    /// An IPv6 address without brackets.
+    #[error("an IPv6 address is in brackets in the name of a registry, such as [2001:db8::1]:5000")]
+    BareAddress,
     /// Not a DNS name or address with an optional port.
     #[error(
         "not a registry host: a name with a port if it has one, without scheme and path, such as registry.acme.com"
@@ -370,7 +377,12 @@ mod tests {
             assert_eq!(text.parse::<Host>().unwrap().as_str(), host, "{text}");
         }
         for bad in ["", "a/b", "a:0", "a:99999", "a:", "a..b", "http://a", "a b", "-a", "a@b", "[::1", "[x]", "a:+1"] {
-            assert!(bad.parse::<Host>().is_err(), "{bad}");
+            assert_eq!(bad.parse::<Host>(), Err(InvalidName::Host), "{bad}");
+        }
+        for bare in ["::1", "::1:5000", "2001:DB8::1", "fe80::1"] {
+            assert_eq!(bare.parse::<Host>(), Err(InvalidName::BareAddress), "{bare}");
+            let image = format!("{bare}/team/app:1").parse::<ImageReference>();
+            assert_eq!(image, Err(InvalidName::BareAddress), "{bare}");
         }
     }
 

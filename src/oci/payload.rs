@@ -35,8 +35,8 @@ pub struct SimpleSigning {
 }
 
 impl SimpleSigning {
-    /// Parses the payload of an OpenPGP signature (containers/image, `docs/containers-signature.5.md`). It differs in its
-    /// type, and in `optional`, which must be an object.
+    /// Parses the payload of an OpenPGP signature (containers/image, `docs/containers-signature.5.md`). It differs in
+    /// its type, and in `optional`, which must be an object.
     ///
     /// # Errors
     /// The missing, unknown or malformed part.
@@ -199,8 +199,8 @@ pub struct StatementBody {
 }
 
 impl StatementBody {
-    /// Parses a statement about the artifact with one of these digests. Only for statements whose signature was verified,
-    /// because the values of a predicate may take much memory.
+    /// Parses a statement about the artifact with one of these digests. Only for statements whose signature was
+    /// verified, because the values of a predicate may take much memory.
     ///
     /// # Errors
     /// It is not a strict statement ([`Statement::parse`]), or it is about something else.

@@ -24,8 +24,8 @@ pub struct Route {
     pub endpoint: Option<Endpoint>,
 }
 
-/// The whole path before an endpoint's keyword. It has the grammar of a repository, but may start with an upstream: only
-/// the configuration tells which part is the repository.
+/// The whole path before an endpoint's keyword. It has the grammar of a repository, but may start with an upstream:
+/// only the configuration tells which part is the repository.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RequestedName(Repository);
 

@@ -112,8 +112,8 @@ fn begins_as_tar(content: &[u8]) -> bool {
     starts_with_header(content) || blocks(content).skip(1).any(|block| header::may_be_skipped_to(&block))
 }
 
-/// Whether any reader accepts the first block as the start of a tar. This alone decides about content that GNU tar unpacks
-/// (buffer.c, `check_compressed_archive`): it skips no blocks there, and no other reader does.
+/// Whether any reader accepts the first block as the start of a tar. This alone decides about content that GNU tar
+/// unpacks (buffer.c, `check_compressed_archive`): it skips no blocks there, and no other reader does.
 pub(super) fn starts_with_header(content: &[u8]) -> bool {
     blocks(content).next().is_some_and(|block| header::may_be_header(&block) || is_empty_tar(&block))
 }

@@ -4,6 +4,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::mem;
 
 use flate2::bufread::GzDecoder;
+use ruzstd::decoding::errors::FrameDecoderError;
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
 use super::digest::{Algorithm, Digest, Hasher};
@@ -12,6 +13,7 @@ use super::sniff;
 mod lazy;
 
 use lazy::PeekReader;
+pub use lazy::{SeeTable, TableFooter};
 
 /// The maximum unpacked size of a layer, in bytes.
 const MAX_UNPACKED: u64 = 64 * 1024 * 1024 * 1024;
@@ -22,8 +24,12 @@ const MAX_RATIO: u64 = 100;
 const FREE_UNPACKED: u64 = 64 * 1024 * 1024;
 /// The number of bytes used to detect the compression.
 const FIRST: usize = sniff::SNIFF_LENGTH;
-/// The maximum zstd window that is allocated, in bytes: that of podman's zstd:chunked. `zstd -19` has 8 MiB.
-const MAX_WINDOW: u64 = 32 * 1024 * 1024;
+/// The maximum zstd window that is usually allocated, in bytes: that of podman's zstd:chunked. `zstd -19` has 8 MiB.
+pub const USUAL_WINDOW: u64 = 32 * 1024 * 1024;
+/// The maximum zstd window that is ever allocated, in bytes: that of `zstd --ultra -22` and `zstd --long`, and the
+/// largest that `zstd` itself reads without an option. containerd, docker and podman read up to 512 MiB, the default of
+/// klauspost/compress.
+pub const LARGE_WINDOW: u64 = 128 * 1024 * 1024;
 /// The size of the unpack buffer, in bytes.
 const PIECE: usize = 128 * 1024;
 
@@ -46,13 +52,15 @@ pub fn diff_id(layer: impl Read, algorithm: Algorithm, limit: u64) -> io::Result
 /// Supports gzip with several members, zstd with several frames, and uncompressed tars, each read to the end.
 ///
 /// Layers that readers interpret differently cannot be read to the end: a compressed layer that is also an uncompressed
-/// tar, and layers with zstd skippable frames or gzip extra fields, in which podman may see an uncompressed tar. Those at
-/// the end of layers for lazy pulling are skipped, eStargz and zstd:chunked: no reader starts there, and none looks for a
-/// table of contents unless the manifest tells it to ([`is_read_lazily`](super::layer_types::is_read_lazily)).
+/// tar, and layers with zstd skippable frames or gzip extra fields, in which podman may see an uncompressed tar. Those
+/// at the end of layers for lazy pulling are skipped, eStargz and zstd:chunked: no reader starts there, and none looks
+/// for a table of contents unless the manifest tells it to ([`is_read_lazily`](super::layer_types::is_read_lazily)).
 pub struct UnpackedLayer<R: Read> {
     state: UnpackState<Packed<R>>,
     hasher: Hasher,
     left: u64,
+    max_window: u64,
+    needs_window: bool,
 }
 
 /// The layer from its first byte, which has been inspected.
@@ -61,17 +69,28 @@ type Packed<R> = PeekReader<io::Chain<io::Cursor<Vec<u8>>, R>>;
 /// What is being read.
 enum UnpackState<B: Read> {
     Plain(B),
-    /// A gzip member, and whether nothing was read from it so far.
-    Member(Box<GzDecoder<B>>, bool),
+    /// A gzip member, and what was read of it so far.
+    Member(Box<GzDecoder<B>>, MemberSpan),
     Frame(Box<StreamingDecoder<B, FrameDecoder>>),
-    /// Between two gzip members.
-    Members(B),
+    /// Between two gzip members, and the one before.
+    Members(B, MemberSpan),
     /// Between two zstd frames, and whether there was one.
     Frames(B, bool),
-    /// Nothing more: the content is complete.
-    Complete,
+    /// The content is complete; the skippable frames of zstd:chunked follow.
+    Tables(B),
+    /// Nothing more: the content is complete. With the footer of eStargz.
+    Complete(Option<TableFooter>),
     /// An error was returned. There is no digest.
     Failed,
+}
+
+/// A gzip member.
+#[derive(Clone, Copy, Default)]
+struct MemberSpan {
+    /// Where it begins in the layer.
+    at: u64,
+    /// How many bytes it unpacked to so far.
+    length: u64,
 }
 
 impl<R: Read> UnpackedLayer<R> {
@@ -89,12 +108,23 @@ impl<R: Read> UnpackedLayer<R> {
         }
         let layer = PeekReader::new(BufReader::with_capacity(PIECE, io::Cursor::new(first).chain(layer)));
         let state = match format {
-            Some("gzip") => UnpackState::Members(layer),
+            Some("gzip") => UnpackState::Members(layer, MemberSpan::default()),
             Some("zstd") => UnpackState::Frames(layer, false),
             None | Some("tar") => UnpackState::Plain(layer),
             Some(other) => return Err(invalid(&format!("{other} is not supported"))),
         };
-        Ok(Self { state, hasher: Hasher::new(algorithm), left: limit })
+        let hasher = Hasher::new(algorithm);
+        Ok(Self { state, hasher, left: limit, max_window: USUAL_WINDOW, needs_window: false })
+    }
+
+    /// The same layer, with zstd windows up to this size, in bytes, instead of [`USUAL_WINDOW`].
+    pub fn with_max_window(self, max_window: u64) -> Self {
+        Self { max_window, ..self }
+    }
+
+    /// Whether reading failed because a zstd frame needs a larger window, which [`LARGE_WINDOW`] would allow.
+    pub fn needs_window(&self) -> bool {
+        self.needs_window
     }
 
     /// Reads what is left, and returns the digest of the whole content.
@@ -102,50 +132,61 @@ impl<R: Read> UnpackedLayer<R> {
     /// # Errors
     /// The layer is damaged, ends early, is interpreted differently by different readers, or unpacks to too many bytes;
     /// also if reading it has failed before.
-    pub fn finish(mut self) -> io::Result<Digest> {
+    pub fn finish(self) -> io::Result<Digest> {
+        self.finish_with(None).map(|(digest, _)| digest)
+    }
+
+    /// The same, also with the footer of a layer for lazy pulling. `see` gets the unpacked table of zstd:chunked.
+    ///
+    /// # Errors
+    /// Those of [`UnpackedLayer::finish`].
+    pub fn finish_with(mut self, see: Option<&mut SeeTable<'_>>) -> io::Result<(Digest, Option<TableFooter>)> {
         let mut piece = vec![0; PIECE];
-        loop {
-            match self.read(&mut piece) {
-                Ok(0) => return Ok(self.hasher.finish()),
-                Ok(_) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        while self.read(&mut piece)? > 0 {}
+        let footer = match self.state {
+            UnpackState::Tables(mut layer) => Some(lazy::read_frames(&mut layer, see)?),
+            UnpackState::Complete(footer) => footer,
+            _ => None,
+        };
+        Ok((self.hasher.finish(), footer))
     }
 
     /// Reads some bytes in the current state, and returns the next state. Zero bytes: ask again in the next state.
-    fn step(state: UnpackState<Packed<R>>, out: &mut [u8]) -> io::Result<(usize, UnpackState<Packed<R>>)> {
+    fn step(
+        state: UnpackState<Packed<R>>,
+        max_window: u64,
+        out: &mut [u8],
+    ) -> io::Result<(usize, UnpackState<Packed<R>>)> {
         Ok(match state {
             UnpackState::Plain(mut layer) => match retry(|| layer.read(out))? {
-                0 => (0, UnpackState::Complete),
+                0 => (0, UnpackState::Complete(None)),
                 read => (read, UnpackState::Plain(layer)),
             },
             // Members follow each other (RFC 1952, section 2.2).
-            UnpackState::Members(mut layer) => match retry(|| layer.fill_buf().map(<[u8]>::is_empty))? {
-                true => (0, UnpackState::Complete),
-                false => (0, UnpackState::Member(Box::new(GzDecoder::new(layer)), true)),
+            UnpackState::Members(mut layer, before) => match retry(|| layer.fill_buf().map(<[u8]>::is_empty))? {
+                true => (0, UnpackState::Complete(None)),
+                false => {
+                    let span = MemberSpan { at: layer.position(), length: 0 };
+                    member(Box::new(GzDecoder::new(layer)), span, before, out)?
+                }
             },
-            UnpackState::Member(mut member, is_empty) => match retry(|| member.read(out))? {
-                0 => (0, after_member(*member, is_empty)?),
-                read => (read, UnpackState::Member(member, false)),
-            },
+            UnpackState::Member(reader, span) => member(reader, span, span, out)?,
             // Frames follow each other (RFC 8878, section 3.1). The decoder rejects skippable frames.
             UnpackState::Frames(mut layer, is_content) => {
                 if retry(|| layer.fill_buf().map(<[u8]>::is_empty))? {
-                    return Ok((0, UnpackState::Complete));
+                    return Ok((0, UnpackState::Complete(None)));
                 }
                 if is_content && retry(|| layer.is_skippable())? {
-                    lazy::skip_frames(&mut layer)?;
-                    return Ok((0, UnpackState::Complete));
+                    return Ok((0, UnpackState::Tables(layer)));
                 }
-                let frame = StreamingDecoder::new_with_max_window_size(layer, MAX_WINDOW);
-                (0, UnpackState::Frame(Box::new(frame.map_err(|error| invalid(&error.to_string()))?)))
+                let frame = StreamingDecoder::new_with_max_window_size(layer, max_window);
+                (0, UnpackState::Frame(Box::new(frame.map_err(|error| bad_frame(&error))?)))
             }
             UnpackState::Frame(mut frame) => match retry(|| frame.read(out))? {
                 0 => (0, UnpackState::Frames(frame.into_inner(), true)),
                 read => (read, UnpackState::Frame(frame)),
             },
-            UnpackState::Complete => (0, UnpackState::Complete),
+            state @ (UnpackState::Tables(_) | UnpackState::Complete(_)) => (0, state),
             UnpackState::Failed => return Err(invalid("the layer could not be read before")),
         })
     }
@@ -157,13 +198,16 @@ impl<R: Read> Read for UnpackedLayer<R> {
             return Ok(0);
         }
         loop {
-            let (read, next) = Self::step(mem::replace(&mut self.state, UnpackState::Failed), out)?;
+            let state = mem::replace(&mut self.state, UnpackState::Failed);
+            let (read, next) = Self::step(state, self.max_window, out).inspect_err(|error| {
+                self.needs_window |= error.kind() == io::ErrorKind::OutOfMemory;
+            })?;
             let Some(left) = self.left.checked_sub(read as u64) else {
                 return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the layer unpacks to too many bytes"));
             };
             self.left = left;
             self.hasher.update(&out[..read]);
-            let is_complete = matches!(next, UnpackState::Complete);
+            let is_complete = matches!(next, UnpackState::Complete(_) | UnpackState::Tables(_));
             self.state = next;
             if read > 0 || is_complete {
                 return Ok(read);
@@ -172,16 +216,42 @@ impl<R: Read> Read for UnpackedLayer<R> {
     }
 }
 
-/// What follows a gzip member that was read to its end.
-fn after_member<B: BufRead>(member: GzDecoder<B>, is_empty: bool) -> io::Result<UnpackState<B>> {
-    let Some(header) = member.header() else { return Err(invalid("the layer has a gzip member without a header")) };
-    let is_footer = is_empty && header.extra().is_some_and(lazy::is_footer);
+/// Reads some bytes of a gzip member, or ends it. `before` is the last member that has content.
+fn member<R: Read>(
+    mut reader: Box<GzDecoder<Packed<R>>>,
+    span: MemberSpan,
+    before: MemberSpan,
+    out: &mut [u8],
+) -> io::Result<(usize, UnpackState<Packed<R>>)> {
+    let read = retry(|| reader.read(out))?;
+    if read > 0 {
+        let span = MemberSpan { length: span.length + read as u64, ..span };
+        return Ok((read, UnpackState::Member(reader, span)));
+    }
+    let Some(header) = reader.header() else { return Err(invalid("the layer has a gzip member without a header")) };
     let has_extra = header.extra().is_some();
-    let mut layer = member.into_inner();
-    match has_extra {
-        false => Ok(UnpackState::Members(layer)),
-        true if is_footer && retry(|| layer.fill_buf().map(<[u8]>::is_empty))? => Ok(UnpackState::Complete),
-        true => Err(invalid("the layer has extra fields in a gzip header")),
+    let footer = header.extra().filter(|_| span.length == 0).and_then(lazy::offset_in_footer);
+    let mut layer = reader.into_inner();
+    if !has_extra {
+        return Ok((0, UnpackState::Members(layer, before)));
+    }
+    match footer {
+        Some(named_at) if retry(|| layer.fill_buf().map(<[u8]>::is_empty))? => {
+            let MemberSpan { at, length } = before;
+            let footer = TableFooter { named_at, begins_at: at, length, ..TableFooter::default() };
+            Ok((0, UnpackState::Complete(Some(footer))))
+        }
+        _ => Err(invalid("the layer has extra fields in a gzip header")),
+    }
+}
+
+/// A window that is too large is marked by the kind of the error.
+fn bad_frame(error: &FrameDecoderError) -> io::Error {
+    match error {
+        FrameDecoderError::WindowSizeTooBig { requested, max } if *requested <= LARGE_WINDOW && *max < LARGE_WINDOW => {
+            io::Error::new(io::ErrorKind::OutOfMemory, error.to_string())
+        }
+        _ => invalid(&error.to_string()),
     }
 }
 
@@ -232,7 +302,17 @@ mod tests {
 
     /// The last frame of zstd:chunked.
     fn chunked_end() -> Vec<u8> {
-        skippable(&[&[0; 56][..], b"GnUlInUx"].concat())
+        skippable(&[&[0; 56][..], b"GNUlInUx"].concat())
+    }
+
+    /// That of stargz-snapshotter.
+    fn stargz_end() -> Vec<u8> {
+        skippable(&[&[0; 32][..], b"GnUlInUx"].concat())
+    }
+
+    /// A frame of zstd with three bytes, uncompressed, for a window of this power of two.
+    fn with_window(power: u8) -> Vec<u8> {
+        [&[0x28, 0xb5, 0x2f, 0xfd, 0, (power - 10) << 3, 3 << 3 | 1, 0, 0][..], b"abc"].concat()
     }
 
     #[test]
@@ -249,6 +329,7 @@ mod tests {
             ("eStargz", [gzip(&one), gzip(&two), footer(STARGZ, b"")].concat()),
             ("stargz", [gzip(&both), footer(b"00000000000012abSTARGZ", b"")].concat()),
             ("zstd:chunked", [zstd(&one), zstd(&two), skippable(b"toc"), skippable(b""), chunked_end()].concat()),
+            ("zstd:chunked of stargz-snapshotter", [zstd(&both), skippable(b"toc"), stargz_end()].concat()),
         ] {
             let found = diff_id(&layer[..], Algorithm::Sha256, MAX_UNPACKED);
             assert_eq!(found.unwrap(), wanted, "{form}");
@@ -267,6 +348,55 @@ mod tests {
         let layer = stored.finish().unwrap();
         assert!(layer[512..].starts_with(b"x\0"), "a header at the second block");
         assert_eq!(diff_id(&layer[..], Algorithm::Sha256, MAX_UNPACKED).unwrap(), Digest::sha256(&content));
+    }
+
+    /// As much as `zstd` reads without an option. More is read only if the caller allows it.
+    #[test]
+    fn windows_are_limited() {
+        for (power, usual, large) in
+            [(23, true, true), (25, true, true), (26, false, true), (27, false, true), (28, false, false)]
+        {
+            let layer = [with_window(power), with_window(10)].concat();
+            for (window, is_read) in [(USUAL_WINDOW, usual), (LARGE_WINDOW, large)] {
+                let unpacked = UnpackedLayer::new(&layer[..], Algorithm::Sha256, MAX_UNPACKED).unwrap();
+                let mut unpacked = unpacked.with_max_window(window);
+                let mut content = Vec::new();
+                assert_eq!(unpacked.read_to_end(&mut content).is_ok(), is_read, "{power} {window}");
+                assert_eq!(content.len(), if is_read { 6 } else { 0 }, "{power} {window}");
+                assert_eq!(unpacked.needs_window(), large && !is_read, "{power} {window}");
+                assert_eq!(unpacked.finish().is_ok(), is_read, "{power} {window}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_place_of_a_table_is_known() {
+        let (content, table) = (b"content".repeat(100), b"the table".repeat(10));
+        let finish = |layer: &[u8]| {
+            let mut seen = Vec::new();
+            let unpacked = UnpackedLayer::new(layer, Algorithm::Sha256, MAX_UNPACKED).unwrap();
+            let mut see = |table: &mut dyn Read| drop(table.read_to_end(&mut seen));
+            let (digest, footer) = unpacked.finish_with(Some(&mut see)).unwrap();
+            (digest, footer.map(|footer| (footer.named_at, footer.begins_at, footer.length, footer.packed)), seen)
+        };
+        let members = [gzip(&content), gzip(&table), gzip(b""), footer(STARGZ, b"")].concat();
+        let place = (0x12ab, gzip(&content).len() as u64, table.len() as u64, None);
+        let whole = Digest::sha256(&[&content[..], &table].concat());
+        assert_eq!(finish(&members), (whole, Some(place), Vec::new()));
+        assert_eq!(finish(&gzip(&content)).1, None);
+        let (frame, packed) = (zstd(&content), zstd(&table));
+        let end = skippable(&[&9_u64.to_le_bytes()[..], &[0; 24], b"GnUlInUx"].concat());
+        let layer = [&frame[..], &skippable(&packed), &skippable(b"split"), &end].concat();
+        let place = (9, frame.len() as u64 + 8, packed.len() as u64, Some(Digest::sha256(&packed)));
+        assert_eq!(finish(&layer), (Digest::sha256(&content), Some(place), table.clone()));
+        // stargz-snapshotter reads the last 40 bytes, whatever is before them.
+        let long = skippable(&[&[7; 24][..], &9_u64.to_le_bytes(), &[0; 24], b"GnUlInUx"].concat());
+        let layer = [&frame[..], &skippable(&packed), &skippable(b"split"), &long].concat();
+        assert_eq!(finish(&layer), (Digest::sha256(&content), Some(place), table.clone()));
+        let mixed = [&packed[..], &packed].concat();
+        let layer = [&frame[..], &skippable(&mixed), &end].concat();
+        let (_, footer, seen) = finish(&layer);
+        assert_eq!((footer.unwrap().3, seen), (Some(Digest::sha256(&mixed)), table), "only the first frame");
     }
 
     /// A layer that readers could truncate or extend differently proves nothing.
@@ -295,6 +425,7 @@ mod tests {
             ("zstd:chunked before content", [chunked_end(), zstd(&content)].concat()),
             ("content after zstd:chunked", [zstd(&content), chunked_end(), zstd(&content)].concat()),
             ("zstd:chunked with another end", [zstd(&content), chunked_end(), skippable(b"toc")].concat()),
+            ("zstd:chunked with a short end", [zstd(&content), skippable(b"GNUlInUx")].concat()),
             ("zstd:chunked that ends early", {
                 let whole = [zstd(&content), skippable(b"toc"), chunked_end()].concat();
                 whole[..whole.len() - 1].to_vec()

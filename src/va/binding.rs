@@ -8,8 +8,9 @@ use futures_util::{FutureExt, StreamExt, stream};
 
 use super::VaSubject;
 use super::layers::LayerReadings;
+use super::lazy::{manifest_problem, table_problem};
 use crate::cache::{BlobFinding, BlobReader, CacheError};
-use crate::oci::layer_types::{is_read_lazily, is_tar_type};
+use crate::oci::layer_types::is_tar_type;
 use crate::oci::{Descriptor, Digest, json, looks_like_manifest, media_type};
 use crate::runtime::{Clock, Tasks};
 use crate::store::{FactStore, Memo};
@@ -48,13 +49,13 @@ pub(super) struct Bindings {
 
 impl Bindings {
     pub(super) fn new(layers: LayerReadings, store: &FactStore, clock: &Clock, tasks: &Tasks) -> Self {
-        let proofs = Memo::new("binding-1", store.clone(), clock.clone(), tasks.clone());
+        let proofs = Memo::new("binding-2", store.clone(), clock.clone(), tasks.clone());
         Self { proofs, layers, clock: clock.clone() }
     }
 
     /// The binding of a subject's configuration. If nothing is known yet and the subject may be read, all layers are
-    /// read once, through the cache. Otherwise, or if the layers cannot be read now, the binding remains unproven; if they
-    /// cannot be read at all, it is refuted.
+    /// read once, through the cache. Otherwise, or if the layers cannot be read now, the binding remains unproven; if
+    /// they cannot be read at all, it is refuted.
     pub(super) async fn of(&self, subject: &VaSubject) -> ConfigBinding {
         let config = subject.config().digest;
         match self.compare(subject).await {
@@ -64,7 +65,8 @@ impl Bindings {
         }
     }
 
-    /// Whether the layers of a subject are known to be those of its configuration. They are read as for [`Bindings::of`].
+    /// Whether the layers of a subject are known to be those of its configuration. They are read as for
+    /// [`Bindings::of`].
     ///
     /// # Errors
     /// If nothing is known, and a part of the image, which the error names, cannot be read.
@@ -90,12 +92,10 @@ impl Bindings {
 
 async fn is_bound(readings: &LayerReadings, reader: &BlobReader, subject: &VaSubject) -> Result<bool, CacheError> {
     let (config, layers) = (subject.config(), subject.layers());
-    if config.size > MAX_CONFIG {
+    if config.size > MAX_CONFIG || manifest_problem(subject.manifest()).is_some() {
         return Ok(false);
     }
-    let is_read_alike =
-        |layer: &Descriptor| is_tar_type(&media_type::essence(&layer.media_type)) && !is_read_lazily(layer);
-    if !layers.iter().all(is_read_alike) {
+    if !layers.iter().all(|layer| is_tar_type(&media_type::essence(&layer.media_type))) {
         return Ok(false);
     }
     let config = reader.whole(config).await.map_err(|error| error.of("configuration", config.digest))?;
@@ -131,7 +131,10 @@ async fn is_unpacked_to(
     let named = |error: CacheError| error.of("layer", layer.digest);
     let read = readings.of(reader, layer, wanted.algorithm()).await.map_err(named)?;
     // A layer that was not read to its end proves nothing, either way.
-    if read.ended_early { Err(named(CacheError::Busy)) } else { Ok(read.diff_id == Some(wanted)) }
+    if read.ended_early {
+        return Err(named(CacheError::Busy));
+    }
+    Ok(read.diff_id == Some(wanted) && table_problem(layer, read.table.as_ref()).is_none())
 }
 
 /// The `diff_ids` of a configuration (image-spec, config.md, "rootfs"), if every client reads the same ones.

@@ -7,30 +7,33 @@ use super::names::{LayerNames, Named};
 use super::observe::LayerObservations;
 use super::owned::OwnedFiles;
 use super::read_as::ReadAs;
-use super::{FileFacts, LayerInventory, LayerLimits, LinkedNames, too_late};
+use super::table::FileListing;
+use super::{FileFacts, LayerLimits, LinkedNames, too_late};
 use crate::hardening::{self, CheckedFile, check_mode};
 use crate::inventory::ReadSeek;
+use crate::inventory::checksum::FileChecksum;
 use crate::inventory::language::{self, LanguageFile};
 use crate::inventory::other_manager::records_of_other_manager;
 use crate::inventory::paths::{CleanPath, MAX_DEPTH, beneath, file_name, parent, path_text};
 use crate::inventory::spool::Spool;
 use crate::inventory::symlink::is_in_alternatives;
-use crate::inventory::system_file::SystemFile;
 use crate::inventory::tar::{Archive, ArchiveEntry, EntryKind};
 
 mod content;
+mod finish;
 mod links;
+mod listed;
 
 /// How many bytes of a file [`ReadAs::of`] gets.
 const FIRST: u64 = 4096;
 /// Why a sparse file is not read.
 const SPARSE: &str = "the file is stored as a sparse file";
 /// Marks deletions in a layer (image-spec, layer.md, "Whiteouts").
-const WHITEOUT: &str = ".wh.";
+pub(super) const WHITEOUT: &str = ".wh.";
 /// Marks a directory that hides that of the layers below.
-const OPAQUE: &str = ".wh..wh..opq";
+pub(super) const OPAQUE: &str = ".wh..wh..opq";
 /// The beginning of names that AUFS keeps for itself.
-const AUFS: &str = ".wh..wh.";
+pub(super) const AUFS: &str = ".wh..wh.";
 
 pub(super) struct Collector<'a> {
     limits: &'a LayerLimits,
@@ -38,6 +41,8 @@ pub(super) struct Collector<'a> {
     names: LayerNames,
     files: Vec<FileFacts>,
     owned: OwnedFiles,
+    /// The checksums of files that a package of the distribution may have installed, by their index in `files`.
+    checksums: BTreeMap<u32, Vec<FileChecksum>>,
     observations: LayerObservations,
     packages: usize,
     /// How many of them are in files that count as databases only because of a link.
@@ -62,13 +67,14 @@ impl<'a> Collector<'a> {
         let [whiteouts, opaque, problems, seen] = Default::default();
         let (names, files, owned) = (LayerNames::default(), Vec::new(), OwnedFiles::default());
         let (observations, linked, unread) = (LayerObservations::default(), BTreeMap::new(), LinkedNames::new());
-        let (packages, behind_links, facts) = (0, 0, 0);
+        let (packages, behind_links, facts, checksums) = (0, 0, 0, BTreeMap::new());
         Self {
             limits,
             spool,
             names,
             files,
             owned,
+            checksums,
             observations,
             packages,
             behind_links,
@@ -100,7 +106,11 @@ impl<'a> Collector<'a> {
     ///
     /// # Errors
     /// The archive is damaged, a limit is hit, the time is over, or a temporary file cannot be used.
-    pub(super) fn walk(&mut self, archive: &mut Archive<impl BufRead>) -> io::Result<()> {
+    pub(super) fn walk(
+        &mut self,
+        archive: &mut Archive<impl BufRead>,
+        listing: &mut Option<FileListing>,
+    ) -> io::Result<()> {
         let limit = |what: &str| Err(io::Error::other(format!("the layer has too many {what}")));
         let mut entries = 0;
         while let Some(entry) = archive.next()? {
@@ -111,7 +121,10 @@ impl<'a> Collector<'a> {
             if entries > self.limits.entries {
                 return limit("entries");
             }
-            self.entry(&entry, archive)?;
+            match listing {
+                Some(listing) => self.listed_entry(&entry, archive, listing)?,
+                None => self.entry(&entry, archive)?,
+            }
             if self.packages > self.limits.packages {
                 return limit("packages");
             }
@@ -153,8 +166,9 @@ impl<'a> Collector<'a> {
             self.seen.insert(path.clone());
         }
         if entry.kind == EntryKind::Device {
-            // Runtimes without root rights cannot create it and leave it out, with what it would replace or, as the mark of
-            // a deletion, delete (containerd: pkg/archive/tar_unix.go, `skipFile`; containers/storage likewise).
+            // Runtimes without root rights cannot create it and leave it out, with what it would replace or, as the
+            // mark of a deletion, delete (containerd: pkg/archive/tar_unix.go, `skipFile`; containers/storage
+            // likewise).
             self.forget_marks(&path);
             return Ok(());
         }
@@ -217,8 +231,8 @@ impl<'a> Collector<'a> {
         path
     }
 
-    /// Forgets the deletions beneath a directory that is replaced by something else: runtimes that mark deletions in the
-    /// unpacked layer lose them.
+    /// Forgets the deletions beneath a directory that is replaced by something else: runtimes that mark deletions in
+    /// the unpacked layer lose them.
     fn forget_marks(&mut self, path: &str) {
         self.opaque.remove(path);
         for marks in [&mut self.whiteouts, &mut self.opaque] {
@@ -277,15 +291,12 @@ impl<'a> Collector<'a> {
             }
             return self.checked_file(path, entry, first, archive);
         };
-        let facts = match Self::facts_without_content(interest, entry) {
-            Some(facts) => facts,
-            None => {
-                let (spool, by_content) = (self.spool, LanguageFile::by_content(&first));
-                let facts = |content: &mut dyn ReadSeek| self.facts(path, interest, by_content, content, entry.size);
-                spool.with(first, archive, entry.size, facts)?
-            }
-        };
-        Ok(Some(self.named(interest, facts)))
+        if let Some(facts) = Self::facts_without_content(interest, entry) {
+            return Ok(Some(self.named(interest, facts)));
+        }
+        let (spool, by_content) = (self.spool, LanguageFile::by_content(&first));
+        let read = |content: &mut dyn ReadSeek| self.read_named(path, interest, by_content, content, entry.size);
+        spool.with(first, archive, entry.size, read).map(Some)
     }
 
     /// The result for a file of interest from its entry alone; `None` if its content is needed.
@@ -319,11 +330,11 @@ impl<'a> Collector<'a> {
             let mut content = first;
             archive.by_ref().take(hardening::MAX_FILE).read_to_end(&mut content)?;
             self.observations.add(path, checked.examine(path, &content));
-            language::ends_as_archive(&content, &content)
+            language::ends_as_archive(&content, &content, entry.size)
         } else {
             let unread = checked.and_then(|checked| checked.unread(entry.size));
             self.observations.add(path, unread.into_iter().collect());
-            language::ends_as_archive(&first, &last_bytes(&first, entry.size, archive)?)
+            language::ends_as_archive(&first, &last_bytes(&first, entry.size, archive)?, entry.size)
         };
         if is_archive {
             let problems = vec!["an archive after other bytes, which Java can load, is not read".to_owned()];
@@ -349,30 +360,6 @@ impl<'a> Collector<'a> {
         self.facts += facts.text_bytes();
         self.files.push(facts);
         Named::File(u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX))
-    }
-
-    /// Leaves out what the distribution's packages own.
-    pub(super) fn finish(self) -> LayerInventory {
-        let Self { names, files, owned, observations, whiteouts, opaque, problems, .. } = self;
-        let mut layer = LayerInventory { files, whiteouts, opaque, problems, ..LayerInventory::default() };
-        names.finish(&mut layer);
-        let (files, owned) = (&mut layer.files, owned.finish());
-        layer.observations = observations.finish(|path| {
-            // Lists of packages name `bin/su` where the archive has `usr/bin/su`.
-            owned.contains(path) || path.strip_prefix("usr/").is_some_and(|path| owned.contains(path))
-        });
-        for (path, index) in layer.names.iter().filter(|(path, _)| SystemFile::at(path).is_none()) {
-            let Some(facts) = files.get_mut(*index as usize) else { continue };
-            if matches!(facts, FileFacts::Database(_)) {
-                continue;
-            }
-            if owned.contains(path) {
-                *facts = FileFacts::Packages { packages: Vec::new(), unnamed: Vec::new(), problems: Vec::new() };
-            } else if let FileFacts::Packages { packages, .. } = facts {
-                packages.retain(|package| package.path.as_deref().is_none_or(|path| !owned.contains(path)));
-            }
-        }
-        layer
     }
 }
 

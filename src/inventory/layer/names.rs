@@ -97,8 +97,8 @@ impl LayerNames {
         }
     }
 
-    /// The path with the links in its directories followed, as far as this layer contains them, and why some runtime may
-    /// unpack the entry elsewhere.
+    /// The path with the links in its directories followed, as far as this layer contains them, and why some runtime
+    /// may unpack the entry elsewhere.
     pub(super) fn resolve(&self, path: String) -> (String, Option<&'static str>) {
         let is_deleted = Cell::new(false);
         let link_at = |above: &str| match self.map.get(above) {

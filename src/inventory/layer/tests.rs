@@ -1,5 +1,7 @@
 mod limits;
 mod observations;
+mod owned;
+mod tables;
 
 use std::io::Cursor;
 
@@ -284,58 +286,6 @@ fn deletions_are_noted() {
     }
 }
 
-#[test]
-fn files_of_the_distribution_are_left_out() {
-    let json = |directory: &str| node_package(directory, "npm", "9");
-    let list =
-        |name: &str| file(&format!("var/lib/dpkg/info/{name}.md5sums"), "0  usr/share/nodejs/npm/package.json\n");
-    let owned = [json("usr/share/nodejs/npm"), list("npm"), dpkg_status(&[("npm", "9")])];
-    assert_eq!(packages(&contents(&owned)), ["npm 9 in var/lib/dpkg/status"]);
-    let multi_arch = [json("usr/share/nodejs/npm"), list("npm:amd64"), dpkg_status(&[("npm", "9")])];
-    assert_eq!(packages(&contents(&multi_arch)).len(), 1);
-    let not_installed = [json("usr/share/nodejs/npm"), list("npm"), dpkg_status(&[("other", "9")])];
-    assert_eq!(packages(&contents(&not_installed)).len(), 2);
-    // Nobody at Debian puts files there, or gives a package of somebody else a version without a revision.
-    let local = |list: &str| file("var/lib/dpkg/info/npm.md5sums", format!("0  {list}/npm/package.json\n"));
-    for folder in ["opt", "usr/local/lib", "srv", "home/app"] {
-        let layer = [json(&format!("{folder}/npm")), local(folder), dpkg_status(&[("npm", "9")])];
-        assert_eq!(packages(&contents(&layer)).len(), 2, "{folder}");
-    }
-    let status = "Package: npm\nStatus: install ok installed\nVersion: 9\nMaintainer: Somebody <x@example.org>\n";
-    let anybody = [json("usr/share/nodejs/npm"), list("npm"), file("var/lib/dpkg/status", status)];
-    assert_eq!(packages(&contents(&anybody)).len(), 2);
-    let status = status.replace("Version: 9", "Version: 9-1");
-    let with_revision = [json("usr/share/nodejs/npm"), list("npm"), file("var/lib/dpkg/status", status)];
-    assert_eq!(packages(&contents(&with_revision)).len(), 1);
-    let status = "Package: npm\nStatus: install ok installed\nVersion: 9\nMaintainer: NodeSource <x@nodesource.com>\n";
-    let third_party = [json("usr/share/nodejs/npm"), list("npm"), file("var/lib/dpkg/status", status)];
-    assert_eq!(packages(&contents(&third_party)).len(), 2);
-    let apk = [json("usr/lib/npm"), file("lib/apk/db/installed", "P:npm\nV:9\nF:usr/lib/npm\nR:package.json\n\n")];
-    assert_eq!(packages(&contents(&apk)), ["npm 9 in lib/apk/db/installed"]);
-}
-
-/// A vendor of another distribution is somebody else: EPEL's packages are Fedora's, and PowerShell is Microsoft's.
-#[test]
-fn files_of_rpm_are_left_out_if_the_vendor_of_the_distribution_built_them() {
-    let left = |path: &'static str, packages: &[(&'static str, &'static str, &'static str)]| {
-        let database = file("var/lib/rpm/Packages.db", crate::inventory::rpm::of_vendors(packages));
-        let found = self::packages(&contents(&[node_package(path, "npm", "9"), database]));
-        found.iter().filter(|line| line.starts_with("npm")).count()
-    };
-    let npm = |vendor| (vendor, "/usr/lib/npm/", "package.json");
-    let release = |vendor| (vendor, "/usr/lib/", "os-release");
-    assert_eq!(left("usr/lib/npm", &[npm("Rocky"), release("Rocky")]), 0);
-    assert_eq!(left("usr/lib/npm", &[npm("Rocky")]), 0, "the only vendor");
-    for vendor in ["Fedora Project", "Microsoft Corporation", "Somebody"] {
-        assert_eq!(left("usr/lib/npm", &[npm(vendor), release("Rocky")]), 1, "{vendor}");
-    }
-    assert_eq!(left("usr/lib/npm", &[npm("Rocky"), ("Fedora Project", "/usr/", "x")]), 1, "unknown which");
-    assert_eq!(left("usr/lib/npm", &[npm("SUSE LLC"), release("openSUSE")]), 0, "one family");
-    assert_eq!(left("opt/npm", &[("Rocky", "/opt/npm/", "package.json"), release("Rocky")]), 1);
-    let apk = "P:npm\nV:9\nF:opt/npm\nR:package.json\n\n";
-    assert_eq!(packages(&contents(&[node_package("opt/npm", "npm", "9"), file("lib/apk/db/installed", apk)])).len(), 2);
-}
-
 /// `java -jar` runs an archive whatever comes before it. What only holds other files is data.
 #[test]
 fn an_archive_behind_other_bytes_is_a_problem() {
@@ -361,7 +311,8 @@ fn an_archive_behind_other_bytes_is_a_problem() {
         ("an archive in it", &long, archive("lib/a.jar"), true),
         ("a manifest", &long, commented("META-INF/MANIFEST.MF", b"a comment"), true),
         ("a package of Python", &junk, archive("x-1.dist-info/METADATA"), true),
-        ("a directory that is hidden by a comment", &long, commented("a.txt", &[b'c'; 65_535]), true),
+        ("a directory in front of a long comment", &long, commented("org/A.class", &[b'c'; 65_535]), true),
+        ("the same of other files", &long, commented("a.txt", &[b'c'; 65_535]), false),
         ("a directory that starts too early", &long, entries(3, 100_000, 0), true),
         ("an entry that is damaged", &junk, [b"PK\x01\x02".to_vec(), entries(1, 4, 0)].concat(), true),
         ("a larger record", &junk, entries(u16::MAX, 0, 0), true),
@@ -374,7 +325,11 @@ fn an_archive_behind_other_bytes_is_a_problem() {
         ("no entries", &junk, entries(0, 0, 0), false),
         ("entries that are not counted", &junk, uncounted, true),
         ("a comment behind a directory in front", &in_front, hidden, true),
-        ("bytes behind it", &junk, [archive("org/A.class"), b"x".to_vec()].concat(), false),
+        ("bytes behind it", &junk, [archive("org/A.class"), b"x".to_vec()].concat(), true),
+        ("bytes behind other files", &junk, [archive("a.txt"), b"x".to_vec()].concat(), false),
+        ("a directory that starts too early, and more", &long, [entries(3, 100_000, 0), vec![0]].concat(), true),
+        ("a signature in data", &long, [b"PK\x05\x06".to_vec(), vec![b'x'; 30]].concat(), false),
+        ("a ZIP64 record", &junk, [&b"PK\x06\x06"[..], &[0; 72], &entries(0, 0, 0)].concat(), true),
         ("no archive", &long, Vec::new(), false),
         ("nothing", &Vec::new(), Vec::new(), false),
     ] {

@@ -13,10 +13,10 @@
 //! | busybox (get_header_tar.c) | `strtoul`: white space, sign; reads on past the field |
 //! | Rust `tar` (`octal_from`) | up to a NUL, Unicode white space around, `+` |
 //!
-//! The parser here therefore accepts whatever any of them takes as white space, or a sign, before the number, and requires
-//! such a character or the end of the field after it. A blank field is 0, which a sum of signed bytes can be. Compressed
-//! and other random content must not look like a header by chance, so blocks that only GNU tar reads as headers are
-//! parsed as it does.
+//! The parser here therefore accepts whatever any of them takes as white space, or a sign, before the number, and
+//! requires such a character or the end of the field after it. A blank field is 0, which a sum of signed bytes can be.
+//! Compressed and other random content must not look like a header by chance, so blocks that only GNU tar reads as
+//! headers are parsed as it does.
 
 use super::BLOCK;
 
@@ -31,8 +31,7 @@ pub(super) fn may_be_header(block: &[u8; BLOCK]) -> bool {
 }
 
 /// As above, for a reader that skips blocks that are not headers, which only GNU tar does. Of a million blocks of
-/// random data,
-/// fewer than one counts.
+/// random data, fewer than one counts.
 pub(super) fn may_be_skipped_to(block: &[u8; BLOCK]) -> bool {
     block[257..].starts_with(b"ustar") || gnu_checksum(&block[FIELD]).is_some_and(|sum| sums(block).contains(&sum))
 }
@@ -86,8 +85,8 @@ fn is_padding(byte: u8) -> bool {
 }
 
 /// Characters that some reader treats as blank: NULs, white space of C and the separators of Python, and the bytes of
-/// white space in
-/// UTF-8 (U+0085, U+00A0, U+1680, U+2000 to U+200A, U+2028, U+2029, U+202F, U+205F, U+3000), which Rust removes.
+/// white space in UTF-8 (U+0085, U+00A0, U+1680, U+2000 to U+200A, U+2028, U+2029, U+202F, U+205F, U+3000), which Rust
+/// removes.
 fn is_white_space(byte: u8) -> bool {
     matches!(byte, 0 | b'\t'..=b'\r' | 0x1c..=0x1f | b' ')
         || matches!(byte, 0x80..=0x8a | 0x9a | 0x9f | 0xa0 | 0xa8 | 0xa9 | 0xaf | 0xc2 | 0xe1..=0xe3)

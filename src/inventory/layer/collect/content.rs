@@ -3,16 +3,51 @@
 use std::collections::BTreeSet;
 
 use super::super::FileFacts;
+use super::super::names::Named;
+use super::super::owned::may_be_owned;
 use super::super::read_as::ReadAs;
 use super::Collector;
+use crate::inventory::checksum::FileChecksum;
 use crate::inventory::distribution::is_ubuntu_pro;
 use crate::inventory::language::{LanguageFile, PackageLimits};
 use crate::inventory::system_file::SystemFile;
-use crate::inventory::{InstalledPackage, ReadSeek, apk, copyright, dpkg, red_hat, rpm};
+use crate::inventory::{InstalledPackage, ReadSeek, apk, copyright, dpkg, red_hat, rpm, settings};
 
 impl Collector<'_> {
+    /// Reads a file of interest, whose checksums tell later whether it is the one that a package of the distribution
+    /// installed.
+    pub(super) fn read_named(
+        &mut self,
+        path: &str,
+        interest: ReadAs,
+        by_content: Option<LanguageFile>,
+        content: &mut dyn ReadSeek,
+        size: u64,
+    ) -> Named {
+        let facts = self.facts(path, interest, by_content, content, size);
+        match facts {
+            Some(facts) if matches!(interest, ReadAs::Language(_)) => {
+                let checksums = match may_be_owned(path) {
+                    true => FileChecksum::of_content(content, || self.spool.must_end()),
+                    false => Vec::new(),
+                };
+                self.add_owned(facts, checksums)
+            }
+            facts => self.named(interest, facts),
+        }
+    }
+
+    /// Adds what a file states that a package of the distribution may own. Without checksums, none does.
+    pub(super) fn add_owned(&mut self, facts: FileFacts, checksums: Vec<FileChecksum>) -> Named {
+        let named = self.add(facts);
+        if let Named::File(index) = named {
+            self.checksums.insert(index, checksums);
+        }
+        named
+    }
+
     /// The statement of the file, if any. `by_content` is its kind according to its first bytes.
-    pub(super) fn facts(
+    fn facts(
         &mut self,
         path: &str,
         interest: ReadAs,
@@ -65,8 +100,7 @@ impl Collector<'_> {
     }
 
     /// How many packages may follow in separate files, or in files that count as databases only because of a link: an
-    /// image may
-    /// contain whole systems that are not its own.
+    /// image may contain whole systems that are not its own.
     fn packages_left(&self, is_own: bool) -> usize {
         let left = self.limits.packages.saturating_sub(self.packages);
         if is_own { left } else { (self.limits.packages / 2).saturating_sub(self.behind_links).min(left) }
@@ -136,6 +170,8 @@ impl Collector<'_> {
                 let (packages, problems) = rpm::manifest(content, self.packages_left(is_own))?;
                 SmallFile::Packages(packages, problems)
             }
+            SystemFile::DpkgSettings => SmallFile::Other(settings::of_dpkg(content).map(FileFacts::Unreadable)),
+            SystemFile::RpmMacros => SmallFile::Other(settings::of_rpm(content).map(FileFacts::Unreadable)),
             SystemFile::DpkgUpdate | SystemFile::Rpm | SystemFile::RpmJournal => SmallFile::Other(None),
         })
     }

@@ -7,7 +7,9 @@ use super::super::names::Named;
 use super::super::read_as::ReadAs;
 use super::Collector;
 use crate::hardening::enabled_file;
+use crate::inventory::checksum::FileChecksum;
 use crate::inventory::language::LanguageFile;
+use crate::inventory::other_manager::is_link_to_store;
 use crate::inventory::paths::{CleanPath, GOES_BACK, beneath, goes_back, path_text, target_of};
 use crate::inventory::symlink::{is_alternative, is_no_name, is_read_alike};
 use crate::inventory::system_file::{is_directory_of_databases, leads_to_system_file};
@@ -41,8 +43,7 @@ impl Collector<'_> {
                 let mut found = Vec::new();
                 for (name, interest) in unread {
                     content.rewind()?;
-                    let facts = self.facts(name, interest, by_content, content, entry.size);
-                    found.push((name, self.named(interest, facts)));
+                    found.push((name, self.read_named(name, interest, by_content, content, entry.size)));
                 }
                 io::Result::Ok(found)
             })?;
@@ -65,8 +66,8 @@ impl Collector<'_> {
         beneath.iter().for_each(|path| drop(self.linked.remove(path)));
     }
 
-    /// Another name of what precedes it in the layer. A file that was not read may be one to read under this name: then it
-    /// is read when the layer is read again.
+    /// Another name of what precedes it in the layer. A file that was not read may be one to read under this name: then
+    /// it is read when the layer is read again.
     pub(super) fn hard_link(&mut self, path: &str, entry: &ArchiveEntry) -> Option<Named> {
         if goes_back(&path_text(&entry.link)) {
             return Some(self.add(FileFacts::Unreadable(GOES_BACK.into())));
@@ -96,13 +97,17 @@ impl Collector<'_> {
         }
     }
 
-    /// A symbolic link. One at a path where something is read must lead to something that is read under its own name. Links
-    /// that decide which release file or database is read are followed when all layers are known.
+    /// A symbolic link. One at a path where something is read must lead to something that is read under its own name.
+    /// Links that decide which release file or database is read are followed when all layers are known.
     pub(super) fn symlink(&mut self, path: &str, target: String) -> Named {
         let leads_to = target_of(path, &target);
         self.observations.add(path, enabled_file(path, &leads_to).into_iter().collect());
         if goes_back(&target) && (leads_to_system_file(path) || !is_no_name(path)) {
             return self.add(FileFacts::Unreadable(GOES_BACK.into()));
+        }
+        if is_link_to_store(path) {
+            let problem = format!("packages of an unsupported package manager may be in {leads_to}; they are not read");
+            return self.add(FileFacts::Unreadable(problem));
         }
         let is_read = leads_to_system_file(path) || is_no_name(path) || is_read_alike(path, &leads_to);
         if is_read && (!is_directory_of_databases(&leads_to) || leads_to_system_file(path)) {
@@ -111,6 +116,7 @@ impl Collector<'_> {
         if is_alternative(&leads_to) {
             return self.add(FileFacts::Alternative(leads_to));
         }
-        self.add(FileFacts::Unreadable(format!("it is a link to {leads_to}, which is not read under this name")))
+        let problem = format!("it is a link to {leads_to}, which is not read under this name");
+        self.add_owned(FileFacts::Unreadable(problem), FileChecksum::of_link(&target))
     }
 }
