@@ -4,7 +4,8 @@
 //! that define them and, where those leave a choice, what Trivy does, so that the same advisories match. Numbers of any
 //! length are compared exactly.
 //!
-//! A version or range that cannot be read is an error ([`UnreadableVersion`]). Callers must not take it for "not affected".
+//! A version or range that cannot be read is an error ([`UnreadableVersion`]). Callers must not take it for "not
+//! affected".
 
 mod apk;
 mod composer;
@@ -54,7 +55,7 @@ pub enum VersionScheme {
     Npm,
     /// .NET: semantic versions whose prereleases are compared without regard to case.
     NuGet,
-    /// Python (PEP 440, and the order that setuptools gave to other versions before).
+    /// Python (PEP 440). Other versions have no place in the order.
     Python,
     /// RPM (`rpmvercmp`).
     Rpm,
@@ -90,8 +91,22 @@ impl UnreadableVersion {
 /// compare(VersionScheme::Rpm, "1:1.0-1", "2.0-1")    Ok(Greater)
 /// ```
 pub fn compare(scheme: VersionScheme, a: &str, b: &str) -> Result<Ordering, UnreadableVersion> {
+    let versions = [(a, PackageVersion::parse(scheme, a)?), (b, PackageVersion::parse(scheme, b)?)];
+    let order = versions[0].1.compare(&versions[1].1);
+    match versions.iter().find(|(_, version)| !version.is_ordered()) {
+        Some((text, _)) if order.is_ne() => Err(UnreadableVersion::version(text)),
+        _ => Ok(order),
+    }
+}
+
+/// Whether two versions are equal, which also holds for versions without a place in the order of their scheme.
+///
+/// # Errors
+///
+/// One of them cannot be read.
+pub fn is_equal(scheme: VersionScheme, a: &str, b: &str) -> Result<bool, UnreadableVersion> {
     let (a, b) = (PackageVersion::parse(scheme, a)?, PackageVersion::parse(scheme, b)?);
-    Ok(a.compare(&b))
+    Ok(a.compare(&b).is_eq())
 }
 
 /// Whether a version has the form that the scheme defines. [`compare`] orders more, as apk does: strings that are not
@@ -99,7 +114,7 @@ pub fn compare(scheme: VersionScheme, a: &str, b: &str) -> Result<Ordering, Unre
 pub fn is_valid(scheme: VersionScheme, version: &str) -> bool {
     PackageVersion::parse(scheme, version).is_ok_and(|version| match &version.0 {
         ParsedVersion::Apk(version) => version.is_valid(),
-        _ => true,
+        _ => version.is_ordered(),
     })
 }
 
@@ -115,7 +130,7 @@ enum ParsedVersion<'a> {
     Gem(GemVersion<'a>),
     Maven(MavenVersion),
     Npm(SemverVersion<'a>),
-    Python(PythonVersion),
+    Python(PythonVersion<'a>),
     Rpm(RpmVersion<'a>),
     Semver(SemverVersion<'a>),
 }
@@ -149,7 +164,14 @@ impl<'a> PackageVersion<'a> {
         Ok(Self(parsed))
     }
 
-    /// Compares with another version of the same scheme.
+    /// Whether the version has a place in the order of its scheme. Whether another one is before or after one that has
+    /// none is unknown.
+    pub fn is_ordered(&self) -> bool {
+        !matches!(&self.0, ParsedVersion::Python(version) if version.standard().is_none())
+    }
+
+    /// Compares with another version of the same scheme. If one of them has no place in the order
+    /// ([`Self::is_ordered`]), the result only says whether they are equal.
     ///
     /// # Panics
     ///

@@ -1,8 +1,10 @@
-//! Versions of Composer (github.com/composer/semver, `VersionParser::normalize`), in the order of PHP's `version_compare`.
+//! Versions of Composer (github.com/composer/semver, `VersionParser::normalize`), in the order of PHP's
+//! `version_compare`.
 
 use std::cmp::Ordering;
 
-use super::number::{Decimal, split_while};
+use super::number::{Decimal, limit, split_while};
+use super::range::Operator;
 
 /// The value of `x` in the name of a branch, `1.2.x-dev`.
 const ANY: &str = "9999999";
@@ -66,6 +68,29 @@ impl<'a> ComposerVersion<'a> {
             .then(self.stage.cmp(&other.stage))
             .then_with(|| self.stage_numbers.cmp(&other.stage_numbers))
             .then(other.is_dev.cmp(&self.is_dev))
+    }
+
+    /// Whether the version is in the range that an operator and a bound make. Composer's `~1.2`, which is `>=1.2 <2`,
+    /// is pessimistic. Trivy reads it as `>=1.2 <1.3`, which is a part of that. As in Trivy, prereleases of the limit
+    /// are in the range.
+    pub(super) fn satisfies(&self, operator: Operator, bound: &Self) -> bool {
+        let numbers = &bound.numbers;
+        // How many leading numbers compatible versions share, minus one.
+        let kept = match operator {
+            Operator::Pessimistic => Some(numbers.len().saturating_sub(1).max(1)),
+            Operator::Caret => {
+                let first = numbers.iter().position(|number| !number.is_zero());
+                Some(first.map_or(numbers.len(), |index| index + 1))
+            }
+            _ => None,
+        };
+        let shared = kept.and_then(|kept| numbers.get(..kept));
+        operator.accepts(self.compare(bound)) && shared.is_none_or(|shared| self.is_before(&limit(shared)))
+    }
+
+    /// Whether the version is before the one with these numbers and no stage.
+    fn is_before(&self, numbers: &str) -> bool {
+        ComposerVersion::parse(numbers).is_none_or(|limit| self.compare(&limit).is_lt())
     }
 }
 

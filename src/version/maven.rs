@@ -6,8 +6,8 @@ use std::cmp::Ordering;
 
 use super::number::{Decimal, is_number};
 
-/// A version of a Java archive: numbers and words, in lists that each `-` and each change between digits and letters nest
-/// deeper. The depth is at most the length of a version.
+/// A version of a Java archive: numbers and words, in lists that each `-` and each change between digits and letters
+/// nest deeper. The depth is at most the length of a version.
 #[derive(Debug)]
 pub(super) struct MavenVersion(Vec<MavenItem>);
 

@@ -1,9 +1,9 @@
 //! Ranges of versions, as advisories write them.
 //!
-//! - `>= 1.2, < 1.4.5 || = 2.0`: alternatives, separated by `||`, of comparisons that all hold. Space and commas separate
-//!   them.
+//! - `>= 1.2, < 1.4.5 || = 2.0`: alternatives, separated by `||`, of comparisons that all hold. Space and commas
+//!   separate them.
 //! - npm: also `^1.2`, `~1.2.3`, `1.x`, `1.0.0 - 2.0.0` (node-semver), with prereleases in their place in the order.
-//! - Ruby: also `~> 1.2`. Go and Rust: also `~>`, `~` and `^`.
+//! - Ruby: also `~> 1.2`. Go and Rust: also `~>`, `~` and `^`. So PHP, where `~` is as in Composer, like `~>`.
 //! - Python: also `~= 1.2`, `== 1.2.*` and `===` (PEP 440), with prereleases in their place in the order.
 //! - Maven: also `[1.0,2.0)`, `(,1.0]`, `[1.0]`, several separated by commas.
 
@@ -87,14 +87,14 @@ impl<'a> VersionRange<'a> {
     /// The version cannot be read.
     pub fn contains(&self, version: &str) -> Result<bool, UnreadableVersion> {
         let parsed = PackageVersion::parse(self.scheme, version)?;
-        if matches!(&parsed.0, ParsedVersion::Python(python) if python.standard().is_none()) {
+        if !parsed.is_ordered() {
             return Err(UnreadableVersion::version(version));
         }
         Ok(self.any(|comparison| comparison.holds(&parsed, version)))
     }
 
-    /// The same for a version of a distribution, where a bound without a release (`<= 5.6.1`, `= 5.6.1`) includes each release of
-    /// its version (`5.6.1-1.fc40`).
+    /// The same for a version of a distribution, where a bound without a release (`<= 5.6.1`, `= 5.6.1`) includes each
+    /// release of its version (`5.6.1-1.fc40`).
     ///
     /// # Errors
     ///
@@ -169,7 +169,7 @@ fn intervals(text: &str) -> Result<Vec<Vec<Comparison<'_>>>, UnreadableVersion> 
 
 impl Operator {
     fn parse(scheme: VersionScheme, text: &str) -> Option<Self> {
-        use VersionScheme::{Gem, Npm, NuGet, Python, Semver};
+        use VersionScheme::{Composer, Gem, Npm, NuGet, Python, Semver};
         match (text, scheme) {
             ("" | "=" | "==", _) => Some(Self::Equal),
             ("!=", _) => Some(Self::NotEqual),
@@ -177,9 +177,9 @@ impl Operator {
             (">=" | "=>", _) => Some(Self::GreaterOrEqual),
             ("<", _) => Some(Self::Less),
             ("<=" | "=<", _) => Some(Self::LessOrEqual),
-            ("~>", Gem | NuGet | Semver) => Some(Self::Pessimistic),
+            ("~>", Composer | Gem | NuGet | Semver) | ("~", Composer) => Some(Self::Pessimistic),
             ("~", Npm | NuGet | Semver) | ("~>", Npm) => Some(Self::Tilde),
-            ("^", Npm | NuGet | Semver) => Some(Self::Caret),
+            ("^", Composer | Npm | NuGet | Semver) => Some(Self::Caret),
             ("~=", Python) => Some(Self::Compatible),
             ("===", Python) => Some(Self::Identical),
             _ => None,
@@ -222,6 +222,9 @@ impl<'a> Comparison<'a> {
                     version.is_compatible_with(bound)
                 }
                 (ParsedVersion::Semver(version), ParsedVersion::Semver(bound)) => version.satisfies(operator, bound),
+                (ParsedVersion::Composer(version), ParsedVersion::Composer(bound)) => {
+                    version.satisfies(operator, bound)
+                }
                 _ => operator.accepts(version.compare(bound)),
             },
             _ => unreachable!("a range parses versions by its own scheme"),

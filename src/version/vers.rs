@@ -1,11 +1,12 @@
-//! Ranges in the notation of the VERS specification (github.com/package-url/vers-spec): `vers:npm/1.2.3|>=2.0.0|<5.0.0`.
+//! Ranges in the notation of the VERS specification (github.com/package-url/vers-spec):
+//! `vers:npm/1.2.3|>=2.0.0|<5.0.0`.
 
 use std::cmp::Ordering;
 
 use percent_encoding::percent_decode_str;
 
 use super::range::Operator;
-use super::{PackageVersion, UnreadableVersion, VersionScheme, compare};
+use super::{PackageVersion, UnreadableVersion, VersionScheme, compare, is_equal};
 
 /// The maximum length of a range, in bytes.
 const MAX_RANGE: usize = 64 << 10;
@@ -80,8 +81,8 @@ impl VersRange {
         self.contains_where(|operator, bound| self.holds(operator, version, bound))
     }
 
-    /// The same for a version of a distribution, where a bound without a release (`<=5.6.1`, `5.6.1`) includes each release of its
-    /// version (`5.6.1-1.fc40`).
+    /// The same for a version of a distribution, where a bound without a release (`<=5.6.1`, `5.6.1`) includes each
+    /// release of its version (`5.6.1-1.fc40`).
     ///
     /// # Errors
     /// The version cannot be read.
@@ -94,6 +95,9 @@ impl VersRange {
     }
 
     fn holds(&self, operator: Operator, version: &str, bound: &str) -> Result<bool, UnreadableVersion> {
+        if matches!(operator, Operator::Equal | Operator::NotEqual) {
+            return is_equal(self.scheme, version, bound).map(|equal| equal == (operator == Operator::Equal));
+        }
         compare(self.scheme, version, bound).map(|order| operator.accepts(order))
     }
 
@@ -181,7 +185,8 @@ mod tests {
     fn ranges_of_the_specification() {
         for (range, contained, others) in [
             ("vers:npm/1.2.3|>=2.0.0|<5.0.0", &["1.2.3", "2.0.0", "4.9.9"][..], &["1.2.4", "5.0.0"][..]),
-            ("vers:pypi/0.0.0|0.0.1|0.0.2|0.0.3|1.0|2.0pre1", &["0.0.2", "2.0rc1"], &["0.9"]),
+            ("vers:pypi/0.0.0|0.0.1|0.0.2|0.0.3|1.0|2.0pre1", &["0.0.2", "2.0rc1"], &["0.9", "2004d"]),
+            ("vers:pypi/2004d|!=2004e|1.0", &["2004d", "1.0"], &["2004e", "2004f", "1.1"]),
             ("vers:npm/<1.0.0|>=2.0.0|<3.0.0|>4.0.0", &["0.1.0", "2.5.0", "4.0.1"], &["1.0.0", "3.0.0", "4.0.0"]),
             ("vers:npm/>=1.0.0|!=1.5.0|<2.0.0", &["1.4.0"], &["1.5.0", "2.0.0"]),
             ("vers:npm/!=1.5.0", &["1.4.0"], &["1.5.0"]),
@@ -233,5 +238,9 @@ mod tests {
         }
         let range = VersRange::parse(VersionScheme::Npm, "vers:npm/>=1.0.0").unwrap();
         assert!(range.contains("one").is_err());
+        for (range, version) in [("vers:pypi/>=1.0", "2004d"), ("vers:pypi/<2004d", "1.0")] {
+            let range = VersRange::parse(VersionScheme::Python, range).unwrap();
+            assert!(range.contains(version).is_err(), "{version} has no place in the order");
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! Archives that programs are loaded from: `jar`, `war`, `ear` and `par` of Java, eggs and programs in one file (PEP 441) of
-//! Python, and the archives in them.
+//! Archives that programs are loaded from: `jar`, `war`, `ear` and `par` of Java, eggs and programs in one file
+//! (PEP 441) of Python, and the archives in them.
 //!
 //! What an archive of Java contains is stated by files `pom.properties` and `pom.xml`, which Maven writes: one for each
 //! artifact, including those that were merged into it. If they are missing, the manifest or the file name
@@ -52,9 +52,9 @@ const JAVA_EXTENSIONS: [&str; 11] = ["aar", "ear", "hpi", "jar", "jpi", "kar", "
 const INNER_EXTENSIONS: [&str; 10] = ["aar", "hpi", "jmod", "jpi", "kar", "nar", "rar", "sar", "whl", "zip"];
 
 /// Whether this is an archive that programs are loaded from: by its extension, or an archive that starts with the entry
-/// `META-INF/`, as the `jar` tool writes it, or `node_modules/`, as Yarn does, or has no extension, because Java loads an
-/// archive whatever its name. A script may start the archive that follows it in the same file. JMOD files are
-/// not loaded, but archives in them may be.
+/// `META-INF/`, as the `jar` tool writes it, or `node_modules/`, as Yarn does, or has no extension, because Java loads
+/// an archive whatever its name. A script may start the archive that follows it in the same file. JMOD files are not
+/// loaded, but archives in them may be.
 pub(super) fn is_archive(path: &str, first_bytes: &[u8]) -> bool {
     let is_loaded = || {
         let first_name = first_bytes.get(30..).unwrap_or_default();
@@ -176,15 +176,15 @@ impl SeenClasses {
     }
 }
 
-/// Whether this is one of the archives that the build of Quarkus makes from the classes of the application and its libraries,
-/// which are in archives of their own.
+/// Whether this is one of the archives that the build of Quarkus makes from the classes of the application and its
+/// libraries, which are in archives of their own.
 fn is_generated(path: &str) -> bool {
     let (folder, name) = split_path(path);
     matches!(name, "generated-bytecode.jar" | "transformed-bytecode.jar") && split_path(folder).1 == "quarkus"
 }
 
-/// Whether the entry is a class of the archive itself. Those of a web application or of Spring Boot are the application's
-/// own, like loose files; descriptions of modules and packages are not code.
+/// Whether the entry is a class of the archive itself. Those of a web application or of Spring Boot are the
+/// application's own, like loose files; descriptions of modules and packages are not code.
 fn is_class(name: &str) -> bool {
     let is_described = matches!(split_path(name).1, "module-info.class" | "package-info.class");
     let is_application = ["WEB-INF/classes/", "BOOT-INF/classes/"].iter().any(|folder| name.starts_with(folder));

@@ -1,5 +1,6 @@
-//! Components of Bitnami's images: `/opt/bitnami/NAME/.spdx-NAME.spdx`, in the JSON form of SPDX 2. The package URLs state what is
-//! installed: `pkg:bitnami/redis@7.2.4-0?arch=amd64&distro=debian-12`, and packages of programming languages in it.
+//! Components of Bitnami's images: `/opt/bitnami/NAME/.spdx-NAME.spdx`, in the JSON form of SPDX 2. The package URLs
+//! state what is installed: `pkg:bitnami/redis@7.2.4-0?arch=amd64&distro=debian-12`, and packages of programming
+//! languages in it.
 
 use serde::Deserialize;
 

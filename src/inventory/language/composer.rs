@@ -1,5 +1,5 @@
-//! Packages that Composer has installed: `vendor/composer/installed.json` (getcomposer.org/doc/04-schema.md for each package).
-//! Composer 2 writes an object with a list, Composer 1 the list alone.
+//! Packages that Composer has installed: `vendor/composer/installed.json` (getcomposer.org/doc/04-schema.md for each
+//! package). Composer 2 writes an object with a list, Composer 1 the list alone.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;

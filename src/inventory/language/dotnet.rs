@@ -53,8 +53,8 @@ pub(super) fn is_list(path: &str) -> bool {
     path.ends_with(".deps.json")
 }
 
-/// Reads the packages that the program uses when it runs. Those that were only needed to compile it are left out, as are
-/// other kinds of libraries.
+/// Reads the packages that the program uses when it runs. Those that were only needed to compile it are left out, as
+/// are other kinds of libraries.
 pub(super) fn read(path: &str, text: &str, found: &mut LanguagePackages) {
     // The host of .NET reads one value and ignores what follows.
     let first = serde_json::Deserializer::from_str(text).into_iter::<DotNetProgram>().next();

@@ -1,7 +1,7 @@
 //! Executables and shared libraries: ELF, PE (Windows) and Mach-O (macOS), including universal binaries.
 //!
-//! Only headers and the parts that are asked for are read. The readers of the crates `object` and `goblin` are not used:
-//! they hold the whole file, or tables as large as the file claims, in memory.
+//! Only headers and the parts that are asked for are read. The readers of the crates `object` and `goblin` are not
+//! used: they hold the whole file, or tables as large as the file claims, in memory.
 //!
 //! Files that start like an executable count, with or without an executable bit. The bit can be
 //! set when the container starts, and the loader `ld.so` runs and loads files without it. Object files (`*.o`, `*.ko`)
@@ -30,8 +30,8 @@ const PYINSTALLER: &[u8] = b"MEI\x0c\x0b\x0a\x0b\x0e";
 /// The magic numbers of Mach-O, of 32 and 64 bits, in both byte orders.
 const MACHO: [[u8; 4]; 4] = [*b"\xfe\xed\xfa\xce", *b"\xfe\xed\xfa\xcf", *b"\xce\xfa\xed\xfe", *b"\xcf\xfa\xed\xfe"];
 
-/// The number of programs in a universal binary. A Java class starts with the same bytes, and then has its version there,
-/// which is at least 45.
+/// The number of programs in a universal binary. A Java class starts with the same bytes, and then has its version
+/// there, which is at least 45.
 const MAX_PROGRAMS: u32 = 20;
 
 /// Whether a file with these first bytes may be an executable.
@@ -118,6 +118,8 @@ struct ExecutableLayout {
     /// The sections with a name in [`USED_SECTIONS`].
     sections: Vec<Section>,
     segments: Vec<Segment>,
+    /// Whether it has no section headers: no system needs them to run it.
+    lacks_sections: bool,
     /// Whether a packer such as UPX compressed it.
     is_packed: bool,
 }
@@ -183,13 +185,26 @@ impl Executable<'_> {
         self.layout.sections.iter().any(|section| section.name != RUST_CRATES)
     }
 
-    /// The addresses of the parts that may contain Go's build information, and their sizes in bytes: the sections for it,
-    /// then, as in `debug/buildinfo` of Go, the first part with variables.
-    pub(super) fn go_build_info(&self) -> Vec<(u64, u64)> {
+    /// The addresses of the parts that may contain Go's build information, and their sizes in bytes: the sections for
+    /// it, then the parts with variables, then, without section headers, all that is loaded. `debug/buildinfo` of Go
+    /// looks only into the first part with variables, which need not be the one of Go's linker.
+    ///
+    /// # Errors
+    /// These parts overlap, so that searching them would take too long.
+    pub(super) fn go_build_info(&self) -> Result<Vec<(u64, u64)>, String> {
+        let ExecutableLayout { sections, segments, lacks_sections, .. } = &self.layout;
         let is_info = |section: &&Section| matches!(section.name, GO_BUILD_INFO | "__go_buildinfo");
-        let sections = self.layout.sections.iter().filter(is_info).map(|section| (section.address, section.size));
-        let data = self.layout.segments.iter().filter(|segment| segment.is_data && segment.size > 0);
-        sections.chain(data.take(1).map(|segment| (segment.address, segment.size))).collect()
+        let sections = sections.iter().filter(is_info).map(|section| (section.address, section.size));
+        let data = segments.iter().filter(|segment| segment.is_data);
+        let others = segments.iter().filter(|segment| *lacks_sections && !segment.is_data);
+        let place = |segment: &Segment| (segment.address, segment.size.min(self.size));
+        let segments: Vec<(u64, u64)> = data.chain(others).map(place).filter(|(_, size)| *size > 0).collect();
+        // Linkers let the file's pages at the borders of segments be in two of them.
+        let total = segments.iter().fold(0u64, |total, (_, size)| total.saturating_add(*size));
+        if total > self.size.saturating_mul(2) {
+            return Err("the segments of the executable overlap".to_owned());
+        }
+        Ok(sections.chain(segments).collect())
     }
 
     /// The contents of the sections with the list of crates, each not longer than `max` bytes.

@@ -1,7 +1,7 @@
 //! Specifications of installed Ruby gems: `specifications/NAME-VERSION.gemspec`, including `specifications/default/`.
 //!
-//! A specification is a Ruby program. RubyGems writes it at installation, one assignment of a literal in a line, and that
-//! form is read here.
+//! A specification is a Ruby program. RubyGems writes it at installation, one assignment of a literal in a line. That
+//! form is read here, and name and version as arguments of `new`.
 
 use std::collections::BTreeSet;
 
@@ -26,10 +26,11 @@ pub(super) fn read(path: &str, text: &str, found: &mut LanguagePackages) {
 /// Reads the specification at `place` in the archive at `path`.
 pub(super) fn read_in(path: &str, place: &str, text: &str, found: &mut LanguagePackages) {
     let mut variable = String::new();
-    let (mut name, mut version, mut licenses) = (None, None, Vec::new());
+    let (mut arguments, mut name, mut version, mut licenses) = (None, None, None, Vec::new());
     for line in text.lines().map(str::trim) {
-        if line.contains("Gem::Specification.new") {
+        if let Some((_, rest)) = line.split_once("Gem::Specification.new") {
             variable = line.split('|').nth(1).unwrap_or_default().trim().to_owned();
+            arguments = arguments.or_else(|| self::arguments(rest));
         }
         if variable.is_empty() {
             continue;
@@ -48,8 +49,10 @@ pub(super) fn read_in(path: &str, place: &str, text: &str, found: &mut LanguageP
     let (_, file) = split_path(place);
     let stem = file.strip_suffix(".gemspec").unwrap_or(file);
     let from_file = name_and_version(stem);
-    let name = name.or(from_file.map(|(name, _)| name.to_owned()));
-    let version = version.or(from_file.map(|(_, version)| version.to_owned()));
+    // An assignment comes after `new`, and replaces its arguments.
+    let (first, second) = arguments.unwrap_or_default();
+    let name = name.or(first).or(from_file.map(|(name, _)| name.to_owned()));
+    let version = version.or(second).or(from_file.map(|(_, version)| version.to_owned()));
     match (name, version) {
         (Some(name), Some(version)) => {
             let is_of_file =
@@ -72,23 +75,49 @@ fn assignment<'a>(line: &'a str, variable: &str) -> Option<(&'a str, &'a str)> {
     Some((field.trim(), value))
 }
 
-/// The contents of the quoted strings in a line: of `["Ruby".freeze, 'BSDL'.freeze]` `Ruby` and `BSDL`.
+/// The name and the version as arguments of `new`, as far as they are literals: `("NAME", "VERSION") do |s|`.
+fn arguments(text: &str) -> Option<(Option<String>, Option<String>)> {
+    let text = text.trim_start();
+    let (name, rest) = literal(text.strip_prefix('(').unwrap_or(text).trim_start())?;
+    let version = rest.trim_start().strip_prefix(',').and_then(|rest| literal(rest.trim_start()));
+    Some((Some(name.to_owned()), version.map(|(version, _)| version.to_owned())))
+}
+
+/// The text of the literal at the beginning, and what follows it: of `"x"`, `'x'`, `%q{x}`, `%Q<x>` and `%(x)`.
+fn literal(text: &str) -> Option<(&str, &str)> {
+    let percent = text.strip_prefix('%').map(|rest| rest.strip_prefix(['q', 'Q']).unwrap_or(rest));
+    let mut rest = percent.unwrap_or(text).chars();
+    let close = match rest.next()? {
+        quote @ ('"' | '\'') => quote,
+        '{' if percent.is_some() => '}',
+        '(' if percent.is_some() => ')',
+        '[' if percent.is_some() => ']',
+        '<' if percent.is_some() => '>',
+        other if percent.is_some() && other.is_ascii_punctuation() => other,
+        _ => return None,
+    };
+    rest.as_str().split_once(close)
+}
+
+/// The contents of the literals in a line: of `["Ruby".freeze, 'BSDL'.freeze]` `Ruby` and `BSDL`.
 fn literals(value: &str) -> Vec<String> {
     let mut all = Vec::new();
     let mut rest = value;
-    while let Some(start) = rest.find(['"', '\'']) {
-        let quote = &rest[start..=start];
-        let Some(length) = rest[start + 1..].find(quote) else { break };
-        if length > 0 {
-            all.push(rest[start + 1..start + 1 + length].to_owned());
+    while let Some(start) = rest.find(['"', '\'', '%']) {
+        if let Some((text, after)) = literal(&rest[start..]) {
+            all.extend(Some(text).filter(|text| !text.is_empty()).map(str::to_owned));
+            rest = after;
+        } else if rest[start..].starts_with('%') {
+            rest = &rest[start + 1..];
+        } else {
+            break;
         }
-        rest = &rest[start + length + 2..];
     }
     all
 }
 
-/// Splits `NAME-VERSION` or `NAME-VERSION-PLATFORM`: the version is the first part such as `1.2`, else the first one that
-/// starts with a digit.
+/// Splits `NAME-VERSION` or `NAME-VERSION-PLATFORM`: the version is the first part such as `1.2`, else the first one
+/// that starts with a digit.
 fn name_and_version(stem: &str) -> Option<(&str, &str)> {
     let parts = || stem.match_indices('-').map(|(at, _)| (&stem[..at], stem[at + 1..].split('-').next().unwrap_or("")));
     let is_numbered = |version: &str| version.starts_with(|c: char| c.is_ascii_digit());

@@ -44,7 +44,7 @@ pub(super) fn read(path: &str, executable: &mut Executable<'_>, found: &mut Lang
 
 /// The version of the toolchain, and the text with the modules. `None` if there is no build information.
 fn build_info(executable: &mut Executable<'_>) -> Result<Option<(String, String)>, String> {
-    for (start, size) in executable.go_build_info() {
+    for (start, size) in executable.go_build_info()? {
         let Some(address) = find(executable, start, size) else { continue };
         let info = inline(executable, address).or_else(|| by_pointers(executable, address));
         let (version, modules) = info.ok_or("the build information of the Go program cannot be read")?;
@@ -73,7 +73,8 @@ fn find(executable: &mut Executable<'_>, start: u64, size: u64) -> Option<u64> {
     None
 }
 
-/// The texts that follow the header, as Go writes them since 1.18: a length in a variable number of bytes, then the text.
+/// The texts that follow the header, as Go writes them since 1.18: a length in a variable number of bytes, then the
+/// text.
 fn inline(executable: &mut Executable<'_>, address: u64) -> Option<PackagedTexts> {
     let header = executable.read_at_address(address, HEADER)?;
     if header.get(15)? & 2 == 0 {
@@ -135,8 +136,8 @@ fn text(executable: &mut Executable<'_>, address: u64, length: u64) -> Option<Ve
     (bytes.len() as u64 == length).then_some(bytes)
 }
 
-/// The list of modules, without the 16 bytes before and after it by which Go finds it in memory. Programs that were built
-/// without modules have no list.
+/// The list of modules, without the 16 bytes before and after it by which Go finds it in memory. Programs that were
+/// built without modules have no list.
 fn unframed(modules: &[u8]) -> Option<&[u8]> {
     match modules {
         [] => Some(modules),
@@ -146,9 +147,8 @@ fn unframed(modules: &[u8]) -> Option<&[u8]> {
 }
 
 /// Whether the text lists the modules that were compiled in. Builds without modules (`GO111MODULE=off`, as Debian
-/// builds its
-/// packages and Docker its programs, and Bazel) contain those that were in the source directory, and list none. Only the
-/// programs of the toolchain (`cmd/…`) are known to consist of the standard library.
+/// builds its packages and Docker its programs, and Bazel) contain those that were in the source directory, and list
+/// none. Only the programs of the toolchain (`cmd/…`) are known to consist of the standard library.
 fn states_modules(text: &str) -> bool {
     text.lines().any(|line| ["mod\t", "dep\t", "path\tcmd/"].iter().any(|start| line.starts_with(start)))
 }

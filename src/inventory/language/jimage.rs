@@ -1,5 +1,5 @@
-//! Images of Java's runtime that `jlink` writes: `lib/modules` (OpenJDK, `jdk.internal.jimage`). They hold the classes of the
-//! JDK's modules, and of the application's. These state no version, so they are gaps.
+//! Images of Java's runtime that `jlink` writes: `lib/modules` (OpenJDK, `jdk.internal.jimage`). They hold the classes
+//! of the JDK's modules, and of the application's. These state no version, so they are gaps.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ const MAX_INDEX: u64 = 64 << 20;
 /// The names of modules that belong to a JDK: OpenJDK's, and what vendors add to it.
 const OF_JDK: [&str; 8] =
     ["java", "jdk", "javafx", "openj9", "org.graalvm", "com.oracle.graal", "com.azul.crs", "com.azul.tooling"];
-/// The most modules that a problem names.
+/// The maximum number of modules that a problem names.
 const MAX_NAMED: usize = 3;
 /// The attributes of a location: its end, and the module of the resource.
 const END: u8 = 0;

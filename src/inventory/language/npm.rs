@@ -1,4 +1,5 @@
-//! `package.json` of Node.js (docs.npmjs.com, "package.json"). A file without a name or a version is not a package.
+//! `package.json` of Node.js (docs.npmjs.com, "package.json"). A file without a version is not a package, nor is one
+//! without a name, unless it is installed: npm lists that by the name of its directory.
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
@@ -8,8 +9,8 @@ use crate::inventory::Ecosystem;
 
 use super::LanguagePackages;
 
-/// Reads a `package.json`. Node.js does not load a package whose file is not JSON, so such a file states no package; many
-/// packages contain one as a test case.
+/// Reads a `package.json`. Node.js does not load a package whose file is not JSON, so such a file states no package;
+/// many packages contain one as a test case.
 pub(super) fn read(path: &str, text: &str, found: &mut LanguagePackages) {
     // One value is read, and what follows it is ignored, as Trivy does.
     let Some(Ok(PackageManifest { name, version, licenses })) =
@@ -17,9 +18,18 @@ pub(super) fn read(path: &str, text: &str, found: &mut LanguagePackages) {
     else {
         return;
     };
-    if is_name(&name) && !version.is_empty() {
-        found.add(Ecosystem::Npm, &name, &version, &licenses, path);
+    let name = Some(&*name).filter(|name| is_name(name)).or_else(|| installed_name(path));
+    if let Some(name) = name.filter(|_| !version.is_empty()) {
+        found.add(Ecosystem::Npm, name, &version, &licenses, path);
     }
+}
+
+/// The name by which `require` finds a package: that of its directory in `node_modules`, with the scope. Directories
+/// such as `.cache` and `.bin` are those of tools.
+fn installed_name(path: &str) -> Option<&str> {
+    let directory = path.strip_suffix("/package.json")?;
+    let at = directory.rfind("node_modules/").filter(|at| *at == 0 || directory[..*at].ends_with('/'))?;
+    Some(&directory[at + "node_modules/".len()..]).filter(|name| is_name(name) && !name.starts_with('.'))
 }
 
 /// Whether this can be the name of a package: `NAME` or `@SCOPE/NAME`, of characters that need no escape in a URL.

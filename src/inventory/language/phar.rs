@@ -1,5 +1,5 @@
-//! Programs of PHP in one file: `*.phar` (php.net/phar, "Phar file format"). They contain the list of packages that Composer
-//! has installed.
+//! Programs of PHP in one file: `*.phar` (php.net/phar, "Phar file format"). They contain the list of packages that
+//! Composer has installed.
 
 use std::io::Read as _;
 
@@ -21,7 +21,8 @@ const MAX_MANIFEST: u64 = 64 << 20;
 const COMPRESSION: u32 = 0xf000;
 const DEFLATE: u32 = 0x1000;
 
-/// Whether the file is a program in one file, by its extension or because its first bytes contain the end of the program.
+/// Whether the file is a program in one file, by its extension or because its first bytes contain the end of the
+/// program.
 pub(super) fn is_phar(path: &str, first_bytes: &[u8]) -> bool {
     let has_extension = path.rsplit_once('.').is_some_and(|(_, extension)| extension.eq_ignore_ascii_case("phar"));
     has_extension || (first_bytes.starts_with(b"<?php") && find(first_bytes).is_some())

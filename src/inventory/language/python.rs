@@ -1,11 +1,8 @@
-//! Core metadata of Python distributions (packaging.python.org, "Core metadata specifications"): header fields like those
-//! of e-mail, then a description.
-
-use std::str::FromStr as _;
-
-use pep440_rs::Version;
+//! Core metadata of Python distributions (packaging.python.org, "Core metadata specifications"): header fields like
+//! those of e-mail, then a description.
 
 use crate::inventory::Ecosystem;
+use crate::version::{VersionScheme, is_equal, is_valid};
 
 use super::{LanguagePackages, split_path};
 
@@ -83,12 +80,13 @@ fn differs((name, version): (&str, &str), (other_name, other_version): (&str, &s
         let parts = name.split(['-', '_', '.']).filter(|part| !part.is_empty());
         parts.collect::<Vec<_>>().join("-").to_ascii_lowercase()
     };
-    let Ok(other) = Version::from_str(other_version) else { return false };
-    normal(name) != normal(other_name) || Version::from_str(version).ok() != Some(other)
+    let is_same = || is_equal(VersionScheme::Python, version, other_version).unwrap_or(false);
+    is_valid(VersionScheme::Python, other_version) && (normal(name) != normal(other_name) || !is_same())
 }
 
-/// The header fields, with their names in lower case, as Python's `email.feedparser` reads them. They end at the first empty
-/// line, and at a line that is not a field. A line that starts with a space or a tab continues the field before it.
+/// The header fields, with their names in lower case, as Python's `email.feedparser` reads them. They end at the first
+/// empty line, and at a line that is not a field. A line that starts with a space or a tab continues the field before
+/// it.
 fn fields(text: &str) -> Vec<(String, String)> {
     let mut fields: Vec<(String, String)> = Vec::new();
     let text = text.replace("\r\n", "\n");

@@ -113,6 +113,22 @@ fn npm_packages_have_a_valid_name_and_a_version() {
     ] {
         assert_eq!(names(&read("package.json", json.as_bytes())), expected, "{json}");
     }
+    // npm and `require` know an installed package without a valid name by its directory.
+    for (path, json, expected) in [
+        ("app/node_modules/a/package.json", r#"{"version": "1"}"#, vec!["a 1"]),
+        ("node_modules/@s/a/package.json", r#"{"version": "1"}"#, vec!["@s/a 1"]),
+        ("node_modules/a/package.json", r#"{"name": "x/", "version": "1"}"#, vec!["a 1"]),
+        ("node_modules/b/node_modules/a/package.json", r#"{"name": "", "version": "1"}"#, vec!["a 1"]),
+        ("node_modules/a/package.json", r#"{"name": "b", "version": "1"}"#, vec!["b 1"]),
+        ("node_modules/a/package.json", r#"{"type": "module"}"#, vec![]),
+        ("node_modules/a/esm/package.json", r#"{"version": "1"}"#, vec![]),
+        ("node_modules/package.json", r#"{"version": "1"}"#, vec![]),
+        ("node_modules/.cache/package.json", r#"{"version": "1"}"#, vec![]),
+        ("my_node_modules/a/package.json", r#"{"version": "1"}"#, vec![]),
+        ("app/a/package.json", r#"{"version": "1"}"#, vec![]),
+    ] {
+        assert_eq!(names(&read(path, json.as_bytes())), expected, "{path} {json}");
+    }
     let invalid_utf8 = b"{\"name\": \"a\", \"author\": \"\xff\xfe\", \"version\": \"1\"}";
     assert_eq!(names(&read("package.json", invalid_utf8)), ["a 1"]);
 }
@@ -143,7 +159,7 @@ fn python_distributions_are_read_from_their_metadata() {
     for (path, text, expected) in [
         // Fields are found whatever their case and order.
         ("a.egg-info", "version: 1\nNAME: a\n", vec!["a 1"]),
-        // What is missing is in the name of the folder.
+        // What is missing is in the name of the directory.
         ("foo_bar-1.2.dist-info/METADATA", "Summary: x\n", vec!["foo_bar 1.2"]),
         ("foo_bar-1.2-py3.9.egg-info/PKG-INFO", "Name: foo-bar\n", vec!["foo-bar 1.2"]),
         ("foo-1.2.dist-info/METADATA", "a line that is not a field\nName: b\nVersion: 2\n", vec!["foo 1.2"]),
@@ -151,7 +167,7 @@ fn python_distributions_are_read_from_their_metadata() {
         ("a.egg-info", "Metadata-Version: 2.1\rName: a\rVersion: 1\nName: b\nVersion: 2\n", vec!["a 1"]),
         ("a.egg-info", "Name: a\n \nVersion: 1\n", vec!["a 1"]),
         ("a.egg-info", "Version: 1\nna me: b\nName: b\n", vec![]),
-        // Python also finds the distribution that the folder states.
+        // Python also finds the distribution that the directory states.
         ("a-1.0.dist-info/METADATA", "Name: b\nVersion: 1.0\n", vec!["a 1.0", "b 1.0"]),
         ("a-1.0.dist-info/METADATA", "Name: a\nVersion: 2.0\n", vec!["a 1.0", "a 2.0"]),
         ("A_b-1.0.dist-info/METADATA", "Name: a.B\nVersion: 1.0.0\n", vec!["a.B 1.0.0"]),
@@ -189,6 +205,21 @@ fn gems_are_read_from_their_specifications() {
     let two =
         "# stub: c 3.0 ruby lib\nGem::Specification.new do |s|\ns.name = 'b'\ns.version = '2.0'\ns.name = 'a'\nend";
     assert_eq!(names(&read("x/specifications/a-1.2.gemspec", two.as_bytes())), ["a 1.2", "c 3.0", "b 2.0"]);
+    let new = |arguments: &str| format!("Gem::Specification.new{arguments} do |s|\nend");
+    for (text, expected) in [
+        (new("(\"vuln\", \"1.0\")"), vec!["ok 3.0", "vuln 1.0"]),
+        (new(" 'vuln', '1.0'"), vec!["ok 3.0", "vuln 1.0"]),
+        (new("(%q{vuln}, VERSION)"), vec!["ok 3.0", "vuln 3.0"]),
+        (new("(NAME, '1.0')"), vec!["ok 3.0"]),
+        (new("()"), vec!["ok 3.0"]),
+        ("Gem::Specification.new('vuln', '1.0')".to_owned(), vec!["ok 3.0", "vuln 1.0"]),
+        (new("('vuln', '1.0')").replace("end", "s.name = 'ok'\ns.version = '3.0'"), vec!["ok 3.0"]),
+        (new("").replace("end", "s.name = %q{vuln}\ns.version = %q<1.0>"), vec!["ok 3.0", "vuln 1.0"]),
+        (new("").replace("end", "s.name = %(vuln)\ns.version = X % \"1.0\""), vec!["ok 3.0", "vuln 1.0"]),
+        (new("").replace("end", "s.name = \"\"\ns.version = \"1.0"), vec!["ok 3.0"]),
+    ] {
+        assert_eq!(names(&read("x/specifications/ok-3.0.gemspec", text.as_bytes())), expected, "{text}");
+    }
     // RubyGems would run this: what it states is unknown.
     assert_eq!(names(&read("x/specifications/a.gemspec", computed.as_bytes())), ["!"]);
 }

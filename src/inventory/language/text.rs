@@ -4,8 +4,8 @@ use std::io::{Read, SeekFrom};
 
 use crate::inventory::ReadSeek;
 
-/// Reads the whole file as text. A byte order mark at its start is removed, and bytes that are not UTF-8 are replaced, as
-/// Node.js, Python and Go do.
+/// Reads the whole file as text. A byte order mark at its start is removed, and bytes that are not UTF-8 are replaced,
+/// as Node.js, Python and Go do.
 ///
 /// # Errors
 ///

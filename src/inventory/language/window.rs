@@ -1,12 +1,12 @@
-//! Access to parts of a file, by seeking. Every length that a file states is checked before anything is read or allocated.
+//! Access to parts of a file, by seeking. Every length that a file states is checked before anything is read or
+//! allocated.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
 use crate::inventory::ReadSeek;
 
 /// A part of a file, treated as a separate file: an entry that an archive stores without compression, one of the
-/// programs in a
-/// universal binary.
+/// programs in a universal binary.
 pub(super) struct Window<'a> {
     content: &'a mut dyn ReadSeek,
     start: u64,
@@ -15,7 +15,8 @@ pub(super) struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    /// The part of `size` bytes at `start`. `None` if it does not lie inside of `content`, which has `content_size` bytes.
+    /// The part of `size` bytes at `start`. `None` if it does not lie inside of `content`, which has `content_size`
+    /// bytes.
     pub(super) fn new(content: &'a mut dyn ReadSeek, content_size: u64, start: u64, size: u64) -> Option<Self> {
         let end = start.checked_add(size)?;
         (end <= content_size).then_some(Self { content, start, size, position: 0 })

@@ -1,8 +1,17 @@
 //! Zip archives (PKWARE, APPNOTE.TXT 6.3), as Java, Python and Go read them: through the central directory at the end.
 //!
 //! The crate `zip` is not used: it keeps one entry of each name, while readers differ in which of two they take, and it
-//! does not compare the central directory with the local headers. Where readers would see different archives, that is an
-//! error here.
+//! does not compare the central directory with the local headers. Where readers would see different archives, that is
+//! an error here; where they see different names of one entry, it has all of them:
+//!
+//! | name | readers |
+//! |---|---|
+//! | in the central directory | Java; Python, up to the first NUL byte |
+//! | in the extra field 0x7075 (Unicode Path) with the checksum of the former | Python 3.13 (`_decodeExtra`), Info-ZIP |
+//! | in the local header | Java where it reads an archive as a stream (`ZipInputStream.java`) |
+//!
+//! Flag 11 (UTF-8) only matters for bytes outside of ASCII, which no name has that is looked for. No reader on Linux
+//! takes a backslash for a separator when it loads a file.
 
 use std::io::{BufReader, Cursor, Read, SeekFrom, Write};
 
@@ -11,16 +20,22 @@ use flate2::read::DeflateDecoder;
 use crate::inventory::ReadSeek;
 use crate::inventory::spool::Spool;
 
-use super::window::{Integers, Window, read_at, read_up_to};
+use super::window::{Integers, Window, read_at};
+
+use end::{ArchiveDirectory, find_directory};
+
+pub(super) mod end;
 
 /// The magic bytes of an entry's header; most archives start with one.
 pub(super) const FIRST_ENTRY: &[u8] = b"PK\x03\x04";
-/// The end record without its comment, and the longest comment.
-pub(super) const END: usize = 22;
-pub(super) const MAX_COMMENT: u64 = 0xffff;
+/// How an entry of the central directory starts.
+pub(super) const ENTRY_SIGNATURE: &[u8] = b"PK\x01\x02";
 /// The header of an entry in the central directory, without its name, and a local header.
 const ENTRY: usize = 46;
 const LOCAL: u64 = 30;
+/// The kinds of extra fields: values of 64 bits, and Info-ZIP's Unicode Path.
+const LARGE_VALUES: u16 = 1;
+const UNICODE_PATH: u16 = 0x7075;
 /// The length of all names that are kept, in bytes.
 const MAX_NAMES: usize = 16 << 20;
 /// Larger archives in archives are kept in a temporary file, in bytes.
@@ -43,9 +58,13 @@ pub(super) struct ZipBudget<'a> {
 }
 
 /// An entry that was asked for.
+#[derive(Clone, Default)]
 pub(super) struct ZippedFile {
-    /// The name. Bytes that are not UTF-8 are replaced.
+    /// The name by which it was asked for. Bytes that are not UTF-8 are replaced.
     pub(super) name: String,
+    /// The other names that readers see.
+    other_names: Vec<String>,
+    /// The name in the central directory.
     raw_name: Vec<u8>,
     flags: u16,
     method: u16,
@@ -56,16 +75,6 @@ pub(super) struct ZippedFile {
     header_at: u64,
 }
 
-/// Where the central directory is.
-struct ArchiveDirectory {
-    start: u64,
-    size: u64,
-    /// The number of entries, as stated.
-    entries: u64,
-    /// The offset in the file at which the archive starts. Programs may come before it.
-    base: u64,
-}
-
 /// Reads the central directory and returns the entries whose name is `wanted`. `None` if the file is not an archive.
 pub(super) fn entries(
     content: &mut dyn ReadSeek,
@@ -74,11 +83,55 @@ pub(super) fn entries(
     wanted: impl Fn(&str) -> bool,
 ) -> Result<Option<Vec<ZippedFile>>, String> {
     budget.archives = budget.archives.checked_sub(1).ok_or("there are too many archives in the archive")?;
-    let Some(directory) = find_directory(content, size)? else { return Ok(None) };
+    let Some(directory) = find_directory(content, size, budget)? else { return Ok(None) };
+    let mut found = FoundEntries::default();
+    read_directory(content, size, &directory, budget, &wanted, &mut found)?;
+    for header_at in std::mem::take(&mut found.headers) {
+        if budget.spool.must_end() {
+            return Err(ENDED.to_owned());
+        }
+        if let Some(name) = local_name(content, header_at).filter(|name| wanted(name)) {
+            // It has another name in the directory, which reading it reports.
+            found.add(ZippedFile { name, header_at, ..ZippedFile::default() })?;
+        }
+    }
+    Ok(Some(found.entries))
+}
+
+/// Entries that were asked for.
+#[derive(Default)]
+struct FoundEntries {
+    entries: Vec<ZippedFile>,
+    /// The length of their names, in bytes.
+    names: usize,
+    /// Where the local headers of the other entries are.
+    headers: Vec<u64>,
+}
+
+impl FoundEntries {
+    fn add(&mut self, entry: ZippedFile) -> Result<(), String> {
+        self.names += entry.name.len() + entry.raw_name.len();
+        if self.names > MAX_NAMES {
+            return Err("the names in the archive are too long".to_owned());
+        }
+        self.entries.push(entry);
+        Ok(())
+    }
+}
+
+/// Reads the entries of the central directory.
+fn read_directory(
+    content: &mut dyn ReadSeek,
+    size: u64,
+    directory: &ArchiveDirectory,
+    budget: &mut ZipBudget<'_>,
+    wanted: &impl Fn(&str) -> bool,
+    found: &mut FoundEntries,
+) -> Result<(), String> {
     let damaged = || "the directory of the archive is damaged".to_owned();
     let window = Window::new(content, size, directory.start, directory.size).ok_or_else(damaged)?;
     let mut reader = BufReader::with_capacity(1 << 16, window);
-    let (mut left, mut count, mut found, mut names) = (directory.size, 0u64, Vec::new(), 0);
+    let (mut left, mut count) = (directory.size, 0u64);
     while left > 0 {
         budget.entries = budget.entries.checked_sub(1).ok_or("the archive has too many entries")?;
         if budget.spool.must_end() {
@@ -86,23 +139,32 @@ pub(super) fn entries(
         }
         let mut header = [0; ENTRY];
         reader.read_exact(&mut header).map_err(|_| damaged())?;
-        let (entry, rest) = read_entry(&header, &mut reader).ok_or_else(damaged)?;
+        let (mut entry, rest) = read_entry(&header, &mut reader).ok_or_else(damaged)?;
         left = left.checked_sub(rest).ok_or_else(damaged)?;
         count += 1;
-        if wanted(&entry.name) {
-            names += entry.raw_name.len();
-            if names > MAX_NAMES {
-                return Err("the names in the archive are too long".to_owned());
-            }
-            let header_at = entry.header_at.checked_add(directory.base).ok_or_else(damaged)?;
-            found.push(ZippedFile { header_at, ..entry });
+        entry.header_at = entry.header_at.wrapping_add(directory.base);
+        let names = std::iter::once(entry.name.clone()).chain(std::mem::take(&mut entry.other_names));
+        let names: Vec<String> = names.filter(|name| wanted(name)).collect();
+        if names.is_empty() {
+            found.headers.push(entry.header_at);
+        }
+        for name in names {
+            found.add(ZippedFile { name, ..entry.clone() })?;
         }
     }
     // Only the low bits are in the end record if the archive has more entries and no larger record.
     if count & 0xffff != directory.entries & 0xffff {
         return Err("the archive's number of entries is wrong".to_owned());
     }
-    Ok(Some(found))
+    Ok(())
+}
+
+/// The name in a local header.
+fn local_name(content: &mut dyn ReadSeek, header_at: u64) -> Option<String> {
+    let header = read_at(content, header_at, LOCAL).filter(|header| header.starts_with(FIRST_ENTRY))?;
+    let length = Integers { bytes: &header, big_endian: false }.u16(26)?;
+    let name = read_at(content, header_at.checked_add(LOCAL)?, length.into())?;
+    Some(String::from_utf8_lossy(&name).into_owned())
 }
 
 /// The names in a central directory. `None` if it is damaged.
@@ -110,7 +172,9 @@ pub(super) fn names(mut directory: &[u8]) -> Option<Vec<String>> {
     let mut names = Vec::new();
     while let Some((header, rest)) = directory.split_first_chunk() {
         directory = rest;
-        names.push(read_entry(header, &mut directory)?.0.name);
+        let (entry, _) = read_entry(header, &mut directory)?;
+        names.push(entry.name);
+        names.extend(entry.other_names);
     }
     directory.is_empty().then_some(names)
 }
@@ -120,13 +184,14 @@ fn read_entry(header: &[u8; ENTRY], reader: &mut impl Read) -> Option<(ZippedFil
     let fields = Integers { bytes: header, big_endian: false };
     let lengths = [fields.u16(28)?, fields.u16(30)?, fields.u16(32)?].map(usize::from);
     let mut rest = vec![0; lengths.iter().sum()];
-    if !header.starts_with(b"PK\x01\x02") || reader.read_exact(&mut rest).is_err() {
+    if !header.starts_with(ENTRY_SIGNATURE) || reader.read_exact(&mut rest).is_err() {
         return None;
     }
-    let raw_name = rest[..lengths[0]].to_vec();
+    let (raw_name, extra) = (&rest[..lengths[0]], &rest[lengths[0]..lengths[0] + lengths[1]]);
     let mut entry = ZippedFile {
-        name: String::from_utf8_lossy(&raw_name).into_owned(),
-        raw_name,
+        name: String::from_utf8_lossy(raw_name).into_owned(),
+        other_names: other_names(raw_name, extra),
+        raw_name: raw_name.to_vec(),
         flags: fields.u16(8)?,
         method: fields.u16(10)?,
         checksum: fields.u32(16)?,
@@ -134,83 +199,46 @@ fn read_entry(header: &[u8; ENTRY], reader: &mut impl Read) -> Option<(ZippedFil
         size: fields.u32(24)?.into(),
         header_at: fields.u32(42)?.into(),
     };
-    large_values(&mut entry, &rest[lengths[0]..lengths[0] + lengths[1]]);
+    large_values(&mut entry, extra);
     Some((entry, (ENTRY + rest.len()) as u64))
 }
 
-/// Takes values that need 64 bits from the extra field 1. It contains those that have all bits set in the header.
-fn large_values(entry: &mut ZippedFile, mut extra: &[u8]) {
-    while let (Some(kind), Some(length)) = {
+/// The names of an entry besides the one in its header.
+fn other_names(raw_name: &[u8], extra: &[u8]) -> Vec<String> {
+    let mut checksum = flate2::Crc::new();
+    checksum.update(raw_name);
+    let mut names: Vec<&[u8]> = Vec::new();
+    for (_, bytes) in extra_fields(extra).filter(|(kind, _)| *kind == UNICODE_PATH) {
+        let fields = Integers { bytes, big_endian: false };
+        let is_current = bytes.first() == Some(&1) && fields.u32(1) == Some(checksum.sum());
+        names.extend(bytes.get(5..).filter(|name| is_current && *name != raw_name));
+    }
+    let cut = std::iter::once(raw_name).chain(names.clone()).filter_map(|name| name.split(|byte| *byte == 0).next());
+    let cut: Vec<&[u8]> = cut.filter(|name| *name != raw_name && !names.contains(name)).collect();
+    names.iter().chain(&cut).map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+}
+
+/// The extra fields of an entry, with their kinds.
+fn extra_fields(mut extra: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
         let fields = Integers { bytes: extra, big_endian: false };
-        (fields.u16(0), fields.u16(2).map(usize::from))
-    } {
-        let Some(bytes) = extra.get(4..4 + length) else { return };
-        if kind == 1 {
-            let mut at = 0;
-            for value in [&mut entry.size, &mut entry.compressed, &mut entry.header_at] {
-                if *value == u64::from(u32::MAX) {
-                    let Some(large) = (Integers { bytes, big_endian: false }).u64(at) else { return };
-                    (*value, at) = (large, at + 8);
-                }
-            }
-            return;
-        }
-        extra = &extra[4 + length..];
-    }
-}
-
-/// Finds the end record, which only a comment may follow, and the directory in front of it.
-fn find_directory(content: &mut dyn ReadSeek, size: u64) -> Result<Option<ArchiveDirectory>, String> {
-    let tail_at = size.saturating_sub(END as u64 + MAX_COMMENT);
-    let tail = read_up_to(content, tail_at, size - tail_at).ok_or("the archive cannot be read")?;
-    let mut chosen: Option<(ArchiveDirectory, bool)> = None;
-    for at in (0..tail.len().saturating_sub(END - 1)).rev() {
-        if !tail[at..].starts_with(b"PK\x05\x06") {
-            continue;
-        }
-        let fields = Integers { bytes: &tail[at..], big_endian: false };
-        let Some(comment) = fields.u16(20) else { continue };
-        let end = at + END + usize::from(comment);
-        let is_exact = end == tail.len();
-        // An end record in the content of an entry is not the last one, and no comment connects it with the end. Readers
-        // differ in which of two possible ones they take.
-        let fits = end <= tail.len() && (is_exact || chosen.is_none());
-        let Some(directory) = fits.then(|| directory(content, fields, tail_at + at as u64)).flatten() else { continue };
-        if chosen.is_some() {
-            return Err("the archive has two directories".to_owned());
-        }
-        chosen = Some((directory, is_exact));
-    }
-    if chosen.is_none() && read_up_to(content, 0, 4).is_some_and(|start| start == FIRST_ENTRY) {
-        return Err("the archive has no directory".to_owned());
-    }
-    Ok(chosen.map(|(directory, _)| directory))
-}
-
-/// The directory to which an end record at `end` points. `None` if there is none.
-fn directory(content: &mut dyn ReadSeek, fields: Integers<'_>, end: u64) -> Option<ArchiveDirectory> {
-    let (mut entries, mut size) = (u64::from(fields.u16(10)?), u64::from(fields.u32(12)?));
-    let (mut offset, mut end) = (u64::from(fields.u32(16)?), end);
-    let is_large = entries == 0xffff || size == u64::from(u32::MAX) || offset == u64::from(u32::MAX);
-    if let Some((at, large)) = is_large.then(|| large_end(content, end)).flatten() {
-        let fields = Integers { bytes: &large, big_endian: false };
-        (entries, size, offset, end) = (fields.u64(32)?, fields.u64(40)?, fields.u64(48)?, at);
-    }
-    let start = end.checked_sub(size)?;
-    let base = start.checked_sub(offset)?;
-    let is_directory = size == 0 || read_at(content, start, 4)? == *b"PK\x01\x02";
-    is_directory.then_some(ArchiveDirectory { start, size, entries, base })
-}
-
-/// The larger end record in front of the end record at `end`, and its offset: a locator points to it.
-fn large_end(content: &mut dyn ReadSeek, end: u64) -> Option<(u64, Vec<u8>)> {
-    let locator = read_at(content, end.checked_sub(20)?, 20).filter(|locator| locator.starts_with(b"PK\x06\x07"))?;
-    let stated = Integers { bytes: &locator, big_endian: false }.u64(8)?;
-    // The stated offset is relative to the start of the archive, in front of which there may be a program.
-    [stated, end.checked_sub(20 + 56)?].into_iter().find_map(|at| {
-        let record = read_at(content, at, 56).filter(|record| record.starts_with(b"PK\x06\x06"))?;
-        Some((at, record))
+        let (kind, length) = (fields.u16(0)?, usize::from(fields.u16(2)?));
+        let (field, rest) = extra.get(4..)?.split_at_checked(length)?;
+        extra = rest;
+        Some((kind, field))
     })
+}
+
+/// Takes values that need 64 bits from the extra field 1. It contains those that have all bits set in the header.
+fn large_values(entry: &mut ZippedFile, extra: &[u8]) {
+    let Some((_, bytes)) = extra_fields(extra).find(|(kind, _)| *kind == LARGE_VALUES) else { return };
+    let mut at = 0;
+    for value in [&mut entry.size, &mut entry.compressed, &mut entry.header_at] {
+        if *value == u64::from(u32::MAX) {
+            let Some(large) = (Integers { bytes, big_endian: false }).u64(at) else { return };
+            (*value, at) = (large, at + 8);
+        }
+    }
 }
 
 impl ZippedFile {
@@ -230,7 +258,8 @@ impl ZippedFile {
         let fields = Integers { bytes: &header, big_endian: false };
         let field = |at: usize| fields.u16(at).ok_or_else(differs);
         let (name, extra) = (u64::from(field(26)?), u64::from(field(28)?));
-        let local_name = read_at(content, self.header_at + LOCAL, name);
+        let name_at = self.header_at.checked_add(LOCAL).ok_or_else(differs)?;
+        let local_name = read_at(content, name_at, name);
         // Sizes follow the content if flag 3 is set.
         let sizes = [(18, self.compressed), (22, self.size)];
         let mut agrees = field(8)? == self.method && local_name.as_deref() == Some(&self.raw_name);
@@ -238,7 +267,7 @@ impl ZippedFile {
             let local = fields.u32(at).ok_or_else(differs)?;
             agrees &= u64::from(local) == central || local == u32::MAX || (field(6)? & 8 != 0 && local == 0);
         }
-        if agrees { Ok(self.header_at + LOCAL + name + extra) } else { Err(differs()) }
+        if agrees { Ok(name_at + name + extra) } else { Err(differs()) }
     }
 
     /// Reads the content.

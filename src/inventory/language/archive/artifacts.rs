@@ -172,8 +172,8 @@ fn path_of(path: &str, file: &str) -> Option<(String, String)> {
     (!group.is_empty() && !name.is_empty()).then(|| (group.to_owned(), name.to_owned()))
 }
 
-/// Reads `pom.properties`, as `java.util.Properties` does: `=`, `:` or a space is between key and value, with or without
-/// spaces. Values that are missing, or that the build did not fill in, are empty.
+/// Reads `pom.properties`, as `java.util.Properties` does: `=`, `:` or a space is between key and value, with or
+/// without spaces. Values that are missing, or that the build did not fill in, are empty.
 fn properties(text: &str) -> Artifact {
     let mut artifact = Artifact::default();
     for line in text.split(['\n', '\r']).map(str::trim) {

@@ -1,4 +1,5 @@
-//! `META-INF/MANIFEST.MF` (Oracle, "JAR File Specification"): attributes of the whole archive, up to the first empty line.
+//! `META-INF/MANIFEST.MF` (Oracle, "JAR File Specification"): attributes of the whole archive, up to the first empty
+//! line.
 
 use super::artifacts::Artifact;
 use super::is_placeholder;

@@ -1,9 +1,9 @@
-//! The version and the licences in a project file of Maven, `pom.xml` (maven.apache.org/pom.html). No parser of XML is needed
-//! for names in a fixed structure, and none of its entities are expanded but the five that XML defines.
+//! The version and the licences in a project file of Maven, `pom.xml` (maven.apache.org/pom.html). No parser of XML is
+//! needed for names in a fixed structure, and none of its entities are expanded but the five that XML defines.
 
 use super::is_placeholder;
 
-/// The most licences of a project.
+/// The maximum number of licences of a project.
 const MAX_LICENSES: usize = 16;
 
 /// The names of the licences. Those of a parent project are not in the file.
@@ -21,8 +21,8 @@ pub(super) fn licenses(text: &str) -> Vec<String> {
     names
 }
 
-/// The version of the project, which is that of its parent unless stated. `None` if it is not stated, or in a property that
-/// only Maven knows.
+/// The version of the project, which is that of its parent unless stated. `None` if it is not stated, or in a property
+/// that only Maven knows.
 pub(super) fn version(text: &str) -> Option<String> {
     let text = without_comments(text);
     let (mut open, mut own, mut of_parent) = (Vec::new(), None, None);

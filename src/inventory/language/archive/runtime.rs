@@ -7,8 +7,8 @@ const JMOD: &[u8] = b"JM\x01";
 /// The directory of the classes in a JMOD file. Java finds no classes there: it looks for `a.B` at `a/B.class`.
 const CLASSES_OF_JMOD: [&str; 1] = ["classes/"];
 
-/// Archives of a JDK 8 whose manifest is empty, and where their classes are (OpenJDK 8, `jdk/make/CreateJars.gmk`). Published
-/// libraries with known vulnerabilities have no classes there, so none can pass for one of them.
+/// Archives of a JDK 8 whose manifest is empty, and where their classes are (OpenJDK 8, `jdk/make/CreateJars.gmk`).
+/// Published libraries with known vulnerabilities have no classes there, so none can pass for one of them.
 const OF_JDK_8: [(&str, &[&str]); 12] = [
     ("charsets.jar", &["sun/awt/", "sun/nio/cs/ext/"]),
     ("cldrdata.jar", &["sun/text/", "sun/util/"]),
@@ -45,8 +45,8 @@ pub(super) fn is_jmod(first_bytes: &[u8]) -> bool {
     first_bytes.starts_with(JMOD)
 }
 
-/// Where an archive has classes that are not its own, but the runtime's: an archive with other classes is a library all the
-/// same. Those of a JDK 8 are in `lib`, `jre/lib` and `jre/lib/ext`.
+/// Where an archive has classes that are not its own, but the runtime's: an archive with other classes is a library all
+/// the same. Those of a JDK 8 are in `lib`, `jre/lib` and `jre/lib/ext`.
 pub(super) fn folders(path: &str, first_bytes: &[u8]) -> &'static [&'static str] {
     if is_jmod(first_bytes) {
         return &CLASSES_OF_JMOD;

@@ -35,8 +35,8 @@ struct ElfHeader {
 }
 
 impl ElfHeader {
-    /// The ways in which the header can be read as that of a program: one, unless it was made for two. Linux does not look
-    /// at the bytes that state the width and the byte order (`EI_CLASS`, `EI_DATA`), so they do not count.
+    /// The ways in which the header can be read as that of a program: one, unless it was made for two. Linux does not
+    /// look at the bytes that state the width and the byte order (`EI_CLASS`, `EI_DATA`), so they do not count.
     fn read(start: &[u8]) -> Vec<Self> {
         let ways = [(true, false), (false, false), (true, true), (false, true)];
         ways.into_iter().filter_map(|(wide, big_endian)| Self::read_as(start, wide, big_endian)).collect()
@@ -75,10 +75,11 @@ pub(super) fn layout(content: &mut dyn ReadSeek, size: u64, start: &[u8]) -> Res
         // Without readable program headers, no system loads it.
         return Ok(None);
     };
-    let sections = sections(content, size, header)?.unwrap_or_default();
+    let sections = sections(content, size, header)?;
+    let (lacks_sections, sections) = (sections.is_none(), sections.unwrap_or_default());
     // Linux ignores sections, and UPX leaves those of shared libraries.
     let is_packed = sections.is_empty() && read_up_to(content, 0, 4096).is_some_and(|start| contains(&start, b"UPX!"));
-    Ok(Some(ExecutableLayout { sections, segments, is_packed }))
+    Ok(Some(ExecutableLayout { sections, segments, lacks_sections, is_packed }))
 }
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {

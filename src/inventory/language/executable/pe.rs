@@ -5,7 +5,8 @@ use crate::inventory::ReadSeek;
 use super::super::window::{Integers, read_at};
 use super::{ExecutableLayout, Section, Segment};
 
-/// The flags of a section with initialised variables: initialised data, readable, writable. The alignment does not count.
+/// The flags of a section with initialised variables: initialised data, readable, writable. The alignment does not
+/// count.
 const DATA: u32 = 0xC000_0040;
 const ALIGNMENT: u32 = 0x0060_0000;
 

@@ -1,5 +1,5 @@
-//! Programs of .NET in a single file (github.com/dotnet/designs, "Single-file Publish"): the list of packages is in a bundle at
-//! the end of the executable.
+//! Programs of .NET in a single file (github.com/dotnet/designs, "Single-file Publish"): the list of packages is in a
+//! bundle at the end of the executable.
 
 use memchr::memmem;
 

@@ -18,8 +18,8 @@ pub(super) fn released(version: &str) -> &str {
     if version == "(devel)" { "" } else { version }
 }
 
-/// The version of the main module. Where Go states none, or one that it derived from a commit, a version that was set at
-/// link time counts (`go build -ldflags '-X main.version=1.2.3'`), as it does for Trivy.
+/// The version of the main module. Where Go states none, or one that it derived from a commit, a version that was set
+/// at link time counts (`go build -ldflags '-X main.version=1.2.3'`), as it does for Trivy.
 pub(super) fn of_main_module(module: &str, version: &str, flags: &str) -> String {
     if !version.is_empty() && !is_pseudo_version(version) {
         return version.to_owned();
@@ -53,8 +53,8 @@ fn unquoted(flags: &str) -> String {
     serde_json::from_str(flags).unwrap_or_else(|_| flags.trim_matches('`').to_owned())
 }
 
-/// The version among the values that were set at link time. Variables of a command of the module count first, then those
-/// of a package with a usual name, then others. If variables of the same rank have several values, none counts.
+/// The version among the values that were set at link time. Variables of a command of the module count first, then
+/// those of a package with a usual name, then others. If variables of the same rank have several values, none counts.
 fn linked_version(module: &str, flags: &str) -> Option<String> {
     let mut ranks: [Vec<String>; 3] = Default::default();
     for (key, value) in linked_values(flags) {

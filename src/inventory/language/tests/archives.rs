@@ -1,6 +1,7 @@
 //! Java archives and eggs, written here entry by entry, with every kind of damage.
 
 mod limits;
+pub(super) mod readers;
 
 use std::io::Write;
 
@@ -148,7 +149,8 @@ fn artifacts_without_maven_files_are_read_from_the_manifest_or_the_file_name() {
     assert_eq!(names(&read("text.jar", &free)), ["?"]);
     let with_pom = zip(&[item("META-INF/maven/org.apache.commons/commons-text/pom.xml", "<project/>"), own[0].clone()]);
     assert_eq!(names(&read("commons-text-1.9.jar", &with_pom)), ["org.apache.commons:commons-text 1.9"]);
-    // What was merged in does not hide the archive's own artifact, and its own pom.properties counts before the manifest.
+    // What was merged in does not hide the archive's own artifact, and its own pom.properties counts before the
+    // manifest.
     let merged = zip(&[own[0].clone(), maven("org.b", "b", "2")]);
     assert_eq!(names(&read("x.jar", &merged)), ["org.b:b 2", "com.fasterxml.jackson.core:jackson-databind 2.1"]);
     assert_eq!(names(&read("b-2.jar", &merged)), ["org.b:b 2"]);

@@ -4,7 +4,8 @@ use super::archives::deflate;
 use super::executables::elf;
 use super::*;
 
-/// An image of Java's runtime with one resource in each of these modules, in the byte order of the machine that made it.
+/// An image of Java's runtime with one resource in each of these modules, in the byte order of the machine that made
+/// it.
 fn image(modules: &[&str], big_endian: bool) -> Vec<u8> {
     let number = |value: u32| if big_endian { value.to_be_bytes() } else { value.to_le_bytes() };
     let (mut strings, mut locations, mut offsets) = (vec![0], Vec::new(), Vec::new());

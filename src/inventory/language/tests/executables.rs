@@ -1,5 +1,7 @@
 //! Executables: written here section by section, with every kind of damage.
 
+mod segments;
+
 use std::io::Write;
 
 use super::*;

@@ -24,7 +24,7 @@ fn read_file(path: &Path) -> Option<LanguagePackages> {
     Some(language_file(name, &first_bytes)?.read(name, by_content, &mut file, size, LIMITS, &spool))
 }
 
-/// Reads all files below a folder, with the number of files that were recognised.
+/// Reads all files below a directory, with the number of files that were recognised.
 fn read_folder(folder: &Path) -> (usize, LanguagePackages) {
     let mut all = LanguagePackages { limits: LIMITS, ..LanguagePackages::default() };
     let mut count = 0;
@@ -47,6 +47,79 @@ fn read_folder(folder: &Path) -> (usize, LanguagePackages) {
     (count, all)
 }
 
+/// Prints the names of the files whose distributions Python finds.
+const PYTHON: &str = "
+import importlib.metadata, os, sys
+for name in sorted(os.listdir(sys.argv[1])):
+    try:
+        for found in importlib.metadata.distributions(path=[os.path.join(sys.argv[1], name)]):
+            if found.metadata['Name']:
+                print(name, found.metadata['Name'])
+    except Exception:
+        pass
+";
+/// The same for what Java reads from them.
+const JAVA: &str = r#"
+public class Readers {
+    public static void main(String[] arguments) throws Exception {
+        for (java.io.File file : new java.io.File(arguments[0]).listFiles()) {
+            try (java.util.zip.ZipFile archive = new java.util.zip.ZipFile(file)) {
+                for (String name : new String[] {"six-1", "another-2"}) {
+                    java.util.zip.ZipEntry entry = archive.getEntry(name + ".dist-info/METADATA");
+                    if (entry != null && archive.getInputStream(entry).readAllBytes().length > 0) {
+                        System.out.println(file.getName() + " " + name.split("-")[0]);
+                    }
+                }
+            } catch (Exception | Error unreadable) {
+            }
+        }
+    }
+}
+"#;
+
+/// Archives in every form, and each with every byte of its end changed: what Python or Java finds in one is found here,
+/// or the archive is a problem.
+#[test]
+#[ignore = "runs Python and Java"]
+fn what_python_and_java_find_in_an_archive_is_found() {
+    let mut files: Vec<Vec<u8>> = Vec::new();
+    for (_, file, _) in archives::readers::cases() {
+        for at in file.len().saturating_sub(120)..file.len() {
+            for mask in [0x01, 0xff] {
+                let mut changed = file.clone();
+                changed[at] ^= mask;
+                files.push(changed);
+            }
+        }
+        files.push(file);
+    }
+    files.retain(|file| file.len() < 10_000);
+    let folder = tempfile::tempdir().expect("a directory");
+    for (index, file) in files.iter().enumerate() {
+        std::fs::write(folder.path().join(format!("{index}.egg")), file).expect("a file");
+    }
+    let source = tempfile::tempdir().expect("a directory");
+    let source = (source.path().join("Readers.java"), source);
+    std::fs::write(&source.0, JAVA).expect("a file");
+    for (program, arguments) in [("python3", vec!["-c", PYTHON]), ("java", vec![source.0.to_str().expect("UTF-8")])] {
+        if Command::new(program).arg("--version").output().is_err() {
+            eprintln!("note: skipped the reader {program}, which is not installed");
+            continue;
+        }
+        let answers = run(Command::new(program).args(arguments).arg(folder.path()));
+        let mut found = 0;
+        for (name, distribution) in answers.lines().filter_map(|line| line.split_once(".egg ")) {
+            let file = &files[name.parse::<usize>().expect("a number")];
+            let ours = names(&read("x.egg", file));
+            let is_found = |ours: &String| ours == "!" || ours.starts_with(&format!("{distribution} "));
+            assert!(ours.iter().any(is_found), "{program} finds {distribution}, not {ours:?}: {}", file.escape_ascii());
+            found += 1;
+        }
+        assert!(found > 1000, "{program} reads {found} of {}: the archives are useless", files.len());
+        println!("{program} reads {found} of {}", files.len());
+    }
+}
+
 fn sorted(found: &LanguagePackages) -> Vec<String> {
     assert_eq!(found.problems, [""; 0]);
     let mut names = names(found);
@@ -55,7 +128,7 @@ fn sorted(found: &LanguagePackages) -> Vec<String> {
     names
 }
 
-/// Prints what is found below the folders in `PULLGATE_READ`, separated by `:`.
+/// Prints what is found below the directories in `PULLGATE_READ`, separated by `:`.
 #[test]
 #[ignore = "reads the folders in PULLGATE_READ"]
 fn folders_of_this_machine() {

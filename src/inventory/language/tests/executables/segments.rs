@@ -1,0 +1,46 @@
+//! Programs with other segments than those that Go's linker writes.
+
+use super::*;
+
+/// A program with these segments in addition, in front of its own: flags, address, and size from the start of the file.
+fn with_segments(mut program: Vec<u8>, own_flags: u32, segments: &[(u32, u64, u64)]) -> Vec<u8> {
+    program.resize(program.len().next_multiple_of(8), 0);
+    let table = program.len() as u64;
+    program[68..72].copy_from_slice(&own_flags.to_le_bytes());
+    let own = program[64..120].to_vec();
+    for (flags, address, size) in segments {
+        let place = [0, *address, *address, *size, *size, 1].map(u64::to_le_bytes).concat();
+        program.extend([&1u32.to_le_bytes()[..], &flags.to_le_bytes(), &place].concat());
+    }
+    program.extend(own);
+    program[32..40].copy_from_slice(&table.to_le_bytes());
+    program[56..58].copy_from_slice(&(segments.len() as u16 + 1).to_le_bytes());
+    program
+}
+
+/// The loader and `runtime/debug` find the build information in any segment.
+#[test]
+fn build_information_is_found_in_every_segment() {
+    let program = elf(&[("data", inline_info("go1.22.1", MODULES))]);
+    let mut stripped = program.clone();
+    stripped[40..48].fill(0);
+    stripped[60..62].fill(0);
+    let (small, empty) = ((6, 0x30_0000, 1), (6, 0x31_0000, 0));
+    for (what, program, flags, segments, expected) in [
+        ("a small data segment in front", &stripped, 6, &[small, empty][..], &PACKAGES[..]),
+        ("the same with sections of other names", &program, 6, &[small], &PACKAGES),
+        ("no data segment", &stripped, 5, &[], &PACKAGES),
+        ("a segment for everything", &stripped, 7, &[small], &PACKAGES),
+        ("a segment that is not data", &program, 5, &[small], &[]),
+        (
+            "segments that overlap",
+            &stripped,
+            6,
+            &[(6, 0x30_0000, u64::MAX), (6, 0x31_0000, u64::MAX), (6, 0x32_0000, u64::MAX)],
+            &["!"],
+        ),
+    ] {
+        let found = names(&read("a", &with_segments(program.clone(), flags, segments)));
+        assert_eq!(found, expected, "{what}");
+    }
+}
