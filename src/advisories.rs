@@ -1,8 +1,8 @@
 //! Advisory databases, and which advisories apply to an inventory.
 //!
 //! A database is a file that the operator fetches or imports; none is part of the program. It is read through
-//! bounds-checked readers, because its bytes are not trusted to be well-formed. [`find()`] matches an inventory against one
-//! generation of the databases and has no opinion: policies weigh the findings.
+//! bounds-checked readers, because its bytes are not trusted to be well-formed. [`find()`] matches an inventory against
+//! one generation of the databases and has no opinion: policies weigh the findings.
 
 mod bolt;
 mod changes;
@@ -50,6 +50,7 @@ pub use import::{
 pub use java_archives::name_archives;
 pub use meter::{DatabaseLimits, DatabaseProgress};
 pub use references::ReferenceList;
+pub use release::support_ends;
 use rows::IndexPart;
 pub use rows::{
     DamagedDatabase, OsvAffected, OsvDetail, OsvEvent, OsvRange, OsvRow, OsvRows, OsvSeverity, TrivyCvss, TrivyDetail,
@@ -68,8 +69,8 @@ pub struct MatchedAdvisory {
     pub id: String,
     /// Other identifiers of the same vulnerability, including vendors' advisories (`DSA-…`, `ALSA-…`).
     pub aliases: Vec<String>,
-    /// The index of the package in [`Inventory::packages`](crate::inventory::Inventory::packages): the first one, if the
-    /// image contains the package several times (see [`ImageFindings::copies`]).
+    /// The index of the package in [`Inventory::packages`](crate::inventory::Inventory::packages): the first one, if
+    /// the image contains the package several times (see [`ImageFindings::copies`]).
     pub package: usize,
     /// The first version without the vulnerability; several, one for each branch, are separated by `, `.
     pub fixed: Option<String>,
@@ -81,8 +82,8 @@ pub struct MatchedAdvisory {
     pub severity_source: Option<String>,
     /// The severities that other sources give, with their names. A source can have several, for several records.
     pub ratings: Vec<(String, Severity)>,
-    /// The source of the advisory: `debian`, `ghsa`, `osv`. If several list the vulnerability, the distribution's own comes
-    /// first, then other sources of trivy-db. Empty if the database does not name it.
+    /// The source of the advisory: `debian`, `ghsa`, `osv`. If several list the vulnerability, the distribution's own
+    /// comes first, then other sources of trivy-db. Empty if the database does not name it.
     pub source: String,
     /// A summary in one line.
     pub title: Option<String>,

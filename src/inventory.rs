@@ -1,8 +1,8 @@
 //! What is installed in an image: its distribution and its packages, read from the bytes of its layers.
 //!
-//! An inventory depends only on verified bytes, so it is computed once and never expires. Each layer is read once, in one
-//! pass ([`read_layer`]); the result, a [`LayerInventory`], is kept by the layer's digest and shared by all images that
-//! contain the layer. [`merge()`] applies the layers of an image in their order and yields its [`Inventory`].
+//! An inventory depends only on verified bytes, so it is computed once and never expires. Each layer is read once, in
+//! one pass ([`read_layer`]); the result, a [`LayerInventory`], is kept by the layer's digest and shared by all images
+//! that contain the layer. [`merge()`] applies the layers of an image in their order and yields its [`Inventory`].
 //!
 //! All input is untrusted. Anything that cannot be read completely becomes a [`Gap`]: an image with gaps is never
 //! called clean.
@@ -17,6 +17,7 @@ use crate::licence;
 use crate::oci::Digest;
 
 mod apk;
+mod checksum;
 mod copyright;
 mod distribution;
 mod dpkg;
@@ -32,10 +33,12 @@ mod red_hat;
 mod rpm;
 #[cfg(test)]
 mod sample;
+mod settings;
 mod spool;
 mod symlink;
 mod system_file;
 mod tar;
+mod tar_content;
 mod tar_header;
 mod tar_pax;
 mod text;
@@ -43,7 +46,7 @@ mod third_party;
 mod unnamed;
 
 pub use export::cyclonedx;
-pub use layer::{LayerInventory, LayerLimits, LayerReading, read_layer, read_layer_again};
+pub use layer::{LayerInventory, LayerLimits, LayerReading, LayerTable, LinkedNames, read_layer, read_layer_again};
 pub use merge::merge;
 pub use read_seek::ReadSeek;
 pub use unnamed::{ArchiveChecksum, UnnamedArchive};
@@ -55,8 +58,8 @@ pub struct Inventory {
     pub distribution: Option<LinuxDistribution>,
     /// All packages, ordered by ecosystem, name, version and path.
     pub packages: Vec<InstalledPackage>,
-    /// SPDX expressions of the packages' licences, by the text in which packages state them, where they differ from it. See
-    /// [`licence::expression`].
+    /// SPDX expressions of the packages' licences, by the text in which packages state them, where they differ from it.
+    /// See [`licence::expression`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub licences: BTreeMap<String, String>,
     /// The layers, lowest first.
@@ -64,8 +67,8 @@ pub struct Inventory {
     pub layers: Vec<InventoryLayer>,
     /// What could not be read, and may hide packages.
     pub gaps: Vec<Gap>,
-    /// Java archives that do not prove which artifact they are, in the order of their paths. Until they are named, each may
-    /// hide a package. Those that are not optional are a gap, if no published archive is known to be the same.
+    /// Java archives that do not prove which artifact they are, in the order of their paths. Until they are named, each
+    /// may hide a package. Those that are not optional are a gap, if no published archive is known to be the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unnamed: Vec<UnnamedArchive>,
     /// How Red Hat built the layers that contain its packages, by the packages' `layer`. It decides which advisories of
@@ -85,8 +88,8 @@ pub struct Inventory {
 pub struct InventoryLayer {
     /// The digest of the layer, as the manifest names it.
     pub digest: Digest,
-    /// The digest of its uncompressed content. `None` if the layer cannot be unpacked, or readers interpret it differently;
-    /// then the layer of a package is `digest`.
+    /// The digest of its uncompressed content. `None` if the layer cannot be unpacked, or readers interpret it
+    /// differently; then the layer of a package is `digest`.
     pub diff_id: Option<Digest>,
 }
 
@@ -97,7 +100,8 @@ pub struct RedHatBuild {
     /// layers, such as that of a squashed image, has several manifests, and its packages may be of any of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub content_sets: Vec<String>,
-    /// Name, version, release and architecture of the images that its Dockerfiles made: `ubi8-container-8.5-218-x86_64`.
+    /// Name, version, release and architecture of the images that its Dockerfiles made:
+    /// `ubi8-container-8.5-218-x86_64`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
 }
@@ -129,8 +133,8 @@ pub struct LinuxDistribution {
     pub like: Vec<String>,
     /// `VERSION_ID`: `12`, `3.19.1`, `9.4`. Empty for a rolling release such as Debian sid, Wolfi and Arch Linux.
     pub version: String,
-    /// The point release of Debian, which only `etc/debian_version` states: `12.5`. Advisories do not depend on it; Trivy names
-    /// the distribution by it.
+    /// The point release of Debian, which only `etc/debian_version` states: `12.5`. Advisories do not depend on it;
+    /// Trivy names the distribution by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub point_release: Option<String>,
     /// `VERSION_CODENAME`: `bookworm`. Empty if not stated.
@@ -140,8 +144,8 @@ pub struct LinuxDistribution {
     /// The version of the package repositories, where a file states one that differs from `version` (Alpine's
     /// `etc/apk/repositories`: `3.19` or `edge`).
     pub repository: Option<String>,
-    /// The `ID` that os-release states, if no advisories exist for it: release files name the distribution that it derives
-    /// from.
+    /// The `ID` that os-release states, if no advisories exist for it: release files name the distribution that it
+    /// derives from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub derivative: Option<String>,
     /// Whether Ubuntu's extended support (Ubuntu Pro, `esm-infra`) is enabled: other fixed versions apply.
@@ -173,8 +177,8 @@ pub enum Ecosystem {
     Npm,
     /// Packages of .NET programs.
     NuGet,
-    /// Python distributions, with the name as written in the metadata (`PyYAML`). Names are compared in their normalised
-    /// form (PEP 503).
+    /// Python distributions, with the name as written in the metadata (`PyYAML`). Names are compared in their
+    /// normalised form (PEP 503).
     PyPi,
     /// Red Hat, Fedora, SUSE, Amazon, Oracle, Photon, Azure Linux.
     Rpm,

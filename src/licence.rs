@@ -29,7 +29,7 @@ const UNKNOWN: &str = "LicenseRef-unknown-";
 const REFERENCE: &str = "LicenseRef-";
 /// The maximum number of parts in the name of a reference that are examined.
 const MAX_PARTS: usize = 16;
-/// The most characters of an unknown part in its identifier.
+/// The maximum number of characters of an unknown part in its identifier.
 const MAX_UNKNOWN: usize = 64;
 
 /// A licence as an SPDX expression, in which unknown parts are called `LicenseRef-unknown-…`: of `GPL-2+ with OpenSSL
@@ -88,8 +88,8 @@ pub(crate) fn is_unknown(identifier: &str) -> bool {
     identifier.starts_with(UNKNOWN)
 }
 
-/// The name in a reference to a text that is not in SPDX's list: `acme` of `LicenseRef-acme` and `DocumentRef-x:LicenseRef-acme`.
-/// Its author chose the name, which says nothing reliable about the text.
+/// The name in a reference to a text that is not in SPDX's list: `acme` of `LicenseRef-acme` and
+/// `DocumentRef-x:LicenseRef-acme`. Its author chose the name, which says nothing reliable about the text.
 pub(crate) fn referred(identifier: &str) -> Option<&str> {
     let own = identifier.strip_prefix("DocumentRef-").and_then(|rest| rest.split_once(':')).map(|(_, own)| own);
     own.unwrap_or(identifier).strip_prefix(REFERENCE)
@@ -107,8 +107,8 @@ pub(crate) fn successors(identifier: &str) -> &'static [&'static str] {
     DEPRECATED.iter().find(|(old, _)| *old == identifier).map_or(&[], |(_, new)| *new)
 }
 
-/// The identifiers of SPDX that an unclear name may stand for: for `BSD` those of all licences of that family. `name` is a text,
-/// or the identifier of an unknown part. Empty if it may be anything.
+/// The identifiers of SPDX that an unclear name may stand for: for `BSD` those of all licences of that family. `name`
+/// is a text, or the identifier of an unknown part. Empty if it may be anything.
 pub(crate) fn candidates(name: &str) -> Vec<&'static str> {
     static END: LazyLock<Regex> = LazyLock::new(|| pattern(r"^-\d[\d.]*(?:-only|-or-later|-Clause)?$"));
     let name = name.strip_prefix(UNKNOWN).unwrap_or(name);
@@ -151,7 +151,8 @@ fn abbreviated(text: &str) -> Option<String> {
     is_same.then_some(known)
 }
 
-/// Whether a text is the start of the identifier, or the initials of the name, with or without the version: `CPAL`, `ELv2`.
+/// Whether a text is the start of the identifier, or the initials of the name, with or without the version: `CPAL`,
+/// `ELv2`.
 fn is_abbreviation(text: &str, name: &str, identifier: &str) -> bool {
     let is_digit = |character: char| character.is_ascii_digit();
     let split = |text: &'_ str| text.find(is_digit).unwrap_or(text.len());
@@ -232,8 +233,8 @@ fn find(table: &[(&str, &'static str)], name: &str) -> Option<&'static str> {
     table.binary_search_by(|(known, _)| (*known).cmp(name)).ok().map(|index| table[index].1)
 }
 
-/// A name without what people write differently: case, spaces, `License`, `Version`, `v` before a number, `.0` at the end.
-/// `None` for words in other scripts, which must not be left out.
+/// A name without what people write differently: case, spaces, `License`, `Version`, `v` before a number, `.0` at the
+/// end. `None` for words in other scripts, which must not be left out.
 fn short(name: &str) -> Option<String> {
     if name.chars().any(|character| !character.is_ascii() && character.is_alphanumeric()) {
         return None;

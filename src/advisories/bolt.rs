@@ -1,12 +1,12 @@
 //! Reads bbolt files (go.etcd.io/bbolt, format version 2), the key-value format of trivy-db.
 //!
 //! A file is a sequence of pages. Page 0 and page 1 each contain a meta page; the valid one with the higher transaction
-//! number counts. A bucket is a B+ tree of branch and leaf pages, and a leaf may contain further buckets. A small bucket is
-//! stored inline: its only leaf is in the value itself.
+//! number counts. A bucket is a B+ tree of branch and leaf pages, and a leaf may contain further buckets. A small
+//! bucket is stored inline: its only leaf is in the value itself.
 //!
-//! The bytes are not trusted. Pages are read with positioned reads, each offset and length is checked before it is used,
-//! and the depth of trees and the size of pages are limited. A read error is an error of the look-up; a mapping of the
-//! file would turn it into a signal that ends the process.
+//! The bytes are not trusted. Pages are read with positioned reads, each offset and length is checked before it is
+//! used, and the depth of trees and the size of pages are limited. A read error is an error of the look-up; a mapping
+//! of the file would turn it into a signal that ends the process.
 
 mod check;
 mod meta;

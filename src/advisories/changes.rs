@@ -1,7 +1,8 @@
 //! The names of the packages whose advisories differ between two sets of databases.
 //!
-//! After an update, images with such packages are judged before all others. Nothing else depends on it: a name that is missing
-//! here only delays, and one too many costs little. So names are compared by a short hash, without the kind of the package.
+//! After an update, images with such packages are judged before all others. Nothing else depends on it: a name that is
+//! missing here only delays, and one too many costs little. So names are compared by a short hash, without the kind of
+//! the package.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -90,8 +91,8 @@ impl fmt::Display for PackageNames {
     }
 }
 
-/// A hash that is the same for all ways to write a name: databases and package managers differ in case and separators. It is
-/// stored with images.
+/// A hash that is the same for all ways to write a name: databases and package managers differ in case and separators.
+/// It is stored with images.
 fn hash_of_name(name: &str) -> u32 {
     let folded = name.chars().filter(|character| character.is_alphanumeric()).flat_map(char::to_lowercase);
     crc32fast::hash(folded.collect::<String>().as_bytes())

@@ -1,7 +1,7 @@
 //! A table of CVEs with a number for each: known exploited vulnerabilities, and probabilities of exploitation.
 //!
-//! The file has a header, and entries of twelve bytes sorted by the CVE. It is checked as a whole when it is opened. Memory
-//! then holds where each block of entries begins, and its checksum; a look-up reads one block.
+//! The file has a header, and entries of twelve bytes sorted by the CVE. It is checked as a whole when it is opened.
+//! Memory then holds where each block of entries begins, and its checksum; a look-up reads one block.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -18,7 +18,8 @@ use super::{DatabaseError, OsvRows, TrivyRows};
 use crate::oci::Digest;
 use crate::policy::DatedDatabase;
 
-/// The generations in use of all sources. The value never changes; after an update, it is replaced by a newly opened one.
+/// The generations in use of all sources. The value never changes; after an update, it is replaced by a newly opened
+/// one.
 ///
 /// What is found in it is valid for this [`generation`](Self::generation) only.
 #[derive(Clone, Debug, Default)]
@@ -64,8 +65,8 @@ pub enum SourceState {
 }
 
 impl SourceStatus {
-    /// Whether the source lists vulnerabilities of packages, and not only something about vulnerabilities (KEV, EPSS) or
-    /// about packages (Java archives).
+    /// Whether the source lists vulnerabilities of packages, and not only something about vulnerabilities (KEV, EPSS)
+    /// or about packages (Java archives).
     pub fn has_advisories(&self) -> bool {
         [DatabaseKind::Osv, DatabaseKind::TrivyDb].into_iter().any(|kind| self.is_of(kind))
     }
@@ -131,8 +132,8 @@ impl Databases {
         self.status.iter().any(SourceStatus::has_advisories)
     }
 
-    /// Identifies the content of all databases together: results that were computed with the same identifier are the same.
-    /// Empty if there is no database.
+    /// Identifies the content of all databases together: results that were computed with the same identifier are the
+    /// same. Empty if there is no database.
     pub fn generation(&self) -> &str {
         &self.generation
     }
@@ -217,8 +218,9 @@ pub(super) enum Open {
 }
 
 impl AdvisoryStore {
-    /// Opens the generations in use, after their files have been compared with their digests: this reads all of them, about
-    /// a second for each gigabyte. A damaged generation is replaced by the one before it, with an error in the log.
+    /// Opens the generations in use, after their files have been compared with their digests: this reads all of them,
+    /// about a second for each gigabyte. A damaged generation is replaced by the one before it, with an error in the
+    /// log.
     ///
     /// # Errors
     /// The directory cannot be read. What is wrong with a source is in its [`SourceState`].
@@ -248,8 +250,8 @@ impl AdvisoryStore {
         Ok(databases)
     }
 
-    /// What is known about all sources, without reading their databases: a damaged file is not noticed, but an index that
-    /// another version of this program made is.
+    /// What is known about all sources, without reading their databases: a damaged file is not noticed, but an index
+    /// that another version of this program made is.
     ///
     /// # Errors
     /// The directory cannot be read.

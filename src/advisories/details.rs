@@ -25,15 +25,15 @@ pub(super) struct DetailCache {
 /// A package, and where it was looked up.
 pub(super) type FoundKey = (PackageKey, PackageKey);
 
-/// The place of an index of OSV records among those in use, and the identifier of a record in it: indexes may have different
-/// records of one identifier.
+/// The place of an index of OSV records among those in use, and the identifier of a record in it: indexes may have
+/// different records of one identifier.
 type OsvKey = (usize, Arc<str>);
 
 /// The place of an index of OSV records among those in use, and the hash of a package in it.
 type RowsKey = (usize, u64);
 
-/// The encoded rows about packages that were read from an index, whatever their versions: images have many versions of one
-/// package, and most packages have no rows.
+/// The encoded rows about packages that were read from an index, whatever their versions: images have many versions of
+/// one package, and most packages have no rows.
 #[derive(Clone, Copy, Debug)]
 pub struct KnownRows<'a> {
     cache: &'a DetailCache,

@@ -1,7 +1,7 @@
-//! When the support of distribution releases ends, as their vendors state it (and endoflife.date, of August 2026, collects it):
-//! for Debian the end of LTS, for the others the end of what is published for everybody. Support that must be bought (Red Hat's
-//! ELS, SUSE's LTSS) does not count. Where a vendor names no day, the day is Trivy's. Rolling releases, and releases whose end is
-//! not announced, are not listed.
+//! When the support of distribution releases ends, as their vendors state it (and endoflife.date, of August 2026,
+//! collects it): for Debian the end of LTS, for the others the end of what is published for everybody. Support that
+//! must be bought (Red Hat's ELS, SUSE's LTSS) does not count. Where a vendor names no day, the day is Trivy's. Rolling
+//! releases, and releases whose end is not announced, are not listed.
 
 use jiff::Timestamp;
 

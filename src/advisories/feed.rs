@@ -17,6 +17,7 @@ use serde::Deserialize;
 
 use super::DamagedDatabase;
 use super::cve_table::{CveKey, MAX_ENTRIES};
+use crate::runtime::counted;
 
 /// The largest catalog, in bytes. It has about 1.5 MB.
 const MAX_CATALOG: u64 = 64 << 20;
@@ -64,8 +65,8 @@ pub(super) fn read_kev(content: &mut dyn Read) -> Result<FeedContents, DamagedDa
     })?;
     let Catalog { date_released: built, count, vulnerabilities } = catalog;
     if count != vulnerabilities.len() || count == 0 {
-        let found = vulnerabilities.len();
-        return Err(DamagedDatabase(format!("the catalog has {found} entries, but states {count}")));
+        let found = counted(vulnerabilities.len(), "entry", "entries");
+        return Err(DamagedDatabase(format!("the catalog has {found}, but states {count}")));
     }
     let mut entries = BTreeMap::new();
     for KnownExploited { cve_id, .. } in vulnerabilities {

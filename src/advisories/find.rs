@@ -24,14 +24,14 @@ use crate::version::VersionScheme;
 pub struct ImageFindings {
     /// The vulnerabilities, each once for each package that it affects, ordered by package and identifier.
     pub matches: Vec<MatchedAdvisory>,
-    /// Packages that the image contains several times, by the index of the first: the indexes of the others. What affects
-    /// the first affects them, too.
+    /// Packages that the image contains several times, by the index of the first: the indexes of the others. What
+    /// affects the first affects them, too.
     pub copies: HashMap<usize, Vec<usize>>,
     /// What could not be judged, in order, in addition to the gaps of the inventory. If there are any, the image is not
     /// known to be clean.
     pub gaps: Vec<Gap>,
-    /// When the support of the distribution's release ends or has ended, if that is known. After that, new vulnerabilities
-    /// are not listed.
+    /// When the support of the distribution's release ends or has ended, if that is known. After that, new
+    /// vulnerabilities are not listed.
     pub end_of_life: Option<Timestamp>,
     /// The databases of advisories that list packages of the kinds in the image, by name. Empty if there are none.
     pub databases: Vec<DatedDatabase>,
@@ -39,10 +39,10 @@ pub struct ImageFindings {
 
 /// Finds the advisories that apply to the packages of an image.
 ///
-/// Packages of the distribution are matched as the distribution's advisories define it, packages of programming languages
-/// by ecosystem. Packages that the distribution did not build are not covered by its advisories and are left out, as Trivy
-/// does. What the databases do not cover, and what cannot be compared, is a [`Gap`]. An advisory whose versions cannot be
-/// read counts as affecting the package, with the status [`Unknown`](super::FixStatus::Unknown).
+/// Packages of the distribution are matched as the distribution's advisories define it, packages of programming
+/// languages by ecosystem. Packages that the distribution did not build are not covered by its advisories and are left
+/// out, as Trivy does. What the databases do not cover, and what cannot be compared, is a [`Gap`]. An advisory whose
+/// versions cannot be read counts as affecting the package, with the status [`Unknown`](super::FixStatus::Unknown).
 ///
 /// `now` decides whether releases are supported. The result depends on nothing else, so it holds until the databases
 /// change or support ends.
@@ -102,8 +102,8 @@ fn add_feeds(databases: &Databases, found: &mut ImageFindings) {
     found.gaps.extend(gaps);
 }
 
-/// The maximum number of advisories that apply, before those of several sources are joined. Old images with everything have
-/// ten thousand; an image may contain the same package any number of times.
+/// The maximum number of advisories that apply, before those of several sources are joined. Old images with everything
+/// have ten thousand; an image may contain the same package any number of times.
 const MAX_CANDIDATES: usize = 100_000;
 
 /// The databases that [`find`] uses. An image that needs a missing one has a gap.
@@ -139,8 +139,8 @@ pub(super) fn find_in(databases: &Lookups<'_>, inventory: &Inventory, now: Times
     ImageFindings { matches, copies, gaps: search.gaps.into_iter().collect(), end_of_life, databases: Vec::new() }
 }
 
-/// The indexes of packages that differ in what advisories are found by, the key of every package, and the indexes of copies
-/// in other places.
+/// The indexes of packages that differ in what advisories are found by, the key of every package, and the indexes of
+/// copies in other places.
 fn different_packages(inventory: &Inventory) -> (Vec<usize>, Vec<PackageKey>, HashMap<usize, Vec<usize>>) {
     let mut first: HashMap<PackageKey, usize> = HashMap::with_capacity(inventory.packages.len());
     let (mut different, mut copies) = (Vec::new(), HashMap::<usize, Vec<usize>>::new());

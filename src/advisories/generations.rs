@@ -7,9 +7,10 @@
 //! STATE/advisories/<source>/<generation>/trivy.db
 //! ```
 //!
-//! A generation is complete, verified and synced before it gets its name, and then `current` is replaced by a renamed file.
-//! So a crash at any point leaves the old generation in use, or the new one. Several processes may update and read at the
-//! same time: the lock is held exclusively for the change of names, and shared while generations are opened.
+//! A generation is complete, verified and synced before it gets its name, and then `current` is replaced by a renamed
+//! file. So a crash at any point leaves the old generation in use, or the new one. Several processes may update and
+//! read at the same time: the lock is held exclusively for the change of names, and shared while generations are
+//! opened.
 
 mod manifest;
 mod staging;
@@ -104,9 +105,8 @@ impl AdvisoryStore {
         self.give_to_owner(folder).map_err(failed)
     }
 
-    /// Makes the owner of the state directory the owner of what was created, as whom the gate runs: an administrator
-    /// may import
-    /// databases as root.
+    /// Gives what was created to the owner of the state directory, because the gate runs as that user, and an
+    /// administrator may import databases as root.
     pub(super) fn give_to_owner(&self, created: &Path) -> io::Result<()> {
         let Some((user, group)) = self.new_owner()? else { return Ok(()) };
         lchown(created, Some(user), Some(group))
@@ -245,8 +245,8 @@ impl AdvisoryStore {
     }
 
     /// The generations on disk, among those that matter when this one is installed, whose files have been compared with
-    /// their digests. That takes about a second for each gigabyte, so it is done before the lock is taken: those who only
-    /// look wait for the lock.
+    /// their digests. That takes about a second for each gigabyte, so it is done before the lock is taken: those who
+    /// only look wait for the lock.
     fn verified(&self, installed: &GenerationManifest) -> BTreeSet<String> {
         let Current { current, previous } = self.current(&installed.source).unwrap_or_default().unwrap_or_default();
         let known = [Some(installed.id()), Some(current), previous];
@@ -254,7 +254,8 @@ impl AdvisoryStore {
         known.into_iter().flatten().collect::<BTreeSet<_>>().into_iter().filter(is_whole).collect()
     }
 
-    /// Whether a generation is complete and undamaged. One that was verified may have been removed since, but not changed.
+    /// Whether a generation is complete and undamaged. One that was verified may have been removed since, but not
+    /// changed.
     fn is_whole(&self, source: &str, generation: &str, verified: &BTreeSet<String>) -> bool {
         match verified.contains(generation) {
             true => self.manifest(source, generation).is_ok(),
@@ -295,7 +296,8 @@ impl AdvisoryStore {
         }
     }
 
-    /// Creates a directory for a database that is not complete yet, and removes those that crashed processes left behind.
+    /// Creates a directory for a database that is not complete yet, and removes those that crashed processes left
+    /// behind.
     pub(super) fn stage(&self) -> Result<Staging, DatabaseError> {
         // Without the lock, another process could remove the directory before it is marked as in use.
         let _lock = self.lock(FlockOperation::LockExclusive)?;

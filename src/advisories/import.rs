@@ -48,10 +48,11 @@ impl ImportOptions {
 }
 
 /// Imports databases from a file or directory, and puts them into use. These are recognised by their content:
-/// - a directory with `trivy.db` and `metadata.json` (`~/.cache/trivy/db`), or its path with `trivy.db` at the end; the same
-///   with `trivy-java.db` (`~/.cache/trivy/java-db`);
+/// - a directory with `trivy.db` and `metadata.json` (`~/.cache/trivy/db`), or its path with `trivy.db` at the end; the
+///   same with `trivy-java.db` (`~/.cache/trivy/java-db`);
 /// - an archive of these two files (`db.tar.gz` and `javadb.tar.gz`, as in the registry);
-/// - an OCI image layout of trivy-db or trivy-java-db, as a directory or a tar archive (`oras copy --to-oci-layout`, `skopeo copy`);
+/// - an OCI image layout of trivy-db or trivy-java-db, as a directory or a tar archive (`oras copy --to-oci-layout`,
+///   `skopeo copy`);
 /// - a zip archive or a directory of OSV records (`all.zip` of an ecosystem);
 /// - the catalog of known exploited vulnerabilities (KEV), as JSON;
 /// - EPSS scores, as CSV, compressed with gzip or not;
@@ -215,7 +216,11 @@ impl ImportJob<'_> {
         let ImportOptions { now, ecosystems, .. } = self.options;
         let contents = osv::compile(path, &staging.path().join(osv::INDEX), ecosystems, *now, meter)?;
         let Some(built) = origin.built.or(contents.newest) else {
-            return Err(DatabaseError::unrecognised(self.from.clone(), "no record says when it was changed"));
+            let problem = match contents.future.map(|time| time.strftime("%Y-%m-%d").to_string()) {
+                Some(day) => format!("all records were changed in the future ({day}): check the clock"),
+                None => "no record says when it was changed".to_owned(),
+            };
+            return Err(DatabaseError::unrecognised(self.from.clone(), problem));
         };
         let manifest = GenerationManifest {
             source: source_of(&contents.covered),

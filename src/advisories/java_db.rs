@@ -1,5 +1,5 @@
-//! Trivy's database of published Java archives, schema 1 (github.com/aquasecurity/trivy-java-db): an SQLite file with its
-//! `metadata.json`. It maps the SHA-1 of an archive's bytes to the artifact.
+//! Trivy's database of published Java archives, schema 1 (github.com/aquasecurity/trivy-java-db): an SQLite file with
+//! its `metadata.json`. It maps the SHA-1 of an archive's bytes to the artifact.
 //!
 //! It lists no advisories, so nothing is clean because of it: an archive that it does not name stays unknown.
 

@@ -24,8 +24,8 @@ pub(super) fn join(candidates: Vec<CandidateMatch>) -> Vec<MatchedAdvisory> {
     matches
 }
 
-/// For each candidate the first one that is the same vulnerability of the same package: they share a name, or each shares one
-/// with a third.
+/// For each candidate the first one that is the same vulnerability of the same package: they share a name, or each
+/// shares one with a third.
 fn firsts(candidates: &[CandidateMatch]) -> Vec<usize> {
     // An earlier one of the same vulnerability, or itself.
     let mut earlier: Vec<usize> = (0..candidates.len()).collect();

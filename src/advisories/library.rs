@@ -23,8 +23,8 @@ pub(super) struct SourcedBucket {
     source: Arc<TrivySource>,
 }
 
-/// Adds the advisories of trivy-db for the packages of programming languages, and the gaps of ecosystems that no database
-/// covers.
+/// Adds the advisories of trivy-db for the packages of programming languages, and the gaps of ecosystems that no
+/// database covers.
 pub(super) fn find(search: &mut AdvisorySearch<'_>) {
     let languages: BTreeSet<Ecosystem> = search.packages().map(|(_, package)| package.ecosystem).collect();
     let mut by_ecosystem: BTreeMap<Ecosystem, Vec<SourcedBucket>> = BTreeMap::new();
@@ -56,8 +56,8 @@ pub(super) fn find(search: &mut AdvisorySearch<'_>) {
     }
 }
 
-/// The rows about a package, each with its source. Of those with the same identifier in several buckets, the one of the last
-/// bucket comes first and so decides about fix and severity, as in Trivy.
+/// The rows about a package, each with its source. Of those with the same identifier in several buckets, the one of the
+/// last bucket comes first and so decides about fix and severity, as in Trivy.
 pub(super) fn rows_of<'b>(
     search: &mut AdvisorySearch<'_>,
     trivy: &dyn TrivyRows,
@@ -190,7 +190,8 @@ pub(super) fn add(
     }
 }
 
-/// Whether the version is in a vulnerable range and in no patched or unaffected one. An empty range contains everything.
+/// Whether the version is in a vulnerable range and in no patched or unaffected one. An empty range contains
+/// everything.
 fn is_affected(scheme: VersionScheme, version: &str, row: &TrivyRow) -> Result<bool, UnreadableVersion> {
     if row.vulnerable_versions.iter().chain(&row.patched_versions).any(String::is_empty) {
         return Ok(true);

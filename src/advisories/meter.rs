@@ -74,7 +74,7 @@ impl<'a> Meter<'a> {
         self.read.clone()
     }
 
-    /// The most bytes that may be unpacked.
+    /// The maximum number of bytes that may be unpacked.
     pub(super) fn most_unpacked(&self) -> u64 {
         self.limits.unpacked
     }

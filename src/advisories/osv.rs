@@ -1,8 +1,9 @@
 //! OSV records (ossf.github.io/osv-schema), compiled to an index.
 //!
-//! Records come as zip archives with one JSON file a record, as osv.dev publishes them for each ecosystem, or as a
-//! directory of such files. [`compile()`] reads them one at a time and writes an index file, from which a look-up reads a few
-//! hundred bytes. A record that cannot be read fails the compilation: the index would call its packages clean.
+//! Records come as zip archives with one JSON file for each record, as osv.dev publishes them for each ecosystem, or as
+//! a directory of such files. [`compile()`] reads them one at a time and writes an index file, from which a look-up
+//! reads a few hundred bytes. A record that cannot be read fails the compilation: the index would call its packages
+//! clean.
 
 mod block;
 mod changes;
@@ -35,12 +36,12 @@ const MAX_RECORD: u64 = 16 << 20;
 /// The maximum depth of directories that are searched for records.
 const MAX_FOLDERS: usize = 16;
 
-/// Compiles a zip archive of records, or a directory, into an index file. `covered` names the ecosystems whose records are
-/// complete (see [`OsvCompiler::finish`]), and `now` decides which records are withdrawn.
+/// Compiles a zip archive of records, or a directory, into an index file. `covered` names the ecosystems whose records
+/// are complete (see [`OsvCompiler::finish`]), and `now` decides which records are withdrawn.
 ///
 /// # Errors
-/// A record or the archive is damaged, there are no records, a limit is exceeded, the index cannot be written, or the work
-/// was cancelled.
+/// A record or the archive is damaged, there are no records, a limit is exceeded, the index cannot be written, or the
+/// work was cancelled.
 pub(super) fn compile(
     source: &Path,
     index: &Path,

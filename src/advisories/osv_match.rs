@@ -11,6 +11,7 @@ use super::system::fill;
 use super::{FixStatus, MatchedAdvisory, OsvAffected, OsvDetail, OsvRow, OsvRows};
 use crate::inventory::{Ecosystem, InstalledPackage, LinuxDistribution};
 use crate::policy::Severity;
+use crate::version::UnreadableVersion;
 
 /// Adds the OSV records that affect packages.
 pub(super) fn find(search: &mut AdvisorySearch<'_>) {
@@ -187,8 +188,8 @@ pub(super) fn system_ecosystem(indexes: &[&dyn OsvRows], distribution: &LinuxDis
     }
 }
 
-/// The products of a release of SUSE Linux Enterprise: an image does not state which module a package is from. For `15.5`
-/// `SUSE:Linux Enterprise Server 15 SP5`, `SUSE:Linux Enterprise Module for Basesystem 15 SP5`, and so on.
+/// The products of a release of SUSE Linux Enterprise: an image does not state which module a package is from. For
+/// `15.5` `SUSE:Linux Enterprise Server 15 SP5`, `SUSE:Linux Enterprise Module for Basesystem 15 SP5`, and so on.
 fn suse(indexes: &[&dyn OsvRows], version: &str) -> Vec<String> {
     let release = match version.split_once('.') {
         Some((major, pack)) => format!(" {major} SP{pack}"),
@@ -209,8 +210,9 @@ fn suse(indexes: &[&dyn OsvRows], version: &str) -> Vec<String> {
 /// The beginning of the ecosystems of Ubuntu Pro.
 const UBUNTU_PRO: &str = "Ubuntu:Pro:";
 
-/// `Ubuntu:22.04:LTS`, `Ubuntu:23.10`. Every second April has long-term support; records without the suffix are about the same
-/// release. With Ubuntu Pro, the fixes of `Ubuntu:Pro:22.04:LTS` come first: packages of main have the regular ones as well.
+/// `Ubuntu:22.04:LTS`, `Ubuntu:23.10`. Every second April has long-term support; records without the suffix are about
+/// the same release. With Ubuntu Pro, the fixes of `Ubuntu:Pro:22.04:LTS` come first: packages of main have the regular
+/// ones as well.
 fn ubuntu(version: &str, extended_support: bool) -> Vec<String> {
     let year: Option<u8> =
         version.split_once('.').filter(|(_, month)| *month == "04").and_then(|(year, _)| year.parse().ok());
@@ -221,8 +223,8 @@ fn ubuntu(version: &str, extended_support: bool) -> Vec<String> {
     pro.chain(releases.iter().map(|release| format!("Ubuntu:{release}"))).collect()
 }
 
-/// The ecosystem of a language, and those of single registries (`Packagist:https://packages.drupal.org/8`): from which one a
-/// package is, an image does not state.
+/// The ecosystem of a language, and those of single registries (`Packagist:https://packages.drupal.org/8`): from which
+/// one a package is, an image does not state.
 pub(super) fn with_registries(indexes: &[&dyn OsvRows], ecosystem: &str) -> Vec<String> {
     let prefix = format!("{ecosystem}:");
     let mut names: Vec<String> = indexes.iter().flat_map(|osv| osv.ecosystems(&prefix)).collect();
@@ -248,7 +250,8 @@ pub(super) fn osv_ecosystem(ecosystem: Ecosystem) -> Option<&'static str> {
     }
 }
 
-/// Adds what a record of the index at this place says about a package, and returns whether it affects the installed version.
+/// Adds what a record of the index at this place says about a package, and returns whether it affects the installed
+/// version.
 fn add(
     search: &mut AdvisorySearch<'_>,
     index: usize,
@@ -265,6 +268,7 @@ fn add(
                 break;
             }
             Ok(None) => {}
+            Err(UnreadableVersion::Version(_)) if !installed.is_ordered() => search.unreadable_version(package),
             Err(_) => found = found.or(Some((affected, None))),
         }
     }
@@ -316,7 +320,8 @@ fn is_of_other_stream(package: &InstalledPackage, affected: &OsvAffected<&str>, 
 }
 
 /// The vulnerabilities that a record is about: identifier, aliases, and vendors' advisories. An advisory of a
-/// distribution is about each vulnerability of `upstream` (AlmaLinux: `related`); any other record is one vulnerability.
+/// distribution is about each vulnerability of `upstream` (AlmaLinux: `related`); any other record is one
+/// vulnerability.
 fn identities(detail: &OsvDetail, is_of_system: bool) -> Vec<(String, Vec<String>, Vec<String>)> {
     let is_cve = |id: &&String| id.starts_with("CVE-");
     let listed = if detail.upstream.is_empty() && is_of_system { &detail.related } else { &detail.upstream };

@@ -18,13 +18,14 @@ pub(super) struct InstalledVersion<'a> {
     scheme: VersionScheme,
     text: &'a str,
     parsed: PackageVersion<'a>,
-    /// The version without its local part (`1.11.0` of `1.11.0+cu118`), if it has one: PEP 440 leaves it out where a version
-    /// must be equal to another one, or at most as high.
+    /// The version without its local part (`1.11.0` of `1.11.0+cu118`), if it has one: PEP 440 leaves it out where a
+    /// version must be equal to another one, or at most as high.
     public: Option<(&'a str, PackageVersion<'a>)>,
 }
 
 impl<'a> InstalledVersion<'a> {
-    /// Parses a version.
+    /// Parses a version. One without a place in the order of its scheme is only found where a record lists it, or
+    /// affects every version.
     ///
     /// # Errors
     ///
@@ -37,6 +38,11 @@ impl<'a> InstalledVersion<'a> {
 
     fn public(&self) -> (&'a str, &PackageVersion<'a>) {
         self.public.as_ref().map_or((self.text, &self.parsed), |(text, parsed)| (*text, parsed))
+    }
+
+    /// Whether the version has a place in the order of its scheme.
+    pub(super) fn is_ordered(&self) -> bool {
+        self.parsed.is_ordered()
     }
 
     /// Whether a record means this version.
@@ -54,7 +60,8 @@ impl<'a> InstalledVersion<'a> {
 ///
 /// # Errors
 ///
-/// A version of the record cannot be read, or the record states commits only.
+/// A version of the record cannot be read, or the record states commits only; or the installed version has no place in
+/// the order, and the record states bounds.
 pub(super) fn affects<T: AsRef<str>>(
     affected: &OsvAffected<T>,
     installed: &InstalledVersion<'_>,
@@ -69,16 +76,21 @@ pub(super) fn affects<T: AsRef<str>>(
             Err(UnreadableVersion::Range("commits".to_owned()))
         };
     }
+    let is_listed = || affected.versions.iter().any(|listed| installed.is(listed.as_ref()));
+    if !installed.is_ordered() {
+        let is_affected = is_listed() || contains_all(ranges(), installed)?;
+        return Ok(is_affected.then(OsvFix::default));
+    }
     let mut is_affected = false;
     for range in ranges() {
         is_affected |= contains(range, installed)?;
     }
-    if !is_affected && !affected.versions.iter().any(|listed| installed.is(listed.as_ref())) {
+    if !is_affected && !is_listed() {
         return Ok(None);
     }
     let mut fix: Option<(&str, PackageVersion<'_>)> = None;
     for fixed in stated_fixes(affected) {
-        let parsed = PackageVersion::parse(installed.scheme, fixed.as_ref())?;
+        let parsed = ordered(installed.scheme, fixed.as_ref())?;
         let is_next = fix.as_ref().is_none_or(|(_, known)| parsed.compare(known).is_lt());
         if is_next && parsed.compare(&installed.parsed).is_gt() {
             fix = Some((fixed.as_ref(), parsed));
@@ -87,8 +99,8 @@ pub(super) fn affects<T: AsRef<str>>(
     Ok(Some(OsvFix { version: fix.map(|(version, _)| version.to_owned()) }))
 }
 
-/// Whether a record states a fixed version that is not later than this one. A version may also be unaffected because it is
-/// outside of all ranges. A fixed version that cannot be read does not count.
+/// Whether a record states a fixed version that is not later than this one. A version may also be unaffected because it
+/// is outside of all ranges. A fixed version that cannot be read does not count.
 pub(super) fn has_installed_fix<T: AsRef<str>>(affected: &OsvAffected<T>, installed: &InstalledVersion<'_>) -> bool {
     let is_installed = |fixed: &T| {
         let fixed = BoundVersion::parse(installed.scheme, fixed.as_ref());
@@ -101,6 +113,27 @@ pub(super) fn has_installed_fix<T: AsRef<str>>(affected: &OsvAffected<T>, instal
 fn stated_fixes<T: AsRef<str>>(affected: &OsvAffected<T>) -> impl Iterator<Item = &T> {
     let ranges = affected.ranges.iter().filter(|range| range.kind.as_ref() != "GIT");
     ranges.flat_map(|range| &range.events).filter_map(|event| event.fixed.as_ref())
+}
+
+/// Whether one of the ranges contains all versions. Otherwise, only the place of a version in the order could decide.
+fn contains_all<'a, T: AsRef<str> + 'a>(
+    ranges: impl Iterator<Item = &'a OsvRange<T>>,
+    installed: &InstalledVersion<'_>,
+) -> Result<bool, UnreadableVersion> {
+    let mut is_bounded = false;
+    for range in ranges {
+        let mut bounds = range.events.iter().flat_map(|event| {
+            let limit = event.limit.as_ref().filter(|limit| (**limit).as_ref() != "*");
+            event.fixed.iter().chain(&event.last_affected).chain(limit)
+        });
+        let has_end = bounds.next().is_some();
+        let mut starts = range.events.iter().filter_map(|event| event.introduced.as_ref());
+        if !has_end && starts.any(|start| start.as_ref() == "0") {
+            return Ok(true);
+        }
+        is_bounded |= !range.events.is_empty();
+    }
+    if is_bounded { Err(UnreadableVersion::Version(installed.text.chars().take(64).collect())) } else { Ok(false) }
 }
 
 /// What an event does to versions.
@@ -192,8 +225,9 @@ fn is_before_a_limit<T: AsRef<str>>(
     Ok(is_before || !has_limit)
 }
 
-/// The same where something begins and ends at one version. If one part ends there and another begins, what follows is affected.
-/// If a part is empty, because it ends where it begins, nothing is: records say so of packages that were never affected.
+/// The same where something begins and ends at one version. If one part ends there and another begins, what follows is
+/// affected. If a part is empty, because it ends where it begins, nothing is: records say so of packages that were
+/// never affected.
 fn contains_between<T: AsRef<str>>(
     range: &OsvRange<T>,
     installed: &InstalledVersion<'_>,
@@ -225,7 +259,8 @@ fn contains_between<T: AsRef<str>>(
     Ok(is_affected)
 }
 
-/// Whether the next that happens in these events, which are in order, is that something ends. What is empty is passed over.
+/// Whether the next that happens in these events, which are in order, is that something ends. What is empty is passed
+/// over.
 fn ends_first(events: &[RangeEvent<'_>]) -> bool {
     let at_one_version = events.chunk_by(|a, b| a.bound.compare_bound(&b.bound).is_eq());
     let mut begun = at_one_version.map(|here| {
@@ -240,7 +275,7 @@ struct BoundVersion<'a>(Option<PackageVersion<'a>>);
 
 impl<'a> BoundVersion<'a> {
     fn parse(scheme: VersionScheme, text: &'a str) -> Result<Self, UnreadableVersion> {
-        Ok(Self(if text == "0" { None } else { Some(PackageVersion::parse(scheme, text)?) }))
+        Ok(Self(if text == "0" { None } else { Some(ordered(scheme, text)?) }))
     }
 
     /// Compares with a version, given as its text and parsed.
@@ -251,6 +286,13 @@ impl<'a> BoundVersion<'a> {
     fn compare_bound(&self, other: &BoundVersion<'_>) -> Ordering {
         compare_with_zero(self.0.as_ref(), other.0.as_ref())
     }
+}
+
+/// Parses a version that must have a place in the order.
+fn ordered(scheme: VersionScheme, text: &str) -> Result<PackageVersion<'_>, UnreadableVersion> {
+    let version = PackageVersion::parse(scheme, text)?;
+    let error = || UnreadableVersion::Version(text.chars().take(64).collect());
+    if version.is_ordered() { Ok(version) } else { Err(error()) }
 }
 
 fn compare_with_zero(a: Option<&PackageVersion<'_>>, b: Option<&PackageVersion<'_>>) -> Ordering {
@@ -310,7 +352,8 @@ mod tests {
         }
     }
 
-    /// The schema's rule for limits, and that what begins and ends at one version is empty, but does not end what follows.
+    /// The schema's rule for limits, and that what begins and ends at one version is empty, but does not end what
+    /// follows.
     #[test]
     fn limits_and_several_events_at_one_version() {
         let (begin, fixed, last, limit) = ("introduced", "fixed", "last", "limit");
@@ -346,7 +389,8 @@ mod tests {
         }
     }
 
-    /// By Maven's order, `1.sp` is before `1-alpha`, that before `1`, and that before `1.sp`: `sort_by` panics with such lists.
+    /// By Maven's order, `1.sp` is before `1-alpha`, that before `1`, and that before `1.sp`: `sort_by` panics with
+    /// such lists.
     #[test]
     fn events_of_an_order_with_cycles_do_not_panic() {
         let installed = InstalledVersion::parse(VersionScheme::Maven, "2").unwrap();
@@ -374,6 +418,35 @@ mod tests {
             };
             let found = of(&affected, VersionScheme::Python, version).unwrap().is_some();
             assert_eq!(found, is_affected, "{affected:?} {version}");
+        }
+    }
+
+    /// Versions of Python that PEP 440 does not allow are before and after none.
+    #[test]
+    fn versions_without_a_place_in_the_order_are_found_in_lists() {
+        let both = [("introduced", "4.0"), ("fixed", "5.0")];
+        for (events, versions, version, expected) in [
+            (&both[..], &[][..], "4.2-SNAPSHOT", Err(())),
+            (&both, &["4.2-SNAPSHOT"], "4.2-snapshot", Ok(true)),
+            (&both, &["4.1"], "4.2-SNAPSHOT", Err(())),
+            (&[], &["4.1", "4.1-SNAPSHOT"], "4.2-SNAPSHOT", Ok(false)),
+            (&[("introduced", "0")], &[], "4.2-SNAPSHOT", Ok(true)),
+            (&[("introduced", "0"), ("limit", "*")], &[], "4.2-SNAPSHOT", Ok(true)),
+            (&[("introduced", "0"), ("fixed", "1.0")], &[], "4.2-SNAPSHOT", Err(())),
+            (&[("introduced", "1.0")], &[], "4.2-SNAPSHOT", Err(())),
+            (&[("introduced", "0"), ("fixed", "latest")], &[], "1.0", Err(())),
+            (&[("introduced", "4.x")], &[], "1.0", Err(())),
+            (&[("introduced", "0"), ("last", "unfixed")], &[], "1.0", Err(())),
+            (&both, &[], "4.2.20240131123456789012", Ok(true)),
+            (&[("introduced", "0"), ("fixed", "99999999999999999999999.0")], &[], "1.0", Ok(true)),
+        ] {
+            let record = OsvAffected {
+                ranges: if events.is_empty() { Vec::new() } else { vec![range("ECOSYSTEM", events)] },
+                versions: versions.iter().map(|version| (*version).to_owned()).collect(),
+                ..OsvAffected::default()
+            };
+            let found = of(&record, VersionScheme::Python, version).map(|fix| fix.is_some()).map_err(|_| ());
+            assert_eq!(found, expected, "{version} of {record:?}");
         }
     }
 

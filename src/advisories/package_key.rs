@@ -5,8 +5,8 @@ use std::hash::{Hash, Hasher};
 use crate::inventory::{Ecosystem, InstalledPackage};
 use crate::oci::Digest;
 
-/// A cryptographic hash of what advisories are found by, long enough that no two packages with the same one can be made: the
-/// author of an image must not be able to give one package the findings of another.
+/// A cryptographic hash of what advisories are found by, long enough that no two packages with the same one can be
+/// made: the author of an image must not be able to give one package the findings of another.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct PackageKey([u8; 32]);
 

@@ -44,7 +44,8 @@ fn scores<'a>(source: &'a str, cvss: &'a TrivyCvss) -> impl Iterator<Item = Cvss
     stated.filter_map(move |(score, vector)| CvssScore::new(source, score, Some(vector)))
 }
 
-/// The severity and the score that an OSV record states for a package: vectors of CVSS in the newest version, else a word.
+/// The severity and the score that an OSV record states for a package: vectors of CVSS in the newest version, else a
+/// word.
 pub(super) fn osv_rating<T: AsRef<str>>(affected: Option<&OsvAffected<T>>, detail: &OsvDetail) -> OsvRating {
     let has_own = |affected: &&OsvAffected<T>| !affected.severity.is_empty() || affected.severity_word.is_some();
     match affected.filter(has_own) {

@@ -1,8 +1,8 @@
 //! Packages that a supplier rebuilt with its own fixes: Root.io, Seal Security and RapidFort.
 //!
-//! The advisories of the distribution or the ecosystem do not say which vulnerabilities such a package has: its version is
-//! later than their fixes, or its name is a different one. `trivy-db` has those of the suppliers in buckets that begin with
-//! their names.
+//! The advisories of the distribution or the ecosystem do not say which vulnerabilities such a package has: its version
+//! is later than their fixes, or its name is a different one. `trivy-db` has those of the suppliers in buckets that
+//! begin with their names.
 
 use std::collections::BTreeSet;
 

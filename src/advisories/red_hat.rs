@@ -18,8 +18,8 @@ pub(super) struct Products {
 }
 
 impl Products {
-    /// The products that a package may belong to: those of the repositories that its layer was built from. Where Red Hat
-    /// did not build the layer, those of the default repositories of the release.
+    /// The products that a package may belong to: those of the repositories that its layer was built from. Where Red
+    /// Hat did not build the layer, those of the default repositories of the release.
     pub(super) fn cpes_of(
         &mut self,
         search: &mut AdvisorySearch<'_>,

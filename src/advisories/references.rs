@@ -1,5 +1,5 @@
-//! Addresses with more information about a vulnerability. No decision needs them, so those in an index of OSV records, which
-//! are compressed there, are read only for a report.
+//! Addresses with more information about a vulnerability. No decision needs them, so those in an index of OSV records,
+//! which are compressed there, are read only for a report.
 
 use std::sync::Arc;
 

@@ -135,14 +135,20 @@ pub(super) fn end_of_life(distribution: &LinuxDistribution, release: Option<&Rel
     }
 }
 
+/// When the support of a distribution ends, by the dates of the vendors. `None` if that is not known, or it has no end.
+pub fn support_ends(distribution: &LinuxDistribution) -> Option<Timestamp> {
+    // Only where its advisories are depends on the time.
+    end_of_life(distribution, Release::of(distribution, Timestamp::UNIX_EPOCH).as_ref())
+}
+
 /// The release of the package repositories decides about the advisories, if it is known.
 fn alpine(distribution: &LinuxDistribution) -> &str {
     let repository = distribution.repository.as_deref().map_or("", minor);
     if repository.is_empty() { minor(&distribution.version) } else { repository }
 }
 
-/// The distribution once for each release whose advisories count. For Alpine, these are the release of the repositories and, if
-/// that is another one, the release of os-release: from which of them a package is, is not known.
+/// The distribution once for each release whose advisories count. For Alpine, these are the release of the repositories
+/// and, if that is another one, the release of os-release: from which of them a package is, is not known.
 pub(super) fn with_releases(distribution: &LinuxDistribution) -> Vec<LinuxDistribution> {
     let release = minor(&distribution.version);
     let is_release = release.split('.').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
@@ -152,7 +158,8 @@ pub(super) fn with_releases(distribution: &LinuxDistribution) -> Vec<LinuxDistri
     std::iter::once(distribution.clone()).chain(other).collect()
 }
 
-/// `2023` of `2023.3.20240304`. Amazon Linux 1 counted by months, from `2010.11` to `2018.03`; the name of others is their own.
+/// `2023` of `2023.3.20240304`. Amazon Linux 1 counted by months, from `2010.11` to `2018.03`; the name of others is
+/// their own.
 fn amazon(version: &str) -> &str {
     let version = version.split_whitespace().next().unwrap_or_default();
     let major = major(version);

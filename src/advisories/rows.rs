@@ -1,8 +1,8 @@
 //! The interface of a vulnerability database for matching: its rows as types, and how they are looked up.
 //!
-//! The types follow what the sources write: [`trivy-db`](https://github.com/aquasecurity/trivy-db) (schema 2, JSON values
-//! of a bbolt file) and [OSV](https://ossf.github.io/osv-schema/). Unknown fields are ignored. A value that cannot be read
-//! is an error and never a missing row.
+//! The types follow what the sources write: [`trivy-db`](https://github.com/aquasecurity/trivy-db) (schema 2, JSON
+//! values of a bbolt file) and [OSV](https://ossf.github.io/osv-schema/). Unknown fields are ignored. A value that
+//! cannot be read is an error and never a missing row.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -21,15 +21,15 @@ pub struct DamagedDatabase(pub String);
 
 /// Look-ups in a `trivy-db`. Each costs a few microseconds.
 pub trait TrivyRows: Send + Sync {
-    /// The names of the root buckets that start with the prefix, in order: `npm::` yields `npm::GitHub Security Advisory
-    /// npm` and other sources. The empty prefix yields all.
+    /// The names of the root buckets that start with the prefix, in order: `npm::` yields
+    /// `npm::GitHub Security Advisory npm` and other sources. The empty prefix yields all.
     fn buckets(&self, prefix: &str) -> Result<Vec<String>, DamagedDatabase>;
 
     /// Whether a root bucket has rows of any package.
     fn covers(&self, bucket: &str) -> Result<bool, DamagedDatabase>;
 
-    /// The rows of a package in a root bucket, by their keys (`CVE-2024-1234`, `RHSA-2024:1234`), in order. Empty if there
-    /// is no such bucket or package.
+    /// The rows of a package in a root bucket, by their keys (`CVE-2024-1234`, `RHSA-2024:1234`), in order. Empty if
+    /// there is no such bucket or package.
     fn rows(&self, bucket: &str, package: &str) -> Result<Vec<(String, TrivyRow)>, DamagedDatabase>;
 
     /// Where the advisories of a root bucket are from (bucket `data-source`).
@@ -42,7 +42,8 @@ pub trait TrivyRows: Send + Sync {
     /// `rhel-9-for-x86_64-baseos-rpms`.
     fn repository_cpes(&self, repository: &str) -> Result<Vec<u64>, DamagedDatabase>;
 
-    /// The indexes of the CPEs of a Red Hat container image (buckets `Red Hat CPE` / `nvr`): `ubi8-container-8.0-122-x86_64`.
+    /// The indexes of the CPEs of a Red Hat container image (buckets `Red Hat CPE` / `nvr`):
+    /// `ubi8-container-8.0-122-x86_64`.
     fn build_cpes(&self, nvr: &str) -> Result<Vec<u64>, DamagedDatabase>;
 }
 
@@ -56,8 +57,8 @@ pub struct TrivyRow {
     pub affected_version: String,
     /// 0 unknown, 1 low, 2 medium, 3 high, 4 critical. Set where the package decides the severity (Debian).
     pub severity: u8,
-    /// See [`FixStatus`](super::FixStatus): 0 unknown, 1 not affected, 2 affected, 3 fixed, 4 under investigation, 5 will
-    /// not fix, 6 fix deferred, 7 end of life.
+    /// See [`FixStatus`](super::FixStatus): 0 unknown, 1 not affected, 2 affected, 3 fixed, 4 under investigation, 5
+    /// will not fix, 6 fix deferred, 7 end of life.
     pub status: u8,
     /// The vendor's identifiers: `DSA-5000-1`, `ELSA-2021-1234`.
     #[serde(rename = "VendorIDs", alias = "VendorIds", deserialize_with = "null_as_default")]
@@ -179,10 +180,9 @@ pub trait OsvRows: Send + Sync {
     fn ecosystems(&self, prefix: &str) -> Vec<String>;
 
     /// Calls `visit` with the part of each record that is about the versions of a package, in the order of the records'
-    /// identifiers. The
-    /// names are those of the records, except that the names of `PyPI` are normalised (PEP 503), and those of
-    /// `NuGet` and `Packagist` are compared without regard to case. Costs a few microseconds, less if the rows are among the
-    /// `known` ones. After an error, records are missing.
+    /// identifiers. The names are those of the records, except that the names of `PyPI` are normalised (PEP 503), and
+    /// those of `NuGet` and `Packagist` are compared without regard to case. Costs a few microseconds, less if the rows
+    /// are among the `known` ones. After an error, records are missing.
     fn each_row(
         &self,
         ecosystem: &str,

@@ -173,8 +173,8 @@ fn plain<'r>(id: &'r str, row: &'r TrivyRow, rater: Option<&'static str>) -> Row
     }
 }
 
-/// The entries for the architecture of the package, with the latest fix of each row first; rows of old databases have no
-/// entries and hold for all architectures. Oracle names those of machines, which packages for all architectures
+/// The entries for the architecture of the package, with the latest fix of each row first; rows of old databases have
+/// no entries and hold for all architectures. Oracle names those of machines, which packages for all architectures
 /// (`noarch`) do not state.
 fn by_architecture<'r>(
     rows: &'r [(String, TrivyRow)],

@@ -1,8 +1,8 @@
 //! trivy-db, schema 2: a bbolt file of JSON values (github.com/aquasecurity/trivy-db), with its `metadata.json`.
 //!
-//! Root buckets are named after distributions (`debian 12`) and ecosystems (`npm::GitHub Security Advisory npm`). Inside is
-//! a bucket for each package, and in it a row for each advisory. `vulnerability` describes vulnerabilities, `data-source`
-//! says where the rows of a bucket come from, and `Red Hat CPE` maps repositories and builds to products.
+//! Root buckets are named after distributions (`debian 12`) and ecosystems (`npm::GitHub Security Advisory npm`).
+//! Inside is a bucket for each package, and in it a row for each advisory. `vulnerability` describes vulnerabilities,
+//! `data-source` says where the rows of a bucket come from, and `Red Hat CPE` maps repositories and builds to products.
 
 mod changes;
 #[cfg(test)]
@@ -32,7 +32,7 @@ pub(super) const METADATA: &str = "metadata.json";
 pub(super) const SCHEMA: u64 = 2;
 /// The maximum size of `metadata.json` in bytes. It has about 150.
 const MAX_METADATA: u64 = 64 * 1024;
-/// The most root buckets. There are about 200.
+/// The maximum number of root buckets. There are about 200.
 const MAX_BUCKETS: usize = 100_000;
 
 const DETAILS: &str = "vulnerability";
@@ -221,8 +221,8 @@ impl TrivyRows for TrivyDb {
     }
 }
 
-/// The fixed version of a row that states nothing else, as most rows do: `{"FixedVersion":"1.2"}`. Parsing them all as JSON is
-/// most of the time of matching an image.
+/// The fixed version of a row that states nothing else, as most rows do: `{"FixedVersion":"1.2"}`. Parsing them all as
+/// JSON is most of the time of matching an image.
 fn only_fixed_version(value: &[u8]) -> Option<&str> {
     let fixed = value.strip_prefix(b"{\"FixedVersion\":\"")?.strip_suffix(b"\"}")?;
     let is_plain = fixed.iter().all(|byte| !matches!(byte, b'"' | b'\\' | ..=0x1f));

@@ -1,4 +1,5 @@
-//! Which distribution an image contains, from its release files. Trivy's rules, applied to the files of the merged image.
+//! Which distribution an image contains, from its release files. Trivy's rules, applied to the files of the merged
+//! image.
 
 use std::collections::BTreeMap;
 

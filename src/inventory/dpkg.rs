@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::checksum::{FileChecksum, PackagedFile};
 use super::text::lines;
 use super::{Ecosystem, InstalledPackage, SourcePackage};
 
@@ -86,12 +87,14 @@ fn package(fields: &BTreeMap<&str, String>) -> Result<Option<InstalledPackage>, 
     }))
 }
 
-/// Parses a list of a package's files (deb-md5sums(5)): the paths without leading `/`.
-pub(super) fn files(content: &[u8]) -> Vec<String> {
-    let path = |line: std::borrow::Cow<'_, str>| {
-        line.split_once("  ").map(|(_, path)| path.trim_start_matches("./").to_owned())
+/// Parses a list of a package's files (deb-md5sums(5)).
+pub(super) fn files(content: &[u8]) -> Vec<PackagedFile> {
+    let file = |line: std::borrow::Cow<'_, str>| {
+        let (checksum, path) = line.split_once("  ")?;
+        let path = path.trim_start_matches("./").to_owned();
+        Some(PackagedFile { path, checksum: FileChecksum::from_hex(checksum) })
     };
-    lines(content).filter_map(path).take(MAX_FILES).collect()
+    lines(content).filter_map(file).take(MAX_FILES).collect()
 }
 
 #[cfg(test)]
@@ -135,7 +138,9 @@ mod tests {
             database(b"Package: LibSSL3\nSource: OpenSSL (3.0.11-1A)\nVersion: 3.0.11-1B\n", 10).unwrap().packages;
         let source = upper[0].source.clone().unwrap();
         assert_eq!((&*upper[0].name, &*source.name, &*source.version), ("libssl3", "openssl", "3.0.11-1A"));
-        assert_eq!(files(b"0123  usr/bin/x\n4567  usr/share/a b\n"), ["usr/bin/x", "usr/share/a b"]);
+        let list = files(b"0123  usr/bin/x\n900150983cd24fb0d6963f7d28e17f72  ./usr/share/a b\nx\n");
+        let found: Vec<_> = list.iter().map(|file| (&*file.path, file.checksum.is_some())).collect();
+        assert_eq!(found, [("usr/bin/x", false), ("usr/share/a b", true)]);
     }
 
     #[test]

@@ -18,8 +18,8 @@
 //! | `*.phar`, scripts of PHP that an archive follows | PHP (Composer) |
 //! | `*.jmod`, `*.jar`, `*.war`, `*.ear`, `*.par`, `*.pex`, `*.pyz`, `*.pyzw`, and archives in them | Java, Python |
 //!
-//! A file that no runtime would load is not a package and is skipped: a `package.json` that is not JSON, a text without a
-//! name. A file that a runtime may load and that cannot be read completely is reported as a problem.
+//! A file that no runtime would load is not a package and is skipped: a `package.json` that is not JSON, a text without
+//! a name. A file that a runtime may load and that cannot be read completely is reported as a problem.
 
 use crate::inventory::spool::Spool;
 use crate::inventory::{ArchiveChecksum, Ecosystem, InstalledPackage, ReadSeek, UnnamedArchive};
@@ -42,8 +42,8 @@ mod text;
 mod window;
 mod zip;
 
-/// The largest size of a text file that is read, in bytes. Real ones have a few kilobytes; long descriptions and licence
-/// texts reach a megabyte.
+/// The largest size of a text file that is read, in bytes. Real ones have a few kilobytes; long descriptions and
+/// licence texts reach a megabyte.
 const MAX_TEXT_BYTES: u64 = 16 << 20;
 
 /// The largest size of a list of packages in JSON, in bytes. Real ones reach two megabytes.
@@ -131,13 +131,14 @@ pub(super) fn kind_of_link(path: &str) -> Option<LanguageFile> {
 /// How many of the last bytes [`ends_as_archive`] gets.
 pub(super) const MAX_END: u64 = archive::MAX_END;
 
-/// Whether a file that is nothing else ends as an archive with libraries, by its first and its last bytes. Files that start as
-/// an archive and are not named as one are data.
-pub(super) fn ends_as_archive(first_bytes: &[u8], last_bytes: &[u8]) -> bool {
-    !first_bytes.starts_with(b"PK") && archive::ends_as_archive(first_bytes, last_bytes)
+/// Whether a file of `size` bytes that is nothing else ends as an archive with libraries, by its first and its last
+/// bytes. Files that start as an archive and are not named as one are data.
+pub(super) fn ends_as_archive(first_bytes: &[u8], last_bytes: &[u8], size: u64) -> bool {
+    !first_bytes.starts_with(b"PK") && archive::ends_as_archive(first_bytes, last_bytes, size)
 }
 
-/// Whether the name of a file or directory decides, with that of the directory above or the file in it, that a file is read.
+/// Whether the name of a file or directory decides, with that of the directory above or the file in it, that a file is
+/// read.
 pub(super) fn is_known_by_place(name: &str) -> bool {
     name.ends_with(".gemspec")
         || name == "specifications"
@@ -156,9 +157,10 @@ impl LanguageFile {
         }
     }
 
-    /// Reads the packages that the file states, as far as the limits allow. `path` is its path in the image, `by_content` what
-    /// [`Self::by_content`] says about it, `content` and `size` its content and the number of its bytes. `spool` keeps large
-    /// archives in archives while they are read, and limits the work for all files of a layer.
+    /// Reads the packages that the file states, as far as the limits allow. `path` is its path in the image,
+    /// `by_content` what [`Self::by_content`] says about it, `content` and `size` its content and the number of its
+    /// bytes. `spool` keeps large archives in archives while they are read, and limits the work for all files of a
+    /// layer.
     pub(super) fn read(
         self,
         path: &str,
@@ -289,7 +291,7 @@ impl LanguagePackages {
     }
 }
 
-/// The folder and the name of the file at `path`.
+/// The directory and the name of the file at `path`.
 fn split_path(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
 }

@@ -24,8 +24,8 @@ use packages::licences;
 mod aside;
 mod packages;
 
-/// The maximum number of parts of paths that are looked up to merge layers. An image with 40,000 packages in files eight
-/// directories deep, in twenty layers, needs 6 million.
+/// The maximum number of parts of paths that are looked up to merge layers. An image with 40,000 packages in files
+/// eight directories deep, in twenty layers, needs 6 million.
 const MAX_WORK: usize = 20_000_000;
 /// The maximum number of files with secrets that are kept although a layer deletes or replaces them.
 const MAX_GONE: usize = 10_000;
@@ -80,8 +80,8 @@ impl<'a> MergedImage<'a> {
         Self { layers, names, aside, aside_left, links, all_links, gaps, observed, gone, work_left: MAX_WORK, hashes }
     }
 
-    /// Whether the layer can be applied within what is left of [`MAX_WORK`]: each name is looked up in the layer with all
-    /// directories above it, and each path of the layer is added.
+    /// Whether the layer can be applied within what is left of [`MAX_WORK`]: each name is looked up in the layer with
+    /// all directories above it, and each path of the layer is added.
     fn has_room_for(&mut self, layer: &LayerInventory) -> bool {
         let parts = |path: &str| path.split('/').count();
         let known = self.names.keys().chain(self.links.keys()).chain(self.observed.keys());
@@ -133,8 +133,8 @@ impl<'a> MergedImage<'a> {
         self.links.extend(links().map(|(path, target)| (&**path, &**target)));
     }
 
-    /// The files of lower layers to which hard links of this layer give other names; `None` for those that state nothing.
-    /// Runtimes that unpack a layer alone refuse such links.
+    /// The files of lower layers to which hard links of this layer give other names; `None` for those that state
+    /// nothing. Runtimes that unpack a layer alone refuse such links.
     fn linked(&self, index: usize, layer: &'a LayerInventory) -> Vec<(&'a str, Option<(usize, u32)>)> {
         let is_examined = |path: &str| self.layers.iter().take(index).any(|(_, lower)| lower.replaced.contains(path));
         let is_deleted = |path: &str| {
@@ -159,8 +159,8 @@ impl<'a> MergedImage<'a> {
         layer.names.iter().filter_map(file).collect()
     }
 
-    /// The gap for a file below a directory that is a link of a lower layer, if it may be read where the link leads. Some
-    /// runtimes unpack a layer alone, so the directory replaces the link; others unpack it over the lower layers.
+    /// The gap for a file below a directory that is a link of a lower layer, if it may be read where the link leads.
+    /// Some runtimes unpack a layer alone, so the directory replaces the link; others unpack it over the lower layers.
     fn elsewhere(&self, path: &str) -> Option<Gap> {
         let target = follow_links(path, |above| self.all_links.get(above).copied());
         let problem = match target {
@@ -284,7 +284,8 @@ impl<'a> MergedImage<'a> {
         usual_places(path).iter().any(|place| self.resolve(place) == path)
     }
 
-    /// The root of the system whose database this is, if it is not the image's own: a program may run there (chroot(2)).
+    /// The root of the system whose database this is, if it is not the image's own: a program may run there
+    /// (chroot(2)).
     fn other_system<'p>(&self, path: &'p str, at: (usize, u32)) -> Option<&'p str> {
         let is_unused = matches!(self.facts(at)?, FileFacts::Database(_)) && !self.is_led_to(path);
         root_of_other_system(path).filter(|_| is_unused)
@@ -300,7 +301,8 @@ impl<'a> MergedImage<'a> {
         is_read && is_followed && usual_places(target).iter().any(|place| place == path)
     }
 
-    /// The gap of a link to an alternative, unless the links there lead to a file that is read under its own name for the same.
+    /// The gap of a link to an alternative, unless the links there lead to a file that is read under its own name for
+    /// the same.
     fn unread_alternative(&self, path: &str, target: &str) -> Option<Gap> {
         let chosen = self.resolve(target);
         let is_read = !is_in_alternatives(&chosen) && is_read_alike(path, &chosen);

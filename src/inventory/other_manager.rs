@@ -4,26 +4,66 @@ use super::paths::{file_name, parent};
 
 /// Directories in which each package has its own directory, with or without a database.
 const STORES: [&str; 2] = ["nix/store", "gnu/store"];
+/// Directories of Homebrew with a directory for each package, and in it one for each version.
+const CELLARS: [&str; 3] = ["home/linuxbrew/.linuxbrew/Cellar", "opt/homebrew/Cellar", "usr/local/Cellar"];
+/// Where Slackware, also on other distributions, has a file for each package.
+const SLACKWARE: &str = "var/lib/pkgtools/packages";
 
 /// The directory in which a package manager other than dpkg, apk and RPM records its packages, if the file is such a
-/// record:
-/// of Nix, Guix, pacman, opkg, Portage, XBPS, Homebrew or Conda.
+/// record: of Nix, Guix, pacman, opkg, Portage, XBPS, Homebrew, Conda, Spack, vcpkg, Snap, Flatpak, pkgsrc or
+/// Slackware.
 pub(super) fn records_of_other_manager(path: &str) -> Option<&str> {
-    let is_in = |folder: &&&str| path.strip_prefix(**folder).is_some_and(|rest| rest.starts_with('/'));
-    if let Some(store) = STORES.iter().find(is_in) {
+    let of_version = |cellar: &str| beneath(path, cellar).is_some_and(|rest| rest.split('/').nth(2).is_some());
+    let mut stores = STORES.iter().filter(|store| beneath(path, store).is_some());
+    let store = stores.next().or_else(|| CELLARS.iter().find(|cellar| of_version(cellar)));
+    if let Some(store) = store {
         return Some(store);
     }
     let (folder, name) = (parent(path), file_name(path));
     let above = parent(folder);
+    let is_in = |directory: &str| beneath(folder, directory).is_some();
     match name {
         "db.sqlite" => ["nix/var/nix/db", "var/guix/db"].contains(&folder).then_some(folder),
+        "status" if file_name(folder) == "vcpkg" => Some(folder),
         "status" => ["usr/lib/opkg", "var/lib/opkg"].contains(&folder).then_some(folder),
         "desc" => (above == "var/lib/pacman/local").then_some(above),
         "CONTENTS" => (parent(above) == "var/db/pkg").then(|| parent(above)),
+        // One file for each package, in a directory that some systems have in another place.
+        "+CONTENTS" => Some(above).filter(|above| !above.is_empty()),
         "INSTALL_RECEIPT.json" => (file_name(parent(above)) == "Cellar").then(|| parent(above)),
+        "index.json" if file_name(folder) == ".spack-db" => Some(folder),
+        "snap.yaml" => (file_name(folder) == "meta" && is_in("snap")).then_some("snap"),
+        "metadata" if is_in("var/lib/flatpak/app") || is_in("var/lib/flatpak/runtime") => Some("var/lib/flatpak"),
+        _ if folder == SLACKWARE => Some(folder),
+        _ if folder == "var/lib/snapd/snaps" && name.ends_with(".snap") => Some(folder),
         _ if folder == "var/db/xbps" && name.starts_with("pkgdb-") => Some(folder),
-        _ => (file_name(folder) == "conda-meta" && name.ends_with(".json")).then_some(folder),
+        _ if file_name(folder) == "conda-meta" && name.ends_with(".json") => Some(folder),
+        _ => store_elsewhere(path),
     }
+}
+
+/// Whether a link at this path leads to a store of packages in another place.
+pub(super) fn is_link_to_store(path: &str) -> bool {
+    STORES.iter().any(|store| *store == path || beneath(store, path).is_some())
+}
+
+/// A store of Nix or Guix in another place, to which a link may lead: each of its packages is named by a hash of 32
+/// letters and digits without `e`, `o`, `t` and `u`. One without letters after `f` is a number in hex.
+fn store_elsewhere(path: &str) -> Option<&str> {
+    let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'z') && !b"eotu".contains(byte);
+    let is_hash = |rest: &str| {
+        let parts = rest.as_bytes().split_at_checked(32);
+        parts.is_some_and(|(hash, rest)| {
+            rest.starts_with(b"-") && hash.iter().all(is_digit) && hash.iter().any(|byte| *byte > b'f')
+        })
+    };
+    let mut stores = path.match_indices("/store/").filter(|(at, found)| is_hash(&path[at + found.len()..]));
+    stores.next().map(|(at, _)| &path[..at + "/store".len()])
+}
+
+/// The rest of a path in a directory.
+fn beneath<'p>(path: &'p str, directory: &str) -> Option<&'p str> {
+    path.strip_prefix(directory)?.strip_prefix('/')
 }
 
 #[cfg(test)]
@@ -45,6 +85,27 @@ mod tests {
                 Some("home/linuxbrew/.linuxbrew/Cellar"),
             ),
             ("opt/conda/conda-meta/openssl-1.0-0.json", Some("opt/conda/conda-meta")),
+            ("opt/homebrew/Cellar/openssl/1.0.1/lib/libssl.so", Some("opt/homebrew/Cellar")),
+            ("home/linuxbrew/.linuxbrew/Cellar/.keepme", None),
+            ("srv/Cellar/a/b/c", None),
+            ("opt/spack/opt/spack/.spack-db/index.json", Some("opt/spack/opt/spack/.spack-db")),
+            ("opt/spack/opt/spack/index.json", None),
+            ("opt/vcpkg/installed/vcpkg/status", Some("opt/vcpkg/installed/vcpkg")),
+            ("opt/vcpkg/status/x", None),
+            ("var/lib/snapd/snaps/core_1.snap", Some("var/lib/snapd/snaps")),
+            ("var/lib/snapd/state.json", None),
+            ("snap/core/1/meta/snap.yaml", Some("snap")),
+            ("src/snap/snap.yaml", None),
+            ("var/lib/flatpak/app/org.x/current/active/metadata", Some("var/lib/flatpak")),
+            ("var/lib/flatpak/repo/config", None),
+            ("usr/pkg/pkgdb/openssl-1.0.1/+CONTENTS", Some("usr/pkg/pkgdb")),
+            ("+CONTENTS", None),
+            ("var/lib/pkgtools/packages/openssl-1.0.1-x86_64-1", Some("var/lib/pkgtools/packages")),
+            ("opt/nix/store/0c5k2mqxg9sn3y1vwz7rf8bhj4lpid6a-openssl-1.0.1/lib/libssl.so", Some("opt/nix/store")),
+            ("opt/nix/store/0c5k2mqxg9sn3y1vwz7rf8bhj4lpid6e-openssl/x", None),
+            ("opt/nix/store/0c5k2mqxg9sn3y1vwz7rf8bhj4lpid6a", None),
+            ("app/store/d41d8cd98f00b204a9800998acf8427a-index.json", None),
+            ("app/store/index.js", None),
             ("opt/conda/conda-meta/history", None),
             ("nix/storeroom/x", None),
             ("var/lib/dpkg/status", None),
@@ -54,6 +115,11 @@ mod tests {
             ("status", None),
         ] {
             assert_eq!(records_of_other_manager(path), folder, "{path}");
+        }
+        for (path, is_store) in
+            [("nix", true), ("nix/store", true), ("gnu", true), ("nix/store/x", false), ("ni", false)]
+        {
+            assert_eq!(is_link_to_store(path), is_store, "{path}");
         }
     }
 }

@@ -42,8 +42,8 @@ impl CleanPath {
     }
 }
 
-/// A path as text. Bytes that are not UTF-8 are written as `\xff`, and a backslash as `\\`: different paths have different
-/// texts.
+/// A path as text. Bytes that are not UTF-8 are written as `\xff`, and a backslash as `\\`: different paths have
+/// different texts.
 pub(super) fn path_text(written: &[u8]) -> String {
     let mut text = String::with_capacity(written.len());
     for chunk in written.utf8_chunks() {
@@ -61,8 +61,8 @@ pub(super) fn path_text(written: &[u8]) -> String {
 /// Why a link is not followed: see [`goes_back`].
 pub(super) const GOES_BACK: &str = "the target of a link leads through `..`";
 
-/// Whether `..` follows a directory in the target of a link. If that directory is a link itself, `..` is the directory above
-/// where it leads (path_resolution(7)), and not the one above its name. No packager writes such links.
+/// Whether `..` follows a directory in the target of a link. If that directory is a link itself, `..` is the directory
+/// above where it leads (path_resolution(7)), and not the one above its name. No packager writes such links.
 pub(super) fn goes_back(target: &str) -> bool {
     let mut parts = target.split('/').filter(|part| !matches!(*part, "" | ".")).skip_while(|part| *part == "..");
     parts.any(|part| part == "..")
@@ -74,8 +74,8 @@ pub(super) fn target_of(link: &str, target: &str) -> String {
     CleanPath::of_text(&format!("/{base}/{target}")).text
 }
 
-/// The path with symbolic links followed in the directories above it, or why they cannot be followed. `link_at` returns the
-/// target of the link at a path.
+/// The path with symbolic links followed in the directories above it, or why they cannot be followed. `link_at` returns
+/// the target of the link at a path.
 pub(super) fn follow_links<'a>(path: &str, link_at: impl Fn(&str) -> Option<&'a str>) -> Result<String, &'static str> {
     let mut path = path.to_owned();
     for _ in 0..=MAX_LINKS {
@@ -114,8 +114,8 @@ pub(super) fn self_and_ancestors(path: &str) -> impl Iterator<Item = &str> {
     slashes.chain((!path.is_empty()).then_some(path))
 }
 
-/// A set of paths that can be asked but not listed: sixteen bytes for each path. The hash is cryptographic and long enough
-/// that no two paths with the same hash can be found, so no path of a layer can be mistaken for another.
+/// A set of paths that can be asked but not listed: sixteen bytes for each path. The hash is cryptographic and long
+/// enough that no two paths with the same hash can be found, so no path of a layer can be mistaken for another.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct PathSet(BTreeSet<u128>);
 

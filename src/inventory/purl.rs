@@ -134,7 +134,7 @@ impl Ecosystem {
     }
 
     /// Whether packages of this kind belong to the distribution. Types of package URLs: `is_of_distribution` in
-    /// `policy/purl.rs`.
+    /// `policy/vulnerability/purl.rs`.
     pub fn is_of_distribution(self) -> bool {
         match self {
             Self::Apk | Self::Deb | Self::Rpm => true,
@@ -152,7 +152,8 @@ impl Ecosystem {
 }
 
 impl LinuxDistribution {
-    /// The name that Trivy uses for the distribution (`Metadata.OS.Family`): `redhat` for `rhel`, `alma` for `almalinux`.
+    /// The name that Trivy uses for the distribution (`Metadata.OS.Family`): `redhat` for `rhel`, `alma` for
+    /// `almalinux`.
     pub fn family(&self) -> &str {
         match self.id.as_str() {
             "almalinux" => "alma",
@@ -193,8 +194,8 @@ mod tests {
         InstalledPackage { architecture: architecture.to_owned(), ..package }
     }
 
-    /// Ecosystem, name, version, architecture, distribution, its version, and the package URL. Those of distributions are
-    /// from Trivy's test results.
+    /// Ecosystem, name, version, architecture, distribution, its version, and the package URL. Those of distributions
+    /// are from Trivy's test results.
     type Case = (Ecosystem, &'static str, &'static str, &'static str, &'static str, &'static str, &'static str);
     const CASES: &[Case] = &[
         (

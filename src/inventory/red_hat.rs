@@ -21,8 +21,8 @@ pub(super) fn content_sets(content: &[u8]) -> Result<Option<RedHatBuild>, String
     Ok(content_sets.map(|content_sets| RedHatBuild { content_sets, ..RedHatBuild::default() }))
 }
 
-/// The name and the architecture that the labels of a Dockerfile state, with the version and the release of its file name
-/// (`Dockerfile-ubi8-8.5-218`). `None` if it states only one of them, or builds nothing (it has no `FROM`).
+/// The name and the architecture that the labels of a Dockerfile state, with the version and the release of its file
+/// name (`Dockerfile-ubi8-8.5-218`). `None` if it states only one of them, or builds nothing (it has no `FROM`).
 pub(super) fn dockerfile(path: &str, content: &[u8]) -> Option<RedHatBuild> {
     let (mut variables, mut component, mut architecture) = (HashMap::new(), String::new(), String::new());
     let mut has_stage = false;

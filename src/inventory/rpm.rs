@@ -5,6 +5,7 @@ use std::io::SeekFrom;
 
 use jiff::Timestamp;
 
+use super::checksum::PackagedFile;
 use super::text::lines;
 use super::{Ecosystem, InstalledPackage, ReadSeek, SourcePackage};
 
@@ -15,20 +16,21 @@ mod ndb;
 mod sample;
 mod sqlite;
 #[cfg(test)]
-pub(super) use sample::{half_damaged, of_vendors};
+pub(super) use sample::{VendorFile, half_damaged, of_vendors};
 
-/// The most problems of one database that are listed.
+/// The maximum number of problems of one database that are listed.
 pub(super) const MAX_PROBLEMS: usize = 8;
 
-/// An installed package, and the paths of its files without leading `/`.
+/// An installed package, and its files.
 #[derive(Debug)]
 pub(super) struct RpmPackage {
     pub(super) package: InstalledPackage,
-    pub(super) files: Vec<String>,
+    pub(super) files: Vec<PackagedFile>,
 }
 
-/// Reads a database of RPM and passes each package to `each`, or what is wrong with its header. The format is detected by content: SQLite (rpm 4.16 and
-/// later), ndb (SUSE) or Berkeley DB (CentOS 8 and earlier). An empty file is an empty database.
+/// Reads a database of RPM and passes each package to `each`, or what is wrong with its header. The format is detected
+/// by content: SQLite (rpm 4.16 and later), ndb (SUSE) or Berkeley DB (CentOS 8 and earlier). An empty file is an empty
+/// database.
 ///
 /// # Errors
 /// The database is damaged or in another format, or `each` fails.
@@ -61,7 +63,7 @@ pub(super) fn manifest(content: &[u8], limit: usize) -> Result<(Vec<InstalledPac
     let package = |line: std::borrow::Cow<'_, str>| {
         let fields: Vec<&str> = line.split('\t').collect();
         let [name, version, _, built, vendor, _, _, architecture, epoch, source] = fields[..] else {
-            return Err(format!("a line of the list of packages has {} fields", fields.len()));
+            return Err(format!("a line of the list of packages has {} instead of 10 fields", fields.len()));
         };
         let epoch = epoch.parse().map_err(|_| format!("the epoch of {name} is not a number"))?;
         if name.is_empty() || version.split('-').count() != 2 {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use md5::{Digest as _, Md5};
+
 use super::{LayerInventory, LayerLimits, LayerReading, read_layer, read_layer_again};
 use crate::oci::{Algorithm, Digest};
 
@@ -54,6 +56,12 @@ pub(super) fn dpkg_status(packages: &[(&str, &str)]) -> SampleEntry {
         format!("Package: {name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: {version}\n\n")
     };
     file("var/lib/dpkg/status", packages.iter().map(entry).collect::<String>())
+}
+
+/// A line of dpkg's lists of files (`*.md5sums`).
+pub(super) fn md5_line(path: &str, content: &[u8]) -> String {
+    let checksum: [u8; 16] = Md5::digest(content).into();
+    format!("{:032x}  {path}\n", u128::from_be_bytes(checksum))
 }
 
 /// A zip archive with one entry, which is not compressed.

@@ -1,5 +1,5 @@
-//! Gives analysers a file of a layer from its start: from memory, or from a temporary file. Keeps what all files of a layer
-//! share: the time for reading it, and the bytes that archives in it may unpack to.
+//! Gives analysers a file of a layer from its start: from memory, or from a temporary file. Keeps what all files of a
+//! layer share: the time for reading it, and the bytes that archives in it may unpack to.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -132,8 +132,8 @@ impl<'a> Spool<'a> {
     }
 }
 
-/// A temporary file whose errors are noted, because an analyser takes them for damage of the content. It is written from
-/// front to back, and then read.
+/// A temporary file whose errors are noted, because an analyser takes them for damage of the content. It is written
+/// from front to back, and then read.
 pub(super) struct TemporaryFile<'a> {
     file: io::BufReader<File>,
     spool: &'a Spool<'a>,

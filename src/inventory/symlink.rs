@@ -4,7 +4,8 @@ use super::language::{LanguageFile, kind_of_link};
 use super::paths::parent;
 use super::system_file::SystemFile;
 
-/// Where Debian and Red Hat keep the links that choose one of several files with the same purpose (update-alternatives(1)).
+/// Where Debian and Red Hat keep the links that choose one of several files with the same purpose
+/// (update-alternatives(1)).
 const ALTERNATIVES: &str = "etc/alternatives";
 
 /// Whether the path is one of the links that choose between alternatives.

@@ -17,12 +17,16 @@ pub(super) enum SystemFile {
     DpkgFiles,
     /// The licences of a package of dpkg.
     DpkgCopyright,
+    /// Settings of dpkg, which may say that its database is in another place.
+    DpkgSettings,
     /// The database of apk.
     Apk,
     /// The database of RPM, in any of its formats.
     Rpm,
     /// Changes that have not been written to a database of RPM yet.
     RpmJournal,
+    /// Macros of rpm, which may say that its database is in another place.
+    RpmMacros,
     /// The packages of a distroless image of Azure Linux, as text.
     RpmManifest,
     /// The repositories that a layer of Red Hat was built from, in JSON.
@@ -94,6 +98,10 @@ impl SystemFile {
                 Some(Self::ContentManifest)
             }
             ("root/buildinfo", name) if name.starts_with("Dockerfile") => Some(Self::BuildDockerfile),
+            ("etc/dpkg", "dpkg.cfg") | ("etc/dpkg/dpkg.cfg.d", _) => Some(Self::DpkgSettings),
+            (folder, ".dpkg.cfg") if is_home(folder) => Some(Self::DpkgSettings),
+            ("etc/rpm" | "usr/lib/rpm/macros.d", name) if name.starts_with("macros") => Some(Self::RpmMacros),
+            (folder, ".rpmmacros") if is_home(folder) => Some(Self::RpmMacros),
             _ => database_of_journal(path).is_some_and(is_rpm).then_some(Self::RpmJournal),
         }
     }
@@ -125,13 +133,19 @@ impl SystemFile {
         const MIB: u64 = 1024 * 1024;
         match self {
             Self::Release => MIB / 16,
-            Self::UbuntuPro | Self::ContentManifest | Self::BuildDockerfile | Self::DpkgCopyright => MIB,
+            Self::UbuntuPro | Self::ContentManifest | Self::BuildDockerfile => MIB,
+            Self::DpkgCopyright | Self::DpkgSettings | Self::RpmMacros => MIB,
             Self::DpkgFiles | Self::RpmManifest => 16 * MIB,
             Self::DpkgStatus | Self::Apk => 64 * MIB,
             Self::Rpm => 1024 * MIB,
             Self::DpkgUpdate | Self::RpmJournal => u64::MAX,
         }
     }
+}
+
+/// Whether the directory is usually a user's home.
+fn is_home(directory: &str) -> bool {
+    directory == "root" || parent(directory) == "home"
 }
 
 /// Directories of databases.
@@ -219,6 +233,14 @@ mod tests {
             ("root/buildinfo/content_manifests/x.json", Some(SystemFile::ContentManifest)),
             ("root/buildinfo/Dockerfile-ubi8-8.5-1", Some(SystemFile::BuildDockerfile)),
             ("srv/var/lib/dpkg/status", None),
+            ("etc/dpkg/dpkg.cfg", Some(SystemFile::DpkgSettings)),
+            ("etc/dpkg/dpkg.cfg.d/docker", Some(SystemFile::DpkgSettings)),
+            ("home/app/.dpkg.cfg", Some(SystemFile::DpkgSettings)),
+            ("root/.rpmmacros", Some(SystemFile::RpmMacros)),
+            ("etc/rpm/macros.dist", Some(SystemFile::RpmMacros)),
+            ("usr/lib/rpm/macros.d/macros.python", Some(SystemFile::RpmMacros)),
+            ("usr/lib/rpm/macros", None),
+            ("srv/.rpmmacros", None),
         ] {
             assert_eq!(SystemFile::at(path), kind, "{path}");
         }
@@ -247,6 +269,10 @@ mod tests {
         for path in ["bin", "li", "usr/lib64", "etc/passwd"] {
             assert!(!leads_to_system_file(path), "{path}");
         }
+    }
+
+    #[test]
+    fn other_systems_are_recognised_by_their_databases() {
         for (path, root) in [
             ("srv/root/var/lib/dpkg/status", Some("srv/root")),
             ("a/usr/lib/sysimage/rpm/rpmdb.sqlite", Some("a")),

@@ -4,8 +4,10 @@
 
 use std::io::{self, BufRead, Read};
 
+use super::tar_content::{ContentHash, ContentHashes};
 use super::tar_header::{BLOCK, TarFormat, TarHeader, until_nul};
 use super::tar_pax::PaxRecords;
+use crate::oci::{Algorithm, Hasher};
 
 /// The maximum size of an extended header, in bytes (`maxSpecialFileSize` in Go).
 const MAX_SPECIAL: u64 = 1024 * 1024;
@@ -17,6 +19,10 @@ pub(super) struct Archive<R> {
     left: u64,
     /// How much padding follows the content.
     padding: u64,
+    /// Whether the content of files is hashed.
+    is_hashing: bool,
+    /// The hash of the current entry's content, as far as it was read.
+    hash: Option<ContentHash>,
 }
 
 /// An entry of a tar: a file, or a meta entry that runtimes ignore.
@@ -30,10 +36,38 @@ pub(super) struct ArchiveEntry {
     pub(super) size: u64,
     /// The permissions, as chmod(2) takes them.
     pub(super) mode: u32,
+    pub(super) attributes: TarAttributes,
     /// Whether the content is only the data of a sparse file, without its holes.
     pub(super) is_sparse: bool,
     /// Why some reader may see another entry.
     pub(super) doubt: Option<&'static str>,
+}
+
+/// What an entry states that does not decide what is installed, but that tables of contents repeat.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct TarAttributes {
+    /// Whether the device is a block device.
+    pub(super) is_block: bool,
+    /// The mode as written.
+    pub(super) mode: u64,
+    pub(super) owner: i64,
+    pub(super) group: i64,
+    /// The major and the minor number of a device.
+    pub(super) device: [i64; 2],
+    /// The hash of the extended attributes; `None` if there are none. See [`hash_attributes`].
+    pub(super) extended: Option<[u8; 32]>,
+}
+
+/// A hash of extended attributes, in the order of their names.
+pub(super) fn hash_attributes<'a>(attributes: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Option<[u8; 32]> {
+    let mut attributes = attributes.peekable();
+    attributes.peek()?;
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    for text in attributes.flat_map(|(name, value)| [name, value]) {
+        hasher.update(&(text.len() as u64).to_be_bytes());
+        hasher.update(text);
+    }
+    hasher.finish().as_bytes().first_chunk().copied()
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -67,7 +101,18 @@ impl ArchiveEntry {
 
 impl<R: BufRead> Archive<R> {
     pub(super) fn new(source: R) -> Self {
-        Self { source, left: 0, padding: 0 }
+        Self { source, left: 0, padding: 0, is_hashing: false, hash: None }
+    }
+
+    /// The same, with hashes of the files' contents: see [`Archive::end_entry`].
+    pub(super) fn hashing(self, is_hashing: bool) -> Self {
+        Self { is_hashing, ..self }
+    }
+
+    /// Reads what is left of the current entry. Returns the hashes of its content.
+    pub(super) fn end_entry(&mut self) -> io::Result<ContentHashes> {
+        self.skip_content()?;
+        Ok(self.hash.take().map(ContentHash::finish).unwrap_or_default())
     }
 
     pub(super) fn into_inner(self) -> R {
@@ -79,6 +124,7 @@ impl<R: BufRead> Archive<R> {
         let mut extensions = Extensions::default();
         loop {
             self.skip_content()?;
+            self.hash = None;
             let Some(block) = self.next_block()? else { return Ok(None) };
             let header = TarHeader::parse(&block).ok_or_else(|| damaged("a header of the archive is damaged"))?;
             self.begin_content(if header.has_no_content() { 0 } else { header.size })?;
@@ -102,14 +148,15 @@ impl<R: BufRead> Archive<R> {
                 _ => {
                     let entry = extensions.apply(header)?;
                     self.begin_content(entry.size)?;
+                    self.hash = self.is_hashing.then(|| ContentHash::new(entry.size));
                     return Ok(Some(entry));
                 }
             }
         }
     }
 
-    /// Reads what follows the end of the archive. Returns whether it contains headers: no reader of layers sees them, but
-    /// GNU tar does with `--ignore-zeros`.
+    /// Reads what follows the end of the archive. Returns whether it contains headers: no reader of layers sees them,
+    /// but GNU tar does with `--ignore-zeros`.
     pub(super) fn has_more(&mut self) -> io::Result<bool> {
         let mut found = false;
         let mut block = [0; BLOCK];
@@ -129,17 +176,18 @@ impl<R: BufRead> Archive<R> {
     }
 
     fn skip_content(&mut self) -> io::Result<()> {
-        if skip(&mut self.source, self.left)? > 0 {
+        let hash = &mut self.hash;
+        if skip(&mut self.source, self.left, |bytes| hash.iter_mut().for_each(|hash| hash.update(bytes)))? > 0 {
             return Err(ends_early("the archive ends within a file"));
         }
         // A missing padding is not an error: the next header is missing, too.
-        skip(&mut self.source, self.padding)?;
+        skip(&mut self.source, self.padding, |_| {})?;
         (self.left, self.padding) = (0, 0);
         Ok(())
     }
 
-    /// The next block that is not the end of the archive, which is the end of the data, or two zero blocks, or one at the
-    /// end of the data.
+    /// The next block that is not the end of the archive, which is the end of the data, or two zero blocks, or one at
+    /// the end of the data.
     fn next_block(&mut self) -> io::Result<Option<[u8; BLOCK]>> {
         let mut block = [0; BLOCK];
         match fill(&mut self.source, &mut block)? {
@@ -184,6 +232,7 @@ impl<R: BufRead> Read for Archive<R> {
             return Err(ends_early("the archive ends within a file"));
         }
         self.left -= read as u64;
+        self.hash.iter_mut().for_each(|hash| hash.update(&out[..read]));
         Ok(read)
     }
 }
@@ -206,13 +255,14 @@ impl Extensions {
         };
         let kind = EntryKind::Global;
         let path = header.path.clone();
-        ArchiveEntry { path, kind, link: Vec::new(), size: 0, mode: 0, is_sparse: false, doubt }
+        let (link, attributes) = (Vec::new(), TarAttributes::default());
+        ArchiveEntry { path, kind, link, size: 0, mode: 0, attributes, is_sparse: false, doubt }
     }
 
     /// The entry that the header describes, with the extensions applied in Go's order.
     fn apply(self, header: TarHeader) -> io::Result<ArchiveEntry> {
         let Self { pax, long_name, long_link, mut doubt } = self;
-        let TarHeader { kind, mut path, mut link, mut size, mode } = header;
+        let TarHeader { kind, mut path, mut link, mut size, mode, owner, group, device } = header;
         let pax = pax.unwrap_or_default();
         let changes = pax.changes().ok_or_else(|| damaged("an extended header has an invalid number"))?;
         if changes.path.is_some() && long_name.is_some() || changes.link.is_some() && long_link.is_some() {
@@ -224,6 +274,9 @@ impl Extensions {
         path = changes.path.map_or(path, <[u8]>::to_vec);
         link = changes.link.map_or(link, <[u8]>::to_vec);
         size = changes.size.unwrap_or(size);
+        let (owner, group) = (changes.owner.unwrap_or(owner), changes.group.unwrap_or(group));
+        let (is_block, extended) = (kind == b'4', hash_attributes(pax.attributes()));
+        let attributes = TarAttributes { is_block, mode, owner, group, device, extended };
         path = long_name.filter(|name| !name.is_empty()).unwrap_or(path);
         link = long_link.filter(|name| !name.is_empty()).unwrap_or(link);
         let kind = match kind {
@@ -247,7 +300,7 @@ impl Extensions {
         path = sparse_name.map_or(path, <[u8]>::to_vec);
         let size = if kind == EntryKind::File { size } else { 0 };
         let mode = u32::try_from(mode & 0o7777).unwrap_or_default();
-        Ok(ArchiveEntry { path, kind, link, size, mode, is_sparse: pax.is_sparse(), doubt })
+        Ok(ArchiveEntry { path, kind, link, size, mode, attributes, is_sparse: pax.is_sparse(), doubt })
     }
 }
 
@@ -265,18 +318,19 @@ fn fill(source: &mut impl Read, out: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// Skips bytes, and returns how many were missing.
-fn skip(source: &mut impl BufRead, mut bytes: u64) -> io::Result<u64> {
+/// Skips bytes, which `see` gets, and returns how many were missing.
+fn skip(source: &mut impl BufRead, mut bytes: u64, mut see: impl FnMut(&[u8])) -> io::Result<u64> {
     while bytes > 0 {
         let available = match source.fill_buf() {
-            Ok(available) => available.len(),
+            Ok(available) => available,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        if available == 0 {
+        if available.is_empty() {
             break;
         }
-        let step = usize::try_from(bytes).unwrap_or(usize::MAX).min(available);
+        let step = usize::try_from(bytes).unwrap_or(usize::MAX).min(available.len());
+        see(&available[..step]);
         source.consume(step);
         bytes -= step as u64;
     }

@@ -11,7 +11,12 @@ pub(super) struct TarHeader {
     pub(super) link: Vec<u8>,
     /// A negative size becomes one above `i64::MAX`.
     pub(super) size: u64,
+    /// The permissions, and bits that some writers add. A negative number becomes one above `i64::MAX`.
     pub(super) mode: u64,
+    pub(super) owner: i64,
+    pub(super) group: i64,
+    /// The major and the minor number of a device.
+    pub(super) device: [i64; 2],
 }
 
 /// The format of a header, by its magic bytes.
@@ -49,15 +54,14 @@ impl TarHeader {
         let format = TarFormat::of(block)?;
         let mut path = until_nul(&block[..100]).to_vec();
         let mode = numeric(&block[100..108])?;
-        // The owner, the group, the time of change.
-        for field in [108..116, 116..124, 136..148] {
-            numeric(&block[field])?;
-        }
+        let (owner, group) = (numeric(&block[108..116])?, numeric(&block[116..124])?);
+        // The time of change.
+        numeric(&block[136..148])?;
         let size = numeric(&block[124..136])?;
-        if format != TarFormat::V7 {
-            numeric(&block[329..337])?;
-            numeric(&block[337..345])?;
-        }
+        let device = match format {
+            TarFormat::V7 => [0; 2],
+            _ => [numeric(&block[329..337])?, numeric(&block[337..345])?],
+        };
         let prefix = match format {
             TarFormat::V7 => &[][..],
             TarFormat::Ustar => until_nul(&block[345..500]),
@@ -72,7 +76,8 @@ impl TarHeader {
             path = [prefix, b"/", &path].concat();
         }
         let link = until_nul(&block[157..257]).to_vec();
-        Some(Self { kind: block[156], path, link, size: size.cast_unsigned(), mode: mode.cast_unsigned() })
+        let (kind, size, mode) = (block[156], size.cast_unsigned(), mode.cast_unsigned());
+        Some(Self { kind, path, link, size, mode, owner, group, device })
     }
 
     /// Links, devices, directories and pipes have no content, whatever their size says.
@@ -81,8 +86,8 @@ impl TarHeader {
     }
 }
 
-/// GNU's format has no prefix, but old versions of Go wrote one over the times of access and change. Go recognises it by
-/// times that are not numbers.
+/// GNU's format has no prefix, but old versions of Go wrote one over the times of access and change. Go recognises it
+/// by times that are not numbers.
 fn gnu_prefix(block: &[u8; BLOCK]) -> &[u8] {
     let is_time = |field: &[u8]| field[0] == 0 || numeric(field).is_some();
     if is_time(&block[345..357]) && is_time(&block[357..369]) {

@@ -12,6 +12,8 @@ pub(super) struct PaxChanges<'a> {
     pub(super) link: Option<&'a [u8]>,
     /// In bytes; a negative size becomes one above `i64::MAX`.
     pub(super) size: Option<u64>,
+    pub(super) owner: Option<i64>,
+    pub(super) group: Option<i64>,
 }
 
 const SPARSE: &[u8] = b"GNU.sparse.";
@@ -43,17 +45,16 @@ impl PaxRecords {
 
     /// `None` if a number is invalid, for which Go rejects the entry.
     pub(super) fn changes(&self) -> Option<PaxChanges<'_>> {
-        for key in [&b"uid"[..], b"gid"] {
-            self.get(key).map_or(Some(0), integer)?;
-        }
+        let number = |key: &[u8]| match self.get(key) {
+            Some(value) => integer(value).map(Some),
+            None => Some(None),
+        };
+        let (owner, group) = (number(b"uid")?, number(b"gid")?);
         for key in [&b"atime"[..], b"mtime", b"ctime"] {
             self.get(key).map_or(Some(()), time)?;
         }
-        let size = match self.get(b"size") {
-            Some(value) => Some(integer(value)?.cast_unsigned()),
-            None => None,
-        };
-        Some(PaxChanges { path: self.get(b"path"), link: self.get(b"linkpath"), size })
+        let size = number(b"size")?.map(i64::cast_unsigned);
+        Some(PaxChanges { path: self.get(b"path"), link: self.get(b"linkpath"), size, owner, group })
     }
 
     /// Whether the records describe a sparse file in one of GNU's forms.
@@ -82,7 +83,12 @@ impl PaxRecords {
     /// `trusted.overlay.redirect` of a directory, and Linux follows it.
     pub(super) fn changes_overlay(&self) -> bool {
         let is_overlay = |name: &[u8]| name.windows(7).any(|part| part.eq_ignore_ascii_case(b"overlay"));
-        self.0.keys().filter_map(|key| key.strip_prefix(b"SCHILY.xattr.")).any(is_overlay)
+        self.attributes().any(|(name, _)| is_overlay(name))
+    }
+
+    /// The extended attributes, in the order of their names.
+    pub(super) fn attributes(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.0.iter().filter_map(|(key, value)| Some((key.strip_prefix(b"SCHILY.xattr.")?, value.as_slice())))
     }
 
     /// An empty value counts as none.

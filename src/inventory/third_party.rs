@@ -57,8 +57,8 @@ impl DistributionFamily {
     }
 }
 
-/// Parts of the maintainers' names of well-known repositories other than those of Debian and Ubuntu. Packages of dpkg have no
-/// vendor.
+/// Parts of the maintainers' names of well-known repositories other than those of Debian and Ubuntu. Packages of dpkg
+/// have no vendor.
 const DEB_MAINTAINERS: &[&str] = &[
     "@cloudflare.com",
     "@datadoghq.com",
@@ -98,9 +98,9 @@ pub(super) enum BuiltBy {
 }
 
 impl InstalledPackage {
-    /// Whether the package was not built by a distribution. A distribution's advisories do not cover such packages, and the
-    /// packages of programming languages that they contain are judged by themselves. Packages of another distribution are
-    /// compared with the advisories of the image's own, as Trivy does.
+    /// Whether the package was not built by a distribution. A distribution's advisories do not cover such packages, and
+    /// the packages of programming languages that they contain are judged by themselves. Packages of another
+    /// distribution are compared with the advisories of the image's own, as Trivy does.
     pub fn is_third_party(&self) -> bool {
         self.built_by() == BuiltBy::ThirdParty
     }
@@ -113,7 +113,8 @@ impl InstalledPackage {
         }
     }
 
-    /// The distributions that the vendor of an RPM builds; `None` if it builds none. Amazon's own packages may have no vendor.
+    /// The distributions that the vendor of an RPM builds; `None` if it builds none. Amazon's own packages may have no
+    /// vendor.
     pub(super) fn rpm_family(&self) -> Option<DistributionFamily> {
         let vendor = self.vendor.as_deref().filter(|vendor| !vendor.is_empty());
         let is_rpm = self.ecosystem == Ecosystem::Rpm;

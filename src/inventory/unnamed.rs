@@ -1,4 +1,5 @@
-//! Java archives that do not prove which artifact they are. Their checksum can tell: published archives are known by it.
+//! Java archives that do not prove which artifact they are. Their checksum can tell: published archives are known by
+//! it.
 
 use std::fmt;
 use std::io::SeekFrom;
@@ -9,8 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::ReadSeek;
 use crate::oci::Digest;
 
-/// An archive that does not prove which artifact it is: it contains classes and states none, or states others, which may have
-/// been merged into it. Its manifest or its file name may suggest one, which is a package with the same path.
+/// An archive that does not prove which artifact it is: it contains classes and states none, or states others, which
+/// may have been merged into it. Its manifest or its file name may suggest one, which is a package with the same path.
 #[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct UnnamedArchive {
     /// The path in the image, without a leading `/`; within the path of the file for an archive in an archive:

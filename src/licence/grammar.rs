@@ -66,7 +66,8 @@ pub(super) fn tokens(text: &str) -> Vec<LicenceToken> {
     tokens
 }
 
-/// One name; or several, joined by `/`, which is a choice, or by spaces alone (`MIT BSD GPL2+`), which apply as a whole.
+/// One name; or several, joined by `/`, which is a choice, or by spaces alone (`MIT BSD GPL2+`), which apply as a
+/// whole.
 fn terms(name: &str, tokens: &mut Vec<LicenceToken>) {
     if is_name(name) {
         return tokens.push(term(name));

@@ -28,7 +28,8 @@ const MENTIONS: &[(&str, &str)] = &[
 const END: &str =
     r"(?:[\s_-]+licen[cs]e)?[\s,_(-]*(?:version|ver\.?|v\.?)?[\s_-]*(?:(?P<major>\d)|(?P<apart>compatib)|\b)";
 
-/// The identifiers of the licences that the beginning of a text may speak of: those of the version that it names, or of all.
+/// The identifiers of the licences that the beginning of a text may speak of: those of the version that it names, or of
+/// all.
 pub(crate) fn mentioned(text: &str) -> Vec<&'static str> {
     static PATTERNS: LazyLock<Vec<(&str, Regex)>> = LazyLock::new(|| {
         MENTIONS.iter().map(|(family, name)| (*family, pattern(&format!("(?i)(?:{name}){END}")))).collect()

@@ -112,8 +112,8 @@ pub(super) const NAMES: &[(&str, &str)] = &[
     ("zpl2.1", "ZPL-2.1"),
 ];
 
-/// Names, in the same form, that do not say which version or variant is meant, and the start of the identifiers that they may
-/// stand for.
+/// Names, in the same form, that do not say which version or variant is meant, and the start of the identifiers that
+/// they may stand for.
 pub(super) const FAMILIES: &[(&str, &str)] = &[
     ("academicfree", "AFL"),
     ("affero", "AGPL"),
@@ -150,8 +150,8 @@ pub(super) const FAMILIES: &[(&str, &str)] = &[
     ("zpl", "ZPL"),
 ];
 
-/// Names of exceptions, in the same form, and their identifiers. Where they differ by the version of the licence, the name ends
-/// with its first number.
+/// Names of exceptions, in the same form, and their identifiers. Where they differ by the version of the licence, the
+/// name ends with its first number.
 pub(super) const EXCEPTIONS: &[(&str, &str)] = &[
     ("autoconfexception2", "Autoconf-exception-2.0"),
     ("autoconfexception3", "Autoconf-exception-3.0"),

@@ -1,7 +1,7 @@
 //! Checks a whole file: that each key can be found, and that each page belongs to one tree.
 //!
-//! A look-up reads a few pages only. If keys were out of order somewhere, it would miss rows without noticing, so a file
-//! is checked as a whole before it is used for the first time.
+//! A look-up reads a few pages only. If keys were out of order somewhere, it would miss rows without noticing, so a
+//! file is checked as a whole before it is used for the first time.
 
 use super::page::BoltPage;
 use super::{BoltEntry, BoltFile, BucketRoot, DamagedDatabase, MAX_DEPTH, damaged};

@@ -1,7 +1,7 @@
 //! Branch and leaf pages.
 //!
-//! A page is a header of 16 bytes (number, flags, count of items, number of overflow pages), one element of 16 bytes for
-//! each item, and the keys and values that the elements point to, by their distance from the element.
+//! A page is a header of 16 bytes (number, flags, count of items, number of overflow pages), one element of 16 bytes
+//! for each item, and the keys and values that the elements point to, by their distance from the element.
 
 use std::cmp::Ordering;
 

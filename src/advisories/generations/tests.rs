@@ -141,7 +141,8 @@ fn a_damaged_generation_is_replaced_by_the_one_before_and_that_is_seen() {
     assert_eq!((day(&state.load()).unwrap(), state.load().unusable().count()), ("CVE-2026-3".to_owned(), 0));
 }
 
-/// As after an upgrade of the program. Nothing is clean meanwhile, and everything that shows the source says what to do.
+/// As after an upgrade of the program. Nothing is clean meanwhile, and everything that shows the source says what to
+/// do.
 #[test]
 fn an_index_of_an_earlier_version_is_not_used_until_the_records_are_imported_again() {
     let state = State::new();
@@ -264,7 +265,8 @@ fn files_imported_by_root_belong_to_the_owner_of_the_state_directory() {
             folders.extend(owner.is_dir().then(|| entry.path()));
         }
     }
-    // The folder of databases, its lock, a source, `current`, and two generations of a database, its metadata and a manifest.
+    // The directory of databases, its lock, a source, `current`, and two generations of a database, its metadata and a
+    // manifest.
     assert_eq!(files, 4 + 2 * 4, "nothing was left out");
 }
 

@@ -1,7 +1,7 @@
 //! Archives of all databases in use, to be imported elsewhere.
 //!
-//! A tar archive: first the listing, with the manifest of each generation, then `<source>/<file>` for each of their files,
-//! in the order of the listing. It is compressed if its name ends with `.gz` or `.tgz`.
+//! A tar archive: first the listing, with the manifest of each generation, then `<source>/<file>` for each of their
+//! files, in the order of the listing. It is compressed if its name ends with `.gz` or `.tgz`.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
@@ -39,8 +39,8 @@ struct Listing {
     generations: Vec<GenerationManifest>,
 }
 
-/// Writes the databases in use to one archive, for [`import`](super::import). Each file is compared with its digest while
-/// it is written. The archive appears under its name only when it is complete.
+/// Writes the databases in use to one archive, for [`import`](super::import). Each file is compared with its digest
+/// while it is written. The archive appears under its name only when it is complete.
 ///
 /// # Errors
 /// There is no database, one is damaged, or the archive cannot be written.
@@ -135,9 +135,12 @@ impl ImportJob<'_> {
         let listing: Listing =
             serde_json::from_slice(&text).map_err(|error| self.wrong(&format!("{LISTING}: {error}")))?;
         if listing.version != VERSION {
-            return Err(
-                self.wrong(&format!("it has version {}, but only version {VERSION} is supported", listing.version))
+            let why = format!(
+                "it has version {}, but this version of pullgate reads {VERSION}; use the version that wrote it or a \
+                 newer one, or export it again with this version",
+                listing.version
             );
+            return Err(self.wrong(&why));
         }
         let mut names = std::collections::BTreeSet::new();
         let mut staged = Vec::new();

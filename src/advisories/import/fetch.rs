@@ -53,18 +53,18 @@ pub struct FetchedFile<'a> {
     pub size: Option<u64>,
     /// The entity tag, if the server states one.
     pub etag: Option<String>,
-    /// When the file was made, if the server states it (`Last-Modified`). Otherwise, the time of the newest record counts,
-    /// which may be long before.
+    /// When the file was made, if the server states it (`Last-Modified`). Otherwise, the time of the newest record
+    /// counts, which may be long before.
     pub modified: Option<Timestamp>,
 }
 
-/// Fetches trivy-db, or the database of Java archives, from a registry and puts it into use: a manifest, whose digest is recorded, and one layer. If the
-/// reference ends with a digest, the manifest must have it. If that generation is in use already, only the manifest is
-/// fetched.
+/// Fetches trivy-db, or the database of Java archives, from a registry and puts it into use: a manifest, whose digest
+/// is recorded, and one layer. If the reference ends with a digest, the manifest must have it. If that generation is in
+/// use already, only the manifest is fetched.
 ///
 /// # Errors
-/// The registry does not deliver, the manifest is not that of such a database, a digest or size is wrong, the database is
-/// damaged, of another schema, too large, or older than the one in use. Then nothing is changed.
+/// The registry does not deliver, the manifest is not that of such a database, a digest or size is wrong, the database
+/// is damaged, of another schema, too large, or older than the one in use. Then nothing is changed.
 pub fn fetch_image(
     store: &AdvisoryStore,
     transport: &dyn DatabaseTransport,
@@ -139,12 +139,12 @@ pub enum WebSource {
     Osv,
 }
 
-/// Fetches a file of a web server, compiles it and puts it into use. A file that is in use already is not fetched, if the
-/// server recognises it by its entity tag.
+/// Fetches a file of a web server, compiles it and puts it into use. A file that is in use already is not fetched, if
+/// the server recognises it by its entity tag.
 ///
 /// # Errors
-/// The server does not deliver, the file or a record is damaged, it is too large, or older than what is in use. Nothing is
-/// changed then.
+/// The server does not deliver, the file or a record is damaged, it is too large, or older than what is in use. Nothing
+/// is changed then.
 pub fn fetch_file(
     store: &AdvisoryStore,
     transport: &dyn DatabaseTransport,

@@ -22,7 +22,7 @@ use crate::oci::{Content, Descriptor, Digest, Hasher, MAX_MANIFEST, Manifest};
 pub(super) const LAYER: &str = "application/vnd.aquasec.trivy.db.layer.v1.tar+gzip";
 pub(super) const JAVA_LAYER: &str = "application/vnd.aquasec.trivy.javadb.layer.v1.tar+gzip";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-/// The most files in an archive of a layout.
+/// The maximum number of files in an archive of a layout.
 const MAX_FILES: usize = 10_000;
 
 /// The files of a layout.

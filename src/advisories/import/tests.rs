@@ -156,6 +156,25 @@ fn trivy_db_is_imported_in_every_form() {
     }
 }
 
+/// Without a record of the past, the age of the source is unknown.
+#[test]
+fn records_without_a_time_in_the_past_are_refused_with_the_reason() {
+    let place = Place::new();
+    for (name, modified, reason) in [
+        (
+            "future",
+            Some("2026-12-25T00:00:00Z"),
+            "all records were changed in the future (2026-12-25): check the clock",
+        ),
+        ("none", None, "no record says when it was changed"),
+    ] {
+        let text = record("GO-1", "Go").replace(BUILT, modified.unwrap_or("yesterday"));
+        place.write(&format!("{name}/a.json"), text.as_bytes());
+        let error = place.error(&place.path(name));
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
 #[test]
 fn osv_records_are_imported_as_one_source_for_each_ecosystem() {
     let place = Place::new();

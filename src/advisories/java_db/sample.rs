@@ -19,8 +19,8 @@ pub(in super::super) fn sha1(text: &str) -> ArchiveChecksum {
 /// How many further archives the database lists, without the checksum of any archive.
 pub(in super::super) const WITHOUT_CHECKSUM: u64 = 4;
 
-/// Writes the database and its metadata, with the statements of trivy-java-db (`pkg/db/db.go`). Each archive is group, name,
-/// version, and the text that its checksum is of.
+/// Writes the database and its metadata, with the statements of trivy-java-db (`pkg/db/db.go`). Each archive is group,
+/// name, version, and the text that its checksum is of.
 pub(in super::super) fn write(directory: &Path, built: &str, archives: &[(&str, &str, &str, &str)]) {
     fs::create_dir_all(directory).unwrap();
     let metadata = format!("{{\"Version\":1,\"NextUpdate\":\"{built}\",\"UpdatedAt\":\"{built}\"}}");

@@ -20,7 +20,7 @@ use crate::runtime::open_private;
 
 /// The size of rows that wait for the place of their record at which they are written, in bytes.
 const MAX_WAITING: usize = 1 << 20;
-/// The most damaged records that an error names.
+/// The maximum number of damaged records that an error names.
 const MAX_NAMED: usize = 10;
 /// The maximum number of rows in one index, which bounds memory. All records of osv.dev have about six million.
 const MAX_ROWS: usize = 40_000_000;
@@ -46,6 +46,8 @@ pub struct OsvContents {
     pub ecosystems: Vec<String>,
     /// The latest time at which a record was published or changed, and that is not in the future.
     pub newest: Option<Timestamp>,
+    /// The latest of those times that is in the future.
+    pub future: Option<Timestamp>,
 }
 
 /// Compiles records to an index file.
@@ -157,8 +159,11 @@ impl OsvCompiler {
                 return Ok(());
             }
         };
-        let times = [record.detail.published, record.detail.modified, record.withdrawn].into_iter().flatten();
-        self.contents.newest = times.filter(|time| *time <= self.now).chain(self.contents.newest).max();
+        for time in [record.detail.published, record.detail.modified, record.withdrawn].into_iter().flatten() {
+            let OsvContents { newest, future, .. } = &mut self.contents;
+            let latest = if time <= self.now { newest } else { future };
+            *latest = (*latest).max(Some(time));
+        }
         if record.withdrawn.is_some_and(|withdrawn| withdrawn <= self.now) {
             self.contents.withdrawn += 1;
         } else if record.packages.is_empty() {
@@ -226,9 +231,9 @@ impl OsvCompiler {
         Ok(IndexPart { offset: self.append(bytes)?, length: bytes.len() as u64, crc: crc32fast::hash(bytes) })
     }
 
-    /// Completes and syncs the file. `covered` names the ecosystems whose records were added completely; if it is empty,
-    /// these are the ecosystems that every record names. Rows of others are left out: the records of one ecosystem name
-    /// packages of others too, and an index must not seem to know those.
+    /// Completes and syncs the file. `covered` names the ecosystems whose records were added completely; if it is
+    /// empty, these are the ecosystems that every record names. Rows of others are left out: the records of one
+    /// ecosystem name packages of others too, and an index must not seem to know those.
     pub(in super::super) fn finish(mut self, covered: &[String]) -> Result<OsvContents, DatabaseError> {
         if self.damaged_count > 0 {
             let more = if self.damaged_count > self.damaged.len() as u64 { ", …" } else { "" };
@@ -241,7 +246,7 @@ impl OsvCompiler {
         if self.contents.records == 0 {
             return Err(DatabaseError::unrecognised(
                 "there are no OSV records",
-                format!("JSON files with `id` and `affected` are expected; {} other files", self.contents.ignored),
+                format!("JSON files with `id` and `affected` are expected; other files: {}", self.contents.ignored),
             ));
         }
         self.contents.covered = match covered {

@@ -1,4 +1,5 @@
-//! The encoding of rows in an index: numbers as variable-length integers (LEB128), texts and lists with their length first.
+//! The encoding of rows in an index: numbers as variable-length integers (LEB128), texts and lists with their length
+//! first.
 
 use jiff::Timestamp;
 
@@ -171,8 +172,8 @@ impl<'a> Decoder<'a> {
         Ok(IndexPart { offset, length, crc })
     }
 
-    /// A row, in place of another one, whose lists are used again: most rows are looked at once. Its texts are parts of the
-    /// encoded bytes.
+    /// A row, in place of another one, whose lists are used again: most rows are looked at once. Its texts are parts of
+    /// the encoded bytes.
     pub(super) fn row(&mut self, row: &mut OsvRow<&'a str>) -> Result<(), DamagedDatabase> {
         (row.id, row.detail) = (self.text()?, self.part()?);
         self.refill(&mut row.affected, Self::affected)

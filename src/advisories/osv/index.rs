@@ -1,11 +1,10 @@
 //! The index file, which is written once and read with positioned reads.
 //!
 //! It consists of a header, data, a table and a fan. The table has an entry for each key (an ecosystem and a package),
-//! sorted by the key's hash: the hash, and where the key's rows are. The fan
-//! has an entry for each value of the first bits of a hash: where its part of the table begins, and the checksum of that
-//! part. A look-up reads one part of the table and the rows. A row says where the rest of its record is: matching reads that
-//! of many records, so it is not compressed. Only the references are, many in one deflated block. Everything that is read has
-//! a checksum.
+//! sorted by the key's hash: the hash, and where the key's rows are. The fan has an entry for each value of the first
+//! bits of a hash: where its part of the table begins, and the checksum of that part. A look-up reads one part of the
+//! table and the rows. A row says where the rest of its record is: matching reads that of many records, so it is not
+//! compressed. Only the references are, many in one deflated block. Everything that is read has a checksum.
 //!
 //! All numbers are little-endian. Rows and records are encoded as [`super::encoding`] describes.
 
@@ -203,8 +202,8 @@ impl OsvIndex {
         Ok(Self { file: Arc::new(file), ecosystems, table: header.table.0, fan })
     }
 
-    /// Reads all rows and what they are about, and returns their number. An index of unknown origin is checked as a whole
-    /// before it is used.
+    /// Reads all rows and what they are about, and returns their number. An index of unknown origin is checked as a
+    /// whole before it is used.
     ///
     /// # Errors
     /// A part is damaged.

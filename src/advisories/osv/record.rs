@@ -64,8 +64,8 @@ impl OsvRecord {
     }
 }
 
-/// The name under which a package is kept: NuGet and Composer ignore case, Python's installers also the kind of separator
-/// (PEP 503).
+/// The name under which a package is kept: NuGet and Composer ignore case, Python's installers also the kind of
+/// separator (PEP 503).
 pub(super) fn normalised<'a>(ecosystem: &str, name: &'a str) -> Cow<'a, str> {
     let is_separator = |character| matches!(character, '-' | '_' | '.');
     let is_upper = |character: char| character.is_ascii_uppercase();
@@ -92,8 +92,8 @@ fn name(text: &str, what: &str) -> Result<String, DamagedDatabase> {
     Ok(text.to_owned())
 }
 
-/// A time, if it can be read: times do not decide whether a package is affected. A withdrawal at an unreadable time does
-/// not count.
+/// A time, if it can be read: times do not decide whether a package is affected. A withdrawal at an unreadable time
+/// does not count.
 fn time(text: Option<&str>) -> Option<Timestamp> {
     text?.parse().ok()
 }

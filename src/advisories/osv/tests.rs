@@ -28,7 +28,7 @@ fn record(id: &str, ecosystem: &str, package: &str) -> Value {
     })
 }
 
-/// Compiles these files from a folder.
+/// Compiles these files from a directory.
 fn compile_files(files: &[(&str, String)]) -> Result<(OsvContents, OsvIndex), String> {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {

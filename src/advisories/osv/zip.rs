@@ -1,7 +1,7 @@
 //! Reads zip archives one entry at a time (PKWARE APPNOTE 6.3, with ZIP64; stored and deflated entries).
 //!
-//! The crate `zip` keeps a description of all entries in memory, several gigabytes for the largest directory that fits the
-//! limit on archives. This reader keeps one.
+//! The crate `zip` keeps a description of all entries in memory, several gigabytes for the largest directory that fits
+//! the limit on archives. This reader keeps one.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};

@@ -162,8 +162,8 @@ fn records_of_registries_and_of_all_releases_are_looked_up() {
     }
 }
 
-/// Packages of main have the fixes of the regular release with Ubuntu Pro, too. A fix by Ubuntu Pro counts where the regular
-/// release has none.
+/// Packages of main have the fixes of the regular release with Ubuntu Pro, too. A fix by Ubuntu Pro counts where the
+/// regular release has none.
 #[test]
 fn images_with_ubuntu_pro_have_regular_and_extended_fixes() {
     let (fixed, open) =
@@ -259,4 +259,41 @@ fn osv_records_of_other_module_streams_do_not_count() {
         let ids: Vec<_> = found.matches.iter().map(|matched| &*matched.id).collect();
         assert_eq!(ids, expected, "{package}");
     }
+}
+
+/// Versions of Python have numbers of any length. Those outside of PEP 440 have no place in a range, and are no reason to
+/// miss an advisory.
+#[test]
+fn versions_of_python_without_a_place_in_the_order_are_never_clean() {
+    let range = json!([{"introduced": "4.0"}, {"fixed": "5.0"}]);
+    let records = ["long", "described"].into_iter().fold(Records::default(), |records, name| {
+        records.record("PyPI", name, json!({"id": format!("PYSEC-2024-{name}")}), range.clone())
+    });
+    let records =
+        records.record("PyPI", "described", json!({"id": "PYSEC-2024-all"}), json!([{"introduced": "0"}])).record(
+            "PyPI",
+            "unfixed",
+            json!({"id": "PYSEC-2024-unfixed"}),
+            json!([{"introduced": "0"}, {"fixed": "latest"}]),
+        );
+    let package =
+        |name: &str, version: &str| json!({"ecosystem": "pypi", "name": name, "version": version, "path": name});
+    let inventory = inventory(
+        "",
+        "",
+        &[
+            package("long", "4.2.20240131123456789012"),
+            package("described", "4.2.0-15-g1234abc"),
+            package("unfixed", "1.0"),
+            package("unknown", "4.2-SNAPSHOT"),
+        ],
+    );
+    let found = find_in(&Lookups { trivy: None, osv: vec![&records], details: None }, &inventory, now());
+    assert_eq!(
+        listed(&found, &inventory),
+        ["long PYSEC-2024-long 5.0", "described PYSEC-2024-all Affected", "unfixed PYSEC-2024-unfixed Unknown"]
+    );
+    let gaps: Vec<_> = found.gaps.iter().map(|gap| (&*gap.place, &*gap.problem)).collect();
+    let problem = "the version \"4.2.0-15-g1234abc\" of described cannot be compared with advisories";
+    assert_eq!(gaps, [("described", problem)]);
 }

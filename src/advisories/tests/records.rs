@@ -1,5 +1,5 @@
-//! Real OSV records against packages with known vulnerabilities. The expected identifiers were computed from the records
-//! by another program (Python's `packaging` for PyPI).
+//! Real OSV records against packages with known vulnerabilities. The expected identifiers were computed from the
+//! records by another program (Python's `packaging` for PyPI).
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;

@@ -10,14 +10,14 @@ use crate::inventory::{Ecosystem, InstalledPackage, Inventory, LinuxDistribution
 use crate::licence;
 use crate::oci::Digest;
 
-/// The software bill of materials of an image. The same inventory yields the same document: its serial number is made from its
-/// content, and its time is that at which the layers were read, which is kept with the inventory.
+/// The software bill of materials of an image. The same inventory yields the same document: its serial number is made
+/// from its content, and its time is that at which the layers were read, which is kept with the inventory.
 ///
-/// `image` is the name of the image, `digest` the digest of its manifest, and `read_at` the time at which the layers were read,
-/// if it is known. `trivy sbom` finds source packages and paths by the properties named `aquasecurity:trivy:…`. Gaps are
-/// properties of the image, and make its composition `incomplete`. The image depends on its distribution and on the packages of
-/// languages, and the distribution on the packages of its package manager. The dependencies of packages are not known, so
-/// packages have no entries there.
+/// `image` is the name of the image, `digest` the digest of its manifest, and `read_at` the time at which the layers
+/// were read, if it is known. `trivy sbom` finds source packages and paths by the properties named
+/// `aquasecurity:trivy:…`. Gaps are properties of the image, and make its composition `incomplete`. The image depends
+/// on its distribution and on the packages of languages, and the distribution on the packages of its package manager.
+/// The dependencies of packages are not known, so packages have no entries there.
 ///
 /// ```json
 /// {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1,

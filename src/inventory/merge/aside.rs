@@ -1,6 +1,6 @@
-//! Files below symbolic links of lower layers. Runtimes that unpack a layer over the lower ones put them where the links lead.
-//! Those that unpack it alone replace the links by directories. What a later layer removes from one of the places may therefore
-//! still be at the other one.
+//! Files below symbolic links of lower layers. Runtimes that unpack a layer over the lower ones put them where the
+//! links lead. Those that unpack it alone replace the links by directories. What a later layer removes from one of the
+//! places may therefore still be at the other one.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,8 +19,8 @@ pub(super) struct Aside {
 }
 
 impl<'a> MergedImage<'a> {
-    /// The files of a layer below links of the layers so far: their paths in the layer, and where the links lead. Files whose
-    /// place is not known are gaps.
+    /// The files of a layer below links of the layers so far: their paths in the layer, and where the links lead. Files
+    /// whose place is not known are gaps.
     pub(super) fn below_links(&mut self, layer: &'a LayerInventory) -> Vec<(&'a str, String)> {
         let mut found = Vec::new();
         if layer.implied.is_empty() || self.all_links.is_empty() {
@@ -86,7 +86,8 @@ impl<'a> MergedImage<'a> {
         }
     }
 
-    /// The files that are left: their paths, layers and numbers. Those below links are here if their other path is gone.
+    /// The files that are left: their paths, layers and numbers. Those below links are here if their other path is
+    /// gone.
     pub(super) fn stated_files(&self) -> impl Iterator<Item = (&str, (usize, u32))> {
         let left: BTreeSet<_> = self.names.values().copied().collect();
         let aside = self.aside.iter().map(|(path, aside)| (&**path, aside.file));

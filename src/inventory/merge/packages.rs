@@ -87,8 +87,8 @@ pub(super) fn licences(packages: &[InstalledPackage]) -> Result<BTreeMap<String,
     Ok(expressions.filter(|(text, expression)| text != expression).collect())
 }
 
-/// What the files of a layer state about its build: the repositories in some, the names of images in others. A layer that
-/// was made of several has the files of all.
+/// What the files of a layer state about its build: the repositories in some, the names of images in others. A layer
+/// that was made of several has the files of all.
 fn build_of(layer: &LayerInventory) -> Option<RedHatBuild> {
     let builds = layer.names.values().filter_map(|file| match layer.files.get(*file as usize) {
         Some(FileFacts::Build(build)) => Some(build.clone()),

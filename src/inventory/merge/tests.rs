@@ -8,7 +8,7 @@ use super::*;
 use crate::hardening::HardeningCheck;
 use crate::inventory::InstalledPackage;
 use crate::inventory::sample::{
-    SampleEntry, device, directory, dpkg_status, file, hard_link, layer, node_package, program, symlink, zip,
+    SampleEntry, device, directory, dpkg_status, file, hard_link, layer, md5_line, node_package, program, symlink, zip,
 };
 
 /// The inventory of an image with these layers.
@@ -188,6 +188,8 @@ fn packages_of_other_package_managers_are_a_gap() {
     assert_eq!(gaps(&[]), ["opt/conda/conda-meta"]);
     assert_eq!(gaps(&[layer(&[nix(), directory("nix/store")])]), ["nix/store", "opt/conda/conda-meta"]);
     assert_eq!(gaps(&[layer(&[file("opt/conda/conda-meta/.wh.openssl-1-0.json", "")])]), ["opt/conda/conda-meta"]);
+    let linked = [symlink("nix", "/data"), file("data/store/abc-openssl/lib/libssl.so", "")];
+    assert_eq!(gaps(&[layer(&linked)]), ["nix", "opt/conda/conda-meta"]);
     assert_eq!(gaps(&[layer(&[file("opt/conda/.wh.conda-meta", "")])]), [""; 0]);
     assert_eq!(gaps(&[layer(&[nix()]), layer(&[file(".wh.nix", ""), file("opt/conda/.wh.conda-meta", "")])]), [""; 0]);
 }
@@ -204,7 +206,8 @@ fn archives_without_a_name_have_the_place_of_their_file() {
     assert!(inventory.unnamed.iter().all(|archive| archive.layer == Some(layers[0].0)));
     assert_eq!(inventory.unnamed[0].sha1, inventory.unnamed[1].sha1, "the same bytes");
     assert!(inventory.gaps.is_empty(), "naming decides whether they are gaps: {:?}", inventory.gaps);
-    let owned = [file("var/lib/dpkg/info/a.md5sums", "00  usr/share/java/a.jar\n"), dpkg_status(&[("a", "1")])];
+    let list = file("var/lib/dpkg/info/a.md5sums", md5_line("usr/share/java/a.jar", &jar));
+    let owned = [list, dpkg_status(&[("a", "1")])];
     let owned = merge(&[layer(&[&owned[..], &[file("usr/share/java/a.jar", &jar)]].concat())]);
     assert!(owned.unnamed.is_empty(), "a file of the distribution");
 }

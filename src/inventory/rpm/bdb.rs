@@ -1,5 +1,5 @@
-//! Reads `Packages` in the hash format of Berkeley DB (libdb, `src/dbinc/db_page.h`), as rpm up to 4.15 wrote it. All pages
-//! are scanned: buckets are not needed.
+//! Reads `Packages` in the hash format of Berkeley DB (libdb, `src/dbinc/db_page.h`), as rpm up to 4.15 wrote it. All
+//! pages are scanned: buckets are not needed.
 
 use super::{PagesSeen, RpmFile, u16_at, u32_at};
 

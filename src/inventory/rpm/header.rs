@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Rpm, RpmPackage, u32_at};
+use crate::inventory::checksum::{FileChecksum, PackagedFile};
 
 /// The maximum number of tags (`HEADER_TAGS_MAX`).
 const MAX_TAGS: usize = 65_535;
@@ -27,6 +28,8 @@ const BUILD_TIME: u32 = 1006;
 const VENDOR: u32 = 1011;
 const LICENSE: u32 = 1014;
 const ARCH: u32 = 1022;
+const FILE_DIGESTS: u32 = 1035;
+const FILE_LINK_TARGETS: u32 = 1036;
 const SOURCE_RPM: u32 = 1044;
 const DIR_INDEXES: u32 = 1116;
 const BASE_NAMES: u32 = 1117;
@@ -141,23 +144,34 @@ impl<'a> RpmTags<'a> {
         Ok(texts)
     }
 
-    /// The paths of the package's files, without leading `/`.
-    fn files(&self) -> Result<Vec<String>, String> {
+    /// The texts of a tag as bytes. None if it is missing, has another type, or is damaged.
+    fn raw_texts(&self, tag: u32) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let texts = self.index.get(&tag).filter(|(kind, ..)| *kind == STRING_ARRAY);
+        let (offset, count) = texts.map_or((self.data.len(), 0), |(_, offset, count)| (*offset, *count));
+        let data: &'a [u8] = self.data;
+        data[offset..].split(|byte| *byte == 0).take(count)
+    }
+
+    /// The package's files. Those that are not kept are only missing in the proof that a file is the distribution's.
+    fn files(&self) -> Result<Vec<PackagedFile>, String> {
         let (directories, names, indexes) =
             (self.texts(DIR_NAMES)?, self.texts(BASE_NAMES)?, self.numbers(DIR_INDEXES)?);
         if names.len() != indexes.len() {
             return Err("the list of files is damaged".into());
         }
-        let (mut paths, mut left) = (Vec::new(), MAX_PATHS);
+        let (mut files, mut left) = (Vec::new(), MAX_PATHS);
+        let (mut digests, mut targets) = (self.raw_texts(FILE_DIGESTS), self.raw_texts(FILE_LINK_TARGETS));
         for (name, index) in names.iter().zip(&indexes) {
+            let (digest, target) = (digests.next().unwrap_or_default(), targets.next().unwrap_or_default());
             let directory = directories.get(*index as usize).ok_or("the list of files is damaged")?;
             let length = directory.len() + name.len();
             if length > MAX_PATH || length > left {
                 continue;
             }
             left -= length;
-            paths.push(format!("{}/{name}", directory.trim_matches('/')).trim_start_matches('/').to_owned());
+            let path = format!("{}/{name}", directory.trim_matches('/')).trim_start_matches('/').to_owned();
+            files.push(PackagedFile { path, checksum: FileChecksum::from_rpm(digest, target) });
         }
-        Ok(paths)
+        Ok(files)
     }
 }

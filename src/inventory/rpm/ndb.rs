@@ -1,5 +1,5 @@
-//! Reads `Packages.db` in rpm's own format, ndb (rpm, `lib/backend/ndb/rpmpkg.c`): slots that point to blobs. All numbers
-//! are little-endian.
+//! Reads `Packages.db` in rpm's own format, ndb (rpm, `lib/backend/ndb/rpmpkg.c`): slots that point to blobs. All
+//! numbers are little-endian.
 
 use super::{RpmFile, u32_at};
 

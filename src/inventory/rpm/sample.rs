@@ -17,6 +17,8 @@ pub(super) struct SampleRpm {
     pub(super) license: &'static str,
     /// Directories and names of files.
     pub(super) files: Vec<(&'static str, &'static str)>,
+    /// The digests of these files, and the targets of those that are links. Left out if there are none.
+    pub(super) digests: Vec<(&'static str, &'static str)>,
     /// Bytes of a tag that is not read.
     pub(super) padding: usize,
 }
@@ -45,6 +47,11 @@ impl SampleRpm {
             tags.push((1116, 4, count, indexes));
             tags.push((1117, 8, count, self.files.iter().flat_map(|(_, name)| text(name)).collect()));
             tags.push((1118, 8, count, self.files.iter().flat_map(|(directory, _)| text(directory)).collect()));
+        }
+        if !self.digests.is_empty() {
+            let count = u32::try_from(self.digests.len()).unwrap();
+            tags.push((1035, 8, count, self.digests.iter().flat_map(|(digest, _)| text(digest)).collect()));
+            tags.push((1036, 8, count, self.digests.iter().flat_map(|(_, target)| text(target)).collect()));
         }
         if self.padding > 0 {
             tags.push((1005, 7, u32::try_from(self.padding).unwrap(), vec![b'x'; self.padding]));
@@ -141,11 +148,25 @@ pub(in crate::inventory) fn half_damaged() -> Vec<u8> {
     ndb(&[SampleRpm { name: "", ..good.clone() }.header(), good.header()])
 }
 
-/// A database of packages, each with its vendor and its only file: directory and name.
-pub(in crate::inventory) fn of_vendors(packages: &[(&'static str, &'static str, &'static str)]) -> Vec<u8> {
-    let header = |(vendor, directory, file): &(&'static str, &'static str, &'static str)| {
-        let files = vec![(*directory, *file)];
-        SampleRpm { name: "one", version: "1", release: "1", vendor, files, ..SampleRpm::default() }.header()
+/// A package of a vendor with one file.
+#[derive(Clone, Copy)]
+pub(in crate::inventory) struct VendorFile {
+    pub(in crate::inventory) vendor: &'static str,
+    pub(in crate::inventory) directory: &'static str,
+    pub(in crate::inventory) name: &'static str,
+    /// In hex. Empty for a file of which only the path is stated.
+    pub(in crate::inventory) digest: &'static str,
+    /// That of a symbolic link. Empty for other files.
+    pub(in crate::inventory) target: &'static str,
+}
+
+/// A database of these packages.
+pub(in crate::inventory) fn of_vendors(packages: &[VendorFile]) -> Vec<u8> {
+    let header = |file: &VendorFile| {
+        let files = vec![(file.directory, file.name)];
+        let digests = vec![(file.digest, file.target)];
+        let package = SampleRpm { name: "one", version: "1", release: "1", ..SampleRpm::default() };
+        SampleRpm { vendor: file.vendor, files, digests, ..package }.header()
     };
     ndb(&packages.iter().map(header).collect::<Vec<_>>())
 }

@@ -2,6 +2,9 @@ use std::io::Cursor;
 
 use super::sample::{SampleRpm, bdb, header, ndb};
 use super::*;
+use crate::inventory::checksum::FileChecksum;
+
+const DIGEST: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
 fn read(bytes: &[u8]) -> Result<Vec<RpmPackage>, String> {
     let mut packages = Vec::new();
@@ -23,7 +26,8 @@ fn samples() -> Vec<SampleRpm> {
             source: "openssl-3.0.7-27.el9.src.rpm",
             vendor: "Red Hat, Inc.",
             license: "Apache-2.0",
-            files: vec![("/usr/lib64/", "libssl.so.3"), ("/", "x")],
+            files: vec![("/usr/lib64/", "libssl.so.3"), ("/", "x"), ("/", "z")],
+            digests: vec![(DIGEST, ""), ("", "y"), ("", "")],
             ..SampleRpm::default()
         },
         SampleRpm {
@@ -61,7 +65,10 @@ fn assert_are_the_samples(packages: &[RpmPackage]) {
     assert_eq!(openssl.package.architecture, "x86_64");
     assert_eq!(openssl.package.vendor.as_deref(), Some("Red Hat, Inc."));
     assert_eq!(openssl.package.licenses, ["Apache-2.0"]);
-    assert_eq!(openssl.files, ["usr/lib64/libssl.so.3", "x"]);
+    let files: Vec<_> = openssl.files.iter().map(|file| (&*file.path, file.checksum)).collect();
+    let digest = FileChecksum::from_hex(DIGEST);
+    assert_eq!(files, [("usr/lib64/libssl.so.3", digest), ("x", FileChecksum::from_rpm(b"", b"y")), ("z", None)]);
+    assert!(digest.is_some());
     assert_eq!(node.package.module.as_deref(), Some("nodejs:18:8090020231213:a75119d5"));
     assert_eq!((&node.package.source, &node.package.vendor), (&None, &None));
     assert_eq!((&key.package.source, &*key.package.architecture), (&None, ""));

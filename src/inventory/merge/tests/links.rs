@@ -41,7 +41,8 @@ fn databases_behind_links_to_other_places_are_read() {
     assert_eq!((found.len(), gaps), (3, vec!["srv/rpm/Packages.db".to_owned()]), "{found:?}");
     assert_eq!(listed(&[&[symlink("var/lib/dpkg", "/srv/packages"), status("1")]]).1.len(), 2, "another name");
     // The files of packages in them are not left out: the layer does not say that it is the database.
-    let owned = [link(), status("1"), file("usr/lib/sysimage/dpkg/info/a.md5sums", "00  app/package.json\n")];
+    let list = md5_line("app/package.json", br#"{"name": "x", "version": "1"}"#);
+    let owned = [link(), status("1"), file("usr/lib/sysimage/dpkg/info/a.md5sums", list)];
     assert_eq!(listed(&[&[&owned[..], &[node_package("app", "x", "1")]].concat()]).0.len(), 2);
 }
 

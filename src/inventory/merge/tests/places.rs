@@ -44,6 +44,22 @@ fn a_layer_that_was_made_of_several_has_the_repositories_of_all() {
     assert_eq!(build.images, ["product-container-2-3-x86_64", "ubi9-container-9.4-1-x86_64"]);
 }
 
+/// Package managers then read another database than the scanner.
+#[test]
+fn settings_that_move_a_database_are_gaps() {
+    let places = |layers: &[&[SampleEntry]]| {
+        let gaps = image(layers).gaps.into_iter();
+        gaps.map(|gap| gap.place).collect::<Vec<_>>()
+    };
+    let dpkg = |text: &str| file("etc/dpkg/dpkg.cfg.d/x", text);
+    let rpm = file("root/.rpmmacros", "%_dbpath /opt/db\n");
+    let moved = [dpkg("admindir=/opt/db\n"), rpm];
+    assert_eq!(places(&[&moved]), ["etc/dpkg/dpkg.cfg.d/x", "root/.rpmmacros"]);
+    assert_eq!(places(&[&moved, &[dpkg("no-debsig\n"), file("root/.wh..rpmmacros", "")]]), [""; 0]);
+    let usual = file("usr/lib/rpm/macros.d/macros.base", "%_dbpath %{_var}/lib/rpm\n");
+    assert_eq!(places(&[&[dpkg("path-exclude=/usr/share/doc/*\n"), usual]]), [""; 0]);
+}
+
 #[test]
 fn files_that_runtimes_put_in_different_places_are_gaps() {
     let places = |upper: &[SampleEntry]| {
