@@ -1,8 +1,8 @@
 //! Gathers evidence about vulnerabilities: reports of other scanners in local directories, IBM's Vulnerability Advisor,
 //! other scanners that are asked for each image, and the gate's own scanner with its advisory databases.
 //!
-//! Each is a [`VaSource`]; [`Va`] asks them in order. An image that no source knows is unscanned, and a source that does not
-//! answer leaves the image unknown: neither is ever clean.
+//! Each is a [`VaSource`]; [`Va`] asks them in order. An image that no source knows is unscanned, and a source that
+//! does not answer leaves the image unknown: neither is ever clean.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,7 @@ mod binding;
 mod configuration;
 mod databases;
 mod derived;
+mod end_of_support;
 /// Trivy, Grype and services with the API of Harbor's scanners.
 mod external;
 mod feeds;
@@ -32,6 +33,7 @@ mod fetch;
 /// IBM's Vulnerability Advisor.
 pub mod ibm;
 mod layers;
+mod lazy;
 /// Reports of other scanners in local directories.
 mod reports;
 mod scanner;
@@ -49,7 +51,9 @@ pub use external::{
     ScannerTool, check_scanner,
 };
 pub use fetch::{DatabaseSources, FetchedDatabase, fetch_databases};
-pub use reports::{MAX_REPORT, ReportProblem, ReportSubjects, check_reports, report_subjects, reports_about};
+pub use reports::{
+    MAX_REPORT, ReportProblem, ReportSubjects, check_reports, read_twice, report_subjects, reports_about,
+};
 pub use scanner::{DatabaseSnapshot, Scanner};
 pub use source::{SourceAnswer, VaSource};
 pub use subject::VaSubject;
@@ -141,8 +145,8 @@ impl Va {
     /// Opens the configured sources: local reports first, because the administrator of the gate put them there.
     ///
     /// # Errors
-    /// When the configuration of a service cannot be used. A directory that cannot be read is not an error, since it may be
-    /// mounted later: it makes `/readyz` degraded.
+    /// When the configuration of a service cannot be used. A directory that cannot be read is not an error, since it
+    /// may be mounted later: it makes `/readyz` degraded.
     pub async fn new(config: Config, services: VaServices) -> Result<Self, InvalidConfig> {
         let VaServices { store, upstreams, tasks, clock, readiness, epoch, metrics } = services;
         let (tasks, metrics) = (&tasks, &metrics);
@@ -205,8 +209,8 @@ impl Va {
         self.reports.fingerprint()
     }
 
-    /// How many files of reports and VEX statements are about images with these digests: of manifests, configurations and
-    /// indexes.
+    /// How many files of reports and VEX statements are about images with these digests: of manifests, configurations
+    /// and indexes.
     pub fn count_reports_about(&self, images: &BTreeSet<Digest>) -> usize {
         self.reports.count_about(images)
     }
@@ -232,7 +236,10 @@ impl Va {
             match source.evidence(subject).await {
                 SourceAnswer::Decides(evidence) => {
                     let evidence = self.scanner.with_feeds(subject, evidence, &self.derived).await;
-                    return self.reports.with_statements(subject, evidence, &self.derived).await;
+                    return match source.includes_statements() {
+                        true => evidence,
+                        false => self.reports.with_statements(subject, evidence, &self.derived).await,
+                    };
                 }
                 SourceAnswer::Doubts(evidence) => {
                     tracing::debug!(
@@ -293,6 +300,19 @@ fn one_line(text: Option<String>) -> Option<String> {
         return Some(line.to_owned());
     }
     Some(line.chars().take(LONGEST - 1).chain(['…']).collect())
+}
+
+/// All non-empty lines of a text, of at most 4,000 characters together.
+fn all_lines(text: Option<String>) -> Option<String> {
+    const LONGEST: usize = 4000;
+    let text = text?;
+    let text = text.trim();
+    let mut shown: String = text.chars().take(LONGEST).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    let lines: Vec<&str> = shown.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 /// A configuration that cannot be used.

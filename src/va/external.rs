@@ -7,9 +7,9 @@
 //! Scanners read layers by the image's configuration, or keep what they found under the digests that it states. So they
 //! are asked only about images whose layers are proven to be those of the configuration (`va/binding.rs`).
 //!
-//! Reports are kept by scanner, image and version of the scanner's database, until `ttl` ends or the version changes: they
-//! say what the content is, in whichever repository it was read. Failures are kept by repository, too, because another one
-//! may have the layers, or other credentials.
+//! Reports are kept by scanner, image and version of the scanner's database, until `ttl` ends or the version changes:
+//! they say what the content is, in whichever repository it was read. Failures are kept by repository, too, because
+//! another one may have the layers, or other credentials.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -130,7 +130,8 @@ struct ScannerState {
 impl ExternalScanner {
     /// Follows the version of the scanner until shutdown.
     pub(super) fn new(config: &ScannerConfig, engine: ScanEngine, services: ScannerServices) -> Self {
-        let settings = format!("{:?} {} {}", config.kind, services.honour_ignores, config.trust_coverage);
+        // The number changes whenever reports are read in another way, so that none is used that was read before.
+        let settings = format!("2 {:?} {} {}", config.kind, services.honour_ignores, config.trust_coverage);
         let scanner = Self(Arc::new(ScannerState {
             name: config.name.clone(),
             engine,
@@ -325,8 +326,8 @@ impl ExternalScanner {
     }
 }
 
-/// A report decides if it covers the whole image or finds something. One that does neither leaves the question to the next
-/// source, and counts if that knows no better.
+/// A report decides if it covers the whole image or finds something. Otherwise the next source is asked, and the report
+/// counts only if no later source decides.
 fn answer(evidence: Arc<Observed<VaEvidence>>) -> SourceAnswer {
     let decides = |report: &Report| report.incomplete.is_none() || !report.issues.is_empty();
     match evidence.value.report().is_some_and(decides) {
@@ -335,8 +336,8 @@ fn answer(evidence: Arc<Observed<VaEvidence>>) -> SourceAnswer {
     }
 }
 
-/// Whether a result says something about the content alone. Whether layers can be compared with their configuration may depend
-/// on the repository that they are read from.
+/// Whether a result says something about the content alone. Whether layers can be compared with their configuration may
+/// depend on the repository that they are read from.
 fn is_shared(evidence: &VaEvidence) -> bool {
     evidence.report().is_some()
 }

@@ -34,8 +34,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest pause within a body.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// A body must arrive at this rate on average, in bytes a second, after [`IDLE_TIMEOUT`]. The limit for sizes thus also limits
-/// the time.
+/// A body must arrive at this rate on average, in bytes a second, after [`IDLE_TIMEOUT`]. The limit for sizes thus also
+/// limits the time.
 const MIN_RATE: u64 = 32 * 1024;
 /// The longest entity tag that is kept, in bytes.
 const MAX_ETAG: usize = 256;
@@ -98,8 +98,8 @@ pub struct FetchedDatabase {
     pub outcome: Result<InstalledGeneration, DatabaseError>,
 }
 
-/// Fetches all sources, one after the other, and puts them into use. A source that fails does not keep others from being
-/// fetched. Call it on a thread that may block, of a Tokio runtime.
+/// Fetches all sources, one after the other, and puts them into use. A source that fails does not keep others from
+/// being fetched. Call it on a thread that may block, of a Tokio runtime.
 ///
 /// `progress` is called with the source and how far it is.
 ///

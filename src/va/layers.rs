@@ -8,9 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use crate::cache::{BlobFinding, BlobReader, CacheError};
-use crate::inventory::{self, LayerInventory, LayerLimits, LayerReading};
+use crate::inventory::{self, LayerInventory, LayerLimits, LayerReading, LayerTable, LinkedNames};
+use crate::oci::layer_types::is_read_lazily;
+use crate::oci::unpack::LARGE_WINDOW;
 use crate::oci::{Algorithm, Descriptor, Digest};
 use crate::policy::Observed;
 use crate::runtime::{Clock, Tasks};
@@ -20,6 +23,8 @@ use crate::store::{FactStore, Memo};
 const RETRY: SignedDuration = SignedDuration::from_hours(24);
 /// For how many layers a `diff_id` may wait to be stored.
 const MAX_PENDING: usize = 4096;
+/// How many layers are read with a large zstd window at the same time.
+const LARGE_WINDOWS: usize = 1;
 
 /// What one layer says.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -34,6 +39,9 @@ pub(super) struct KnownLayer {
     /// Whether the time for reading it was over. Another reading may get further.
     #[serde(default)]
     pub(super) ended_early: bool,
+    /// The table of contents of a layer that some clients read by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) table: Option<LayerTable>,
 }
 
 impl KnownLayer {
@@ -59,11 +67,11 @@ pub(super) struct LayerReadings {
     clock: Clock,
     /// The directory for temporary files.
     scratch: PathBuf,
+    large_windows: Arc<Semaphore>,
 }
 
 /// Stores the `diff_id` of layers. Results that cannot be stored are kept and stored later, because the layer is not
-/// read again. Cheap
-/// to clone.
+/// read again. Cheap to clone.
 #[derive(Clone)]
 struct UnpackedLayers {
     store: FactStore,
@@ -106,14 +114,14 @@ impl UnpackedLayers {
 impl LayerReadings {
     /// `scratch` is the directory in which large files of a layer are kept while they are examined.
     pub(super) fn new(scratch: PathBuf, store: &FactStore, clock: &Clock, tasks: &Tasks) -> Self {
-        let readings = Memo::new("layer-10", store.clone(), clock.clone(), tasks.clone());
+        let readings = Memo::new("layer-11", store.clone(), clock.clone(), tasks.clone());
         let unpacked = UnpackedLayers { store: store.clone(), pending: Arc::default() };
-        Self { readings: Arc::new(readings), unpacked, clock: clock.clone(), scratch }
+        let large_windows = Arc::new(Semaphore::new(LARGE_WINDOWS));
+        Self { readings: Arc::new(readings), unpacked, clock: clock.clone(), scratch, large_windows }
     }
 
     /// The contents of a layer. It is read through the cache, following a download that is under way, so that the pull
-    /// finds
-    /// it there. `algorithm` is that of the `diff_id`.
+    /// finds it there. `algorithm` is that of the `diff_id`.
     ///
     /// # Errors
     /// If the layer cannot be read completely.
@@ -123,25 +131,21 @@ impl LayerReadings {
         layer: &Descriptor,
         algorithm: Algorithm,
     ) -> Result<KnownLayer, CacheError> {
-        let (bytes, blob, clock, scratch) = (reader.clone(), layer.clone(), self.clock.clone(), self.scratch.clone());
-        let unpacked = self.unpacked.clone();
+        let (digest, clock, unpacked) = (layer.digest, self.clock.clone(), self.unpacked.clone());
+        let work = LayerWork {
+            bytes: reader.clone(),
+            blob: layer.clone(),
+            algorithm,
+            scratch: self.scratch.clone(),
+            large_windows: self.large_windows.clone(),
+        };
         unpacked.record_pending(clock.now()).await;
         let gather = || async move {
-            let (digest, limits) = (blob.digest, LayerLimits::of(blob.size));
-            let again = scratch.clone();
-            let work = move |bytes| inventory::read_layer(bytes, algorithm, &limits, &scratch);
-            let mut read = bytes.read_with("layer", &blob, work).await;
-            if let Ok(Some(Ok(first))) = &mut read
-                && !first.unread.is_empty()
-                && !first.ended_early
-            {
-                let linked = std::mem::take(&mut first.unread);
-                let work = move |bytes| inventory::read_layer_again(bytes, algorithm, &limits, &again, &linked);
-                read = bytes.read_with("layer", &blob, work).await;
-            }
+            let read = work.read().await;
             let known = |read: Option<io::Result<LayerReading>>| match read {
-                Some(Ok(LayerReading { diff_id, contents, ended_early, .. })) => {
-                    Ok(KnownLayer { digest, diff_id: diff_id.ok(), inventory: Arc::new(contents), ended_early })
+                Some(Ok(LayerReading { diff_id, contents, ended_early, table, .. })) => {
+                    let (diff_id, inventory) = (diff_id.ok(), Arc::new(contents));
+                    Ok(KnownLayer { digest, diff_id, inventory, ended_early, table })
                 }
                 Some(Err(error)) => Err(CacheError::Disk(error.to_string())),
                 None => Err(CacheError::Busy),
@@ -162,8 +166,59 @@ impl LayerReadings {
     }
 }
 
+/// What is needed to read a layer.
+struct LayerWork {
+    bytes: BlobReader,
+    blob: Descriptor,
+    algorithm: Algorithm,
+    scratch: PathBuf,
+    large_windows: Arc<Semaphore>,
+}
+
+impl LayerWork {
+    /// Reads the layer. It is read again if it needs a large zstd window, of which there are few, and if hard links
+    /// give its files other names.
+    async fn read(&self) -> Result<Option<io::Result<LayerReading>>, CacheError> {
+        let compares_table = is_read_lazily(&self.blob);
+        let mut limits = LayerLimits { compares_table, ..LayerLimits::of(self.blob.size) };
+        let mut window = None;
+        let mut read = self.pass(limits, LinkedNames::new()).await;
+        if let Ok(Some(Ok(first))) = &read
+            && first.needs_window
+        {
+            window = self.large_windows.clone().acquire_owned().await.ok();
+            limits.window = LARGE_WINDOW;
+            read = self.pass(limits, LinkedNames::new()).await;
+        }
+        if let Ok(Some(Ok(first))) = &mut read
+            && !first.unread.is_empty()
+            && !first.ended_early
+        {
+            let linked = std::mem::take(&mut first.unread);
+            read = self.pass(limits, linked).await;
+        }
+        drop(window);
+        read
+    }
+
+    async fn pass(
+        &self,
+        limits: LayerLimits,
+        linked: LinkedNames,
+    ) -> Result<Option<io::Result<LayerReading>>, CacheError> {
+        let (algorithm, scratch) = (self.algorithm, self.scratch.clone());
+        let work = move |bytes| match linked.is_empty() {
+            true => inventory::read_layer(bytes, algorithm, &limits, &scratch),
+            false => inventory::read_layer_again(bytes, algorithm, &limits, &scratch, &linked),
+        };
+        self.bytes.read_with("layer", &self.blob, work).await
+    }
+}
+
+/// A layer that some clients read by its table is read for that, too.
 fn key(layer: &Descriptor, algorithm: Algorithm) -> Arc<str> {
-    format!("{} {}", layer.digest, algorithm.name()).into()
+    let table = if is_read_lazily(layer) { " table" } else { "" };
+    format!("{} {}{table}", layer.digest, algorithm.name()).into()
 }
 
 #[cfg(test)]

@@ -12,14 +12,14 @@
 //! a time takes precedence over one without. If several are equally old, all their findings count. A time in the future
 //! is treated as unknown. A report covers only what was assessed: each format states what was left out.
 //!
-//! VEX statements in these files come from the administrator of the gate, and exempt what they match, also in what other
-//! sources find. Issues that a
-//! scanner was told to ignore count, unless the configuration accepts such exclusions.
+//! VEX statements in these files come from the administrator of the gate, and exempt what they match, also in what
+//! other sources find. Issues that a scanner was told to ignore count, unless the configuration accepts such
+//! exclusions.
 //!
 //! A file that cannot be read is a problem, reported by `/readyz` and the log, and never a clean report: an image whose
 //! only report is broken is unscanned, even if an earlier version of the file was complete.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -33,8 +33,11 @@ use tokio::sync::{Notify, watch};
 use super::binding::ConfigBinding;
 use crate::oci::Digest;
 use crate::policy::{Issue, Observed, VaEvidence};
-use crate::runtime::{ALLOCATION, Bounded, Clock, DirectoryWatch, Epoch, Metrics, Readiness, Tasks, budget};
+use crate::runtime::{
+    ALLOCATION, Bounded, Clock, DirectoryWatch, Epoch, Metrics, Readiness, Tasks, budget, resolved_path,
+};
 
+mod added;
 mod bound;
 mod carried;
 mod cyclonedx;
@@ -150,7 +153,7 @@ impl Reports {
         if !settings.directories.is_empty() {
             reports.0.readiness.degraded(TOPIC, None);
             let directories = settings.directories.clone();
-            // Looks at every folder.
+            // Looks at every directory.
             let watch = tasks.spawn_blocking(move || DirectoryWatch::new(&directories, "vulnerability reports"));
             let first = async {
                 let watch = watch.await;
@@ -195,15 +198,16 @@ impl Reports {
         self.0.index.load().fingerprint()
     }
 
-    /// The generation of the files that are in use; `None` if no statement is in them.
+    /// The generation of the files that are in use; `None` if they say nothing about what other sources report.
     fn generation_of_statements(&self) -> Option<u64> {
         let index = self.0.index.load();
-        index.has_statements().then_some(index.generation)
+        (index.has_statements() || !index.additions.is_empty()).then_some(index.generation)
     }
 
-    /// The issues of another source's report, with the VEX statements about the image. `None` if they change nothing.
+    /// The issues of another source's report, with the VEX statements about the image, and with those that documents
+    /// add. `None` if they change nothing.
     fn with_statements(&self, issues: &[Issue], image: &ImageDigests<'_>) -> Option<Vec<Issue>> {
-        self.0.index.load().with_statements_of(issues, image)
+        self.0.index.load().with_statements_of(issues, image, self.0.settings.honour_ignores)
     }
 
     /// Scans after every change, whenever asked, and at intervals, until shutdown.
@@ -282,6 +286,30 @@ pub fn check_reports(directories: &[PathBuf], now: Timestamp) -> Vec<ReportProbl
     let (files, directories): (Vec<_>, Vec<_>) = directories.iter().cloned().partition(|path| path.is_file());
     let content = scan::scan(&directories, &Index::default(), now).problems.into_iter().map(ReportProblem::Content);
     files.into_iter().map(ReportProblem::NotDirectory).chain(content).collect()
+}
+
+/// Directories that are also read as a part of another one, each with that one, which is earlier in the list if both
+/// are the same.
+pub fn read_twice(directories: &[PathBuf]) -> Vec<(&Path, &Path)> {
+    let resolved: Vec<(usize, &Path, PathBuf)> = directories
+        .iter()
+        .enumerate()
+        .map(|(number, directory)| (number, directory.as_path(), resolved_path(directory)))
+        .collect();
+    let is_read = |below: &Path| below.components().all(|part| !scan::is_hidden(part.as_os_str()));
+    let outer = |number: usize, inner: &Path| {
+        let mut others = resolved.iter().filter(|(other, ..)| *other != number);
+        others.find(|(other, _, outer)| match inner.strip_prefix(outer) {
+            Ok(below) if below.as_os_str().is_empty() => *other < number,
+            Ok(below) => is_read(below),
+            Err(_) => false,
+        })
+    };
+    let twice = resolved.iter().filter_map(|(number, directory, inner)| {
+        let (_, other, _) = outer(*number, inner.as_path())?;
+        Some((*directory, *other))
+    });
+    twice.collect()
 }
 
 /// The first problems and the number of the others, as text.

@@ -15,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::databases::{AdvisoryDatabases, too_old};
 use super::derived::DerivedEvidence;
 use super::layers::{KnownLayer, LayerReadings};
+use super::lazy::{manifest_problem, table_problem};
 use super::{SourceAnswer, VaSource, VaSubject, configuration, feeds};
 use crate::advisories::{self, Databases};
 use crate::cache::{BlobFinding, BlobReader, CacheError};
@@ -40,7 +41,7 @@ pub(super) use report::weight as evidence_weight;
 /// systems.
 const MAX_LAYERS: usize = 512;
 /// The topic under which inventories are stored.
-const INVENTORIES: &str = "inventory-10";
+const INVENTORIES: &str = "inventory-11";
 /// How many layers of one image are read concurrently.
 const AT_ONCE: usize = 4;
 
@@ -48,8 +49,8 @@ const AT_ONCE: usize = 4;
 #[derive(Clone)]
 pub struct Scanner {
     layers: LayerReadings,
-    /// By the digest of the image. They could be merged again from the readings of their layers, which have everything that
-    /// merging needs and are many times larger.
+    /// By the digest of the image. They could be merged again from the readings of their layers, which have everything
+    /// that merging needs and are many times larger.
     inventories: Arc<Memo<BlobFinding<Arc<Inventory>>>>,
     databases: AdvisoryDatabases,
     store: FactStore,
@@ -90,8 +91,8 @@ impl Scanner {
         }
     }
 
-    /// What is installed in an image, with archives named by the databases that are open. Layers are read if the subject
-    /// allows it; `None` if nothing is known and nothing may be read.
+    /// What is installed in an image, with archives named by the databases that are open. Layers are read if the
+    /// subject allows it; `None` if nothing is known and nothing may be read.
     ///
     /// # Errors
     /// If a layer cannot be read completely.
@@ -128,9 +129,9 @@ impl Scanner {
             return known.map_or(Ok(None), |known| BlobFinding::known(Some(known)).map(Some));
         };
         let (scanner, config, named) = (self.clone(), subject.config().clone(), subject.layers().to_vec());
-        let (bytes, image) = (reader.clone(), subject.manifest().digest);
+        let (bytes, image, problem) = (reader.clone(), subject.manifest().digest, manifest_problem(subject.manifest()));
         let gather = || async move {
-            let read = scanner.read(&bytes, &config, named).await;
+            let read = scanner.read(&bytes, &config, (named, problem)).await;
             if let Ok((inventory, false)) = &read {
                 scanner.keep_names(image, inventory);
             }
@@ -142,12 +143,12 @@ impl Scanner {
     }
 
     /// Reads the configuration, and each layer once, even if the manifest lists it several times, and merges them on a
-    /// separate thread. Also returns whether a layer took too long.
+    /// separate thread. `problem` is that of the manifest itself. Also returns whether a layer took too long.
     async fn read(
         &self,
         reader: &BlobReader,
         config: &Descriptor,
-        named: Vec<Descriptor>,
+        (named, problem): (Vec<Descriptor>, Option<String>),
     ) -> Result<(Arc<Inventory>, bool), CacheError> {
         if named.len() > MAX_LAYERS {
             let problem = format!("the image has {} layers; at most {MAX_LAYERS} are read", named.len());
@@ -157,7 +158,8 @@ impl Scanner {
         let settings = configuration::read(reader, config).await;
         let settings = settings.map_err(|error| error.of("configuration", config.digest))?;
         let mut different: Vec<Descriptor> = Vec::new();
-        for layer in &named {
+        // A layer that is also listed with annotations is read as these say.
+        for layer in named.iter().filter(|layer| is_read_lazily(layer)).chain(&named) {
             if !different.iter().any(|known| known.digest == layer.digest) {
                 different.push(layer.clone());
             }
@@ -178,6 +180,7 @@ impl Scanner {
             let layers: Vec<&KnownLayer> = named.iter().filter_map(|layer| known.get(&layer.digest)).collect();
             let mut inventory = merge(&layers, &named);
             inventory.findings.extend(configuration::findings(settings, &inventory.superusers));
+            inventory.gaps.extend(problem.map(|problem| Gap { place: "the manifest".into(), problem }));
             (Arc::new(inventory), ended_early)
         };
         self.tasks.spawn_blocking(work).await.map_err(|_| CacheError::Busy)
@@ -341,20 +344,22 @@ fn merge(readings: &[&KnownLayer], named: &[Descriptor]) -> Inventory {
     }
     let layer = |layer: &&KnownLayer| InventoryLayer { digest: layer.digest, diff_id: layer.diff_id };
     inventory.layers = readings.iter().map(layer).collect();
-    let gap = |layer: &Descriptor| Some(Gap { place: layer.digest.to_string(), problem: type_problem(layer)?.into() });
-    inventory.gaps.extend(named.iter().filter_map(gap));
+    let gap = |(layer, known): (&Descriptor, &&KnownLayer)| {
+        Some(Gap { place: layer.digest.to_string(), problem: type_problem(layer, known)? })
+    };
+    inventory.gaps.extend(named.iter().zip(readings).filter_map(gap));
     inventory.gaps.sort_unstable();
     inventory.gaps.dedup();
     inventory
 }
 
 /// Why clients may read a layer otherwise than as the tar that it is.
-fn type_problem(layer: &Descriptor) -> Option<&'static str> {
-    if is_read_lazily(layer) {
-        return Some("some clients read this layer by its own table of contents, which was not compared");
+fn type_problem(layer: &Descriptor, known: &KnownLayer) -> Option<String> {
+    if !is_tar_type(&media_type::essence(&layer.media_type)) {
+        return Some("the layer is encrypted or of an unknown type".into());
     }
-    let is_tar = is_tar_type(&media_type::essence(&layer.media_type));
-    (!is_tar).then_some("the layer is encrypted or of an unknown type")
+    let why = table_problem(layer, known.table.as_ref())?;
+    Some(format!("some clients read this layer by its own table of contents, but {why}"))
 }
 
 impl VaSource for Scanner {
@@ -381,6 +386,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::inventory::LayerTable;
     use crate::oci::{Content, Manifest};
 
     #[test]
@@ -389,18 +395,21 @@ mod tests {
         let layer = |media_type: &str, annotations: serde_json::Value| json!({"mediaType": media_type, "digest": digest, "size": 2, "annotations": annotations});
         let tar = "application/vnd.oci.image.layer.v1.tar+gzip";
         let lazy = || layer(tar, json!({"containerd.io/snapshot/stargz/toc.digest": digest}));
+        let other = layer(tar, json!({"containerd.io/snapshot/stargz/toc.digest": Digest::sha256(b"other")}));
         for (layers, gaps) in [
             (vec![layer(tar, json!({}))], 0),
-            (vec![lazy(), lazy()], 1),
+            (vec![lazy(), lazy()], 0),
+            (vec![lazy(), other], 1),
             (vec![layer("application/vnd.oci.image.layer.v1.tar+gzip+encrypted", json!({}))], 1),
         ] {
+            let table = Some(LayerTable { text: Some(digest), ..LayerTable::default() });
             let media_type = "application/vnd.oci.image.manifest.v1+json";
             let config = json!({"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest, "size": 2});
             let manifest =
                 json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": layers}).to_string();
             let manifest = Manifest::parse(manifest.into(), Some(media_type)).unwrap();
             let Content::Image { layers, .. } = &manifest.content else { panic!() };
-            let known = KnownLayer { digest, diff_id: None, inventory: Arc::default(), ended_early: false };
+            let known = KnownLayer { digest, diff_id: None, inventory: Arc::default(), ended_early: false, table };
             let readings: Vec<&KnownLayer> = layers.iter().map(|_| &known).collect();
             assert_eq!(merge(&readings, layers).gaps.len(), gaps, "{layers:?}");
         }
@@ -410,7 +419,7 @@ mod tests {
     fn gaps_name_the_layers_of_the_manifest() {
         let (digest, diff_id) = (Digest::sha256(b"layer"), Some(Digest::sha256(b"its content")));
         let inventory = serde_json::from_value(json!({"files": [], "problems": ["it is too large"]})).unwrap();
-        let known = KnownLayer { digest, diff_id, inventory: Arc::new(inventory), ended_early: false };
+        let known = KnownLayer { digest, diff_id, inventory: Arc::new(inventory), ended_early: false, table: None };
         let text = report::gaps(merge(&[&known], &[]).gaps.iter()).unwrap();
         assert!(
             text.starts_with(&format!("layer {}: it is too large; build the image again", digest.short())),

@@ -24,6 +24,11 @@ pub trait VaSource: Send + Sync {
         None
     }
 
+    /// Whether what the source finds already includes what VEX documents of the operator say.
+    fn includes_statements(&self) -> bool {
+        false
+    }
+
     /// What the source knows about an image.
     fn evidence<'a>(&'a self, subject: &'a VaSubject) -> BoxFuture<'a, SourceAnswer>;
 }

@@ -72,7 +72,7 @@ async fn ask_bound(
     if let Some(bound) = bound {
         let at = Timestamp::UNIX_EPOCH;
         let proof = Observed { value: json!({"Known": bound}).to_string(), at, until: None };
-        store.facts.record_evidence("binding-1", &subject.manifest().digest.to_string(), proof).await.unwrap();
+        store.facts.record_evidence("binding-2", &subject.manifest().digest.to_string(), proof).await.unwrap();
     }
     let config = Config { reports: reports.to_vec(), ibm, ..Config::default() };
     let va = Va::new(config, services(store.facts, &tasks)).await.unwrap();

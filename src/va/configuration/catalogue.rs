@@ -31,8 +31,8 @@ pub(in crate::va) struct CheckText {
 }
 
 impl CheckText {
-    /// The identifier that reports show and exemptions name. IBM's own identifiers have this form, and checks that IBM has
-    /// too have the same ones.
+    /// The identifier that reports show and exemptions name. IBM's own identifiers have this form, and checks that IBM
+    /// has too have the same ones.
     pub(in crate::va) fn id(&self) -> String {
         format!("application_configuration:{}", self.name)
     }

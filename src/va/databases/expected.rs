@@ -3,8 +3,8 @@
 use super::{DatabaseConfig, known};
 use crate::advisories::{DatabaseKind, SourceStatus};
 
-/// The kinds of databases that there are, or will be because they are configured. If the databases cannot be read, any kind
-/// may be there.
+/// The kinds of databases that there are, or will be because they are configured. If the databases cannot be read, any
+/// kind may be there.
 #[derive(Clone, Copy, Debug)]
 pub struct ExpectedDatabases {
     /// Those in which packages are looked up.

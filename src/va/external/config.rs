@@ -165,8 +165,8 @@ impl ScannerTool {
         }
     }
 
-    /// The first argument or variable that is not known to leave all findings in a report. Other variables than those of
-    /// the programs may have any name.
+    /// The first argument or variable that is not known to leave all findings in a report. Other variables than those
+    /// of the programs may have any name.
     pub fn hides<'a>(self, args: &'a [String], environment: &'a [String]) -> Option<&'a str> {
         let mut rest = args.iter();
         while let Some(arg) = rest.next() {

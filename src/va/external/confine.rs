@@ -1,10 +1,10 @@
 //! Runs a program with limits and separated from the rest of the machine, in two steps of processes of their own
 //! (`pullgate confine`, which is not meant for people).
 //!
-//! A process can limit itself without unsafe code, but not its child between `fork` and `exec`. So the gate starts itself
-//! as a guard: the guard enters new namespaces and starts itself again; that process sets its limits and becomes the
-//! program. The guard ends with the gate, because it reads a pipe that the gate holds open; the program ends with the
-//! guard, and with it all processes in its namespace.
+//! A process can limit itself without unsafe code, but not its child between `fork` and `exec`. So the gate starts
+//! itself as a guard: the guard enters new namespaces and starts itself again; that process sets its limits and becomes
+//! the program. The guard ends with the gate, because it reads a pipe that the gate holds open; the program ends with
+//! the guard, and with it all processes in its namespace.
 //!
 //! The namespaces need no privileges where the system lets users create them: no network but an unused loopback
 //! interface, no other processes, and mounts that hide the gate's state, with the socket by which it is administered.
@@ -37,7 +37,7 @@ pub(super) const COMMAND: &str = "confine";
 pub(super) const SELF: &str = "/proc/self/exe";
 /// The exit code if the program was not started.
 pub(super) const NOT_STARTED: u8 = 125;
-/// The most files that a process may have open.
+/// The maximum number of files that a process may have open.
 const MAX_FILES: u64 = 8192;
 /// The largest file that a process may write, in bytes: scanners unpack layers.
 const MAX_FILE: u64 = 32 << 30;
@@ -196,8 +196,8 @@ fn drop_capabilities() -> rustix::io::Result<()> {
     set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
 }
 
-/// Whether a program ends before the gate does, which closes the pipe on standard input and never writes to it. There is no
-/// thread for either, because a process that has entered a namespace of processes cannot start one.
+/// Whether a program ends before the gate does, which closes the pipe on standard input and never writes to it. There
+/// is no thread for either, because a process that has entered a namespace of processes cannot start one.
 fn has_ended_first(child: &Child) -> bool {
     let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     // Before Linux 5.3, only the end of the program is waited for.

@@ -1,8 +1,8 @@
-//! Services with Harbor's pluggable scanner API (goharbor/pluggable-scanner-spec, version 1.2): adapters of Trivy, Clair,
-//! Anchore and others.
+//! Services with Harbor's pluggable scanner API (goharbor/pluggable-scanner-spec, version 1.2): adapters of Trivy,
+//! Clair, Anchore and others.
 //!
-//! A service pulls the image itself, from a registry that the request names. It is never told a digest that the gate did
-//! not resolve, and its report must name the digest that it was asked about.
+//! A service pulls the image itself, from a registry that the request names. It is never told a digest that the gate
+//! did not resolve, and its report must name the digest that it was asked about.
 
 use std::time::Duration;
 

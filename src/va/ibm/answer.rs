@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::policy::{AffectedPackage, FixStatus, Issue, IssueKind, Report, Severity, VaEvidence};
+use crate::policy::{AffectedPackage, FixStatus, ImageFacts, Issue, IssueKind, Report, Severity, VaEvidence};
+use crate::va::end_of_support::end_of_support;
 use crate::va::reports::text_or_nothing;
-use crate::va::{UNNAMED, one_line};
+use crate::va::{UNNAMED, all_lines, one_line};
 
 /// Parses a response. An unknown status is an error.
 pub(super) fn parse(bytes: &[u8]) -> Result<VaEvidence, String> {
@@ -14,7 +15,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<VaEvidence, String> {
     match &*report.status {
         "OK" | "WARN" => Ok(VaEvidence::Report(report.into_report(false))),
         "FAIL" | "BLOCK" => Ok(VaEvidence::Report(report.into_report(true))),
-        "UNSUPPORTED" => Ok(VaEvidence::Unsupported { why: format!("IBM does not support {system}") }),
+        // A rule that is not IBM's weighs what is listed.
+        "UNSUPPORTED" => Ok(VaEvidence::Unsupported {
+            why: format!("IBM does not support {system}"),
+            issues: report.into_report(false).issues,
+        }),
         "INCOMPLETE" => {
             let why = format!("IBM assessed {system} in part");
             let report = report.into_report(false);
@@ -46,8 +51,8 @@ impl IbmReport {
     }
 
     /// Converts the report. An image that the service fails must fail here too, so if no named issue counts, an issue
-    /// for the failure itself is added. It fails only images for which there is a fix, so if no issue that counts states one,
-    /// each gets one in an unstated version, so that they count even where only issues with a fix do.
+    /// for the failure itself is added. It fails only images for which there is a fix, so if no issue that counts
+    /// states one, each gets one in an unstated version, so that they count even where only issues with a fix do.
     fn into_report(self, fails: bool) -> Report {
         let mut issues: Vec<_> = self.vulnerabilities.into_iter().flatten().map(Vulnerability::issue).collect();
         issues.extend(self.configuration_issues.into_iter().flatten().map(Configuration::issue));
@@ -58,10 +63,17 @@ impl IbmReport {
             issues.iter_mut().filter(|issue| !issue.exempt).for_each(fix_somewhere);
         }
         let generated_at = self.scan_time.filter(|seconds| *seconds > 0);
+        let system = self.os_distribution.as_ref();
+        let image = ImageFacts {
+            distribution: system.map(|system| system.name().trim().to_owned()).filter(|name| !name.is_empty()),
+            end_of_life: system.and_then(Distribution::support_ends),
+            ..ImageFacts::default()
+        };
         Report {
             source: "ibm-va-v4".into(),
             generated_at: generated_at.and_then(|seconds| Timestamp::from_second(seconds).ok()),
             issues,
+            image,
             ..Report::default()
         }
     }
@@ -96,6 +108,11 @@ impl Distribution {
             .map(String::as_str)
             .collect::<Vec<_>>()
             .join(" ")
+    }
+
+    /// When the support of the release ends, if that is known. The service does not say whether it is extended.
+    fn support_ends(&self) -> Option<Timestamp> {
+        end_of_support(self.distribution_id.as_deref()?, self.version_id.as_deref()?, false)
     }
 }
 
@@ -186,7 +203,7 @@ impl Configuration {
         Issue {
             exempt: self.exempt == Some(true),
             title: one_line(self.description),
-            corrective_action: one_line(self.corrective_action),
+            corrective_action: all_lines(self.corrective_action),
             packages: one_line(file).map(place).into_iter().collect(),
             ..issue
         }

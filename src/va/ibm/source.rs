@@ -42,8 +42,8 @@ impl IbmSource {
         SourceAnswer::Decides(answer.unwrap_or_else(|| self.unavailable("the request was interrupted")))
     }
 
-    /// Nothing is known, and nothing may be asked: an image that is judged again keeps its verdict, and in a list it has no
-    /// result yet.
+    /// Nothing is known, and nothing may be asked: an image that is judged again keeps its verdict, and in a list it
+    /// has no result yet.
     fn not_asked(&self, subject: &VaSubject) -> Arc<Observed<VaEvidence>> {
         let why = "the service was not queried";
         let value = match subject.is_background {

@@ -13,12 +13,13 @@ use crate::runtime::Clock;
 use crate::va::binding::{Bindings, ConfigBinding};
 use crate::va::{DerivedEvidence, SourceAnswer, VaSource, VaSubject};
 
-/// Local reports, with proofs that an image's layers are those of the configuration that a report names. Cheap to clone.
+/// Local reports, with proofs that an image's layers are those of the configuration that a report names. Cheap to
+/// clone.
 #[derive(Clone)]
 pub(in crate::va) struct BoundReports {
     pub(super) reports: Reports,
-    bindings: Arc<Bindings>,
-    clock: Clock,
+    pub(super) bindings: Arc<Bindings>,
+    pub(super) clock: Clock,
 }
 
 impl BoundReports {
@@ -39,9 +40,13 @@ impl BoundReports {
             Err(NeedsProof) => self.reports.lookup(&query(self.bindings.of(subject).await)),
         };
         match found {
-            Ok(None) => SourceAnswer::Silent,
+            // Another source may know more.
+            Ok(None) => self.added_alone(subject).await.map_or(SourceAnswer::Silent, SourceAnswer::Doubts),
             Ok(Some(evidence)) => match evidence.value {
-                VaEvidence::Unavailable { .. } | VaEvidence::Unreadable { .. } => SourceAnswer::Doubts(evidence),
+                VaEvidence::Unreadable { .. } => {
+                    SourceAnswer::Doubts(self.added_alone(subject).await.unwrap_or(evidence))
+                }
+                VaEvidence::Unavailable { .. } => SourceAnswer::Doubts(evidence),
                 VaEvidence::Report(_)
                 | VaEvidence::Unscanned
                 | VaEvidence::NoReport { .. }
@@ -55,11 +60,11 @@ impl BoundReports {
         }
     }
 
-    /// What another source found, with the VEX statements about the image. The findings of the reports already include
-    /// them.
+    /// What another source found, with the VEX statements about the image, and with what other documents find in it. The
+    /// findings of the reports already include both.
     ///
-    /// If it is not known whether the layers are those of the configuration, and a statement names the configuration, no
-    /// statement applies.
+    /// If it is not known whether the layers are those of the configuration, and a statement names the configuration,
+    /// no statement applies.
     pub(in crate::va) async fn with_statements(
         &self,
         subject: &VaSubject,
@@ -117,6 +122,10 @@ impl VaSource for BoundReports {
 
     fn silence(&self) -> Option<&'static str> {
         self.reports.has_directories().then_some("no file in va.reports is about its digest")
+    }
+
+    fn includes_statements(&self) -> bool {
+        true
     }
 
     /// Reports are in memory and may change at any time, so nothing is cached here.

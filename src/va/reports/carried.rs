@@ -1,4 +1,5 @@
-//! Which files are about given images, for bundles that carry them to another gate, and whether carried ones are in use.
+//! Which files are about given images, for bundles that carry them to another gate, and whether carried ones are in
+//! use.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -31,8 +32,8 @@ pub struct ReportsAbout {
     pub problems: Vec<String>,
 }
 
-/// Reads all files in these directories, and finds those about images with these digests: of manifests, configurations and
-/// indexes.
+/// Reads all files in these directories, and finds those about images with these digests: of manifests, configurations
+/// and indexes.
 pub fn reports_about(directories: &[PathBuf], images: &BTreeSet<Digest>, now: Timestamp) -> ReportsAbout {
     let index = scan::scan(directories, &Index::default(), now);
     let broken = index.files.iter().filter_map(|(path, file)| {
@@ -63,8 +64,8 @@ pub fn report_subjects(content: &[u8], images: &BTreeSet<Digest>) -> Result<Repo
 }
 
 impl ReportFile {
-    /// Whether the report or a statement in it is about one of these images. A statement that names no image is about any, and
-    /// without it, what it takes back would be exempt.
+    /// Whether the report or a statement in it is about one of these images. A statement that names no image is about
+    /// any, and without it, what it takes back would be exempt.
     fn is_about(&self, images: &BTreeSet<Digest>) -> bool {
         let mut reported = self.image.own.iter().chain(&self.image.listed);
         let is_stated = || {
@@ -114,7 +115,8 @@ impl BoundReports {
 }
 
 impl Reports {
-    /// See [`BoundReports::await_files`]. Has the directories read, because new ones, and some file systems, report no changes.
+    /// See [`BoundReports::await_files`]. Has the directories read, because new ones, and some file systems, report no
+    /// changes.
     pub(super) async fn await_files(&self, names: &[String]) -> Result<(), String> {
         let state = &self.0;
         if !self.has_directories() {

@@ -6,9 +6,11 @@
 
 mod affected;
 mod composition;
+mod keys;
 mod licence;
 mod rating;
 mod statement;
+mod system;
 mod vulnerability;
 
 use std::collections::{HashMap, HashSet};
@@ -16,9 +18,10 @@ use std::collections::{HashMap, HashSet};
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::added::AddedFindings;
 use super::details::{Lenient, PackageDetails};
 use super::document::{
-    ImageNames, InvalidReport, ReportFile, ReportFinding, ScannedSystem, ScannerReport, check_size, read, some, source,
+    ImageNames, InvalidReport, ReportFile, ReportFinding, ScannerReport, check_size, read, some, source,
     text_or_nothing, time,
 };
 use super::packages::{self, ListedPackage};
@@ -30,15 +33,18 @@ use vulnerability::BomVulnerability;
 
 /// Parses a document. It is a report if its subject is a container known by digest, it lists components, and at least
 /// one vulnerability has no analysis: a list that consists only of analyses contains statements about those
-/// vulnerabilities, not the findings of a scanner. Every analysis is also a statement.
+/// vulnerabilities, and does not show that anything was scanned. Every analysis is also a statement.
+///
+/// What else the document finds in the subject is added to what others report: vulnerabilities whose analysis does not
+/// exempt them, and those of a document that does not list components.
 pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     let bom: Bom = read(bytes)?;
+    keys::DOCUMENT.check(bytes)?;
     // Another major version may mean something else by the same words.
     if let Some(version) = bom.spec_version.filter(|version| version.split('.').next() != Some("1")) {
         return Err(InvalidReport::new(format!("CycloneDX {version} is not known")));
     }
     let metadata = bom.metadata.unwrap_or_default();
-    let at = time(metadata.timestamp.as_deref());
     // The schema also allows the components of the subject within it.
     let of_subject = metadata.component.as_ref().and_then(|subject| subject.components.as_deref());
     let listed: Vec<&Component> = bom.components.iter().flatten().chain(of_subject.into_iter().flatten()).collect();
@@ -49,43 +55,54 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
         subject: metadata.component.as_ref(),
         image: metadata.component.as_ref().map(Component::image).unwrap_or_default(),
         components,
-        at,
+        at: time(metadata.timestamp.as_deref()),
+        tool: BomTool::new(metadata.tools.as_ref()),
     };
     let vulnerabilities = bom.vulnerabilities.unwrap_or_default();
     let compositions = bom.compositions.unwrap_or_default();
     check_size(vulnerabilities.iter().map(BomVulnerability::size))?;
-    let found = vulnerabilities.iter().any(|v| v.analysis.is_none() && !reader.findings(v).is_empty());
-    let is_report = !reader.image.is_empty() && !reader.components.is_empty() && found;
     let (mut statements, mut notes) = (Vec::new(), Vec::new());
-    for vulnerability in &vulnerabilities {
+    for vulnerability in vulnerabilities.iter().filter(|v| !reader.is_found(v)) {
         match reader.statements(vulnerability) {
             Ok(made) => statements.extend(made),
             Err(note) => notes.push(note),
         }
     }
-    let assessment = is_report.then(|| ScannerReport {
-        source: scanner(metadata.tools.as_ref()),
-        generated_at: at,
-        incomplete: compositions.iter().find_map(|composition| composition.missing(reader.subject_ref.as_deref())),
-        data_of: None,
-        findings: vulnerabilities.iter().flat_map(|v| reader.findings(v)).collect(),
-        packages: reader.packages(&listed, &vulnerabilities),
-        system: ScannedSystem::default(),
-    });
-    if assessment.is_none() && statements.is_empty() && notes.is_empty() {
+    let assessment = reader.assessment(&listed, &vulnerabilities, &compositions);
+    let added = if assessment.is_none() { reader.added(&vulnerabilities) } else { None };
+    if assessment.is_none() && added.is_none() && statements.is_empty() && notes.is_empty() {
         return Err(InvalidReport::new(
             "a CycloneDX document without findings or VEX statements for an image known by digest: \
              an inventory alone is not a report",
         ));
     }
-    Ok(ReportFile { image: reader.image, assessment, statements, notes })
+    Ok(ReportFile { image: reader.image, assessment, added, statements, notes })
 }
 
-fn scanner(tools: Option<&serde_json::Value>) -> String {
-    let list = |value: &serde_json::Value| value.as_array().and_then(|tools| tools.first().cloned());
-    let first = tools.and_then(|tools| list(tools).or_else(|| tools.get("components").and_then(list)));
-    let text = |key: &str| first.as_ref().and_then(|tool| tool.get(key)?.as_str()).map(str::to_owned);
-    source(&text("name").unwrap_or_else(|| "cyclonedx".into()), text("version"))
+/// The program that wrote a document.
+struct BomTool {
+    name: String,
+    version: Option<String>,
+}
+
+impl BomTool {
+    /// The first of the tools that a document names.
+    fn new(tools: Option<&serde_json::Value>) -> Self {
+        let list = |value: &serde_json::Value| value.as_array().and_then(|tools| tools.first().cloned());
+        let first = tools.and_then(|tools| list(tools).or_else(|| tools.get("components").and_then(list)));
+        let text = |key: &str| first.as_ref().and_then(|tool| tool.get(key)?.as_str()).map(str::to_owned);
+        Self { name: text("name").unwrap_or_else(|| "cyclonedx".into()), version: text("version") }
+    }
+
+    /// Whether the program gives every vulnerability the state `in_triage`, which then is no analysis: Grype from 0.36
+    /// to 0.54.
+    fn fills_in_triage(&self) -> bool {
+        let minor = self.version.as_deref().and_then(|version| {
+            let mut parts = version.trim_start_matches('v').split('.');
+            parts.next().filter(|major| *major == "0").and(parts.next())?.parse::<u32>().ok()
+        });
+        self.name == "grype" && minor.is_some_and(|minor| (36..55).contains(&minor))
+    }
 }
 
 struct BomReader<'a> {
@@ -96,6 +113,55 @@ struct BomReader<'a> {
     image: ImageNames,
     components: HashMap<&'a str, &'a Component>,
     at: Option<Timestamp>,
+    tool: BomTool,
+}
+
+impl BomReader<'_> {
+    /// Whether an entry is the finding of a scanner: nobody has analysed it.
+    fn is_found(&self, vulnerability: &BomVulnerability) -> bool {
+        vulnerability.analysis.is_none() || self.tool.fills_in_triage() && vulnerability.is_in_triage()
+    }
+
+    /// The report of a scanner, if the document is one.
+    fn assessment(
+        &self,
+        listed: &[&Component],
+        vulnerabilities: &[BomVulnerability],
+        compositions: &[Composition],
+    ) -> Option<ScannerReport> {
+        let is_report = !self.image.is_empty()
+            && !self.components.is_empty()
+            && vulnerabilities.iter().any(|v| self.is_found(v) && !self.findings(v).is_empty());
+        if !is_report {
+            return None;
+        }
+        let declared = compositions.iter().find_map(|composition| composition.missing(self.subject_ref.as_deref()));
+        let (system, missing) = system::system(&self.tool, listed);
+        Some(ScannerReport {
+            source: source(&self.tool.name, self.tool.version.clone()),
+            generated_at: self.at,
+            incomplete: declared.or(missing),
+            data_of: None,
+            findings: vulnerabilities.iter().flat_map(|v| self.findings(v)).collect(),
+            packages: self.packages(listed, vulnerabilities),
+            system,
+        })
+    }
+
+    /// What the document finds in the subject, if it is not the report of a scanner. An analysis in a document without
+    /// components is only a statement: it rates nothing.
+    fn added(&self, vulnerabilities: &[BomVulnerability]) -> Option<AddedFindings> {
+        let counts = |v: &&BomVulnerability| match self.components.is_empty() {
+            true => self.is_found(v),
+            false => v.suppresses() != Some(true),
+        };
+        let findings: Vec<ReportFinding> = match self.image.is_empty() {
+            true => Vec::new(),
+            false => vulnerabilities.iter().filter(counts).flat_map(|v| self.findings(v)).collect(),
+        };
+        let source = source(&self.tool.name, self.tool.version.clone());
+        (!findings.is_empty()).then_some(AddedFindings { source, at: self.at, findings })
+    }
 }
 
 impl BomReader<'_> {
@@ -115,8 +181,8 @@ impl BomReader<'_> {
         affects.into_iter().filter_map(in_package).collect()
     }
 
-    /// All packages that the document lists. Some tools list only those that have vulnerabilities: if all that are listed
-    /// are affected by one, the list is not taken for that of all packages.
+    /// All packages that the document lists. Some tools list only those that have vulnerabilities: if all that are
+    /// listed are affected by one, the list is not taken for that of all packages.
     fn packages(&self, components: &[&Component], vulnerabilities: &[BomVulnerability]) -> Option<PackageList> {
         let affected = vulnerabilities.iter().flat_map(|vulnerability| vulnerability.affects.iter().flatten());
         let affected: HashSet<String> = affected.map(Affected::local_ref).collect();
@@ -144,7 +210,8 @@ impl BomReader<'_> {
         };
         let of_purl = || purl.as_ref().and_then(Purl::version).map(str::to_owned);
         let installed = component.and_then(|component| some(component.version.clone())).or_else(of_purl);
-        let fixed = affected.fixed(installed.as_deref()).or_else(|| vulnerability.recommended(&name));
+        let group = component.and_then(|component| component.group.as_deref());
+        let fixed = affected.fixed(installed.as_deref()).or_else(|| vulnerability.recommended(group, &name));
         let details = component.map(|component| component.details()).unwrap_or_default();
         PackageDetails { purl: Some(text), ..details }.of(name, installed, fixed)
     }

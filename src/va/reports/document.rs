@@ -11,16 +11,16 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::added::AddedFindings;
 use super::statement::VexStatement;
 use super::{cyclonedx, details, encoding, grype, openvex, ratings, trivy};
 use crate::oci::Digest;
 use crate::policy::{AffectedPackage, Issue, IssueKind, PackageList, Severity};
 
-/// The most findings of one report.
+/// The maximum number of findings in one report.
 const MAX_FINDINGS: usize = 100_000;
 /// The maximum number of names in all findings of one report. A scanner can list many names and many packages for one
-/// issue, each of
-/// which is a finding with all of the names.
+/// issue, each of which is a finding with all of the names.
 const MAX_NAMES: usize = 1_000_000;
 
 /// Parses the content of a file.
@@ -59,6 +59,8 @@ pub(super) struct ReportFile {
     pub(super) image: ImageNames,
     /// The report, if the file holds one.
     pub(super) assessment: Option<ScannerReport>,
+    /// What the file adds to the reports on the image, if it holds none.
+    pub(super) added: Option<AddedFindings>,
     /// VEX statements.
     pub(super) statements: Vec<VexStatement>,
     /// Parts of the file that have no effect, and why.
@@ -117,6 +119,8 @@ pub(super) struct ScannedSystem {
     pub(super) distribution: Option<String>,
     /// Whether the support of the release has ended, so that newer issues are not known, and nothing else is missing.
     pub(super) is_past_support: bool,
+    /// When the support of the release ends by the gate's own dates, if they list it.
+    pub(super) support_ends: Option<Timestamp>,
 }
 
 impl ScannedSystem {
@@ -125,6 +129,12 @@ impl ScannedSystem {
         let system = self.distribution.as_deref().unwrap_or("the system");
         let ended = || format!("{system} is past its end of support; newer issues are unknown");
         otherwise.or_else(|| self.is_past_support.then(ended))
+    }
+
+    /// When the support ends or has ended: by the gate's own dates, or by the time of a report that says that it has
+    /// ended and not when. The earlier counts.
+    pub(super) fn end_of_life(&self, reported: Timestamp) -> Option<Timestamp> {
+        earliest(self.support_ends, self.is_past_support.then_some(reported))
     }
 }
 
@@ -197,6 +207,7 @@ fn add(to: &mut Issue, finding: Issue) {
         (to.severity, to.severity_source) = (finding.severity, finding.severity_source);
     }
     to.title = to.title.take().or(finding.title);
+    to.corrective_action = to.corrective_action.take().or(finding.corrective_action);
     to.published = earliest(to.published, finding.published);
     to.first_seen = earliest(to.first_seen, finding.first_seen);
     to.exempt_since = earliest(to.exempt_since, finding.exempt_since);

@@ -1,6 +1,7 @@
 //! Grype's JSON report (anchore/grype, `grype/presenter/models`).
 
 mod distro;
+mod keys;
 mod matched;
 
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use super::document::{
     text_or_nothing, time,
 };
 use distro::Distro;
+pub(super) use distro::unknown_to_grype;
 use matched::{GrypeArtifact, GrypeMatch};
 
 /// The reasons of Grype's own rules, which are based on the data of a distribution or an ecosystem.
@@ -21,6 +23,7 @@ const OWN_REASONS: [&str; 3] = ["Distro Fixed", "Distro Not Vulnerable", "Unaffe
 /// its manifest, and `userInput` may contain a digest. Digests in `repoDigests` only count as listed.
 pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     let report: GrypeReport = read(bytes)?;
+    keys::REPORT.check(bytes)?;
     let Some(about) = report.source.as_ref().filter(|about| about.kind == "image") else {
         return Err(InvalidReport::new("a Grype report that is not of an image"));
     };
@@ -32,9 +35,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
         return Err(InvalidReport::new("a Grype report that names no digest identifies no image"));
     }
     let (missing, data_of) = (report.missing(), report.descriptor.built());
-    let distribution = report.distro.as_ref().filter(|distro| distro.is_recognised()).map(Distro::text);
-    let system =
-        ScannedSystem { distribution, is_past_support: missing.is_none() && report.alerts().any(is_about_end_of_life) };
+    let program = report.descriptor.version.as_deref();
+    let distribution = report.distro.as_ref().filter(|distro| distro.is_recognised(program)).map(Distro::text);
+    let system = ScannedSystem {
+        distribution,
+        is_past_support: missing.is_none() && report.alerts().any(is_about_end_of_life),
+        support_ends: report.distro.as_ref().and_then(Distro::support_ends),
+    };
     let incomplete = system.missing(missing);
     let ignored = || report.ignored_matches.iter().flatten().map(|ignored| &ignored.matched);
     check_size(report.matches.iter().chain(ignored()).map(GrypeMatch::size))?;
@@ -72,13 +79,13 @@ impl GrypeReport {
     }
 
     fn not_recognised(&self) -> Option<String> {
-        let distro = self.distro.as_ref();
-        if distro.is_some_and(Distro::is_recognised) {
+        let (distro, program) = (self.distro.as_ref(), self.descriptor.version.as_deref());
+        if distro.is_some_and(|distro| distro.is_recognised(program)) {
             return None;
         }
         let ignored = self.ignored_matches.iter().flatten().map(|ignored| &ignored.matched);
         let mut artifacts = self.matches.iter().chain(ignored).map(|matched| &matched.artifact).peekable();
-        match distro.and_then(Distro::unknown) {
+        match distro.and_then(|distro| distro.unknown(program)) {
             Some(why) => Some(why),
             None if artifacts.peek().is_none() => {
                 Some("nothing was assessed: the scanner found no system that it knows and matched no package".into())

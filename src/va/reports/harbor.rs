@@ -15,10 +15,19 @@ use crate::oci::Digest;
 use crate::policy::{CvssScore, Issue, IssueKind, Severity};
 use crate::va::{UNNAMED, one_line};
 
-const KEYS: KnownKeys = KnownKeys {
-    keys: &["artifact", "generated_at", "scanner", "severity", "vulnerabilities"],
-    list: Some(("vulnerabilities", &["fix_version", "id", "package", "severity", "version"])),
+static KEYS: KnownKeys = KnownKeys {
+    plain: &["generated_at", "severity"],
+    objects: &[("artifact", &ARTIFACT), ("scanner", &SCANNER), ("vulnerabilities", &VULNERABILITY)],
+    maps: &[],
 };
+static ARTIFACT: KnownKeys = KnownKeys::flat(&["digest"]);
+static SCANNER: KnownKeys = KnownKeys::flat(&["name", "version"]);
+static VULNERABILITY: KnownKeys = KnownKeys {
+    plain: &["description", "fix_version", "id", "links", "package", "severity", "version"],
+    objects: &[("preferred_cvss", &SCORES)],
+    maps: &[],
+};
+static SCORES: KnownKeys = KnownKeys::flat(&["score_v2", "score_v3", "vector_v2", "vector_v3"]);
 
 /// Parses a report. Returns the digest of the image that it is about, and the report.
 pub(super) fn parse(bytes: &[u8]) -> Result<(Digest, ScannerReport), InvalidReport> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::added::ReportedIssues;
 use super::document::{ReportFile, ReportFinding, ScannerReport, issues};
 use super::scan::Fingerprint;
 use super::statement::{ImageDigests, VexStatement};
@@ -28,17 +29,19 @@ pub(super) struct Index {
     /// The number of files that could not be used.
     unread: usize,
     /// When the directories were read. Later times in reports are treated as unknown.
-    read_at: Timestamp,
+    pub(super) read_at: Timestamp,
     reports: HashMap<Digest, Vec<Dated>>,
+    /// Documents that add findings to the reports on an image.
+    pub(super) additions: HashMap<Digest, Vec<Dated>>,
     /// Statements, keyed by the lower-case identifier of the vulnerability.
     statements: HashMap<String, Vec<Arc<VexStatement>>>,
 }
 
 /// A report, with its time if it is known.
 #[derive(Clone, Debug)]
-struct Dated {
-    document: Arc<ReportFile>,
-    at: Option<Timestamp>,
+pub(super) struct Dated {
+    pub(super) document: Arc<ReportFile>,
+    pub(super) at: Option<Timestamp>,
 }
 
 impl Dated {
@@ -112,10 +115,17 @@ impl Index {
             }
             known
         };
-        if let Some(assessment) = &document.assessment {
-            let dated = Dated { document: document.clone(), at: known(assessment.generated_at) };
+        let mut kinds = Vec::new();
+        if let Some(report) = &document.assessment {
+            kinds.push((report.generated_at, &mut self.reports));
+        }
+        if let Some(added) = &document.added {
+            kinds.push((added.at, &mut self.additions));
+        }
+        for (at, to) in kinds {
+            let dated = Dated { document: document.clone(), at: known(at) };
             for digest in document.image.own.iter().chain(&document.image.listed) {
-                let list = self.reports.entry(*digest).or_default();
+                let list = to.entry(*digest).or_default();
                 if !list.iter().any(|other| Arc::ptr_eq(&other.document, document)) {
                     list.push(dated.clone());
                 }
@@ -180,17 +190,17 @@ impl Index {
         let names = ImageDigests { own: &own, parents: subject.parents };
         let seen = base.iter().chain(&more).filter_map(|dated| Some((dated.at, dated.assessment()?)));
         let findings = seen.flat_map(|(at, report)| report.findings.iter().map(move |finding| (at, finding)));
-        let findings = findings.map(|(at, finding)| Issue {
-            first_seen: at,
-            published: finding.issue.published.and_then(|published| known_time(published, self.read_at)),
-            ..self.with_statements(finding, &names, self.stated(finding, at), honour_ignores)
-        });
+        let reported = || ReportedIssues::new(findings.clone().map(|(_, finding)| &finding.issue));
+        let since = base.first().and_then(|dated| dated.at);
+        let added = self.added_to(reported, (&names, since), honour_ignores);
+        let findings = findings.map(|(at, finding)| self.issue_of(finding, at, &names, honour_ignores)).chain(added);
         let built: Option<Vec<_>> = base.iter().map(|dated| dated.assessment()?.data_of).collect();
         let database_built = built.and_then(|built| built.into_iter().min());
         let mut systems = base.iter().filter_map(|dated| Some((dated.at, &dated.assessment()?.system)));
         let distribution = systems.clone().find_map(|(_, system)| system.distribution.clone());
-        // It has ended by the time of the report; the report does not say when.
-        let ended = systems.find(|(_, system)| system.is_past_support).map(|(at, _)| at.unwrap_or(self.read_at));
+        let ends = systems.clone().filter_map(|(at, system)| system.end_of_life(at.unwrap_or(self.read_at)));
+        let end_of_life = ends.min();
+        let is_said_to_have_ended = systems.any(|(_, system)| system.is_past_support);
         let missing = |of_support: bool| {
             let mut reports = base.iter().filter_map(|dated| dated.assessment());
             reports.find_map(|report| report.incomplete.clone().filter(|_| report.system.is_past_support == of_support))
@@ -199,7 +209,7 @@ impl Index {
         let otherwise = missing(false).or_else(|| {
             other.map(|other| format!("the report is about another image, {other}, and merely lists this one"))
         });
-        let is_only_past_support = ended.is_some() && otherwise.is_none();
+        let is_only_past_support = is_said_to_have_ended && otherwise.is_none();
         Some(VaEvidence::Report(Report {
             source: sources.join(", "),
             generated_at: base.iter().map(|dated| dated.knows_until()).min().flatten(),
@@ -210,13 +220,28 @@ impl Index {
             image: ImageFacts {
                 database_built,
                 distribution,
-                end_of_life: ended,
-                has_ended_before: ended.is_some(),
+                end_of_life,
+                has_ended_before: is_said_to_have_ended,
                 ..ImageFacts::default()
             },
             packages: packages(&base),
             checks_configuration: false,
         }))
+    }
+
+    /// The issue of a finding that was made at a time, with the statements about the image.
+    pub(super) fn issue_of(
+        &self,
+        finding: &ReportFinding,
+        at: Option<Timestamp>,
+        image: &ImageDigests<'_>,
+        honour_ignores: bool,
+    ) -> Issue {
+        Issue {
+            first_seen: at,
+            published: finding.issue.published.and_then(|published| known_time(published, self.read_at)),
+            ..self.with_statements(finding, image, self.stated(finding, at), honour_ignores)
+        }
     }
 
     /// The result if no report is about the image. It depends on whether all reports could be read.
@@ -266,12 +291,19 @@ impl Index {
         !self.statements.is_empty()
     }
 
-    /// The issues of another source's report, with the statements about the image. `None` if they change nothing.
-    pub(super) fn with_statements_of(&self, issues_found: &[Issue], image: &ImageDigests<'_>) -> Option<Vec<Issue>> {
+    /// The issues of another source's report, with the statements about the image, and with those that documents add.
+    /// `None` if they change nothing.
+    pub(super) fn with_statements_of(
+        &self,
+        issues_found: &[Issue],
+        image: &ImageDigests<'_>,
+        honour_ignores: bool,
+    ) -> Option<Vec<Issue>> {
+        let added = self.added_to(|| ReportedIssues::new(issues_found.iter()), (image, None), honour_ignores);
         let is_named = |issue: &Issue| {
             issue.aliases.iter().chain([&issue.id]).any(|name| self.statements.contains_key(&name.to_ascii_lowercase()))
         };
-        if !issues_found.iter().any(is_named) {
+        if added.is_empty() && !issues_found.iter().any(is_named) {
             return None;
         }
         let stated = |issue: &Issue| -> Vec<Issue> {
@@ -282,10 +314,9 @@ impl Index {
             };
             issues(findings.iter().map(|finding| self.with_statements(finding, image, issue.exempt_since, false)))
         };
-        let changed: Vec<_> = issues_found
-            .iter()
-            .flat_map(|issue| if is_named(issue) { stated(issue) } else { vec![issue.clone()] })
-            .collect();
+        let changed =
+            issues_found.iter().flat_map(|issue| if is_named(issue) { stated(issue) } else { vec![issue.clone()] });
+        let changed = if added.is_empty() { changed.collect() } else { issues(changed.chain(added)) };
         (changed != issues_found).then_some(changed)
     }
 
@@ -328,8 +359,8 @@ struct Counting<'a> {
     /// In addition to the reports on the image itself: reports that only list its manifest and are at least as new.
     /// They add findings and remove none.
     more: Vec<&'a Dated>,
-    /// The image that the reports name, if all of `base` are on another one: what they found may be in this image as well,
-    /// but that they found nothing else says nothing about it.
+    /// The image that the reports name, if all of `base` are on another one: what they found may be in this image as
+    /// well, but that they found nothing else says nothing about it.
     other: Option<Digest>,
 }
 

@@ -8,8 +8,10 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::document::{InvalidReport, ReportFile, digest_of, read, some, text_or_nothing, time};
+use super::letter_case::KnownKeys;
 use super::statement::{NamedImage, VexStatement};
 use crate::oci::Digest;
+use crate::oci::json::folds_to;
 use crate::policy::Purl;
 
 /// The defined justifications for why an image is not affected (specification, "Status Justifications").
@@ -21,6 +23,20 @@ const JUSTIFICATIONS: [&str; 5] = [
     "inline_mitigations_already_exist",
 ];
 
+static DOCUMENT: KnownKeys = KnownKeys::flat(&["@context", "last_updated", "statements", "timestamp"]);
+static STATEMENT: KnownKeys = KnownKeys {
+    plain: &["impact_statement", "justification", "last_updated", "status", "timestamp"],
+    objects: &[("products", &PRODUCT), ("vulnerability", &VULNERABILITY)],
+    maps: &[],
+};
+static VULNERABILITY: KnownKeys = KnownKeys::flat(&["@id", "aliases", "name"]);
+static PRODUCT: KnownKeys = KnownKeys {
+    plain: &["@id", "hashes"],
+    objects: &[("identifiers", &IDENTIFIERS), ("subcomponents", &PRODUCT)],
+    maps: &[],
+};
+static IDENTIFIERS: KnownKeys = KnownKeys::flat(&["purl"]);
+
 /// Parses the statements. A product that is an image must be named by digest; its subcomponents are packages in it. A
 /// product that is a package means that package in any image.
 ///
@@ -28,16 +44,20 @@ const JUSTIFICATIONS: [&str; 5] = [
 /// unrestricted in that part: it is about the image as a whole, or about any image.
 pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     let vex: Vex = read(bytes)?;
+    DOCUMENT.check(bytes)?;
     let mut document = ReportFile::default();
     for text in &vex.statements {
         // From the text, so that a key that occurs twice is noticed.
-        let claim = serde_json::from_str(text.get()).unwrap_or_else(|error| {
+        let clear = STATEMENT.check(text.get().as_bytes());
+        let claim = clear.clone().and_then(|()| read(text.get().as_bytes())).unwrap_or_else(|error| {
             document.notes.push(format!("a statement cannot be read: {error}"));
             let claim = VexClaim::of_unreadable(&serde_json::from_str(text.get()).unwrap_or_default());
             // Of two statuses, either may be the one that takes an exemption back.
-            match serde_json::from_str::<OneStatus>(text.get()) {
-                Ok(_) => claim,
-                Err(_) => VexClaim { status: String::new(), ..claim },
+            match (&clear, serde_json::from_str::<OneStatus>(text.get())) {
+                (Ok(()), Ok(_)) => claim,
+                (Ok(()), Err(_)) => VexClaim { status: String::new(), ..claim },
+                // The same holds for two times.
+                (Err(_), _) => VexClaim { status: String::new(), timestamp: Some(String::new()), ..claim },
             }
         });
         let (ids, suppresses) = (claim.ids(), claim.suppresses());
@@ -71,8 +91,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
 }
 
 /// When a statement was made: its own time, else that of the document. Documents are also updated for other reasons, so
-/// `last_updated` makes no statement later that exempts; it does for one that does not. A time that cannot be read is not
-/// replaced by another.
+/// `last_updated` makes no statement later that exempts; it does for one that does not. A time that cannot be read is
+/// not replaced by another.
 fn moment(vex: &Vex, claim: &VexClaim, suppresses: bool) -> Option<Timestamp> {
     let made = claim.timestamp.as_deref().or(vex.timestamp.as_deref());
     if suppresses {
@@ -118,21 +138,23 @@ impl VexClaim {
     /// exemption, it is about any image.
     fn of_unreadable(value: &serde_json::Value) -> Self {
         let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
-        let vulnerability = &value["vulnerability"];
-        let aliases = vulnerability["aliases"].as_array();
+        let text_of = |value: &serde_json::Value, key: &str| member(value, key).and_then(text);
+        let nothing = serde_json::Value::Null;
+        let vulnerability = member(value, "vulnerability").unwrap_or(&nothing);
+        let aliases = member(vulnerability, "aliases").and_then(serde_json::Value::as_array);
         Self {
             vulnerability: VexVulnerability {
-                id: text(&vulnerability["@id"]),
+                id: text_of(vulnerability, "@id"),
                 // A text in version 0.0.1.
-                name: text(vulnerability).or_else(|| text(&vulnerability["name"])),
+                name: text(vulnerability).or_else(|| text_of(vulnerability, "name")),
                 aliases: aliases.map(|aliases| aliases.iter().filter_map(text).collect()),
             },
             products: None,
-            status: text(&value["status"]).unwrap_or_default(),
+            status: text_of(value, "status").unwrap_or_default(),
             justification: None,
             impact_statement: None,
-            timestamp: text(&value["timestamp"]),
-            last_updated: text(&value["last_updated"]),
+            timestamp: text_of(value, "timestamp"),
+            last_updated: text_of(value, "last_updated"),
         }
     }
 
@@ -161,6 +183,12 @@ impl VexClaim {
             _ => Some(false),
         }
     }
+}
+
+/// A member of a malformed object, also by a key in other letters.
+fn member<'a>(value: &'a serde_json::Value, key: &str) -> Option<&'a serde_json::Value> {
+    let members = value.as_object()?;
+    members.get(key).or_else(|| members.iter().find(|(other, _)| folds_to(other, key)).map(|(_, value)| value))
 }
 
 #[derive(Deserialize)]

@@ -4,12 +4,12 @@
 use super::details::{Lenient, short};
 use crate::policy::{DeclaredLicence, PackageList, Purl, ReportPackage};
 
-/// The most packages of one report.
+/// The maximum number of packages in one report.
 const MAX_PACKAGES: usize = 100_000;
-/// The most licences of one package.
+/// The maximum number of licences of one package.
 const MAX_LICENCES: usize = 64;
-/// The longest licence that is kept, in bytes. A longer one is a licence text, whose beginning names the licence. Longer than
-/// what is read as an expression, so that a part of one is never taken for the whole.
+/// The longest licence that is kept, in bytes. A longer one is a licence text, whose beginning names the licence.
+/// Longer than what is read as an expression, so that a part of one is never taken for the whole.
 const MAX_LICENCE: usize = 8192;
 
 /// A package as a scanner lists it.
@@ -29,8 +29,8 @@ pub(super) struct ListedPackage<'a> {
 }
 
 impl ListedPackage<'_> {
-    /// `None` if it has no name, or more licences than are read. A version that the list does not state is taken from the
-    /// package URL.
+    /// `None` if it has no name, or more licences than are read. A version that the list does not state is taken from
+    /// the package URL.
     fn package(&self) -> Option<ReportPackage> {
         let purl = self.purl.and_then(Purl::parse);
         let of_purl = purl.as_ref().and_then(Purl::version);
@@ -52,7 +52,8 @@ impl ListedPackage<'_> {
     }
 }
 
-/// A version as package managers write it, of the parts that Trivy states: `1:3.0.11-1` (`pkg/scanner/utils`, `FormatVersion`).
+/// A version as package managers write it, of the parts that Trivy states: `1:3.0.11-1` (`pkg/scanner/utils`,
+/// `FormatVersion`).
 pub(super) fn joined_version(epoch: Option<&str>, version: Option<&str>, release: Option<&str>) -> String {
     let epoch = epoch.filter(|epoch| !matches!(*epoch, "" | "0")).map(|epoch| format!("{epoch}:"));
     let release = release.filter(|release| !release.is_empty()).map(|release| format!("-{release}"));

@@ -22,8 +22,8 @@ pub(in crate::va) fn rate(ratings: &mut BTreeMap<String, Severity>, source: &str
     }
 }
 
-/// Adds the ratings of another finding of the same issue, before the worse of the two severities becomes that of the issue:
-/// each source keeps its own.
+/// Adds the ratings of another finding of the same issue, before the worse of the two severities becomes that of the
+/// issue: each source keeps its own.
 pub(super) fn add(to: &mut Issue, finding: &Issue) {
     let stated = |issue: &Issue| Some((issue.severity_source.clone()?, issue.severity));
     let stated: Vec<_> = [stated(to), stated(finding)].into_iter().flatten().collect();

@@ -94,7 +94,7 @@ fn has_file(directory: &Path, depth: usize, left: &mut usize) -> bool {
 }
 
 /// Hidden names are unfinished copies, or the internal links of a mounted ConfigMap.
-fn is_hidden(name: &OsStr) -> bool {
+pub(super) fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".")
 }
 

@@ -81,10 +81,9 @@ impl ReportTarget {
             is_only_past_support: system.is_past_support,
             image: ImageFacts {
                 database_built,
-                distribution: system.distribution,
-                // It has ended by the time of the report; the report does not say when.
-                end_of_life: system.is_past_support.then(|| made.unwrap_or(self.now)),
+                end_of_life: system.end_of_life(made.unwrap_or(self.now)),
                 has_ended_before: system.is_past_support,
+                distribution: system.distribution,
                 ..ImageFacts::default()
             },
             packages,
@@ -143,6 +142,23 @@ mod tests {
         let vex = json!({"@context": "https://openvex.dev/ns/v0.2.0", "@id": "x", "author": "x", "version": 1,
             "timestamp": "2026-01-01T00:00:00Z", "statements": []});
         assert!(read(&vex).is_err());
+    }
+
+    #[test]
+    fn the_end_of_support_is_known_of_what_was_scanned() {
+        for (os, end, says_ended) in [
+            (json!({"Family": "debian", "Name": "9"}), Some("2022-06-30T23:59:59Z"), false),
+            (json!({"Family": "debian", "Name": "9", "EOSL": true}), Some("2022-06-30T23:59:59Z"), true),
+            (json!({"Family": "debian", "Name": "13", "EOSL": true}), Some("2026-11-26T11:00:00Z"), true),
+            (json!({"Family": "wolfi", "Name": "20230201"}), None, false),
+        ] {
+            let mut text = trivy(&digest('b').to_string());
+            text["Metadata"]["OS"] = os;
+            text["Results"][0]["Type"] = Value::Null;
+            let facts = scanned_report(text.to_string().as_bytes(), &image()).unwrap().image;
+            assert_eq!(facts.end_of_life.map(|at| at.to_string()).as_deref(), end, "{text}");
+            assert_eq!(facts.has_ended_before, says_ended, "{text}");
+        }
     }
 
     fn harbor(about: Digest) -> Value {
@@ -209,6 +225,8 @@ mod tests {
             ("another type", &|r| r["vulnerabilities"] = json!({})),
             ("a list in other letters", &|r| r["Vulnerabilities"] = json!([])),
             ("a key in other letters", &|r| r["vulnerabilities"][0]["Severity"] = json!("Low")),
+            ("a digest in other letters", &|r| r["artifact"]["Digest"] = json!(digest('b'))),
+            ("a score in other letters", &|r| r["vulnerabilities"][0]["preferred_cvss"]["Score_V3"] = json!(1.0)),
             ("a severity of nothing", &|r| r["vulnerabilities"] = json!([])),
             ("no identifier", &|r| r["vulnerabilities"][0]["id"] = json!("")),
             ("an error", &|r| *r = json!({"error": {"message": "x"}})),

@@ -22,8 +22,8 @@ pub(super) struct VexStatement {
 }
 
 impl VexStatement {
-    /// The order of statements; the greatest applies. Of equally late ones, one that does not exempt takes precedence. A
-    /// statement without a time is the earliest if it exempts, and the latest if it does not.
+    /// The order of statements; the greatest applies. Of equally late ones, one that does not exempt takes precedence.
+    /// A statement without a time is the earliest if it exempts, and the latest if it does not.
     pub(super) fn precedence(&self) -> (Timestamp, bool) {
         let unknown = if self.suppresses { Timestamp::MIN } else { Timestamp::MAX };
         (self.at.unwrap_or(unknown), !self.suppresses)
@@ -59,8 +59,8 @@ impl ImageDigests<'_> {
 }
 
 impl VexStatement {
-    /// Whether the statement is about this finding in this image. One that takes an exemption back counts for all that it may be
-    /// about, because it may name the image and the package in another way than the statement that exempts.
+    /// Whether the statement is about this finding in this image. One that takes an exemption back counts for all that
+    /// it may be about, because it may name the image and the package in another way than the statement that exempts.
     pub(super) fn is_about(&self, finding: &ReportFinding, image: &ImageDigests<'_>) -> bool {
         let has = |named: &NamedImage| if self.suppresses { image.has(named) } else { image.may_have(named) };
         self.is_of_issue(&finding.issue)

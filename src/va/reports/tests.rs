@@ -94,10 +94,13 @@ fn lines(report: &Report) -> Vec<String> {
     report.issues.iter().map(line).collect()
 }
 
+mod added;
 mod directories;
 mod kinds;
+mod letter_case;
 mod packages;
 mod statements;
+mod systems;
 mod vex_files;
 
 #[test]

@@ -1,5 +1,6 @@
 //! Trivy's JSON report, schema 2 (aquasecurity/trivy, `pkg/types/report.go`).
 
+mod keys;
 mod os;
 mod vulnerability;
 
@@ -11,45 +12,19 @@ use super::document::{
     ImageNames, InvalidReport, ReportFile, ReportFinding, ScannedSystem, ScannerReport, check_size, read, severity,
     some, source, text_or_nothing, time,
 };
-use super::letter_case::KnownKeys;
 use super::packages;
 use crate::policy::{AffectedPackage, Issue, IssueKind, OWN_CHECKS, PackageList};
-use crate::va::one_line;
+use crate::va::{all_lines, one_line};
 use os::Os;
+pub(super) use os::unknown_to_trivy;
 use vulnerability::{ScannedPackages, TrivyPackage, TrivyVulnerability};
-
-const KEYS: KnownKeys = KnownKeys {
-    keys: &[
-        "SchemaVersion",
-        "ArtifactName",
-        "ArtifactType",
-        "CreatedAt",
-        "Metadata",
-        "NotAssessed",
-        "Results",
-        "Trivy",
-    ],
-    list: Some((
-        "Results",
-        &[
-            "Class",
-            "ExperimentalModifiedFindings",
-            "Misconfigurations",
-            "Packages",
-            "Secrets",
-            "Target",
-            "Type",
-            "Vulnerabilities",
-        ],
-    )),
-};
 
 /// Parses a report on a container image. `Metadata.ImageID` is the digest of its configuration, or of its manifest if
 /// the image is in a containerd store; `ArtifactName` may contain a digest. Digests in `RepoDigests` only count as
 /// listed. The digest of an index there identifies no image of a platform, so it matches none.
 pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     let report: TrivyReport = read(bytes)?;
-    KEYS.check(bytes)?;
+    keys::REPORT.check(bytes)?;
     if report.schema_version != 2 {
         return Err(InvalidReport::new(format!("Trivy schema {} is not known", report.schema_version)));
     }
@@ -67,8 +42,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ReportFile, InvalidReport> {
     let results = report.results.unwrap_or_default();
     let os = metadata.os.unwrap_or_default();
     let missing = missing(&os, &results);
-    let system =
-        ScannedSystem { distribution: os.is_found().then(|| os.name()), is_past_support: missing.is_none() && os.eosl };
+    let system = ScannedSystem {
+        distribution: os.is_found().then(|| os.name()),
+        is_past_support: missing.is_none() && os.eosl,
+        support_ends: os.support_ends(),
+    };
     let unassessed = report.not_assessed.filter(|listed| !listed.is_empty()).map(|listed| {
         let first = one_line(listed.into_iter().next()).unwrap_or_default();
         format!("its scanner says that not all was assessed: {first}")
@@ -230,6 +208,8 @@ struct Misconfiguration {
     namespace: Option<String>,
     #[serde(default, deserialize_with = "text_or_nothing")]
     title: Option<String>,
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    resolution: Option<String>,
     status: Option<String>,
     #[serde(default, deserialize_with = "text_or_nothing")]
     severity: Option<String>,
@@ -246,6 +226,7 @@ impl Misconfiguration {
         let is_own = self.namespace.as_deref() == Some(OWN_CHECKS) && self.id.starts_with("application_configuration:");
         let mut finding = configuration(self.id, aliases, self.severity.as_deref(), self.title, target, ignored);
         finding.issue.severity_source = is_own.then(|| OWN_CHECKS.to_owned());
+        finding.issue.corrective_action = all_lines(self.resolution);
         Some(finding)
     }
 }

@@ -36,8 +36,7 @@ impl Scanner {
     }
 
     /// Determines in the background which packages' advisories have changed. `None` if that cannot be determined. Ends
-    /// early if
-    /// the future is dropped.
+    /// early if the future is dropped.
     pub fn changed_names(
         &self,
         before: &DatabaseSnapshot,
@@ -69,8 +68,8 @@ impl Scanner {
         Ok(concerned.filter_map(|(subject, _)| subject.parse().ok()).collect())
     }
 
-    /// Stores the names of an image whose layers were just read; nobody waits for it. If it has archives that the databases
-    /// name, its names are stored when it is judged again.
+    /// Stores the names of an image whose layers were just read; nobody waits for it. If it has archives that the
+    /// databases name, its names are stored when it is judged again.
     pub(super) fn keep_names(&self, image: Digest, inventory: &Arc<Inventory>) {
         if !inventory.unnamed.is_empty() {
             return;

@@ -6,24 +6,24 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::advisories::{Databases, ImageFindings, MatchedAdvisory, ReferenceList};
-use crate::inventory::{Gap, InstalledPackage, Inventory, LinuxDistribution};
+use crate::inventory::{Gap, InstalledPackage, Inventory};
 use crate::oci::Digest;
 use crate::policy::{
     AffectedPackage, CvssScore, DatedDatabase, DeclaredLicence, Epss, ImageFacts, Issue, IssueKind, OWN_SCANNER,
     PackageList, Purl, Report, ReportGap, ReportPackage, Severity, VaEvidence,
 };
+use crate::va::end_of_support::release_name;
 use crate::va::reports::ratings;
 use crate::va::{configuration, feeds};
 
-/// The most gaps that a report names in words.
+/// The maximum number of gaps that a report names in words.
 const MAX_NAMED: usize = 3;
 /// What to do about layers that cannot be read.
 const LAYER_ADVICE: &str = "; build the image again with plain tar layers, or add a report of another scanner";
-/// The most gaps that a report lists.
+/// The maximum number of gaps that a report lists.
 const MAX_GAPS: usize = 1000;
 /// The maximum number of other places of a package that an issue lists. Further ones are one entry without a path, so
-/// that no exemption
-/// for paths covers them.
+/// that no exemption for paths covers them.
 const MAX_PLACES: usize = 64;
 
 /// What evidence is for.
@@ -55,7 +55,7 @@ pub(super) fn evidence(
     });
     let image = ImageFacts {
         end_of_life,
-        distribution: inventory.distribution.as_ref().map(release),
+        distribution: inventory.distribution.as_ref().map(release_name),
         database_built: made,
         databases: listing,
         feeds: feeds::of(databases, &unjudged),
@@ -78,8 +78,8 @@ pub(super) fn evidence(
     })
 }
 
-/// The oldest database in which packages of the image were looked up. An image with nothing to look up is as well known as
-/// the newest database makes it: an old one of any ecosystem would deny it for no reason.
+/// The oldest database in which packages of the image were looked up. An image with nothing to look up is as well known
+/// as the newest database makes it: an old one of any ecosystem would deny it for no reason.
 pub(super) fn oldest(databases: &Databases, findings: &ImageFindings) -> Option<DatedDatabase> {
     let oldest = findings.databases.iter().min_by_key(|database| database.built);
     oldest.cloned().or_else(|| databases.newest())
@@ -137,11 +137,6 @@ fn opaque(databases: &Databases, inventory: &Inventory) -> VaEvidence {
     }
 }
 
-/// `debian 12`; only the name for a rolling release.
-fn release(distribution: &LinuxDistribution) -> String {
-    format!("{} {}", distribution.id, distribution.version).trim_end().to_owned()
-}
-
 /// `pullgate 0.1.0 (trivy-db of 2026-11-25, osv-pypi of 2026-11-24)`.
 fn source(databases: &Databases) -> String {
     let named = databases.status().iter().filter_map(|status| {
@@ -174,8 +169,8 @@ pub(super) fn gaps<'a>(gaps: impl Iterator<Item = &'a Gap>) -> Option<String> {
 /// The packages of which an image has copies in other places, by the index of the first.
 type Copies = HashMap<usize, Vec<usize>>;
 
-/// One issue for each vulnerability, with all packages that it affects, in the order of their identifiers. The texts of the
-/// matches become those of the issues: copying them would take as long as matching.
+/// One issue for each vulnerability, with all packages that it affects, in the order of their identifiers. The texts of
+/// the matches become those of the issues: copying them would take as long as matching.
 fn issues(inventory: &Inventory, (matches, copies): (Vec<MatchedAdvisory>, &Copies), purpose: Purpose) -> Vec<Issue> {
     let mut purls = PackagePurls::new(inventory);
     let mut issues: Vec<Option<IssueOfMatches>> = Vec::with_capacity(matches.len());

@@ -26,6 +26,28 @@ async fn all_notices_that_are_not_exempt_are_aliases() {
     }
 }
 
+/// The service finds nothing in releases that are no longer supported. The gate's own dates say when their support ended.
+#[tokio::test]
+async fn the_end_of_support_follows_from_the_distribution() {
+    for (distribution, name, end) in [
+        (json!({"distribution_id": "debian", "version_id": "9"}), Some("debian 9"), Some("2022-06-30T23:59:59Z")),
+        (
+            json!({"distribution_id": "ubuntu", "version_id": "24.04"}),
+            Some("ubuntu 24.04"),
+            Some("2029-05-31T23:59:59Z"),
+        ),
+        (json!({"distribution_id": "wolfi", "version_id": ""}), Some("wolfi"), None),
+        (json!({"distribution_id": "debian", "version_id": null}), Some("debian"), None),
+        (json!(null), None, None),
+    ] {
+        let body = json!({"status": "OK", "os_distribution": distribution}).to_string();
+        let report = report(scripted(&[(200, &body)]).await.fetch().await);
+        assert_eq!(report.image.distribution.as_deref(), name, "{distribution}");
+        assert_eq!(report.image.end_of_life.map(|at| at.to_string()).as_deref(), end, "{distribution}");
+        assert!(report.incomplete.is_none() && !report.image.has_ended_before, "the report does not say it");
+    }
+}
+
 /// What was found in a part of an image denies, also where a rule admits what was not assessed whole.
 #[tokio::test]
 async fn the_findings_of_an_incomplete_report_count() {
@@ -53,5 +75,35 @@ async fn the_findings_of_an_incomplete_report_count() {
             }
             other => assert!(found == 0 && matches!(other, VaEvidence::Incomplete { .. }), "{body}: {other:?}"),
         }
+    }
+}
+
+/// Other rules than IBM's weigh what is listed.
+#[tokio::test]
+async fn the_findings_of_an_unsupported_image_are_kept() {
+    for (vulnerabilities, found) in [(json!([{"cve_id": "CVE-1"}]), 1), (json!([]), 0), (json!(null), 0)] {
+        let body = json!({"status": "UNSUPPORTED", "vulnerabilities": vulnerabilities}).to_string();
+        let evidence = scripted(&[(200, &body)]).await.fetch().await;
+        assert!(matches!(evidence, VaEvidence::Unsupported { .. }), "{evidence:?}");
+        assert_eq!(evidence.issues().len(), found, "{evidence:?}");
+    }
+}
+
+/// How to resolve a configuration issue may be a list.
+#[tokio::test]
+async fn all_lines_of_a_corrective_action_are_kept() {
+    let long = "a".repeat(5000);
+    let (cut, short) = (format!("{}…", &long[..4000]), "Turn it on".to_owned());
+    for (action, expected) in [
+        (json!(short), Some(short)),
+        (json!("\nFirst this.\r\n\n  Then:\n- that\n"), Some("First this.\nThen:\n- that".to_owned())),
+        (json!(long), Some(cut)),
+        (json!(" \n "), None),
+        (json!(7), None),
+    ] {
+        let issue = json!({"type": "application_configuration:nginx.tls", "corrective_action": action});
+        let body = json!({"status": "FAIL", "configuration_issues": [issue]}).to_string();
+        let report = report(scripted(&[(200, &body)]).await.fetch().await);
+        assert_eq!(report.issues[0].corrective_action, expected, "{action}");
     }
 }

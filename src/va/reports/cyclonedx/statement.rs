@@ -69,8 +69,8 @@ impl BomReader<'_> {
     /// The images and the packages of each statement. A statement with only packages applies to any image only if the
     /// document has no subject and the statement names no image.
     ///
-    /// A statement that takes an exemption back must not be lost because what it is about cannot be identified: it is then
-    /// about its subject as a whole, or about the packages in any image, or about any image.
+    /// A statement that takes an exemption back must not be lost because what it is about cannot be identified: it is
+    /// then about its subject as a whole, or about the packages in any image, or about any image.
     fn parts(&self, scope: StatementScope, suppresses: bool) -> Vec<(Vec<NamedImage>, Vec<Purl>)> {
         let subject = self.subject_images();
         let mut parts = Vec::new();

@@ -67,8 +67,8 @@ impl VulnerabilityDetails {
     }
 }
 
-/// Who publishes the vulnerabilities of a namespace such as `debian:distro:debian:12` or `nvd:cpe`, by the name that Trivy
-/// uses.
+/// Who publishes the vulnerabilities of a namespace such as `debian:distro:debian:12` or `nvd:cpe`, by the name that
+/// Trivy uses.
 fn publisher(namespace: Option<&str>) -> Option<String> {
     let first = namespace?.split(':').next().filter(|first| !first.is_empty())?;
     Some(if first == "github" { "ghsa".to_owned() } else { first.to_owned() })

@@ -148,3 +148,30 @@ async fn an_unchanged_file_is_not_read_again() {
     assert_eq!(generation(&reports), seen_generation);
     tasks.stop();
 }
+
+#[test]
+fn directories_that_are_read_twice_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    for name in ["reports/team", "reports/.staged", "reports-b"] {
+        fs::create_dir_all(path(name)).unwrap();
+    }
+    std::os::unix::fs::symlink(path("reports"), path("link")).unwrap();
+    for (names, wanted) in [
+        (&["reports", "reports-b"][..], &[][..]),
+        (&["reports", "reports"], &[("reports", "reports")]),
+        (&["reports/team", "reports"], &[("reports/team", "reports")]),
+        (&["reports", "link"], &[("link", "reports")]),
+        (&["link/team", "reports-b/../reports"], &[("link/team", "reports-b/../reports")]),
+        (&["reports", "reports/team", "reports"], &[("reports/team", "reports"), ("reports", "reports")]),
+        // Hidden directories in another one are not read.
+        (&["reports", "reports/.staged"], &[]),
+        (&["absent", "absent/team"], &[("absent/team", "absent")]),
+    ] {
+        let directories: Vec<_> = names.iter().map(|name| path(name)).collect();
+        let wanted: Vec<_> = wanted.iter().map(|(one, other)| (path(one), path(other))).collect();
+        let found = read_twice(&directories);
+        let found: Vec<_> = found.iter().map(|(one, other)| (one.to_path_buf(), other.to_path_buf())).collect();
+        assert_eq!(found, wanted, "{names:?}");
+    }
+}

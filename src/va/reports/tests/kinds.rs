@@ -358,3 +358,15 @@ fn checks_of_another_gate_are_known() {
         assert_eq!(find(&lookup(&[&trivy.to_string()]), id).is_own_check(), is_own, "{found}");
     }
 }
+
+#[test]
+fn all_lines_of_what_trivy_advises_are_kept() {
+    let mut trivy = value(TRIVY);
+    let action = |trivy: &Value| find(&lookup(&[&trivy.to_string()]), "DS002").corrective_action.clone();
+    assert_eq!(action(&trivy), None);
+    for (resolution, expected) in [(json!("Add a user\n\n- by USER"), Some("Add a user\n- by USER")), (json!(1), None)]
+    {
+        trivy["Results"][2]["Misconfigurations"][0]["Resolution"] = resolution;
+        assert_eq!(action(&trivy).as_deref(), expected);
+    }
+}

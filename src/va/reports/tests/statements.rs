@@ -21,7 +21,7 @@ fn is_exempt_if_scanned(answer: &str, statements: &[&str]) -> bool {
     let target = ReportTarget { manifest, config, honour_ignores: false, now: now(), built: None };
     let report = scanned_report(answer.as_bytes(), &target).unwrap();
     let image = ImageDigests { own: &[manifest, config], parents: &[] };
-    let issues = index(statements).with_statements_of(&report.issues, &image).unwrap_or(report.issues);
+    let issues = index(statements).with_statements_of(&report.issues, &image, false).unwrap_or(report.issues);
     issues.iter().find(|issue| issue.id == "CVE-2024-0002").unwrap().exempt
 }
 
@@ -122,7 +122,8 @@ fn withdrawals_apply_widely() {
     }
 }
 
-/// The image and the package of a statement that takes an exemption back may be named in another way than by the one that exempts.
+/// The image and the package of a statement that takes an exemption back may be named in another way than by the one
+/// that exempts.
 #[test]
 fn a_withdrawal_may_use_other_names_than_the_exemption() {
     let trivy = TRIVY.replace("libc6@2.36-9?arch=amd64", "libc6@2.36-9?upstream=glibc%402.36-9&arch=amd64");
@@ -178,7 +179,8 @@ fn images_are_named_by_digests_of_all_kinds() {
     }
 }
 
-/// A statement that takes an exemption back counts however its vulnerability is named, and whatever else is in its file.
+/// A statement that takes an exemption back counts however its vulnerability is named, and whatever else is in its
+/// file.
 #[test]
 fn no_withdrawing_open_vex_statement_is_lost() {
     let products = json!([image(CONFIG)]);

@@ -1,7 +1,9 @@
 //! The system that Trivy found, and whether it knows the system's issues.
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::va::end_of_support::end_of_support;
 use crate::va::reports::document::{or_default, some};
 
 /// The system families for whose packages Trivy knows issues (aquasecurity/trivy, `pkg/detector/ospkg/detect.go`). For
@@ -49,6 +51,9 @@ pub(super) struct Os {
     name: Option<String>,
     #[serde(rename = "EOSL", default, deserialize_with = "or_default")]
     pub(super) eosl: bool,
+    /// Ubuntu's extended support.
+    #[serde(rename = "extended", default, deserialize_with = "or_default")]
+    extended: bool,
 }
 
 impl Os {
@@ -80,6 +85,11 @@ impl Os {
         }
     }
 
+    /// When the support of the release ends, if that is known.
+    pub(super) fn support_ends(&self) -> Option<Timestamp> {
+        end_of_support(&self.family()?, self.name.as_deref().unwrap_or_default(), self.extended)
+    }
+
     /// Whether a result of this type may be for the system. If the report does not state the system, the type
     /// identifies it.
     pub(super) fn may_be_called(&self, kind: &str) -> bool {
@@ -102,9 +112,14 @@ impl Os {
     }
 }
 
-/// Whether Trivy may have data for a release with this name. Its data is kept by the numbers of releases, so it finds nothing
-/// for Debian's unstable and testing (`forky/sid`), or for derivatives that are taken for Debian (`kali-rolling`). Of
-/// Alpine's, one has no number; those of Amazon Linux 1 have it at the end.
+/// Why the packages of a system were not assessed by Trivy, by the names that it writes.
+pub(in crate::va::reports) fn unknown_to_trivy(name: &str, version: &str) -> Option<String> {
+    Os { family: Some(name.to_owned()), name: Some(version.to_owned()), ..Os::default() }.unknown()
+}
+
+/// Whether Trivy may have data for a release with this name. Its data is kept by the numbers of releases, so it finds
+/// nothing for Debian's unstable and testing (`forky/sid`), or for derivatives that are taken for Debian
+/// (`kali-rolling`). Of Alpine's, one has no number; those of Amazon Linux 1 have it at the end.
 fn is_release(family: &str, version: &str) -> bool {
     let version = version.trim().to_ascii_lowercase();
     let number = if family == "amazon" { version.strip_prefix("ami release ").unwrap_or(&version) } else { &version };
