@@ -1,7 +1,8 @@
 //! The admin API: the requests and answers that the server and the command line exchange as JSON.
 //!
-//! Every call is below `/api/v1/`, and IBM's calls are below `/va/api/`. This module says what each call takes and gives,
-//! and turns the gate's own values into answers. A test holds the JSON of each answer, because other programs read it.
+//! Every call is below `/api/v1/`, and IBM's calls are below `/va/api/`. This module says what each call takes and
+//! gives, and turns the gate's own values into answers. A test holds the JSON of each answer, because other programs
+//! read it.
 
 mod bundle;
 mod check;
@@ -58,11 +59,11 @@ const ABNORMAL_END: &str = "the assessment ended abnormally; see the log";
 pub mod path {
     /// The beginning of every path.
     pub const PREFIX: &str = "/api/v1/";
-    /// `POST` of an [`AdvisoriesRequest`](super::AdvisoriesRequest): records that advisory databases of a bundle are about to
-    /// be put into use.
+    /// `POST` of an [`AdvisoriesRequest`](super::AdvisoriesRequest): records that advisory databases of a bundle are
+    /// about to be put into use.
     pub const BUNDLE_ADVISORIES: &str = "bundle/advisories";
-    /// With the query of a [`ContentQuery`](super::ContentQuery). `PUT`: stores the body, which is verified. `POST`: the
-    /// content, if a client could pull it.
+    /// With the query of a [`ContentQuery`](super::ContentQuery). `PUT`: stores the body, which is verified. `POST`:
+    /// the content, if a client could pull it.
     pub const BUNDLE_CONTENT: &str = "bundle/content";
     /// `POST` of a [`HoldRequest`](super::HoldRequest): begins an import, whose content is not evicted until it ends;
     /// [`HoldAnswer`](super::HoldAnswer).
@@ -77,7 +78,8 @@ pub mod path {
     pub const BUNDLE_PLAN: &str = "bundle/plan";
     /// `POST` of a [`ReleaseRequest`](super::ReleaseRequest): ends an import; [`ReleaseAnswer`](super::ReleaseAnswer).
     pub const BUNDLE_RELEASE: &str = "bundle/release";
-    /// `POST` of a [`ReportsRequest`](super::ReportsRequest): records that reports of a bundle are about to be put into use.
+    /// `POST` of a [`ReportsRequest`](super::ReportsRequest): records that reports of a bundle are about to be put into
+    /// use.
     pub const BUNDLE_REPORTS: &str = "bundle/reports";
     /// `GET`: a [`CacheStatus`](super::CacheStatus).
     pub const CACHE: &str = "cache";
@@ -88,16 +90,16 @@ pub mod path {
     /// `POST`: collects garbage; [`Collected`](super::Collected). `GET`: what that would remove;
     /// [`Forecast`](super::Forecast).
     pub const CACHE_GC: &str = "cache/gc";
-    /// `GET`: a list of [`PinAnswer`](super::PinAnswer). `POST` of a [`PinRequest`](super::PinRequest): the pin. `DELETE` with
-    /// the query `image=`: removes a pin.
+    /// `GET`: a list of [`PinAnswer`](super::PinAnswer). `POST` of a [`PinRequest`](super::PinRequest): the pin.
+    /// `DELETE` with the query `image=`: removes a pin.
     pub const CACHE_PINS: &str = "cache/pins";
     /// `POST`: begins a job whose result is [`Verified`](super::Verified).
     pub const CACHE_VERIFY: &str = "cache/verify";
     /// `GET` with the query of a [`CheckRequest`](super::CheckRequest): a [`CheckAnswer`](super::CheckAnswer).
     pub const CHECK: &str = "check";
     /// `GET`, with the query `scope=` or without: a list of [`ListedExemption`](super::ListedExemption). `POST` of an
-    /// [`ExemptionRequest`](super::ExemptionRequest): the added [`ExemptionAnswer`](super::ExemptionAnswer). `DELETE` with
-    /// `/` and an identifier after it: the removed one.
+    /// [`ExemptionRequest`](super::ExemptionRequest): the added [`ExemptionAnswer`](super::ExemptionAnswer). `DELETE`
+    /// with `/` and an identifier after it: the removed one.
     pub const EXEMPTIONS: &str = "exemptions";
     /// The beginning of every path of IBM's API; a version follows.
     pub const IBM_PREFIX: &str = "/va/api/";
@@ -114,7 +116,8 @@ pub mod path {
     pub const SCAN: &str = "scan";
     /// `POST` of a [`ForgetRequest`](super::ForgetRequest): a list of [`ForgottenRole`](super::ForgottenRole).
     pub const TRUST_FORGET: &str = "trust/forget";
-    /// `GET` with the query of a [`VerdictsRequest`](super::VerdictsRequest): a [`VerdictsAnswer`](super::VerdictsAnswer).
+    /// `GET` with the query of a [`VerdictsRequest`](super::VerdictsRequest): a
+    /// [`VerdictsAnswer`](super::VerdictsAnswer).
     pub const VERDICTS: &str = "verdicts";
     /// `POST`: reads the configuration, policies and certificates again and reopens the audit file;
     /// [`Reloaded`](super::Reloaded). Status 422 if any of them is refused.

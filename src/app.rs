@@ -126,8 +126,8 @@ impl BoundGate {
         self.run_until(Box::pin(stream::once(stop))).await
     }
 
-    /// Serves until `stops` yields an item. Then says that it is not ready, answers requests for `shutdown_delay`, refuses
-    /// new ones, lets transfers finish within `shutdown_grace`, and closes. A second item cuts the transfers.
+    /// Serves until `stops` yields an item. Then says that it is not ready, answers requests for `shutdown_delay`,
+    /// refuses new ones, lets transfers finish within `shutdown_grace`, and closes. A second item cuts the transfers.
     pub async fn run_until(self, mut stops: impl Stream<Item = ()> + Unpin) -> Ended {
         let running = self.start(hangups()).await;
         shutdown::next(&mut stops).await;

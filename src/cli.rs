@@ -30,6 +30,7 @@ mod remote;
 mod sarif;
 mod serve;
 mod table;
+mod tips;
 mod trust;
 mod va;
 mod variables;
@@ -102,7 +103,8 @@ const EXAMPLES: &str = "Examples:
 #[derive(Debug, Parser)]
 #[command(name = "pullgate", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {
-    /// The configuration file, for every command that reads one. Default: ./pullgate.toml, or else /etc/pullgate/pullgate.toml.
+    /// The configuration file, for every command that reads one. Default: ./pullgate.toml, or else
+    /// /etc/pullgate/pullgate.toml.
     #[arg(long, env = "PULLGATE_CONFIG", value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -113,8 +115,8 @@ struct Arguments {
 enum Command {
     /// Run the gate.
     Serve(serve::ServeArgs),
-    /// Make a running gate read its configuration, policies and certificates again, as SIGHUP does, and show what has changed
-    /// and what needs a restart. Exits with 78 if anything is invalid; the previous version then stays in use.
+    /// Make a running gate read its configuration, policies and certificates again, as SIGHUP does, and show what has
+    /// changed and what needs a restart. Exits with 78 if anything is invalid; the previous version then stays in use.
     #[command(after_help = reload::EXAMPLES)]
     Reload(reload::ReloadArgs),
     /// Show whether a running gate can serve requests, and which of its parts are not working. For health checks: exits
@@ -129,8 +131,8 @@ enum Command {
     /// List the images that the gate has served or judged, with their security status.
     #[command(after_help = images::EXAMPLES)]
     Images(images::ImagesArgs),
-    /// Show what is installed in images, which vulnerabilities are known in them, and how to resolve these. Exits with 2
-    /// if the policy denies an image because of what is in it, and with 3 if an image cannot be judged now.
+    /// Show what is installed in images, which vulnerabilities are known in them, and how to resolve these. Exits with
+    /// 2 if the policy denies an image because of what is in it, and with 3 if an image cannot be judged now.
     #[command(after_help = va::EXAMPLES)]
     Va(va::VaArgs),
     /// Manage the exemptions of a running gate: issues that the policy ignores.
@@ -235,7 +237,10 @@ fn parse() -> Result<Arguments, clap::Error> {
         }
         Ok(matches) => matches,
         // What does not count need not be an address.
-        Err(error) => without_variable().ok().filter(is_configured).ok_or(error)?,
+        Err(error) => without_variable().ok().filter(is_configured).ok_or_else(|| {
+            let words = std::env::args_os().skip(1).filter_map(|word| word.into_string().ok());
+            tips::with_tip(error, &command(), words)
+        })?,
     };
     Arguments::from_arg_matches(&matches)
 }

@@ -1,9 +1,8 @@
 //! The configuration: one file and the environment become the `Config` of each part; all mistakes are reported at once.
 //!
-//! The file is TOML or YAML; variables such as `PULLGATE__GATE__MODE` override it. Each part owns its `Config`; here they
-//! are only filled in. Relative paths begin at the file's directory. The file names secrets by file or variable and
-//! never
-//! contains them, so a configuration can be printed.
+//! The file is TOML or YAML; variables such as `PULLGATE__GATE__MODE` override it. Each part owns its `Config`; here
+//! they are only filled in. Relative paths begin at the file's directory. The file names secrets by file or variable
+//! and never contains them, so a configuration can be printed.
 
 mod changes;
 mod layers;
@@ -55,7 +54,7 @@ pub struct Config {
     pub(crate) admin: server::admin::Config,
     /// The pipeline.
     pub(crate) gate: gate::Config,
-    /// The folder of policy documents.
+    /// The directory of policy documents.
     pub(crate) policy_dir: PathBuf,
     /// How documents are read.
     pub(crate) policy: Settings,

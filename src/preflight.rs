@@ -1,7 +1,8 @@
 //! Opens everything that a configuration names before a gate starts, so that all mistakes are reported at once.
 //!
-//! `pullgate config check`, `pullgate serve` and a reload of the configuration share these checks. They use the functions with
-//! which each part opens its files. When a gate starts, each part opens them again and has the last word.
+//! `pullgate config check`, `pullgate serve` and a reload of the configuration share these checks. They use the
+//! functions with which each part opens its files. When a gate starts, each part opens them again and has the last
+//! word.
 
 mod collisions;
 mod contradictions;
@@ -193,8 +194,8 @@ impl<'a> PreflightFindings<'a> {
         }
     }
 
-    /// Reports a secret that cannot be read. It is read again whenever it is needed, so a gate starts without it, and says that
-    /// it is degraded.
+    /// Reports a secret that cannot be read. It is read again whenever it is needed, so a gate starts without it, and
+    /// says that it is degraded.
     fn secret(&mut self, key: &str, read: Result<(), String>) {
         if let Err(why) = read {
             let severity = match self.depth {

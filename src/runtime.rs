@@ -59,6 +59,6 @@ pub use tasks::{Tasks, Untracked};
 pub use telemetry::{LogFormat, LogGuard, check_log_filter, hides_errors, init as init_telemetry, set_log_filter};
 pub use trace::{ContentSource, Learned, Phase, PhaseTime, RequestTrace, SpanContext};
 pub use units::{
-    InvalidDuration, InvalidSize, format_duration, format_size, parse_duration, parse_size, rounded_duration,
+    InvalidDuration, InvalidSize, counted, format_duration, format_size, parse_duration, parse_size, rounded_duration,
     rounded_size,
 };

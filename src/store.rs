@@ -115,8 +115,8 @@ impl Store {
         Self { facts: self.facts.with_epoch(epoch), ..self }
     }
 
-    /// From now on, a read that the disk does not answer fails after ten seconds, and `/readyz` says so. Reads that go through
-    /// whole tables, such as those of maintenance and of `cache status`, take as long as they take.
+    /// From now on, a read that the disk does not answer fails after ten seconds, and `/readyz` says so. Reads that go
+    /// through whole tables, such as those of maintenance and of `cache status`, take as long as they take.
     pub fn limit_reads(&self, readiness: &Readiness) {
         self.database.readers.limit(readiness.clone());
     }

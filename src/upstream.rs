@@ -153,9 +153,9 @@ impl Upstream {
         }
     }
 
-    /// The digest that the registry claims for a reference, if any, without fetching the manifest. Docker Hub never counts
-    /// this as a pull. Some registries and proxies answer HEAD with an error although GET works, so errors are returned
-    /// immediately and the caller uses GET.
+    /// The digest that the registry claims for a reference, if any, without fetching the manifest. Docker Hub never
+    /// counts this as a pull. Some registries and proxies answer HEAD with an error although GET works, so errors are
+    /// returned immediately and the caller uses GET.
     ///
     /// # Errors
     /// See [`Error`]; only [`Error::Busy`] is final.

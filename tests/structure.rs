@@ -199,6 +199,17 @@ fn container_builds_have_every_file_that_the_program_includes() {
     }
 }
 
+/// The compiler of a container build is as new as the program needs.
+#[test]
+fn the_papers_and_container_builds_name_the_version_of_rust() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = |name: &str| fs::read_to_string(root.join(name)).unwrap();
+    let manifest = text("Cargo.toml");
+    let needed = manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap().trim_matches('"');
+    assert!(text("deploy/Containerfile").contains(&format!("ARG RUST=docker.io/library/rust:{needed}-bookworm\n")));
+    assert!(text("README.md").contains(&format!("Rust {needed} or newer")));
+}
+
 fn read_lines(file: &Path) -> Vec<String> {
     fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect()
 }

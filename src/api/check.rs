@@ -168,7 +168,8 @@ pub struct AssessmentAnswer {
     pub platform: Option<String>,
     /// The status, in the terms of IBM's Vulnerability Advisor.
     pub status: VaStatus,
-    /// The status as the list of images shows it: `No Issues`, `2 Issues`, `Unavailable`. `None` from an earlier version.
+    /// The status as the list of images shows it: `No Issues`, `2 Issues`, `Unavailable`. `None` from an earlier
+    /// version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security_status: Option<String>,
     /// The scanner that made the report.
@@ -178,8 +179,8 @@ pub struct AssessmentAnswer {
     /// The decision of the rule about the image, apart from signatures. `None` from an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
-    /// If the image is admitted, when the decision is made again and may change: when a grace, an exemption or the support of
-    /// the distribution ends, or the report becomes too old. `None` also from an earlier version.
+    /// If the image is admitted, when the decision is made again and may change: when a grace, an exemption or the
+    /// support of the distribution ends, or the report becomes too old. `None` also from an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
     /// Why the image is not admitted, a reason for each condition.
@@ -240,8 +241,8 @@ fn exempt_status(said: ExemptStatus, blocks: bool) -> ExemptStatus {
 }
 
 impl AssessmentAnswer {
-    /// Whether the rule for vulnerabilities admits the image. Absent from an earlier version: then only the issues are
-    /// known, and not whether another condition, such as a banned package, denies the image.
+    /// Whether the rule for vulnerabilities admits the image. The answer of an earlier version has no decision: then
+    /// only the issues decide, although another condition, such as a banned package, may deny the image.
     pub fn is_admitted(&self) -> bool {
         self.decision.map_or_else(|| !self.issues.iter().any(|found| found.blocks), |found| found == Decision::Admit)
     }

@@ -5,7 +5,7 @@ use crate::cache::{Cache, CacheError, CachedContent, RemovedContent};
 use crate::gate::{Operations, RemovalFailure, RemovalTarget};
 use crate::oci::Digest;
 
-/// The most contents of one answer.
+/// The maximum number of contents in one answer.
 const MAX_CONTENTS: u32 = 1000;
 
 /// Which contents are listed, in the order of their digests.

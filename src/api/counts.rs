@@ -11,8 +11,8 @@ use crate::policy::{self, AssessmentContext, Coverage, ExemptStatus, Issue, Issu
 pub struct AssessmentCounts {
     /// The status, in the terms of IBM's Vulnerability Advisor.
     pub status: VaStatus,
-    /// Issues that are not exempt, and those that count nevertheless. Configuration issues that the gate itself finds are
-    /// among them only if they count.
+    /// Issues that are not exempt, and those that count nevertheless. Configuration issues that the gate itself finds
+    /// are among them only if they count.
     pub open: usize,
     /// Vulnerabilities that are reported: those that are not exempt, and those that are.
     pub vulnerabilities: [usize; 2],

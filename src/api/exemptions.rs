@@ -77,7 +77,8 @@ pub struct ListedExemption {
 /// An exemption to add.
 ///
 /// ```json
-/// {"scope": "birds/bluebird", "issue_type": "cve", "issue_id": "CVE-2024-1234", "expires": "30d", "reason": "not reachable"}
+/// {"scope": "birds/bluebird", "issue_type": "cve", "issue_id": "CVE-2024-1234", "expires": "30d",
+///  "reason": "not reachable"}
 /// ```
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]

@@ -24,8 +24,8 @@ pub struct ImageAnswer {
     pub created: Option<String>,
     /// The total size of all layers in bytes; `None` if unknown.
     pub size: Option<u64>,
-    /// What is known about the image's vulnerabilities: `No Issues`, `3 Issues`, `Denied`, `Incomplete`, `Not Scanned`. Empty
-    /// if the request leaves it out.
+    /// What is known about the image's vulnerabilities: `No Issues`, `3 Issues`, `Denied`, `Incomplete`, `Not Scanned`.
+    /// Empty if the request leaves it out.
     pub security_status: String,
 }
 

@@ -10,12 +10,12 @@ use crate::policy::{AffectedPackage, FixStatus, Issue, IssueKind, Purl};
 pub use links::{notice_link, notices, other_identifiers, vendor_link};
 pub use upgrades::{PackageUpgrade, upgrades};
 
-/// How to resolve an issue, one text for each affected package, without repetitions:
-/// `Upgrade openssl to 3.0.11-1: apt-get install --only-upgrade openssl=3.0.11-1`.
+/// How to resolve an issue, one text for each affected package or each line of a corrective action, without
+/// repetitions: `Upgrade openssl to 3.0.11-1: apt-get install --only-upgrade openssl=3.0.11-1`.
 pub fn remedies(issue: &Issue) -> Vec<String> {
     if issue.kind == IssueKind::Configuration {
         let action = issue.corrective_action.as_deref().unwrap_or("Change the configuration");
-        return vec![action.to_owned()];
+        return action.lines().map(str::to_owned).collect();
     }
     // A package that can be upgraded says more than one that cannot.
     let is_fixable = issue.is_fixable();
@@ -104,8 +104,8 @@ fn rpm_tool(package: &AffectedPackage) -> &'static str {
     }
 }
 
-/// The version to upgrade to. Where a database lists one for each line of releases (`2.2.28, 3.2.13, 4.0.4`), it is that
-/// of the installed line; `None` if that is not clear.
+/// The version to upgrade to. Where a database lists one for each line of releases (`2.2.28, 3.2.13, 4.0.4`), it is
+/// that of the installed line; `None` if that is not clear.
 fn the_fix<'a>(fixed: &'a str, installed: Option<&str>) -> Option<&'a str> {
     let versions: Vec<&str> = fixed.split(',').map(str::trim).collect();
     if let [only] = versions[..] {

@@ -22,12 +22,12 @@ pub struct ImageScan {
     /// When the vulnerabilities were looked up.
     #[serde(default)]
     pub observed_at: Option<Timestamp>,
-    /// The assessment under the first rule that checks vulnerabilities, or if there is none, under a rule by which every
-    /// issue counts.
+    /// The assessment under the first rule that checks vulnerabilities, or if there is none, under a rule by which
+    /// every issue counts.
     #[serde(flatten)]
     pub assessment: AssessmentAnswer,
-    /// When the report was made, or of the gate's own scanner, the oldest advisory database in which the image's packages were
-    /// looked up; `None` if that is not known.
+    /// When the report was made, or of the gate's own scanner, the oldest advisory database in which the image's
+    /// packages were looked up; `None` if that is not known.
     pub generated_at: Option<Timestamp>,
     /// The advisory databases in which the gate's own scanner looked up the image's packages.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

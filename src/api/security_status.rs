@@ -15,6 +15,8 @@ pub(super) fn security_status(evidence: &VaEvidence, assessed: &AssessmentCounts
         (VaEvidence::WithOrigin { evidence, .. }, _) => security_status(evidence, assessed),
         (VaEvidence::Report(_) | VaEvidence::Opaque { .. }, 1) => "1 Issue".into(),
         (VaEvidence::Report(_) | VaEvidence::Opaque { .. }, open @ 2..) => format!("{open} Issues"),
+        (VaEvidence::Unsupported { .. }, 1) if assessed.status == VaStatus::Fail => "1 Issue".into(),
+        (VaEvidence::Unsupported { .. }, open @ 2..) if assessed.status == VaStatus::Fail => format!("{open} Issues"),
         (VaEvidence::Report(report), _) => match assessed.status {
             VaStatus::Unscanned => NOT_SCANNED.into(),
             VaStatus::Incomplete if report.incomplete.is_some() => "Incomplete".into(),
@@ -78,10 +80,18 @@ mod tests {
             (partial(vec![issue("CVE-1", false)]), "1 Issue"),
             (VaEvidence::Pending { why: why() }, "Scanning"),
             (VaEvidence::Incomplete { why: why() }, "Incomplete"),
-            (VaEvidence::Unsupported { why: why() }, "Unsupported OS"),
+            (VaEvidence::Unsupported { why: why(), issues: Vec::new() }, "Unsupported OS"),
+            (VaEvidence::Unsupported { why: why(), issues: vec![issue("CVE-1", false)] }, "Unsupported OS"),
             (VaEvidence::Unavailable { why: why() }, "Unavailable"),
         ] {
             assert_eq!(word_of(&VaRule::ibm(), &evidence, &VaExemptions::default()), word);
+        }
+        let native = VaRule { severity: Severity::High, ..VaRule::ibm() };
+        for count in 0..3 {
+            let issues = (0..count).map(|n| issue(&format!("CVE-{n}"), false)).collect();
+            let evidence = VaEvidence::Unsupported { why: why(), issues };
+            let word = word_of(&native, &evidence, &VaExemptions::default());
+            assert_eq!(word, ["Unsupported OS", "1 Issue", "2 Issues"][count]);
         }
     }
 

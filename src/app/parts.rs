@@ -67,8 +67,8 @@ impl PreparedParts {
 }
 
 impl RunningParts {
-    /// Builds all components; some begin to work in the background. `announce` gets the size of the content on disk, in bytes,
-    /// before any of them can log what it finds.
+    /// Builds all components; some begin to work in the background. `announce` gets the size of the content on disk, in
+    /// bytes, before any of them can log what it finds.
     pub(super) async fn build(
         config: &Config,
         state: StateDir,
@@ -144,7 +144,8 @@ impl RunningParts {
         }
     }
 
-    /// Writes pending data, and releases the state directory. The tasks have ended. A disk that hangs does not hold this up.
+    /// Writes pending data, and releases the state directory. The tasks have ended. A disk that hangs does not hold
+    /// this up.
     pub(super) async fn close(self) {
         let Self { services, prefetcher, cache, audit, store, state, .. } = self;
         drop((services, prefetcher, cache));

@@ -31,7 +31,8 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(30);
 /// How long the content must stay the same, so that a file is not read while it is being written.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Reloads what can change without a restart: the configuration, policies, certificates, the audit file. Cheap to clone.
+/// Reloads what can change without a restart: the configuration, policies, certificates, the audit file. Cheap to
+/// clone.
 #[derive(Clone)]
 pub struct Reload(Arc<ReloadState>);
 
@@ -113,8 +114,8 @@ impl Reload {
         Reloaded { rules_changed, certificates, ..reloaded }.refusing(refused)
     }
 
-    /// Reloads the policies and certificates that the configuration in use names, and opens the audit file again. A part that
-    /// fails keeps its last good version; returns these, with the reasons. Blocks.
+    /// Reloads the policies and certificates that the configuration in use names, and opens the audit file again. A
+    /// part that fails keeps its last good version; returns these, with the reasons. Blocks.
     pub fn files(&self) -> BTreeMap<String, String> {
         let parts = &self.0.parts;
         let policy = parts.rulebook.reload().map(|why| ("policy", why));
@@ -188,8 +189,8 @@ impl WatchedFile {
         self.tasks.spawn_blocking(read).await.ok()?.ok()
     }
 
-    /// Waits until the file differs from what was seen last, and is no longer being written. Returns its new digest. A reload
-    /// by a command or a signal may see the new content first.
+    /// Waits until the file differs from what was seen last, and is no longer being written. Returns its new digest. A
+    /// reload by a command or a signal may see the new content first.
     async fn changed(&self, seen: &Mutex<Option<Digest>>) -> Digest {
         loop {
             tokio::time::sleep(WATCH_INTERVAL).await;

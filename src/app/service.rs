@@ -19,15 +19,16 @@ use crate::store::{StateDir, check_schema};
 /// hangs.
 const MARGIN: Duration = Duration::from_secs(45);
 
-/// How long a gate that should take over waits for the lock of one that has released it, or has ended without passing its
-/// sockets.
+/// How long a gate that should take over waits for the lock of one that has released it, or has ended without passing
+/// its sockets.
 const ENDING: Duration = Duration::from_secs(10);
 
 /// How long a start waits for the lock: `config check` holds it for a moment.
 const BRIEF: Duration = Duration::from_millis(100);
 
-/// How long the process that takes over may leave the state directory unused, and how often it is reported that it does not
-/// serve yet. It usually needs a few milliseconds. Clients wait for this in addition to `MOST_WAITING` (`shutdown.rs`).
+/// How long the process that takes over may leave the state directory unused, and how often it is reported that it does
+/// not serve yet. It usually needs a few milliseconds. Clients wait for this in addition to `MOST_WAITING`
+/// (`shutdown.rs`).
 const CLAIM: Duration = Duration::from_secs(5);
 
 /// A gate whose listeners are bound, and that can pass them on.
@@ -46,7 +47,8 @@ pub(crate) enum ServiceStart {
     Alone,
     /// A running gate passes its listeners and its state directory, if there is one.
     TakeOver,
-    /// The process that took over from this one has ended, or has not used the state directory, which this one then has.
+    /// The process that took over from this one has ended, or has not used the state directory, which this one then
+    /// has.
     Again(Option<StateDir>),
 }
 
@@ -54,8 +56,8 @@ pub(crate) enum ServiceStart {
 pub(crate) enum ServiceEnd {
     /// The gate was told to stop, or another process serves.
     Ended(Ended),
-    /// The process that took over does not serve, so this one must serve again: with this configuration, these sockets, and
-    /// the state directory, unless the other one has used it.
+    /// The process that took over does not serve, so this one must serve again: with this configuration, these sockets,
+    /// and the state directory, unless the other one has used it.
     Returned(Box<Config>, InheritedSockets, Option<StateDir>),
 }
 

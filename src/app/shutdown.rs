@@ -21,8 +21,7 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 const ADMIN_GRACE: Duration = Duration::from_secs(1);
 
 /// The maximum time that new clients wait for requests that must be answered before another process takes over. Clients
-/// such as
-/// containerd give up after 30 seconds.
+/// such as containerd give up after 30 seconds.
 const MOST_WAITING: Duration = Duration::from_secs(20);
 /// How long other work may take to end before another process takes over. That process does it again.
 const OTHERS: Duration = Duration::from_secs(2);
@@ -121,9 +120,8 @@ impl Shutdown {
     }
 
     /// Ends in favour of another process. When this returns, the state directory has been released: all requests are
-    /// answered, or their
-    /// transfers have begun, which need only the files that they have open. Clients that connect meanwhile wait. Returns the
-    /// tasks of the transfers.
+    /// answered, or their transfers have begun, which need only the files that they have open. Clients that connect
+    /// meanwhile wait. Returns the tasks of the transfers.
     pub(super) async fn release(self, gate: RunningGate, stops: &mut (impl Stream<Item = ()> + Unpin)) -> Tasks {
         let RunningGate { parts, accepting, front, .. } = gate;
         let tasks = parts.tasks.clone();

@@ -2,9 +2,11 @@
 //!
 //! 1. The new process connects to `STATE/next.sock` and receives the listening sockets. It opens everything that it can
 //!    without the state directory, and then says [`READY`].
-//! 2. The old process accepts no more connections, answers its requests, writes what is pending, releases the state directory,
-//!    and says [`RELEASED`]. Clients that connect meanwhile wait in the queues of the sockets, which both processes have.
-//! 3. The new process opens the state directory, serves, and says [`SERVING`]. Then the old one ends with its last transfer.
+//! 2. The old process accepts no more connections, answers its requests, writes what is pending, releases the state
+//!    directory, and says [`RELEASED`]. Clients that connect meanwhile wait in the queues of the sockets, which both
+//!    processes have.
+//! 3. The new process opens the state directory, serves, and says [`SERVING`]. Then the old one ends with its last
+//!    transfer.
 //!
 //! Until step 2, the old process serves as if nothing had happened. If the new one ends in step 3 before it serves, or
 //! does not open the state directory within a few seconds, the old one serves again, and says [`AGAIN`]: a new process
@@ -181,8 +183,8 @@ fn send(stream: impl AsFd, text: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::R
 pub(super) struct Predecessor(BlockingUnixStream);
 
 impl Predecessor {
-    /// Connects to the gate that runs on this state directory, and receives its sockets. `None` if none runs, or it ends before
-    /// it has passed them. Blocks.
+    /// Connects to the gate that runs on this state directory, and receives its sockets. `None` if none runs, or it
+    /// ends before it has passed them. Blocks.
     ///
     /// # Errors
     /// The running gate does not answer as expected.

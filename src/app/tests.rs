@@ -27,7 +27,7 @@ fn labels(sample: &str) -> String {
     names.join(",")
 }
 
-/// A configuration with one policy folder, which is empty, and these lines at its end.
+/// A configuration with one policy directory, which is empty, and these lines at its end.
 pub(super) fn configured(folder: &Path, last: &str) -> Config {
     std::fs::create_dir(folder.join("policies")).unwrap();
     let text = format!(

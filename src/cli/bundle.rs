@@ -20,12 +20,12 @@ const IMPORT_EXAMPLES: &str = "Examples:
 /// The bundle commands.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum BundleCommand {
-    /// Write images with their platforms, signatures and attestations to one archive, an OCI image layout. Images that the
-    /// gate would deny are not exported.
+    /// Write images with their platforms, signatures and attestations to one archive, an OCI image layout. Images that
+    /// the gate would deny are not exported.
     #[command(after_help = EXPORT_EXAMPLES)]
     Export(export::ExportArgs),
-    /// Read images from an archive into the cache of a running gate. Each is judged like a pull; denied images do not become
-    /// available. Exits with 2 if an image is denied.
+    /// Read images from an archive into the cache of a running gate. Each is judged like a pull; denied images do not
+    /// become available. Exits with 2 if an image is denied.
     #[command(after_help = IMPORT_EXAMPLES)]
     Import(import::ImportArgs),
 }

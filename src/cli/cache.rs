@@ -19,9 +19,9 @@ pub(super) enum CacheCommand {
     /// List what is in the cache: manifests and blobs, with the repositories that delivered them.
     #[command(after_help = contents::LIST_EXAMPLES)]
     List(contents::ListArgs),
-    /// Remove images, or single manifests and blobs, from the cache; they are fetched again on the next pull. All platforms
-    /// of an image are removed, and its layers that no other image in the cache needs. Content that is pinned, in use, or from
-    /// an offline upstream is kept; the command then exits with 1.
+    /// Remove images, or single manifests and blobs, from the cache; they are fetched again on the next pull. All
+    /// platforms of an image are removed, and its layers that no other image in the cache needs. Content that is
+    /// pinned, in use, or from an offline upstream is kept; the command then exits with 1.
     #[command(after_help = contents::RM_EXAMPLES)]
     Rm(contents::RmArgs),
     /// Remove content that is too old, that no manifest names, or that exceeds the low watermark.

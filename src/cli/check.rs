@@ -178,8 +178,8 @@ impl ImageJudge {
     }
 }
 
-/// Whether an answer is about the image of a request. The host may be another name of the registry, and the gate adds what
-/// short names of Docker Hub leave out.
+/// Whether an answer is about the image of a request. The host may be another name of the registry, and the gate adds
+/// what short names of Docker Hub leave out.
 fn is_about(answer: &CheckAnswer, request: &CheckRequest) -> bool {
     let (Ok(asked), Ok(answered)) = (request.image.parse::<ImageReference>(), answer.image.parse::<ImageReference>())
     else {

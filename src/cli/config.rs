@@ -21,8 +21,8 @@ const EXAMPLES: &str = "Examples:
 /// Check or print the configuration.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Validate the configuration, and open everything that it names: certificates, keys, policies, reports, directories,
-    /// ports. Reports every mistake with its place and a hint. Exits with 78 if there is an error.
+    /// Validate the configuration, and open everything that it names: certificates, keys, policies, reports,
+    /// directories, ports. Reports every mistake with its place and a hint. Exits with 78 if there is an error.
     #[command(after_help = EXAMPLES)]
     Check(CheckConfigArgs),
     /// Print the effective configuration, including defaults and environment, without secrets.
@@ -34,8 +34,8 @@ pub(super) enum ConfigCommand {
 pub(super) struct CheckConfigArgs {
     #[command(flatten)]
     file: ConfigArgs,
-    /// Also contact remote services: registries (with credentials), notary servers and sources of advisories; event receivers
-    /// are only connected to.
+    /// Also contact remote services: registries (with credentials), notary servers and sources of advisories; event
+    /// receivers are only connected to.
     #[arg(long)]
     online: bool,
     /// Exit with 78 if there are warnings, too.

@@ -1,7 +1,7 @@
 //! `pullgate db status|update|import|export`: the advisory databases.
 //!
-//! The commands work on the state directory itself, with or without a running gate. A running gate opens what they put into
-//! use.
+//! The commands work on the state directory itself, with or without a running gate. A running gate opens what they put
+//! into use.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -43,9 +43,9 @@ pub(super) enum DbCommand {
         #[arg(long)]
         force: bool,
     },
-    /// Put a database from a file or directory into use: an archive that `db export` wrote; trivy-db or trivy-java-db as
-    /// `db.tar.gz`, as a directory or as an OCI layout; OSV records as a zip archive or a directory; the KEV catalog as
-    /// JSON; EPSS scores as CSV.
+    /// Put a database from a file or directory into use: an archive that `db export` wrote; trivy-db or trivy-java-db
+    /// as `db.tar.gz`, as a directory or as an OCI layout; OSV records as a zip archive or a directory; the KEV catalog
+    /// as JSON; EPSS scores as CSV.
     Import {
         /// The file or directory.
         path: PathBuf,

@@ -24,8 +24,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// The maximum size of an answer, in bytes.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
-/// The default log filter. The four cases change the policy, which changes the verdicts on what they pulled. The warnings of that
-/// would appear after the last line that people should read.
+/// The default log filter. The four cases change the policy, which changes the verdicts on what they pulled. The
+/// warnings of that would appear after the last line that people should read.
 const LOG: &str = "warn,pullgate::gate::livescan=error";
 
 /// Arguments of `demo`.
@@ -34,8 +34,8 @@ pub(super) struct DemoArgs {
     /// Print the table and exit. The exit status is 0 only if every answer is as expected.
     #[arg(long)]
     once: bool,
-    /// The address of the gate. With port 0, the system chooses a port. Default: 127.0.0.1:5000, or another port if that
-    /// one is in use.
+    /// The address of the gate. With port 0, the system chooses a port. Default: 127.0.0.1:5000, or another port if
+    /// that one is in use.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
     /// The log filter, in the syntax of the `tracing` crate.

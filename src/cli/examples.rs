@@ -1,5 +1,5 @@
-//! Examples for the help texts of groups of commands, and of commands that take few arguments. Commands with more have them
-//! next to their arguments.
+//! Examples for the help texts of groups of commands, and of commands that take few arguments. Commands with more have
+//! them next to their arguments.
 
 use clap::Command;
 

@@ -22,7 +22,8 @@ pub(super) const EXAMPLES: &str = "Examples:
 /// The commands about exemptions.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum ExemptionCommand {
-    /// Add an exemption, or replace the one of the same issue in the same package and scope. It applies to the next pull.
+    /// Add an exemption, or replace the one of the same issue in the same package and scope. It applies to the next
+    /// pull.
     #[command(after_help = EXAMPLES)]
     Add(AddArgs),
     /// List the exemptions of a scope and of wider scopes, or all.
@@ -58,8 +59,8 @@ struct IssueArgs {
     /// Only in this package, by its name or a package URL; with the type package, every vulnerability in it.
     #[arg(long, value_name = "NAME|PURL")]
     package: Option<String>,
-    /// The images: *, NAMESPACE, NAMESPACE/REPOSITORY, with :TAG or @DIGEST, each optionally after REGISTRY/. A namespace
-    /// is the first part of a repository, not a Kubernetes namespace.
+    /// The images: *, NAMESPACE, NAMESPACE/REPOSITORY, with :TAG or @DIGEST, each optionally after REGISTRY/. A
+    /// namespace is the first part of a repository, not a Kubernetes namespace.
     #[arg(long, value_name = "SCOPE")]
     scope: Option<String>,
 }

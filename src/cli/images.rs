@@ -33,8 +33,8 @@ pub(super) struct ImagesArgs {
     /// List the admitted images whose verdict has changed: from what to what, and why.
     #[arg(long, conflicts_with = "would_deny")]
     changed: bool,
-    /// List the images that were admitted and would be denied now, with the clients that pulled them. Exits with 2 if there
-    /// are any. A document in audit mode does not count while an enforced entry admits the image.
+    /// List the images that were admitted and would be denied now, with the clients that pulled them. Exits with 2 if
+    /// there are any. A document in audit mode does not count while an enforced entry admits the image.
     #[arg(long)]
     would_deny: bool,
     /// How far back --changed and --would-deny look, such as 12h or 7d.

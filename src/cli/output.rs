@@ -4,11 +4,12 @@
 //! reader of a pipe has gone, as in `pullgate images | head -1`. Here the rest is dropped silently, and the command
 //! still ends with its exit code. Any other failure, such as a full disk, makes the command fail at its end.
 
-use std::fmt::{Arguments, Display};
+use std::fmt::Arguments;
 use std::io::{self, Write};
 use std::sync::OnceLock;
 
 use super::Exit;
+pub(super) use crate::runtime::counted;
 
 /// Prints to standard output.
 macro_rules! print {
@@ -83,10 +84,4 @@ pub(super) fn finish(exit: Exit) -> Exit {
 /// Prints a value as indented JSON.
 pub(super) fn print_json(value: &impl serde::Serialize) {
     println!("{}", serde_json::to_string_pretty(value).unwrap_or_default());
-}
-
-/// A number with the noun that fits: `1 policy`, `2 policies`.
-pub(super) fn counted<N: Copy + Display + PartialEq + From<u8>>(count: N, one: &str, many: &str) -> String {
-    let noun = if count == N::from(1) { one } else { many };
-    format!("{count} {noun}")
 }

@@ -1,5 +1,5 @@
-//! `pullgate policy`: check documents, show which entry wins, import policies of podman and skopeo, and replay decisions
-//! for given evidence. Offline.
+//! `pullgate policy`: check documents, show which entry wins, import policies of podman and skopeo, and replay
+//! decisions for given evidence. Offline.
 
 mod command;
 mod eval;
@@ -43,9 +43,9 @@ pub struct Streams<'a> {
     pub err: &'a mut dyn Write,
 }
 
-/// `policy check PATH`: all problems of all documents of a directory, or of one file. With the `sources` of a gate, also
-/// entries that can only deny or match no image there. Exit codes: 0 without errors, 2 with, 1 when anything cannot be
-/// read.
+/// `policy check PATH`: all problems of all documents of a directory, or of one file. With the `sources` of a gate,
+/// also entries that can only deny or match no image there. Exit codes: 0 without errors, 2 with, 1 when anything
+/// cannot be read.
 ///
 /// # Errors
 /// When the output cannot be written.
@@ -97,9 +97,9 @@ pub fn check(
     })
 }
 
-/// `policy match --policies DIR [--namespace NS] IMAGE...`: which document and entry win. If the registries of a gate are
-/// known, images are named as this gate names them. Exit codes: 0 whatever the outcomes, 78 if the documents have errors or the
-/// namespace is not valid, 1 if the directory cannot be read.
+/// `policy match --policies DIR [--namespace NS] IMAGE...`: which document and entry win. If the registries of a gate
+/// are known, images are named as this gate names them. Exit codes: 0 whatever the outcomes, 78 if the documents have
+/// errors or the namespace is not valid, 1 if the directory cannot be read.
 ///
 /// # Errors
 /// When the output cannot be written.
@@ -201,8 +201,8 @@ fn invalid_name(image: &str) -> String {
     format!("Deny \"{image}\", invalid image name")
 }
 
-/// An image by the name that the policies of a gate see: with the host of its upstream, also if a client writes an alias.
-/// Without the registries of a gate, the name that was written.
+/// An image by the name that the policies of a gate see: with the host of its upstream, also if a client writes an
+/// alias. Without the registries of a gate, the name that was written.
 ///
 /// # Errors
 /// If Docker Hub cannot have a repository of this name.

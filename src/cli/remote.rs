@@ -249,8 +249,8 @@ pub(super) fn configured_socket(gate: &GateArgs) -> Result<(PathBuf, Vec<Problem
     }
 }
 
-/// Whether a mistake is one of `state_dir` or `admin.socket`, or may be meant as one of them. The default is in its place, which
-/// may be of another gate. Below a `state_dir` that is written, it is not.
+/// Whether a mistake is one of `state_dir` or `admin.socket`, or may be meant as one of them. The default is in its
+/// place, which may be of another gate. Below a `state_dir` that is written, it is not.
 fn hides_socket(problem: &Problem, config: &Config) -> bool {
     let Some(ProblemKey { path, is_unknown, meant }) = problem.key.as_deref() else { return false };
     let is_own = path == "admin" || matches!(path.rsplit('.').next(), Some("state_dir" | "socket"));

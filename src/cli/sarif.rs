@@ -23,7 +23,8 @@ pub(super) fn physical_location(path: &str) -> Value {
     })
 }
 
-/// A rule: what results with this identifier are about, and what to do. Code scanning of GitHub requires each of the texts.
+/// A rule: what results with this identifier are about, and what to do. Code scanning of GitHub requires each of the
+/// texts.
 pub(super) fn rule(id: &str, text: &str, help: &str, level: &str) -> Value {
     json!({
         "id": id,

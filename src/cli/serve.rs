@@ -19,8 +19,8 @@ pub(super) struct ServeArgs {
     /// Write the bound addresses as JSON to this file once every listener is open.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
-    /// Take over from the gate that is running on the same state directory: it hands over its listeners and ends, and no
-    /// pull fails. If none is running, start as usual.
+    /// Take over from the gate that is running on the same state directory: it hands over its listeners and ends, and
+    /// no pull fails. If none is running, start as usual.
     #[arg(long)]
     take_over: bool,
 }
@@ -91,8 +91,8 @@ async fn serve(mut config: Config, mut sockets: InheritedSockets, mut hangups: S
     let mut stops = app::signals();
     let mut start = if args.take_over { ServiceStart::TakeOver } else { ServiceStart::Alone };
     loop {
-        // A start may take minutes: it waits for another process, or converts the database. If this process is stopped before it
-        // converts the database, the gate from which it takes over serves again.
+        // A start may take minutes: it waits for another process, or converts the database. If this process is stopped
+        // before it converts the database, the gate from which it takes over serves again.
         let built = tokio::select! {
             built = GateService::build(config, sockets, start) => built,
             () = app::stopped(&mut stops) => {

@@ -1,4 +1,5 @@
-//! Every command line in the papers is one that this program accepts: in blocks as a whole, in running text by its words.
+//! Every command line in the papers is one that this program accepts: in blocks as a whole, in running text by its
+//! words.
 
 use std::collections::BTreeSet;
 use std::fs;

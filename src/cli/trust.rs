@@ -1,6 +1,6 @@
-//! `pullgate trust status|update|forget`: shows, fetches and replaces the trusted roots of Sigstore, and shows the roots of Docker
-//! Content Trust that the gate remembers. Except for `forget`, it works on files, without a gate; a running gate uses a changed
-//! file within a minute.
+//! `pullgate trust status|update|forget`: shows, fetches and replaces the trusted roots of Sigstore, and shows the
+//! roots of Docker Content Trust that the gate remembers. Except for `forget`, it works on files, without a gate; a
+//! running gate uses a changed file within a minute.
 
 mod fetch;
 mod forget;
@@ -40,11 +40,11 @@ const EXAMPLES: &str = "Examples:
 /// Commands about trusted roots.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum TrustCommand {
-    /// List the trusted roots with their age, their source, their keys and the times of their validity, and the roots of
-    /// Docker Content Trust that the gate remembers. Exits with 2 if a trusted root cannot be read or has ended.
+    /// List the trusted roots with their age, their source, their keys and the times of their validity, and the roots
+    /// of Docker Content Trust that the gate remembers. Exits with 2 if a trusted root cannot be read or has ended.
     Status(status::StatusArgs),
-    /// Make a running gate forget the roots and versions of Docker Content Trust that it has verified for a repository, for
-    /// example after its notary server was reinstalled. Until the next pull, older documents are accepted too.
+    /// Make a running gate forget the roots and versions of Docker Content Trust that it has verified for a repository,
+    /// for example after its notary server was reinstalled. Until the next pull, older documents are accepted too.
     Forget(forget::ForgetArgs),
     /// Fetch the current trusted root from a TUF repository, or take it from a file, and install it after checking it.
     #[command(after_help = EXAMPLES)]
@@ -54,8 +54,8 @@ pub(super) enum TrustCommand {
 /// Fetches or replaces a trusted root.
 #[derive(Args, Debug)]
 pub(super) struct UpdateArgs {
-    /// Take this file instead of fetching one; `cosign trusted-root create` and `gh attestation trusted-root` write such
-    /// files.
+    /// Take this file instead of fetching one; `cosign trusted-root create` and `gh attestation trusted-root` write
+    /// such files.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["mirror", "root", "root_sha256", "target", "proxy", "ca"])]
     from: Option<PathBuf>,
     /// The file to write; by default, the only one in `trust.trusted_roots` of the configuration.
@@ -64,8 +64,8 @@ pub(super) struct UpdateArgs {
     /// The TUF repository.
     #[arg(long, value_name = "URL", default_value = SIGSTORE)]
     mirror: String,
-    /// The root of that repository (N.root.json) to begin with, a file or a URL. Needed for the first update; a URL needs
-    /// --root-sha256.
+    /// The root of that repository (N.root.json) to begin with, a file or a URL. Needed for the first update; a URL
+    /// needs --root-sha256.
     #[arg(long, value_name = "FILE|URL")]
     root: Option<String>,
     /// The SHA-256 digest that the file of --root must have, in hexadecimal digits.

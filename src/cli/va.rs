@@ -179,7 +179,8 @@ fn restricted(scan: &ImageScan, only: Option<IssueKind>) -> ImageScan {
     scan
 }
 
-/// A scan as JSON, with the fields of IBM's report in addition to its own. Both have `id` and `status`, with the same values.
+/// A scan as JSON, with the fields of IBM's report in addition to its own. Both have `id` and `status`, with the same
+/// values.
 ///
 /// `issues` lists vulnerabilities only, as the reports of other scanners do; the issues of the configuration are in
 /// `configuration`.

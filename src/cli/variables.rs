@@ -5,7 +5,8 @@ use std::ffi::OsStr;
 use clap::builder::Resettable;
 use clap::{Arg, Command};
 
-/// The command line without the variables that are set to an empty text, as Compose and CI systems set those that have no value.
+/// The command line without the variables that are set to an empty text, as Compose and CI systems set those that have
+/// no value.
 pub(super) fn without_empty(command: Command, is_empty: &dyn Fn(&OsStr) -> bool) -> Command {
     without(command, &|argument| argument.get_env().is_some_and(is_empty))
 }

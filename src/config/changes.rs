@@ -35,15 +35,15 @@ impl Config {
         compared(self) == compared(other) && self.policy == other.policy
     }
 
-    /// The settings that differ in another configuration, and that a running gate cannot change: `cache.max_size`. Keys in
-    /// lists have no position: `listener.address`.
+    /// The settings that differ in another configuration, and that a running gate cannot change: `cache.max_size`. Keys
+    /// in lists have no position: `listener.address`.
     pub(crate) fn fixed_changes(&self, other: &Self) -> Vec<String> {
         self.changes(other).into_iter().filter_map(|(key, is_live)| (!is_live).then_some(key)).collect()
     }
 
     /// The settings that differ in another configuration, and that a running gate applies: `gate.mode`. An upstream is
-    /// one setting: `upstream docker.io`, unless it is [removed](Self::removed_upstreams). `trust` stands for keys and roots
-    /// whose files have the same names.
+    /// one setting: `upstream docker.io`, unless it is [removed](Self::removed_upstreams). `trust` stands for keys and
+    /// roots whose files have the same names.
     pub(crate) fn live_changes(&self, other: &Self) -> Vec<String> {
         let live = self.changes(other).into_iter().filter_map(|(key, is_live)| is_live.then_some(key));
         let mut keys: Vec<String> = live.filter(|key| !key.starts_with(UPSTREAM)).collect();

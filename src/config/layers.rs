@@ -65,7 +65,8 @@ pub(super) fn merge(
     Ok(merge.node(Some(written), &built.cache, "").unwrap_or_else(|| written.clone()))
 }
 
-/// The variable that was meant by one that sets nothing; `None` if it is one of a command, or may belong to something else.
+/// The variable that was meant by one that sets nothing; `None` if it is one of a command, or may belong to something
+/// else.
 fn meant(name: &str) -> Option<String> {
     let rest = name.strip_prefix(PREFIX)?.strip_prefix('_').filter(|rest| !rest.starts_with('_'))?;
     if rest.contains(SEPARATOR) {

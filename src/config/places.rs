@@ -9,7 +9,7 @@ use crate::markup::{Problem, ProblemKey, ProblemSeverity};
 use crate::oci::{Algorithm, Digest, Hasher};
 use crate::runtime::folder_names;
 
-/// The most files of a folder that a key names.
+/// The maximum number of files in a directory that a key names.
 pub(super) const MAX_FOLDER: usize = 1000;
 
 /// The places of all keys and tables that were read, by their path: `listener[0].tls.certificate`.
@@ -19,7 +19,7 @@ pub struct KeyPlaces {
     file: Arc<str>,
     /// The digest of its text; `None` if it was not read.
     text: Option<Digest>,
-    /// The files and folders whose content is a part of the configuration, as they were when they were read.
+    /// The files and directories whose content is a part of the configuration, as they were when they were read.
     parts: BTreeMap<PathBuf, Option<Digest>>,
     /// Every key that was read; without a place if it is not written.
     keys: BTreeMap<String, Option<KeyPlace>>,
@@ -66,12 +66,12 @@ impl KeyPlaces {
         &self.file
     }
 
-    /// Notes a file or folder whose content is a part of the configuration, before it is read.
+    /// Notes a file or directory whose content is a part of the configuration, before it is read.
     pub(super) fn add_part(&mut self, path: &Path) {
         self.parts.insert(path.to_owned(), state_of(path));
     }
 
-    /// The files and folders whose content is a part of the configuration.
+    /// The files and directories whose content is a part of the configuration.
     pub(crate) fn parts(&self) -> Vec<PathBuf> {
         self.parts.keys().cloned().collect()
     }
@@ -86,7 +86,8 @@ impl KeyPlaces {
         self.keys.get(key).is_some_and(Option::is_some)
     }
 
-    /// The path of a table of a list, by the index of the value that was made of it. Tables with mistakes may have no value.
+    /// The path of a table of a list, by the index of the value that was made of it. Tables with mistakes may have no
+    /// value.
     pub fn item(&self, list: &str, index: usize) -> String {
         let position = self.items.get(list).and_then(|items| items.get(index)).copied().unwrap_or(index);
         format!("{list}[{position}]")
@@ -140,7 +141,7 @@ fn identify<'a>(text: Digest, parts: impl Iterator<Item = (&'a PathBuf, Option<D
     hasher.finish()
 }
 
-/// The content of a file, or the names in a folder. `None` if it cannot be read.
+/// The content of a file, or the names in a directory. `None` if it cannot be read.
 fn state_of(path: &Path) -> Option<Digest> {
     if !path.is_dir() {
         return read_bounded(path).ok().map(|content| Digest::sha256(&content));

@@ -52,7 +52,7 @@ impl Reader {
         self.read.borrow_mut().push((what, path));
     }
 
-    /// Notes a file or folder whose content is a part of the configuration, before it is read.
+    /// Notes a file or directory whose content is a part of the configuration, before it is read.
     pub(super) fn add_part(&self, path: &Path) {
         self.places.borrow_mut().add_part(path);
     }
@@ -173,7 +173,7 @@ impl<'r> Table<'r> {
         self.read(key).size(key)
     }
 
-    /// The path of a file or folder that the gate reads.
+    /// The path of a file or directory that the gate reads.
     pub(super) fn file(&mut self, key: &'static str) -> Option<PathBuf> {
         let path = self.path_of(key)?;
         self.reader.reads(self.path(key), path.clone());
@@ -212,7 +212,7 @@ impl<'r> Table<'r> {
         Some(folder.join(text))
     }
 
-    /// The paths of files or folders that the gate reads.
+    /// The paths of files or directories that the gate reads.
     pub(super) fn files(&mut self, key: &'static str) -> Option<Vec<PathBuf>> {
         self.note(key, || "list of paths".into());
         let paths: Vec<PathBuf> = self.list(key)?.iter().map(|text| self.reader.folder.join(text)).collect();

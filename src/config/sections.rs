@@ -97,6 +97,9 @@ fn log(mut table: Table<'_>) -> LogConfig {
     match check_log_filter(&log.filter) {
         Err(error) => table.problem("filter", format!("not a log filter: {error}"), Some(hint)),
         Ok(()) if log.filter.is_empty() => table.warn("filter", "an empty filter logs errors only", hint),
+        Ok(()) if log.filter.trim().eq_ignore_ascii_case("off") => {
+            table.warn("filter", "nothing is logged, not even errors: what the gate cannot do stays unknown", hint);
+        }
         Ok(()) if hides_errors(&log.filter) => {
             table.warn("filter", "this filter hides the errors and warnings of pullgate", hint);
         }

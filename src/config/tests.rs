@@ -21,7 +21,7 @@ fn load(text: &str) -> Result<Config, Vec<Problem>> {
     load_named("pullgate.toml", text, &[])
 }
 
-/// The mistakes, without the folder.
+/// The mistakes, without the directory.
 fn mistakes(text: &str) -> Vec<String> {
     let problems = load(text).expect_err("a mistake");
     problems.iter().map(|problem| problem.to_string().rsplit_once("pullgate.toml").unwrap().1.to_owned()).collect()
@@ -50,7 +50,7 @@ fn changes_that_need_a_restart_are_named_by_key() {
     assert_eq!(changes(&format!("{fixed}{MINIMAL}")).join(" "), keys);
 }
 
-/// The same from every folder.
+/// The same from every directory.
 fn absolute() -> String {
     MINIMAL.replace("\"p\"", "\"/p\"")
 }

@@ -28,7 +28,7 @@ const STATE_FILES: [&str; 10] = [
 /// What to do about a file that is used twice.
 const HINT: &str = "name a file that has no other use";
 
-/// Files and folders, with what they are.
+/// Files and directories, with what they are.
 type NamedPaths = Vec<(String, PathBuf)>;
 
 pub(super) fn check(found: &mut PreflightFindings<'_>) {
@@ -103,7 +103,7 @@ pub(super) fn check_policies(found: &mut PreflightFindings<'_>, read: NamedMater
 /// Materials of policies, and the files and directories that were read for them.
 pub(super) struct NamedMaterials<'a> {
     from: &'a dyn Materials,
-    /// The folder where relative paths begin.
+    /// The directory where relative paths begin.
     root: &'a Path,
     names: RefCell<BTreeSet<(&'static str, PathBuf)>>,
 }

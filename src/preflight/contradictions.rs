@@ -9,6 +9,7 @@ use crate::oci::{self, DOCKER_HUB_NAMES, Platform};
 use crate::scope::Scope;
 use crate::server::ProxyHeader;
 use crate::upstream;
+use crate::va;
 
 /// Hosts of Docker Hub that the names of its images cannot have.
 const HUB_SITES: [&str; 2] = ["hub.docker.com", "registry.hub.docker.com"];
@@ -49,12 +50,25 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
     for (index, upstream) in config.upstreams.iter().enumerate() {
         self::upstream(found, &config.places.item("upstream", index), upstream);
     }
-    if let Some(ibm) = config.va.ibm.as_ref().filter(|ibm| !config.upstreams.iter().any(|it| ibm.serves(&it.host))) {
-        let hosts = ibm.hosts.join(", ");
-        let message = format!("no [[upstream]] has one of these hosts ({hosts}), so IBM is asked about no image");
-        let hint = "add an [[upstream]], such as icr.io, or correct the hosts";
-        found.add(ProblemSeverity::Note, "va.ibm.hosts", &message, Some(hint));
+    if let Some(ibm) = &config.va.ibm {
+        ibm_hosts(found, ibm);
     }
+}
+
+/// Notes that IBM is asked about no image.
+fn ibm_hosts(found: &mut PreflightFindings<'_>, ibm: &va::ibm::Config) {
+    // A host that cannot be read is a mistake that was reported.
+    let is_reported = ibm.hosts.iter().any(|host| va::ibm::check_host(host).is_err());
+    if is_reported || found.config.upstreams.iter().any(|upstream| ibm.serves(&upstream.host)) {
+        return;
+    }
+    let which = match &ibm.hosts[..] {
+        [] => "no host is named".to_owned(),
+        hosts => format!("no [[upstream]] has one of these hosts ({})", hosts.join(", ")),
+    };
+    let message = format!("{which}, so IBM is asked about no image");
+    let hint = "add an [[upstream]], such as icr.io, or correct the hosts";
+    found.add(ProblemSeverity::Note, "va.ibm.hosts", &message, Some(hint));
 }
 
 fn upstream(found: &mut PreflightFindings<'_>, table: &str, upstream: &upstream::Config) {

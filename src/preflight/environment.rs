@@ -50,7 +50,11 @@ fn proxies(found: &mut PreflightFindings<'_>) {
     let is_whole = found.depth == PreflightDepth::Everything;
     for ((variable, proxy), keys) in named {
         let Some((first, others)) = keys.split_first() else { continue };
-        let users = if others.is_empty() { String::new() } else { format!(", and so do {} more", others.len()) };
+        let users = match others {
+            [] => String::new(),
+            [other] => format!(", and so does {other}"),
+            others => format!(", and so do {} more", others.len()),
+        };
         let hint = "set it to http://HOST:PORT; or set `proxy` in the table, where an empty text means none";
         let (severity, message, hint) = match proxy {
             // The command may have another environment than the gate, which starts nevertheless.

@@ -30,21 +30,20 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
         found.machine(Note, "state_dir", &message, None);
     }
     let is_of_other_user = is_of_other_user(&config.state_dir, rustix::process::geteuid().as_raw());
-    let state = directory(&config.state_dir).and_then(|()| state_files(&config.state_dir));
-    let state = state.and_then(|()| StateDir::check(&config.state_dir).map_err(|error| error.to_string()));
+    let hint = match is_of_other_user {
+        true => "it belongs to another user: run this as that user, if it is the gate's, or as root",
+        false => "give it a separate directory that pullgate can write to",
+    };
+    let state = directory(&config.state_dir).map_err(|why| (why, hint));
+    let state = state.and_then(|()| state_files(&config.state_dir));
+    let state = state.and_then(|()| StateDir::check(&config.state_dir).map_err(|error| (error.to_string(), hint)));
     match &state {
         Ok(true) => {
             let message = format!("{}: its mode will be changed to 0700", config.state_dir.display());
             found.machine(Note, "state_dir", &message, None);
         }
         Ok(false) => {}
-        Err(why) => {
-            let hint = match is_of_other_user {
-                true => "it belongs to another user: run this as that user, if it is the gate's, or as root",
-                false => "give it a separate directory that pullgate can write to",
-            };
-            found.machine(Error, "state_dir", why, Some(hint));
-        }
+        Err((why, hint)) => found.machine(Error, "state_dir", why, Some(*hint)),
     }
     room(found);
     audit(found, state.is_ok());
@@ -215,16 +214,19 @@ pub(super) fn socket(found: &mut PreflightFindings<'_>) {
     }
 }
 
-/// Whether what the state directory has under the names of pullgate's own files is of the right kind.
-fn state_files(state: &Path) -> Result<(), String> {
+/// Whether what the state directory has under the names of pullgate's own files is of the right kind. The error is what
+/// is not, and a hint.
+fn state_files(state: &Path) -> Result<(), (String, &'static str)> {
     for (name, is_folder) in [("blobs", true), ("advisories", true), ("lock", false), ("pullgate.db", false)] {
         let path = state.join(name);
         let Ok(metadata) = path.metadata() else { continue };
         if is_folder && !metadata.is_dir() {
-            return Err(format!("{}: this must be a directory", path.display()));
+            let hint = "move it away; pullgate creates the directory";
+            return Err((format!("{}: this must be a directory", path.display()), hint));
         }
         if !is_folder && !metadata.is_file() {
-            return Err(format!("{}: this must be a regular file", path.display()));
+            let hint = "move it away; pullgate creates the file";
+            return Err((format!("{}: this must be a regular file", path.display()), hint));
         }
     }
     Ok(())
@@ -272,8 +274,8 @@ fn writable_file(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Ports that were found free. They stay open until all were tested, so that two listeners of the configuration cannot have
-/// the same one.
+/// Ports that were found free. They stay open until all were tested, so that two listeners of the configuration cannot
+/// have the same one.
 struct TestedPorts {
     /// Whether the gate of this state directory is running: then it has the ports.
     is_running: bool,

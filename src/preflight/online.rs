@@ -1,4 +1,5 @@
-//! Asks everything that a configuration names in the network: registries, notary servers, sources of advisories, services.
+//! Asks everything that a configuration names in the network: registries, notary servers, sources of advisories,
+//! services.
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use crate::upstream::{self, Auth, ServiceAddress, Upstreams};
 const AT_ONCE: usize = 16;
 /// The time limit for each.
 const LIMIT: Duration = Duration::from_secs(20);
-/// The most bytes of an answer that are read.
+/// The maximum number of bytes of an answer that are read.
 const MAX_ANSWER: usize = 64 * 1024;
 /// The repository that a notary server is asked about. It need not exist.
 const ANY_REPOSITORY: &str = "library/hello-world";
@@ -39,8 +40,9 @@ struct ServiceQuestion<'a> {
     answer: BoxFuture<'a, ServiceOutcome>,
 }
 
-/// Asks all services, several at a time, each within a time limit. `progress` is called after each answer with the number of
-/// answers and of questions. A service that cannot be used is an error at the key that names it; others are notes.
+/// Asks all services, several at a time, each within a time limit. `progress` is called after each answer with the
+/// number of answers and of questions. A service that cannot be used is an error at the key that names it; others are
+/// notes.
 pub async fn reach(config: &Config, mut progress: impl FnMut(usize, usize)) -> Vec<Problem> {
     let questions = questions(config);
     let count = questions.len();

@@ -27,6 +27,15 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
     }
     names(found);
     if found.depth == PreflightDepth::Everything {
+        for (directory, other) in va::read_twice(&config.va.reports) {
+            let message = format!(
+                "{}: this is also read as a part of {}: each file in it is read twice, and counts twice towards the \
+                 maximum number of files",
+                directory.display(),
+                other.display()
+            );
+            found.warn("va.reports", &message, Some("remove it from the list"));
+        }
         let problems = va::check_reports(&config.va.reports, now);
         if problems.is_empty() && config.va.awaits_reports() {
             found.add(ProblemSeverity::Note, "va.reports", "there is no report in it yet", None);

@@ -15,8 +15,9 @@ pub(super) struct ServiceUser {
 }
 
 impl ServiceUser {
-    /// The owner of the lock, which the gate has made, or of the state directory before the first start, if this process is root
-    /// and the owner is not. The groups are those of the system's files, and those of the gate if it is running.
+    /// The owner of the lock, which the gate has made, or of the state directory before the first start, if this
+    /// process is root and the owner is not. The groups are those of the system's files, and those of the gate if it is
+    /// running.
     pub(super) fn of_state(state: &Path, socket: &Path) -> Option<Self> {
         let owned = state.join("lock").metadata().or_else(|_| state.metadata());
         let metadata = owned.ok().filter(|_| rustix::process::geteuid().is_root())?;
@@ -73,7 +74,8 @@ fn groups_of(uid: u32, users: &str, groups: &str) -> Vec<u32> {
     own.parse::<u32>().ok().into_iter().chain(groups.lines().map(fields).filter_map(of)).collect()
 }
 
-/// The groups of a process of this user, from the text of `/proc/PID/status` (proc_pid_status(5)); none of another user's.
+/// The groups of a process of this user, from the text of `/proc/PID/status` (proc_pid_status(5)); none of another
+/// user's.
 fn groups_in(status: &str, uid: u32) -> Vec<u32> {
     let of = |key: &str| -> Vec<u32> {
         let values = status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
@@ -103,7 +105,7 @@ mod tests {
         assert!(is_readable(0o400, uid, gid) && !is_readable(0o044, uid, gid), "the class of the owner comes first");
         assert!(is_readable(0o040, uid + 1, gid) && !is_readable(0o604, uid + 1, gid));
         assert!(is_readable(0o004, uid + 1, gid + 1) && !is_readable(0o660, uid + 1, gid + 1));
-        // The folder of the test is closed to others.
+        // The directory of the test is closed to others.
         fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o700)).unwrap();
         let stranger = ServiceUser { uid: uid + 1, groups: vec![gid + 1] };

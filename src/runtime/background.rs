@@ -8,18 +8,19 @@ use std::time::Duration;
 use rustix::process::setpriority_process;
 use tokio::sync::oneshot;
 
-/// The most threads.
+/// The maximum number of threads.
 const THREADS: usize = 2;
 /// How long a thread waits for more work before it ends.
 const IDLE: Duration = Duration::from_secs(1);
-/// A priority at which a thread gets a tenth of what others get of a busy core: at the lowest one (19) it would get a seventieth,
-/// and on a machine that is always busy, the work would not be done in hours.
+/// A priority at which a thread gets a tenth of what others get of a busy core: at the lowest one (19) it would get a
+/// seventieth, and on a machine that is always busy, the work would not be done in hours.
 const LOW: i32 = 10;
 
-/// Runs work on at most two threads of a low priority, so that requests come first. The threads exist only while there is
-/// work. Cheap to clone.
+/// Runs work on at most two threads of a low priority, so that requests come first. The threads exist only while there
+/// is work. Cheap to clone.
 ///
-/// Threads of the common pool are not used: a thread without privileges can give up its priority, but cannot get it back.
+/// Threads of the common pool are not used: a thread without privileges can give up its priority, but cannot get it
+/// back.
 #[derive(Clone, Default)]
 pub struct Background(Arc<WorkQueue>);
 
@@ -44,8 +45,8 @@ impl Background {
         Self::default()
     }
 
-    /// Runs work and waits for its result. `None` if it panicked, or no thread could be started. If the caller is dropped,
-    /// the work runs nevertheless.
+    /// Runs work and waits for its result. `None` if it panicked, or no thread could be started. If the caller is
+    /// dropped, the work runs nevertheless.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         let (done, result) = oneshot::channel();
         // The caller may have left.
@@ -80,7 +81,8 @@ impl WorkQueue {
     }
 
     fn work(&self) {
-        // The process of number 0 is, on Linux, the calling thread alone. Without a lower priority the work is still right.
+        // The process of number 0 is, on Linux, the calling thread alone. Without a lower priority the work is still
+        // right.
         let _ = setpriority_process(None, LOW);
         while let Some(job) = self.next() {
             // A panic affects only its job, whose result is then missing; the thread continues.

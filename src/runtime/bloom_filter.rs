@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The bits that a member sets, all in one word, so that each question reads memory once.
 const BITS: u32 = 4;
 
-/// A set of fixed size in memory: a Bloom filter. Members cannot be removed. Some things that were never added seem to be
-/// members, and the more members there are, the more of them: with two bytes for each member, one in two hundred.
+/// A set of fixed size in memory: a Bloom filter. Members cannot be removed. Some things that were never added seem to
+/// be members, and the more members there are, the more of them: with two bytes for each member, one in two hundred.
 pub struct BloomFilter {
     words: Box<[AtomicU64]>,
     hasher: RandomState,

@@ -14,7 +14,7 @@ macro_rules! budgets {
 }
 
 budgets! {
-    /// Parsed manifests. Repeated decisions need none (`gate/warm.rs`).
+    /// Parsed manifests. Repeated decisions need none (`gate/serving/warm.rs`).
     MANIFESTS = 3 * MIB;
     /// Small content that is served from memory (the default of `cache.memory`).
     SMALL_OBJECTS = 8 * MIB;

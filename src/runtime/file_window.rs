@@ -1,9 +1,9 @@
 //! Files as mapped bytes that the program does not read: a body hands out slices of a file's mapping, the connection
 //! sends them with `sendfile`, and the bytes never pass through this process.
 //!
-//! hyper cannot pass a file to a connection, but it passes large slices by pointer. A window is a mapping of a file that
-//! serves only for its addresses: a slice inside a window identifies certain bytes of a certain file. Code that does not
-//! look the slice up reads the same bytes through the mapping, more slowly, so a missed look-up is harmless.
+//! hyper cannot pass a file to a connection, but it passes large slices by pointer. A window is a mapping of a file
+//! that serves only for its addresses: a slice inside a window identifies certain bytes of a certain file. Code that
+//! does not look the slice up reads the same bytes through the mapping, more slowly, so a missed look-up is harmless.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -41,8 +41,8 @@ impl FileWindows {
         (offset + slice.len() <= window.map.len()).then_some((window, offset as u64))
     }
 
-    /// The last window that begins at or below an address. The lock is released before the window is returned: its other
-    /// owners may have left in the meantime, and dropping the last one takes the lock for writing.
+    /// The last window that begins at or below an address. The lock is released before the window is returned: its
+    /// other owners may have left in the meantime, and dropping the last one takes the lock for writing.
     fn at_or_below(&self, address: usize) -> Option<Arc<FileWindow>> {
         let windows = self.0.read().unwrap_or_else(PoisonError::into_inner);
         windows.range(..=address).next_back()?.1.upgrade()

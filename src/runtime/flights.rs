@@ -52,7 +52,8 @@ where
         self.join_until(key, |_| work(), |_| false).await
     }
 
-    /// The same for work that reports values before it ends: waits until it ends or a value `is_enough` for this caller.
+    /// The same for work that reports values before it ends: waits until it ends or a value `is_enough` for this
+    /// caller.
     pub async fn join_until<F>(
         &self,
         key: K,

@@ -24,7 +24,7 @@ pub fn folder_names(folder: &Path, most: usize) -> io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// The folder of a file: `.` for a name without one.
+/// The directory of a file: `.` for a name without one.
 ///
 /// ```
 /// # use std::path::Path;

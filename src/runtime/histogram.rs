@@ -12,8 +12,8 @@ use super::Sharded;
 /// The bounds of the buckets, in seconds, and one bucket for everything longer.
 const SECONDS: [f64; 7] = [0.001, 0.01, 0.1, 0.5, 2.5, 10.0, 30.0];
 
-/// Durations, in few buckets. Each processor core counts separately, so observing one needs no lock and writes to no memory
-/// that other cores write to. Cheap to clone.
+/// Durations, in few buckets. Each processor core counts separately, so observing one needs no lock and writes to no
+/// memory that other cores write to. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct BusyHistogram(Arc<Sharded<Durations>>);
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 /// As many links as Linux follows.
 const MOST_LINKS: u32 = 40;
 
-/// The path without links and `..`. A link to what does not exist is followed, too: what is created by this path is created
-/// there.
+/// The path without links and `..`. A link to what does not exist is followed, too: what is created by this path is
+/// created there.
 pub fn resolved_path(path: &Path) -> PathBuf {
     walk(path, |_| {})
 }
@@ -21,8 +21,8 @@ pub fn is_descriptor(path: &Path) -> bool {
     is_descriptor
 }
 
-/// Follows all links of a path. `see` gets the path, and every path to which a link at its end leads, each with a folder that has
-/// no links.
+/// Follows all links of a path. `see` gets the path, and every path to which a link at its end leads, each with a
+/// directory that has no links.
 fn walk(path: &Path, mut see: impl FnMut(&Path)) -> PathBuf {
     let parts =
         |path: &Path| path.components().rev().map(|part| part.as_os_str().to_owned()).collect::<Vec<OsString>>();

@@ -72,7 +72,8 @@ impl Metrics {
         text
     }
 
-    /// Renders the metrics in the older text format of Prometheus, version 0.0.4, for clients that do not know OpenMetrics.
+    /// Renders the metrics in the older text format of Prometheus, version 0.0.4, for clients that do not know
+    /// OpenMetrics.
     pub fn render_plain(&self) -> String {
         plain(&self.render())
     }
@@ -88,8 +89,8 @@ impl Metrics {
     }
 }
 
-/// Rewrites the OpenMetrics format as the text format 0.0.4, with the same samples. Here, HELP and TYPE have the name of the
-/// samples, which in OpenMetrics has a suffix for some types; UNIT and EOF do not exist.
+/// Rewrites the OpenMetrics format as the text format 0.0.4, with the same samples. Here, HELP and TYPE have the name
+/// of the samples, which in OpenMetrics has a suffix for some types; UNIT and EOF do not exist.
 fn plain(open_metrics: &str) -> String {
     let (mut text, mut help) = (String::with_capacity(open_metrics.len()), None);
     for line in open_metrics.lines() {

@@ -8,8 +8,8 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use tokio::io::AsyncReadExt as _;
 
-/// Opens a regular file for reading. Anything else is refused: a pipe would wait for its writer, and a device may have no
-/// end.
+/// Opens a regular file for reading. Anything else is refused: a pipe would wait for its writer, and a device may have
+/// no end.
 ///
 /// # Errors
 /// The file cannot be opened, or is not a regular file.

@@ -46,8 +46,8 @@ impl Readiness {
         *self.state().awaited.entry(name.to_owned()).or_default() += 1;
     }
 
-    /// Marks the part `name` as degraded for the given reason; `None` marks it as healthy. A part is listed from its first
-    /// report on, so each part reports `None` when it starts.
+    /// Marks the part `name` as degraded for the given reason; `None` marks it as healthy. A part is listed from its
+    /// first report on, so each part reports `None` when it starts.
     pub fn degraded(&self, name: &str, why: Option<String>) {
         self.degraded.get_or_create(&PartLabel { part: name.to_owned() }).set(why.is_some().into());
         self.state().parts.insert(name.to_owned(), why);

@@ -1,6 +1,6 @@
 //! Notifications to the service manager, by systemd's protocol
-//! ([sd_notify(3)](https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html)). Without `NOTIFY_SOCKET`, nothing
-//! happens.
+//! ([sd_notify(3)](https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html)). Without `NOTIFY_SOCKET`,
+//! nothing happens.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -2,12 +2,13 @@
 
 use url::Url;
 
-/// A configured URL for people: in messages, in the log, in `config show`. Its user information, its query and its fragment
-/// are left out, because they may be secrets. Whatever displays a configured URL calls this function, or [`shown_origin`]
-/// where the path may be a secret, too.
+/// A configured URL for people: in messages, in the log, in `config show`. Its user information, its query and its
+/// fragment are left out, because they may be secrets. Whatever displays a configured URL calls this function, or
+/// [`shown_origin`] where the path may be a secret, too.
 ///
 /// ```
-/// assert_eq!(pullgate::runtime::shown_url("https://u:hush@osv.test/PyPI/all.zip?sig=hush"), "https://osv.test/PyPI/all.zip");
+/// let shown = pullgate::runtime::shown_url("https://u:hush@osv.test/PyPI/all.zip?sig=hush");
+/// assert_eq!(shown, "https://osv.test/PyPI/all.zip");
 /// ```
 pub fn shown_url(text: &str) -> String {
     // A string that is not a URL may have been meant as one: a `/` or `?` in a password ends the host too early.
@@ -25,8 +26,8 @@ pub fn shown_url(text: &str) -> String {
     if is_bare { shown.trim_end_matches('/').to_owned() } else { shown }
 }
 
-/// The scheme, host and port of a configured URL whose path may be a secret, such as that of a webhook. Empty if it is not
-/// a URL.
+/// The scheme, host and port of a configured URL whose path may be a secret, such as that of a webhook. Empty if it is
+/// not a URL.
 pub fn shown_origin(text: &str) -> String {
     Url::parse(text).map_or_else(|_| String::new(), |url| url.origin().ascii_serialization())
 }

@@ -18,7 +18,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 /// Tasks run on the runtime in which the value was created, even if they are spawned from another runtime. Work that
 /// outlives a request must not depend on the thread that served it.
 ///
-/// Futures and work are boxed first: tokio's code for a task is compiled once for each type of task, and there are hundreds.
+/// Futures and work are boxed first: tokio's code for a task is compiled once for each type of task, and there are
+/// hundreds.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
@@ -113,8 +114,8 @@ impl Tasks {
 
     /// Resolves when shutdown starts. Long-running loops select on it.
     pub async fn stopping(&self) {
-        // Every connection polls this with each of its requests, and each poll of the token takes two locks of the process.
-        // The set polls the token only when it was woken.
+        // Every connection polls this with each of its requests, and each poll of the token takes two locks of the
+        // process. The set polls the token only when it was woken.
         let mut stopping = FuturesUnordered::from_iter([self.stop.cancelled()]);
         stopping.next().await;
     }
@@ -152,8 +153,8 @@ impl Tasks {
         tokio::time::timeout(grace, all).await.is_ok()
     }
 
-    /// Starts shutdown and waits until all requests are answered, at most for `grace`, and then for all other tasks except
-    /// transfers, at most for `others`. Returns true if all requests were answered.
+    /// Starts shutdown and waits until all requests are answered, at most for `grace`, and then for all other tasks
+    /// except transfers, at most for `others`. Returns true if all requests were answered.
     pub async fn settle(&self, grace: Duration, others: Duration) -> bool {
         self.stop();
         self.requests.close();

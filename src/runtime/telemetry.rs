@@ -54,8 +54,8 @@ pub fn check_log_filter(filter: &str) -> Result<(), String> {
     EnvFilter::builder().parse(filter).map(drop).map_err(|error| error.to_string())
 }
 
-/// Whether a log filter hides the errors of the program, unless that is what it is for: `off`. A misspelt level is the name of
-/// a part that does not exist, and a filter without a level hides what it does not name.
+/// Whether a log filter hides the errors of the program, unless that is what it is for: `off`. A misspelt level is the
+/// name of a part that does not exist, and a filter without a level hides what it does not name.
 pub fn hides_errors(filter: &str) -> bool {
     // A filter with spans is written by someone who knows the syntax.
     let targets = filter.parse::<Targets>();
@@ -153,8 +153,8 @@ impl Drop for LogGuard {
 }
 
 /// Complete lines waiting to be written to standard error. A busy gate logs tens of thousands per second, and one
-/// system call per line would cost as much as the response that the line describes. Only one thread writes: a terminal or a
-/// log driver that stops reading would otherwise stop every thread that logs, and with them all pulls.
+/// system call per line would cost as much as the response that the line describes. Only one thread writes: a terminal
+/// or a log driver that stops reading would otherwise stop every thread that logs, and with them all pulls.
 #[derive(Default)]
 struct Lines {
     state: Mutex<LinesState>,

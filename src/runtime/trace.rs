@@ -1,9 +1,9 @@
 //! Facts about a request that are collected on its way through the gate, for its log line, `Server-Timing` and its
 //! trace.
 //!
-//! It belongs to the task that serves the request, so that what happens deep in the gate can be noted without a parameter
-//! in every call. Work that the request starts and shares with others ([`super::Flights`]) carries it on. Where no request
-//! is followed, such as in prefetch, nothing is noted.
+//! It belongs to the task that serves the request, so that what happens deep in the gate can be noted without a
+//! parameter in every call. Work that the request starts and shares with others ([`super::Flights`]) carries it on.
+//! Where no request is followed, such as in prefetch, nothing is noted.
 
 mod span;
 

@@ -3,6 +3,7 @@
 //! humantime and bytesize read more than this (years, fractions, `1 hour ago`) and reject some of it (bytesize takes
 //! `1.5GiB` and rounds), so both are parsed here, strictly.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 /// Parses a duration: whole numbers, each with a unit (`ms`, `s`, `m`, `h`, `d`, `w`), that are added up: `1d12h`.
@@ -106,6 +107,12 @@ pub fn rounded_duration(duration: Duration) -> String {
     format_duration(Duration::from_secs(seconds - seconds % UNITS[smallest]))
 }
 
+/// A number with the noun that fits: `1 policy`, `2 policies`.
+pub fn counted<N: Copy + Display + PartialEq + From<u8>>(count: N, one: &str, many: &str) -> String {
+    let noun = if count == N::from(1) { one } else { many };
+    format!("{count} {noun}")
+}
+
 fn split_number(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     Some((text[..end].parse().ok()?, &text[end..]))
@@ -161,6 +168,13 @@ mod tests {
             assert_eq!(rounded_duration(Duration::from_secs(seconds)), text, "{seconds}");
         }
         assert_eq!(rounded_duration(Duration::from_millis(250)), "250ms");
+    }
+
+    #[test]
+    fn numbers_have_the_noun_that_fits() {
+        for (count, text) in [(0_u64, "0 entries"), (1, "1 entry"), (2, "2 entries"), (11, "11 entries")] {
+            assert_eq!(counted(count, "entry", "entries"), text);
+        }
     }
 
     #[test]

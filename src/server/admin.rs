@@ -238,7 +238,7 @@ impl<A: Api> Admin<A> {
             return json_response(family.refusal(refusal));
         }
         let Some((family, path)) = called else { return self.health(&request) };
-        match self.access.authorize(caller, &request, family).await {
+        match self.access.authorize(caller, &request, family) {
             Err(refusal) => json_response(family.refusal(refusal)),
             Ok(caller) if family == ApiFamily::Native && path == BUNDLE_CONTENT => {
                 let (parts, body) = request.into_parts();

@@ -6,8 +6,8 @@ use http::StatusCode;
 
 use crate::oci::{ErrorCode, WireError};
 
-/// An error for a client. Its message begins with the gate's name, because people see it among those of the client and of
-/// registries.
+/// An error for a client. Its message begins with the gate's name, because people see it among those of the client and
+/// of registries.
 pub(super) fn own_error(status: StatusCode, code: ErrorCode, reason: impl Display) -> WireError {
     WireError::new(status, code, own_message(reason))
 }

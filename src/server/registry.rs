@@ -160,8 +160,8 @@ impl RegistryService {
         self.send(&warm, response, (&requests, started), request, requester)
     }
 
-    /// Sends a response again, with a record. `None` when the request must be decided again: the client takes no index, or
-    /// the record would have to wait.
+    /// Sends a response again, with a record. `None` when the request must be decided again: the client takes no index,
+    /// or the record would have to wait.
     fn send(
         &self,
         warm: &WarmAnswer,

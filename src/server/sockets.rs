@@ -1,5 +1,5 @@
-//! Listening sockets that another process has opened: the service manager (socket activation), or the gate that this process
-//! takes over from.
+//! Listening sockets that another process has opened: the service manager (socket activation), or the gate that this
+//! process takes over from.
 //!
 //! Both keep a socket open while this process starts, so that clients wait in its queue and none is refused. With
 //! `SO_REUSEPORT` each process would have a queue, and closing a listener would reset the connections that wait in it.
@@ -168,8 +168,9 @@ impl InheritedSockets {
         Ok(())
     }
 
-    /// Checks that each socket of the service manager is for one of these listeners, or for the admin listener or its socket.
-    /// This is asked before any of them is bound: it would find its port in use, by a socket that was meant for it.
+    /// Checks that each socket of the service manager is for one of these listeners, or for the admin listener or its
+    /// socket. This is asked before any of them is bound: it would find its port in use, by a socket that was meant for
+    /// it.
     ///
     /// # Errors
     /// [`SocketError::Unused`].
@@ -188,8 +189,8 @@ impl InheritedSockets {
         self.0.iter().find(is_unused).map_or(Ok(()), |socket| Err(SocketError::Unused(socket.describe())))
     }
 
-    /// Checks that every socket of the service manager is used. Those of another gate are closed if the configuration has
-    /// other addresses now.
+    /// Checks that every socket of the service manager is used. Those of another gate are closed if the configuration
+    /// has other addresses now.
     ///
     /// # Errors
     /// [`SocketError::Unused`].
@@ -216,7 +217,8 @@ impl InheritedSocket {
         is_named && matches!(self.listener, AnyListener::Tcp(_))
     }
 
-    /// Whether it is a TCP socket with a configured address. A name that cannot be resolved is reported when it is bound.
+    /// Whether it is a TCP socket with a configured address. A name that cannot be resolved is reported when it is
+    /// bound.
     fn is_bound_to(&self, address: &str) -> bool {
         let AnyListener::Tcp(listener) = &self.listener else { return false };
         let wanted = address.to_socket_addrs();

@@ -18,7 +18,8 @@ const TOPIC: &str = "attached";
 pub struct AttachedList {
     /// All referrers, as an OCI index; `None` if the registry did not list them.
     pub referrers: Option<String>,
-    /// The tags that were asked for, by their end after `sha256-HEX`: `.sig`. The digest is `None` if there was no such tag.
+    /// The tags that were asked for, by their end after `sha256-HEX`: `.sig`. The digest is `None` if there was no such
+    /// tag.
     pub tags: BTreeMap<String, Option<Digest>>,
 }
 

@@ -24,8 +24,8 @@ impl FactStore {
         self.record_evidence(UNPACKED, &layer.to_string(), row).await
     }
 
-    /// The digests of the uncompressed content of these layers, and of all other known layers with the same content. Layers
-    /// that were never unpacked here are left out.
+    /// The digests of the uncompressed content of these layers, and of all other known layers with the same content.
+    /// Layers that were never unpacked here are left out.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -37,9 +37,9 @@ impl FactStore {
         rows.iter().map(|row| Ok((digest_of(row.try_get(0)?)?, digest_of(row.try_get(1)?)?))).collect()
     }
 
-    /// Admitted images whose topmost layer is one of `alike`, and that consist of nothing but these and their configuration. The
-    /// order of their layers is in their manifests. At most `limit`. Images in the repository of `name` are left out unless they
-    /// have fewer layers than `layers`.
+    /// Admitted images whose topmost layer is one of `alike`, and that consist of nothing but these and their
+    /// configuration. The order of their layers is in their manifests. At most `limit`. Images in the repository of
+    /// `name` are left out unless they have fewer layers than `layers`.
     ///
     /// Whether the repository delivered the layers does not matter: clients do not fetch what they have.
     ///

@@ -17,8 +17,8 @@ use crate::runtime::open_private;
 /// The page cache of the writer in KiB, in the notation of SQLite. It must hold the pages that a transaction with many
 /// rows changes. With a smaller cache, pages are written and read again within the transaction.
 const WRITER_CACHE: &str = "-8000";
-/// The number of pages of a journal that the writer copies into the file by itself: 64 MB. It is only reached where nothing
-/// copies the journal before (`journal`), or not fast enough.
+/// The number of pages of a journal that the writer copies into the file by itself: 64 MB. It is only reached where
+/// nothing copies the journal before (`journal`), or not fast enough.
 const CHECKPOINT_PAGES: &str = "16000";
 /// The page cache of the connection that copies the journal in KiB. It reads no pages through the cache.
 const COPIER_CACHE: &str = "-64";
@@ -123,8 +123,8 @@ impl Database {
     }
 }
 
-/// Checks that the database of a state directory, if there is one, was not written by a newer version. It is only read, and a
-/// gate may be using it.
+/// Checks that the database of a state directory, if there is one, was not written by a newer version. It is only read,
+/// and a gate may be using it.
 ///
 /// # Errors
 /// The file is not a database, or [`StoreError::Newer`].

@@ -75,8 +75,8 @@ impl FactStore {
         subjects: &[String],
     ) -> Result<HashMap<String, String>, StoreError> {
         let rows = sqlx::query(
-            // With a bare `?1`, SQLite compares it with the topic of a partial index (`evidence_by_unpacked`), and parses
-            // the statement again whenever it is bound.
+            // With a bare `?1`, SQLite compares it with the topic of a partial index (`evidence_by_unpacked`), and
+            // parses the statement again whenever it is bound.
             "SELECT subject, value FROM evidence WHERE topic = +?1 AND subject IN (SELECT value FROM json_each(?2)) \
              AND valid_until IS NULL",
         )

@@ -39,8 +39,8 @@ impl ExemptionStore {
         Ok(records)
     }
 
-    /// Adds exemptions, each in place of an earlier one with the same identifier. They survive a power failure when this
-    /// returns without an error. Returns false, and adds none, if there would be more than [`MAX_EXEMPTIONS`].
+    /// Adds exemptions, each in place of an earlier one with the same identifier. They survive a power failure when
+    /// this returns without an error. Returns false, and adds none, if there would be more than [`MAX_EXEMPTIONS`].
     ///
     /// # Errors
     /// The database cannot be written.
@@ -79,8 +79,8 @@ impl ExemptionStore {
         Ok(fits)
     }
 
-    /// Removes exemptions by their identifiers. They do not come back after a power failure when this returns without an
-    /// error.
+    /// Removes exemptions by their identifiers. They do not come back after a power failure when this returns without
+    /// an error.
     ///
     /// # Errors
     /// The database cannot be written.

@@ -82,8 +82,8 @@ impl FactStore {
         rows.iter().map(|row| Ok((digest_of(row.try_get(0)?)?, row.try_get(1)?))).collect()
     }
 
-    /// The manifests of the repository that reference this digest, newest first, at most `limit`: indexes for a manifest,
-    /// images for a blob.
+    /// The manifests of the repository that reference this digest, newest first, at most `limit`: indexes for a
+    /// manifest, images for a blob.
     pub async fn naming(&self, name: &ImageName, member: Digest, limit: usize) -> Result<Vec<Digest>, StoreError> {
         let rows = sqlx::query(
             "SELECT members.manifest_digest FROM members JOIN manifests ON manifests.host = members.host \
@@ -139,8 +139,8 @@ impl FactStore {
         Ok(row.is_some())
     }
 
-    /// Those of these manifests that one of the registries delivered. Goes through all manifests of these registries, so it
-    /// is for many at a time.
+    /// Those of these manifests that one of the registries delivered. Goes through all manifests of these registries,
+    /// so it is for many at a time.
     pub async fn of_registries(&self, digests: &[Digest], hosts: &[Host]) -> Result<HashSet<Digest>, StoreError> {
         let hosts: Vec<&str> = hosts.iter().map(Host::as_str).collect();
         let rows = sqlx::query(
@@ -154,8 +154,8 @@ impl FactStore {
         rows.iter().map(|row| digest_of(row.try_get(0)?)).collect()
     }
 
-    /// For each of these digests, in their order, repositories that delivered it, at most `limit`. Goes through all manifests,
-    /// so it is for many at a time.
+    /// For each of these digests, in their order, repositories that delivered it, at most `limit`. Goes through all
+    /// manifests, so it is for many at a time.
     ///
     /// # Errors
     /// The database cannot be read.

@@ -2,9 +2,9 @@
 //! they cause.
 //!
 //! Facts that the content on this node's disk needs are kept: the facts about its manifests, the links of its blobs,
-//! and the evidence about it, unless it is large. All other rows can be obtained again, so the least recently used ones are deleted first.
-//! Facts are listed one page at a time, the node selects those that it needs, and the others are deleted unless they
-//! were renewed in the meantime.
+//! and the evidence about it, unless it is large. All other rows can be obtained again, so the least recently used ones
+//! are deleted first. Facts are listed one page at a time, the node selects those that it needs, and the others are
+//! deleted unless they were renewed in the meantime.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -236,9 +236,9 @@ impl Store {
         }
     }
 
-    /// Forgets the largest evidence until the rows take at most `bytes`, or until none is large. It is forgotten even if
-    /// content on disk needs it: it can be obtained again from that content, and few images have so much. Returns the
-    /// number of deleted rows.
+    /// Forgets the largest evidence until the rows take at most `bytes`, or until none is large. It is forgotten even
+    /// if content on disk needs it: it can be obtained again from that content, and few images have so much. Returns
+    /// the number of deleted rows.
     ///
     /// # Errors
     /// The database fails.

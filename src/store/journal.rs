@@ -1,8 +1,8 @@
 //! Copies the journal of the database into its file while requests continue.
 //!
 //! SQLite copies the journal at the end of a transaction that finds it long, and syncs both files. Nothing else can be
-//! written until that is done, which takes tens of milliseconds. Therefore a connection that writes nothing copies most of
-//! the journal before that, and what is left for the writer is little.
+//! written until that is done, which takes tens of milliseconds. Therefore a connection that writes nothing copies most
+//! of the journal before that, and what is left for the writer is little.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

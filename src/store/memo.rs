@@ -30,8 +30,8 @@ pub trait Evidence {
     fn is_negative(&self) -> bool;
 }
 
-/// Evidence of one topic, by subject. It survives restarts. Concurrent requests for it cause only one gathering, or one for
-/// each repository from which it is read.
+/// Evidence of one topic, by subject. It survives restarts. Concurrent requests for it cause only one gathering, or one
+/// for each repository from which it is read.
 pub struct Memo<V> {
     topic: &'static str,
     memory: Arc<Bounded<Arc<str>, Kept<V>>>,
@@ -85,9 +85,9 @@ where
         }
     }
 
-    /// The same for evidence in bytes that `gather` reads from a repository. What is found counts for all repositories, but
-    /// only requests for this one wait for the same gathering: that another repository does not have the bytes, or that
-    /// its registry is slow, means nothing here.
+    /// The same for evidence in bytes that `gather` reads from a repository. What is found counts for all repositories,
+    /// but only requests for this one wait for the same gathering: that another repository does not have the bytes, or
+    /// that its registry is slow, means nothing here.
     pub async fn obtain_from<F>(
         &self,
         repository: &ImageName,
@@ -113,8 +113,8 @@ where
         Some(loaded.keep_in(&self.memory, subject))
     }
 
-    /// The stored evidence about a subject as JSON, which [`parse`](Self::parse) reads, and whether anything of another topic
-    /// is stored about it. Nothing is kept in memory: for work that goes through many subjects once.
+    /// The stored evidence about a subject as JSON, which [`parse`](Self::parse) reads, and whether anything of another
+    /// topic is stored about it. Nothing is kept in memory: for work that goes through many subjects once.
     pub async fn stored_and(&self, subject: &str, other: &str) -> Option<(Observed<String>, bool)> {
         let row = self.store.evidence_and((self.topic, other), subject, self.clock.now()).await;
         readable(self.topic, row)

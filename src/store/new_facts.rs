@@ -33,8 +33,8 @@ type DatedRow = (Host, Repository, Digest, i64);
 type LinkRow = (Host, Repository, Digest, u64, i64);
 type EvidenceRow = (&'static str, String, String, i64, Option<i64>);
 
-/// Writes the rows of first pulls. Each table has a parameter, its rows as JSON; `tags` has a second one, the latest plausible
-/// time. One text, so that it is sent to the thread of the database once.
+/// Writes the rows of first pulls. Each table has a parameter, its rows as JSON; `tags` has a second one, the latest
+/// plausible time. One text, so that it is sent to the thread of the database once.
 const INSERT_MANIFESTS: &str = "INSERT INTO manifests (host, repository, digest, media_type, size, seen_at, pulled_at) \
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6 FROM json_each(?) WHERE true \
     ON CONFLICT (host, repository, digest) DO UPDATE SET seen_at = MAX(seen_at, excluded.seen_at), \
@@ -53,8 +53,8 @@ const INSERT_MANIFESTS: &str = "INSERT INTO manifests (host, repository, digest,
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?) WHERE true \
     ON CONFLICT (host, repository, digest, tag) DO UPDATE SET seen_at = MAX(seen_at, excluded.seen_at)";
 
-/// Writes all other rows, in the same way; `evidence` has a second parameter, the latest plausible time. Most transactions
-/// have none, and a statement costs as much for no row as for several.
+/// Writes all other rows, in the same way; `evidence` has a second parameter, the latest plausible time. Most
+/// transactions have none, and a statement costs as much for no row as for several.
 const INSERT_OTHERS: &str = "UPDATE manifests SET pulled_at = MAX(COALESCE(pulled_at, 0), pull.at) FROM \
     (SELECT value->>0 AS host, value->>1 AS repository, value->>2 AS digest, value->>3 AS at FROM json_each(?)) AS pull \
     WHERE manifests.host = pull.host AND manifests.repository = pull.repository AND manifests.digest = pull.digest; \

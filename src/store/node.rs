@@ -186,8 +186,8 @@ impl NodeStore {
         query.fetch_all(self.readers()).await?.iter().map(content_of).collect()
     }
 
-    /// Manifests that list no manifest on disk and are not pinned, least recently used first. They can be deleted in this
-    /// order. If `unused_since` is given, only manifests that were not used since then.
+    /// Manifests that list no manifest on disk and are not pinned, least recently used first. They can be deleted in
+    /// this order. If `unused_since` is given, only manifests that were not used since then.
     pub async fn oldest_manifests(
         &self,
         unused_since: Option<Timestamp>,
@@ -243,8 +243,8 @@ impl NodeStore {
 }
 
 /// Returns which of these digests are recorded, and inserts contents and the digests that they reference: three JSON
-/// arrays. A manifest that was damaged is recorded as a blob, until it is fetched again. The order of the join is fixed:
-/// IN would make a table of the digests. One text, so that it is sent to the thread of the database once.
+/// arrays. A manifest that was damaged is recorded as a blob, until it is fetched again. The order of the join is
+/// fixed: IN would make a table of the digests. One text, so that it is sent to the thread of the database once.
 const INSERT: &str = "SELECT digest FROM json_each(?) CROSS JOIN contents ON contents.digest = unhex(value); \
     INSERT INTO contents (digest, size, is_manifest, used_at) \
     SELECT unhex(value->>0), value->>1, value->>2, value->>3 FROM json_each(?) WHERE true \

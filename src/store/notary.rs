@@ -1,6 +1,5 @@
 //! The verified state of Docker Content Trust repositories. It protects against replays of older documents, so it is
-//! never
-//! forgotten by age. Several gates can share it: a version becomes smaller only under a newer root.
+//! never forgotten by age. Several gates can share it: a version becomes smaller only under a newer root.
 
 use std::path::Path;
 
@@ -113,8 +112,8 @@ impl FactStore {
         rows.iter().map(role).collect()
     }
 
-    /// Records what was verified, unless a newer version is recorded. False if nothing was recorded because a newer root
-    /// is known: then this was verified with keys that may have been replaced.
+    /// Records what was verified, unless a newer version is recorded. False if nothing was recorded because a newer
+    /// root is known: then this was verified with keys that may have been replaced.
     ///
     /// # Errors
     /// The database cannot be written.

@@ -30,8 +30,8 @@ pub struct PinnedImage {
 }
 
 impl NodeStore {
-    /// Pins an image: these manifests are no longer candidates for eviction. Replaces an earlier pin of the same name. The
-    /// pin survives a power failure when this returns without an error.
+    /// Pins an image: these manifests are no longer candidates for eviction. Replaces an earlier pin of the same name.
+    /// The pin survives a power failure when this returns without an error.
     ///
     /// # Errors
     /// The database cannot be written.

@@ -1,10 +1,9 @@
 //! The connections for reading, and the limits on waiting for them.
 //!
 //! Each connection has a thread that waits for the disk, as long as that takes. A caller waits at most for
-//! [`READ_TIMEOUT`].
-//! The connection stays with its thread until that is done, so that a disk that hangs takes no more than these connections.
-//! Statements that go through whole tables have no time limit ([`ReadConnections::patient`]): they would never succeed on a slow
-//! disk.
+//! [`READ_TIMEOUT`]. The connection stays with its thread until that is done, so that a disk that hangs takes no more
+//! than these connections. Statements that go through whole tables have no time limit ([`ReadConnections::patient`]):
+//! they would never succeed on a slow disk.
 
 use std::fmt;
 use std::io;

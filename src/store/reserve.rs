@@ -1,7 +1,7 @@
 //! Disk space that is kept in reserve, and given up when a gate starts on a full disk.
 //!
-//! SQLite makes the index of its journal (`-shm`) when a database is opened, and removes it when it is closed. Without room for
-//! that file, a gate that serves on a full disk could not be restarted.
+//! SQLite makes the index of its journal (`-shm`) when a database is opened, and removes it when it is closed. Without
+//! room for that file, a gate that serves on a full disk could not be restarted.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -36,7 +36,8 @@ fn has_reserve(state: &Path) -> bool {
     beside(state, "reserve").metadata().is_ok_and(|metadata| metadata.len() >= OPENED_WITH)
 }
 
-/// Frees the space, if so little is free that this may be why a database cannot be opened. Returns whether there was any.
+/// Frees the space, if so little is free that this may be why a database cannot be opened. Returns whether there was
+/// any.
 pub(super) fn give_up(state: &Path) -> bool {
     let free = rustix::fs::statvfs(state).map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
     give_up_below(state, free)
@@ -54,8 +55,8 @@ pub(super) fn keep(state: &Path) {
     }
 }
 
-/// Adds pieces until the file is whole or the disk is full. They are random, so that a file system that compresses or leaves out
-/// zeros reserves the space, too.
+/// Adds pieces until the file is whole or the disk is full. They are random, so that a file system that compresses or
+/// leaves out zeros reserves the space, too.
 fn grow(path: &Path) -> io::Result<()> {
     let mut file = open_private(File::options().create(true).append(true), path)?;
     let mut size = file.metadata()?.len();

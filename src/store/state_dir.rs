@@ -26,8 +26,8 @@ impl StateDir {
     /// Creates the directory if it does not exist, removes the access of other users, and locks it.
     ///
     /// # Errors
-    /// The directory cannot be written, has files of something else, belongs to another user and is writable by everybody, or
-    /// is locked by another process.
+    /// The directory cannot be written, has files of something else, belongs to another user and is writable by
+    /// everybody, or is locked by another process.
     pub fn open(path: &Path) -> Result<Self, StateDirError> {
         let unusable = |error| StateDirError::Unusable { path: path.to_owned(), error };
         create_private_dir(path).map_err(unusable)?;
@@ -58,8 +58,8 @@ impl StateDir {
         }
     }
 
-    /// Checks a directory without changing it: whether it is a state directory, and can be closed to other users. Returns
-    /// whether its mode will be changed.
+    /// Checks a directory without changing it: whether it is a state directory, and can be closed to other users.
+    /// Returns whether its mode will be changed.
     ///
     /// # Errors
     /// [`StateDirError::Open`] and [`StateDirError::Foreign`].
@@ -95,8 +95,8 @@ const OWN: [&str; 7] = ["admin.sock", "advisories", "blobs", "lock", "lost+found
 /// The prefixes of other names: of the audit file, the database and temporary directories.
 const OWN_PREFIXES: [&str; 3] = ["audit.jsonl", DATABASE, ".tmp"];
 
-/// Refuses a directory that has files of something else, unless it has been a state directory before: then the audit file
-/// and the socket may have names of their own. The database may have been moved away because it was damaged.
+/// Refuses a directory that has files of something else, unless it has been a state directory before: then the audit
+/// file and the socket may have names of their own. The database may have been moved away because it was damaged.
 fn check_content(path: &Path) -> Result<(), StateDirError> {
     let is = |name: &str, kind: fn(&Metadata) -> bool| {
         std::fs::symlink_metadata(path.join(name)).is_ok_and(|metadata| kind(&metadata))

@@ -174,8 +174,8 @@ impl FactStore {
         rows.iter().map(|row| tag_of(row.try_get(0)?)).collect()
     }
 
-    /// The digests of the tags that name what is attached to a manifest (`sha256-HEX`, `sha256-HEX.sig`), as cosign and the
-    /// referrers tag schema name them.
+    /// The digests of the tags that name what is attached to a manifest (`sha256-HEX`, `sha256-HEX.sig`), as cosign and
+    /// the referrers tag schema name them.
     pub async fn attached_by_tag(&self, name: &ImageName, subject: Digest) -> Result<Vec<Digest>, StoreError> {
         let tag = format!("{}-{}", subject.algorithm().name(), subject.hex());
         let rows = sqlx::query(
@@ -190,8 +190,9 @@ impl FactStore {
         rows.iter().map(|row| digest_of(row.try_get(0)?)).collect()
     }
 
-    /// The names of known tags in order of registry, repository and tag, for going through all of them: a page of those after
-    /// a tag. It takes a row for each repository and not for each tag, because a row costs much more than a name in it.
+    /// The names of known tags in order of registry, repository and tag, for going through all of them: a page of those
+    /// after a tag. It takes a row for each repository and not for each tag, because a row costs much more than a name
+    /// in it.
     pub async fn tag_names(&self, after: Option<&TagPosition>, limit: usize) -> Result<Vec<TagNames>, StoreError> {
         let (host, repository, tag) = after.map(TagPosition::parts).unwrap_or_default();
         let sql = "SELECT host, repository, group_concat(tag, ' ') FROM \

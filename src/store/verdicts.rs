@@ -117,9 +117,9 @@ pub struct VerdictOutcome {
 
 /// The last verdict on one image in one repository for one scope.
 ///
-/// This is the key because each part changes the answer: the digest is what is judged, the repository and the scope select
-/// the rules, and signatures count for one repository only. The tag is not part of it: it is the last one by which the
-/// scope pulled the image, and the image is judged under the rules for it.
+/// This is the key because each part changes the answer: the digest is what is judged, the repository and the scope
+/// select the rules, and signatures count for one repository only. The tag is not part of it: it is the last one by
+/// which the scope pulled the image, and the image is judged under the rules for it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StoredVerdict {
     /// The number of the row.
@@ -223,9 +223,9 @@ impl VerdictStore {
         &self.database.readers
     }
 
-    /// Forgets the rows beyond each table's limit: the least recently pulled verdicts with their clients, manifests that no
-    /// verdict needs, the least recently used histories. Returns how many rows can be added before it must run again, because
-    /// counting rows reads whole tables.
+    /// Forgets the rows beyond each table's limit: the least recently pulled verdicts with their clients, manifests
+    /// that no verdict needs, the least recently used histories. Returns how many rows can be added before it must run
+    /// again, because counting rows reads whole tables.
     ///
     /// # Errors
     /// The database cannot be written.

@@ -15,8 +15,8 @@ use super::{NewContent, NewFacts, StoreError};
 
 /// The maximum number of requests whose rows are written in one transaction.
 const MAX_GATHERED: usize = 1000;
-/// How long rows are gathered for a transaction while several requests write at the same time. A transaction costs as much
-/// as the rows of several requests, and each of these has waited for an upstream.
+/// How long rows are gathered for a transaction while several requests write at the same time. A transaction costs as
+/// much as the rows of several requests, and each of these has waited for an upstream.
 const GATHER: Duration = Duration::from_millis(5);
 
 /// The rows of one request. Both stores share the transactions, because a pull writes rows of both.
@@ -65,8 +65,8 @@ impl Writer {
     }
 
     /// Writes rows, together with those of others. When this returns without an error, they are committed. If the
-    /// caller is dropped, its rows are written with the next ones, or when the database is closed. Returns false for content
-    /// that was recorded before.
+    /// caller is dropped, its rows are written with the next ones, or when the database is closed. Returns false for
+    /// content that was recorded before.
     pub(super) async fn write(&self, rows: NewRows) -> Result<bool, StoreError> {
         let (done, mut answer) = oneshot::channel();
         lock(&self.waiting).push(WriteRequest { rows, done });

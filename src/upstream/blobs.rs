@@ -14,8 +14,8 @@ use super::{Error, Upstream};
 use crate::oci::{Digest, Repository};
 
 impl Upstream {
-    /// The turns of blobs that are streamed to clients past the cache. Such a download needs one in addition to the turn of its
-    /// request, so that clients that read slowly leave connections to others.
+    /// The turns of blobs that are streamed to clients past the cache. Such a download needs one in addition to the
+    /// turn of its request, so that clients that read slowly leave connections to others.
     pub fn relay_turns(&self) -> &Arc<Semaphore> {
         self.exchange.relay_turns()
     }

@@ -161,8 +161,8 @@ impl UpstreamClient {
         checked.err()
     }
 
-    /// Reports whether there are credentials where they should be. If the registry is down, asks whether it answers again, so
-    /// that this is known without a pull.
+    /// Reports whether there are credentials where they should be. If the registry is down, asks whether it answers
+    /// again, so that this is known without a pull.
     pub(super) async fn check(&self) {
         self.check_credentials().await;
         if self.health.is_down() {

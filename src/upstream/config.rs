@@ -40,8 +40,8 @@ pub struct Config {
     pub auth: Auth,
     /// The scopes that may pull with these credentials; `None` means everyone.
     pub serve_to: Option<Vec<Scope>>,
-    /// Hosts that may receive the credentials: token services, in addition to the registry's own site, and notary servers
-    /// that only a policy names.
+    /// Hosts that may receive the credentials: token services, in addition to the registry's own site, and notary
+    /// servers that only a policy names.
     pub realms: Vec<String>,
     /// The URL of the notary server of the registry. `None` if it follows from the name of the registry.
     pub notary: Option<String>,

@@ -89,8 +89,8 @@ impl Error {
         matches!(self, Self::Digest(_) | Self::Protocol(_))
     }
 
-    /// Whether the same question may get another answer later, so that it remains open. An import may bring what an offline
-    /// upstream does not have.
+    /// Whether the same question may get another answer later, so that it remains open. An import may bring what an
+    /// offline upstream does not have.
     pub fn may_pass(&self) -> bool {
         self.is_temporary() || self.is_malfunction() || matches!(self, Self::Offline { .. })
     }

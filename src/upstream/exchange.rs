@@ -329,7 +329,8 @@ impl Exchange {
         Failure { error, wait }
     }
 
-    /// What was asked, for messages: the registry by its name, unless the request is for a service beside it, and where it is.
+    /// What was asked, for messages: the registry by its name, unless the request is for a service beside it, and where
+    /// it is.
     fn asked(&self, call: &Call, url: &Url) -> String {
         if call.is_beside(url) { origin(url) } else { format!("{} at {}", self.config().host, origin(url)) }
     }

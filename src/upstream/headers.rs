@@ -19,8 +19,8 @@ pub(super) fn is_web_page(headers: &HeaderMap) -> bool {
     matches!(&*media_type::essence(&label), "text/html" | "application/xhtml+xml")
 }
 
-/// Whether a failure is a web page that a registry or its token service hardly sends. Servers in front of them have pages for
-/// their own failures, and for wrong passwords, too.
+/// Whether a failure is a web page that a registry or its token service hardly sends. Servers in front of them have
+/// pages for their own failures, and for wrong passwords, too.
 pub(super) fn is_foreign_page(status: StatusCode, headers: &HeaderMap) -> bool {
     is_web_page(headers) && !is_passing(status) && status != StatusCode::UNAUTHORIZED
 }

@@ -12,8 +12,7 @@ const FAILURES: u32 = 3;
 /// Counts the failures of one upstream since it answered last, and reports when it is down.
 ///
 /// Any answer of the registry except 5xx is a success, even a refusal. Requests to other hosts (token services, the
-/// storage
-/// behind redirects) do not count.
+/// storage behind redirects) do not count.
 pub(super) struct UpstreamHealth {
     host: String,
     topic: String,

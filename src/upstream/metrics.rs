@@ -119,8 +119,8 @@ impl LimitMetrics {
         }
     }
 
-    /// Counts what an upstream refuses from 0 on: the increase of a series that begins with its first event does not count that
-    /// event.
+    /// Counts what an upstream refuses from 0 on: the increase of a series that begins with its first event does not
+    /// count that event.
     pub(super) fn begin(&self, upstream: &str) {
         drop(self.held.get_or_create(&UpstreamLabels { upstream: upstream.to_owned() }));
     }

@@ -50,8 +50,9 @@ impl From<Error> for Failure {
     }
 }
 
-/// How long all attempts of a request may take together, without what its body takes: containerd gives up after 30 s without
-/// headers. Together with [`alternative_patience`], which may come before, this stays below that with the default limits.
+/// How long all attempts of a request may take together, without what its body takes: containerd gives up after 30 s
+/// without headers. Together with [`alternative_patience`], which may come before, this stays below that with the
+/// default limits.
 pub(super) fn whole_patience(config: &Config) -> Duration {
     config.header_timeout + config.header_timeout / 2
 }
@@ -118,8 +119,8 @@ impl Retries {
     }
 }
 
-/// `Retry-After` in either form. A date is relative to the response's own `Date`, so that clocks need not agree; without
-/// one, to `clock`.
+/// `Retry-After` in either form. A date is relative to the response's own `Date`, so that clocks need not agree;
+/// without one, to `clock`.
 pub(super) fn retry_after(headers: &HeaderMap, clock: &Clock) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {

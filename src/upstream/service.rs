@@ -42,8 +42,8 @@ pub struct ServiceAnswer {
 const ANY_REPOSITORY: &str = "library/hello-world";
 
 impl Upstream {
-    /// Asks the registry whether it is one, with the credentials that it asks for (distribution-spec, "Determining Support":
-    /// `GET /v2/`). Returns whether it asked for any.
+    /// Asks the registry whether it is one, with the credentials that it asks for (distribution-spec, "Determining
+    /// Support": `GET /v2/`). Returns whether it asked for any.
     ///
     /// # Errors
     /// [`Error::NotFound`] or [`Error::Protocol`] if there is no registry at this URL; see [`Error`].
@@ -61,8 +61,8 @@ impl Upstream {
         Ok(self.exchange.is_authorized(&call))
     }
 
-    /// Fetches a document of at most `limit` bytes from the registry or from an auxiliary service. An auxiliary
-    /// service gets the registry's credentials only on the host of the registry, of its notary server, or on one that the
+    /// Fetches a document of at most `limit` bytes from the registry or from an auxiliary service. An auxiliary service
+    /// gets the registry's credentials only on the host of the registry, of its notary server, or on one that the
     /// operator lists in `realms`; otherwise the request is anonymous.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The maximum number of characters by which a name may differ from a suggested one.
 const MAX_DIFFERENCE: usize = 3;
-/// The most names that a message suggests.
+/// The maximum number of names that a message suggests.
 const MAX_NEAR: usize = 2;
 
 /// All upstreams, by the names used in requests. They can be replaced while requests use them.
@@ -59,8 +59,8 @@ impl Upstreams {
         Ok(upstreams)
     }
 
-    /// Creates clients for another configuration, without using them yet. An upstream whose configuration is the one in use
-    /// keeps its client, with its connections, tokens and limits.
+    /// Creates clients for another configuration, without using them yet. An upstream whose configuration is the one in
+    /// use keeps its client, with its connections, tokens and limits.
     ///
     /// # Errors
     /// The same as [`new`](Self::new).
@@ -118,7 +118,8 @@ impl Upstreams {
         });
     }
 
-    /// Reports the upstreams, of those that are not offline, whose credentials are missing or cannot be used. Returns why.
+    /// Reports the upstreams, of those that are not offline, whose credentials are missing or cannot be used. Returns
+    /// why.
     pub async fn check_credentials(&self) -> Vec<String> {
         let table = self.current.load_full();
         let reachable = table.all.iter().filter(|upstream| !upstream.config().offline);
@@ -166,8 +167,7 @@ impl Upstreams {
     }
 
     /// The names that may have been meant by a mistyped name, for messages: those that differ in at most three
-    /// characters, the most
-    /// similar ones first.
+    /// characters, the most similar ones first.
     pub fn near(&self, name: &str) -> Vec<String> {
         // The work grows with the product of the lengths.
         if name.len() > 100 {

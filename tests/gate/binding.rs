@@ -80,6 +80,38 @@ async fn a_clean_report_does_not_admit_other_layers_with_its_configuration() {
     }
 }
 
+/// Clients may read the files of such a layer by its table, if the manifest names the table.
+#[tokio::test]
+async fn a_layer_with_an_equal_table_is_that_of_its_configuration() {
+    let registry = TestRegistry::start().await;
+    let bytes = &include_bytes!("../data/lazy/estargz.tar.gz")[..];
+    let table = "sha256:8627eb0ca1948f4ff13737925110cf18e3c65290b380c725909eb1f2c4ec45d6";
+    let mut lazy = Layer::of("application/vnd.oci.image.layer.v1.tar+gzip", bytes);
+    lazy.diff_id = "sha256:7ee335d08f506180e912901e4f10557436144d2b0cdcf5ed9333e82ff78f922f".parse().unwrap();
+    let other = Digest::sha256(b"other").to_string();
+    for (tag, named, status) in [("other", &*other, 403), ("equal", table, 200)] {
+        let built = image([lazy.clone().annotation("containerd.io/snapshot/stargz/toc.digest", named)]);
+        registry.push("library/app", Some(tag), &built);
+        let gate = gate(&registry, &built, &json!([])).await;
+        let got = gate.get(&format!("/library/app/manifests/{tag}")).await;
+        assert_eq!(got.status, status, "{tag}: {}", got.text());
+    }
+}
+
+/// soci-snapshotter reads files by an index that the manifest names.
+#[tokio::test]
+async fn a_manifest_that_names_an_index_of_soci_has_not_the_files_of_its_configuration() {
+    let registry = TestRegistry::start().await;
+    let good = image([Layer::gzip(&tree("scanned"))]);
+    let mut body = good.json();
+    body["annotations"] = json!({"com.amazon.soci.index-digest": good.root});
+    let named = image::raw(&good.manifest().media_type, &body).with_content_of(&good);
+    registry.push("library/app", Some("1"), &named);
+    let gate = gate(&registry, &good, &json!([])).await;
+    let got = gate.get("/library/app/manifests/1").await;
+    assert_eq!(got.status, 403, "{}", got.text());
+}
+
 fn encrypted(layer: &Layer) -> Layer {
     Layer::of(&format!("{}+encrypted", layer.media_type), layer.bytes.clone())
 }

@@ -272,8 +272,29 @@ async fn names_and_addresses_of_clients_are_explained_to_operators() {
         "{said}"
     );
     assert_eq!(said.matches("pullgate: ").count(), 1, "{said}");
+    for address in ["[::1]", "[::1]:5000", "[2001:db8::1]", "localhost", "127.0.0.1"] {
+        let said = text(&pullgate(&gate, &["check", &format!("{address}/local/library/app:1")]).await);
+        let wanted = "is not an upstream of this gate; did you mean registry.test/library/app?";
+        assert!(said.contains(wanted), "{address}: {said}");
+    }
+    let bare = text(&pullgate(&gate, &["check", "2001:db8::1/library/app:1"]).await);
+    assert!(bare.contains("an IPv6 address is in brackets in the name of a registry"), "{bare}");
     let asked = request("GET", &gate.any_url("/v2/library/app/manifests/1?ns=local"), &[]).await.text();
     assert!(asked.contains("local is not an upstream of this gate; did you mean registry.test?"), "{asked}");
+    // The name of the gate that clients use, which the gate does not know.
+    for name in [
+        "gate.acme.test:5000/registry.test/library/app:1",
+        "gate.acme.test/local/library/app:1",
+        "registri.test/registry.test/library/app:1",
+    ] {
+        let said = text(&pullgate(&gate, &["check", name]).await);
+        let wanted = "is not an upstream of this gate; did you mean registry.test/library/app?";
+        assert!(said.contains(wanted), "{name}: {said}");
+    }
+    let misspelt = text(&pullgate(&gate, &["check", "registri.test/local/app:1"]).await);
+    assert!(misspelt.contains("did you mean registry.test?"), "{misspelt}");
+    let unknown = text(&pullgate(&gate, &["check", "quay.test/library/app:1"]).await);
+    assert!(unknown.contains("quay.test is not an upstream") && !unknown.contains("did you mean"), "{unknown}");
     let other = text(&pullgate(&gate, &["check", "nginx:1"]).await);
     assert!(other.contains("docker.io is not an upstream") && !other.contains("did you mean"), "{other}");
     let url = gate.any_url("");
@@ -284,4 +305,28 @@ async fn names_and_addresses_of_clients_are_explained_to_operators() {
     let said = text(&soon(tokio::task::spawn_blocking(run)).await.expect("it ends"));
     assert!(said.contains("the gate answered 404 Not Found; is that its admin listener"), "{said}");
     gate.stop().await;
+}
+
+/// Clients name no registry for images of the default upstream; such a name is one of Docker Hub elsewhere.
+#[tokio::test]
+async fn names_of_the_default_upstream_are_explained_to_operators() {
+    let registry = TestRegistry::start().await;
+    let made = TestGate::new(&registry, ALLOW_ALL);
+    made.config();
+    let config = made.path().join("default.toml");
+    let written = std::fs::read_to_string(made.path().join("pullgate.toml")).expect("a file");
+    std::fs::write(&config, format!("default_upstream = \"registry.test\"\n{written}")).expect("a file");
+    for (name, asked, near) in [
+        ("app:v1", "docker.io", "registry.test/app or registry.test/library/app"),
+        ("team/app:v1", "docker.io", "registry.test/team/app"),
+        ("docker.io/registry.test/app:v1", "docker.io", "registry.test/app"),
+        ("127.0.0.1:5000/app:v1", "127.0.0.1:5000", "registry.test/app"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pullgate"));
+        command.args(["check", "--offline", name, "--config"]).arg(&config);
+        let output = soon(tokio::task::spawn_blocking(move || command.output().expect("it runs"))).await;
+        let said = text(&output.expect("it ends"));
+        let wanted = format!("{asked} is not an upstream of this gate; did you mean {near}?");
+        assert!(said.contains(&wanted), "{name}: {said}");
+    }
 }

@@ -143,6 +143,28 @@ async fn tls_within_tls_is_not_called_tls_to_a_listener_without_it() {
     assert!(!program.log().contains("to a listener without TLS"), "{}", program.log());
 }
 
+/// Whoever reaches the admin listener decides how often the file is read.
+#[tokio::test]
+async fn a_token_file_that_cannot_be_used_is_logged_with_its_cause_at_a_limited_rate() {
+    let registry = TestRegistry::start().await;
+    let token = "0123456789abcdef";
+    let gate = TestGate::new(&registry, ALLOW_ALL).admin_token(token).with("[log]\nformat = \"json\"");
+    let program = Program::start(&gate).await;
+    std::fs::write(gate.path().join("token"), format!("{token}\n{token}\n")).expect("a file");
+    for _ in 0..3 {
+        let bearer = format!("Bearer {token}");
+        let answer = request("GET", &program.admin_url("/api/v1/images"), &[("Authorization", &*bearer)]).await;
+        assert_eq!(answer.status, 401);
+    }
+    // What is logged later.
+    program.get("/library/app/manifests/1").await;
+    lines(&program, "request", 1).await;
+    let found = lines(&program, "admin: cannot use the token file; calls with a token are rejected", 1).await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0]["why"].as_str().is_some_and(|why| why.contains("more than one line")), "{found:?}");
+    assert!(found[0]["path"].as_str().is_some_and(|path| path.ends_with("/token")), "{found:?}");
+}
+
 #[tokio::test]
 async fn a_failed_tls_handshake_names_the_client_behind_a_proxy() {
     let registry = TestRegistry::start().await;

@@ -1,5 +1,6 @@
 //! The gate's own scanner: an image is judged at its first pull, by its layers and the databases on this machine.
 
+mod added;
 mod configuration;
 mod damaged_index;
 mod feeds;

@@ -177,7 +177,8 @@ fn fix(package: &AffectedPackage, description: &str) -> IbmPackageFix {
     }
 }
 
-/// Whether a report contains the issue: one that the gate itself finds in a configuration only if it counts under the rule.
+/// Whether a report contains the issue: one that the gate itself finds in a configuration only if it counts under the
+/// rule.
 fn is_reported(found: &&IssueAnswer) -> bool {
     found.blocks || found.issue.exempt || !found.issue.is_own_check()
 }
@@ -188,7 +189,7 @@ fn configuration_issue(found: &IssueAnswer) -> IbmConfigurationIssue {
     IbmConfigurationIssue {
         kind: issue.id.clone(),
         description: issue.title.clone().unwrap_or_default(),
-        corrective_action: remedies(issue).join("; "),
+        corrective_action: remedies(issue).join("\n"),
         exempt: issue.exempt,
         meta: BTreeMap::from_iter(file),
     }

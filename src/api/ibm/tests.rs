@@ -93,8 +93,8 @@ fn scan() -> ImageScan {
     }
 }
 
-/// What another scanner reported is as old as its report. The gate's own scanner looks up what is known now, in databases whose
-/// ages are another matter.
+/// What another scanner reported is as old as its report. The gate's own scanner looks up what is known now, in
+/// databases whose ages are another matter.
 #[test]
 fn the_time_of_a_scan_is_when_vulnerabilities_were_looked_up() {
     for (source, scan_time) in

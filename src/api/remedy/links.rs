@@ -13,8 +13,8 @@ pub fn other_identifiers(issue: &Issue) -> Vec<&str> {
     issue.names().filter(|id| !is_cve(id)).collect()
 }
 
-/// Where the vendor describes an issue: the first identifier that has a known address, else the vulnerability in the tracker
-/// of the distribution, else in the National Vulnerability Database.
+/// Where the vendor describes an issue: the first identifier that has a known address, else the vulnerability in the
+/// tracker of the distribution, else in the National Vulnerability Database.
 pub fn vendor_link(issue: &Issue) -> Option<String> {
     if let Some(link) = other_identifiers(issue).into_iter().find_map(notice_link) {
         return Some(link);

@@ -140,6 +140,8 @@ fn issues_without_a_fix_say_why() {
     assert_eq!(remedies(&mixed), ["Upgrade a:b to 2"], "what can be upgraded, once");
     let configuration = Issue { kind: IssueKind::Configuration, ..issue("a", &[], vec![with(None)]) };
     assert_eq!(remedies(&configuration), ["Change the configuration"]);
+    let of_lines = Issue { corrective_action: Some("First.\nThen".into()), ..configuration };
+    assert_eq!(remedies(&of_lines), ["First.", "Then"]);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The tar archive of a bundle: written so that an interrupted export can be resumed, and read without trusting its
 //! content.
 //!
-//! Only regular files with the names of an OCI image layout are accepted, each once, with plain ustar headers. Everything
-//! else is refused: links, devices, extended headers, other paths.
+//! Only regular files with the names of an OCI image layout are accepted, each once, with plain ustar headers.
+//! Everything else is refused: links, devices, extended headers, other paths.
 
 mod mistakes;
 
@@ -21,7 +21,7 @@ use crate::oci::{Algorithm, Digest, Hasher};
 
 /// The size of a header, and the unit of sizes in an archive.
 const BLOCK: u64 = 512;
-/// The most files of an archive.
+/// The maximum number of files of an archive.
 const MAX_ENTRIES: usize = 200_000;
 /// The files of a layout that are not blobs.
 const OTHER_FILES: [&str; 2] = ["oci-layout", "index.json"];
@@ -173,8 +173,8 @@ pub(super) struct BundleWriter {
 }
 
 impl BundleWriter {
-    /// Opens the partial archive, which may have files already. They are verified, and what follows the last whole one is
-    /// cut off.
+    /// Opens the partial archive, which may have files already. They are verified, and what follows the last whole one
+    /// is cut off.
     ///
     /// # Errors
     /// The file cannot be written, or is a link or something else than a partial bundle; or the archive exists.
@@ -361,8 +361,8 @@ fn whole_files(mut file: &File) -> io::Result<(BTreeMap<String, FilePlace>, u64)
     Ok((files, end))
 }
 
-/// Whether a file with these whole files was begun by an export: it is empty, or begins with the first file of a bundle, of
-/// which the header may be all that was written.
+/// Whether a file with these whole files was begun by an export: it is empty, or begins with the first file of a
+/// bundle, of which the header may be all that was written.
 fn is_partial(mut file: &File, files: &BTreeMap<String, FilePlace>) -> io::Result<bool> {
     if !file.metadata()?.is_file() {
         return Ok(false);

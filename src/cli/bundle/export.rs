@@ -38,8 +38,8 @@ pub(in crate::cli) struct ExportArgs {
     /// Also export the advisory databases in use. Needs the configuration of the gate, on its machine.
     #[arg(long)]
     with_advisories: bool,
-    /// Also export the files of `va.reports` that are about the images: reports of other scanners, and VEX statements. Needs
-    /// the configuration of the gate, on its machine.
+    /// Also export the files of `va.reports` that are about the images: reports of other scanners, and VEX statements.
+    /// Needs the configuration of the gate, on its machine.
     #[arg(long)]
     with_reports: bool,
     /// Also export the trusted roots of Sigstore that the configuration names.

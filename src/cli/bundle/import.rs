@@ -39,19 +39,21 @@ struct ImportedEvidence {
 pub(in crate::cli) struct ImportArgs {
     /// The archive that `bundle export` wrote.
     file: PathBuf,
-    /// Only judge the images: they do not become available, and advisory databases and reports are not imported. Signatures
-    /// and other evidence about them are stored, because they are needed to judge.
+    /// Only judge the images: they do not become available, and advisory databases and reports are not imported.
+    /// Signatures and other evidence about them are stored, because they are needed to judge.
     #[arg(long)]
     dry_run: bool,
-    /// Let tags refer to the images of the bundle even if they were seen later to refer to others; also use older advisory
-    /// databases.
+    /// Let tags refer to the images of the bundle even if they were seen later to refer to others; also use older
+    /// advisory databases.
     #[arg(long)]
     force: bool,
-    /// Put the advisory databases of the bundle into use. They decide which vulnerabilities this gate knows, for all images.
+    /// Put the advisory databases of the bundle into use. They decide which vulnerabilities this gate knows, for all
+    /// images.
     #[arg(long)]
     with_advisories: bool,
-    /// Write the reports of the bundle to the first directory of `va.reports`, as report-SHA256.json, and use them. They decide
-    /// which vulnerabilities their images have; VEX statements that name no image apply to all images of this gate.
+    /// Write the reports of the bundle to the first directory of `va.reports`, as report-SHA256.json, and use them.
+    /// They decide which vulnerabilities their images have; VEX statements that name no image apply to all images of
+    /// this gate.
     #[arg(long)]
     with_reports: bool,
     /// Make room by evicting images of offline upstreams, which can only be imported again. Otherwise they stay, and an

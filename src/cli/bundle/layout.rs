@@ -16,10 +16,14 @@ use crate::runtime::Clock;
 pub(super) const MAX_ROOT: u64 = 4 * 1024 * 1024;
 /// The maximum number of report files: a manifest has at most 1,000 descriptors.
 pub(super) const MAX_REPORTS: usize = 900;
-/// The most bytes of all files of reports.
+/// The maximum total size of the files of reports, in bytes.
 pub(super) const MAX_REPORT_BYTES: u64 = 1 << 30;
 /// The content of `oci-layout`.
 pub(super) const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+/// The beginning of the types of everything that only pullgate writes.
+pub(super) const OWN_TYPES: &str = "application/vnd.pullgate.";
+/// The beginning of the artifact types of the bundle's own manifest, before the version of the format.
+pub(super) const BUNDLE_TYPES: &str = "application/vnd.pullgate.bundle.";
 /// The artifact type of the bundle's own manifest.
 pub(super) const BUNDLE_TYPE: &str = "application/vnd.pullgate.bundle.v1";
 /// The media type of the document.
@@ -35,6 +39,9 @@ const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
 /// The configuration of the bundle's own manifest.
 pub(super) const EMPTY: &str = "{}";
 const SCHEMA: u32 = 1;
+/// What to do about a bundle that another version of this program has written.
+pub(super) const OTHER_VERSION: &str =
+    "use the version of pullgate that wrote it or a newer one, or export it again with this version";
 
 /// What a bundle says about its content.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -63,7 +70,9 @@ impl BundleDocument {
         let wrong = |error: serde_json::Error| format!("the document of the bundle cannot be read: {error}");
         match serde_json::from_slice::<Version>(bytes).map_err(wrong)?.schema {
             SCHEMA => serde_json::from_slice(bytes).map_err(wrong),
-            newer => Err(format!("the bundle has schema {newer}, but this version of pullgate reads {SCHEMA}")),
+            newer => Err(format!(
+                "the bundle has schema {newer}, but this version of pullgate reads {SCHEMA}; {OTHER_VERSION}"
+            )),
         }
     }
 }

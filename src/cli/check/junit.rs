@@ -53,8 +53,9 @@ fn notes(text: &mut String, answer: &CheckAnswer) {
     }
 }
 
-/// The text in an element or in an attribute, in one line: CI systems obey lines of a log that begin in a certain way, and
-/// names of packages are the choice of who made the image. Other control characters are not allowed in XML 1.0, even escaped.
+/// The text in an element or in an attribute, in one line: CI systems obey lines of a log that begin in a certain way,
+/// and names of packages are the choice of who made the image. Other control characters are not allowed in XML 1.0,
+/// even escaped.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {

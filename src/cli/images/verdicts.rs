@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::ImagesArgs;
 use crate::api::{ClientAnswer, ListedChange, OutcomeAnswer, VerdictAnswer, VerdictsAnswer, VerdictsRequest, path};
-use crate::cli::output::print_json;
+use crate::cli::output::{counted, print_json};
 use crate::cli::table::table;
 use crate::cli::{Exit, Output, fail, remote};
 use crate::oci::ImageReference;
@@ -33,7 +33,8 @@ pub(super) fn run(args: &ImagesArgs, which: ListedChange, since: Duration) -> Ex
         eprintln!("The list is not complete; choose a shorter --since.");
     }
     if answer.outdated > 0 {
-        eprintln!("{} verdicts are still being judged again; repeat the command later.", answer.outdated);
+        let verdicts = counted(answer.outdated, "verdict is", "verdicts are");
+        eprintln!("{verdicts} still being judged again; repeat the command later.");
     }
     if which == ListedChange::WouldDeny && !answer.verdicts.is_empty() { Exit::Denied } else { Exit::Ok }
 }

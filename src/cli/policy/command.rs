@@ -71,7 +71,7 @@ pub(in crate::cli) struct SettingsFrom {
 
 /// Documents, and what the configuration of a gate says about them.
 struct DocumentsOfGate {
-    /// The folder of documents, or one file.
+    /// The directory of documents, or one file.
     path: PathBuf,
     /// How documents are read.
     settings: Settings,

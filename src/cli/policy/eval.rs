@@ -1,5 +1,5 @@
-//! `policy eval`: decisions for given evidence, one case per line. The decision is the gate's; only the evidence is made
-//! here.
+//! `policy eval`: decisions for given evidence, one case per line. The decision is the gate's; only the evidence is
+//! made here.
 
 mod case;
 mod evidence;
@@ -28,8 +28,9 @@ use evidence::EvalEvidence;
 const MAX_LINE: u64 = 1024 * 1024;
 
 /// `policy eval --policies DIR < cases.jsonl`: one decision per line. A malformed case gives a denial with an `error`
-/// for its `id`, and exit code 1 at the end; a case with another decision than it expects is `failed`, and the code is 2.
-/// Otherwise the code is 0, or 78 if the documents have errors. Images are named as in [`match_images`](super::match_images).
+/// for its `id`, and exit code 1 at the end; a case with another decision than it expects is `failed`, and the code is
+/// 2. Otherwise the code is 0, or 78 if the documents have errors. Images are named as in
+/// [`match_images`](super::match_images).
 ///
 /// # Errors
 /// If the cases cannot be read or the output cannot be written.

@@ -1,6 +1,6 @@
 //! `pullgate policy import`: a containers-policy.json(5), with its registries.d, as a document of this program.
 //!
-//! The document decides as containers/image does where both have the same means. Requirements that cannot be expressed
+//! The document decides as containers/image does where both can express the same. Requirements that cannot be expressed
 //! are denied and reported: an import never admits more than the policy did.
 
 mod containers;
@@ -25,8 +25,8 @@ use scope::DockerScope;
 /// The largest policy, in bytes.
 const MAX_POLICY: u64 = 1024 * 1024;
 
-/// `policy import FILE [--registries-d DIR]`: writes the document to `out`, and what differs to `err`. Exit codes: 0, or
-/// 1 if a file cannot be read or is not valid.
+/// `policy import FILE [--registries-d DIR]`: writes the document to `out`, and what differs to `err`. Exit codes: 0,
+/// or 1 if a file cannot be read or is not valid.
 ///
 /// # Errors
 /// If the output cannot be written.

@@ -34,7 +34,7 @@ fn run(files: &[(&str, &str)], command: impl Fn(&Path, &mut Streams<'_>) -> u8) 
     (code, lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), String::from_utf8(err).unwrap())
 }
 
-/// A file can be checked without the others of its folder.
+/// A file can be checked without the others of its directory.
 #[test]
 fn one_file_is_checked_alone() {
     let files = [("p.yaml", TUTORIAL), ("broken.yaml", "kind: ["), ("q.txt", TUTORIAL)];
@@ -85,7 +85,7 @@ fn tutorial() {
     four_cases(TUTORIAL);
 }
 
-/// The tutorial's own folder as it stands: the policy, and the deployments next to it, which are not policies.
+/// The tutorial's own directory as it stands: the policy, and the deployments next to it, which are not policies.
 #[test]
 #[ignore = "reads ../shared"]
 fn the_tutorials_own_files_work_unchanged() {
@@ -124,7 +124,7 @@ fn deployments_beside_policies_are_skipped() {
     assert_eq!((code, lines.len(), &lines[0]["severity"]), (EXIT_OK, 1, &json!("note")));
 }
 
-/// The tutorial's folder as it stands: one policy, and two Deployments that are passed over.
+/// The tutorial's directory as it stands: one policy, and two Deployments that are passed over.
 #[test]
 fn tutorial_folder_is_read_unchanged() {
     let shared: PathBuf = [env!("CARGO_MANIFEST_DIR"), "..", "shared", "tutorial"].iter().collect();
@@ -344,7 +344,7 @@ fn exit_codes() {
     assert!(code == EXIT_FAILURE && lines[0]["line"] == 11 && err.contains("q.yaml: larger than 1 MiB"), "{err}");
 }
 
-/// What is shipped can be loaded, each folder on its own, and only IBM's own slip gives a warning.
+/// What is shipped can be loaded, each directory on its own, and only IBM's own slip gives a warning.
 #[test]
 fn shipped_policies_load() {
     let root: PathBuf = [env!("CARGO_MANIFEST_DIR"), "config", "policies"].iter().collect();

@@ -75,7 +75,7 @@ pub(super) fn record(folder: &Path) -> Result<Option<SourceRecord>, String> {
 }
 
 impl TufState {
-    /// Creates or opens a folder.
+    /// Creates or opens a directory.
     ///
     /// # Errors
     /// It cannot be written, or another update uses it.
@@ -95,7 +95,7 @@ impl TufState {
         self.files.clone()
     }
 
-    /// The folder.
+    /// The directory.
     pub(super) fn folder(&self) -> &Path {
         &self.files.folder
     }

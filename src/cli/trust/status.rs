@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::install::read;
 use super::notary;
 use super::state::{self, SourceRecord};
-use crate::cli::output::print_json;
+use crate::cli::output::{counted, print_json};
 use crate::cli::{Exit, Output, config, fail};
 use crate::policy::{RootPart, TrustedRoot};
 
@@ -116,9 +116,9 @@ impl FileStatus {
 pub(super) fn describe(root: &TrustedRoot, source: Option<&SourceRecord>, now: Timestamp) -> String {
     let mut text = format!("{}: {}\n", root.name(), root.describe(now));
     if let Some(SourceRecord { mirror, checked, root_version, root_expires, .. }) = source {
-        let age = now.duration_since(*checked).as_hours() / 24;
+        let age = counted(now.duration_since(*checked).as_hours() / 24, "day", "days");
         text.push_str(&format!(
-            "  fetched from {mirror}, last checked at {checked}, {age} days ago; root {root_version} of the repository \
+            "  fetched from {mirror}, last checked at {checked}, {age} ago; root {root_version} of the repository \
              expires at {root_expires}\n"
         ));
     }

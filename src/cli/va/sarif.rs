@@ -1,12 +1,13 @@
 //! Scans as a log in SARIF 2.1.0 (OASIS), for code scanning of GitHub and others.
 //!
-//! Each image is a run. A result is one issue in one package; an exempt issue is suppressed. The location of a result is
-//! the file that states the package, or the image's repository, because readers require a path.
+//! Each image is a run. A result is one issue in one package; an exempt issue is suppressed. The location of a result
+//! is the file that states the package, or the image's repository, because readers require a path.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::trivy::why_besides_gaps;
 use crate::api::{Decision, ImageScan, IssueAnswer, remedies, vendor_link};
 use crate::cli::sarif::{self, SCHEMA, physical_location};
 use crate::policy::{AffectedPackage, CvssScore, Purl, Severity};
@@ -44,8 +45,7 @@ fn run(image: &str, scan: &ImageScan) -> Value {
     }
     // Unread files and parts that were not assessed may hide issues.
     let gaps = scan.gaps.iter().map(|gap| format!("not read: {}: {}", gap.place, gap.problem));
-    let unread: Vec<String> =
-        gaps.chain(scan.assessment.why.iter().map(|why| format!("not assessed: {why}"))).collect();
+    let unread: Vec<String> = gaps.chain(why_besides_gaps(scan).map(|why| format!("not assessed: {why}"))).collect();
     let notifications: Vec<Value> =
         unread.into_iter().map(|text| json!({"level": "error", "message": {"text": text}})).collect();
     json!({
@@ -72,8 +72,8 @@ fn run(image: &str, scan: &ImageScan) -> Value {
     })
 }
 
-/// Identifies the run. What is before the last slash is the category: results of the next scan of the same tag and platform replace
-/// those of this one, so it does not contain the digest.
+/// Identifies the run. What is before the last slash is the category: results of the next scan of the same tag and
+/// platform replace those of this one, so it does not contain the digest.
 fn automation_id(image: &str, scan: &ImageScan) -> String {
     let name = image.split('@').next().unwrap_or(image);
     let platform = scan.assessment.platform.as_ref().map(|platform| format!("/{platform}")).unwrap_or_default();

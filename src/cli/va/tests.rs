@@ -356,3 +356,13 @@ fn versions_that_cannot_be_compared_are_named_up_to_five() {
     assert_eq!(said(2), "a 1 -> v0 or v1 (2 issues; it is unknown which of them resolves all)");
     assert!(said(7).starts_with("a 1 -> v0 or v1 or v2 or v3 or v4 or 2 more (2 issues; "), "{}", said(7));
 }
+
+#[test]
+fn a_corrective_action_of_several_lines_is_shown_whole() {
+    let mut scan = serde_json::to_value(scan()).unwrap();
+    let issues = scan["issues"].as_array_mut().unwrap();
+    let configuration = issues.iter_mut().find(|issue| issue["kind"] == "Configuration").unwrap();
+    configuration["corrective_action"] = json!("First do this.\nThen that\n- and this");
+    let text = describe(&asked(serde_json::from_value(scan).unwrap()), &show());
+    assert!(text.contains("First do this. Then that; - and this\n"), "{text}");
+}

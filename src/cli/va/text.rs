@@ -174,11 +174,21 @@ fn configuration_table(issues: &[&IssueAnswer], show: &Show) -> String {
         let most = if show.extended { usize::MAX } else { MAX_NAMED };
         let places = joined(issue.packages.iter().filter_map(place), "; ", most);
         let found_at = if places.is_empty() { String::new() } else { format!(" Found: {places}") };
-        let resolve = format!("{}{found_at}", remedies(issue).join("; "));
+        let resolve = format!("{}{found_at}", in_one_line(&remedies(issue)));
         vec![issue.id.clone(), PolicyStanding::words(found), practice, resolve]
     };
     let header = ["Configuration Issue ID", "Policy Status", "Security Practice", "How to Resolve"];
     wrapped(&header, &issues.iter().map(row).collect::<Vec<_>>(), show.width)
+}
+
+/// Lines of a text as one line. They may be sentences.
+fn in_one_line(lines: &[String]) -> String {
+    let mut text = String::new();
+    for line in lines {
+        let gap = if text.is_empty() || text.ends_with(['.', ':', ';', '!', '?']) { "" } else { ";" };
+        text += &format!("{gap} {line}");
+    }
+    text.trim_start().to_owned()
 }
 
 fn vulnerability_table(issues: &[&IssueAnswer], show: &Show) -> String {

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::api::{ImageScan, PackageAnswer, other_identifiers, remedies, vendor_link};
-use crate::inventory::Ecosystem;
+use crate::inventory::{Ecosystem, Gap};
 use crate::oci::Digest;
 use crate::policy::{AffectedPackage, Issue, IssueKind, OWN_CHECKS, Purl, Severity};
 
-/// The report on one image. Fields are left out where Trivy leaves them out (`pkg/types/report.go`): when they are empty.
+/// The report on one image. Fields are left out where Trivy leaves them out (`pkg/types/report.go`): when they are
+/// empty.
 pub(super) fn report(image: &str, scan: &ImageScan) -> Value {
     let assessment = &scan.assessment;
     let is_over = scan.end_of_life.zip(scan.observed_at).is_some_and(|(end, now)| end <= now);
@@ -49,7 +50,18 @@ pub(super) fn report(image: &str, scan: &ImageScan) -> Value {
 /// What was not assessed, which Trivy's format has no field for.
 pub(super) fn not_assessed(scan: &ImageScan) -> Vec<String> {
     let gaps = scan.gaps.iter().map(|gap| format!("{}: {}", gap.place, gap.problem));
-    scan.assessment.why.iter().cloned().chain(gaps).collect()
+    why_besides_gaps(scan).map(str::to_owned).into_iter().chain(gaps).collect()
+}
+
+/// Why the image was not assessed as a whole, unless that is the summary of the gaps, which are listed by themselves.
+pub(super) fn why_besides_gaps(scan: &ImageScan) -> Option<&str> {
+    let why = scan.assessment.why.as_deref()?;
+    let is_first = |gap: &Gap| {
+        let layer = gap.place.parse::<Digest>().ok();
+        let place = layer.map_or_else(|| gap.place.clone(), |layer| format!("layer {}", layer.short()));
+        why.starts_with(&format!("{place}: {}", gap.problem))
+    };
+    (!scan.gaps.iter().any(is_first)).then_some(why)
 }
 
 /// The value without what Go's `omitempty` and `omitzero` leave out: null, false, and empty texts, lists and objects.
@@ -271,7 +283,7 @@ fn misconfiguration(issue: &Issue) -> Value {
         "ID": issue.id,
         "Title": issue.title,
         "Message": issue.title,
-        "Resolution": remedies(issue).join("; "),
+        "Resolution": remedies(issue).join("\n"),
         "Severity": severity(issue.severity),
         "References": issue.references,
         "Status": if issue.exempt { "EXCEPTION" } else { "FAIL" },

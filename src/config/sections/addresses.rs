@@ -51,8 +51,8 @@ impl UsedAddresses {
     }
 }
 
-/// Whether two listeners cannot have these addresses at the same time. Port 0 is a different port each time. `[::]` takes
-/// IPv4 connections, too.
+/// Whether two listeners cannot have these addresses at the same time. Port 0 is a different port each time. `[::]`
+/// takes IPv4 connections, too.
 pub(crate) fn overlap(one: &str, other: &str) -> bool {
     let (Some((host, port)), Some((other_host, other_port))) = (parts(one), parts(other)) else { return false };
     if port == 0 || port != other_port {

@@ -55,8 +55,8 @@ fn notary(table: &mut Table<'_>) -> (NotaryTrust, Option<PathBuf>) {
     )
 }
 
-/// The paths of the trusted roots of Sigstore. A root that cannot be used is a mistake: without it, nothing that needs it is
-/// verified. They are read again with the policies.
+/// The paths of the trusted roots of Sigstore. A root that cannot be used is a mistake: without it, nothing that needs
+/// it is verified. They are read again with the policies.
 fn trusted_roots(table: &mut Table<'_>) -> Vec<String> {
     let files: Vec<PathBuf> = table.files("trusted_roots").unwrap_or_default().into_iter().map(independent).collect();
     let names = files.iter().map(|path| path.display().to_string()).collect();
@@ -165,8 +165,8 @@ impl Materials for PolicyFiles<'_> {
     }
 }
 
-/// The path from the root: relative ones in documents begin at the directory of the policies, and that of the configuration may
-/// be relative itself (`--config gate/pullgate.toml`).
+/// The path from the root: relative ones in documents begin at the directory of the policies, and that of the
+/// configuration may be relative itself (`--config gate/pullgate.toml`).
 pub(super) fn independent(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }

@@ -71,7 +71,7 @@ fn mistakes_of_the_vulnerability_advisor_are_reported() {
     assert!(serves("us.icr.io") && serves("icr.io") && !serves("xicr.io"));
 }
 
-/// The rules read these files relative to the folder of the policies, so they must not be relative to anything else.
+/// The rules read these files relative to the directory of the policies, so they must not be relative to anything else.
 #[test]
 fn paths_of_files_in_rules_do_not_depend_on_the_policy_directory() {
     let folder = tempfile::tempdir().unwrap();

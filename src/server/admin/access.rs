@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -11,12 +12,10 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::{AdminError, ApiFamily, Caller, Config, is_mutating};
-use crate::runtime::{load_plain_file, read_token};
+use crate::runtime::{LogLimit, read_token};
 
 /// Shorter tokens could be guessed.
 const MIN_TOKEN: usize = 16;
-/// The largest file of a token, in bytes.
-const MAX_TOKEN: u64 = 64 * 1024;
 
 /// Why a call is not answered.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +49,8 @@ impl AdminAccess {
     }
 
     /// Rejects requests that a web page made a browser send: a foreign `Host` (DNS rebinding), `Origin` or
-    /// `Sec-Fetch-Site` (W3C Fetch Metadata, section 2.3), which images and links of other sites have without an `Origin`.
+    /// `Sec-Fetch-Site` (W3C Fetch Metadata, section 2.3), which images and links of other sites have without an
+    /// `Origin`.
     pub(super) fn check_browser<B>(&self, caller: Caller, request: &Request<B>) -> Result<(), AccessRefusal> {
         if matches!(caller, Caller::Socket { .. }) {
             return Ok(());
@@ -81,7 +81,7 @@ impl AdminAccess {
     /// Identifies the caller, and checks whether it may make this call. On loopback, every user of the machine may
     /// read; if a token is configured, only facts that the gate already has. In IBM's API, the token may also be the
     /// password of basic authentication, which Portieris uses.
-    pub(super) async fn authorize<B>(
+    pub(super) fn authorize<B>(
         &self,
         caller: Caller,
         request: &Request<B>,
@@ -91,7 +91,7 @@ impl AdminAccess {
         if let Some(presented) = request.headers().get(header::AUTHORIZATION) {
             let presented = presented_token(presented.as_bytes(), family);
             let good = match (&self.token, presented) {
-                (Some(token), Some(presented)) => token.matches(&presented).await,
+                (Some(token), Some(presented)) => token.matches(&presented),
                 _ => false,
             };
             let refusal = || AccessRefusal::new(StatusCode::UNAUTHORIZED, "the token is missing or wrong");
@@ -138,28 +138,39 @@ impl AdminAccess {
 #[derive(Debug)]
 struct AdminToken {
     path: PathBuf,
+    /// How often a file that cannot be used is logged: clients choose how often it is read.
+    failures: LogLimit,
 }
 
 impl AdminToken {
     fn new(path: PathBuf) -> Result<Self, AdminError> {
-        let error = |what: String| AdminError::Token { path: path.clone(), what };
-        // What cannot be sent, no client could present.
-        let token = read_token(&path).map_err(error)?;
-        if token.len() < MIN_TOKEN {
-            return Err(error(format!("the token must have at least {MIN_TOKEN} characters")));
+        let token = Self { path, failures: LogLimit::new(1, Duration::from_secs(60)) };
+        match token.read() {
+            Ok(_) => Ok(token),
+            Err(what) => Err(AdminError::Token { path: token.path, what }),
         }
-        Ok(Self { path })
+    }
+
+    fn read(&self) -> Result<String, String> {
+        // What cannot be sent, no client could present.
+        match read_token(&self.path)? {
+            token if token.len() < MIN_TOKEN => Err(format!("the token must have at least {MIN_TOKEN} characters")),
+            token => Ok(token),
+        }
     }
 
     /// Compares digests, so that neither timing nor length reveals anything.
-    async fn matches(&self, presented: &[u8]) -> bool {
-        let Ok(token) = load_plain_file(&self.path, MAX_TOKEN).await else {
-            tracing::error!(path = %self.path.display(), "admin: cannot read the token file; calls are rejected");
-            return false;
-        };
-        let token = token.trim_ascii();
-        let equal = Sha256::digest(presented).as_slice().ct_eq(Sha256::digest(token).as_slice());
-        token.len() >= MIN_TOKEN && bool::from(equal)
+    fn matches(&self, presented: &[u8]) -> bool {
+        match self.read() {
+            Ok(token) => Sha256::digest(presented).as_slice().ct_eq(Sha256::digest(token).as_slice()).into(),
+            Err(why) => {
+                if let Some(omitted) = self.failures.admit() {
+                    let path = self.path.display();
+                    tracing::error!(%path, why, omitted, "admin: cannot use the token file; calls with a token are rejected");
+                }
+                false
+            }
+        }
     }
 }
 

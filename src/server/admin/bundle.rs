@@ -19,7 +19,7 @@ use crate::cache::{Cache, ImportHold, NotReceived, Transfer};
 use crate::gate::{Answer, Gate, GateRequest, NotRecorded, Operations, ReadMethod, Requester};
 use crate::oci::{Digest, Endpoint, MAX_MANIFEST, Manifest, Reference};
 
-/// The most digests in one call.
+/// The maximum number of digests in one call.
 const MAX_DIGESTS: usize = 5000;
 
 /// A call with content in the request or in the answer.

@@ -26,9 +26,9 @@ use crate::scope::Scope;
 
 /// How long a report waits for an image that is being examined. Portieris waits for ten seconds.
 const SCAN_WAIT: Duration = Duration::from_secs(8);
-/// The most complete reports of one page.
+/// The maximum number of complete reports in one page.
 const MAX_REPORTS: usize = 100;
-/// The most summaries of one page.
+/// The maximum number of summaries in one page.
 const MAX_SUMMARIES: usize = 5000;
 
 /// IBM's API of a gate.
@@ -81,8 +81,8 @@ impl IbmApi {
         }
     }
 
-    /// Examines an image; of an index, the image with the worst result. `None` if that takes longer than a client waits;
-    /// it continues meanwhile, so that a later call finds the result.
+    /// Examines an image; of an index, the image with the worst result. `None` if that takes longer than a client
+    /// waits; it continues meanwhile, so that a later call finds the result.
     ///
     /// # Errors
     /// The response, if the name is invalid, or the image is unknown or unavailable.
@@ -149,7 +149,8 @@ impl IbmApi {
     }
 }
 
-/// The report on a known tag; of an index, that on its worst image. `None` if the image that the tag refers to is not known.
+/// The report on a known tag; of an index, that on its worst image. `None` if the image that the tag refers to is not
+/// known.
 fn report(tag: &KnownTag) -> Option<(String, IbmScanReport)> {
     let (worst, _) = AssessmentCounts::worst_of(&tag.assessments)?;
     Some((name(tag), IbmScanReport::known(&tag.name, worst)))

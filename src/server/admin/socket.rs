@@ -48,8 +48,8 @@ impl SocketFile {
 }
 
 impl OwnerSocket {
-    /// Binds the socket, replacing one that a dead process left behind, or takes the one that was passed to this process under
-    /// this name or for this path.
+    /// Binds the socket, replacing one that a dead process left behind, or takes the one that was passed to this
+    /// process under this name or for this path.
     ///
     /// # Errors
     /// Another process uses the socket, or the file cannot be created.

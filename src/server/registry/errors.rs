@@ -145,7 +145,8 @@ fn upstream(error: &upstream::Error, absent: ErrorCode) -> WireError {
         Error::NotFound { .. } => not_found(absent, message),
         // This gate is the only registry here, so its answer is final.
         Error::Offline { .. } => not_found(absent, error),
-        // Not 401: the credentials that are wrong are the gate's. A client would ask its user for others, or forget its own.
+        // Not 401: the credentials that are wrong are the gate's. A client would ask its user for others, or forget its
+        // own.
         Error::Unauthorized(_) | Error::Forbidden(_) | Error::Refused(_) => {
             own_error(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
         }

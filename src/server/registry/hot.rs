@@ -1,7 +1,8 @@
 //! Responses that one processor core sends again and again.
 //!
-//! A repeated decision is shared by all cores. Counting references to it, to its headers and to its body would make every
-//! core write to the same memory on every request, so each core keeps copies of the few responses that it sends most.
+//! A repeated decision is shared by all cores. Counting references to it, to its headers and to its body would make
+//! every core write to the same memory on every request, so each core keeps copies of the few responses that it sends
+//! most.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -77,8 +77,8 @@ impl RequestMetrics {
 }
 
 impl RequestMetrics {
-    /// Counts a manifest that was decided before. It has a record in the audit file and no line here, where the first one
-    /// has a line.
+    /// Counts a manifest that was decided before. It has a record in the audit file and no line here, where the first
+    /// one has a line.
     pub(super) fn repeated(&self, requests: &BusyCounter, body: &Body, took: Duration) {
         self.bytes.inc_by(body.size_hint().exact().unwrap_or_default());
         requests.inc();

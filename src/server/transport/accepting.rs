@@ -30,8 +30,9 @@ use super::workers::Workers;
 use crate::runtime::{FileWindows, Tasks};
 use crate::scope::Scope;
 
-/// The maximum number of bytes that wait in the kernel to be sent on a connection. When half of them are sent, the connection
-/// is written to again. Most are pages of files, not copies, so a lower limit would only wake the worker more often.
+/// The maximum number of bytes that wait in the kernel to be sent on a connection. When half of them are sent, the
+/// connection is written to again. Most are pages of files, not copies, so a lower limit would only wake the worker
+/// more often.
 const MAX_UNSENT: u32 = 1024 * 1024;
 /// The same under TLS: here they are copies.
 const MAX_UNSENT_TLS: u32 = 256 * 1024;
@@ -199,8 +200,8 @@ impl<S: Service> ListenerShared<S> {
         Ok(source.map_or(peer.ip(), |source| source.ip().to_canonical()))
     }
 
-    /// The place of a connection among those of its client. A proxy has the connections of many clients, so its address does
-    /// not count.
+    /// The place of a connection among those of its client. A proxy has the connections of many clients, so its address
+    /// does not count.
     fn place_of(&self, address: IpAddr, capacity: &Capacity) -> ClientPlace {
         if self.listener.proxies.trusts(address) {
             return ClientPlace::Unlimited;

@@ -17,8 +17,7 @@ pub enum Body {
     /// All bytes in memory.
     Full(Bytes),
     /// Bytes that are sent while they are read. An error closes the connection, so that the client notices that bytes
-    /// are
-    /// missing.
+    /// are missing.
     Stream(Pin<Box<dyn http_body::Body<Data = Bytes, Error = Box<dyn Error + Send + Sync>> + Send>>),
 }
 

@@ -63,8 +63,8 @@ impl Certificates {
         Ok(tls)
     }
 
-    /// Loads the files of other TLS settings, without using them yet. Settings of listeners that are not those in use load
-    /// nothing: they need a restart.
+    /// Loads the files of other TLS settings, without using them yet. Settings of listeners that are not those in use
+    /// load nothing: they need a restart.
     ///
     /// # Errors
     /// The files of a listener are invalid.

@@ -38,19 +38,20 @@ const HTTP2_STREAMS: u32 = 32;
 /// The bytes of a response that wait until an HTTP/2 client accepts them. One chunk of a blob is as large.
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 
-/// How long a connection without a request is kept open after shutdown has started. A client that has just connected, or
-/// has just sent a request on a connection that it kept open, would otherwise see the connection end without a response.
+/// How long a connection without a request is kept open after shutdown has started. A client that has just connected,
+/// or has just sent a request on a connection that it kept open, would otherwise see the connection end without a
+/// response.
 const LINGER: Duration = Duration::from_millis(250);
 
-/// How long a connection is kept open after shutdown has started if it has had no request yet: its client may be slow, and
-/// would see a connection that ends without a response.
+/// How long a connection is kept open after shutdown has started if it has had no request yet: its client may be slow,
+/// and would see a connection that ends without a response.
 const FIRST_REQUEST: Duration = Duration::from_secs(2);
 /// How often it is checked, after shutdown has started, whether all responses have begun.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Serves requests until the client closes or exceeds a limit, or until shutdown starts and running requests are
-/// answered. `unanswered` is dropped when shutdown has started and all responses have begun. Returns whether the client spoke
-/// TLS where HTTP is expected.
+/// answered. `unanswered` is dropped when shutdown has started and all responses have begun. Returns whether the client
+/// spoke TLS where HTTP is expected.
 pub(in crate::server) async fn serve<IO, H, F>(
     io: IO,
     http2: bool,

@@ -51,8 +51,8 @@ pub trait Service: Send + Sync + 'static {
     ) -> impl Future<Output = Response<Body>> + Send;
 }
 
-/// Binds all listeners before any serves, so that an error in one prevents all from serving. A listener takes the socket that
-/// was passed to this process for it.
+/// Binds all listeners before any serves, so that an error in one prevents all from serving. A listener takes the
+/// socket that was passed to this process for it.
 ///
 /// # Errors
 /// The error of the first listener whose address or TLS files cannot be used.
@@ -131,9 +131,9 @@ impl BoundListeners {
     }
 
     /// Serves until shutdown starts, then lets running requests finish. New requests then get 503 until `front` stops,
-    /// which closes the listeners. If `accepting` stops first, new connections wait in the queues of the sockets, for the process
-    /// that takes them over. Slices of `windows` are sent from their files. All work runs in tracked tasks; the caller waits for
-    /// them with [`Tasks::drain`].
+    /// which closes the listeners. If `accepting` stops first, new connections wait in the queues of the sockets, for
+    /// the process that takes them over. Slices of `windows` are sent from their files. All work runs in tracked tasks;
+    /// the caller waits for them with [`Tasks::drain`].
     pub fn run<S: Service>(self, service: &Arc<S>, windows: &FileWindows, tasks: &ServerTasks) {
         let ServerTasks { requests: tasks, accepting, front } = tasks;
         for listener in self.listeners {

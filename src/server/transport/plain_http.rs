@@ -10,8 +10,8 @@ use super::stream::WriteStall;
 const ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 64\r\n\
     Connection: close\r\n\r\npullgate: this port expects TLS; write https:// instead of http\n";
 
-/// Passes on a connection that can be one with TLS. A client that speaks HTTP without TLS gets an answer that says so: a
-/// method begins with a capital letter, a TLS record with the byte 22.
+/// Passes on a connection that can be one with TLS. A client that speaks HTTP without TLS gets an answer that says so:
+/// a method begins with a capital letter, a TLS record with the byte 22.
 ///
 /// # Errors
 /// The client speaks HTTP without TLS, or the connection failed.

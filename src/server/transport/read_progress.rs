@@ -1,7 +1,8 @@
 //! Whether the client of an HTTP/2 connection reads the responses.
 //!
-//! With HTTP/1.1 a client that reads nothing fills the socket, which [`WriteStall`](super::stream::WriteStall) sees. With
-//! HTTP/2 it can close the window of a response and keep the connection busy with other frames, such as answers to pings.
+//! With HTTP/1.1 a client that reads nothing fills the socket, which [`WriteStall`](super::stream::WriteStall) sees.
+//! With HTTP/2 it can close the window of a response and keep the connection busy with other frames, such as answers to
+//! pings.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,8 +15,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::time::Instant;
 
-/// The maximum number of bytes that a response passes on at a time. A connection asks for the next ones when it has sent
-/// these, so a client with all its responses under way must read a megabyte within the timeout.
+/// The maximum number of bytes that a response passes on at a time. A connection asks for the next ones when it has
+/// sent these, so a client with all its responses under way must read a megabyte within the timeout.
 const PART: usize = 32 * 1024;
 
 /// The responses of a connection that wait for the client to read. Cheap to clone.
@@ -38,8 +39,8 @@ impl ReadProgress {
         Self(Arc::new(Shared { timeout, start: Instant::now(), last, waiting }))
     }
 
-    /// Runs the connection until it ends. `None`: until responses have waited for the client for the whole timeout, and it
-    /// has read none of them.
+    /// Runs the connection until it ends. `None`: until responses have waited for the client for the whole timeout, and
+    /// it has read none of them.
     pub(super) async fn until_stalled<C: Future>(self, connection: C) -> Option<C::Output> {
         let stalled = async {
             while !self.is_stalled() {

@@ -2,7 +2,7 @@
 //!
 //! `sendfile` copies nothing through this process. The thread that serves the connection calls it, one chunk at a time
 //! ([`ContentBody`](crate::cache::ContentBody) limits a chunk's size), and looks at its other connections between two
-//! chunks. Separate threads for it cost two thread switches a chunk, which was more than `sendfile` itself.
+//! chunks. Separate threads for it cost two thread switches for each chunk, which was more than `sendfile` itself.
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;

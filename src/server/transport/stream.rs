@@ -112,7 +112,8 @@ enum Awaited {
 }
 
 impl<IO> HeadDeadline<IO> {
-    /// `in_flight` counts the requests of the connection that are being answered. `is_tls` is set if the client speaks TLS.
+    /// `in_flight` counts the requests of the connection that are being answered. `is_tls` is set if the client speaks
+    /// TLS.
     pub(super) fn new(
         io: IO,
         in_flight: Arc<AtomicUsize>,
@@ -155,8 +156,8 @@ impl<IO> HeadDeadline<IO> {
         }
     }
 
-    /// Notes whether a write is pending. When the last one of an answer ends, the time for the next request begins, even if
-    /// nothing polls a read.
+    /// Notes whether a write is pending. When the last one of an answer ends, the time for the next request begins,
+    /// even if nothing polls a read.
     fn wrote<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         let was_writing = std::mem::replace(&mut self.is_writing, written.is_pending());
         if was_writing && !self.is_writing && self.in_flight.load(Ordering::Acquire) == 0 {

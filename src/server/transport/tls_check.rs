@@ -112,8 +112,8 @@ fn broken_path(chain: &[Certificate], now: Timestamp) -> Option<String> {
     if chain.is_empty() { None } else { find_way(0, chain, &mut vec![false; chain.len()], now).err().flatten() }
 }
 
-/// Whether there is a way from the certificate at an index. The error says why not, if that is known: each other certificate is
-/// tried once, and nothing follows from one that was tried before.
+/// Whether there is a way from the certificate at an index. The error says why not, if that is known: each other
+/// certificate is tried once, and nothing follows from one that was tried before.
 fn find_way(at: usize, chain: &[Certificate], tried: &mut [bool], now: Timestamp) -> Result<(), Option<String>> {
     let issuer = &chain[at].tbs_certificate.issuer;
     if *issuer == chain[at].tbs_certificate.subject {

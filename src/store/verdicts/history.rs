@@ -40,8 +40,8 @@ pub type IssueTimes = BTreeMap<String, Timestamp>;
 pub type NewIssueTimes<'a> = BTreeMap<&'a str, Timestamp>;
 
 impl VerdictStore {
-    /// Since when an image is known in a repository, and admitted to a scope. An image that was not known is known from now
-    /// on.
+    /// Since when an image is known in a repository, and admitted to a scope. An image that was not known is known from
+    /// now on.
     ///
     /// # Errors
     /// The database cannot be read, or the image is new and the database cannot be written.
@@ -118,8 +118,9 @@ impl VerdictStore {
         Ok(())
     }
 
-    /// When this gate first saw each of these issues of an image. Those that were not known are known from the given times
-    /// on. An image with more issues than are kept cannot make its issues look new: the rest count as seen long ago.
+    /// When this gate first saw each of these issues of an image. Those that were not known are known from the given
+    /// times on. An image with more issues than are kept cannot make its issues look new: the rest count as seen long
+    /// ago.
     ///
     /// # Errors
     /// The database cannot be read, or an issue is new and the database cannot be written.

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Row};
 use super::{COLUMNS, StoredVerdict, VerdictStore};
 use crate::store::{StoreError, json, time_of};
 
-/// The most verdicts in one answer.
+/// The maximum number of verdicts in one answer.
 const MAX_LISTED: usize = 10_000;
 
 /// Which verdicts are listed.

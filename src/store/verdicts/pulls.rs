@@ -15,8 +15,8 @@ use crate::store::{StoreError, json};
 
 /// The maximum number of clients that are kept for each verdict: the most recent ones.
 pub(super) const MAX_CLIENTS: i64 = 64;
-/// The largest manifest of which a copy is kept, in bytes. An image with a larger one is not judged again after its content
-/// was evicted.
+/// The largest manifest of which a copy is kept, in bytes. An image with a larger one is not judged again after its
+/// content was evicted.
 const MAX_COPY: usize = 32 * 1024;
 
 /// How many rows a pull adds.
@@ -80,8 +80,8 @@ const CHECKED: &str = "INSERT INTO checked_admissions (host, repository, digest,
     ON CONFLICT (host, repository, digest, scope) DO UPDATE SET \
     admitted_since = MIN(admitted_since, excluded.admitted_since), used_at = MAX(used_at, excluded.used_at)";
 
-/// A pull by digest does not replace the decision for a tag: the entries for the tag may be stricter. Expressions on the
-/// right see the row as it was.
+/// A pull by digest does not replace the decision for a tag: the entries for the tag may be stricter. Expressions on
+/// the right see the row as it was.
 const VERDICTS: &str = "INSERT INTO verdicts \
     (host, repository, digest, scope, tag, kind, pulled_at, decision, reason, basis, decided_at, valid_until) \
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8, value->>9, \
@@ -130,8 +130,8 @@ impl VerdictStore {
         Ok(())
     }
 
-    /// Records pulls. `event` makes the events of a verdict that changed; they are queued in the same transaction. Returns
-    /// the verdicts that changed.
+    /// Records pulls. `event` makes the events of a verdict that changed; they are queued in the same transaction.
+    /// Returns the verdicts that changed.
     ///
     /// # Errors
     /// The database cannot be written.

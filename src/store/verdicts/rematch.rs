@@ -28,8 +28,8 @@ pub struct Rejudged {
 }
 
 impl VerdictStore {
-    /// The verdicts that must be judged again and follow in the list, at most `limit`: those with another basis, and those
-    /// that have ended by themselves. Empty at the end of the list.
+    /// The verdicts that must be judged again and follow in the list, at most `limit`: those with another basis, and
+    /// those that have ended by themselves. Empty at the end of the list.
     ///
     /// # Errors
     /// The database cannot be read.

@@ -99,9 +99,9 @@ impl VerdictStore {
         Ok(noted.unwrap_or(RepositoryNoting { noted_since: now, known_since: None }))
     }
 
-    /// When this gate first saw each of these identifiers of issues in a repository that is noted. Those that were not known
-    /// are known from the given times on. Beyond the limit of a repository, issues count as seen long ago: they never look
-    /// new.
+    /// When this gate first saw each of these identifiers of issues in a repository that is noted. Those that were not
+    /// known are known from the given times on. Beyond the limit of a repository, issues count as seen long ago: they
+    /// never look new.
     ///
     /// # Errors
     /// The database cannot be read, or an identifier is new and the database cannot be written.

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 
 use crate::http_client::{self, HttpError, PieceSource, ReceivedBody};
 use crate::oci::Host;
+use crate::runtime::counted;
 use crate::upstream::Error;
 use crate::upstream::config::Config;
 use crate::upstream::headers::text;
@@ -91,7 +92,8 @@ impl BlobStream {
             }
             Some(Ok(_)) => Some(Err(Error::Protocol(format!("{}: more bytes than announced", self.host)))),
             None if left > 0 => {
-                Some(Err(Error::Unavailable(format!("{}: the response ended {left} bytes early", self.host))))
+                let left = counted(left, "byte", "bytes");
+                Some(Err(Error::Unavailable(format!("{}: the response ended {left} early", self.host))))
             }
             Some(Err(error)) => Some(Err(Error::unread(&self.host, &error))),
             None => None,

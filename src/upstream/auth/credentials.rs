@@ -79,8 +79,8 @@ async fn read_docker_config(file: &Path) -> Result<DockerConfig, String> {
     parse(&text).map_err(wrong)
 }
 
-/// Checks that a Docker configuration can be read and has credentials for the registry, at least for one namespace of it, and
-/// that everything in it for this registry can be used. Credential helpers are not run.
+/// Checks that a Docker configuration can be read and has credentials for the registry, at least for one namespace of
+/// it, and that everything in it for this registry can be used. Credential helpers are not run.
 ///
 /// # Errors
 /// One line that names the file and the problem, but never the content.

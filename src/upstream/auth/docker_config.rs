@@ -53,7 +53,8 @@ impl DockerConfig {
         self.0.get("credHelpers").and_then(Value::as_object).into_iter().flatten()
     }
 
-    /// The parts of an upstream for which there may be different content: namespaces, repositories, and "" for all others.
+    /// The parts of an upstream for which there may be different content: namespaces, repositories, and "" for all
+    /// others.
     pub(in crate::upstream) fn parts(&self, upstream: &Config) -> BTreeSet<&str> {
         let names = names(upstream);
         let keys = self.auths().chain(self.helpers()).map(|(text, _)| DockerKey::parse(text));

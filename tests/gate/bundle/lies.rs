@@ -2,6 +2,16 @@
 
 use super::*;
 
+/// What a later version may add.
+const NEWER_PART: &str = "application/vnd.pullgate.advisories.v2.tar";
+
+/// An index of this many bundles in a format.
+fn of_format(format: &str, count: usize) -> Vec<u8> {
+    let kind = format!("application/vnd.pullgate.bundle.{format}");
+    let entry = json!({"digest": Digest::sha256(b"x"), "artifactType": kind});
+    json!({"manifests": vec![entry; count]}).to_string().into_bytes()
+}
+
 #[allow(clippy::too_many_lines, reason = "a table")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bundle_that_lies_brings_nothing() {
@@ -49,6 +59,9 @@ async fn a_bundle_that_lies_brings_nothing() {
         ),
         ("no version of the layout", with("oci-layout".into(), b"{}".to_vec()), "oci-layout cannot be read"),
         ("another index", with("index.json".into(), b"{\"manifests\":[]}".to_vec()), "not a bundle of pullgate"),
+        ("another format", with("index.json".into(), of_format("v2", 1)), "of the format \"v2\", but this version"),
+        ("two bundles", with("index.json".into(), of_format("v1", 2)), "more than one bundle"),
+        ("a newer part", with_layer(&good, NEWER_PART, "x", b"x"), "this version of pullgate does not read"),
         ("a huge index", with("index.json".into(), vec![b' '; 17 << 20]), "at most"),
         (
             "another image's digest",

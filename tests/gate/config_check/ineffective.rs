@@ -18,6 +18,16 @@ fn settings_that_do_nothing_are_named_once() {
             "[va.ibm]\napi_key_env = \"PATH\"\n".to_owned(),
             "note: va.ibm.hosts: no [[upstream]] has one of these hosts (icr.io, .icr.io)",
         ),
+        (
+            "[va.ibm]\napi_key_env = \"PATH\"\nhosts = []\n".to_owned(),
+            "note: va.ibm.hosts: no host is named, so IBM is asked about no image",
+        ),
+        // A value that is refused is named once.
+        (
+            "[va.ibm]\napi_key_env = \"PATH\"\nhosts = [\"https://icr.io\"]\n".to_owned(),
+            "error: va.ibm.hosts: \"https://icr.io\": ",
+        ),
+        ("[log]\nfilter = \"off\"\n".to_owned(), "warning: log.filter: nothing is logged, not even errors"),
         ("[admin]\naddress = \"\"\n".to_owned(), "error: admin.address: \"\" is not a valid address"),
     ] {
         let made = Checked::new();
@@ -26,6 +36,37 @@ fn settings_that_do_nothing_are_named_once() {
         let key = wanted.split(": ").nth(1).unwrap();
         let of_key: Vec<&String> = lines.iter().filter(|line| line.contains(&format!(" {key}: "))).collect();
         assert!(of_key.len() == 1 && of_key[0].contains(wanted), "{last} {lines:#?}");
+    }
+}
+
+#[test]
+fn a_directory_of_reports_that_is_read_twice_is_named() {
+    let made = Checked::new();
+    std::fs::create_dir_all(made.path().join("reports/team")).unwrap();
+    made.write("", "[va]\nreports = [\"reports\", \"reports/team\", \"reports\"]\n");
+    let lines: Vec<String> = made.problems(&[], &[]).1.iter().map(line).collect();
+    for name in ["reports/team", "reports"] {
+        let folder = made.path().display();
+        let wanted =
+            format!("warning: va.reports: {folder}/{name}: this is also read as a part of {folder}/reports: each file");
+        assert_eq!(lines.iter().filter(|line| line.contains(&wanted)).count(), 1, "{name} {lines:#?}");
+    }
+}
+
+/// A file where the gate has its own, and a directory that it cannot write.
+#[test]
+fn what_is_wrong_with_the_state_directory_has_a_fitting_hint() {
+    for (name, wanted) in [
+        ("state/advisories", "move it away; pullgate creates the directory"),
+        ("state", "give it a separate directory that pullgate can write to"),
+    ] {
+        let made = Checked::new();
+        std::fs::create_dir_all(made.path().join(name).parent().unwrap()).unwrap();
+        made.file(name, "");
+        made.write("", "");
+        let (code, problems) = made.problems(&[], &[]);
+        let hinted = problems.iter().filter(|problem| problem["hint"] == wanted).count();
+        assert_eq!((code, hinted), (Some(78), 1), "{name} {problems:#?}");
     }
 }
 

@@ -71,11 +71,14 @@ fn answer(mut stream: &TcpStream, pods: &Value) {
 }
 
 fn pods() -> Value {
-    let pod = |name: &str, images: &[&str]| {
-        let containers: Vec<Value> = images.iter().map(|image| json!({"name": "c", "image": image})).collect();
-        json!({"metadata": {"name": name, "namespace": "shop"}, "spec": {"containers": containers}})
-    };
-    let items = [pod("one", &["registry.acme.com/shop/app:v1", "nginx:1.27"]), pod("two", &["nginx:1.27"])];
+    let containers =
+        |images: &[&str]| -> Vec<Value> { images.iter().map(|image| json!({"name": "c", "image": image})).collect() };
+    let pod = |name: &str, spec: Value| json!({"metadata": {"name": name, "namespace": "shop"}, "spec": spec});
+    let (one, two) = (containers(&["registry.acme.com/shop/app:v1", "nginx:1.27"]), containers(&["nginx:1.27"]));
+    let items = [
+        pod("one", json!({"containers": one})),
+        pod("two", json!({"initContainers": containers(&["busybox:1.36"]), "containers": two})),
+    ];
     json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})
 }
 
@@ -95,7 +98,7 @@ fn roll_out_to_the_nodes_of_a_cluster() {
     walk.machine.restart(CONFIGURATION);
     let images = walk.take_with("elsewhere", "kubectl get pods");
     cluster(walk.machine, pods());
-    assert_eq!(walk.machine.sh(&images.text).text(), "nginx:1.27\nregistry.acme.com/shop/app:v1");
+    assert_eq!(walk.machine.sh(&images.text).text(), "busybox:1.36\nnginx:1.27\nregistry.acme.com/shop/app:v1");
     let hosts = walk.take_with("toml", "server = ");
     walk.machine.write("certs.d/_default/hosts.toml", &hosts.text);
     let _containerd = containerd(walk.machine);

@@ -3,6 +3,8 @@
 Each difference is expected by name. docs/va.md explains them ("Differences from Trivy").
 """
 
+import base64
+import hashlib
 import json
 
 import lab
@@ -36,6 +38,10 @@ def deb(name, version='1', state='install ok installed', more=''):
     return f'Package: {name}\n{status}Version: {version}\nArchitecture: amd64\nMaintainer: X <x@debian.org>\n{more}\n'
 
 
+def checksum(algorithm, content):
+    return hashlib.new(algorithm, content.encode() if isinstance(content, str) else content).digest()
+
+
 def apk(*packages):
     entry = 'P:{0}\nV:{1}\nA:x86_64\no:{0}\nL:MIT\n{2}\n'
     return 'lib/apk/db/installed', ''.join(entry.format(*package) for package in packages)
@@ -62,7 +68,7 @@ def npm(scanners):
         node('rxjs', '7.0.0'), (f'{NODE}/rxjs/ajax/package.json', '{"name": "rxjs/ajax", "version": "1.0.0"}'),
         (f'{NODE}/rxjs/sub/package.json', '{"name": "sub", "version": "2.0.0"}'),
         (f'{NODE}/.pnpm/x@1.0.0/node_modules/x/package.json', '{"name": "x", "version": "1.0.0"}'),
-        (f'{NODE}/unversioned/package.json', '{"name": "unversioned"}'), (f'{NODE}/unnamed/package.json', '{"version": "1"}'),
+        (f'{NODE}/unversioned/package.json', '{"name": "unversioned"}'), ('app/unnamed/package.json', '{"version": "1"}'),
         (f'{NODE}/number/package.json', '{"name": "number", "version": 1}'), (f'{NODE}/empty/package.json', ''),
         (f'{NODE}/twice/package.json', '{"name": "twice", "version": "1.0.0", "version": "2.0.0"}'),
         (f'{NODE}/trailing/package.json', '{"name": "trailing", "version": "1.0.0"} x'),
@@ -71,9 +77,9 @@ def npm(scanners):
         ('app/yarn.lock', '# yarn lockfile v1\n\n\nlocked@^1.0.0:\n  version "1.0.0"\n'), ('app/PACKAGE.JSON', '{"name": "upper", "version": "1"}'),
         # Differences.
         (f'{NODE}/case/package.json', '{"Name": "case", "VERSION": "1.0.0"}'), node('dependencies', '1.0.0', dependencies=[]),
-        (f'{NODE}/mark/package.json', '\ufeff{"name": "mark", "version": "1.0.0"}'),
+        (f'{NODE}/mark/package.json', '\ufeff{"name": "mark", "version": "1.0.0"}'), (f'{NODE}/unnamed/package.json', '{"version": "1"}'),
     ]
-    expected = [('trivy', 'case', '1.0.0'), ('pullgate', 'dependencies', '1.0.0'), ('pullgate', 'mark', '1.0.0')]
+    expected = [('trivy', 'case', '1.0.0'), ('pullgate', 'dependencies', '1.0.0'), ('pullgate', 'mark', '1.0.0'), ('pullgate', 'unnamed', '1')]
     scanners.compare('npm', [files], expected)
 
 
@@ -209,23 +215,25 @@ def debian(scanners):
     distroless += [('var/lib/dpkg/status.d/netbase.md5sums', '00  etc/x\n')]
     upper = [('var/lib/dpkg/status.d/libssl3', deb('libssl3', '3.0.11-1', more='Source: openssl\n'))]
     scanners.compare('distroless', [[*DEBIAN, *distroless], upper, [('var/lib/dpkg/status.d/.wh.tzdata', '')]])
+    files = [
+        ('python3-six', 'usr/lib/python3/dist-packages/six-1.16.egg-info/PKG-INFO', metadata('six', '1.16')),
+        ('node-y:amd64', 'usr/share/nodejs/y/package.json', '{"name": "y", "version": "1.0.0"}'),
+        ('libq-java', 'usr/share/java/q-1.0.jar', zipped([manifest(), pom('org.q', 'q', '1.0')])),
+    ]
     owned = [
         ('var/lib/dpkg/status', deb('python3-six') + deb('node-y') + deb('libq-java') + deb('ruby-z')),
-        ('var/lib/dpkg/info/python3-six.md5sums', '00  usr/lib/python3/dist-packages/six-1.16.egg-info/PKG-INFO\n'),
-        ('usr/lib/python3/dist-packages/six-1.16.egg-info/PKG-INFO', metadata('six', '1.16')),
-        ('var/lib/dpkg/info/node-y:amd64.md5sums', '00  usr/share/nodejs/y/package.json\n'),
-        ('usr/share/nodejs/y/package.json', '{"name": "y", "version": "1.0.0"}'),
+        *((f'var/lib/dpkg/info/{name}.md5sums', f'{checksum("md5", content).hex()}  {path}\n') for name, path, content in files),
+        *((path, content) for _, path, content in files),
         ('var/lib/dpkg/info/node-y.list', '/usr/share/nodejs/w/package.json\n'),
         ('usr/share/nodejs/w/package.json', '{"name": "w", "version": "1.0.0"}'),
-        ('var/lib/dpkg/info/libq-java.md5sums', '00  usr/share/java/q-1.0.jar\n'),
-        ('usr/share/java/q-1.0.jar', zipped([manifest(), pom('org.q', 'q', '1.0')])),
     ]
     scanners.compare('owned', [[*DEBIAN, *owned]])
 
 
 def others(scanners):
     owned = ('usr/lib/python3.12/site-packages/six-1.16.egg-info/PKG-INFO', metadata('six', '1.16'))
-    files = 'F:usr/lib/python3.12/site-packages/six-1.16.egg-info\nR:PKG-INFO\n'
+    sha1 = base64.b64encode(checksum('sha1', owned[1])).decode()
+    files = f'F:usr/lib/python3.12/site-packages/six-1.16.egg-info\nR:PKG-INFO\nZ:Q1{sha1}\n'
     lower = [*ALPINE, apk(('musl', '1.2.4-r2', ''), ('py3-six', '1.16.0-r6', files), ('.deps', '20240101.000000', '')), owned]
     scanners.compare('alpine', [lower])
     scanners.compare('alpine-upper', [lower, [apk(('musl', '1.2.4-r3', ''))]])

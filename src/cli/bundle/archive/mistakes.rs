@@ -24,7 +24,8 @@ pub(super) fn begins_as_tar(file: &File) -> bool {
     file.read_exact_at(&mut mark, 257).is_ok() && mark == *b"ustar"
 }
 
-/// How a file is compressed, and what decompresses it, if its first bytes say so. It is read from its beginning afterwards.
+/// How a file is compressed, and what decompresses it, if its first bytes say so. It is read from its beginning
+/// afterwards.
 pub(super) fn compression(file: &mut File) -> io::Result<Option<(&'static str, &'static str)>> {
     let mut start = Vec::new();
     Read::by_ref(file).take(6).read_to_end(&mut start)?;

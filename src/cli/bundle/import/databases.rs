@@ -1,5 +1,5 @@
-//! The advisory databases of a bundle. They decide which vulnerabilities the whole gate knows, so they are put into use only
-//! if the operator asks for that, and the gate records it first.
+//! The advisory databases of a bundle. They decide which vulnerabilities the whole gate knows, so they are put into use
+//! only if the operator asks for that, and the gate records it first.
 
 use std::io::{self, Read as _, Write as _};
 use std::ops::ControlFlow;

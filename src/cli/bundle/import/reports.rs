@@ -1,8 +1,8 @@
-//! The reports of a bundle. They decide which vulnerabilities their images have, so they are put into use only if the operator
-//! asks for that, and the gate records it first.
+//! The reports of a bundle. They decide which vulnerabilities their images have, so they are put into use only if the
+//! operator asks for that, and the gate records it first.
 //!
-//! A bundle's sender chooses neither where they are written nor their names, which are made of their digests, and each must be
-//! about an image of the bundle, or contain a VEX statement that names no image.
+//! A bundle's sender chooses neither where they are written nor their names, which are made of their digests, and each
+//! must be about an image of the bundle, or contain a VEX statement that names no image.
 
 use std::collections::BTreeSet;
 use std::fs::Permissions;

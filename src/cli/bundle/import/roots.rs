@@ -1,7 +1,7 @@
 //! The trusted roots of a bundle, written to files for the operator to compare.
 //!
-//! A bundle's sender must not choose where anything is written: each file is named by the digest of its content, must be a
-//! trusted root, and replaces no other file.
+//! A bundle's sender must not choose where anything is written: each file is named by the digest of its content, must
+//! be a trusted root, and replaces no other file.
 
 use std::fs::Permissions;
 use std::io::{self, Write as _};

@@ -1,4 +1,4 @@
-//! The cases of `policy eval` as they are written. docs/policies.md describes them.
+//! The cases of `policy eval` as they are written. docs/conditions.md describes them.
 //!
 //! Names may be written in snake case or camel case.
 

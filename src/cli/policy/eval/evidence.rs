@@ -28,8 +28,8 @@ pub(super) struct EvalEvidence {
 }
 
 impl EvalEvidence {
-    /// What one entry needs. `exemptions` are those that apply to the image, and `now` is the time of the decision if the
-    /// case states none.
+    /// What one entry needs. `exemptions` are those that apply to the image, and `now` is the time of the decision if
+    /// the case states none.
     ///
     /// # Errors
     /// What is wrong with the case.
@@ -77,8 +77,8 @@ fn observed<T>(value: T, at: Timestamp) -> Observed<T> {
 }
 
 /// An authority verified if the list has its name; Docker Content Trust verified if there is trust data by all required
-/// signers. A missing secret is represented by its name: the evidence says that it verified. The time of signing is that of the
-/// decision, so an authority none of whose keys is valid then did not verify.
+/// signers. A missing secret is represented by its name: the evidence says that it verified. The time of signing is
+/// that of the decision, so an authority none of whose keys is valid then did not verify.
 fn outcome(authority: &Authority, trust: &CaseTrust, now: Timestamp) -> TrustOutcome {
     if let Some(why) = &trust.error {
         return TrustOutcome::unknown(why, false);
@@ -117,7 +117,8 @@ fn trust_data(why: &str) -> TrustOutcome {
     TrustOutcome::Unverified { found: vec![SignatureFinding::refused("the case", "trust data", why)] }
 }
 
-/// The evidence with the name of the image itself, by which conditions on base images know it. These do not need a report.
+/// The evidence with the name of the image itself, by which conditions on base images know it. These do not need a
+/// report.
 fn named(evidence: VaEvidence, case: &EvalCase) -> VaEvidence {
     let digest = case.digest.as_deref().and_then(|digest| digest.parse().ok());
     let names = vec![BaseImage { name: case.image.clone(), digest }];
@@ -128,12 +129,13 @@ fn named(evidence: VaEvidence, case: &EvalCase) -> VaEvidence {
 
 /// IBM's status and what is listed, as evidence.
 ///
-/// In the IBM dialects the status decides: with `OK` and `WARN`, no issue counts. With `FAIL` and its older name `BLOCK`, what
-/// is listed is judged; if all of it is exempt, an issue that always counts is added. It is added to what is listed with
-/// every unknown status. Without a status, what is listed is the report; nothing listed means that the image was not scanned.
+/// In the IBM dialects the status decides: with `OK` and `WARN`, no issue counts. With `FAIL` and its older name
+/// `BLOCK`, what is listed is judged; if all of it is exempt, an issue that always counts is added. It is added to what
+/// is listed with every unknown status. Without a status, what is listed is the report; nothing listed means that the
+/// image was not scanned.
 ///
-/// A status says that IBM has assessed the image, so in the IBM dialects the configuration issues beside it are IBM's. Without
-/// one they are the gate's own, which do not count there.
+/// A status says that IBM has assessed the image, so in the IBM dialects the configuration issues beside it are IBM's.
+/// Without one they are the gate's own, which do not count there.
 fn assessment(va: Option<&CaseVa>, rule: &VaRule, now: Timestamp) -> Result<VaEvidence, String> {
     let Some(va) = va else { return Ok(VaEvidence::Unscanned) };
     let why = || va.why.clone().or_else(|| va.incomplete.clone()).unwrap_or_default();
@@ -145,9 +147,7 @@ fn assessment(va: Option<&CaseVa>, rule: &VaRule, now: Timestamp) -> Result<VaEv
         None if says_nothing && va.incomplete.is_some() => return Ok(VaEvidence::Incomplete { why: why() }),
         None if says_nothing => return Ok(VaEvidence::Unscanned),
         None => {}
-        Some(status @ ("PENDING" | "UNAVAILABLE" | "UNSCANNED" | "UNSUPPORTED"))
-            if !report.issues.is_empty() && is_native =>
-        {
+        Some(status @ ("PENDING" | "UNAVAILABLE" | "UNSCANNED")) if !report.issues.is_empty() && is_native => {
             return Err(format!("va.status {status} with issues: an image without a report has no issues"));
         }
         Some("OPAQUE") if report.packages.as_ref().is_some_and(|packages| !packages.is_empty()) => {
@@ -156,7 +156,7 @@ fn assessment(va: Option<&CaseVa>, rule: &VaRule, now: Timestamp) -> Result<VaEv
         Some("UNSCANNED") => return Ok(VaEvidence::Unscanned),
         Some("PENDING") => return Ok(VaEvidence::Pending { why: why() }),
         Some("UNAVAILABLE") => return Ok(VaEvidence::Unavailable { why: why() }),
-        Some("UNSUPPORTED") => return Ok(VaEvidence::Unsupported { why: why() }),
+        Some("UNSUPPORTED") => return Ok(VaEvidence::Unsupported { why: why(), issues: report.issues }),
         Some("OPAQUE") => return Ok(VaEvidence::Opaque { why: why(), issues: report.issues, image: report.image }),
         Some("INCOMPLETE") if says_nothing => return Ok(VaEvidence::Incomplete { why: why() }),
         Some("INCOMPLETE") => report.incomplete = report.incomplete.or(Some(why())),

@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::case::{CaseExemption, EvalCase, FullExemption};
 use crate::policy::{ExemptedImage, ExemptionRecord, ExemptionScope, ExemptionSet, IssueType, Selected, VaExemptions};
 
-/// The exemptions of a case and of the documents that apply to an image. Those of another account of IBM than the rule's do not
-/// apply.
+/// The exemptions of a case and of the documents that apply to an image. Those of another account of IBM than the
+/// rule's do not apply.
 ///
 /// # Errors
 /// What is wrong with an exemption of the case.

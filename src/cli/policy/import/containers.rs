@@ -148,7 +148,8 @@ fn sigstore_signed(fields: &Map<String, Value>, place: &str) -> Result<ImportedR
     Ok(ImportedRequirement::Authority(json!({"cosign": {"keys": keys, "signedIdentity": identity}})))
 }
 
-/// The keys of the only one of these members that is present, as materials of a document. `decoded` makes a text of data.
+/// The keys of the only one of these members that is present, as materials of a document. `decoded` makes a text of
+/// data.
 fn keys(
     fields: &Map<String, Value>,
     sources: &[&str],

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-/// Documents that have each mapping of the format. Keys are valid, because the parser reads no further after a wrong one.
+/// Documents that have each mapping of the format. Keys are valid, because the parser reads no further after a wrong
+/// one.
 fn samples() -> Vec<Value> {
     let pem = crate::sample::SigningKey::generate().unwrap().public_pem();
     let key = || json!({"data": pem, "validFrom": "2026-01-01T00:00:00Z"});

@@ -5,6 +5,7 @@ mod images;
 mod licences;
 mod mistakes;
 mod packages;
+mod unmet;
 
 use super::*;
 use Expected::{Admit, AdmitUntil, Deny};
@@ -208,8 +209,8 @@ fn listed_issues_and_exemptions() {
     ]);
 }
 
-/// The IBM dialects know none of these conditions: every issue that is not exempt denies, and configuration issues that the
-/// gate itself finds do not count.
+/// The IBM dialects know none of these conditions: every issue that is not exempt denies, and configuration issues that
+/// the gate itself finds do not count.
 #[test]
 fn ibm_dialects_keep_their_meaning() {
     let policy = TUTORIAL.replace("va:\n          enabled: false", "va:\n          enabled: true");
@@ -246,6 +247,7 @@ fn configuration_issues_count_from_a_severity() {
         (line!(), "{}", medium, "", Admit),
         (line!(), "{configuration: deny}", medium, "", denied()),
         (line!(), "{configuration: medium}", medium, "", denied()),
+        (line!(), "{}", high, "", Deny("released by a corrected image or an exemption")),
         (line!(), "{configuration: critical}", high, "", Admit),
         (line!(), "{configuration: deny, severity: high}", medium, "", Admit),
         // Nobody else rates what the gate itself finds.

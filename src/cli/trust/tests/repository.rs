@@ -200,7 +200,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A repository whose trusted root was installed in a folder.
+/// A repository whose trusted root was installed in a directory.
 async fn installed() -> (tempfile::TempDir, PathBuf, TufRepository) {
     let folder = tempfile::tempdir().unwrap();
     let (to, repository) = (folder.path().join("root.json"), TufRepository::new());

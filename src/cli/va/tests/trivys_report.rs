@@ -77,3 +77,24 @@ fn trivys_report_lists_unassessed_parts() {
     scan.assessment.why = Some("the packages of fedora 40 were not assessed".into());
     assert_eq!(trivy::not_assessed(&scan).len(), 2);
 }
+
+/// The summary of the gaps is not one more.
+#[test]
+fn gaps_are_listed_once() {
+    let layer = crate::oci::Digest::sha256(b"layer");
+    let gap = |place: &str, problem: &str| Gap { place: place.into(), problem: problem.into() };
+    for (gaps, why, expected) in [
+        (vec![gap("a.jar", "it is damaged")], "a.jar: it is damaged".to_owned(), 1),
+        (vec![gap("a", "x"), gap("b.jar", "y")], "b.jar: y; a: x; +3".to_owned(), 2),
+        (vec![gap(&layer.to_string(), "x")], format!("layer {}: x. Advice", layer.short()), 1),
+        (vec![gap("a.jar", "it is damaged")], "the packages of fedora 40 were not assessed".to_owned(), 2),
+        (vec![], "a.jar: it is damaged".to_owned(), 1),
+    ] {
+        let mut scan = scan();
+        (scan.gaps, scan.assessment.why) = (gaps, Some(why));
+        assert_eq!(trivy::not_assessed(&scan).len(), expected, "{scan:?}");
+        let log = sarif::log([("app", &scan)].into_iter());
+        let notes = &log["runs"][0]["invocations"][0]["toolExecutionNotifications"];
+        assert_eq!(notes.as_array().map(Vec::len), Some(expected), "{notes}");
+    }
+}

@@ -1,5 +1,5 @@
-//! The calls about exemptions. They change the exemptions that `pullgate exemption` manages; those in documents are listed
-//! and cannot be changed.
+//! The calls about exemptions. They change the exemptions that `pullgate exemption` manages; those in documents are
+//! listed and cannot be changed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::gate::{ExemptionBook, ExemptionError, Operations};
 use crate::policy::{ExemptionRecord, ExemptionScope, is_cve};
 use crate::server::admin::{ApiRequest, ApiResponse};
 
-/// The most images of one call.
+/// The maximum number of images in one call.
 const MAX_IMAGES: usize = 1000;
 /// Who added an exemption by this API.
 const AUTHOR: &str = "Vulnerability Advisor API";
@@ -128,8 +128,8 @@ async fn delete_all(book: &Arc<ExemptionBook>, caller: &str) -> Result<ApiRespon
     ok(&IbmDeletion { number_of_exemptions_deleted: removed })
 }
 
-/// The exemption that a path names. Reports show a vulnerability without a notice as a notice with its own identifier: to
-/// exempt that notice is to exempt the vulnerability.
+/// The exemption that a path names. Reports show a vulnerability without a notice as a notice with its own identifier:
+/// to exempt that notice is to exempt the vulnerability.
 fn record(issue: &NamedIssue) -> Result<ExemptionRecord, ApiResponse> {
     let is_package = issue.kind == "package";
     let kind = if issue.kind == "sn" && is_cve(&issue.id) { "cve" } else { &*issue.kind };

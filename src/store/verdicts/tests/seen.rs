@@ -87,7 +87,8 @@ async fn the_history_of_an_earlier_version_is_kept() {
     assert_eq!(times, ImageTimes { known_since: at(5), admitted_since: None, noted_since: None });
 }
 
-/// An image that a scope admitted without looking for vulnerabilities, or against its rules, was never found to be clean.
+/// An image that a scope admitted without looking for vulnerabilities, or against its rules, was never found to be
+/// clean.
 #[tokio::test]
 async fn only_checked_admissions_to_the_same_scope_count() {
     let (_dir, store) = store().await;

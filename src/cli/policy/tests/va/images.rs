@@ -76,6 +76,35 @@ fn conditions() {
     ]);
 }
 
+/// Of a source that does not know the system, but lists an issue.
+const UNSUPPORTED: &str = r#"{"status":"UNSUPPORTED","why":"no Plan 9","issues":[{"id":"CVE-1","severity":"high"}]}"#;
+
+/// What a report of an unsupported system found denies, even where the system itself is allowed.
+#[test]
+fn findings_of_unsupported_systems() {
+    check_all(&[
+        (line!(), "{unsupported: allow}", UNSUPPORTED, "", Deny("severity: 1 issue")),
+        (line!(), "{unsupported: deny}", UNSUPPORTED, "", Deny("UNSUPPORTED: no Plan 9 (unsupported: deny")),
+        (line!(), "{unsupported: allow, severity: critical}", UNSUPPORTED, "", Admit),
+        (line!(), "{unsupported: allow, ignore: [CVE-1]}", UNSUPPORTED, "", Admit),
+        (
+            line!(),
+            "{unsupported: allow, severity: critical, alwaysBlock: [CVE-1]}",
+            UNSUPPORTED,
+            "",
+            Deny("alwaysBlock: "),
+        ),
+        (
+            line!(),
+            "{unsupported: allow, severity: critical, when: 'issues.exists(i, i.id == \"CVE-1\")'}",
+            UNSUPPORTED,
+            "",
+            Deny("when: "),
+        ),
+        (line!(), "{unsupported: allow, severity: critical, when: 'packages.size() > 0'}", UNSUPPORTED, "", Admit),
+    ]);
+}
+
 #[test]
 fn images_without_a_complete_report() {
     check_all(&[

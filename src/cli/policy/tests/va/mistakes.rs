@@ -50,7 +50,7 @@ fn unknown_keys_of_cases_are_errors() {
     let native = |status: &str| format!(r#"{{"status":"{status}","issues":[{{"id":"CVE-1","severity":"critical"}}]}}"#);
     let policy = "apiVersion: pullgate.io/v1\nkind: ClusterImagePolicy\nmetadata: {name: p}\nspec: {repositories: [{name: '*', \
                   policy: {va: {unsupported: allow}}}]}\n";
-    for status in ["PENDING", "UNAVAILABLE", "UNSCANNED", "UNSUPPORTED"] {
+    for status in ["PENDING", "UNAVAILABLE", "UNSCANNED"] {
         let case = format!(r#"{{"id":1,"image":"icr.io/a/b:v1","va":{}}}"#, native(status));
         let (_, answers) = evaluate(policy, &case);
         let error = answers[0]["error"].as_str().unwrap_or_default();

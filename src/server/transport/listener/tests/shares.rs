@@ -56,8 +56,8 @@ async fn a_stopping_gate_reports_it_to_clients_beyond_their_share() {
     assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("shutting down"), "{refused}");
 }
 
-/// Repeats a step until it succeeds: the gate may notice the end of a connection a moment after the client. It gets that
-/// moment, because a connection that follows at once counts in addition to the one before.
+/// Repeats a step until it succeeds: the gate may notice the end of a connection a moment after the client. It gets
+/// that moment, because a connection that follows at once counts in addition to the one before.
 pub(super) async fn until(step: impl AsyncFn() -> bool) {
     let repeated = async {
         while !step().await {
