@@ -67,8 +67,8 @@ fn open(config: &Config) -> io::Result<RotatingFile> {
     RotatingFile::open(config.file.clone(), config.max_file_size, config.keep)
 }
 
-/// Does something with the file, for a limited time. Nothing waits for the thread if the disk hangs, not even the end of the
-/// process.
+/// Does something with the file, for a limited time. Nothing waits for the thread if the disk hangs, not even the end
+/// of the process.
 async fn in_time<T: Send + 'static>(
     config: &Config,
     work: impl FnOnce(&Config) -> io::Result<T> + Send + 'static,
@@ -107,25 +107,26 @@ impl Audit {
         readiness.degraded(TOPIC, None);
         let outcome = Arc::new(WriteReporter::new(queue, lost.clone(), readiness.clone(), required));
         let noticed = notice_hangs(outcome.clone());
-        // Not a task: it must outlive all tasks to write their last records, and nothing may wait for it if its disk hangs.
+        // Not a task: it must outlive all tasks to write their last records, and nothing may wait for it if its disk
+        // hangs.
         thread::Builder::new().name("audit".into()).spawn(move || write_all(file, &outcome))?;
         // Ends with the writer, after all tasks.
         Untracked::new().spawn(noticed);
         Ok(Self { queue: sender, required, lost })
     }
 
-    /// Waits until there is room for a record, if requests arrive faster than the disk can record them: load never causes a
-    /// decision to go unrecorded. Does not wait for a disk that hangs. A record that is [required](Config::required) is
-    /// confirmed, so it does not wait here.
+    /// Waits until there is room for a record, if requests arrive faster than the disk can record them: load never
+    /// causes a decision to go unrecorded. Does not wait for a disk that hangs. A record that is
+    /// [required](Config::required) is confirmed, so it does not wait here.
     pub async fn wait_for_room(&self) {
         if !self.required {
             self.queue.wait_for_room().await;
         }
     }
 
-    /// Writes a record. It is queued before the returned future waits for anything. Returns false if the writer has stopped,
-    /// or if `audit.required` is set and the record could not be written, or its disk hangs. It may still be written when the
-    /// disk answers again.
+    /// Writes a record. It is queued before the returned future waits for anything. Returns false if the writer has
+    /// stopped, or if `audit.required` is set and the record could not be written, or its disk hangs. It may still be
+    /// written when the disk answers again.
     pub async fn write(&self, record: &Record<'_>) -> bool {
         if !self.required {
             return self.write_later(record);
@@ -150,8 +151,8 @@ impl Audit {
         !self.required && record.line().is_some_and(|line| self.queue.try_add(&line))
     }
 
-    /// Queues a record without waiting, for use in a destructor. A record for which there is no room, because the disk hangs, is
-    /// counted as lost. Returns false if the writer has stopped.
+    /// Queues a record without waiting, for use in a destructor. A record for which there is no room, because the disk
+    /// hangs, is counted as lost. Returns false if the writer has stopped.
     pub fn write_later(&self, record: &Record<'_>) -> bool {
         let added = record.line().map_or(Added::Ended, |line| self.queue.add(&line, None));
         if added != Added::Queued {

@@ -128,7 +128,8 @@ impl Cache {
     ) -> Result<Self, CacheError> {
         readiness.degraded(TOPIC, None);
         let disk = Disk::open(&state.join("blobs")).map_err(|error| CacheError::Disk(error.to_string()))?;
-        // Not next to the content: while a file is open for writing, the disk of the content could not be made read-only.
+        // Not next to the content: while a file is open for writing, the disk of the content could not be made
+        // read-only.
         let copies = ManifestCopies::create(state, config.max_size);
         let totals = store.node.content_totals().await.map_err(CacheError::store)?;
         let usage = Arc::new(Usage::default());
@@ -257,8 +258,8 @@ impl Cache {
         }
     }
 
-    /// The manifest that a permit allows, if it is available without waiting: from memory, or from a file that the system
-    /// has in memory, which is then verified.
+    /// The manifest that a permit allows, if it is available without waiting: from memory, or from a file that the
+    /// system has in memory, which is then verified.
     pub fn manifest_at_once(&self, permit: &Permit) -> Option<Bytes> {
         let (inner, digest) = (&self.inner, permit.digest());
         inner.memory.get(&digest).or_else(|| inner.disk.read_at_once(digest, MAX_MANIFEST).ok().flatten())
@@ -272,8 +273,8 @@ impl Cache {
             Ok(()) => {
                 inner.disk_works();
                 inner.touched.stored(*digest);
-                // Not waited for: a crash leaves a file without a row, which the next start finds. The row then shares a
-                // transaction with the facts about the manifest, which follow.
+                // Not waited for: a crash leaves a file without a row, which the next start finds. The row then shares
+                // a transaction with the facts about the manifest, which follow.
                 let (inner, content) = (inner.clone(), NewContent::manifest(manifest, inner.clock.now()));
                 self.inner.tasks.spawn(async move { inner.stored(content, reserved.ok()).await });
             }

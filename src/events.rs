@@ -1,8 +1,9 @@
 //! Events for other systems: made here, queued in the store, and sent to webhooks as CloudEvents.
 //!
-//! An event is queued in the transaction that changes what it is about. It is removed from the queue when the receiver has
-//! accepted it, so it is delivered at least once, with the same `id` each time. Each receiver has its own task and gets
-//! events in their order; a slow one delays neither pulls nor other receivers. docs/events.md describes the format.
+//! An event is queued in the transaction that changes what it is about. It is removed from the queue when the receiver
+//! has accepted it, so it is delivered at least once, with the same `id` each time. Each receiver has its own task and
+//! gets events in their order; a slow one delays neither pulls nor other receivers. docs/events.md describes the
+//! format.
 
 mod courier;
 mod signature;

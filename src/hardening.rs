@@ -1,11 +1,11 @@
 //! Checks of an image's configuration and of its files for what is known to be unsafe: a root user, secrets, programs
 //! with the rights of others, unsafe settings of servers. IBM's Vulnerability Advisor calls them configuration issues.
 //!
-//! A layer is read once ([`crate::inventory`]), and each file that may matter is examined then: [`CheckedFile::at`] says
-//! which, [`CheckedFile::examine`] and [`check_mode`] return what was observed. Observations are small: a check, a line and
-//! a few words, never the content of the file. A secret is described by its kind and by the beginning of its hash.
-//! When all layers are known, [`file_findings`] draws the conclusions that depend on several files, and [`image_findings`]
-//! checks the configuration of the image.
+//! A layer is read once ([`crate::inventory`]), and each file that may matter is examined then: [`CheckedFile::at`]
+//! says which, [`CheckedFile::examine`] and [`check_mode`] return what was observed. Observations are small: a check, a
+//! line and a few words, never the content of the file. A secret is described by its kind and by the beginning of its
+//! hash. When all layers are known, [`file_findings`] draws the conclusions that depend on several files, and
+//! [`image_findings`] checks the configuration of the image.
 //!
 //! Contents are untrusted. All limits are below; a file that is not read because of a limit is a finding itself if its
 //! name says that it matters.
@@ -121,8 +121,8 @@ impl FileObservation {
         matches!(self, Self::Unsafe { check, .. } if check.is_secret())
     }
 
-    /// Whether files of the distribution's packages may be like this: their permissions are reviewed, and their keys are
-    /// for tests.
+    /// Whether files of the distribution's packages may be like this: their permissions are reviewed, and their keys
+    /// are for tests.
     pub fn may_be_packaged(&self) -> bool {
         matches!(self, Self::Unsafe { check, .. } if check.may_be_packaged())
     }
@@ -175,8 +175,8 @@ fn shortened(mut text: String) -> String {
     text
 }
 
-/// Describes a secret by the beginning of its hash: enough to compare it with another one, too little to restore it. Only
-/// for secrets that cannot be guessed; a password can be found by its hash.
+/// Describes a secret by the beginning of its hash: enough to compare it with another one, too little to restore it.
+/// Only for secrets that cannot be guessed; a password can be found by its hash.
 fn fingerprint(secret: &[u8]) -> String {
     format!("sha256 {}", &Digest::sha256(secret).hex()[..12])
 }

@@ -125,8 +125,8 @@ impl HttpClient {
         })
     }
 
-    /// Sends one request to its absolute URI and waits for the head of the answer. Redirects are answers like any other;
-    /// see [`redirect_target`].
+    /// Sends one request to its absolute URI and waits for the head of the answer. Redirects are answers like any
+    /// other; see [`redirect_target`].
     ///
     /// # Errors
     /// [`HttpError::PrivateAddress`], [`HttpError::NoAnswer`], and what prevents a connection.
@@ -160,8 +160,7 @@ impl HttpClient {
     }
 
     /// Sends one request and reads the whole answer, whatever its status: at most `limit` bytes, within `time` in
-    /// total. It
-    /// follows no redirects, so credentials in the request go nowhere else.
+    /// total. It follows no redirects, so credentials in the request go nowhere else.
     ///
     /// # Errors
     /// See [`HttpError`].

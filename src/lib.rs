@@ -18,7 +18,8 @@
 //! * [`rulebook`]: loads the rules; [`policy`]: their semantics, and the decision, which alone creates permits.
 //! * [`resolve`]: resolves tags and manifests.
 //! * [`trust`] and [`va`]: gather evidence, without judging it.
-//! * [`cache`]: stores content, which can be opened only with a permit; [`upstream`]: the clients of upstream registries.
+//! * [`cache`]: stores content, which can be opened only with a permit.
+//! * [`upstream`]: the clients of upstream registries.
 //! * [`audit`]: decision records; `store`: the database; `events`: what other systems are told.
 //! * [`markup`]: parses TOML and YAML into one kind of tree with source positions.
 //! * `http_client`: sends every request to another service; [`pki`]: certificates for development.

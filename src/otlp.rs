@@ -1,7 +1,7 @@
 //! Traces of requests for an OpenTelemetry collector, by OTLP over HTTP in its JSON encoding.
 //!
-//! A request's spans are made from what was learned about it when it has ended, queued without waiting and sent in batches
-//! by one task. If the collector does not keep up, traces are dropped and counted: a pull never waits for it.
+//! A request's spans are made from what was learned about it when it has ended, queued without waiting and sent in
+//! batches by one task. If the collector does not keep up, traces are dropped and counted: a pull never waits for it.
 
 mod encode;
 mod settings;

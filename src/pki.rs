@@ -19,7 +19,7 @@ use files::CertificateFiles;
 /// The certificates that [`init`] is to make.
 #[derive(Clone, Debug)]
 pub struct CertificateRequest {
-    /// The folder of the files.
+    /// The directory of the files.
     pub dir: PathBuf,
     /// DNS names and addresses by which clients reach the server, besides `localhost` and this machine's name.
     pub names: Vec<String>,
@@ -32,7 +32,7 @@ pub struct CertificateRequest {
 /// The result of [`init`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CertificateSet {
-    /// The folder of the files, as an absolute path.
+    /// The directory of the files, as an absolute path.
     pub dir: PathBuf,
     /// The result for the CA.
     pub ca: CertificateState,

@@ -117,8 +117,8 @@ impl Prefetcher {
         fetch.await.map_err(|error: FetchError| about(&image.to_string(), &error.to_string()))
     }
 
-    /// What to fetch of an index: the images for the requested platforms, or else those by which the gate judges the index,
-    /// and the nested indexes that lead to them.
+    /// What to fetch of an index: the images for the requested platforms, or else those by which the gate judges the
+    /// index, and the nested indexes that lead to them.
     async fn parts(
         &self,
         image: &ImageReference,

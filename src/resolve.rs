@@ -1,8 +1,8 @@
 //! Resolves tags to digests and digests to manifests for judging. The judged bytes are exactly the served bytes.
 //!
 //! A tag is looked up once per freshness window. While the upstream is down or overloaded, the last known digest is
-//! used for a limited time (indefinitely if the upstream is configured as offline). Manifests are tracked per repository:
-//! a manifest that only another repository delivered is not available here.
+//! used for a limited time (indefinitely if the upstream is configured as offline). Manifests are tracked per
+//! repository: a manifest that only another repository delivered is not available here.
 
 mod error;
 mod facts;
@@ -210,8 +210,8 @@ impl Resolver {
         }
     }
 
-    /// Asks the upstream about a tag: learns the digest, forgets the tag, or falls back to the last known digest. Reports what
-    /// the upstream has answered before that is written.
+    /// Asks the upstream about a tag: learns the digest, forgets the tag, or falls back to the last known digest.
+    /// Reports what the upstream has answered before that is written.
     async fn look_up(
         &self,
         upstream: &Arc<Upstream>,
@@ -249,8 +249,8 @@ impl Resolver {
         }
     }
 
-    /// Asks about a known tag with HEAD first, because HEAD is the cheapest request and never counts as a pull. Only success
-    /// is accepted from HEAD. After any other result, GET is tried, and its result is final.
+    /// Asks about a known tag with HEAD first, because HEAD is the cheapest request and never counts as a pull. Only
+    /// success is accepted from HEAD. After any other result, GET is tried, and its result is final.
     async fn ask(&self, upstream: &Arc<Upstream>, name: &ImageName, tag: &Tag) -> Result<Arc<Manifest>, ResolveError> {
         let reference = Reference::Tag(tag.clone());
         match upstream.head_manifest(&name.repository, &reference).await {

@@ -129,14 +129,13 @@ impl Rulebook {
     }
 
     /// Identifies the rules in use: different rules have different fingerprints, even across processes. It is taken
-    /// from the text of
-    /// the documents and of the files that they or the settings name, so a new comment changes it too.
+    /// from the text of the documents and of the files that they or the settings name, so a new comment changes it too.
     pub fn fingerprint(&self) -> String {
         self.fingerprint.load().as_ref().clone()
     }
 
-    /// Reads the sources again; a broken version keeps the rules in use. Blocks. Reloads run one after the other, because
-    /// two at once could take the older version into use last. Returns why the rules in use are older.
+    /// Reads the sources again; a broken version keeps the rules in use. Blocks. Reloads run one after the other,
+    /// because two at once could take the older version into use last. Returns why the rules in use are older.
     pub fn reload(&self) -> Option<String> {
         let mut basis = self.basis();
         let refused = match parse_again(&basis.inputs, &basis.holding, &self.rules.load()) {
@@ -159,8 +158,8 @@ impl Rulebook {
         refused
     }
 
-    /// What is probably not intended: no policy is in use, every one is in audit mode, or entries can only deny or decide
-    /// about no image. Blocks.
+    /// What is probably not intended: no policy is in use, every one is in audit mode, or entries can only deny or
+    /// decide about no image. Blocks.
     pub fn warnings(&self) -> Vec<String> {
         let (basis, rules) = (self.basis(), self.rules.load());
         let no_policy = basis.inputs.no_policy(&rules);
@@ -242,8 +241,8 @@ impl Rulebook {
         self.basis.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reloads after every change of a source, until shutdown. Sources that were not watched since they were read are read
-    /// once more at the beginning.
+    /// Reloads after every change of a source, until shutdown. Sources that were not watched since they were read are
+    /// read once more at the beginning.
     pub fn watch(self: &Arc<Self>, tasks: &Tasks) {
         let mut basis = self.basis();
         if basis.watching.is_none() {
@@ -294,7 +293,8 @@ pub fn effect_of_no_policy(is_audit: bool) -> &'static str {
 /// How much of the rules is in audit mode, if anything is.
 fn audited(rules: &RuleSet) -> Option<String> {
     let (audited, all) = (rules.audited_len(), rules.len());
-    let some = || (audited > 0).then(|| format!("{audited} of {all} entries are in audit mode"));
+    let are = if audited == 1 { "is" } else { "are" };
+    let some = || (audited > 0).then(|| format!("{audited} of {all} entries {are} in audit mode"));
     if rules.is_only_audited() { Some(ONLY_AUDITED.to_owned()) } else { some() }
 }
 

@@ -1,5 +1,5 @@
-//! Reads SQLite databases of untrusted content, without SQLite (sqlite.org, "Database File Format"): the rows of tables, a
-//! row by its number, and the entries of indexes. A journal is not applied.
+//! Reads SQLite databases of untrusted content, without SQLite (sqlite.org, "Database File Format"): the rows of
+//! tables, a row by its number, and the entries of indexes. A journal is not applied.
 //!
 //! Every offset and length is checked before it is used, and the depth of trees and the size of rows are limited.
 
@@ -32,8 +32,9 @@ pub enum SqliteValue<'a> {
     Other,
 }
 
-/// Receives the values of a row.
+/// Receives a page, the pages that are used already, and the offset of a cell in the page.
 type EachCell<'a> = &'a mut dyn FnMut(&[u8], &RefCell<HashSet<u32>>, usize) -> Result<(), String>;
+/// Receives the values of a row.
 type EachRow<'a> = &'a mut dyn FnMut(&[SqliteValue<'_>]) -> Result<(), String>;
 
 /// A database. `R` reads a number of bytes at an offset, and fails if they extend beyond the file.
@@ -103,8 +104,8 @@ impl<R: Fn(u64, usize) -> Result<Vec<u8>, String>> SqliteFile<R> {
         })
     }
 
-    /// Passes the entries of the index with this root page to `each`: the indexed values, then the number of the row. They
-    /// come in the order of pages, those of a branch page before those of the pages below it.
+    /// Passes the entries of the index with this root page to `each`: the indexed values, then the number of the row.
+    /// They come in the order of pages, those of a branch page before those of the pages below it.
     ///
     /// # Errors
     /// The database is damaged, or `each` fails.
@@ -196,7 +197,8 @@ impl<R: Fn(u64, usize) -> Result<Vec<u8>, String>> SqliteFile<R> {
         Err("the tree of a table is too deep".into())
     }
 
-    /// Calls `each` with each page and the places of its cells. Each page is used once: a damaged database may form a cycle.
+    /// Calls `each` for each cell, with its page and its offset. Each page is used once: a damaged database may form a
+    /// cycle.
     fn walk(&self, root: u32, kinds: (u8, u8), each: EachCell<'_>) -> Result<(), String> {
         let seen = RefCell::new(HashSet::new());
         let mut pending = vec![(root, 0)];
@@ -245,7 +247,7 @@ impl<R: Fn(u64, usize) -> Result<Vec<u8>, String>> SqliteFile<R> {
         Ok(page)
     }
 
-    /// The most bytes of an entry of an index that are in its page.
+    /// The maximum number of bytes of an index entry that are in its page: the rest is in overflow pages.
     fn most_of_entry(&self) -> usize {
         (self.usable - 12) * 64 / 255 - 23
     }

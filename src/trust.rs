@@ -1,12 +1,12 @@
 //! Trust: who signed an image. Signatures are searched for in the image's own repository and verified offline.
 //!
-//! [`Trust::evidence`] finds out and reports; it does not judge, and it does not see rules. It never asks a transparency
-//! log or a certificate authority. A claim made in one repository never counts in another. A registry that does not
-//! answer is [`TrustOutcome::Unknown`], never "unsigned".
+//! [`Trust::evidence`] finds out and reports; it does not judge, and it does not see rules. It never asks a
+//! transparency log or a certificate authority. A claim made in one repository never counts in another. A registry that
+//! does not answer is [`TrustOutcome::Unknown`], never "unsigned".
 //!
-//! A scheme of signatures is a file or folder here that implements `SignatureScheme` (`scheme.rs`), and an entry in [`Schemes`].
-//! Files use each other in one direction: `trust` -> `ahead`, `question` -> `gather` -> `consultations`, `discovery` -> `schemes` -> the schemes
-//! -> `scheme`, `notes`, `large` -> `source`.
+//! A scheme of signatures is a file or directory here that implements `SignatureScheme` (`scheme.rs`), and an entry in
+//! [`Schemes`]. Files use each other in one direction: `trust` -> `ahead`, `question` -> `gather` -> `consultations`,
+//! `discovery` -> `schemes` -> the schemes -> `scheme`, `notes`, `large` -> `source`.
 
 mod ahead;
 mod consultations;
@@ -208,8 +208,7 @@ impl Trust {
     }
 
     /// The known evidence for each authority about the signatures of a manifest, without sending requests. An authority
-    /// about
-    /// which not enough is known is [`TrustOutcome::Unknown`].
+    /// about which not enough is known is [`TrustOutcome::Unknown`].
     pub async fn known(
         &self,
         name: &ImageName,
@@ -264,8 +263,8 @@ impl Inner {
         is_settled(signers, &SameSigner::among(authorities)).then_some(findings)
     }
 
-    /// Findings as evidence. Where the evidence relies on a complete search ("nobody else has signed"), it ends with that
-    /// search; what was verified is then looked up again, not verified again.
+    /// Findings as evidence. Where the evidence relies on a complete search ("nobody else has signed"), it ends with
+    /// that search; what was verified is then looked up again, not verified again.
     fn evidence(&self, authorities: &[Arc<Authority>], findings: &[Arc<Observed<AuthorityFinding>>]) -> TrustEvidence {
         let now = self.clock.now();
         let at_time = |time| findings.iter().zip(authorities).map(move |(one, whose)| one.signers(whose, time));
@@ -282,9 +281,9 @@ impl Inner {
         evidence
     }
 
-    /// The key of a finding: registry, repository, digest and the authority with its keys; with the tag as it was pulled
-    /// only where the outcome depends on it. A claim made in one repository never counts in another, and evidence for an
-    /// old key never counts for a new one.
+    /// The key of a finding: registry, repository, digest and the authority with its keys; with the tag as it was
+    /// pulled only where the outcome depends on it. A claim made in one repository never counts in another, and
+    /// evidence for an old key never counts for a new one.
     fn key(&self, name: &ImageName, reference: &Reference, digest: Digest, authority: &Authority) -> Arc<str> {
         let id = authority.id();
         match reference {

@@ -1,7 +1,7 @@
 //! X.509 certificates (RFC 5280): parsed once, with their extensions, signatures and distinguished names.
 //!
-//! Signatures are verified with the algorithms of rustls' provider, so no signature with SHA-1 and no RSA key below 2048
-//! bits is accepted. Whether a certificate may be used for a purpose is the caller's to decide.
+//! Signatures are verified with the algorithms of rustls' provider, so no signature with SHA-1 and no RSA key below
+//! 2048 bits is accepted. Whether a certificate may be used for a purpose is the caller's to decide.
 
 mod name;
 mod public_key;
@@ -128,8 +128,8 @@ impl X509Certificate {
         &self.0.decoded.tbs_certificate.subject_public_key_info
     }
 
-    /// Whether the key of `issuer` signed this certificate, and their names agree. Says nothing about whether the issuer
-    /// may issue certificates.
+    /// Whether the key of `issuer` signed this certificate, and their names agree. Says nothing about whether the
+    /// issuer may issue certificates.
     pub fn is_issued_by(&self, issuer: &Self) -> bool {
         let ParsedCertificate { decoded, .. } = &*self.0;
         let Some(signature) = decoded.signature.as_bytes() else { return false };

@@ -13,11 +13,13 @@ const PROBE_SIZE: usize = 64 * 1024;
 
 pub(super) struct RotatingFile {
     path: PathBuf,
-    /// The file itself, if the path is a link, perhaps to another disk: renaming the link would move the records elsewhere.
+    /// The file itself, if the path is a link, perhaps to another disk: renaming the link would move the records
+    /// elsewhere.
     target: PathBuf,
     file: File,
     size: u64,
-    /// Whether nothing was written since it was opened. A power failure may have left it with a part of a line at its end.
+    /// Whether nothing was written since it was opened. A power failure may have left it with a part of a line at its
+    /// end.
     is_fresh: bool,
     max_size: u64,
     keep: u32,
@@ -40,8 +42,8 @@ impl RotatingFile {
         Ok(Self { path, target, file, size, is_fresh, max_size, keep, rotation_error, reopen_problem })
     }
 
-    /// Writes complete lines, with one call per file, so that rotation never splits a line. If the file cannot be rotated,
-    /// it grows.
+    /// Writes complete lines, with one call per file, so that rotation never splits a line. If the file cannot be
+    /// rotated, it grows.
     ///
     /// # Errors
     /// The error, and the lines that were not written.
@@ -104,8 +106,7 @@ impl RotatingFile {
     }
 
     /// Whether lines can be written again, tested without writing one: an unnamed file is written in the same
-    /// directory. A device
-    /// gets an empty line.
+    /// directory. A device gets an empty line.
     pub(super) fn probe(&mut self) -> io::Result<()> {
         if !self.file.metadata()?.is_file() {
             return self.file.write_all(b"\n");
@@ -138,8 +139,9 @@ impl RotatingFile {
 
     /// Renames `audit.jsonl` to `audit.jsonl.1`, that to `.2`, and so on; deletes the oldest.
     ///
-    /// The new file is created before anything is renamed: without it, each attempt would delete the oldest file. Only files
-    /// before the first missing number are renamed, so an attempt that failed halfway is continued by the next one.
+    /// The new file is created before anything is renamed: without it, each attempt would delete the oldest file. Only
+    /// files before the first missing number are renamed, so an attempt that failed halfway is continued by the next
+    /// one.
     fn rotate(&mut self) -> io::Result<()> {
         let numbered = |n: u32| numbered(&self.target, n);
         let next = with_suffix(&self.target, "next");

@@ -18,8 +18,8 @@ const ROOM: usize = 2 * 1024 * 1024;
 /// The number of bytes at which a batch takes no more lines at all. Lines of clients that have left, and those that are
 /// confirmed, do not wait for room; while a disk hangs, they must not take all memory.
 const MOST: usize = 4 * ROOM;
-/// A batch of this size, in bytes, is written at once. Writing more at a time would keep the writer's processor core from
-/// its requests for longer; the rest of the room is for what arrives meanwhile.
+/// A batch of this size, in bytes, is written at once. Writing more at a time would keep the writer's processor core
+/// from its requests for longer; the rest of the room is for what arrives meanwhile.
 const ENOUGH: usize = 128 * 1024;
 /// How long the writer collects lines that no request waits for.
 const GATHER: Duration = Duration::from_millis(10);
@@ -96,8 +96,8 @@ pub(super) struct TakenLines {
 }
 
 impl Queue {
-    /// Adds a line, which must end in a newline. The writer tells `waiting` whether the line is in the file. While the disk
-    /// hangs, there is only the room that requests otherwise wait for.
+    /// Adds a line, which must end in a newline. The writer tells `waiting` whether the line is in the file. While the
+    /// disk hangs, there is only the room that requests otherwise wait for.
     pub(super) fn add(&self, line: &[u8], waiting: Option<oneshot::Sender<bool>>) -> Added {
         self.add_within(if self.hangs() { ROOM } else { MOST }, line, waiting)
     }
@@ -227,12 +227,12 @@ impl Queue {
         self.take_lines(taken, None);
     }
 
-    /// Takes the lines that were added until a time, or ends the queue and takes all. Returns whether a request waits for
-    /// one of the lines that are left, if there are any.
+    /// Takes the lines that were added until a time, or ends the queue and takes all. Returns whether a request waits
+    /// for one of the lines that are left, if there are any.
     ///
-    /// The batches are locked one after the other, each for a moment: if the writer loses its processor core while it has a
-    /// lock, the requests of one core wait, not those of all. A line that is added to a batch after its turn is later than
-    /// `until`, so leaving later lines in all batches keeps the order.
+    /// The batches are locked one after the other, each for a moment: if the writer loses its processor core while it
+    /// has a lock, the requests of one core wait, not those of all. A line that is added to a batch after its turn is
+    /// later than `until`, so leaving later lines in all batches keeps the order.
     fn take_lines(&self, taken: &mut TakenLines, until: Option<Instant>) -> Option<bool> {
         taken.batches.resize_with(self.batches.iter().len(), Batch::default);
         let mut left = None;

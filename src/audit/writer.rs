@@ -21,8 +21,8 @@ const HANGING: u32 = 10;
 /// Runs on a dedicated thread until it is closed, and writes everything that was queued. Records that arrive during a
 /// write are written together, so that under load a record costs neither a system call nor a wake-up.
 ///
-/// While the gate is not ready because records cannot be written, it gets no requests whose records would show that they can
-/// be written again. Then the file is probed.
+/// While the gate is not ready because records cannot be written, it gets no requests whose records would show that
+/// they can be written again. Then the file is probed.
 pub(super) fn write_all(mut file: RotatingFile, outcome: &WriteReporter) {
     let (queue, mut taken) = (&outcome.queue, TakenLines::default());
     loop {
@@ -108,7 +108,8 @@ struct WriterState {
     fails: bool,
     /// What is wrong with the file.
     problem: Option<String>,
-    /// Held while records cannot be written, if they are required: then every pull is refused, and another gate can do better.
+    /// Held while records cannot be written, if they are required: then every pull is refused, and another gate can do
+    /// better.
     blocked: Option<BlockReady>,
     has_ended: bool,
 }
@@ -180,7 +181,8 @@ impl WriteReporter {
         self.show(&mut state);
     }
 
-    /// Reports what is wrong with the file after an attempt to reopen it. Whether lines can be written is not known by that.
+    /// Reports what is wrong with the file after an attempt to reopen it. Whether lines can be written is not known by
+    /// that.
     fn reopened(&self, problem: Option<String>) {
         let mut state = self.state();
         if !state.fails {

@@ -1,7 +1,7 @@
 //! Parts of a blob that are requested separately, because its download is far from reaching them.
 //!
-//! Lazy snapshotters (eStargz, SOCI, nydus) read the end of a layer before anything else. Such a part is small; it is sent as
-//! it arrives from the registry, and compared with the verified content once the download is complete.
+//! Lazy snapshotters (eStargz, SOCI, nydus) read the end of a layer before anything else. Such a part is small; it is
+//! sent as it arrives from the registry, and compared with the verified content once the download is complete.
 
 use std::io;
 use std::ops::Range;
@@ -22,7 +22,8 @@ const PATIENCE: Duration = Duration::from_millis(250);
 const MAX_PART: u64 = 2 * 1024 * 1024;
 /// The smallest distance in bytes between the download and a part.
 const MIN_DISTANCE: u64 = 256 * 1024;
-/// How many times its own length a part must be away, so that clients that download a blob in parts do not download it twice.
+/// How many times its own length a part must be away, so that clients that download a blob in parts do not download it
+/// twice.
 const LENGTHS_AWAY: u64 = 4;
 /// The number of parts of one blob that are compared. Readers of others wait for the download.
 const MAX_PARTS: usize = 1024;
@@ -54,8 +55,8 @@ impl PartsAhead {
         length <= MAX_PART && distance >= MIN_DISTANCE.max(length * LENGTHS_AWAY)
     }
 
-    /// Requests a part after a moment. `None` if the registry does not send it, or too many are requested: the reader then
-    /// waits for the download.
+    /// Requests a part after a moment. `None` if the registry does not send it, or too many are requested: the reader
+    /// then waits for the download.
     pub(super) async fn request(&self, source: &BlobSource, part: Range<u64>) -> Option<Bytes> {
         tokio::time::sleep(PATIENCE).await;
         let turn = self.requests.clone().try_acquire_owned().ok()?;

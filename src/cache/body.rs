@@ -20,8 +20,8 @@ use super::fill::{FillProgress, Follower};
 use super::reading::Reading;
 use super::relay::RelayStream;
 
-/// The number of bytes of a window in one chunk. A chunk takes no memory, and sending it occupies the thread that serves
-/// the connection for 0.2 ms at most. With smaller chunks, the processor time for each byte grows.
+/// The number of bytes of a window in one chunk. A chunk takes no memory, and sending it occupies the thread that
+/// serves the connection for 0.2 ms at most. With smaller chunks, the processor time for each byte grows.
 const WINDOW_PIECE: usize = 1024 * 1024;
 /// The number of chunks after which the task yields: a body that is always ready would starve other tasks.
 const CHUNKS_BEFORE_YIELD: u32 = 1;

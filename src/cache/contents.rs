@@ -8,7 +8,7 @@ use super::{Cache, CacheError};
 use crate::oci::{Digest, Host};
 use crate::store::{ListedContent, StoreError, StoredContent};
 
-/// The most repositories that are named for one content.
+/// The maximum number of repositories that are named for one content.
 const MAX_REPOSITORIES: u32 = 10;
 
 /// What content on disk is.

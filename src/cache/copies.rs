@@ -1,7 +1,7 @@
 //! Copies of manifests for repeated decisions: opening a file costs ten times as much as reading a part of an open one.
 //!
-//! All copies are in one file without a name, which ends with the process. It is a ring: new copies overwrite the oldest.
-//! The system keeps what is read often in its memory. A copy is verified whenever it is read, so one that was
+//! All copies are in one file without a name, which ends with the process. It is a ring: new copies overwrite the
+//! oldest. The system keeps what is read often in its memory. A copy is verified whenever it is read, so one that was
 //! overwritten, or that the disk has changed, counts as missing.
 
 use std::fs::File;
@@ -39,7 +39,8 @@ pub struct CopyPlace {
 }
 
 impl ManifestCopies {
-    /// Creates the file in a directory, for a cache of this size in bytes. If the disk cannot store it, nothing is copied.
+    /// Creates the file in a directory, for a cache of this size in bytes. If the disk cannot store it, nothing is
+    /// copied.
     pub(crate) fn create(dir: &Path, cache: u64) -> Self {
         let file = tempfile::tempfile_in(dir).inspect_err(|error| {
             tracing::warn!(%error, "cannot create a file for copies of manifests; they are read from the cache");

@@ -22,7 +22,8 @@ use crate::oci::{Algorithm, Digest, Hasher};
 use crate::runtime::{create_private_dir, open_private};
 pub(super) use verifying::{VerifyingWriter, WrongContent};
 
-/// How long the creation of a file, or of a small file with its content, may take before the file system counts as failing.
+/// How long the creation of a file, or of a small file with its content, may take before the file system counts as
+/// failing.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Content up to this size, in bytes, gets its name without being synced, and is verified whenever it is read.
 pub(super) const UNSYNCED: usize = 64 * 1024;
@@ -105,8 +106,8 @@ impl Disk {
         }
     }
 
-    /// Opens a file, and reads it if it is in the system's memory: that takes microseconds, and moving to another thread
-    /// ten times as long.
+    /// Opens a file, and reads it if it is in the system's memory: that takes microseconds, and moving to another
+    /// thread ten times as long.
     fn begin_read(&self, digest: Digest, limit: usize) -> io::Result<Option<(File, Option<Vec<u8>>)>> {
         let Some((file, size)) = self.file(digest)? else { return Ok(None) };
         if size > limit as u64 {
@@ -279,7 +280,7 @@ impl Partial {
         let folder = path.parent().unwrap_or(path);
         if let Some(partial) = &self.path {
             match fs::rename(partial, path) {
-                // The first content in this folder.
+                // The first content in this directory.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     create_folder(folder)?;
                     fs::rename(partial, path)?;

@@ -54,8 +54,8 @@ impl BlobSource {
         self.upstream.blob(&self.name.repository, &self.digest, self.size, from).await
     }
 
-    /// The turns of blobs of this registry that are streamed through. They last as long as their clients read, so they must not
-    /// use up the connections of downloads that do not wait for clients.
+    /// The turns of blobs of this registry that are streamed through. They last as long as their clients read, so they
+    /// must not use up the connections of downloads that do not wait for clients.
     pub(super) fn relay_turns(&self) -> Arc<Semaphore> {
         self.upstream.relay_turns().clone()
     }

@@ -1,8 +1,8 @@
 //! Eviction of whole images, least recently used first.
 //!
 //! An image consists of its manifest and the blobs that no other cached manifest names; it is kept or evicted as a
-//! whole. Blobs that no manifest names are evicted first. Pinned images stay (`pins`). Content that is being read or filled
-//! stays, and so does the image that it belongs to.
+//! whole. Blobs that no manifest names are evicted first. Pinned images stay (`pins`). Content that is being read or
+//! filled stays, and so does the image that it belongs to.
 
 use std::collections::HashSet;
 use std::io;
@@ -106,8 +106,8 @@ impl CacheInner {
         }
     }
 
-    /// Reserves space for content that is imported, which nobody can fetch again. It must fit below the high watermark, so that
-    /// it is not evicted when the import has ended. Images of `spared` registries are not evicted for it.
+    /// Reserves space for content that is imported, which nobody can fetch again. It must fit below the high watermark,
+    /// so that it is not evicted when the import has ended. Images of `spared` registries are not evicted for it.
     pub(super) async fn reserve_for_import(&self, bytes: u64, spared: &[Host]) -> Result<Reservation, NoRoom> {
         let limit = percent(self.config.max_size, self.config.high_watermark);
         if bytes > limit {
@@ -315,7 +315,8 @@ impl CacheInner {
         Ok(adopted)
     }
 
-    /// The record of a file that has none. Its bytes say whether it is a manifest: after a crash, nothing else may know it.
+    /// The record of a file that has none. Its bytes say whether it is a manifest: after a crash, nothing else may know
+    /// it.
     async fn content_of_file(&self, file: &FoundFile) -> NewContent {
         let FoundFile { digest, size, modified } = *file;
         let used_at = Timestamp::try_from(modified).unwrap_or(Timestamp::UNIX_EPOCH);

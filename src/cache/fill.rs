@@ -2,8 +2,8 @@
 //!
 //! The upstream's data is written to a file in `partial`. The fill publishes how much has been written, and readers
 //! read the file up to that mark at their own speed. The last byte is held back until the digest is verified, so a
-//! reader of the whole can never complete wrong content; parts far ahead are compared afterwards (`ahead.rs`). A limited
-//! number of fills continue after all their readers have left.
+//! reader of the whole can never complete wrong content; parts far ahead are compared afterwards (`ahead.rs`). A
+//! limited number of fills continue after all their readers have left.
 
 use std::io;
 use std::ops::Range;
@@ -162,7 +162,8 @@ impl Fill {
     }
 }
 
-/// Publishes news. The first outcome is final: a reader that sees progress after it would wait for bytes that never come.
+/// Publishes news. The first outcome is final: a reader that sees progress after it would wait for bytes that never
+/// come.
 fn tell(progress: &watch::Sender<FillProgress>, news: FillProgress) {
     progress.send_if_modified(|now| {
         let is_open = matches!(now, FillProgress::Readable(_));
@@ -202,7 +203,8 @@ impl Follower {
     }
 
     /// Notes that another repository of the registry confirms that it has the blob. That counts only once the blob is
-    /// verified: until then, nothing shows that the registry has it. Returns false if it is, so that the caller can record it.
+    /// verified: until then, nothing shows that the registry has it. Returns false if it is, so that the caller can
+    /// record it.
     pub(super) fn confirmed_by(&self, name: &ImageName) -> bool {
         let mut confirmed = self.0.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(names) = confirmed.as_mut() else { return false };

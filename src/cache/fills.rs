@@ -169,8 +169,8 @@ impl CacheInner {
         Ok(Opened::Filling(follower))
     }
 
-    /// Records what is now on disk. Only verified content links a blob to the repository that sent it, and to those that
-    /// confirmed meanwhile that they have it.
+    /// Records what is now on disk. Only verified content links a blob to the repository that sent it, and to those
+    /// that confirmed meanwhile that they have it.
     async fn filled(&self, fill: &Fill, outcome: Result<(), FillError>, reservation: Reservation) {
         let BlobSource { name, digest, size, .. } = fill.source();
         match outcome {

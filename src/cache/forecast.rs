@@ -14,7 +14,7 @@ use super::{Cache, CacheError, CacheInner};
 use crate::oci::Digest;
 use crate::store::{ListedContent, NamedContent, StoreError, StoredContent};
 
-/// The most manifests and blobs that are listed.
+/// The maximum number of manifests and blobs that are listed.
 const MAX_LISTED: usize = 1000;
 /// How many manifests are read at a time.
 const PAGE: u32 = 500;

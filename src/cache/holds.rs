@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Cache, CacheInner};
 use crate::oci::{Digest, Host};
 
-/// The most imports at the same time.
+/// The maximum number of concurrent imports.
 const MAX_HOLDS: usize = 16;
 /// The maximum number of digests in one import: a bundle has at most as many files.
 const MAX_DIGESTS: usize = 200_000;
@@ -115,8 +115,8 @@ impl Drop for ImportHold {
 }
 
 impl Cache {
-    /// Begins an import. Its content is not evicted until it [ends](Self::end_import). Images of `spared` registries are
-    /// not evicted to make room for it. Returns its number.
+    /// Begins an import. Its content is not evicted until it [ends](Self::end_import). Images of `spared` registries
+    /// are not evicted to make room for it. Returns its number.
     ///
     /// # Errors
     /// [`NotHeld::TooMany`].

@@ -1,8 +1,8 @@
 //! Reads blobs for judging, without a permit. The bytes go only to a judge and never to a client.
 //!
 //! Reads go through the cache, so the pull that follows finds the content and nothing is downloaded twice. A running
-//! download is followed. All bytes are verified, and the time is limited. Reads wait for their turn (`turns.rs`), so that a slow
-//! registry does not delay the images of others.
+//! download is followed. All bytes are verified, and the time is limited. Reads wait for their turn (`turns.rs`), so
+//! that a slow registry does not delay the images of others.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -94,8 +94,8 @@ impl BlobReader {
         let end = Instant::now() + MAX_TIME;
         let opening = self.readers.cache.open_for_judging(&self.name, &self.upstream, blob.digest, blob.size);
         let opened = self.before(end, opening).await??;
-        // A file may have been damaged since it was verified. All others verify what they deliver, and never deliver the last
-        // byte of anything else.
+        // A file may have been damaged since it was verified. All others verify what they deliver, and never deliver
+        // the last byte of anything else.
         let is_file = matches!(opened, Opened::File(_));
         let hasher = is_file.then(|| (Hasher::new(blob.digest.algorithm()), blob.digest));
         let body = opened.read(0, blob.size, Transfer::Copied);

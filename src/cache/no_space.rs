@@ -18,8 +18,8 @@ impl CacheInner {
         (space.free < bytes.saturating_add(kept)).then(|| NoRoom::Disk(message()))
     }
 
-    /// On a full disk, even a change of the database has no room. So the files are removed first, and then their rows. A row
-    /// that stays behind because the process ends in between has no file: it is removed at the next start.
+    /// On a full disk, even a change of the database has no room. So the files are removed first, and then their rows.
+    /// A row that stays behind because the process ends in between has no file: it is removed at the next start.
     pub(super) async fn remove_files_first(
         &self,
         parts: &[StoredContent],

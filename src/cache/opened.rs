@@ -63,8 +63,8 @@ impl IntactFiles {
 }
 
 impl CacheInner {
-    /// Opens complete content, whatever size a manifest states. A file of another size is damaged, unless the manifest is
-    /// wrong: a manifest of one repository must not decide about content that others use, so the bytes decide.
+    /// Opens complete content, whatever size a manifest states. A file of another size is damaged, unless the manifest
+    /// is wrong: a manifest of one repository must not decide about content that others use, so the bytes decide.
     ///
     /// # Errors
     /// If that cannot be found out.
@@ -90,8 +90,8 @@ impl CacheInner {
         Ok(Some(opened))
     }
 
-    /// Whether a file has the bytes of its digest. It is read once for all requests, so that those for a wrong manifest cost
-    /// little.
+    /// Whether a file has the bytes of its digest. It is read once for all requests, so that those for a wrong manifest
+    /// cost little.
     async fn is_intact_file(self: &Arc<Self>, digest: Digest, size: u64) -> Result<bool, CacheError> {
         if self.intact.known.get(&(digest, size)).is_some() {
             return Ok(true);

@@ -23,8 +23,8 @@ impl Reading {
         Self { path, file: Arc::new(file), is_broken: AtomicBool::new(false) }
     }
 
-    /// Removes a file that cannot be read, so that the next request fetches it again. Returns whether it is the first to do
-    /// so.
+    /// Removes a file that cannot be read, so that the next request fetches it again. Returns whether it is the first
+    /// to do so.
     pub(super) fn discard(&self, error: &io::Error) -> bool {
         let is_first = !self.is_broken.swap(true, Ordering::Relaxed);
         if is_first {

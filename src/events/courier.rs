@@ -32,7 +32,7 @@ const MAX_REJECTED: u32 = 10;
 const COUNT: Duration = Duration::from_secs(1);
 /// How often the queue is looked at without a notification.
 const LOOK: Duration = Duration::from_secs(30);
-/// The most bytes of an answer that are read.
+/// The maximum number of bytes of an answer that are read.
 const MAX_ANSWER: usize = 64 * 1024;
 
 /// Delivers events.
@@ -257,7 +257,8 @@ impl Receiver {
 }
 
 impl Receiver {
-    /// The secret and the token for a delivery. While they cannot be used, the gate is degraded, because no event arrives.
+    /// The secret and the token for a delivery. While they cannot be used, the gate is degraded, because no event
+    /// arrives.
     async fn secrets(&self) -> Result<(Option<EventSecret>, Option<String>), String> {
         let (secret, token) = (self.secret_file.clone(), self.token.clone());
         let reading = tokio::task::spawn_blocking(move || read_secrets(secret.as_deref(), token.as_ref()));

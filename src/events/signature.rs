@@ -12,8 +12,8 @@ const SHORTEST: usize = 16;
 pub(super) struct EventSecret(hmac::Key);
 
 impl EventSecret {
-    /// Reads the secret from the text of a file, without surrounding white space: `whsec_` and base64, or any other text,
-    /// which is used as it is.
+    /// Reads the secret from the text of a file, without surrounding white space: `whsec_` and base64, or any other
+    /// text, which is used as it is.
     ///
     /// # Errors
     /// What is wrong with it.

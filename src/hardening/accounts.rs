@@ -2,7 +2,7 @@
 
 use super::{FileObservation, HardeningCheck, MAX_OBSERVATIONS, numbered_lines};
 
-/// The most names of superusers that are kept.
+/// The maximum number of names of superusers that are kept.
 const MAX_SUPERUSERS: usize = 16;
 /// The longest name that is kept, in bytes. Linux allows 32.
 const MAX_NAME: usize = 256;

@@ -109,11 +109,15 @@ fn bound(findings: &mut Vec<HardeningFinding>) {
     findings.dedup();
     if let Some(more) = findings.len().checked_sub(MAX_FINDINGS).filter(|more| *more > 0) {
         findings.truncate(MAX_FINDINGS);
+        let detail = match more {
+            1 => "1 finding is left out".to_owned(),
+            more => format!("{more} findings are left out"),
+        };
         findings.push(HardeningFinding {
             check: HardeningCheck::FilesUnchecked,
             path: None,
             line: None,
-            detail: format!("{more} findings are left out"),
+            detail,
             layer: None,
         });
     }

@@ -54,8 +54,8 @@ fn env_file(line: &str) -> Option<String> {
     secret_variable(assignment).map(str::to_owned)
 }
 
-/// The keys of a kubeconfig with credentials (k8s.io/client-go, `clientcmd/api/v1`), anywhere in a line: JSON and YAML in the flow
-/// style have several in one.
+/// The keys of a kubeconfig with credentials (k8s.io/client-go, `clientcmd/api/v1`), anywhere in a line: JSON and YAML
+/// in the flow style have several in one.
 fn kubeconfig(line: &str) -> Option<String> {
     let quotes = ['"', '\''];
     let is_set_at = |at: usize, name: &str| {

@@ -24,8 +24,8 @@ impl CheckedFile {
         (known.is_some() || is_searched).then_some(Self { known, is_searched })
     }
 
-    /// Whether the content must be read, by the size of the file and its first bytes. Programs and other binary files are
-    /// not searched for secrets.
+    /// Whether the content must be read, by the size of the file and its first bytes. Programs and other binary files
+    /// are not searched for secrets.
     pub fn is_read(self, size: u64, first: &[u8]) -> bool {
         size > 0 && size <= MAX_FILE && (self.known.is_some() || !first.contains(&0))
     }

@@ -103,8 +103,8 @@ fn command(words: &[String]) -> Vec<(HardeningCheck, String)> {
     found
 }
 
-/// The option or the variable that a word of a command, which can be a script, sets to a secret: `--password=x`, `--password x`,
-/// `PGPASSWORD=x`.
+/// The option or the variable that a word of a command, which can be a script, sets to a secret: `--password=x`,
+/// `--password x`, `PGPASSWORD=x`.
 fn secret_option<'a>(word: &'a str, next: Option<&'a String>) -> Option<&'a str> {
     let parts: Vec<&str> = word.split_whitespace().collect();
     let following = parts.iter().skip(1).copied().map(Some).chain([next.map(String::as_str)]);
@@ -142,7 +142,8 @@ fn history(settings: &ImageSettings) -> impl Iterator<Item = String> {
     })
 }
 
-/// The assignments of a build step: `ENV` and `ARG` instructions, and the arguments of a build before a command (`|1 TOKEN=x /bin/sh`).
+/// The assignments of a build step: `ENV` and `ARG` instructions, and the arguments of a build before a command
+/// (`|1 TOKEN=x /bin/sh`).
 fn assignments(step: &str) -> Vec<&str> {
     let words: Vec<&str> = step.split_whitespace().collect();
     let first = words.iter().take(6).position(|word| matches!(*word, "ARG" | "ENV"));

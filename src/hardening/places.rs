@@ -81,8 +81,8 @@ fn folder(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
-/// Whether secrets are searched for in a file with this path: it is not part of documentation, of tests, of the system, or
-/// of a package of a programming language.
+/// Whether secrets are searched for in a file with this path: it is not part of documentation, of tests, of the system,
+/// or of a package of a programming language.
 pub(super) fn is_searched(path: &str) -> bool {
     let is_foreign = FOREIGN_FOLDERS.iter().any(|foreign| path.starts_with(foreign))
         || path.contains("/pkg/mod/")

@@ -57,8 +57,8 @@ fn check_for(path: &str, label: &str, content: &[u8]) -> HardeningCheck {
     }
 }
 
-/// The letters of base 64 of a key; `None` if the text is not a key. Keys inside of strings of programs have `\n`, quotes,
-/// and signs between their lines.
+/// The letters of base 64 of a key; `None` if the text is not a key. Keys inside of strings of programs have `\n`,
+/// quotes, and signs between their lines.
 fn letters(body: &[u8]) -> Option<Vec<u8>> {
     let mut letters = Vec::new();
     let text = String::from_utf8_lossy(body).replace("\\r", "").replace("\\n", "\n");

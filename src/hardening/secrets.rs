@@ -73,8 +73,8 @@ static PATTERNS: [SecretPattern; 33] = {
     ]
 };
 
-/// Leftmost matches, because only these are searched for with vector instructions, which is four to ten times as fast. No
-/// prefix begins with another, so the kind of match makes no other difference.
+/// Leftmost matches, because only these are searched for with vector instructions, which is four to ten times as fast.
+/// No prefix begins with another, so the kind of match makes no other difference.
 static PREFIXES: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
     let prefixes = PATTERNS.iter().map(|pattern| pattern.prefix);
     AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(prefixes).ok()

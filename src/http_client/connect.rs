@@ -41,8 +41,8 @@ pub(crate) enum Reach<'a> {
     /// The operator configured it as an auxiliary service, such as a signature store or a notary server. Any address
     /// may be connected to.
     Auxiliary,
-    /// A response of the [service](Self::Auxiliary) on this host named it. As [`Named`](Self::Named), but the address of
-    /// this service decides whether a private address may be connected to, and not that of the configured host or of
+    /// A response of the [service](Self::Auxiliary) on this host named it. As [`Named`](Self::Named), but the address
+    /// of this service decides whether a private address may be connected to, and not that of the configured host or of
     /// another service.
     NamedByAuxiliary(&'a str),
     /// A response or a document named it. Only public addresses may be connected to, so that a response cannot direct

@@ -16,8 +16,8 @@ pub(crate) enum NamedProxy {
     Used(String),
 }
 
-/// The variable that decides about requests to a URL, with what follows from it. `None` if no variable does, or `NO_PROXY` has the
-/// host. `variable` reads the environment.
+/// The variable that decides about requests to a URL, with what follows from it. `None` if no variable does, or
+/// `NO_PROXY` has the host. `variable` reads the environment.
 pub(crate) fn environment_proxy(
     url: &str,
     variable: impl Fn(&str) -> Option<String>,

@@ -1,5 +1,5 @@
-//! Why there is no answer, or not a whole one. What a failure of TLS or of name resolution means, and what can be done, is said
-//! here once.
+//! Why there is no answer, or not a whole one. What a failure of TLS or of name resolution means, and what can be done,
+//! is said here once.
 
 use std::error::Error as StdError;
 use std::io;
@@ -72,8 +72,8 @@ pub(super) fn no_connection(error: &(dyn StdError + 'static)) -> HttpError {
     kind(causes(error))
 }
 
-/// An error and its causes, in one line. Of the HTTP client's own error only its cause, because it names a step in the client:
-/// `client error (Connect)`.
+/// An error and its causes, in one line. Of the HTTP client's own error only its cause, because it names a step in the
+/// client: `client error (Connect)`.
 pub(super) fn causes(error: &(dyn StdError + 'static)) -> String {
     let chain = std::iter::successors(Some(error), |&error| error.source());
     let telling = chain.filter(|error| !error.is::<legacy::Error>() || error.source().is_none());
@@ -91,8 +91,8 @@ fn said(error: &(dyn StdError + 'static)) -> String {
     }
 }
 
-/// The error of this type that an error is, or has among its causes. The error that rustls reports is inside of an I/O error,
-/// which does not name it as its cause.
+/// The error of this type that an error is, or has among its causes. The error that rustls reports is inside of an I/O
+/// error, which does not name it as its cause.
 fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
     let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     error
@@ -125,8 +125,8 @@ fn of_tls(error: &rustls::Error) -> Option<fn(String) -> HttpError> {
     Some(kind)
 }
 
-/// Whether the certificate of the peer is itself that of an authority, as `openssl req -x509` makes it. rustls shows this only
-/// as text.
+/// Whether the certificate of the peer is itself that of an authority, as `openssl req -x509` makes it. rustls shows
+/// this only as text.
 fn is_of_authority(error: &rustls::Error) -> bool {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {

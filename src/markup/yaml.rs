@@ -1,8 +1,8 @@
 //! YAML as the Kubernetes API reads it, with the place of every value.
 //!
-//! saphyr-parser gives the events; the tree, the limits and the meaning of plain scalars are here. Reading is strict: no
-//! key may occur twice, an alias must be complete and small, and no explicit tag changes the meaning of a value. Merge keys
-//! are expanded if all parsers agree on the result. JSON is YAML too.
+//! saphyr-parser gives the events; the tree, the limits and the meaning of plain scalars are here. Reading is strict:
+//! no key may occur twice, an alias must be complete and small, and no explicit tag changes the meaning of a value.
+//! Merge keys are expanded if all parsers agree on the result. JSON is YAML too.
 
 mod characters;
 mod merge;
@@ -165,7 +165,16 @@ impl<'a> Builder<'a> {
                     }
                     (text.into_owned(), self.place(span.start))
                 }
-                (_, span) => return Err(YamlFault::new(self.place(span.start), "a key must be plain text")),
+                (event, span) => {
+                    // What a placeholder looks like to a reader of YAML: `{{ .Values.x }}`.
+                    let is_template = matches!(event, Event::MappingStart(..));
+                    let hint = if is_template {
+                        "; if this is a template ({{ }}), render it first (helm template)"
+                    } else {
+                        ""
+                    };
+                    return Err(YamlFault::new(self.place(span.start), format!("a key must be plain text{hint}")));
+                }
             };
             match seen.entry(key.clone()) {
                 Entry::Vacant(entry) => {

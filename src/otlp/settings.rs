@@ -14,8 +14,8 @@ use crate::runtime::shown_url;
 /// The configuration of traces.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// The base URL of the collector, to which `/v1/traces` is appended: `http://127.0.0.1:4318`. Without it, the variables
-    /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` and `OTEL_EXPORTER_OTLP_ENDPOINT` decide.
+    /// The base URL of the collector, to which `/v1/traces` is appended: `http://127.0.0.1:4318`. Without it, the
+    /// variables `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` and `OTEL_EXPORTER_OTLP_ENDPOINT` decide.
     pub endpoint: Option<String>,
     /// A PEM file with certificate authorities of the collector besides those of the system.
     pub ca: Option<PathBuf>,

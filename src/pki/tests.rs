@@ -1,4 +1,4 @@
-//! `init`, run several times over one folder.
+//! `init`, run several times over one directory.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

@@ -28,8 +28,8 @@ pub struct PlannedBundle {
 }
 
 impl Prefetcher {
-    /// Fetches the manifests of an image and of what is attached to it, and describes them. Each is judged like a pull; an
-    /// image that is denied cannot be exported. An attached manifest that is unavailable is noted.
+    /// Fetches the manifests of an image and of what is attached to it, and describes them. Each is judged like a pull;
+    /// an image that is denied cannot be exported. An attached manifest that is unavailable is noted.
     ///
     /// # Errors
     /// The denial, or any other reason why a client could not pull the image.
@@ -93,8 +93,8 @@ impl Prefetcher {
         Ok(PlannedBundle { image, names, reports })
     }
 
-    /// Adds BuildKit's attestations about these manifests. They are parts of the index as far as a client can tell, but an
-    /// image is complete without them: one that is unavailable is noted.
+    /// Adds BuildKit's attestations about these manifests. They are parts of the index as far as a client can tell, but
+    /// an image is complete without them: one that is unavailable is noted.
     async fn add_attestations(&self, name: &ImageName, own: &mut Vec<Arc<Manifest>>, scope: &Scope) -> Vec<String> {
         let (digests, mut notes) = (attestations(own), Vec::new());
         let most = most_attached(own.len(), own.len());
@@ -123,8 +123,8 @@ fn attestations(own: &[Arc<Manifest>]) -> BTreeSet<Digest> {
     own.iter().flat_map(|manifest| manifest.children()).filter(is_about_own).map(|entry| entry.digest).collect()
 }
 
-/// How many manifests can be attached to one more manifest, so that an import accepts the image: `own` are part of it, and
-/// `so_far` are in the bundle already.
+/// How many manifests can be attached to one more manifest, so that an import accepts the image: `own` are part of it,
+/// and `so_far` are in the bundle already.
 fn most_attached(own: usize, so_far: usize) -> usize {
     MAX_BUNDLED_MANIFESTS.saturating_sub(so_far.max(own)).min(MAX_ATTACHED)
 }

@@ -244,8 +244,9 @@ impl Facts {
     }
 
     /// Learns that the repository delivered a manifest, and which digests it references. These facts stay in memory
-    /// until a request is [admitted](Self::admitted) to the manifest. If they are in the store already, because only the
-    /// content was missing, they are written again then: rarer than new manifests, for which the question would be vain.
+    /// until a request is [admitted](Self::admitted) to the manifest. If they are in the store already, because only
+    /// the content was missing, they are written again then: rarer than new manifests, for which the question would be
+    /// vain.
     pub(super) fn learn_manifest(&self, name: &ImageName, manifest: &Arc<Manifest>) {
         self.recent().note(name, manifest, self.clock.now(), |_| {});
         self.learnt(name, manifest);

@@ -18,8 +18,8 @@ pub enum TagImport {
 }
 
 impl Resolver {
-    /// Makes a manifest in the cache known as if the repository had delivered it. Nothing is stored about it until a request
-    /// is [admitted](Self::admitted) to it.
+    /// Makes a manifest in the cache known as if the repository had delivered it. Nothing is stored about it until a
+    /// request is [admitted](Self::admitted) to it.
     pub fn deliver(&self, name: &ImageName, manifest: &Arc<Manifest>) {
         self.inner.facts.learn_manifest(name, manifest);
         self.inner.manifests.insert((name.clone(), manifest.digest), manifest.clone());

@@ -22,8 +22,8 @@ impl Resolver {
         Ok(self.inner.facts.tag(name, tag).await?)
     }
 
-    /// Manifests that are known to be attached to this one and to the manifests that it lists: signatures, attestations,
-    /// lists of referrers.
+    /// Manifests that are known to be attached to this one and to the manifests that it lists: signatures,
+    /// attestations, lists of referrers.
     pub async fn attached(&self, name: &ImageName, subject: Digest) -> Result<Vec<Digest>, ResolveError> {
         let known = self.known_manifest(name, subject).await;
         let children = known.iter().flat_map(|manifest| manifest.children()).map(|child| child.digest);
@@ -81,8 +81,8 @@ impl Resolver {
     }
 
     /// Must be called when a request is admitted to a manifest, before the manifest or the content that it references
-    /// is served. Writes the references of the manifest, which were only in bounded memory before, and that the manifest
-    /// was pulled, if `is_pull`. Costs a lookup in memory if they were already written.
+    /// is served. Writes the references of the manifest, which were only in bounded memory before, and that the
+    /// manifest was pulled, if `is_pull`. Costs a lookup in memory if they were already written.
     pub async fn admitted(&self, name: &ImageName, manifest: &Arc<Manifest>, is_pull: bool) {
         self.inner.facts.admitted(name, manifest, is_pull).await;
     }

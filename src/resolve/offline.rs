@@ -1,5 +1,5 @@
-//! Answers in place of upstreams that are offline: from the cache, for the repository that delivered the content, and from
-//! the lists of attachments that were imported.
+//! Answers in place of upstreams that are offline: from the cache, for the repository that delivered the content, and
+//! from the lists of attachments that were imported.
 
 use std::sync::Arc;
 
@@ -26,8 +26,8 @@ impl OfflineContent for Resolver {
 
     fn blob<'a>(&'a self, name: &'a ImageName, digest: Digest, limit: usize) -> BoxFuture<'a, OfflineAnswer<Bytes>> {
         Box::pin(async move {
-            // For evidence, it is enough that a manifest of the repository names the blob. Clients need more: the repository
-            // must have delivered it.
+            // For evidence, it is enough that a manifest of the repository names the blob. Clients need more: the
+            // repository must have delivered it.
             let is_linked = self.inner.facts.has_blob(name, digest).await.unwrap_or_default();
             let is_named = async || self.inner.facts.naming(name, digest).await.is_ok_and(|named| !named.is_empty());
             match is_linked || is_named().await {
@@ -49,7 +49,8 @@ impl OfflineContent for Resolver {
 }
 
 impl Resolver {
-    /// What a tag of an offline upstream refers to, without an end: only an import changes that, and it advances the epoch.
+    /// What a tag of an offline upstream refers to, without an end: only an import changes that, and it advances the
+    /// epoch.
     pub(super) async fn offline_tag(
         &self,
         upstream: &Arc<Upstream>,
@@ -84,8 +85,8 @@ impl Resolver {
     }
 }
 
-/// The manifest to which a tag attaches something, and the end of the tag: `sha256-HEX.sig`. The tags of other algorithms do
-/// not state the whole digest.
+/// The manifest to which a tag attaches something, and the end of the tag: `sha256-HEX.sig`. The tags of other
+/// algorithms do not state the whole digest.
 fn subject_of(tag: &Tag) -> Option<(Digest, &str)> {
     let rest = tag.as_str().strip_prefix("sha256-")?;
     let (hex, suffix) = rest.split_at_checked(64)?;

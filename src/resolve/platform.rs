@@ -40,7 +40,8 @@ impl Resolver {
         Ok(platform)
     }
 
-    /// As [`platform`](Self::platform), without asking the upstream; `None` also if the configuration is not in the cache.
+    /// As [`platform`](Self::platform), without asking the upstream; `None` also if the configuration is not in the
+    /// cache.
     pub async fn known_platform(&self, manifest: &Manifest) -> Option<Platform> {
         let Content::Image { config, .. } = &manifest.content else { return None };
         match self.inner.platforms.get(&config.digest) {

@@ -1,5 +1,5 @@
-//! Manifests that were refused a moment ago. Fetching and parsing a large one again is expensive, and the result would be the
-//! same.
+//! Manifests that were refused a moment ago. Fetching and parsing a large one again is expensive, and the result would
+//! be the same.
 
 use jiff::SignedDuration;
 

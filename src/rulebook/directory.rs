@@ -22,11 +22,11 @@ use crate::runtime::{DirectoryWatch, Tasks, folder_names, parent_folder, read_pl
 
 /// The largest file, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
-/// The most files, documents and secrets together.
+/// The maximum number of files, documents and secrets together.
 const MAX_FILES: usize = 10_000;
 /// The size of all files together, in bytes.
 const MAX_TOTAL: u64 = 64 * 1024 * 1024;
-/// The most failures that are gathered.
+/// The maximum number of failures that are gathered.
 const MAX_FAILURES: usize = 100;
 /// The deepest subfolder.
 pub(super) const MAX_DEPTH: usize = 16;
@@ -189,10 +189,10 @@ impl Materials for DirectoryMaterials {
 /// Why a directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
-    /// A file or folder cannot be read.
+    /// A file or directory cannot be read.
     #[error("{path}: {source}", path = path.display())]
     Io {
-        /// The file or folder.
+        /// The file or directory.
         path: PathBuf,
         /// The reason.
         source: io::Error,
@@ -208,7 +208,7 @@ pub enum DirectoryError {
     /// A limit is exceeded.
     #[error("{path}: {what}", path = path.display())]
     TooMuch {
-        /// The file or folder.
+        /// The file or directory.
         path: PathBuf,
         /// Which limit is exceeded.
         what: &'static str,
@@ -216,7 +216,7 @@ pub enum DirectoryError {
 }
 
 impl DirectoryError {
-    /// The file or folder.
+    /// The file or directory.
     pub fn path(&self) -> &Path {
         match self {
             Self::Io { path, .. } | Self::NotText { path, .. } | Self::TooMuch { path, .. } => path,

@@ -1,5 +1,5 @@
-//! What symbolic links in and above a directory lead to. The system reports changes of a directory, and not that a link to it is
-//! switched, or that a file changes to which a link in it leads.
+//! What symbolic links in and above a directory lead to. The system reports changes of a directory, and not that a link
+//! to it is switched, or that a file changes to which a link in it leads.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::directory::MAX_DEPTH;
 
-/// The most links and files behind them that are looked at.
+/// The maximum number of links and files behind them that are looked at.
 const MAX_TARGETS: usize = 10_000;
 
 /// What links lead to at one moment. Two of the same directory differ if a link was switched or its target has changed.
@@ -36,7 +36,8 @@ impl LinkTargets {
         found
     }
 
-    /// Adds the links of a folder; if it is itself behind a link, all of its files. Hidden names are not read as documents.
+    /// Adds the links of a directory; if it is itself behind a link, all of its files. Hidden names are not read as
+    /// documents.
     fn add(&mut self, folder: &Path, depth: usize, is_behind: bool) {
         let Ok(entries) = fs::read_dir(folder) else { return };
         for entry in entries.flatten() {

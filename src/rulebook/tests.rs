@@ -97,7 +97,7 @@ fn a_gate_without_a_policy_is_not_ready() {
     }
 }
 
-/// An empty folder is the mistake of a script or a mount, and would stop every pull.
+/// An empty directory is the mistake of a script or a mount, and would stop every pull.
 #[test]
 fn the_last_policy_stays_in_use_until_another_takes_its_place() {
     let (dir, empty) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

@@ -1,5 +1,5 @@
-//! Reports the trusted roots in use: how old they are and when their keys end. A root whose keys have ended is logged as an
-//! error and makes `/readyz` degraded.
+//! Reports the trusted roots in use: how old they are and when their keys end. A root whose keys have ended is logged
+//! as an error and makes `/readyz` degraded.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -1,6 +1,5 @@
 //! Requests for signatures before the image itself is available. The attachments of an image depend only on its digest,
-//! so the
-//! registry is asked about it while the manifest of a known digest is fetched.
+//! so the registry is asked about it while the manifest of a known digest is fetched.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,9 +38,9 @@ impl AheadQuestions {
 }
 
 impl Trust {
-    /// Asks what is attached to a manifest that is being fetched, for authorities about which nothing is known. Signatures
-    /// in other registries are not asked for. [`evidence`](Self::evidence) takes the answers as long as the returned value
-    /// lives.
+    /// Asks what is attached to a manifest that is being fetched, for authorities about which nothing is known.
+    /// Signatures in other registries are not asked for. [`evidence`](Self::evidence) takes the answers as long as the
+    /// returned value lives.
     pub async fn ask_ahead<S: SignatureSource + 'static>(
         &self,
         source: &Arc<S>,

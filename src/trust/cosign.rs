@@ -1,7 +1,8 @@
 //! Verifies cosign signatures, classic ones and Sigstore bundles: by public key, and by certificate (keyless).
 //!
-//! An authority with keys requires no transparency log and no time stamp unless its policy says so: the key alone decides.
-//! Log entries in a bundle are neither needed nor read then, so nothing can be gained by relabelling or dropping them.
+//! An authority with keys requires no transparency log and no time stamp unless its policy says so: the key alone
+//! decides. Log entries in a bundle are neither needed nor read then, so nothing can be gained by relabelling or
+//! dropping them.
 
 mod certificate;
 mod claim;
@@ -169,8 +170,8 @@ impl Verification for Signatures {
         }
     }
 
-    /// A signature by a key holds for as long as the authority has the key and the key is valid. What trusted roots vouch
-    /// for is verified again from time to time, and once the roots end.
+    /// A signature by a key holds for as long as the authority has the key and the key is valid. What trusted roots
+    /// vouch for is verified again from time to time, and once the roots end.
     fn verified_until(&self, authority: usize, config: &Config, now: Timestamp) -> Option<Timestamp> {
         let Part { cosign, until, .. } = &self.parts[authority];
         if !cosign.uses_roots() || cosign.roots.is_empty() {
@@ -287,7 +288,8 @@ impl Part {
             .check(signed_at.and_then(|at| known_time(at, now)), now)
             .map_err(|why| Refusal { why: format!("{why}; signed by {key}"), hint: Some(KeyValidity::HINT) })?;
         let description = match &claim.reference {
-            // Not compared by default: a mirror's name differs from the one at signing, and only this repository was read.
+            // Not compared by default: a mirror's name differs from the one at signing, and only this repository was
+            // read.
             Some(reference) => clip(format!("{key} ({}, signed as {reference:?})", claim.form)),
             None => format!("{key} ({})", claim.form),
         };

@@ -95,8 +95,8 @@ impl<'a, S: SignatureSource> Search<'a, S> {
         Self { reader, schemes, large, answers, unanswered, referrers_tag, is_api_listed, places, seen, notes }
     }
 
-    /// The next batch of layers that may hold signatures, whole; `None` at the end. The places take turns, and those that
-    /// have answered do not wait for the others.
+    /// The next batch of layers that may hold signatures, whole; `None` at the end. The places take turns, and those
+    /// that have answered do not wait for the others.
     pub(super) async fn next(&mut self) -> Option<FoundLayers> {
         loop {
             while let Some(Some(answer)) = self.answers.next().now_or_never() {

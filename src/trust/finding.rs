@@ -16,8 +16,8 @@ use crate::store::Evidence;
 pub(super) struct AuthorityFinding {
     pub(super) outcome: TrustOutcome,
     /// How long the search counts as complete: until then, the authority is known to have no other signatures. A search
-    /// that ended with the first
-    /// signature knows nothing about others; after a complete one, another signature may come at any time.
+    /// that ended with the first signature knows nothing about others; after a complete one, another signature may come
+    /// at any time.
     ///
     /// It matters where a threshold needs several signers: the signatures that were verified hold on their own, and one
     /// that came later is only looked for where it can change a decision.

@@ -57,8 +57,8 @@ pub(super) struct GatherRequest {
 }
 
 /// Asks until no other signature can matter to the authorities together, or until everything was looked at. Everything
-/// that is attached is fetched once, whatever the number of authorities and schemes. The results are in the order of the
-/// authorities. `report` is told what is known meanwhile.
+/// that is attached is fetched once, whatever the number of authorities and schemes. The results are in the order of
+/// the authorities. `report` is told what is known meanwhile.
 pub(super) async fn gather(
     source: &impl SignatureSource,
     tasks: &Tasks,
@@ -168,8 +168,8 @@ impl<S: SignatureSource> AttachedSearch<'_, S> {
         };
     }
 
-    /// The next layers that are found, while confirmations and consultations go on. A confirmation that has not ended when
-    /// something is found begins again with that; requests that it has begun are not lost.
+    /// The next layers that are found, while confirmations and consultations go on. A confirmation that has not ended
+    /// when something is found begins again with that; requests that it has begun are not lost.
     async fn next(&mut self, consulted: &mut Consultations<'_>) -> Result<Option<FoundLayers>, Elapsed> {
         let notes = self.notes_so_far();
         let mut next = pin!(timeout_at(self.end, self.search.next()));

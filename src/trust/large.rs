@@ -1,7 +1,7 @@
-//! Layers that are larger than any signature: attestations with provenance or a list of packages. The memory for them is
-//! limited: for each registry, so that one that sends slowly does not delay the others, and for all registries together. A
-//! layer that takes long to arrive loses its memory when another registry needs it, so that a few slow registries do not
-//! delay the others either.
+//! Layers that are larger than any signature: attestations with provenance or a list of packages. The memory for them
+//! is limited: for each registry, so that one that sends slowly does not delay the others, and for all registries
+//! together. A layer that takes long to arrive loses its memory when another registry needs it, so that a few slow
+//! registries do not delay the others either.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,8 @@ use crate::oci::Host;
 
 /// How many registries can use all of their memory at the same time.
 const REGISTRIES: usize = 4;
-/// How long a layer may take to arrive while another registry waits for memory. It is well below the time of one search.
+/// How long a layer may take to arrive while another registry waits for memory. It is well below the time of one
+/// search.
 const TURN: Duration = Duration::from_secs(15);
 
 /// The memory for large layers.
@@ -37,8 +38,8 @@ struct SharedMemory {
     waiting: watch::Sender<usize>,
 }
 
-/// The memory for large layers of one registry. One search reserves memory for one layer at a time, and gives it back when
-/// the layer was verified, so that searches wait for each other but never for themselves.
+/// The memory for large layers of one registry. One search reserves memory for one layer at a time, and gives it back
+/// when the layer was verified, so that searches wait for each other but never for themselves.
 #[derive(Clone)]
 pub(super) struct LargeLayers {
     shared: Arc<SharedMemory>,

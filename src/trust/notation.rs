@@ -290,7 +290,7 @@ impl NotationPart {
     }
 }
 
-/// The most reasons that an outcome states.
+/// The maximum number of reasons that an outcome states.
 const MAX_REASONS: usize = 20;
 
 /// The effect of revoked certificates on a signature.

@@ -12,8 +12,8 @@ pub(super) struct SearchNotes {
     /// Attachments of the image without a signature that counts, with the scheme that it concerns; `None` for
     /// all schemes.
     broken: Vec<(Option<&'static str>, SignatureFinding)>,
-    /// Questions that the registry did not answer, and what was not looked at because a limit was reached, with the scheme
-    /// that it concerns.
+    /// Questions that the registry did not answer, and what was not looked at because a limit was reached, with the
+    /// scheme that it concerns.
     gaps: Vec<(Option<&'static str>, SourceError)>,
 }
 

@@ -1,4 +1,5 @@
-//! What a scheme of signatures implements. Each scheme is a file or folder next to this file and an entry in [`super::Schemes`].
+//! What a scheme of signatures implements. Each scheme is a file or directory next to this file and an entry in
+//! [`super::Schemes`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,8 +25,8 @@ pub(super) fn larger_than_signatures() -> String {
 }
 
 /// One way to sign images. Its evidence is attached to the image in its repository ([`select`](Self::select),
-/// [`verification`](Self::verification)), or is elsewhere ([`consult`](Self::consult)). A [`Verification`] holds the state
-/// for one image.
+/// [`verification`](Self::verification)), or is elsewhere ([`consult`](Self::consult)). A [`Verification`] holds the
+/// state for one image.
 pub(super) trait SignatureScheme: Send + Sync {
     /// Identifies the scheme in this process.
     fn name(&self) -> &'static str;
@@ -73,25 +74,26 @@ pub(super) trait SignatureScheme: Send + Sync {
         Box::new(Unknown(sought.iter().map(nothing).collect()))
     }
 
-    /// Whether the outcome for an authority depends on the reference as it was pulled, and not only on the digest. It is
-    /// remembered for this reference only then.
+    /// Whether the outcome for an authority depends on the reference as it was pulled, and not only on the digest. It
+    /// is remembered for this reference only then.
     fn depends_on_reference(&self, _authority: &Authority) -> bool {
         false
     }
 
-    /// Asks where the evidence of this authority is, if it is not attached to the image. It runs in parallel with the search
-    /// for attached signatures. `None` if the evidence is attached.
+    /// Asks where the evidence of this authority is, if it is not attached to the image. It runs in parallel with the
+    /// search for attached signatures. `None` if the evidence is attached.
     fn consult<'a>(&'a self, _question: Consultation<'a>) -> Option<BoxFuture<'a, AuthorityResult>> {
         None
     }
 
-    /// Forgets which versions and roots were verified at a place, such as a repository of a notary server. Returns them.
+    /// Forgets which versions and roots were verified at a place, such as a repository of a notary server. Returns
+    /// them.
     fn forget<'a>(&'a self, _place: &'a str) -> BoxFuture<'a, Result<Vec<ForgottenVersion>, StoreError>> {
         Box::pin(ready(Ok(Vec::new())))
     }
 
-    /// The digest that an authority has signed for a tag. `None` when the scheme does not sign tags; a future that gives
-    /// `None` when the authority has signed nothing for this tag.
+    /// The digest that an authority has signed for a tag. `None` when the scheme does not sign tags; a future that
+    /// gives `None` when the authority has signed nothing for this tag.
     fn pin<'a>(&'a self, _question: PinQuestion<'a>) -> Option<BoxFuture<'a, Result<Option<Pin>, SourceError>>> {
         None
     }

@@ -14,9 +14,9 @@ pub(super) struct Signers {
 }
 
 /// Whether no other signature can change what any requirement over these authorities makes of the outcomes: as many
-/// authorities as ever can have a signer to themselves, and whether a signer of one has signed for another is known. Keys
-/// of one signer are the same signer here, as they are when the requirement is judged. An authority of which a requirement
-/// may need several signers is listed once for each.
+/// authorities as ever can have a signer to themselves, and whether a signer of one has signed for another is known.
+/// Keys of one signer are the same signer here, as they are when the requirement is judged. An authority of which a
+/// requirement may need several signers is listed once for each.
 ///
 /// Proof, by König's theorem: a vertex cover of that size consists of some authorities and some signers. In a largest
 /// matching each of them has a partner of its own: the signers of the cover have signed, and its authorities have

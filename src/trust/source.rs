@@ -8,8 +8,8 @@ use futures_util::future::BoxFuture;
 use crate::oci::{Digest, Page, Reference, Repository};
 use crate::upstream::{ServiceAddress, ServiceAnswer};
 
-/// Documents outside the registry API: extensions of the image's registry, and services that belong to it. Requests carry
-/// the credentials of the registry where these are meant for the service.
+/// Documents outside the registry API: extensions of the image's registry, and services that belong to it. Requests
+/// carry the credentials of the registry where these are meant for the service.
 pub trait RegistryServices: Send + Sync {
     /// A document of at most `limit` bytes; `None` when the service answers 404. See
     /// [`Upstream::document`](crate::upstream::Upstream::document).
@@ -44,8 +44,8 @@ pub trait SignatureSource: RegistryServices {
     ) -> impl Future<Output = Result<Option<Bytes>, SourceError>> + Send;
 
     /// One page of the referrers of a digest, and the page after it. `None` when the registry does not have the
-    /// referrers API: 404 (distribution-spec, "Listing Referrers"), or what older registries answer instead. Every other
-    /// failure is an error. The body is read whatever its type.
+    /// referrers API: 404 (distribution-spec, "Listing Referrers"), or what older registries answer instead. Every
+    /// other failure is an error. The body is read whatever its type.
     fn referrers(
         &self,
         repository: &Repository,

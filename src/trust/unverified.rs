@@ -1,5 +1,5 @@
-//! What is not verified: authorities without their material, and schemes that are not part of this build. Their outcome is
-//! unknown, which denies.
+//! What is not verified: authorities without their material, and schemes that are not part of this build. Their outcome
+//! is unknown, which denies.
 
 use super::scheme::{ImageSubject, SignatureScheme, Sought, Unknown, Verification};
 use crate::policy::Scheme;

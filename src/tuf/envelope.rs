@@ -13,7 +13,7 @@ use super::key::TufKey;
 use super::metadata::RoleKeys;
 use crate::oci::{Digest, json};
 
-/// The most signatures of one document that are looked at.
+/// The maximum number of signatures of one document that are looked at.
 const MAX_SIGNATURES: usize = 64;
 
 /// The memory in bytes that the values of a document may take: enough for 40,000 tags with one hash each.
@@ -146,7 +146,7 @@ impl SignedDocument {
             return Ok(signed);
         }
         let why = if refused.is_empty() { "it has no signature".into() } else { refused.join("; ") };
-        let count = format!("{} of the {} keys that must sign it have signed it", signed.len(), role.threshold);
+        let count = format!("valid signatures by different keys: {} of {} required", signed.len(), role.threshold);
         Err(InvalidDocument::new(format!("{count}: {why}")))
     }
 }

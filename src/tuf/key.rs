@@ -105,7 +105,8 @@ impl TufKey {
         &self.id
     }
 
-    /// The SHA-256 digest of the SubjectPublicKeyInfo, the same for every encoding of a key and every certificate of it.
+    /// The SHA-256 digest of the SubjectPublicKeyInfo, the same for every encoding of a key and every certificate of
+    /// it.
     pub fn fingerprint(&self) -> Digest {
         self.fingerprint
     }

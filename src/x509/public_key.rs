@@ -15,9 +15,9 @@ const KINDS: [&dyn VerificationAlgorithm; 5] = [
 ];
 
 /// The SubjectPublicKeyInfo (RFC 5280, section 4.1.2.7) of a key in its canonical encoding. `bytes` are a
-/// SubjectPublicKeyInfo in any encoding, for example with a compressed point or with explicit parameters of its curve; or
-/// the key alone: a point (SEC 1), an `RSAPublicKey` (RFC 8017), or 32 bytes of Ed25519. `None` if it is a key of another
-/// kind.
+/// SubjectPublicKeyInfo in any encoding, for example with a compressed point or with explicit parameters of its curve;
+/// or the key alone: a point (SEC 1), an `RSAPublicKey` (RFC 8017), or 32 bytes of Ed25519. `None` if it is a key of
+/// another kind.
 pub fn canonical_public_key(bytes: &[u8]) -> Option<Vec<u8>> {
     KINDS.iter().find_map(|kind| Some(ParsedPublicKey::new(*kind, bytes).ok()?.as_der().ok()?.as_ref().to_vec()))
 }

@@ -25,11 +25,14 @@ fn findings_are_bounded() {
     assert!(!large.is_read(MAX_FILE + 1, b""));
     assert!(matches!(large.unread(MAX_FILE + 1), Some(FileObservation::Unsafe { check: Check::FilesUnchecked, .. })));
     assert_eq!(CheckedFile::at("app/data").unwrap().unread(MAX_FILE + 1), None, "a large file without a telling name");
-    let many: Vec<_> = (0..MAX_FINDINGS + 5).map(|at| (format!("app/{at}"), check_mode("app/x", 0o4755))).collect();
-    let files: Vec<_> = many.iter().map(|(path, facts)| observed(path, facts)).collect();
-    let findings = file_findings(&files).0;
-    assert_eq!(findings.len(), MAX_FINDINGS + 1);
-    assert_eq!(findings.last().unwrap().detail, "5 findings are left out");
+    for (more, said) in [(5, "5 findings are left out"), (1, "1 finding is left out")] {
+        let many: Vec<_> =
+            (0..MAX_FINDINGS + more).map(|at| (format!("app/{at}"), check_mode("app/x", 0o4755))).collect();
+        let files: Vec<_> = many.iter().map(|(path, facts)| observed(path, facts)).collect();
+        let findings = file_findings(&files).0;
+        assert_eq!(findings.len(), MAX_FINDINGS + 1);
+        assert_eq!(findings.last().unwrap().detail, said);
+    }
 }
 
 /// Contents on which a careless search takes time that grows with the square of their length.

@@ -4,8 +4,8 @@ use saphyr_parser::input::SkipTabs;
 use saphyr_parser::{Input, StrInput};
 
 /// A text in which a tab may separate a colon from what follows, as in YAML 1.2 §6.2 and in the parsers of Kubernetes.
-/// saphyr-parser refuses `key:<tab>value` unless a space is among the tabs, to refuse mappings that are indented by a tab. It
-/// accepts a tab after a dash, which the parsers of Kubernetes refuse.
+/// saphyr-parser refuses `key:<tab>value` unless a space is among the tabs, to refuse mappings that are indented by a
+/// tab. It accepts a tab after a dash, which the parsers of Kubernetes refuse.
 pub(super) struct Characters<'a>(StrInput<'a>);
 
 impl<'a> Characters<'a> {

@@ -8,7 +8,8 @@ use super::super::tree::{Member, Node, Value};
 /// several merged mappings the first one with the key.
 ///
 /// A merge key that cannot be replaced stays, with the reason. One of the reasons: go-yaml v2, which the Kubernetes API
-/// uses, lets a merge key override a key before it. go-yaml v3 and the specification don't, so the author may mean either.
+/// uses, lets a merge key override a key before it. go-yaml v3 and the specification don't, so the author may mean
+/// either.
 pub(super) fn expand(mut members: Vec<Member>, index: usize) -> Vec<Member> {
     if let Some(why) = refusal(&members, index) {
         members[index].merge = Some(why);

@@ -6,8 +6,8 @@ use super::Facts;
 use crate::oci::{ImageName, Manifest, Tag};
 
 impl Facts {
-    /// Learns that a tag names a manifest because it was signed for it, or because its registry is offline, so that rules for
-    /// the tag apply to the digest too. Nothing is learned about what the registry says about the tag.
+    /// Learns that a tag names a manifest because it was signed for it, or because its registry is offline, so that
+    /// rules for the tag apply to the digest too. Nothing is learned about what the registry says about the tag.
     pub(in crate::resolve) async fn learn_signed_tag(
         self: &Arc<Self>,
         name: &ImageName,

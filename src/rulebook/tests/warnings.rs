@@ -80,5 +80,5 @@ fn the_entries_in_audit_mode_are_counted() {
     let rules =
         load(sources(&[dir.path()]), settings, false, readiness.clone(), Epoch::new(), Clock::system(), &metrics);
     assert_eq!(rules.unwrap().rules().audited_len(), 1);
-    assert_eq!(readiness.report().details.get(TOPIC), Some(&vec!["1 of 2 entries are in audit mode".to_owned()]));
+    assert_eq!(readiness.report().details.get(TOPIC), Some(&vec!["1 of 2 entries is in audit mode".to_owned()]));
 }

@@ -123,7 +123,8 @@ impl SignatureClaim {
     /// Whether it is a signature of the image.
     ///
     /// # Errors
-    /// It is an attestation about the image, such as provenance. That is signed too, but is not a signature of the image.
+    /// It is an attestation about the image, such as provenance. That is signed too, but is not a signature of the
+    /// image.
     pub(super) fn check_is_signature(&self) -> Result<(), String> {
         match &self.predicate_type {
             Some(other) if other != SIGNATURE_PREDICATE => {

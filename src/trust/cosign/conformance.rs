@@ -30,8 +30,8 @@ fn authority(case: &Path, log: TransparencyLog) -> Option<CosignAuthority> {
     Some(CosignAuthority { signers, log, roots, ..CosignAuthority::of_keys(vec![]) })
 }
 
-/// A manifest stands for the artifact, whose bytes the cases sign. Most of them sign the artifact or provenance of it, so
-/// who signed is verified whatever the predicate.
+/// A manifest stands for the artifact, whose bytes the cases sign. Most of them sign the artifact or provenance of it,
+/// so who signed is verified whatever the predicate.
 fn outcome(bundle: &Bytes, artifact: Vec<u8>, cosign: CosignAuthority) -> Result<(), String> {
     let authority = Arc::new(Authority::new("a", Scheme::Cosign(cosign.into())));
     let image = ImageSubject {

@@ -1,4 +1,5 @@
-//! Turns the annotations of a classic signature into a Sigstore bundle, so that both forms are verified by the same code.
+//! Turns the annotations of a classic signature into a Sigstore bundle, so that both forms are verified by the same
+//! code.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -22,7 +23,7 @@ const KEYS: &[&str] = &[
     "logIndex",
 ];
 
-/// The most certificates of a chain.
+/// The maximum number of certificates of a chain.
 pub(super) const MAX_CHAIN: usize = 10;
 /// The largest certificate, in bytes. Those of Fulcio have less than 2 KiB.
 pub(super) const MAX_CERTIFICATE: usize = 8 * 1024;

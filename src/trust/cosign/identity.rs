@@ -5,8 +5,8 @@ use crate::oci::{ImageReference, Reference};
 use crate::policy::SignedIdentity;
 use crate::trust::scheme::ImageSubject;
 
-/// Compares the name that a classic signature was made for with the image's. cosign signs the name of a repository without
-/// a tag, next to the digest: together they are a reference by digest.
+/// Compares the name that a classic signature was made for with the image's. cosign signs the name of a repository
+/// without a tag, next to the digest: together they are a reference by digest.
 ///
 /// # Errors
 /// The names differ, or the signature names no image, as a bundle.

@@ -1,6 +1,5 @@
 //! Verifies the evidence for a signature other than a key: certificates of Fulcio, entries in Rekor's logs and RFC 3161
-//! time
-//! stamps, all offline, against pinned trusted roots.
+//! time stamps, all offline, against pinned trusted roots.
 
 use jiff::Timestamp;
 use sigstore_verify::types::bundle::{
@@ -69,11 +68,13 @@ impl Witnesses {
         Ok(CertifiedSigner { identity, issuer, signed_at })
     }
 
-    /// Verifies that a signature by this key is in a log. Returns the earliest time at which it was seen, if one is known.
+    /// Verifies that a signature by this key is in a log. Returns the earliest time at which it was seen, if one is
+    /// known.
     ///
-    /// A classic signature may carry a certificate although it was made with a key (`cosign sign --key --certificate`). The
-    /// key decides, and the certificate is not verified. The entry in the log must be for the key, as current cosign
-    /// demands, or for that certificate if it holds the key, as cosign wrote it: either names the key that signed.
+    /// A classic signature may carry a certificate although it was made with a key (`cosign sign --key --certificate`).
+    /// The key decides, and the certificate is not verified. The entry in the log must be for the key, as current
+    /// cosign demands, or for that certificate if it holds the key, as cosign wrote it: either names the key that
+    /// signed.
     ///
     /// # Errors
     /// Why it does not count, for each root.
@@ -107,8 +108,8 @@ impl Witnesses {
         })
     }
 
-    /// When a signature that this key has made was first seen by a log or a time-stamping authority of a root. `None` if
-    /// nothing proves a time.
+    /// When a signature that this key has made was first seen by a log or a time-stamping authority of a root. `None`
+    /// if nothing proves a time.
     pub(super) fn seen(&self, key: &PublicKey, roots: &[TrustedRoot]) -> Option<Timestamp> {
         let logged = self.logged(key, roots).ok().flatten();
         logged.into_iter().chain(self.stamped(roots)).min()
@@ -170,11 +171,11 @@ fn for_any<T>(roots: &[TrustedRoot], verify: impl Fn(&TrustedRoot) -> Result<T, 
     Err(failures.join("; "))
 }
 
-/// The bundle as this root judges it: without time stamps that no authority of it has issued, as in sigstore-go, because
-/// they prove nothing, and a signature does not become worse by having them; and without any certificate but the signer's.
-/// Only the root says which authorities are between a signer and an anchor, and for how long, also as in sigstore-go
-/// (`FulcioCertificateAuthority.Verify`), which cosign uses with a trusted root. A retired authority would otherwise come
-/// back in a signature, because the anchor above it still vouches for it.
+/// The bundle as this root judges it: without time stamps that no authority of it has issued, as in sigstore-go,
+/// because they prove nothing, and a signature does not become worse by having them; and without any certificate but
+/// the signer's. Only the root says which authorities are between a signer and an anchor, and for how long, also as in
+/// sigstore-go (`FulcioCertificateAuthority.Verify`), which cosign uses with a trusted root. A retired authority would
+/// otherwise come back in a signature, because the anchor above it still vouches for it.
 fn of_root(root: &TrustedRoot, bundle: &Bundle) -> Bundle {
     let mut bundle = bundle.clone();
     let Some(signature) = signature(&bundle).cloned() else { return bundle };

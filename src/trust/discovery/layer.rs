@@ -18,8 +18,8 @@ pub(super) enum FetchedLayer {
 }
 
 impl<S: SignatureSource> Search<'_, S> {
-    /// Fetches a large layer, once there is memory for it. Nothing is believed about its size: it is limited to what was
-    /// reserved.
+    /// Fetches a large layer, once there is memory for it. Nothing is believed about its size: it is limited to what
+    /// was reserved.
     pub(super) async fn advance_by_large(&mut self, place: &mut SearchPlace, pointer: Pointer) -> FoundLayers {
         let size = pointer.expected_size();
         let form = format!("attestation {}", pointer.digest.short());

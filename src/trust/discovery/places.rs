@@ -1,5 +1,5 @@
-//! Asks a registry what is attached to an image. Every place is asked at the same time: the referrers API, the referrers
-//! tag that replaces it, and the tags of the schemes.
+//! Asks a registry what is attached to an image. Every place is asked at the same time: the referrers API, the
+//! referrers tag that replaces it, and the tags of the schemes.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use super::listing::{ListedReferrer, MAX_LISTED, ReferrersList};
 use super::{Trouble, clip, manifest_form, manifest_of, parse, referrer_place, refused, trouble, unanswered};
 use crate::oci::{Digest, Manifest, Page, Reference, Repository, referrers_tag};
+use crate::runtime::counted;
 use crate::trust::scheme::Origin;
 use crate::trust::source::{SignatureSource, SourceError, UnparsedManifest};
 
@@ -57,8 +58,8 @@ impl<S> Clone for AttachmentReader<'_, S> {
 impl<S> Copy for AttachmentReader<'_, S> {}
 
 impl<'a, S: SignatureSource> AttachmentReader<'a, S> {
-    /// Asks all places. The referrers tag too, whatever the API answers: registries that gained the API later do not list
-    /// what was pushed before.
+    /// Asks all places. The referrers tag too, whatever the API answers: registries that gained the API later do not
+    /// list what was pushed before.
     pub(in crate::trust) fn ask(self, suffixes: &[&'static str]) -> PlaceAnswers<'a> {
         let answers: PlaceAnswers<'a> = FuturesUnordered::new();
         answers.push(Box::pin(async move { PlaceAnswer::Api(self.listed_by_api().await) }));
@@ -121,7 +122,8 @@ impl<'a, S: SignatureSource> AttachmentReader<'a, S> {
         (listed, trouble)
     }
 
-    /// Reads a list. GitLab takes the referrers tag for the digest and answers with the image itself, which is not a list.
+    /// Reads a list. GitLab takes the referrers tag for the digest and answers with the image itself, which is not a
+    /// list.
     fn read_list(self, name: &str, bytes: &Bytes, listed: &mut Vec<ListedReferrer>, trouble: &mut Vec<Trouble>) {
         if Digest::of(self.digest.algorithm(), bytes) == self.digest {
             return;
@@ -130,7 +132,7 @@ impl<'a, S: SignatureSource> AttachmentReader<'a, S> {
             Ok(list) => {
                 listed.extend(list.entries);
                 if list.unreadable > 0 {
-                    let why = format!("{name}: {} entries cannot be read", list.unreadable);
+                    let why = format!("{name}: {} cannot be read", counted(list.unreadable, "entry", "entries"));
                     trouble.push(Trouble::Unanswered(SourceError::new(why, false)));
                 }
             }
@@ -141,8 +143,8 @@ impl<'a, S: SignatureSource> AttachmentReader<'a, S> {
         }
     }
 
-    /// The manifest that a tag names. An answer that is not a manifest, such as a maintenance page of a proxy, does not tell what the
-    /// tag names: the question stays open, as in the resolver.
+    /// The manifest that a tag names. An answer that is not a manifest, such as a maintenance page of a proxy, does not
+    /// tell what the tag names: the question stays open, as in the resolver.
     async fn tagged(self, tag: &str) -> Result<Option<UnparsedManifest>, Trouble> {
         // A sha512 digest with a suffix is too long for a tag: nothing can be there.
         let Ok(tag) = tag.parse() else { return Ok(None) };

@@ -54,8 +54,8 @@ pub(super) fn judge(
     Ok(CountedSignature { until, signatory: signatory(&message.signer, &reference) })
 }
 
-/// Until when the policy lets the key of a signer count; `None` means forever. A key in several rings counts while one of
-/// them says so. The time in the signature is the signer's own, so it proves nothing.
+/// Until when the policy lets the key of a signer count; `None` means forever. A key in several rings counts while one
+/// of them says so. The time in the signature is the signer's own, so it proves nothing.
 ///
 /// # Errors
 /// No ring with the key is valid now.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::{Found, MAX_SIGNATURES};
 use crate::oci::{Digest, Repository};
+use crate::runtime::counted;
 use crate::trust::source::{RegistryServices, SourceError};
 use crate::upstream::ServiceAddress;
 
@@ -82,7 +83,8 @@ fn read_list(bytes: &[u8]) -> Vec<Result<Found, SourceError>> {
     };
     let rest = ours.clone().count().saturating_sub(MAX_SIGNATURES);
     let limit = (rest > 0).then(|| {
-        let why = format!("the registry has {rest} more signatures, which were not examined");
+        let more = counted(rest, "more signature, which was", "more signatures, which were");
+        let why = format!("the registry has {more} not examined");
         Err(SourceError::new(why, false))
     });
     ours.take(MAX_SIGNATURES).map(read).chain(limit).collect()

@@ -40,7 +40,7 @@ pub(super) struct LookasideReader {
 struct Cursor<'a> {
     reader: &'a LookasideReader,
     store: &'a SignatureStore,
-    /// The folder of the image, without the file name.
+    /// The directory of the image, without the file name.
     base: Url,
     /// The number of the next signature, from 1.
     number: usize,

@@ -30,8 +30,7 @@ pub(super) const MAX_MESSAGE: usize = 64 * 1024;
 /// The largest payload, in bytes, decompressed. Real ones have a few hundred.
 const MAX_PAYLOAD: usize = 256 * 1024;
 /// The maximum number of packets that are read. A signature has at most four: compressed data, the announcement of the
-/// signature, what
-/// is signed, and the signature.
+/// signature, what is signed, and the signature.
 const MAX_PACKETS: usize = 8;
 /// The deepest nesting of packets: compressed data that contains the signed message.
 const MAX_DEPTH: u8 = 2;

@@ -149,9 +149,9 @@ impl VerifiedRoot {
         }
     }
 
-    /// Checks that a root of a repository follows this one: the keys of both have signed it. Clients use one private key
-    /// for many repositories, with a certificate for each, so only certificates for this repository count. Otherwise a
-    /// server could continue with the root of another repository of the same owner.
+    /// Checks that a root of a repository follows this one: the keys of both have signed it. Clients use one private
+    /// key for many repositories, with a certificate for each, so only certificates for this repository count.
+    /// Otherwise a server could continue with the root of another repository of the same owner.
     fn leads_to(&self, next: &Self, gun: &str, now: Timestamp) -> Result<(), NotaryError> {
         let before = self.keys_for(gun, |_| true);
         verify("root, by the keys of the root before it", &next.envelope, &self.root, &before)?;

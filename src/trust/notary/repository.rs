@@ -22,8 +22,8 @@ use crate::trust::source::SourceError;
 use crate::trust::{Config, TROUBLE_TTL, TrustServices};
 use crate::tuf::TufTarget;
 
-/// The time limit for all documents of one repository. Pulls wait for them, so it must be well below `verdict_wait` of the
-/// gate: what other authorities have signed is found out afterwards.
+/// The time limit for all documents of one repository. Pulls wait for them, so it must be well below `verdict_wait` of
+/// the gate: what other authorities have signed is found out afterwards.
 const UPDATE_TIME: Duration = Duration::from_secs(10);
 /// How long a server is not asked again, about any repository, after it kept an update waiting without an answer.
 const SILENCE_TTL: SignedDuration = SignedDuration::from_secs(10);
@@ -103,8 +103,8 @@ impl Repositories {
         }
     }
 
-    /// What is known about a repository; its documents are fetched if they must be. A server that does not answer counts as
-    /// one that is down, after [`DOCUMENT_TIME`], and then at once for [`SILENCE_TTL`].
+    /// What is known about a repository; its documents are fetched if they must be. A server that does not answer
+    /// counts as one that is down, after [`DOCUMENT_TIME`], and then at once for [`SILENCE_TTL`].
     pub(super) async fn get(&self, trust: &NotaryTrust, client: &NotaryClient<'_>) -> Arc<KnownRepository> {
         let anchor = TrustAnchor::new(trust);
         let signers: BTreeSet<_> = trust.signers.iter().map(|signer| format!("targets/{}", signer.name)).collect();

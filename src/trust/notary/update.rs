@@ -21,7 +21,7 @@ use crate::tuf::{self, Delegation, FileMeta, Targets, TufSnapshot};
 
 /// The largest document besides root and timestamp, in bytes.
 const MAX_DOCUMENT: usize = 8 * 1024 * 1024;
-/// The most levels of delegations below `targets`.
+/// The maximum number of levels of delegations below `targets`.
 const MAX_DEPTH: usize = 8;
 /// The role that the docker command believes first.
 const RELEASES: &str = "targets/releases";
@@ -42,8 +42,8 @@ pub(super) struct Update<'a> {
     pub(super) history: History,
     /// The earliest end of a document besides the timestamp.
     pub(super) until: Timestamp,
-    /// Current documents, by role, that were requested before anything named them. They count only if they have the hash
-    /// that is named later.
+    /// Current documents, by role, that were requested before anything named them. They count only if they have the
+    /// hash that is named later.
     pub(super) ahead: BTreeMap<String, Bytes>,
 }
 
@@ -140,9 +140,9 @@ impl Update<'_> {
         self.roots.client.current("timestamp", MAX_SMALL).await
     }
 
-    /// The current documents of the roles that an update will need which begins with nothing, all at once. Which of them
-    /// are needed, and with which hash, is known only after the documents above them were verified. Without one of them it
-    /// is requested then.
+    /// The current documents of the roles that an update will need which begins with nothing, all at once. Which of
+    /// them are needed, and with which hash, is known only after the documents above them were verified. Without one of
+    /// them it is requested then.
     async fn documents_ahead(&self) -> BTreeMap<String, Bytes> {
         if self.previous.is_some() {
             return BTreeMap::new();

@@ -30,8 +30,8 @@ impl BlockingWork {
 /// The keys of the document that delegates to a role, by their IDs, and which of them the role needs.
 pub(super) type RoleSigners<'a> = (&'a BTreeMap<String, TufKey>, &'a RoleKeys);
 
-/// A document of a role, not verified yet, with what decides whether it is one. A document does not name its role or its
-/// repository: the keys that the parent of the role lists are what binds it.
+/// A document of a role, not verified yet, with what decides whether it is one. A document does not name its role or
+/// its repository: the keys that the parent of the role lists are what binds it.
 pub(super) struct UnverifiedDocument {
     /// The name of the role.
     pub(super) role: String,

@@ -1,4 +1,4 @@
-//! What one statement of a trust policy makes of a signature, as far as no other service has to be asked
+//! How one statement of a trust policy judges a signature, without the checks for which another service must be asked
 //! (trust-store-trust-policy.md, "Signature Verification", "Steps").
 
 use jiff::Timestamp;

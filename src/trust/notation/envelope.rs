@@ -10,7 +10,7 @@ use crate::x509::X509Certificate;
 
 /// The media type of the signed payload.
 const PAYLOAD: &str = "application/vnd.cncf.notary.payload.v1+json";
-/// The most certificates of a chain.
+/// The maximum number of certificates of a chain.
 const MAX_CHAIN: usize = 16;
 
 const EXPIRY: &str = "io.cncf.notary.expiry";

@@ -1,5 +1,5 @@
-//! Whether certificates are revoked: by revocation lists in files, by OCSP (RFC 6960), and by published lists (RFC 5280;
-//! trust-store-trust-policy.md, "Certificate Revocation Evaluation").
+//! Whether certificates are revoked: by revocation lists in files, by OCSP (RFC 6960), and by published lists (RFC
+//! 5280; trust-store-trust-policy.md, "Certificate Revocation Evaluation").
 //!
 //! A file answers without any request. Everything else is requested from the URLs in the certificates, which are
 //! trusted by then: over plain HTTP, because answers are signed, never at private addresses unless the configuration

@@ -70,7 +70,7 @@ async fn the_search_continues_after_failures() {
         registry.api = Api::Pages(vec![vec![odd.clone(), descriptor.clone()]]);
         assert_verified(&registry.judge_by(&signer).await, "(bundle)");
         registry.api = Api::Pages(vec![vec![odd, sbom.clone()]]);
-        assert_unknown(&registry.judge_by(&signer).await, "1 entries cannot be read", false);
+        assert_unknown(&registry.judge_by(&signer).await, "1 entry cannot be read", false);
     }
     // A page that cannot be read hides no other.
     registry.api = Api::Pages(vec![vec![json!(null)], vec![descriptor]]);

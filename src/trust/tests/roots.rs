@@ -31,8 +31,8 @@ async fn an_authority_ends_with_its_certificates() {
     assert_eq!(root.parts()[0].until.unwrap().as_second(), SIGNED_AT + YEAR);
 }
 
-/// A signature may bring the certificates between its own and the root. They count only if the root lists them, and for as
-/// long as it says, although the anchor above them is valid for longer.
+/// A signature may bring the certificates between its own and the root. They count only if the root lists them, and for
+/// as long as it says, although the anchor above them is valid for longer.
 #[tokio::test]
 async fn a_retired_intermediate_does_not_come_back_in_a_signature() {
     let instance = Instance::new().with_intermediate(SIGNED_AT + YEAR, |_| {});

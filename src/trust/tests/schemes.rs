@@ -321,8 +321,8 @@ async fn a_verification_ends_with_the_search() {
     assert_unknown(&found[1].1, "the search has not ended", true);
 }
 
-/// A key that is a subkey of an OpenPGP key is the same signer as that key. So the search for signatures is not over when
-/// both have signed.
+/// A key that is a subkey of an OpenPGP key is the same signer as that key. So the search for signatures is not over
+/// when both have signed.
 #[cfg(feature = "gpg")]
 #[tokio::test]
 async fn a_search_continues_if_an_openpgp_subkey_has_signed_in_another_scheme() {

@@ -47,10 +47,10 @@ async fn a_document_of_another_role_needs_the_keys_of_the_role() {
     let trust = world.pinned();
     world.assert_signed(&trust).await;
     for (own, other, part) in [
-        ("targets/alice", "targets/releases", "targets/releases: 0 of the 1 keys that must sign it"),
-        ("targets/releases", "targets", "targets: 0 of the 1 keys that must sign it"),
-        ("targets", "targets/releases", "targets/releases: 0 of the 1 keys that must sign it"),
-        ("root", "targets", "targets: 0 of the 1 keys that must sign it"),
+        ("targets/alice", "targets/releases", "targets/releases: valid signatures by different keys: 0 of 1 required"),
+        ("targets/releases", "targets", "targets: valid signatures by different keys: 0 of 1 required"),
+        ("targets", "targets/releases", "targets/releases: valid signatures by different keys: 0 of 1 required"),
+        ("root", "targets", "targets: valid signatures by different keys: 0 of 1 required"),
     ] {
         world.publish();
         world.serve_as(own, other);
@@ -65,11 +65,11 @@ async fn a_document_of_another_role_needs_the_keys_of_the_role() {
     let alice = signer("alice", &world.repository.delegations[1].keys[0]);
     let trust = NotaryTrust { signers: vec![alice], ..world.pinned() };
     world.serve_as("targets/bob", "targets/alice");
-    world.assert_refused(&trust, "targets/alice: 0 of the 1 keys that must sign it").await;
+    world.assert_refused(&trust, "targets/alice: valid signatures by different keys: 0 of 1 required").await;
 }
 
-/// Docker lists the key of a signer in `targets/releases` too, so the signature alone does not tell the roles apart. What
-/// the role may sign does.
+/// Docker lists the key of a signer in `targets/releases` too, so the signature alone does not tell the roles apart.
+/// What the role may sign does.
 #[tokio::test]
 async fn a_key_of_two_roles_signs_the_paths_of_each_role() {
     let mut world = with_alice().await;

@@ -4,9 +4,9 @@ use super::*;
 
 /// The outcomes of a signature by `leaf` with the log entry of another signature: classic, and as a bundle.
 ///
-/// The library compares an entry with its signature, certificate and content. These tests show that it is asked to, for both
-/// forms, and that a signature without its answer does not count: each fails if `Witnesses::certified` verifies without the
-/// log, or if the conversion of annotations leaves the entry out.
+/// The library compares an entry with its signature, certificate and content. These tests show that it is asked to, for
+/// both forms, and that a signature without its answer does not count: each fails if `Witnesses::certified` verifies
+/// without the log, or if the conversion of annotations leaves the entry out.
 async fn with_the_log_entry_of(
     instance: &Instance,
     leaf: &Leaf,
@@ -25,8 +25,8 @@ async fn with_the_log_entry_of(
     [of_classic(own.as_bytes(), &annotations, keyless(&root)).await, of_bundle(&bundle, keyless(&root)).await]
 }
 
-/// The JSON in the annotations of a classic signature, the entry of the log in it, and a trusted root: two parsers may read
-/// duplicate keys differently, so such a document proves nothing.
+/// The JSON in the annotations of a classic signature, the entry of the log in it, and a trusted root: two parsers may
+/// read duplicate keys differently, so such a document proves nothing.
 #[tokio::test]
 async fn duplicate_keys_in_log_entries_time_stamps_and_roots() {
     let (instance, leaf, _) = signed(V1);

@@ -73,7 +73,8 @@ fn revoked_keys_do_not_count() {
     }
 }
 
-/// A newer export that was appended to a ring, or is in another ring of the authority, revokes the key of the older one.
+/// A newer export that was appended to a ring, or is in another ring of the authority, revokes the key of the older
+/// one.
 #[test]
 fn a_revocation_in_any_copy_of_a_key_counts() {
     let cert = key();
