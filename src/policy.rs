@@ -4,11 +4,13 @@
 //! evidence (`signatures`, `vulnerability`) by the `rules` that are read from `documents`, with the `checks`.
 
 mod checks;
+mod condition;
 mod decide;
 mod denial;
 mod documents;
 mod keys;
 mod matching;
+mod observed;
 mod rules;
 mod signatures;
 mod vulnerability;
@@ -17,6 +19,7 @@ pub use checks::assess::{AssessmentContext, VaAssessment, assess, assessment_ver
 pub use checks::distinct::distinct;
 pub use checks::signed::trust_verdict;
 pub use checks::verdict::Verdict;
+pub use condition::{Condition, InvalidCondition, ValueType, Variable};
 pub use decide::{
     Admission, ListingPermit, Opinion, Opinions, Permit, Question, admit_listing, admit_listing_unmatched,
     admit_unmatched, decide, deciding, denial, no_match, no_match_in, weigh,
@@ -30,8 +33,8 @@ pub use keys::key::{InvalidKey, PublicKey, fingerprint as key_fingerprint};
 pub use keys::keyring::KeyRing;
 pub use keys::material::{Certificate, InvalidMaterial, SignerKey};
 pub use keys::trusted_root::{RootPart, RootPartKind, TrustedRoot};
-pub use matching::condition::{Condition, InvalidCondition, ValueType, Variable};
 pub use matching::subject::{Kind, Subject};
+pub use observed::{Observed, known_time};
 pub use rules::exemption::{
     Coverage, ExemptPackage, ExemptStatus, ExemptedImage, ExemptionRecord, ExemptionScope, ExemptionSet,
     InvalidExemption, InvalidExemptionScope, IssueType, MAX_EXEMPTIONS, PathPattern, VaExemptions, expiry,
@@ -49,8 +52,7 @@ pub use signatures::authority::{
     TransparencyLog,
 };
 pub use signatures::evidence::{
-    Observed, Signatory, SignatoryKind, SignatureFinding, SignatureResult, TrustEvidence, TrustFindings, TrustOutcome,
-    Unseen, known_time,
+    Signatory, SignatoryKind, SignatureFinding, SignatureResult, TrustEvidence, TrustFindings, TrustOutcome, Unseen,
 };
 pub use signatures::same_signer::SameSigner;
 pub use vulnerability::cvss::CvssScore;

@@ -1,6 +1,4 @@
-//! What decides whether a rule applies and whether a value meets it: the subject of a decision, patterns of names, and
-//! conditions in CEL.
+//! What decides whether a rule applies: the subject of a decision, and patterns of names.
 
-pub(super) mod condition;
 pub(super) mod pattern;
 pub(super) mod subject;

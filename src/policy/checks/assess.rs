@@ -113,7 +113,13 @@ fn of_evidence(
             return of_evidence(rule, evidence, image, context, findings);
         }
         VaEvidence::Unscanned => (MissingAssessment::Unscanned, NO_REPORT.to_owned()),
-        VaEvidence::NoReport { why } => (MissingAssessment::Unscanned, format!("{NO_REPORT}: {why}")),
+        VaEvidence::NoReport { why, issues } => {
+            let (missing, why) = (MissingAssessment::Unscanned, format!("{NO_REPORT}: {why}"));
+            if !issues.is_empty() && !rule.is_ibm() {
+                return of_issues_alone(rule, (missing, &why), (issues, image), context, findings);
+            }
+            (missing, why)
+        }
         VaEvidence::Unreadable { problems } => {
             let files = if *problems == 1 { "file" } else { "files" };
             let why = format!("{NO_REPORT}, and {problems} report {files} cannot be read (/readyz says which)");
@@ -122,7 +128,8 @@ fn of_evidence(
         VaEvidence::Incomplete { why } => (MissingAssessment::Incomplete, why.clone()),
         // The tools of IBM admit such an image whatever is listed.
         VaEvidence::Unsupported { why, issues } if !issues.is_empty() && !rule.is_ibm() => {
-            return of_unsupported(rule, why, (issues, image), context, findings);
+            let missing = (MissingAssessment::Unsupported, &**why);
+            return of_issues_alone(rule, missing, (issues, image), context, findings);
         }
         VaEvidence::Unsupported { why, .. } => (MissingAssessment::Unsupported, why.clone()),
         VaEvidence::Unavailable { why } => (MissingAssessment::Unavailable, why.clone()),
@@ -141,11 +148,11 @@ fn without(missing: MissingAssessment, why: &str, findings: Findings) -> VaAsses
     VaAssessment { why: Some(why.to_owned()), missing: Some(missing), ..findings.with_status(missing.status()) }
 }
 
-/// Assesses an image that its source cannot assess, and in which the source has found something nevertheless. That
-/// denies, also where a rule admits what cannot be assessed.
-fn of_unsupported(
+/// Assesses an image without a report in which something was found nevertheless: by a source that cannot assess it, or
+/// by a document that is not the report of a scanner. That denies, also where a rule admits what has no report.
+fn of_issues_alone(
     rule: &VaRule,
-    why: &str,
+    (missing, why): (MissingAssessment, &str),
     (issues, image): (&[Issue], &ImageFacts),
     context: &AssessmentContext<'_>,
     findings: Findings,
@@ -153,9 +160,11 @@ fn of_unsupported(
     let mut findings = findings;
     let report = Report { issues: issues.to_vec(), image: image.clone(), ..Report::default() };
     let open = issues::assess(rule, &report, context, &mut findings);
-    when::without_report(rule, image, Some(&open), context, &mut findings);
-    let status = if findings.reasons.is_empty() { VaStatus::Unsupported } else { VaStatus::Fail };
-    VaAssessment { status, ..without(MissingAssessment::Unsupported, why, findings) }
+    if !missing.is_denied_for_now(rule) {
+        when::without_report(rule, image, Some(&open), context, &mut findings);
+    }
+    let status = if findings.reasons.is_empty() { missing.status() } else { VaStatus::Fail };
+    VaAssessment { status, ..without(missing, why, findings) }
 }
 
 /// Assesses an image in which nothing was recognised. Unsafe files and conditions on the image can still deny it. It

@@ -9,9 +9,10 @@ use super::verdict::Verdict;
 use super::ways::Ways;
 use crate::oci::Digest;
 use crate::policy::matching::subject::Kind;
+use crate::policy::observed::Observed;
 use crate::policy::rules::rule::{Requirement, Rule, SignedPart};
 use crate::policy::signatures::authority::Authority;
-use crate::policy::signatures::evidence::{Observed, SignatureFinding, TrustEvidence, TrustFindings, TrustOutcome};
+use crate::policy::signatures::evidence::{SignatureFinding, TrustEvidence, TrustFindings, TrustOutcome};
 use crate::policy::signatures::same_signer::SameSigner;
 
 /// The signature part of a decision. The gate evaluates it first and looks up vulnerabilities only if it passes.

@@ -5,7 +5,7 @@
 //! that its author relies on. Two exceptions are known to be harmless, because neither asks for a check:
 //! `policies: null` (a mistake in a file that IBM shipped) and `mutateImage` in v1beta1.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::envelope::{Dialect, PolicyObject};
@@ -144,7 +144,7 @@ impl<'a> Checks<'a> {
         namespaces.map(|space| (space.as_str().into(), Arc::new(self.rule(Some(&space), context)))).collect()
     }
 
-    /// Warns of missing secrets. Each denies every pull, as in Portieris.
+    /// Warns of secrets that are missing or cannot be used. Each denies every pull, as in Portieris.
     fn warn_missing(&self, node: &Node, policy: &PolicyObject<'_>, context: &Context<'_>) {
         let own = policy.namespace.as_deref().map(str::to_owned);
         let spaces = own.map_or_else(|| context.secrets.namespaces(), |own| [own].into());
@@ -162,6 +162,23 @@ impl<'a> Checks<'a> {
             let hint = "add a Secret document, or a directory secrets/NAMESPACE/NAME";
             policy.problems.warn(node.at, message, hint);
         }
+        let mut told = BTreeSet::new();
+        for (space, why) in spaces.iter().flat_map(|space| self.unusable(space, context)) {
+            let message = format!("namespace {space:?}: {why}: images that this entry selects are denied");
+            if told.insert(message.clone()) {
+                policy.problems.warn(node.at, message, "correct the data of the secret");
+            }
+        }
+    }
+
+    /// The secrets that are there for a request from this namespace and cannot be used: the namespace of each, and why.
+    fn unusable(&self, namespace: &str, context: &Context<'_>) -> Vec<(String, String)> {
+        let signers = self.trust.iter().flat_map(|trust| &trust.secrets);
+        let signers = signers.filter(|name| context.secrets.find(namespace, name).is_some());
+        let why = |name: &&str| signer(name, Some(namespace), context).err();
+        let signers = signers.filter_map(|name| Some((namespace.to_owned(), why(name)?)));
+        let simple = self.simple.iter().flat_map(|simple| simple.unusable(namespace, context));
+        signers.chain(simple).collect()
     }
 }
 

@@ -83,6 +83,23 @@ impl<'a> Simple<'a> {
         missing.chain(self.store_secret.filter(is_missing)).collect()
     }
 
+    /// The secrets that are there for a request from this namespace and cannot be used: the namespace of each, and why.
+    pub(super) fn unusable(&self, namespace: &str, context: &Context<'_>) -> Vec<(String, String)> {
+        let is_there = |from: &str, secret: &&str| context.secrets.find(from, secret).is_some();
+        let keys = self.requirements.iter().filter_map(|one| match one {
+            One::SignedBy { secret, namespace: fixed, .. } => {
+                let from = fixed.unwrap_or(namespace);
+                let why = is_there(from, secret).then(|| keyring(secret, Some(from), context).err());
+                Some((from.to_owned(), why??))
+            }
+            _ => None,
+        });
+        let is_sent = self.store.as_ref().is_some_and(may_get_password);
+        let store = self.store_secret.filter(|secret| is_sent && is_there(namespace, secret));
+        let store = store.and_then(|_| Some((namespace.to_owned(), self.store(Some(namespace), context).err()?)));
+        keys.chain(store).collect()
+    }
+
     /// The requirement for a request from this namespace.
     pub(super) fn requirement(&self, namespace: Option<&str>, context: &Context<'_>) -> Requirement {
         let one = |one: &One<'_>| match one {

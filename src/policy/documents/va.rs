@@ -6,7 +6,7 @@ use super::lint;
 use super::native::{age, age_or};
 use crate::markup::{Fields, Node, ProblemSeverity, Value, text_of};
 use crate::policy::checks::assess::{asks_for_configuration, when_condition};
-use crate::policy::matching::condition::{Condition, InvalidCondition};
+use crate::policy::condition::{Condition, InvalidCondition};
 use crate::policy::matching::pattern::Pattern;
 use crate::policy::rules::banned::BannedPackage;
 use crate::policy::rules::base_image::BaseImageRule;

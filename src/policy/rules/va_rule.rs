@@ -7,7 +7,7 @@ use super::base_image::BaseImageRule;
 use super::exemption::VaExemptions;
 use super::licence::LicenceRule;
 use super::rule::Behaviour;
-use crate::policy::matching::condition::Condition;
+use crate::policy::condition::Condition;
 use crate::policy::vulnerability::epss::Epss;
 use crate::policy::vulnerability::severity::Severity;
 

@@ -7,8 +7,9 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::evidence::{Signatory, known_time};
-use crate::policy::matching::condition::{Condition, ValueType, Variable};
+use super::evidence::Signatory;
+use crate::policy::condition::{Condition, ValueType, Variable};
+use crate::policy::observed::known_time;
 
 /// For how long a condition holds that depends on the time, before it is evaluated again.
 const TIMED_CONDITION: SignedDuration = SignedDuration::from_hours(1);
@@ -70,7 +71,7 @@ impl AttestationRule {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn condition(text: &str) -> Result<Condition, Vec<crate::policy::matching::condition::InvalidCondition>> {
+    pub fn condition(text: &str) -> Result<Condition, Vec<crate::policy::condition::InvalidCondition>> {
         Condition::compile(text, &VARIABLES)
     }
 

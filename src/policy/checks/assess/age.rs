@@ -5,9 +5,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::AssessmentContext;
 use super::findings::Findings;
 use super::text::{after, length, time};
+use crate::policy::observed::known_time;
 use crate::policy::rules::rule::Behaviour;
 use crate::policy::rules::va_rule::VaRule;
-use crate::policy::signatures::evidence::known_time;
 use crate::policy::vulnerability::Report;
 
 /// Compares the ages of a report and of the databases that it was made with.

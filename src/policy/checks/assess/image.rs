@@ -171,6 +171,26 @@ mod tests {
         assert_eq!(verdict(&VaRule { when, ..VaRule::ibm() }, &report(&[], unknown(&[]))), "pass");
     }
 
+    /// A document that is no report does not make an image assessed, and what it states is not ignored.
+    #[test]
+    fn what_is_found_without_a_report_denies() {
+        for (severity, unscanned, expected) in [
+            (Severity::High, Unscanned::Allow, "fail"),
+            (Severity::Low, Unscanned::Allow, "pass"),
+            (Severity::High, Unscanned::Wait, "fail"),
+            (Severity::Low, Unscanned::Wait, "later"),
+            (Severity::Low, Unscanned::Deny, "fail"),
+        ] {
+            let issues = vec![Issue::new("CVE-1", IssueKind::Vulnerability, severity)];
+            let evidence = VaEvidence::NoReport { why: "x".into(), issues };
+            let (incomplete, severity) = (Behaviour::Allow, Severity::High);
+            let rule = VaRule { unscanned, incomplete, severity, ..VaRule::ibm() };
+            assert_eq!(verdict(&rule, &evidence), expected, "{evidence:?}");
+            let rule = VaRule { unscanned: Unscanned::Allow, ..VaRule::ibm() };
+            assert_eq!(verdict(&rule, &evidence), "pass", "IBM's formats: {evidence:?}");
+        }
+    }
+
     #[test]
     fn nothing_else_is_looked_up_for_an_image_that_is_denied_until_a_source_answers() {
         let (why, rule) = (String::new, VaRule::ibm());

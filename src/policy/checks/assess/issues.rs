@@ -8,10 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::AssessmentContext;
 use super::findings::Findings;
 use super::text::{self, after, length, time};
+use crate::policy::observed::known_time;
 use crate::policy::rules::exemption::VaExemptions;
 use crate::policy::rules::rule::Behaviour;
 use crate::policy::rules::va_rule::{GraceStart, VaRule};
-use crate::policy::signatures::evidence::known_time;
 use crate::policy::vulnerability::severity::Severity;
 use crate::policy::vulnerability::{Issue, IssueKind, Report};
 
@@ -271,7 +271,8 @@ impl Weighing<'_> {
     /// Why these issues deny, and what releases the image.
     fn reason(&self, cause: Cause, issues: &[&Issue]) -> String {
         let (count, worst) = (text::count(issues.len()), text::worst(issues, |issue| severity(self.rule, issue)));
-        let release = format!("{}{}", text::release(issues), self.partly(issues));
+        let needs_fix = cause == Cause::Severity && self.rule.fixable_only;
+        let release = format!("{}{}", text::release(issues, needs_fix), self.partly(issues));
         let are = if issues.len() == 1 { "is" } else { "are" };
         match cause {
             Cause::Malicious => {

@@ -73,11 +73,16 @@ pub(super) fn issue(issue: &Issue, severity: Severity) -> String {
 /// How many issues the text about a release names.
 const MAX_NAMED: usize = 3;
 
-/// What releases an image with these issues. An update is named only if it resolves one of them in all of its packages.
-/// No update of packages resolves a configuration issue.
-pub(super) fn release(issues: &[&Issue]) -> String {
+/// What releases an image with these issues. An update is named only if it resolves one of them in all of its packages,
+/// or in those with a fix if the issue does not count in the others (`needs_fix`). No update of packages resolves a
+/// configuration issue.
+pub(super) fn release(issues: &[&Issue], needs_fix: bool) -> String {
     let is_check = |issue: &Issue| issue.kind == IssueKind::Configuration;
-    let (resolved, others): (Vec<&Issue>, Vec<&Issue>) = issues.iter().copied().partition(|issue| is_resolved(issue));
+    // Malware counts without a fix.
+    let is_resolved = |issue: &&Issue| {
+        is_check(issue) || issue.is_fixable() && (needs_fix && !issue.is_malicious() || is_fixed(issue))
+    };
+    let (resolved, others): (Vec<&Issue>, Vec<&Issue>) = issues.iter().copied().partition(is_resolved);
     let has_check = issues.iter().any(|issue| is_check(issue));
     let change = if has_check { "a corrected image" } else { "an update" };
     match (resolved.is_empty(), others.is_empty()) {
@@ -96,10 +101,10 @@ pub(super) fn release(issues: &[&Issue]) -> String {
     }
 }
 
-/// Whether a new build of the image can resolve an issue: a fix is published for all packages that it affects.
-fn is_resolved(issue: &Issue) -> bool {
+/// Whether a fix is published for all packages that an issue affects.
+fn is_fixed(issue: &Issue) -> bool {
     let is_fixed = |package: &AffectedPackage| package.fixed.is_some() || package.status == Some(FixStatus::Fixed);
-    issue.is_fixable() && issue.packages.iter().all(is_fixed) || issue.kind == IssueKind::Configuration
+    issue.packages.iter().all(is_fixed)
 }
 
 /// Whether an exemption can name the issue. A vulnerability can also be exempt by its package.

@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use super::{AssessmentContext, MissingAssessment, VaAssessment, assess};
 use crate::policy::checks::signed::has_ended;
 use crate::policy::checks::verdict::Verdict;
+use crate::policy::observed::Observed;
 use crate::policy::rules::rule::Behaviour;
 use crate::policy::rules::va_rule::{Unscanned, VaRule};
-use crate::policy::signatures::evidence::Observed;
 use crate::policy::vulnerability::{VaEvidence, VaStatus};
 
 /// The verdict of the check of vulnerabilities.

@@ -9,7 +9,7 @@ use super::image::unknown_bases;
 use super::issues::{SortedIssues, first_seen, severity};
 use super::packages::NO_PACKAGES;
 use super::text::after;
-use crate::policy::matching::condition::{Condition, InvalidCondition, RecordType, ValueType, Variable, WordSet};
+use crate::policy::condition::{Condition, InvalidCondition, RecordType, ValueType, Variable, WordSet};
 use crate::policy::rules::va_rule::VaRule;
 use crate::policy::vulnerability::issue_id::CONFIGURATION_CHECKS;
 use crate::policy::vulnerability::{

@@ -90,3 +90,38 @@ fn names_that_match_less_than_they_seem_to() {
         assert_eq!(said.contains("error"), name == tag_and_digest, "{name}: {said}");
     }
 }
+
+/// A secret that is there and cannot be used denies everything, as a missing one does.
+#[test]
+fn secrets_that_cannot_be_used_are_warnings() {
+    let trust = policy("cise", "{name: '*', policy: {trust: {enabled: true, signerSecrets: [{name: s}]}}}");
+    let simple = "{name: '*', policy: {simple: {storeURL: 'https://s', storeSecret: s, requirements: [{type: signedBy, \
+                  keySecret: s}]}}}";
+    let simple = policy("portieris", simple);
+    let (half, ring) = (&PEM[..PEM.len() / 2], serde_json::to_string(RING).unwrap());
+    let store = "username: u, password: p";
+    for (document, data, wanted) in [
+        (&trust, format!("name: al, publicKey: \"{PEM}\""), None),
+        (&trust, "name: al, publicKey: '...'".to_owned(), Some("secret \"s\": ")),
+        (&trust, "name: al, publicKey: ''".to_owned(), Some("secret \"s\": ")),
+        (&trust, format!("name: al, publicKey: \"{half}\""), Some("secret \"s\": ")),
+        (&trust, "name: al".to_owned(), Some("secret \"s\" has no \"publicKey\"")),
+        (&trust, format!("publicKey: \"{PEM}\""), Some("secret \"s\" has no \"name\"")),
+        (&simple, format!("key: {ring}, {store}"), None),
+        (&simple, format!("key: x, {store}"), Some("secret \"s\": ")),
+        (&simple, store.to_owned(), Some("it has no \"key\"")),
+        (&simple, format!("key: {ring}, username: u"), Some("it has no \"password\"")),
+    ] {
+        let parsed = parse(&[document, &secret("prod", "s", &data)]);
+        assert!(parsed.rules.is_some(), "{data}");
+        let warnings = parsed.problems.iter().filter(|problem| problem.severity == ProblemSeverity::Warning);
+        let said: Vec<String> = warnings.map(ToString::to_string).collect();
+        assert_eq!(said.len(), usize::from(wanted.is_some()), "{data}: {said:?}");
+        let is_told = |line: &String| {
+            let parts =
+                ["warning: namespace \"prod\": ", wanted.unwrap(), ": images that this entry selects are denied"];
+            parts.iter().all(|part| line.contains(part))
+        };
+        assert!(said.iter().all(is_told), "{data}: {said:?}");
+    }
+}

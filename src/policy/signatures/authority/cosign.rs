@@ -6,10 +6,10 @@ use super::gpg::SignedIdentity;
 use super::text::TextPattern;
 use super::{Canonical, PinnedKey, fingerprint};
 use crate::oci::ImageName;
+use crate::policy::condition::Condition;
 use crate::policy::keys::fulcio::FulcioClaim;
 use crate::policy::keys::key::PublicKey;
 use crate::policy::keys::trusted_root::TrustedRoot;
-use crate::policy::matching::condition::Condition;
 use crate::policy::signatures::attestation::AttestationRule;
 
 /// A party that signs with cosign, and which of its signatures count.
