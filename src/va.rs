@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::oci::{Digest, Host};
-use crate::policy::{Observed, VaEvidence};
+use crate::policy::{Observed, Report, VaEvidence};
 use crate::runtime::{Clock, Epoch, Metrics, Readiness, Tasks};
 use crate::store::{FactStore, Memo};
 use crate::upstream::Upstreams;
@@ -223,10 +223,27 @@ impl Va {
         self.reports.await_files(names).await
     }
 
-    /// Why no source knows an image.
-    fn unscanned(&self) -> VaEvidence {
-        let said: Vec<&str> = self.sources.iter().filter_map(|source| source.silence()).collect();
-        if said.is_empty() { VaEvidence::Unscanned } else { VaEvidence::NoReport { why: said.join("; ") } }
+    /// That no source knows an image and why, with what documents state about it that are not the report of a scanner.
+    async fn unscanned(&self, subject: &VaSubject) -> VaEvidence {
+        let issues = self.reports.added_alone(subject).await;
+        let has_document = !issues.is_empty();
+        // With a document, it is not true that there is no file.
+        let lacking = self.sources.iter().filter(|source| !(has_document && source.includes_statements()));
+        let document = has_document.then_some("the document about it does not show what was scanned");
+        let said: Vec<&str> = document.into_iter().chain(lacking.filter_map(|source| source.silence())).collect();
+        if said.is_empty() {
+            return VaEvidence::Unscanned;
+        }
+        let report = VaEvidence::Report(Report { issues, ..Report::default() });
+        let observed = Arc::new(Observed { value: report, at: self.clock.now(), until: None });
+        let rated = match has_document {
+            true => self.scanner.with_feeds(subject, (observed, true), &self.derived).await,
+            false => observed,
+        };
+        match &rated.value {
+            VaEvidence::Report(report) => VaEvidence::NoReport { why: said.join("; "), issues: report.issues.clone() },
+            unrated => unrated.clone(),
+        }
     }
 
     /// What is known about an image. If no source knows it, it is unscanned.
@@ -235,11 +252,7 @@ impl Va {
         for source in &self.sources {
             match source.evidence(subject).await {
                 SourceAnswer::Decides(evidence) => {
-                    let evidence = self.scanner.with_feeds(subject, evidence, &self.derived).await;
-                    return match source.includes_statements() {
-                        true => evidence,
-                        false => self.reports.with_statements(subject, evidence, &self.derived).await,
-                    };
+                    return self.completed(subject, evidence, source.includes_statements()).await;
                 }
                 SourceAnswer::Doubts(evidence) => {
                     tracing::debug!(
@@ -247,13 +260,38 @@ impl Va {
                         ?subject,
                         "a source cannot tell whether it knows the image"
                     );
-                    doubtful.get_or_insert(evidence);
+                    doubtful.get_or_insert((evidence, source.includes_statements()));
                 }
                 SourceAnswer::Silent => {}
             }
         }
-        let unscanned = || Arc::new(Observed { value: self.unscanned(), at: self.clock.now(), until: None });
-        doubtful.unwrap_or_else(unscanned)
+        let unknown = match doubtful {
+            Some((evidence, _)) if matches!(evidence.value, VaEvidence::Unreadable { .. }) => Some(evidence),
+            Some((evidence, includes_statements)) => {
+                return self.completed(subject, evidence, includes_statements).await;
+            }
+            None => None,
+        };
+        let value = self.unscanned(subject).await;
+        match unknown {
+            Some(unreadable) if value.issues().is_empty() => unreadable,
+            _ => Arc::new(Observed { value, at: self.clock.now(), until: None }),
+        }
+    }
+
+    /// The evidence of a source with what documents state about the image, and with what the feeds say about all of it.
+    async fn completed(
+        &self,
+        subject: &VaSubject,
+        evidence: Arc<Observed<VaEvidence>>,
+        includes_statements: bool,
+    ) -> Arc<Observed<VaEvidence>> {
+        let with = match includes_statements {
+            true => evidence.clone(),
+            false => self.reports.with_statements(subject, evidence.clone(), &self.derived).await,
+        };
+        let is_changed = !Arc::ptr_eq(&with, &evidence);
+        self.scanner.with_feeds(subject, (with, is_changed), &self.derived).await
     }
 }
 

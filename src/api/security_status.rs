@@ -15,8 +15,15 @@ pub(super) fn security_status(evidence: &VaEvidence, assessed: &AssessmentCounts
         (VaEvidence::WithOrigin { evidence, .. }, _) => security_status(evidence, assessed),
         (VaEvidence::Report(_) | VaEvidence::Opaque { .. }, 1) => "1 Issue".into(),
         (VaEvidence::Report(_) | VaEvidence::Opaque { .. }, open @ 2..) => format!("{open} Issues"),
-        (VaEvidence::Unsupported { .. }, 1) if assessed.status == VaStatus::Fail => "1 Issue".into(),
-        (VaEvidence::Unsupported { .. }, open @ 2..) if assessed.status == VaStatus::Fail => format!("{open} Issues"),
+        (VaEvidence::NoReport { .. } | VaEvidence::Unsupported { .. }, open @ 1..)
+            if assessed.status == VaStatus::Fail =>
+        {
+            if open == 1 {
+                "1 Issue".into()
+            } else {
+                format!("{open} Issues")
+            }
+        }
         (VaEvidence::Report(report), _) => match assessed.status {
             VaStatus::Unscanned => NOT_SCANNED.into(),
             VaStatus::Incomplete if report.incomplete.is_some() => "Incomplete".into(),
@@ -74,7 +81,7 @@ mod tests {
             (report(vec![issue("CVE-1", false), issue("CVE-2", false)]), "2 Issues"),
             (report(vec![own_check()]), "No Issues"),
             (VaEvidence::Unscanned, "Not Scanned"),
-            (VaEvidence::NoReport { why: why() }, "Not Scanned"),
+            (VaEvidence::NoReport { why: why(), issues: Vec::new() }, "Not Scanned"),
             (VaEvidence::Unreadable { problems: 1 }, "Not Scanned"),
             (partial(vec![]), "Incomplete"),
             (partial(vec![issue("CVE-1", false)]), "1 Issue"),
@@ -88,10 +95,15 @@ mod tests {
         }
         let native = VaRule { severity: Severity::High, ..VaRule::ibm() };
         for count in 0..3 {
-            let issues = (0..count).map(|n| issue(&format!("CVE-{n}"), false)).collect();
-            let evidence = VaEvidence::Unsupported { why: why(), issues };
-            let word = word_of(&native, &evidence, &VaExemptions::default());
-            assert_eq!(word, ["Unsupported OS", "1 Issue", "2 Issues"][count]);
+            let issues: Vec<Issue> = (0..count).map(|n| issue(&format!("CVE-{n}"), false)).collect();
+            for (evidence, none) in [
+                (VaEvidence::Unsupported { why: why(), issues: Vec::new() }, "Unsupported OS"),
+                (VaEvidence::NoReport { why: why(), issues: Vec::new() }, "Not Scanned"),
+            ] {
+                let evidence = evidence.with_issues(Vec::clone(&issues));
+                let word = word_of(&native, &evidence, &VaExemptions::default());
+                assert_eq!(word, [none, "1 Issue", "2 Issues"][count]);
+            }
         }
     }
 

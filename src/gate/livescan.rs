@@ -79,7 +79,7 @@ impl LiveRecords {
             waiting: metrics.register("verdicts_outdated", "Verdicts that must be judged again", Gauge::default()),
             unrecorded: metrics.register(
                 "pulls_unrecorded",
-                "Pulls that were not recorded because too many waited",
+                "Pulls that were not recorded because too many waited or the database failed",
                 Counter::default(),
             ),
         };

@@ -5,27 +5,45 @@ use jiff::Timestamp;
 use crate::advisories;
 use crate::inventory::LinuxDistribution;
 
-/// What scanners and services call a distribution, and its `ID` in os-release, where they differ.
-const IDS: [(&str, &str); 19] = [
+/// What scanners and services call a distribution, and its `ID` in os-release, where they differ. Many take the `NAME`
+/// in os-release.
+const IDS: [(&str, &str); 36] = [
     ("alma", "almalinux"),
+    ("alpine linux", "alpine"),
     ("amazon", "amzn"),
     ("amazon linux", "amzn"),
+    ("amazon linux ami", "amzn"),
     ("amazonlinux", "amzn"),
+    ("arch linux", "arch"),
     ("cbl-mariner", "mariner"),
     ("centos linux", "centos"),
     ("centos stream", "centos-stream"),
+    ("common base linux mariner", "mariner"),
     ("debian gnu/linux", "debian"),
+    ("fedora linux", "fedora"),
+    ("microsoft azure linux", "azurelinux"),
+    ("opensuse leap", "opensuse-leap"),
+    ("opensuse tumbleweed", "opensuse-tumbleweed"),
     ("opensuse.leap", "opensuse-leap"),
+    ("opensuse.tumbleweed", "opensuse-tumbleweed"),
     ("oracle", "ol"),
     ("oracle linux", "ol"),
+    ("oracle linux server", "ol"),
     ("oraclelinux", "ol"),
+    ("photon os", "photon"),
+    ("raspbian gnu/linux", "raspbian"),
     ("red hat enterprise linux", "rhel"),
+    ("red hat enterprise linux server", "rhel"),
     ("redhat", "rhel"),
     ("rocky linux", "rocky"),
     ("rockylinux", "rocky"),
+    ("sl-micro", "sle-micro"),
+    ("sle micro", "sle-micro"),
     ("slem", "sle-micro"),
     ("suse linux enterprise micro", "sle-micro"),
     ("suse linux enterprise server", "sles"),
+    ("ubuntu linux", "ubuntu"),
+    ("vmware photon os", "photon"),
 ];
 /// From which release on CentOS is CentOS Stream, which few scanners tell apart.
 const FIRST_STREAM_ONLY: u32 = 9;
@@ -35,11 +53,21 @@ pub(super) fn release_name(distribution: &LinuxDistribution) -> String {
     format!("{} {}", distribution.id, distribution.version).trim_end().to_owned()
 }
 
+/// The `ID` in os-release of a distribution that a scanner or a service names.
+pub(super) fn system_id(name: &str) -> String {
+    let name = name.trim().to_ascii_lowercase();
+    IDS.iter().find(|(other, _)| *other == name).map_or_else(|| name.clone(), |(_, id)| (*id).to_owned())
+}
+
+/// All names of a distribution with this `ID` in os-release.
+pub(super) fn system_names(id: &str) -> impl Iterator<Item = &str> {
+    std::iter::once(id).chain(IDS.iter().filter(move |(_, known)| *known == id).map(|(name, _)| *name))
+}
+
 /// When the support of a release ends, if that is known, by the names of os-release or of a scanner. Ubuntu's extended
 /// support is stated by the scanner, or at the end of the version (`18.04-ESM`, `18.04+esm`).
 pub(super) fn end_of_support(name: &str, version: &str, extended_support: bool) -> Option<Timestamp> {
-    let name = name.trim().to_ascii_lowercase();
-    let id = IDS.iter().find(|(other, _)| *other == name).map_or(&*name, |(_, id)| *id);
+    let id = system_id(name);
     let stated = version.trim().to_ascii_lowercase();
     let regular = stated.strip_suffix("-esm").or_else(|| stated.strip_suffix("+esm"));
     let stated = regular.unwrap_or(&stated);
@@ -51,7 +79,7 @@ pub(super) fn end_of_support(name: &str, version: &str, extended_support: bool) 
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
     let is_stream = id == "centos" && major.is_some_and(|major| major >= FIRST_STREAM_ONLY);
     advisories::support_ends(&LinuxDistribution {
-        id: if is_stream { "centos-stream".to_owned() } else { id.to_owned() },
+        id: if is_stream { "centos-stream".to_owned() } else { id.clone() },
         version: version.to_owned(),
         extended_support: id == "ubuntu" && (extended_support || regular.is_some()),
         ..LinuxDistribution::default()
@@ -72,6 +100,7 @@ mod tests {
     fn releases_are_found_by_the_names_of_scanners() {
         for (name, version, expected) in [
             ("debian", "9", "2022-06-30"),
+            ("debian", "6.0.10", "2016-02-29"),
             ("Debian GNU/Linux", "9.13", "2022-06-30"),
             ("debian", "forky/sid", ""),
             ("debian", "", ""),
@@ -97,6 +126,11 @@ mod tests {
             ("opensuse.leap", "15.3", "2022-12-31"),
             ("suse linux enterprise server", "15 SP5", "2024-12-31"),
             ("sles", "12-SP5", "2024-10-31"),
+            ("Alpine Linux", "3.10.2", "2021-05-01"),
+            ("Fedora Linux", "41", "2025-12-15"),
+            ("Oracle Linux Server", "7.9", "2024-12-31"),
+            ("VMware Photon OS", "3.0", "2024-03-31"),
+            ("openSUSE Leap", "15.3", "2022-12-31"),
             ("slem", "5.1", "2025-10-31"),
             ("cbl-mariner", "2.0.20240301", "2025-11-30"),
             ("photon", "3.0", "2024-03-31"),

@@ -15,10 +15,10 @@ pub(super) fn of(databases: &Databases, gaps: &[Gap]) -> Feeds {
     Feeds { kev: published("kev"), epss: published("epss") }
 }
 
-/// Whether a report lacks what the feeds say.
-pub(super) fn are_missing(databases: &Databases, report: &Report) -> bool {
+/// Whether a report lacks what the feeds say. Issues that were added to it lack it.
+pub(super) fn are_missing(databases: &Databases, report: &Report, has_additions: bool) -> bool {
     let feeds = of(databases, &[]);
-    feeds != Feeds::default() && report.image.feeds != feeds
+    feeds != Feeds::default() && (has_additions || report.image.feeds != feeds)
 }
 
 /// The report with the data of the feeds. A damaged feed makes it incomplete.

@@ -219,18 +219,19 @@ impl Scanner {
         }
     }
 
-    /// The evidence of another source, with what the feeds of this gate say about its issues.
+    /// The evidence of a source, with what the feeds of this gate say about its issues. They say nothing about those
+    /// that were added to it, even if it has their data otherwise.
     pub(super) async fn with_feeds(
         &self,
         subject: &VaSubject,
-        evidence: Arc<Observed<VaEvidence>>,
+        (evidence, has_additions): (Arc<Observed<VaEvidence>>, bool),
         derived: &DerivedEvidence,
     ) -> Arc<Observed<VaEvidence>> {
         let VaEvidence::Report(report) = &evidence.value else { return evidence };
         if !subject.is_background {
             self.databases.opened().await;
         }
-        let databases = self.databases.open_ones().filter(|databases| feeds::are_missing(databases, report));
+        let databases = self.databases.open_ones().filter(|open| feeds::are_missing(open, report, has_additions));
         let Some(databases) = databases else { return evidence };
         let basis = format!("feeds {}", databases.generation()).into();
         if let Some(known) = derived.get(&evidence, &basis) {

@@ -118,7 +118,8 @@ async fn an_unscanned_image_says_what_its_sources_lack() {
     for (directories, expected) in
         [(vec![], scanner.to_owned()), (vec![root.path().to_owned()], format!("{reports}; {scanner}"))]
     {
-        assert_eq!(ask(&directories, None, "docker.io", 'c').await, VaEvidence::NoReport { why: expected });
+        let expected = VaEvidence::NoReport { why: expected, issues: Vec::new() };
+        assert_eq!(ask(&directories, None, "docker.io", 'c').await, expected);
     }
 }
 
@@ -256,18 +257,77 @@ impl VaSource for AlwaysFine {
     }
 }
 
-/// Has found one issue.
-struct OneIssue(Arc<Observed<VaEvidence>>);
+/// Decides with this evidence.
+struct Certain(Arc<Observed<VaEvidence>>);
 
-impl VaSource for OneIssue {
+impl VaSource for Certain {
     fn name(&self) -> &'static str {
-        "one issue"
+        "certain"
     }
 
     fn evidence<'a>(&'a self, _: &'a VaSubject) -> BoxFuture<'a, SourceAnswer> {
         let evidence = self.0.clone();
         async move { SourceAnswer::Decides(evidence) }.boxed()
     }
+}
+
+/// Cannot tell whether it knows an image.
+struct Doubtful(Arc<Observed<VaEvidence>>);
+
+impl VaSource for Doubtful {
+    fn name(&self) -> &'static str {
+        "doubtful"
+    }
+
+    fn evidence<'a>(&'a self, _: &'a VaSubject) -> BoxFuture<'a, SourceAnswer> {
+        let evidence = self.0.clone();
+        async move { SourceAnswer::Doubts(evidence) }.boxed()
+    }
+}
+
+/// A document that is not the report of a scanner adds what it states, and does not make an image assessed.
+#[tokio::test]
+async fn what_a_document_states_is_added_to_what_is_known() {
+    let (tasks, state, root) = (Tasks::new(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let asked = subject("docker.io", 'c');
+    let purl = format!("pkg:oci/app@{}", asked.manifest().digest);
+    let analysis = json!({
+        "bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1,
+        "metadata": {
+            "timestamp": "2026-01-01T00:00:00Z",
+            "component": {"type": "container", "bom-ref": "image", "name": "app", "purl": purl},
+        },
+        "components": [{"type": "library", "bom-ref": "p", "name": "left-pad", "purl": "pkg:npm/left-pad@1.0.0"}],
+        "vulnerabilities": [{"id": "CVE-2026-1", "analysis": {"state": "exploitable"}, "affects": [{"ref": "p"}]}],
+    });
+    fs::write(root.path().join("analysis.json"), analysis.to_string()).unwrap();
+    let config = Config { reports: vec![root.path().to_owned()], ..Config::default() };
+    let store = Store::open(state.path()).await.unwrap().facts;
+    let mut va = Va::new(config, services(store, &tasks)).await.unwrap();
+    let (why, issues, image) = (String::new, Vec::new, crate::policy::ImageFacts::default);
+    let report = |incomplete| VaEvidence::Report(Report { incomplete, ..Report::default() });
+    for (decides, value, word_of, found) in [
+        (true, report(None), "Report", 1),
+        (false, report(Some("x".into())), "Report", 1),
+        (true, VaEvidence::Opaque { why: why(), issues: issues(), image: image() }, "Opaque", 1),
+        (true, VaEvidence::Unsupported { why: why(), issues: issues() }, "Unsupported", 1),
+        (false, VaEvidence::Unreadable { problems: 1 }, "NoReport", 1),
+        (false, VaEvidence::Unavailable { why: why() }, "Unavailable", 0),
+    ] {
+        let observed = Arc::new(Observed { value, at: Timestamp::UNIX_EPOCH, until: None });
+        let source: Box<dyn VaSource> = match decides {
+            true => Box::new(Certain(observed)),
+            false => Box::new(Doubtful(observed)),
+        };
+        va.sources = vec![source];
+        let known = va.evidence(&asked).await;
+        assert_eq!((&*word(&known.value), known.value.issues().len()), (word_of, found));
+    }
+    va.sources = Vec::new();
+    let known = va.evidence(&asked).await;
+    assert_eq!((&*word(&known.value), known.value.issues().len()), ("NoReport", 1), "no source knows the image");
+    assert_eq!(va.evidence(&subject("docker.io", 'd')).await.value, VaEvidence::Unscanned);
+    tasks.stop();
 }
 
 /// A large report is not copied for each pull of its image.
@@ -291,7 +351,7 @@ async fn statements_on_findings_of_another_source_are_applied_once() {
     let issue = Issue::new("CVE-2026-1", IssueKind::Vulnerability, Severity::High);
     let report = VaEvidence::Report(Report { issues: vec![issue], ..Report::default() });
     let found = Arc::new(Observed { value: report, at: Timestamp::UNIX_EPOCH, until: None });
-    va.sources = vec![Box::new(OneIssue(found.clone()))];
+    va.sources = vec![Box::new(Certain(found.clone()))];
     let (first, second) = (va.evidence(&asked).await, va.evidence(&asked).await);
     let VaEvidence::Report(with_statements) = &first.value else { panic!("{first:?}") };
     assert!(with_statements.issues[0].exempt, "{first:?}");

@@ -203,7 +203,11 @@ fn a_denial_without_an_issue_is_shown_and_fails() {
     };
     let banned = denied(Decision::Deny, "bannedPackages: evil 1.0.0 is banned");
     let text = describe(&asked(banned.clone()), &show());
-    assert!(!text.contains("NO ISSUES") && text.contains("but the policy denies the image."), "{text}");
+    assert!(text.contains("\nNo issue is known, but the policy denies the image.\n"), "{text}");
+    let mut exempt = scan();
+    exempt.assessment.issues.iter_mut().for_each(|found| found.issue.exempt = true);
+    let text_of_exempt = describe(&asked(exempt), &show());
+    assert!(text_of_exempt.contains("\nAll issues are exempt, but the policy denies the image.\n"), "{text_of_exempt}");
     assert!(text.contains("  denied         bannedPackages: evil 1.0.0 is banned\n"), "{text}");
     let log = sarif::log([("us.icr.io/team/app:1", &banned)].into_iter());
     let run = &log["runs"][0];

@@ -75,6 +75,9 @@ fn heading(image: &str, scan: &ImageScan) -> String {
         (VaStatus::Incomplete, 0) if assessment.why.is_some() || assessment.is_admitted() => {
             "The image could be scanned only in part; in that part no issue is known.\n".into()
         }
+        (_, 0) if !assessment.is_admitted() && assessment.issues.is_empty() => {
+            "No issue is known, but the policy denies the image.\n".into()
+        }
         (_, 0) if !assessment.is_admitted() => "All issues are exempt, but the policy denies the image.\n".into(),
         (_, 0) => "The scan results show that NO ISSUES were found for the image.\n".to_owned(),
         (_, count) => {

@@ -166,6 +166,7 @@ impl LiveRecords {
             let count = batch.len() as u64;
             self.write(batch, &mut denials).await;
             if let Err(error) = trimming.recorded(count, &self.store).await {
+                self.store.note_failure(&error);
                 tracing::warn!(%error, "cannot remove old verdicts");
             }
         }
@@ -198,6 +199,7 @@ impl LiveRecords {
         if !asked.is_empty()
             && let Err(error) = self.store.images_asked(&asked).await
         {
+            self.store.note_failure(&error);
             tracing::warn!(%error, images = asked.len(), "cannot record when some images were first requested");
             self.noted.clear();
         }
@@ -207,7 +209,9 @@ impl LiveRecords {
         match self.store.record_pulls(&pulls, &|verdict| self.change_events(verdict)).await {
             Ok(changed) => self.changed(&changed),
             Err(error) => {
-                tracing::warn!(%error, pulls = pulls.len(), "cannot record some pulls; later ones will be recorded");
+                self.store.note_failure(&error);
+                self.metrics.unrecorded.inc_by(pulls.len() as u64);
+                tracing::warn!(%error, pulls = pulls.len(), "cannot record some pulls; the next ones are tried again");
                 self.noted.clear();
             }
         }

@@ -11,18 +11,13 @@ use super::index::Index;
 use super::statement::ImageDigests;
 use super::{BoundReports, Reports};
 use crate::oci::Digest;
-use crate::policy::{Issue, Observed, Report, VaEvidence};
+use crate::policy::Issue;
 use crate::va::VaSubject;
 use crate::va::binding::ConfigBinding;
-
-/// Why a report of nothing but such findings does not cover its image.
-const ALONE: &str = "no scanner's report covers this image: the document about it does not show what was scanned";
 
 /// The findings of one document.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct AddedFindings {
-    /// The tool and its version.
-    pub(super) source: String,
     /// When the document was made.
     pub(super) at: Option<Timestamp>,
     pub(super) findings: Vec<ReportFinding>,
@@ -80,18 +75,10 @@ impl Index {
         new.map(|(at, finding)| self.issue_of(finding, at, image, honour_ignores)).collect()
     }
 
-    /// A report of the findings of documents about an image for which there is nothing else; `None` if there are none.
-    fn added_alone(&self, image: &ImageDigests<'_>, honour_ignores: bool) -> Option<Report> {
+    /// The findings of documents about an image for which there is nothing else.
+    pub(super) fn added_alone(&self, image: &ImageDigests<'_>, honour_ignores: bool) -> Vec<Issue> {
         let nothing = || ReportedIssues::new(std::iter::empty());
-        let found = self.added_to(nothing, (image, None), honour_ignores);
-        let dated = image.own.iter().filter_map(|digest| self.additions.get(digest)).flatten().next()?;
-        Some(Report {
-            source: dated.document.added.as_ref()?.source.clone(),
-            generated_at: dated.at,
-            issues: issues(found),
-            incomplete: Some(ALONE.to_owned()),
-            ..Report::default()
-        })
+        issues(self.added_to(nothing, (image, None), honour_ignores))
     }
 
     /// Whether a document adds findings to the images with this digest.
@@ -101,7 +88,7 @@ impl Index {
 }
 
 impl Reports {
-    fn added_alone(&self, image: &ImageDigests<'_>) -> Option<Report> {
+    fn added_alone(&self, image: &ImageDigests<'_>) -> Vec<Issue> {
         self.0.index.load().added_alone(image, self.0.settings.honour_ignores)
     }
 
@@ -112,12 +99,11 @@ impl Reports {
 
 impl BoundReports {
     /// The findings of documents about an image that no report is about.
-    pub(super) async fn added_alone(&self, subject: &VaSubject) -> Option<Arc<Observed<VaEvidence>>> {
+    pub(in crate::va) async fn added_alone(&self, subject: &VaSubject) -> Vec<Issue> {
         let (manifest, config) = (subject.manifest().digest, subject.config().digest);
         let is_proven =
             self.reports.has_added(config) && matches!(self.bindings.of(subject).await, ConfigBinding::Proven(_));
         let own: Vec<Digest> = std::iter::once(manifest).chain(is_proven.then_some(config)).collect();
-        let report = self.reports.added_alone(&ImageDigests { own: &own, parents: &subject.parents })?;
-        Some(Arc::new(Observed { value: VaEvidence::Report(report), at: self.clock.now(), until: None }))
+        self.reports.added_alone(&ImageDigests { own: &own, parents: &subject.parents })
     }
 }

@@ -19,7 +19,7 @@ use crate::va::{DerivedEvidence, SourceAnswer, VaSource, VaSubject};
 pub(in crate::va) struct BoundReports {
     pub(super) reports: Reports,
     pub(super) bindings: Arc<Bindings>,
-    pub(super) clock: Clock,
+    clock: Clock,
 }
 
 impl BoundReports {
@@ -40,13 +40,9 @@ impl BoundReports {
             Err(NeedsProof) => self.reports.lookup(&query(self.bindings.of(subject).await)),
         };
         match found {
-            // Another source may know more.
-            Ok(None) => self.added_alone(subject).await.map_or(SourceAnswer::Silent, SourceAnswer::Doubts),
+            Ok(None) => SourceAnswer::Silent,
             Ok(Some(evidence)) => match evidence.value {
-                VaEvidence::Unreadable { .. } => {
-                    SourceAnswer::Doubts(self.added_alone(subject).await.unwrap_or(evidence))
-                }
-                VaEvidence::Unavailable { .. } => SourceAnswer::Doubts(evidence),
+                VaEvidence::Unavailable { .. } | VaEvidence::Unreadable { .. } => SourceAnswer::Doubts(evidence),
                 VaEvidence::Report(_)
                 | VaEvidence::Unscanned
                 | VaEvidence::NoReport { .. }
@@ -71,7 +67,12 @@ impl BoundReports {
         evidence: Arc<Observed<VaEvidence>>,
         derived: &DerivedEvidence,
     ) -> Arc<Observed<VaEvidence>> {
-        let VaEvidence::Report(report) = &evidence.value else { return evidence };
+        let (VaEvidence::Report(Report { issues: found, .. })
+        | VaEvidence::Opaque { issues: found, .. }
+        | VaEvidence::Unsupported { issues: found, .. }) = &evidence.value
+        else {
+            return evidence;
+        };
         let Some(basis) = self.statements_basis(subject) else { return evidence };
         if let Some(known) = derived.get(&evidence, &basis) {
             return known;
@@ -79,7 +80,7 @@ impl BoundReports {
         let (manifest, config) = (subject.manifest().digest, subject.config().digest);
         let with = |own: &[Digest]| {
             let image = ImageDigests { own, parents: &subject.parents };
-            self.reports.with_statements(&report.issues, &image)
+            self.reports.with_statements(found, &image)
         };
         let (of_manifest, of_both) = (with(&[manifest]), with(&[manifest, config]));
         let issues = if of_manifest == of_both {
@@ -92,7 +93,7 @@ impl BoundReports {
             }
         };
         let Some(issues) = issues else { return evidence };
-        let value = VaEvidence::Report(Report { issues, ..report.clone() });
+        let value = evidence.value.clone().with_issues(issues);
         match subject.is_background {
             // It is judged once.
             true => Arc::new(Observed { value, at: evidence.at, until: evidence.until }),

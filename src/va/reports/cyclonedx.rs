@@ -159,8 +159,7 @@ impl BomReader<'_> {
             true => Vec::new(),
             false => vulnerabilities.iter().filter(counts).flat_map(|v| self.findings(v)).collect(),
         };
-        let source = source(&self.tool.name, self.tool.version.clone());
-        (!findings.is_empty()).then_some(AddedFindings { source, at: self.at, findings })
+        (!findings.is_empty()).then_some(AddedFindings { at: self.at, findings })
     }
 }
 

@@ -363,12 +363,14 @@ fn affected(package: &InstalledPackage, found: &mut MatchedAdvisory, purl: Optio
 
 /// The approximate memory of evidence, in bytes.
 pub(in crate::va) fn weight(evidence: &VaEvidence) -> usize {
-    let VaEvidence::Report(report) = evidence else { return 256 };
     let issue = |issue: &Issue| {
         let texts = issue.title.as_ref().map_or(0, String::len)
             + issue.aliases.iter().chain(&issue.references).map(|text| text.len() + 32).sum::<usize>()
             + issue.ratings.keys().map(|source| source.len() + 64).sum::<usize>();
         size_of::<Issue>() + texts + issue.packages.len() * (size_of::<AffectedPackage>() + 256)
+    };
+    let VaEvidence::Report(report) = evidence else {
+        return 256 + evidence.issues().iter().map(issue).sum::<usize>();
     };
     let gaps: usize = report.gaps.iter().map(|gap| gap.place.len() + gap.problem.len() + 64).sum();
     let package = |package: &ReportPackage| {

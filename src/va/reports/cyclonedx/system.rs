@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::{BomTool, Component};
 use crate::policy::{Purl, is_of_distribution};
-use crate::va::end_of_support::end_of_support;
+use crate::va::end_of_support::{end_of_support, system_id, system_names};
 use crate::va::reports::document::ScannedSystem;
 use crate::va::reports::grype::unknown_to_grype;
 use crate::va::reports::trivy::unknown_to_trivy;
@@ -40,10 +40,14 @@ pub(super) fn system(tool: &BomTool, components: &[&Component]) -> (ScannedSyste
         let unknown = "the packages of the system were not assessed: the scanner does not know it";
         (!packages.is_empty()).then(|| unknown.to_owned())
     };
+    // Of several releases, the one whose support ends first.
+    let ends = names.iter().filter_map(|named| Some((end_of_support(&named.0, &named.1, false)?, *named)));
+    let first = ends.min();
+    let named = first.map(|(_, named)| named).or(names.first().copied());
     let system = ScannedSystem {
-        distribution: names.first().map(|(name, version)| format!("{name} {version}").trim_end().to_owned()),
+        distribution: named.map(|(name, version)| format!("{name} {version}").trim_end().to_owned()),
         is_past_support: false,
-        support_ends: names.iter().filter_map(|(name, version)| end_of_support(name, version, false)).min(),
+        support_ends: first.map(|(end, _)| end),
     };
     (system, missing)
 }
@@ -58,7 +62,13 @@ impl BomTool {
         if self.is_called("grype") {
             return unknown_to_grype(name, version, self.version.as_deref());
         }
-        unknown_to_trivy(name, version).filter(|_| unknown_to_grype(name, version, Some(ANY_GRYPE)).is_some())
+        // Other tools have other names for it, most of them those of os-release.
+        let id = system_id(name);
+        let id = id.strip_suffix("-stream").unwrap_or(&id);
+        let is_known = std::iter::once(name).chain(system_names(id)).any(|name| {
+            unknown_to_trivy(name, version).is_none() || unknown_to_grype(name, version, Some(ANY_GRYPE)).is_none()
+        });
+        if is_known { None } else { unknown_to_trivy(name, version) }
     }
 
     /// The same of a distribution of which only the namespace of its packages is known: no release of it is known to the

@@ -61,6 +61,9 @@ fn the_end_of_support_is_known_of_every_report_that_names_the_release() {
         }
     }
     assert_eq!(last_day(&lookup(&[&bom("x", "1", &[])])), "", "no system is named");
+    let of_two = ["debian-12", "debian-9"].map(|name| package(&format!("pkg:deb/debian/a@1?distro={name}")));
+    let report = lookup(&[&bom("x", "1", &of_two)]);
+    assert_eq!((&*last_day(&report), report.image.distribution.as_deref()), ("2022-06-30", Some("debian 9")));
 }
 
 /// A report that says that the support has ended is incomplete; the day is that of the table, if it is earlier.
@@ -104,6 +107,13 @@ fn parts_that_a_tool_of_cyclonedx_assessed() {
         (("other", "1"), vec![system("opensuse-leap", "15.6")], whole),
         (("other", "1"), vec![system("rhel", "9.4")], whole),
         (("other", "1"), vec![system("nixos", "23")], "knows no issues of it"),
+        (("other", "1"), vec![system("Alpine Linux", "3.22.1")], whole),
+        (("other", "1"), vec![system("Fedora Linux", "43")], whole),
+        (("other", "1"), vec![system("Oracle Linux Server", "9.4")], whole),
+        (("other", "1"), vec![system("openSUSE Leap", "16.0")], whole),
+        (("other", "1"), vec![system("SLE Micro", "5.5")], whole),
+        (("other", "1"), vec![system("CentOS Stream", "9")], whole),
+        (("other", "1"), vec![system("Debian GNU/Linux", "forky/sid")], whole),
         // Without a component for the system, its packages name it.
         (("trivy", "0.72.0"), vec![package("pkg:deb/debian/a@1")], whole),
         (("trivy", "0.72.0"), vec![package("pkg:deb/debian/a@1?distro=debian-12.5")], whole),
