@@ -8,8 +8,9 @@ use super::text::lines;
 pub(super) fn of_dpkg(content: &[u8]) -> Option<String> {
     lines(content).find_map(|line| {
         let option = line.trim().trim_start_matches('-');
-        let (name, value) = option.split_once(|c: char| c == '=' || c.is_whitespace())?;
-        let usual = match name.trim() {
+        // dpkg takes any other character for the end of the name (`lib/dpkg/options.c`).
+        let (name, value) = option.split_once(|c: char| c != '-' && !c.is_ascii_alphanumeric())?;
+        let usual = match name {
             "admindir" => "var/lib/dpkg",
             "root" => "",
             _ => return None,
@@ -29,23 +30,31 @@ const MACROS: [(&str, &str); 5] = [
     ("_prefix", "/usr"),
 ];
 
-/// Why packages may be missing, if a file with macros of rpm (`macros(8)`) sets `_dbpath`.
+/// Why packages may be missing, if a file with macros of rpm (`macros(8)`) sets `_dbpath`, or `_usr` or `_var`, with
+/// which distributions define it.
 pub(super) fn of_rpm(content: &[u8]) -> Option<String> {
     lines(content).find_map(|line| {
-        let value = line.trim_start().strip_prefix("%_dbpath")?;
-        let is_other = value.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-        (!is_other && !is_usual_of_rpm(value.trim()))
-            .then(|| "it puts the database of RPM in another place, which is not read (_dbpath)".to_owned())
+        let definition = line.trim_start().strip_prefix('%')?.trim_start();
+        let end = definition.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
+        let (name, value) = definition.split_at(end);
+        let value = with_values(value.trim());
+        let directory = CleanPath::new(value.as_bytes()).text;
+        let is_usual = match name {
+            "_dbpath" => DATABASES.iter().any(|(path, _)| path.strip_suffix("/rpmdb.sqlite") == Some(&*directory)),
+            "_usr" => directory == "usr",
+            "_var" => directory == "var",
+            _ => return None,
+        };
+        (!is_usual || !value.starts_with('/'))
+            .then(|| format!("it puts the database of RPM in another place, which is not read ({name})"))
     })
 }
 
-fn is_usual_of_rpm(value: &str) -> bool {
-    let with_value = |(name, value): &(&str, &str), text: String| {
+/// The text with the values of macros that lead to the usual places.
+fn with_values(text: &str) -> String {
+    MACROS.iter().fold(text.to_owned(), |text, (name, value)| {
         text.replace(&format!("%{{{name}}}"), value).replace(&format!("%{name}/"), &format!("{value}/"))
-    };
-    let value = MACROS.iter().fold(value.to_owned(), |text, known| with_value(known, text));
-    let directory = CleanPath::new(value.as_bytes()).text;
-    value.starts_with('/') && DATABASES.iter().any(|(path, _)| path.strip_suffix("/rpmdb.sqlite") == Some(&*directory))
+    })
 }
 
 #[cfg(test)]
@@ -60,6 +69,10 @@ mod tests {
             ("admindir=/opt/db\n", true),
             ("admindir /opt/db\r\n", true),
             ("  --admindir = \"/opt/db\"\n", true),
+            ("admindir:/opt/db\n", true),
+            ("admindir//opt/db\n", true),
+            ("root,/srv\n", true),
+            ("admindir:/var/lib/dpkg\n", false),
             ("admindir=/var/lib/dpkg/\n", false),
             ("admindir \"/var/lib/./dpkg\"\n", false),
             ("admindir=\n", true),
@@ -75,6 +88,11 @@ mod tests {
             ("%_dbpath /opt/db\n", true),
             ("\t%_dbpath\t%{getenv:HOME}/rpm\n", true),
             ("%_dbpath() /opt/db\n", true),
+            ("% _dbpath /opt/db\n", true),
+            ("%_dbpath{/opt/db}\n", true),
+            ("%_var /opt/var\n", true),
+            ("%_usr\t/opt/usr\n", true),
+            ("%_var /var\n%_usr %{_prefix}\n%_variant /opt\n%_prefix /app\n", false),
             ("%_dbpath %{_var}/lib/rpm\n", false),
             ("%_dbpath %_localstatedir/lib/rpm\n", false),
             ("%_dbpath\t\t%{_usr}/lib/sysimage/rpm\n", false),

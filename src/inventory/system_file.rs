@@ -102,6 +102,7 @@ impl SystemFile {
             (folder, ".dpkg.cfg") if is_home(folder) => Some(Self::DpkgSettings),
             ("etc/rpm" | "usr/lib/rpm/macros.d", name) if name.starts_with("macros") => Some(Self::RpmMacros),
             (folder, ".rpmmacros") if is_home(folder) => Some(Self::RpmMacros),
+            (folder, "macros") if folder.strip_suffix("/.config/rpm").is_some_and(is_home) => Some(Self::RpmMacros),
             _ => database_of_journal(path).is_some_and(is_rpm).then_some(Self::RpmJournal),
         }
     }
@@ -239,6 +240,8 @@ mod tests {
             ("root/.rpmmacros", Some(SystemFile::RpmMacros)),
             ("etc/rpm/macros.dist", Some(SystemFile::RpmMacros)),
             ("usr/lib/rpm/macros.d/macros.python", Some(SystemFile::RpmMacros)),
+            ("root/.config/rpm/macros", Some(SystemFile::RpmMacros)),
+            ("opt/.config/rpm/macros", None),
             ("usr/lib/rpm/macros", None),
             ("srv/.rpmmacros", None),
         ] {

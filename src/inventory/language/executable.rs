@@ -168,8 +168,19 @@ struct Segment {
     size: u64,
     /// The address in memory.
     address: u64,
-    /// Whether it contains initialised variables: it can be written, but not executed.
+    /// Whether it may contain initialised variables: it can be written.
     is_data: bool,
+}
+
+/// A part of an executable that is searched.
+#[derive(Clone, Copy)]
+pub(super) struct ExecutablePart {
+    /// The address in memory.
+    pub(super) address: u64,
+    /// The number of its bytes.
+    pub(super) size: u64,
+    /// The offset of a segment in the file, in bytes: another segment may have the same addresses.
+    offset: Option<u64>,
 }
 
 /// An executable whose headers were read.
@@ -185,26 +196,48 @@ impl Executable<'_> {
         self.layout.sections.iter().any(|section| section.name != RUST_CRATES)
     }
 
-    /// The addresses of the parts that may contain Go's build information, and their sizes in bytes: the sections for
-    /// it, then the parts with variables, then, without section headers, all that is loaded. `debug/buildinfo` of Go
+    /// The parts that may contain Go's build information: the sections for it, then the parts with variables, then,
+    /// without section headers, all that is loaded. `debug/buildinfo` of Go
     /// looks only into the first part with variables, which need not be the one of Go's linker.
     ///
     /// # Errors
     /// These parts overlap, so that searching them would take too long.
-    pub(super) fn go_build_info(&self) -> Result<Vec<(u64, u64)>, String> {
-        let ExecutableLayout { sections, segments, lacks_sections, .. } = &self.layout;
+    pub(super) fn go_build_info(&self) -> Result<Vec<ExecutablePart>, String> {
+        let ExecutableLayout { sections, segments, .. } = &self.layout;
         let is_info = |section: &&Section| matches!(section.name, GO_BUILD_INFO | "__go_buildinfo");
-        let sections = sections.iter().filter(is_info).map(|section| (section.address, section.size));
-        let data = segments.iter().filter(|segment| segment.is_data);
-        let others = segments.iter().filter(|segment| *lacks_sections && !segment.is_data);
-        let place = |segment: &Segment| (segment.address, segment.size.min(self.size));
-        let segments: Vec<(u64, u64)> = data.chain(others).map(place).filter(|(_, size)| *size > 0).collect();
+        let place = |section: &Section| ExecutablePart { address: section.address, size: section.size, offset: None };
+        let sections = sections.iter().filter(is_info).map(place);
+        let data = segments.iter().filter(|segment| segment.is_data).map(|segment| self.part(segment));
+        let others = self.parts_without_sections().into_iter().filter(|(_, is_data)| !is_data).map(|(part, _)| part);
+        let segments: Vec<ExecutablePart> = data.chain(others).filter(|part| part.size > 0).collect();
         // Linkers let the file's pages at the borders of segments be in two of them.
-        let total = segments.iter().fold(0u64, |total, (_, size)| total.saturating_add(*size));
+        let total = segments.iter().fold(0u64, |total, part| total.saturating_add(part.size));
         if total > self.size.saturating_mul(2) {
             return Err("the segments of the executable overlap".to_owned());
         }
         Ok(sections.chain(segments).collect())
+    }
+
+    /// All that is loaded of an executable without section headers, and whether it has variables. Nothing of one with
+    /// section headers.
+    pub(super) fn parts_without_sections(&self) -> Vec<(ExecutablePart, bool)> {
+        let ExecutableLayout { segments, lacks_sections, .. } = &self.layout;
+        let segments = segments.iter().filter(|_| *lacks_sections);
+        segments.map(|segment| (self.part(segment), segment.is_data)).collect()
+    }
+
+    fn part(&self, segment: &Segment) -> ExecutablePart {
+        let size = segment.size.min(self.size);
+        ExecutablePart { address: segment.address, size, offset: Some(segment.offset) }
+    }
+
+    /// Reads up to `length` bytes of a part, `inside` bytes after its start.
+    pub(super) fn read_part(&mut self, part: ExecutablePart, inside: u64, length: u64) -> Option<Vec<u8>> {
+        let length = length.min(part.size.saturating_sub(inside));
+        match part.offset {
+            Some(offset) => super::window::read_up_to(self.content, offset.checked_add(inside)?, length),
+            None => self.read_at_address(part.address.checked_add(inside)?, length),
+        }
     }
 
     /// The contents of the sections with the list of crates, each not longer than `max` bytes.
@@ -227,7 +260,8 @@ impl Executable<'_> {
     /// Reads up to `length` bytes at an address in memory, to the end of the segment at most. `None` if nothing of the
     /// file is loaded there.
     pub(super) fn read_at_address(&mut self, address: u64, length: u64) -> Option<Vec<u8>> {
-        let (segment, inside) = self.layout.segments.iter().find_map(|segment| {
+        // A segment is loaded over those before it.
+        let (segment, inside) = self.layout.segments.iter().rev().find_map(|segment| {
             let inside = address.checked_sub(segment.address)?;
             (inside < segment.size).then_some((segment, inside))
         })?;

@@ -1,10 +1,12 @@
 //! Go programs: the linker writes the version of the toolchain and the modules into the program (Go's `debug/buildinfo`
 //! and `runtime/debug.ParseBuildInfo`).
 
+use memchr::memmem;
+
 use crate::inventory::Ecosystem;
 
 use super::LanguagePackages;
-use super::executable::Executable;
+use super::executable::{Executable, ExecutablePart};
 use super::text::decode;
 use super::window::Integers;
 
@@ -17,6 +19,11 @@ const HEADER: u64 = 32;
 
 /// How many bytes are searched for it at a time.
 const CHUNK: u64 = 1 << 20;
+
+/// The magic numbers of the table of functions of Go 1.2, 1.16, 1.18 and 1.20 (`internal/abi/symtab.go`), and the length
+/// of its header, in bytes.
+const TABLES: [u32; 4] = [0xffff_fffb, 0xffff_fffa, 0xffff_fff0, 0xffff_fff1];
+const TABLE_HEADER: u64 = 8;
 
 /// Why a Go program may contain modules that are not listed.
 const WITHOUT_MODULES: &str = "a Go program that does not state its modules";
@@ -36,7 +43,7 @@ pub(super) fn read(path: &str, executable: &mut Executable<'_>, found: &mut Lang
                 found.problem(WITHOUT_MODULES.to_owned());
             }
         }
-        Ok(None) if executable.is_from_go() => found.problem(WITHOUT_MODULES.to_owned()),
+        Ok(None) if executable.is_from_go() || has_functions(executable) => found.problem(WITHOUT_MODULES.to_owned()),
         Ok(None) => {}
         Err(problem) => found.problem(problem),
     }
@@ -44,8 +51,8 @@ pub(super) fn read(path: &str, executable: &mut Executable<'_>, found: &mut Lang
 
 /// The version of the toolchain, and the text with the modules. `None` if there is no build information.
 fn build_info(executable: &mut Executable<'_>) -> Result<Option<(String, String)>, String> {
-    for (start, size) in executable.go_build_info()? {
-        let Some(address) = find(executable, start, size) else { continue };
+    for part in executable.go_build_info()? {
+        let Some(address) = find(executable, part) else { continue };
         let info = inline(executable, address).or_else(|| by_pointers(executable, address));
         let (version, modules) = info.ok_or("the build information of the Go program cannot be read")?;
         let modules = unframed(&modules).ok_or("the list of modules of the Go program is damaged")?;
@@ -54,16 +61,15 @@ fn build_info(executable: &mut Executable<'_>) -> Result<Option<(String, String)
     Ok(None)
 }
 
-/// The address of the build information in `size` bytes at `start`.
-fn find(executable: &mut Executable<'_>, start: u64, size: u64) -> Option<u64> {
-    let end = start.checked_add(size)?;
-    let mut at = start.checked_next_multiple_of(ALIGNMENT)?;
+/// The address of the build information in a part.
+fn find(executable: &mut Executable<'_>, part: ExecutablePart) -> Option<u64> {
+    let mut at = part.address.checked_next_multiple_of(ALIGNMENT)? - part.address;
     // The magic number is aligned, so it is never split between chunks.
-    while at < end {
-        let chunk = executable.read_at_address(at, CHUNK.min(end - at))?;
+    while at < part.size {
+        let chunk = executable.read_part(part, at, CHUNK)?;
         let mut blocks = chunk.chunks(16).enumerate();
         if let Some((index, _)) = blocks.find(|(_, block)| block.starts_with(MAGIC)) {
-            return Some(at + 16 * index as u64);
+            return part.address.checked_add(at + 16 * index as u64);
         }
         if (chunk.len() as u64) < CHUNK {
             return None;
@@ -71,6 +77,33 @@ fn find(executable: &mut Executable<'_>, start: u64, size: u64) -> Option<u64> {
         at += CHUNK;
     }
     None
+}
+
+/// Whether there is Go's table of functions in a program without section headers. The runtime does not start without it
+/// (`runtime/symtab.go`, `moduledataverify1`), while it does without the build information.
+fn has_functions(executable: &mut Executable<'_>) -> bool {
+    executable.parts_without_sections().into_iter().any(|(part, _)| {
+        let (mut at, mut has_table) = (0, false);
+        // Pieces overlap, so that the header of the table is whole in one of them.
+        while let Some(piece) = executable.read_part(part, at, CHUNK + TABLE_HEADER) {
+            has_table |= has_table_header(&piece);
+            if has_table || (piece.len() as u64) < CHUNK {
+                break;
+            }
+            at += CHUNK;
+        }
+        has_table
+    })
+}
+
+/// Whether the header of a table of functions is in these bytes: a magic number, two zeros, the smallest size of an
+/// instruction, and the size of a pointer.
+fn has_table_header(bytes: &[u8]) -> bool {
+    let is_header = |at: usize| matches!(bytes.get(at + 4..at + 8), Some([0, 0, 1 | 2 | 4, 4 | 8]));
+    TABLES.iter().flat_map(|magic| [magic.to_le_bytes(), magic.to_be_bytes()]).any(|magic| {
+        let magic = [&magic[..], &[0, 0]].concat();
+        memmem::find_iter(bytes, &magic).any(is_header)
+    })
 }
 
 /// The texts that follow the header, as Go writes them since 1.18: a length in a variable number of bytes, then the

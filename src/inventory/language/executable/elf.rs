@@ -14,7 +14,6 @@ const MAX_NAMES: u64 = 4 << 20;
 
 const LOADED: u32 = 1;
 const WRITABLE: u32 = 2;
-const EXECUTABLE: u32 = 1;
 
 /// Whether the header is that of a program or a shared library.
 pub(super) fn is_program(start: &[u8]) -> bool {
@@ -94,12 +93,8 @@ fn segments(content: &mut dyn ReadSeek, header: &ElfHeader) -> Option<Vec<Segmen
         let integers = Integers { bytes, big_endian: header.big_endian };
         let flags = integers.u32(if wide { 4 } else { 24 })?;
         let word = |narrow_at: usize, wide_at: usize| integers.word(wide, if wide { wide_at } else { narrow_at });
-        let segment = Segment {
-            offset: word(4, 8)?,
-            size: word(16, 32)?,
-            address: word(8, 16)?,
-            is_data: flags & (WRITABLE | EXECUTABLE) == WRITABLE,
-        };
+        let segment =
+            Segment { offset: word(4, 8)?, size: word(16, 32)?, address: word(8, 16)?, is_data: flags & WRITABLE != 0 };
         (integers.u32(0)? == LOADED).then_some(segment)
     };
     Some(table.chunks_exact(usize::try_from(entry).ok()?).filter_map(segment).collect())

@@ -31,6 +31,7 @@ fn build_information_is_found_in_every_segment() {
         ("the same with sections of other names", &program, 6, &[small], &PACKAGES),
         ("no data segment", &stripped, 5, &[], &PACKAGES),
         ("a segment for everything", &stripped, 7, &[small], &PACKAGES),
+        ("a segment that can be written and executed", &program, 7, &[small], &PACKAGES),
         ("a segment that is not data", &program, 5, &[small], &[]),
         (
             "segments that overlap",
@@ -42,5 +43,44 @@ fn build_information_is_found_in_every_segment() {
     ] {
         let found = names(&read("a", &with_segments(program.clone(), flags, segments)));
         assert_eq!(found, expected, "{what}");
+    }
+}
+
+/// The loader maps segments in order, so that the last one of those with the same addresses counts.
+#[test]
+fn a_segment_with_the_same_addresses_hides_no_build_information() {
+    let program = elf(&[("empty", vec![0; 4096]), ("data", inline_info("go1.22.1", MODULES))]);
+    let own = u64::from_le_bytes(program[96..104].try_into().unwrap());
+    // The addresses of the program's own segment, with other bytes of the file, where nothing is aligned.
+    let mut covered = with_segments(program, 6, &[(6, Elf::BASE, own)]);
+    let table = u64::from_le_bytes(covered[32..40].try_into().unwrap()) as usize;
+    covered[table + 8..table + 16].copy_from_slice(&8u64.to_le_bytes());
+    assert_eq!(names(&read("a", &covered)), PACKAGES);
+}
+
+/// Go's runtime does not start without its table of functions, but without the build information.
+#[test]
+fn a_go_program_without_section_headers_and_build_information_is_a_problem() {
+    let table = |magic: [u8; 4], rest: [u8; 4]| [&[0; 40][..], &magic, &rest, &[0; 40]].concat();
+    for (what, content, has_sections, expected) in [
+        ("Go 1.20", table([0xf1, 0xff, 0xff, 0xff], [0, 0, 1, 8]), false, &["!"][..]),
+        ("Go 1.18, another order", table([0xff, 0xff, 0xff, 0xf0], [0, 0, 4, 8]), false, &["!"]),
+        ("Go 1.2 with 32 bits", table([0xfb, 0xff, 0xff, 0xff], [0, 0, 1, 4]), false, &["!"]),
+        ("another number", table([0xf2, 0xff, 0xff, 0xff], [0, 0, 1, 8]), false, &[]),
+        ("no sizes", table([0xf1, 0xff, 0xff, 0xff], [0, 0, 0, 0]), false, &[]),
+        ("section headers", table([0xf1, 0xff, 0xff, 0xff], [0, 0, 1, 8]), true, &[]),
+        (
+            "between two pieces",
+            [vec![0; (1 << 20) - 300], table([0xf1, 0xff, 0xff, 0xff], [0, 0, 1, 8])].concat(),
+            false,
+            &["!"],
+        ),
+    ] {
+        let mut program = elf(&[("data", content)]);
+        if !has_sections {
+            program[40..48].fill(0);
+            program[60..62].fill(0);
+        }
+        assert_eq!(names(&read("a", &with_segments(program, 5, &[]))), expected, "{what}");
     }
 }
