@@ -12,7 +12,7 @@ mod sections;
 mod show;
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -111,7 +111,7 @@ impl Config {
     /// Every problem of a configuration with a mistake, each with its place and a hint.
     pub fn load(
         path: Option<&Path>,
-        environment: impl Iterator<Item = (String, String)>,
+        environment: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<Self, Vec<Problem>> {
         Self::load_with(path, environment, RootFiles::Needed)
     }
@@ -122,14 +122,14 @@ impl Config {
     /// As [`load`](Self::load).
     pub fn load_without_roots(
         path: Option<&Path>,
-        environment: impl Iterator<Item = (String, String)>,
+        environment: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<Self, Vec<Problem>> {
         Self::load_with(path, environment, RootFiles::Unread)
     }
 
     fn load_with(
         path: Option<&Path>,
-        environment: impl Iterator<Item = (String, String)>,
+        environment: impl Iterator<Item = (OsString, OsString)>,
         roots: RootFiles,
     ) -> Result<Self, Vec<Problem>> {
         let (config, problems) = Self::examine_with(path, environment, roots);
@@ -146,20 +146,24 @@ impl Config {
     /// problems is an error. `None` if the file cannot be read at all.
     pub fn examine(
         path: Option<&Path>,
-        environment: impl Iterator<Item = (String, String)>,
+        environment: impl Iterator<Item = (OsString, OsString)>,
     ) -> (Option<Self>, Vec<Problem>) {
         Self::examine_with(path, environment, RootFiles::Needed)
     }
 
     fn examine_with(
         path: Option<&Path>,
-        environment: impl Iterator<Item = (String, String)>,
+        environment: impl Iterator<Item = (OsString, OsString)>,
         roots: RootFiles,
     ) -> (Option<Self>, Vec<Problem>) {
-        let environment: HashMap<String, String> = environment.collect();
-        match find(path, &environment) {
-            Ok(path) => read(&path, environment, roots),
-            Err(problem) => (None, vec![problem]),
+        let environment: Vec<_> = environment.collect();
+        let path = match find(path, &environment) {
+            Ok(path) => path,
+            Err(problem) => return (None, vec![problem]),
+        };
+        match layers::texts(environment) {
+            Ok(environment) => read(&path, environment, roots),
+            Err(problems) => (None, problems),
         }
     }
 
@@ -182,11 +186,11 @@ impl Config {
     }
 }
 
-fn find(path: Option<&Path>, environment: &HashMap<String, String>) -> Result<PathBuf, Problem> {
+fn find(path: Option<&Path>, environment: &[(OsString, OsString)]) -> Result<PathBuf, Problem> {
     if let Some(path) = path {
         return Ok(path.to_owned());
     }
-    if let Some(path) = environment.get("PULLGATE_CONFIG").filter(|path| !path.is_empty()) {
+    if let Some((_, path)) = environment.iter().find(|(name, path)| name == "PULLGATE_CONFIG" && !path.is_empty()) {
         return Ok(path.into());
     }
     let hint = "name one with --config FILE; config/pullgate.toml of the project shows every setting";

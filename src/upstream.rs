@@ -119,9 +119,17 @@ impl Upstream {
         self.exchange.client().check_credentials().await
     }
 
-    /// Reports whether there are credentials and, after failures, whether the registry answers again.
+    /// Reports whether there are credentials and, after failures, whether the registry answers again; after a refusal,
+    /// whether it accepts the credentials; and until when it asked to wait.
     async fn check(&self) {
-        self.exchange.client().check().await;
+        let health = self.exchange.client().health();
+        if self.exchange.client().check().await && health.take_doubt() {
+            match self.try_credentials().await {
+                Some(tried) => health.rejected(tried.err()),
+                None => health.doubt(),
+            }
+        }
+        self.exchange.report_hold();
     }
 
     /// Whether clients with this scope may pull from the registry. A client without a scope ([`Scope::CLUSTER`]) may

@@ -56,9 +56,9 @@ struct ReloadState {
     started: Config,
     /// The configuration in use. Locked during a reload, so that the older of two versions is never used last.
     used: Mutex<Config>,
-    /// The content that was read last: of the file, and of the keys that it names.
+    /// The content that was read last: of the file, and of the keys and authorities that it names.
     seen: Mutex<Option<Digest>>,
-    /// The files of keys that the configuration in use names.
+    /// The files of keys and certificate authorities that the configuration in use names.
     named: Arc<ArcSwap<Vec<PathBuf>>>,
     reloads: Counter,
     failures: Counter,
@@ -166,7 +166,7 @@ impl Reload {
                 now = watched.changed(&self.0.seen) => {
                     // Also if the reload cannot read it: once is enough.
                     *self.0.seen.lock().await = Some(now);
-                    tracing::info!(file = %self.0.file().display(), "the configuration file, or a key that it names, has changed");
+                    tracing::info!(file = %self.0.file().display(), "the configuration file, or a file that it names, has changed");
                     let _ = self.start().await;
                 }
             }
@@ -174,7 +174,7 @@ impl Reload {
     }
 }
 
-/// The file of the configuration, and the files of keys that it names.
+/// The file of the configuration, and the files of keys and authorities that it names.
 struct WatchedFile {
     path: PathBuf,
     named: Arc<ArcSwap<Vec<PathBuf>>>,
@@ -257,7 +257,7 @@ impl ReloadState {
     /// Reads the configuration again and applies it. `None` if it is the one in use.
     async fn replace(self: &Arc<Self>, used: &Config) -> Result<Option<Config>, String> {
         let file = self.file();
-        let read = move || Config::examine(Some(&file), std::env::vars());
+        let read = move || Config::examine(Some(&file), std::env::vars_os());
         let read = self.parts.tasks.spawn_blocking(read).await;
         let (config, problems) = read.map_err(|_| "reading the configuration failed".to_owned())?;
         let Some(config) = config else { return Err(lines(&problems)) };

@@ -30,9 +30,11 @@ pub(super) const TLS: &str = "listener.tls.";
 const UPSTREAM: &str = "upstream.";
 
 impl Config {
-    /// Whether another configuration has the same effect, including the keys and roots that were read from files.
+    /// Whether another configuration has the same effect, including the keys, roots and certificate authorities that were
+    /// read from files.
     pub(crate) fn equals(&self, other: &Self) -> bool {
-        compared(self) == compared(other) && self.policy == other.policy
+        let same_authorities = self.places.authorities() == other.places.authorities();
+        compared(self) == compared(other) && self.policy == other.policy && same_authorities
     }
 
     /// The settings that differ in another configuration, and that a running gate cannot change: `cache.max_size`. Keys
@@ -91,7 +93,8 @@ pub(super) fn is_live(key: &str) -> bool {
     LIVE.into_iter().any(|live| key == live || live.ends_with('.') && key.starts_with(live))
 }
 
-/// All settings of a configuration as text, by key. They contain secrets.
+/// All settings of a configuration as text, by key, and what identifies the content of certificate authorities. They
+/// contain secrets.
 fn values(config: &Config) -> BTreeMap<String, Vec<String>> {
     let problems = Problems::default();
     let mut values = BTreeMap::new();
@@ -99,7 +102,17 @@ fn values(config: &Config) -> BTreeMap<String, Vec<String>> {
     if let Some(tree) = read_toml(&compared(config), problems.file("shown"), &problems) {
         add(&tree, String::new(), &mut values);
     }
+    for (key, content) in config.places.authorities() {
+        let content = content.map(|content| content.to_string()).unwrap_or_default();
+        values.entry(without_positions(key)).or_default().push(content);
+    }
     values
+}
+
+/// `upstream.ca` for `upstream[0].ca`.
+fn without_positions(key: &str) -> String {
+    let parts = key.split('.').map(|part| part.split('[').next().unwrap_or_default());
+    parts.collect::<Vec<_>>().join(".")
 }
 
 fn add(node: &Node, key: String, values: &mut BTreeMap<String, Vec<String>>) {

@@ -5,11 +5,12 @@
 //! that the file has, each with its place.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 
 use config::{ConfigError, Environment, Map, Source, Value as Layered, ValueKind};
 
 use super::reader::OUTSIDE;
-use crate::markup::{Member, Node, Place, Problems, Value, nearest};
+use crate::markup::{Member, Node, Place, Problem, ProblemSeverity, Problems, Value, nearest};
 
 /// Variables begin with this: `PULLGATE__GATE__MODE` sets `gate.mode`.
 const PREFIX: &str = "PULLGATE";
@@ -34,6 +35,31 @@ const TABLES: [&str; 15] = [
     "TRUST",
     "VA",
 ];
+
+/// The variables whose names are text. Those that are no settings have no value here: what they contain does not matter,
+/// and need not be text either.
+///
+/// # Errors
+/// The settings that are not text.
+pub(super) fn texts(environment: Vec<(OsString, OsString)>) -> Result<HashMap<String, String>, Vec<Problem>> {
+    let prefix = format!("{PREFIX}{SEPARATOR}");
+    let (mut texts, mut problems) = (HashMap::new(), Vec::new());
+    for (name, value) in environment {
+        let is_setting = name.as_encoded_bytes().starts_with(prefix.as_bytes());
+        match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) if is_setting => _ = texts.insert(name, value),
+            (Ok(name), _) if !is_setting => _ = texts.insert(name, String::new()),
+            (Err(_), _) if !is_setting => {}
+            (name, _) => {
+                let name = name.unwrap_or_else(|name| name.to_string_lossy().into_owned());
+                let file = format!("environment variable {name}");
+                let hint = "write its name and its value in UTF-8, or unset it";
+                problems.push(Problem::of_file(ProblemSeverity::Error, file, "it is not UTF-8 text", Some(hint)));
+            }
+        }
+    }
+    if problems.is_empty() { Ok(texts) } else { Err(problems) }
+}
 
 /// The file's tree with the values that the environment overrides. The place of such a value is its variable.
 ///
@@ -186,7 +212,26 @@ impl Merge {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
     use super::*;
+
+    /// Any program may have left a variable that is not text, and `cd` into such a directory makes one.
+    #[test]
+    fn only_settings_have_to_be_text() {
+        let text = |text: &str| OsString::from(text);
+        let junk = |start: &str| OsString::from_vec([start.as_bytes(), b"\xe9"].concat());
+        let read = |name: OsString, value: OsString| texts(vec![(name, value)]);
+        for (name, value) in [("FOO", "x"), ("PULLGATE_CONFIG", "/caf"), ("PULLGATE_GATE_MODE", "x")] {
+            assert!(read(text(name), junk(value)).unwrap().contains_key(name), "{name}");
+        }
+        assert!(read(junk("FOO"), text("x")).unwrap().is_empty());
+        for (name, value) in [(text("PULLGATE__GATE__MODE"), junk("x")), (junk("PULLGATE__GATE__MODE"), text("x"))] {
+            let problems = read(name, value).unwrap_err();
+            let is_named = problems[0].to_string().starts_with("environment variable PULLGATE__GATE__MODE");
+            assert!(problems.len() == 1 && is_named, "{problems:?}");
+        }
+    }
 
     /// A list has no variables, and neither have tables whose names the operator chooses.
     #[test]

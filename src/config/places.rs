@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::read_bounded;
 use crate::markup::{Problem, ProblemKey, ProblemSeverity};
 use crate::oci::{Algorithm, Digest, Hasher};
-use crate::runtime::folder_names;
+use crate::runtime::{folder_names, read_plain_file};
 
 /// The maximum number of files in a directory that a key names.
 pub(super) const MAX_FOLDER: usize = 1000;
+/// The largest file whose content is compared, in bytes: a bundle of certificate authorities.
+const MAX_PART: u64 = 16 * 1024 * 1024;
 
 /// The places of all keys and tables that were read, by their path: `listener[0].tls.certificate`.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +22,8 @@ pub struct KeyPlaces {
     text: Option<Digest>,
     /// The files and directories whose content is a part of the configuration, as they were when they were read.
     parts: BTreeMap<PathBuf, Option<Digest>>,
+    /// The content of each file of certificate authorities, by the key that names it.
+    authorities: BTreeMap<String, Option<Digest>>,
     /// Every key that was read; without a place if it is not written.
     keys: BTreeMap<String, Option<KeyPlace>>,
     tables: BTreeMap<String, KeyPlace>,
@@ -69,6 +72,22 @@ impl KeyPlaces {
     /// Notes a file or directory whose content is a part of the configuration, before it is read.
     pub(super) fn add_part(&mut self, path: &Path) {
         self.parts.insert(path.to_owned(), state_of(path));
+    }
+
+    /// Notes a file of certificate authorities, before it is read. Operators renew it under the same name.
+    pub(super) fn add_authorities(&mut self, key: String, path: &Path) {
+        self.add_part(path);
+        self.authorities.insert(key, self.content_of(path));
+    }
+
+    /// The content that such a file or directory had. `None` if it could not be read.
+    pub(super) fn content_of(&self, path: &Path) -> Option<Digest> {
+        self.parts.get(path).copied().flatten()
+    }
+
+    /// The content of each file of certificate authorities, by the key that names it.
+    pub(super) fn authorities(&self) -> &BTreeMap<String, Option<Digest>> {
+        &self.authorities
     }
 
     /// The files and directories whose content is a part of the configuration.
@@ -144,7 +163,7 @@ fn identify<'a>(text: Digest, parts: impl Iterator<Item = (&'a PathBuf, Option<D
 /// The content of a file, or the names in a directory. `None` if it cannot be read.
 fn state_of(path: &Path) -> Option<Digest> {
     if !path.is_dir() {
-        return read_bounded(path).ok().map(|content| Digest::sha256(&content));
+        return read_plain_file(path, MAX_PART).ok().map(|content| Digest::sha256(&content));
     }
     let names = folder_names(path, MAX_FOLDER).ok()?;
     let names: Vec<String> = names.iter().map(|name| name.to_string_lossy().into_owned()).collect();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::places::{KeyPlace, KeyPlaces};
 use crate::markup::{Fields, Node, Place, ProblemSeverity, Problems, Value};
+use crate::oci::Digest;
 
 /// Whether the files of trusted roots are read with the configuration.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -55,6 +56,11 @@ impl Reader {
     /// Notes a file or directory whose content is a part of the configuration, before it is read.
     pub(super) fn add_part(&self, path: &Path) {
         self.places.borrow_mut().add_part(path);
+    }
+
+    /// The content that such a file had. `None` if it could not be read.
+    pub(super) fn content_of(&self, path: &Path) -> Option<Digest> {
+        self.places.borrow().content_of(path)
     }
 
     /// Notes that a value was made of the table at this position of a list.
@@ -177,6 +183,13 @@ impl<'r> Table<'r> {
     pub(super) fn file(&mut self, key: &'static str) -> Option<PathBuf> {
         let path = self.path_of(key)?;
         self.reader.reads(self.path(key), path.clone());
+        Some(path)
+    }
+
+    /// The path of a file of certificate authorities, whose content is a part of the configuration.
+    pub(super) fn authorities(&mut self, key: &'static str) -> Option<PathBuf> {
+        let path = self.file(key)?;
+        self.reader.places.borrow_mut().add_authorities(self.path(key), &path);
         Some(path)
     }
 

@@ -13,7 +13,7 @@ fn load_named(name: &str, text: &str, variables: &[(&str, &str)]) -> Result<Conf
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     std::fs::write(&path, text).unwrap();
-    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
     Config::load(Some(&path), variables)
 }
 

@@ -1,5 +1,6 @@
 //! Where a password, a key or a token of the configuration is.
 
+use std::env::VarError;
 use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -44,7 +45,10 @@ impl Secret {
     fn read_as(&self, flaw: impl Fn(&str) -> Option<&'static str>) -> Result<String, String> {
         match self {
             Self::Env(name) => {
-                let text = std::env::var(name).map_err(|_| format!("the environment variable {name} is not set"))?;
+                let text = std::env::var(name).map_err(|error| match error {
+                    VarError::NotPresent => format!("the environment variable {name} is not set"),
+                    VarError::NotUnicode(_) => format!("the environment variable {name} is not UTF-8 text"),
+                })?;
                 flaw(&text).map_or(Ok(text), |why| Err(format!("the environment variable {name}: {why}")))
             }
             Self::File(path) => {

@@ -139,6 +139,11 @@ impl UpstreamClient {
         outcome
     }
 
+    /// What is known and reported about the registry.
+    pub(super) fn health(&self) -> &UpstreamHealth {
+        &self.health
+    }
+
     /// Reports its health from now on, unless it is offline: then nothing is known about the registry.
     pub(super) fn begin(&self) {
         if !self.config.offline {
@@ -161,16 +166,17 @@ impl UpstreamClient {
         checked.err()
     }
 
-    /// Reports whether there are credentials where they should be. If the registry is down, asks whether it answers
-    /// again, so that this is known without a pull.
-    pub(super) async fn check(&self) {
-        self.check_credentials().await;
+    /// Reports whether there are credentials where they should be, and returns it. If the registry is down, asks whether
+    /// it answers again, so that this is known without a pull.
+    pub(super) async fn check(&self) -> bool {
+        let has_credentials = self.check_credentials().await.is_none();
         if self.health.is_down() {
             let mut version = self.base.clone();
             version.set_path(&format!("{}/v2/", self.base.path().trim_end_matches('/')));
             // Its outcome is observed.
             let _ = self.send(&version, None, Request::new(Full::default())).await;
         }
+        has_credentials
     }
 
     pub(super) fn protocol(&self, what: &str) -> Error {

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::auth::credentials::check_docker_config;
 use super::notary::known_notary;
-use crate::oci::Host;
+use crate::oci::{Digest, Host};
 use crate::runtime::{Secret, shown_url};
 use crate::scope::Scope;
 
@@ -31,6 +31,8 @@ pub struct Config {
     pub offline: bool,
     /// A PEM file with additional CA certificates.
     pub ca: Option<PathBuf>,
+    /// Its content when the configuration was read: with other content, the upstream is another one.
+    pub ca_content: Option<Digest>,
     /// Whether the certificate of the registry's own host is not verified. Certificates of other hosts always are.
     pub insecure: bool,
     /// The egress proxy, an `http://` URL. `None` uses `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` in the environment;
@@ -82,6 +84,7 @@ impl Config {
             stale_for: Duration::from_secs(24 * 3600),
             offline: false,
             ca: None,
+            ca_content: None,
             insecure: false,
             proxy: None,
             auth: Auth::Anonymous,

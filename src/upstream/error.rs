@@ -41,7 +41,7 @@ pub enum Error {
     /// 429, with a wait longer than a request may spend.
     #[error("the rate limit is reached: {host}")]
     RateLimited {
-        /// The registry, its token service, or the service beside it.
+        /// The registry, its token service, or the service beside it, and what it said.
         host: String,
         /// The number of seconds to wait, if stated.
         retry_after: Option<u64>,

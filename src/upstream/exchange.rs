@@ -1,5 +1,7 @@
 //! A request and its response: retries, redirects, authorization.
 
+mod observed;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +25,7 @@ use super::error::{Error, WEB_PAGE};
 use super::headers::{content_range, is_foreign_page};
 use super::limits::{RequestLane, UpstreamLimits};
 use super::metrics::{LimitMetrics, UpstreamMetrics};
-use super::retry::{Failure, Retries, alternative_patience, is_passing, retry_after};
+use super::retry::{FIRST_PAUSE, Failure, Retries, alternative_patience, is_passing, retry_after};
 use crate::http_client::{MAX_REDIRECTS, Network, is_redirect};
 use crate::oci::Repository;
 use crate::runtime::{Clock, Tasks};
@@ -154,6 +156,8 @@ pub(super) struct Exchange {
     limits: Arc<UpstreamLimits>,
     /// The limits of auxiliary services, which the configuration and policies name.
     service_limits: Mutex<HashMap<Origin, Arc<UpstreamLimits>>>,
+    /// The repository of which the registry sent something last for an authorization.
+    served: Mutex<Option<Repository>>,
 }
 
 impl Exchange {
@@ -165,7 +169,8 @@ impl Exchange {
     ) -> Result<Self, ConfigError> {
         let limits = UpstreamLimits::new(&config, limit_metrics);
         let client = Arc::new(UpstreamClient::new(config, clock, metrics, network)?);
-        Ok(Self { client, tokens: RegistryTokens::new(tasks.clone()), limits, service_limits: Mutex::default() })
+        let (tokens, service_limits) = (RegistryTokens::new(tasks.clone()), Mutex::default());
+        Ok(Self { client, tokens, limits, service_limits, served: Mutex::default() })
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -187,12 +192,16 @@ impl Exchange {
         let mut retries = Retries::new(self.config());
         loop {
             let failure = match self.attempt(call, &mut retries).await {
-                Ok(response) => return Ok(response),
+                Ok(response) => {
+                    self.note_served(call);
+                    return Ok(response);
+                }
                 Err(failure) => failure,
             };
             if call.has_alternative {
                 return Err(failure.error);
             }
+            self.doubt_credentials(call, &failure.error);
             let Some(pause) = retries.next(&failure) else { return Err(failure.error) };
             tracing::debug!(upstream = %self.config().host, ?pause, error = %failure.error, "trying again");
             sleep(pause).await;
@@ -235,23 +244,37 @@ impl Exchange {
             let asked = self.asked(call, &call.url);
             return Err(Error::Unavailable(format!("{asked}: it has not answered in time")).into());
         };
+        if matches!(followed, Err(Error::RateLimited { .. })) {
+            // By the token service.
+            limits.count_refusal();
+        }
         let (response, url) = followed?;
         let is_own = if call.tokens == TokenUse::Registry { self.client.is_own(&url) } else { call.is_beside(&url) };
         if self.client.is_own(&url) {
             self.limits.note_quota(response.headers());
         }
         if call.is_answered_by(&response) {
-            limits.lift(call.lane);
+            if limits.lift(call.lane) {
+                self.report_hold();
+            }
             return Ok(response.map(|body| Inbound::new(body, turn, self.config().idle_timeout)));
         }
         // A refusal by the storage behind a redirect is not the registry's.
         let is_refusal = call.is_refused_by(response.status());
-        let failure = self.failure(call, response, &url).await;
+        if is_own && is_refusal && response.status() == StatusCode::TOO_MANY_REQUESTS {
+            limits.count_refusal();
+        }
+        let mut failure = self.failure(call, response, &url).await;
+        // Storage behind a redirect and content networks refuse for moments, often without saying for how long.
+        if !is_own && matches!(failure.error, Error::RateLimited { .. }) {
+            failure.wait.get_or_insert(FIRST_PAUSE);
+        }
         if matches!(failure.error, Error::NotFound { .. }) {
             turn.unspend(call.lane);
         }
         if let Some(wait) = failure.wait.filter(|_| is_own && is_refusal) {
             limits.hold(call.lane, wait);
+            self.report_hold();
         }
         Err(failure)
     }
@@ -316,7 +339,9 @@ impl Exchange {
             _ if is_absent => Error::NotFound { is_page },
             StatusCode::UNAUTHORIZED => Error::Unauthorized(format!("{}{said}", self.unauthorized(call, from))),
             StatusCode::FORBIDDEN => Error::Forbidden(format!("{host} refuses this (403){said}")),
-            StatusCode::TOO_MANY_REQUESTS => Error::RateLimited { host, retry_after: wait.map(|wait| wait.as_secs()) },
+            StatusCode::TOO_MANY_REQUESTS => {
+                Error::RateLimited { host: host + &said, retry_after: wait.map(|wait| wait.as_secs()) }
+            }
             status if is_passing(status) => Error::Unavailable(format!("{host} answered {status}{said}")),
             status
                 if status == StatusCode::NOT_IMPLEMENTED

@@ -191,9 +191,20 @@ impl UpstreamLimits {
         *known = Some(known.map_or(until, |known| known.max(until)));
     }
 
-    /// Ends the back-off after a success.
-    pub(super) fn lift(&self, lane: RequestLane) {
-        self.holds()[lane as usize] = None;
+    /// Counts a request that the registry refused, whether it says for how long or not.
+    pub(super) fn count_refusal(&self) {
+        self.metrics.held(&self.host);
+    }
+
+    /// Ends the back-off after a success. Returns whether there was one.
+    pub(super) fn lift(&self, lane: RequestLane) -> bool {
+        self.holds()[lane as usize].take().is_some()
+    }
+
+    /// How long the longest back-off still lasts, if there is one.
+    pub(super) fn rest(&self) -> Option<Duration> {
+        let until = self.holds().iter().flatten().max().copied();
+        until.map(|until| until.saturating_duration_since(Instant::now())).filter(|rest| !rest.is_zero())
     }
 
     /// Records the remaining quota reported by Docker Hub: `76;w=21600`.

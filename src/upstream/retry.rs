@@ -13,7 +13,7 @@ use super::config::Config;
 use crate::runtime::Clock;
 
 /// The delay before the first retry; it doubles each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// 4xx statuses after which the same request may succeed.
 const TOO_EARLY: &[StatusCode] = &[StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY];
@@ -99,7 +99,9 @@ impl Retries {
     pub(super) fn next(&mut self, failure: &Failure) -> Option<Duration> {
         // A request that got no turn in time has waited long enough: its client will retry sooner than it would get
         // one.
-        let is_over = matches!(failure.error, Error::Busy(_)) || !failure.error.is_temporary();
+        let is_limited = matches!(failure.error, Error::RateLimited { .. }) && failure.wait.is_none();
+        // Whoever has sent too many requests does not send more at once, unless the registry says when.
+        let is_over = matches!(failure.error, Error::Busy(_)) || is_limited || !failure.error.is_temporary();
         if self.tries == 0 || is_over {
             return None;
         }

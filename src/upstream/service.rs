@@ -48,17 +48,42 @@ impl Upstream {
     /// # Errors
     /// [`Error::NotFound`] or [`Error::Protocol`] if there is no registry at this URL; see [`Error`].
     pub async fn ping(&self) -> Result<bool, Error> {
+        self.ping_by(&self.ping_call()?).await
+    }
+
+    /// Tries the credentials: how the registry rejects them, if it does. `None` if that cannot be found out now.
+    pub(super) async fn try_credentials(&self) -> Option<Result<(), String>> {
+        let call = self.ping_call().ok()?;
+        self.exchange.forget_authorization(&call);
+        match self.ping_by(&call).await {
+            Err(why @ Error::Unauthorized(_)) => Some(Err(why.to_string())),
+            // As Amazon's registry answers to a password that has expired. A filter on the way got none.
+            Err(why @ Error::Forbidden(_)) if self.exchange.is_authorized(&call) => Some(Err(why.to_string())),
+            Err(why) if why.is_temporary() => None,
+            Ok(_) | Err(_) => Some(Ok(())),
+        }
+    }
+
+    /// For a repository that the credentials are known to allow, if there is one: some token services give no token for
+    /// any other.
+    fn ping_call(&self) -> Result<Call, Error> {
         let mut url = self.exchange.client().base().clone();
         url.set_path(&format!("{}/v2/", url.path().trim_end_matches('/')));
-        let repository = ANY_REPOSITORY.parse().map_err(|_| Error::NOT_FOUND)?;
-        let call = Call::new(Method::GET, RequestLane::List, url, repository);
-        let answer = self.exchange.send(&call).await?;
+        let repository = match self.exchange.served() {
+            Some(repository) => repository,
+            None => ANY_REPOSITORY.parse().map_err(|_| Error::NOT_FOUND)?,
+        };
+        Ok(Call::new(Method::GET, RequestLane::List, url, repository))
+    }
+
+    async fn ping_by(&self, call: &Call) -> Result<bool, Error> {
+        let answer = self.exchange.send(call).await?;
         if is_web_page(answer.headers()) {
             let what =
                 "it answers /v2/ with a web page, like a login page or a portal: it is not the URL of a registry";
             return Err(self.exchange.client().protocol(what));
         }
-        Ok(self.exchange.is_authorized(&call))
+        Ok(self.exchange.is_authorized(call))
     }
 
     /// Fetches a document of at most `limit` bytes from the registry or from an auxiliary service. An auxiliary service

@@ -15,7 +15,7 @@ pub(super) fn events(mut table: Table<'_>) -> events::Config {
         source: table.text("source").unwrap_or(default.source),
         secret_file: table.file("secret_file"),
         token_file: table.file("token_file"),
-        ca: table.file("ca"),
+        ca: table.authorities("ca"),
         proxy: table.text("proxy"),
         timeout: table.timeout("timeout").unwrap_or(default.timeout),
     };

@@ -137,7 +137,7 @@ fn adapter(table: &mut Table<'_>) -> Option<ScannerKind> {
     let config = AdapterConfig {
         url: url?,
         auth: table.optional_table("auth").map_or(Some(AdapterAuth::None), auth)?,
-        ca: table.file("ca"),
+        ca: table.authorities("ca"),
         insecure: table.flag("insecure").unwrap_or(false),
         proxy: table.text("proxy"),
         registries,

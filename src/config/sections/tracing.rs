@@ -9,7 +9,7 @@ use crate::otlp;
 const GRPC: u16 = 4317;
 
 pub(super) fn tracing(mut table: Table<'_>) -> otlp::Config {
-    let mut config = otlp::Config { endpoint: table.text("endpoint"), ca: table.file("ca") };
+    let mut config = otlp::Config { endpoint: table.text("endpoint"), ca: table.authorities("ca") };
     let is_usable =
         |url: &String| Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     // The URL is not repeated: it may contain a password.

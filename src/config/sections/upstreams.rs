@@ -56,7 +56,8 @@ fn upstream(mut table: Table<'_>, seen: &mut BTreeSet<String>) -> Option<upstrea
     config.tag_ttl = table.duration("tag_ttl").unwrap_or(config.tag_ttl);
     config.stale_for = table.duration("stale_for").unwrap_or(config.stale_for);
     config.offline = table.flag("offline").unwrap_or(false);
-    config.ca = table.file("ca");
+    config.ca = table.authorities("ca");
+    config.ca_content = config.ca.as_deref().and_then(|path| table.reader.content_of(path));
     config.insecure = table.flag("insecure").unwrap_or(false);
     config.proxy = table.text("proxy");
     config.realms = table.texts("realms").unwrap_or_default();

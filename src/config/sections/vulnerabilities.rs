@@ -76,7 +76,7 @@ fn database_sources(mut table: Table<'_>) -> va::DatabaseSources {
             unpacked: table.size("max_size").unwrap_or(default.limits.unpacked),
         },
         proxy: table.text("proxy"),
-        ca: table.file("ca"),
+        ca: table.authorities("ca"),
     };
     if sources.update.is_some() && !names_any && sources.names().is_empty() {
         table.problem("update", "needs a source", Some("set `trivy`, `osv`, `java`, `kev` or `epss`"));
@@ -94,7 +94,7 @@ fn ibm(mut table: Table<'_>) -> Option<va::ibm::Config> {
         iam_url: table.text("iam_url").unwrap_or_else(|| default.iam_url.clone()),
         account: table.text("account"),
         proxy: table.text("proxy"),
-        ca: table.file("ca"),
+        ca: table.authorities("ca"),
         report_ttl: table.duration("ttl").unwrap_or(default.report_ttl),
         unscanned_ttl: table.duration("unscanned_ttl").unwrap_or(default.unscanned_ttl),
         ..default

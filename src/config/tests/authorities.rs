@@ -67,3 +67,34 @@ fn the_largest_attestation_has_limits() {
         assert!(problems[0].to_string().contains("trust.max_attestation: must be from 1MiB to 256MiB"), "{problems:?}");
     }
 }
+
+/// An authority is renewed under the name of its file: a mounted Secret cannot have another one.
+#[test]
+fn the_content_of_a_file_of_authorities_is_a_part_of_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let write = |name: &str, text: &str| std::fs::write(path(name), text).unwrap();
+    let text = format!(
+        "[events]\nca = {:?}\n[[upstream]]\nhost = \"x.test\"\nca = {:?}\n{}",
+        path("events.crt"),
+        path("registry.crt"),
+        absolute()
+    );
+    write("events.crt", "one");
+    write("registry.crt", "one");
+    let used = load(&text).unwrap();
+    let parts = used.places.parts();
+    assert!(parts.contains(&path("events.crt")) && parts.contains(&path("registry.crt")), "{parts:?}");
+    let again = load(&text).unwrap();
+    assert!(used.equals(&again) && used.live_changes(&again).is_empty());
+    // Larger than a configuration may be.
+    write("registry.crt", &"two".repeat(1 << 20));
+    let renewed = load(&text).unwrap();
+    assert!(!used.equals(&renewed));
+    assert_eq!(used.live_changes(&renewed), ["upstream x.test"]);
+    assert!(used.fixed_changes(&renewed).is_empty());
+    write("events.crt", "two");
+    let both = load(&text).unwrap();
+    assert!(!renewed.equals(&both) && renewed.live_changes(&both).is_empty());
+    assert_eq!(renewed.fixed_changes(&both), ["events.ca"]);
+}

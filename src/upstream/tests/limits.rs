@@ -154,6 +154,11 @@ async fn refusals_by_storage_are_not_the_registrys() {
     assert!(upstream.blob_bytes(&repository(), &digest, 1 << 20).await.is_err());
     assert_eq!(refusal.hits(), 1);
     upstream.blob_bytes(&repository(), &digest, 1 << 20).await.unwrap();
+    // It is asked again at once, also if it does not say when.
+    let upstream = world.upstream(world.config());
+    let refusal = storage.registry.inject(On::blobs().times(1), Fault::status(StatusCode::TOO_MANY_REQUESTS));
+    upstream.blob_bytes(&repository(), &digest, 1 << 20).await.unwrap();
+    assert_eq!(refusal.hits(), 1);
 }
 
 #[tokio::test]
@@ -200,4 +205,54 @@ async fn quota_and_requests_in_flight_are_measured() {
     assert!(has("upstream_received_bytes_total{} 0\n"), "{}", metrics.render());
     upstream.blob_bytes(&repository(), digest, 1 << 20).await.unwrap();
     assert!(has(&format!("upstream_received_bytes_total{{}} {}\n", bytes.len())), "{}", metrics.render());
+}
+
+/// A registry that has refused too many requests gets no more of them.
+#[tokio::test]
+async fn every_429_is_counted_and_without_a_time_there_is_no_retry() {
+    let (world, metrics) = (World::new().await, Metrics::default());
+    let upstreams =
+        Upstreams::new(vec![world.config()], None, (&world.tasks, &world.clock), &metrics, &world.readiness).unwrap();
+    let upstream = upstreams.by_path("registry.test").unwrap();
+    let held = |count: u32| {
+        let line = format!("upstream_requests_held_total{{upstream=\"registry.test\"}} {count}\n");
+        assert!(metrics.render().contains(&line), "{line}{}", metrics.render());
+    };
+    held(0);
+    for (count, wait) in [(1, None), (2, Some("-5")), (3, Some("soon"))] {
+        let fault = Fault::status(StatusCode::TOO_MANY_REQUESTS);
+        let fault = if let Some(wait) = wait { fault.with(header::RETRY_AFTER, wait) } else { fault };
+        let refused = world.registry.inject(On::manifests(), fault);
+        let error = upstream.manifest(&repository(), &tag()).await.map(|_| ()).unwrap_err();
+        assert!(matches!(error, Error::RateLimited { retry_after: None, .. }), "{error:?}");
+        assert!(error.to_string().ends_with("(UNAVAILABLE: \"injected\")"), "what the registry says: {error}");
+        assert_eq!(refused.hits(), 1);
+        held(count);
+        refused.remove();
+    }
+    world.registry.set_access("*", Access::AnonymousToken);
+    world.registry.inject(On::path("*/token*"), Fault::status(StatusCode::TOO_MANY_REQUESTS));
+    upstream.manifest(&repository(), &tag()).await.map(|_| ()).unwrap_err();
+    held(4);
+}
+
+#[tokio::test]
+async fn the_end_of_a_back_off_is_shown() {
+    let clock = Clock::manual("2026-01-01T04:00:30Z".parse().unwrap());
+    let world = World { clock, ..World::new().await };
+    let upstream = world.upstream(world.config());
+    let shown = || world.readiness.report().details.get("upstream registry.test").cloned().unwrap_or_default().join("");
+    upstream.manifest(&repository(), &tag()).await.unwrap();
+    assert_eq!(shown(), "");
+    let refused = world.registry.inject(On::manifests(), Fault::too_many_requests(300));
+    upstream.manifest(&repository(), &tag()).await.unwrap_err();
+    upstream.check().await;
+    let until = shown();
+    assert!(until.starts_with("the registry asked the gate to wait until 2026-01-01T04:05:"), "{until}");
+    // Another kind of request.
+    upstream.tags(&repository(), &Page::default()).await.unwrap();
+    assert!(shown().contains("04:05:"), "{}", shown());
+    refused.remove();
+    upstream.retire();
+    assert_eq!(shown(), "");
 }
