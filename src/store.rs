@@ -14,6 +14,7 @@ mod database;
 mod evidence;
 mod exemptions;
 mod facts;
+mod file_health;
 mod forget;
 mod journal;
 mod memo;
@@ -42,6 +43,7 @@ use database::Database;
 pub use database::check_schema;
 pub use exemptions::ExemptionStore;
 pub use facts::FactStore;
+pub use file_health::{check_pages, lost_content};
 pub use memo::{Evidence, Memo};
 pub use new_facts::NewFacts;
 pub use node::{NewContent, NodeStore, StoredContent};
@@ -115,10 +117,12 @@ impl Store {
         Self { facts: self.facts.with_epoch(epoch), ..self }
     }
 
-    /// From now on, a read that the disk does not answer fails after ten seconds, and `/readyz` says so. Reads that go
-    /// through whole tables, such as those of maintenance and of `cache status`, take as long as they take.
+    /// From now on, a read that the disk does not answer fails after ten seconds, and `/readyz` says so; it also says if
+    /// the file is damaged. Reads that go through whole tables, such as those of maintenance and of `cache status`, take
+    /// as long as they take.
     pub fn limit_reads(&self, readiness: &Readiness) {
         self.database.readers.limit(readiness.clone());
+        self.database.health.report_to(readiness.clone());
     }
 
     /// The bytes that all rows take in the database file. Reads only its header.
@@ -184,6 +188,16 @@ fn hashes(digests: &[Digest]) -> String {
 /// Why durable state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// The file holds what this program does not write.
+    #[error(
+        "{path}: the database is damaged: {why}; stop the gate, and put a copy in its place, or move it away together with its -wal and -shm files: exemptions, pins, imported tags, the remembered notary roots and the times at which issues were first seen are lost with it; everything else can be fetched again"
+    )]
+    Damaged {
+        /// The database file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// Migration failed.
     #[error("{path}: the database cannot be migrated to this version's schema: {error}")]
     Migrate {

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection, Row, SqlSafeStr};
+use sqlx::{Connection, Row, SqlSafeStr};
 
+use super::file_health::{FileHealth, has_tables, migrating, open_to_read, opening, wrong_schema};
 use super::journal::JournalGrowth;
 use super::readers::ReadConnections;
 use super::{DATABASE, StoreError};
@@ -37,11 +38,13 @@ pub(super) struct Database {
     /// A connection that copies the journal.
     pub(super) copier: SqlitePool,
     pub(super) journal: Arc<JournalGrowth>,
+    pub(super) health: FileHealth,
 }
 
 impl Database {
     pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
-        let at = |error| StoreError::Open { path: path.to_owned(), error };
+        let at = |error| opening(path, error);
+        let existed = path.exists();
         close_to_others(path).map_err(|error| at(sqlx::Error::Io(error)))?;
         // A full disk can end a transaction without the knowledge of sqlx, which then keeps the write lock. Such a
         // connection is closed.
@@ -61,20 +64,25 @@ impl Database {
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
             .pragma("temp_store", "MEMORY");
         let writer = writer.connect_with(options_of_writer).await.map_err(at)?;
+        let health = FileHealth::new(path);
+        let was_empty = !has_tables(&writer).await.map_err(at)?;
         match migrations().run(&writer).await {
             Ok(()) => {}
             Err(MigrateError::VersionMissing(first)) => {
                 let version = newest_schema(&writer).await.map_err(at)?.unwrap_or(first);
                 return Err(StoreError::Newer { path: path.to_owned(), version });
             }
-            Err(error) => return Err(StoreError::Migrate { path: path.to_owned(), error }),
+            Err(error) => return Err(migrating(path, error)),
+        }
+        if was_empty {
+            health.note_empty(existed);
         }
         if let Err(error) = let_shrink(&writer).await {
             tracing::warn!(%error, "the database file will not shrink when rows are deleted");
         }
-        let readers = ReadConnections::open(options(path)).await.map_err(at)?;
+        let readers = ReadConnections::open(options(path), health.clone()).await.map_err(at)?;
         let copier = pool(1).connect_lazy_with(options(path).pragma("cache_size", COPIER_CACHE));
-        Ok(Self { readers, writer, copier, journal: Arc::default() })
+        Ok(Self { readers, writer, copier, journal: Arc::default(), health })
     }
 
     /// The size of all rows in the file, in bytes. Reads only the header of the file.
@@ -123,21 +131,15 @@ impl Database {
     }
 }
 
-/// Checks that the database of a state directory, if there is one, was not written by a newer version. It is only read,
-/// and a gate may be using it.
+/// Checks that the database of a state directory, if there is one, was not written by a newer version, and has a schema
+/// of this program. It is only read, and a gate may be using it.
 ///
 /// # Errors
-/// The file is not a database, or [`StoreError::Newer`].
+/// The file is not a database, [`StoreError::Damaged`] or [`StoreError::Newer`].
 pub async fn check_schema(state: &Path) -> Result<(), StoreError> {
     let path = state.join(DATABASE);
-    if !path.is_file() {
-        return Ok(());
-    }
-    let at = |error| StoreError::Open { path: path.clone(), error };
-    // A database that was closed needs no other file: on a full disk, none could be made.
-    let is_closed = ["-wal", "-shm"].iter().all(|suffix| !state.join(format!("{DATABASE}{suffix}")).exists());
-    let options = SqliteConnectOptions::new().filename(&path).read_only(true).immutable(is_closed);
-    let mut connection = options.connect().await.map_err(at)?;
+    let Some(mut connection) = open_to_read(state).await? else { return Ok(()) };
+    let at = |error| opening(&path, error);
     let tables = "SELECT count(*) FROM sqlite_master WHERE name = '_sqlx_migrations'";
     let tables: i64 = sqlx::query_scalar(tables).fetch_one(&mut connection).await.map_err(at)?;
     if tables == 0 {
@@ -147,7 +149,10 @@ pub async fn check_schema(state: &Path) -> Result<(), StoreError> {
     let known = migrations().iter().map(|migration| migration.version).max();
     match newest {
         Some(version) if newest > known => Err(StoreError::Newer { path: path.clone(), version }),
-        _ => Ok(()),
+        _ => match wrong_schema(&mut connection).await.map_err(at)? {
+            Some(why) => Err(StoreError::Damaged { path: path.clone(), why }),
+            None => Ok(()),
+        },
     }
 }
 

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use super::StoreError;
 use super::database::pool;
+use super::file_health::FileHealth;
 use crate::runtime::{Readiness, Untracked};
 
 /// The number of connections. Each one caches up to two megabytes of pages (the default of SQLite).
@@ -47,6 +48,7 @@ struct ReadConnectionsState {
     /// How many connections have not answered in time.
     late: Mutex<u32>,
     background: Untracked,
+    health: FileHealth,
 }
 
 impl fmt::Debug for ReadConnections {
@@ -57,7 +59,7 @@ impl fmt::Debug for ReadConnections {
 
 impl ReadConnections {
     /// Opens all connections. They are never replaced, so none has to be opened while the disk hangs.
-    pub(super) async fn open(options: SqliteConnectOptions) -> Result<Self, Error> {
+    pub(super) async fn open(options: SqliteConnectOptions, health: FileHealth) -> Result<Self, Error> {
         let pool = pool(CONNECTIONS).idle_timeout(None).max_lifetime(None).connect_with(options).await?;
         let mut connections = Vec::new();
         for _ in 0..CONNECTIONS {
@@ -65,7 +67,8 @@ impl ReadConnections {
         }
         drop(connections);
         let background = Untracked::new();
-        let state = ReadConnectionsState { pool, readiness: OnceLock::new(), late: Mutex::default(), background };
+        let (readiness, late) = (OnceLock::new(), Mutex::default());
+        let state = ReadConnectionsState { pool, readiness, late, background, health };
         Ok(Self { state: Arc::new(state), is_patient: false })
     }
 
@@ -86,6 +89,10 @@ impl ReadConnections {
     }
 
     async fn rows<'q>(&self, query: impl Execute<'q, Sqlite> + 'q) -> Result<Vec<SqliteRow>, Error> {
+        self.read(query).await.inspect_err(|error| self.state.health.note(error))
+    }
+
+    async fn read<'q>(&self, query: impl Execute<'q, Sqlite> + 'q) -> Result<Vec<SqliteRow>, Error> {
         if self.is_patient || self.state.readiness.get().is_none() {
             return self.state.pool.fetch_all(query).await;
         }

@@ -177,7 +177,7 @@ async fn newer_database_is_rejected() {
     let error = Store::open(dir.path()).await.unwrap_err();
     assert!(matches!(error, StoreError::Newer { version: 99, .. }), "{error}");
     std::fs::write(dir.path().join("pullgate.db"), "this is no database at all, but it is long enough").unwrap();
-    assert!(matches!(Store::open(dir.path()).await, Err(StoreError::Open { .. } | StoreError::Migrate { .. })));
+    assert!(matches!(Store::open(dir.path()).await, Err(StoreError::Damaged { .. })));
     assert!(dir.path().join("pullgate.db-reserve").exists(), "the disk is not full: this is kept for when it is");
 }
 

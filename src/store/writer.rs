@@ -107,6 +107,7 @@ impl Writer {
         match written {
             Ok(answers) => requests.zip(answers).for_each(|(request, answer)| _ = request.done.send(Ok(answer))),
             Err(error) => {
+                self.database.health.note(&error);
                 let error = Arc::new(error);
                 let answers = requests.map(|request| request.done.send(Err(StoreError::Write(error.clone()))));
                 let lost = answers.filter(Result::is_err).count();

@@ -119,6 +119,13 @@ const TRIM_CLIENTS: &str = "DELETE FROM verdict_clients WHERE (verdict, address,
     WHERE verdict IN (SELECT value FROM json_each(?1))) WHERE place > ?2)";
 
 impl VerdictStore {
+    /// Reports a failed write if the file is damaged.
+    pub fn note_failure(&self, error: &StoreError) {
+        if let StoreError::Sql(error) = error {
+            self.database.health.note(error);
+        }
+    }
+
     /// Records that images were asked for.
     ///
     /// # Errors
