@@ -154,3 +154,51 @@ storageClassName: {{ . | quote }}
 resources:
   requests: {storage: {{ .Values.persistence.size | quote }}}
 {{- end -}}
+
+{{/* Ports besides 443 in the URLs of the values, as a JSON list: what the default egress rule would cut off. */}}
+{{- define "pullgate.egressPorts" -}}
+{{- $config := regexReplaceAll `(?m)^\s*#.*$` .Values.config "" }}
+{{- $urls := regexFindAll `https?://[^\s"'/,\\]+` (cat (toRawJson .Values.upstreams) $config) -1 }}
+{{- range .Values.env }}
+{{- if and .value (regexMatch `(?i)^(https?|all)_proxy$` .name) }}
+{{- $urls = append $urls (ternary .value (printf "http://%s" .value) (contains "://" .value)) }}
+{{- else if and .value (hasPrefix "PULLGATE__" .name) }}
+{{- $urls = concat $urls (regexFindAll `https?://[^\s"'/,\\]+` .value -1) }}
+{{- end }}
+{{- end }}
+{{- /* A registry without a URL is at its host. */}}
+{{- range .Values.upstreams }}{{ if not .url }}{{ $urls = append $urls (printf "https://%s" .host) }}{{ end }}{{ end }}
+{{- range regexFindAll `(?m)^\s*["']?host["']?\s*=\s*["'][^"'\n]+` $config -1 }}
+{{- $urls = append $urls (printf "https://%s" (regexFind `[^"']*$` .)) }}
+{{- end }}
+{{- $ports := list }}
+{{- range $urls }}
+{{- $authority := regexReplaceAll `^[A-Za-z0-9+.-]+://([^/]*@)?([^/]*).*$` . "${2}" }}
+{{- $port := regexFind `:[0-9]+$` $authority | trimPrefix ":" }}
+{{- $port = default (ternary "80" "443" (hasPrefix "http://" .)) $port }}
+{{- /* IBM's registries have their notary servers on this port. */}}
+{{- if regexMatch `(^|\.)icr\.io(:|$)` $authority }}{{ $ports = append $ports "4443" }}{{ end }}
+{{- if ne $port "443" }}{{ $ports = append $ports $port }}{{ end }}
+{{- end }}
+{{- $ports | uniq | sortAlpha | toRawJson }}
+{{- end -}}
+
+{{/* The bytes of a size such as 20Gi or 200GiB. */}}
+{{- define "pullgate.bytes" -}}
+{{- $units := dict "" 1 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "Pi" 1125899906842624 "k" 1000 "K" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "P" 1000000000000000 -}}
+{{- $unit := regexFind `[A-Za-z]+` . | trimSuffix "B" -}}
+{{- mulf (regexFind `[0-9]+(\.[0-9]+)?` . | float64) (get $units $unit) | int64 -}}
+{{- end -}}
+
+{{/* cache.max_size, as it is written in the values, or its default. */}}
+{{- define "pullgate.maxSize" -}}
+{{- $size := "200GiB" }}
+{{- $table := regexFind `(?ms)^\s*\[\s*cache\s*\][^\[]*` .Values.config }}
+{{- with regexFind `(?m)^\s*["']?max_size["']?\s*=\s*["'][^"'\n]*` $table | default (regexFind `(?m)^\s*cache\s*\.\s*["']?max_size["']?\s*=\s*["'][^"'\n]*` .Values.config) }}
+{{- $size = regexFind `[^"']*$` . }}
+{{- end }}
+{{- range .Values.env }}
+{{- if and .value (eq .name "PULLGATE__CACHE__MAX_SIZE") }}{{ $size = .value }}{{ end }}
+{{- end }}
+{{- $size }}
+{{- end -}}
