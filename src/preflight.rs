@@ -6,6 +6,7 @@
 
 mod collisions;
 mod contradictions;
+mod disk;
 mod environment;
 mod files;
 mod holder;
@@ -114,7 +115,7 @@ pub async fn check(config: &Config, depth: PreflightDepth, clock: &Clock) -> Pre
     };
     let mut found = PreflightFindings::new(config, depth, now);
     if depth != PreflightDepth::Reload {
-        machine::check_schema(&mut found).await;
+        machine::check_database(&mut found).await;
     }
     if depth == PreflightDepth::Everything {
         policies::check_scanners(&mut found).await;

@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use super::TOPIC;
 use super::file::RotatingFile;
 use super::queue::{Queue, TakenLines, Work};
-use crate::runtime::{BlockReady, Readiness};
+use crate::runtime::{BlockReady, LogLimit, Readiness};
 
 /// How often it is tried whether records can be written again.
 const PROBE: Duration = Duration::from_secs(5);
@@ -93,6 +93,8 @@ pub(super) struct WriteReporter {
     lost: Counter,
     readiness: Readiness,
     required: bool,
+    /// Each request can cause a failure, and the log may be on the same disk.
+    failures: LogLimit,
     state: Mutex<WriterState>,
 }
 
@@ -116,7 +118,8 @@ struct WriterState {
 
 impl WriteReporter {
     pub(super) fn new(queue: Arc<Queue>, lost: Counter, readiness: Readiness, required: bool) -> Self {
-        Self { queue, lost, readiness, required, state: Mutex::default() }
+        let failures = LogLimit::new(5, Duration::from_secs(60));
+        Self { queue, lost, readiness, required, failures, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, WriterState> {
@@ -205,7 +208,10 @@ impl WriteReporter {
     fn failed(&self, error: &io::Error, left: &[u8]) {
         let records = left.iter().filter(|&&byte| byte == b'\n').count() as u64;
         self.lost.inc_by(records);
-        tracing::error!(%error, records, "cannot record decisions; check the disk that holds the audit file");
+        if let Some(omitted) = self.failures.admit() {
+            let text = "cannot record decisions; check the disk that holds the audit file";
+            tracing::error!(%error, records, omitted, "{text}");
+        }
         self.fails(error);
     }
 

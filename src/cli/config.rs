@@ -83,7 +83,7 @@ fn show(config: &Config, output: Output) -> Exit {
 }
 
 fn check(args: &CheckConfigArgs) -> Result<Exit, CommandError> {
-    let (config, mut problems) = Config::examine(args.file.config.as_deref(), std::env::vars());
+    let (config, mut problems) = Config::examine(args.file.config.as_deref(), std::env::vars_os());
     if let Some(config) = &config {
         let runtime = super::runtime()?;
         let report = runtime.block_on(preflight::check(config, PreflightDepth::Everything, &Clock::system()));
@@ -144,7 +144,7 @@ async fn reach(config: &Config) -> Vec<Problem> {
 /// Reads the configuration for a gate, and opens what it names. The error is everything that is wrong, in the file and
 /// outside of it.
 pub(super) async fn load_and_open(path: Option<&Path>) -> Result<Config, CommandError> {
-    let (config, problems) = Config::examine(path, std::env::vars());
+    let (config, problems) = Config::examine(path, std::env::vars_os());
     let Some(config) = config else { return Err(CommandError::Config(problems)) };
     let opened = preflight::open(config, problems, PreflightDepth::Start, &Clock::system()).await;
     opened.map_err(CommandError::Config)
@@ -157,7 +157,7 @@ pub(super) fn load(path: Option<&Path>) -> Result<Config, Exit> {
 
 /// Like [`load`], for commands that fetch the trusted roots, which may therefore be missing.
 pub(super) fn load_without_roots(path: Option<&Path>) -> Result<Config, Exit> {
-    print_problems(Config::load_without_roots(path, std::env::vars()))
+    print_problems(Config::load_without_roots(path, std::env::vars_os()))
 }
 
 fn print_problems(read: Result<Config, Vec<Problem>>) -> Result<Config, Exit> {
@@ -178,5 +178,5 @@ pub(super) fn load_or_error(path: Option<&Path>) -> Result<Config, CommandError>
 }
 
 fn read(path: Option<&Path>) -> Result<Config, Vec<Problem>> {
-    Config::load(path, std::env::vars())
+    Config::load(path, std::env::vars_os())
 }

@@ -160,7 +160,12 @@ fn send(
     let call = AdminCall { method, path, token, body: Full::new(body).map_err(|never| match never {}).boxed_unsync() };
     let runtime = super::runtime().map_err(|error| error.to_string())?;
     let asked = async { tokio::time::timeout(TIMEOUT, ask(endpoint, call, whole)).await };
-    let answered = runtime.block_on(asked).map_err(|_| "the gate did not answer within 60 s".to_owned())?;
+    let late = |_| {
+        "the gate did not answer within 60 s: it hangs, or is stopped; look at its log and its disk, and restart it if it \
+         does not recover"
+            .to_owned()
+    };
+    let answered = runtime.block_on(asked).map_err(late)?;
     answered.map_err(Into::into)
 }
 
@@ -241,7 +246,7 @@ pub(super) fn endpoint(gate: &GateArgs) -> Result<AdminAddress, CommandError> {
 /// # Errors
 /// The mistakes, if they hide which socket is meant.
 pub(super) fn configured_socket(gate: &GateArgs) -> Result<(PathBuf, Vec<Problem>), Vec<Problem>> {
-    match Config::examine(gate.config.as_deref(), std::env::vars()) {
+    match Config::examine(gate.config.as_deref(), std::env::vars_os()) {
         (Some(config), problems) if !problems.iter().any(|problem| hides_socket(problem, &config)) => {
             Ok((crate::app::admin_socket(&config), problems))
         }

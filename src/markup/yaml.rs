@@ -24,6 +24,9 @@ const MAX_DEPTH: usize = 64;
 /// How much the anchors and aliases of one file may copy, in bytes; each value counts as at least 64.
 const MAX_EXPANSION: usize = 4 * 1024 * 1024;
 
+/// What to do about a template, which is not YAML yet.
+const RENDER_FIRST: &str = "; if this is a template ({{ }}), render it first (helm template)";
+
 /// Reads the YAML documents of a file, empty ones left out. Every mistake is reported; after a syntax error only the
 /// documents before it are returned.
 pub fn read_yaml(text: &str, file: FileId, problems: &Problems) -> Vec<Node> {
@@ -51,6 +54,7 @@ fn parse(text: &str, file: FileId) -> (Vec<Node>, Vec<YamlFault>) {
     }
     let mut builder = Builder {
         file,
+        is_template: text.lines().any(|line| line.trim_start().starts_with("{{")),
         parser: Parser::new(Characters::new(text.strip_prefix('\u{feff}').unwrap_or(text))),
         anchors: HashMap::new(),
         expanded: 0,
@@ -65,6 +69,8 @@ fn parse(text: &str, file: FileId) -> (Vec<Node>, Vec<YamlFault>) {
 
 struct Builder<'a> {
     file: FileId,
+    /// Whether lines begin as those of a template do: `{{- if .Values.x }}`.
+    is_template: bool,
     parser: Parser<'a, Characters<'a>>,
     /// Complete values by the parser's anchor number, which begins at 1.
     anchors: HashMap<usize, Node>,
@@ -107,7 +113,8 @@ impl<'a> Builder<'a> {
     }
 
     fn syntax(&self, error: &ScanError) -> YamlFault {
-        YamlFault::new(self.place(*error.marker()), format!("not YAML: {}", error.info()))
+        let hint = if self.is_template { RENDER_FIRST } else { "" };
+        YamlFault::new(self.place(*error.marker()), format!("not YAML: {}{hint}", error.info()))
     }
 
     fn place(&self, marker: Marker) -> Place {
@@ -167,12 +174,7 @@ impl<'a> Builder<'a> {
                 }
                 (event, span) => {
                     // What a placeholder looks like to a reader of YAML: `{{ .Values.x }}`.
-                    let is_template = matches!(event, Event::MappingStart(..));
-                    let hint = if is_template {
-                        "; if this is a template ({{ }}), render it first (helm template)"
-                    } else {
-                        ""
-                    };
+                    let hint = if matches!(event, Event::MappingStart(..)) { RENDER_FIRST } else { "" };
                     return Err(YamlFault::new(self.place(span.start), format!("a key must be plain text{hint}")));
                 }
             };

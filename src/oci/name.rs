@@ -326,7 +326,8 @@ pub enum InvalidName {
     Host,
     /// Not lower-case path components joined by slashes, or longer than 255 bytes.
     #[error(
-        "a repository is path components joined by /, of lower-case letters, digits and single separators (. _ __ -)"
+        "a repository is path components joined by /, of lower-case letters, digits and single separators (. _ __ -), and at \
+         most 255 characters long"
     )]
     Repository,
     /// Not a tag.

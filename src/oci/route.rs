@@ -161,7 +161,13 @@ impl Route {
         if rest.contains("/blobs/uploads") {
             return Err(InvalidRoute::Upload);
         }
-        Ok(Self { ns, endpoint: Some(Endpoint::parse(rest, page)?) })
+        let endpoint = Endpoint::parse(rest, page).map_err(|error| match error {
+            InvalidRoute::Digest(_) | InvalidRoute::Name(_) | InvalidRoute::Reference(_) if rest.contains('%') => {
+                InvalidRoute::Encoded
+            }
+            error => error,
+        });
+        Ok(Self { ns, endpoint: Some(endpoint?) })
     }
 }
 
@@ -243,6 +249,9 @@ pub enum InvalidRoute {
     /// The digest is malformed.
     #[error(transparent)]
     Digest(#[from] InvalidDigest),
+    /// The path is percent-encoded.
+    #[error("percent-encoding is not accepted in the path: no name, tag or digest needs it")]
+    Encoded,
     /// The repository is malformed.
     #[error("invalid repository name: {0}")]
     Name(#[from] InvalidName),
@@ -352,5 +361,8 @@ mod tests {
             assert!(parse(bad).is_err(), "{bad}");
         }
         assert_eq!(parse("/v2/a/blobs/uploads/x").unwrap_err(), InvalidRoute::Upload);
+        for encoded in ["/v2/a%2Fb/manifests/x", "/v2/a/manifests/v%31", "/v2/a/blobs/sha256%3A12"] {
+            assert_eq!(parse(encoded).unwrap_err(), InvalidRoute::Encoded, "{encoded}");
+        }
     }
 }

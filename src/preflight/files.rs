@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{PreflightDepth, PreflightFindings, mode};
 use crate::config::is_loopback;
+use crate::markup::ProblemSeverity;
 use crate::runtime::Secret;
 use crate::server::{self, TlsError, TlsReport, admin};
 use crate::upstream::{self, Auth};
@@ -99,7 +100,12 @@ fn listener_files(found: &mut PreflightFindings<'_>, table: &str, tls: &server::
     }
     let TlsReport { errors, warnings, validity } = server::check_tls(tls, now);
     for (key, error) in errors {
-        found.error(&format!("{table}.{key}"), &error.to_string(), Some(tls_hint(key, &error)));
+        let severity = match (&error, found.depth) {
+            // As before the restart.
+            (TlsError::Expired { .. }, PreflightDepth::Start) => ProblemSeverity::Warning,
+            _ => ProblemSeverity::Error,
+        };
+        found.add(severity, &format!("{table}.{key}"), &error.to_string(), Some(tls_hint(key, &error)));
     }
     if found.depth == PreflightDepth::Everything {
         for (key, warning) in warnings {
@@ -134,7 +140,8 @@ fn tls_hint(key: &str, error: &TlsError) -> &'static str {
         TlsError::KeyKind { .. } => "use ECDSA on P-256 or P-384, RSA with 2048 bits or more, or Ed25519",
         TlsError::Key { .. } => "certificate and key must be made together; both are PEM",
         TlsError::Certificate { .. } => "it must contain certificates in PEM, the server's first",
-        TlsError::Expired { .. } | TlsError::NotYetValid { .. } => "renew it",
+        TlsError::Expired { .. } => "renew it; a gate that starts uses it, degraded, and clients refuse it",
+        TlsError::NotYetValid { .. } => "renew it",
     }
 }
 

@@ -10,10 +10,10 @@ use std::path::Path;
 use rustix::fs::Access;
 
 use super::holder::{is_of_systemd, is_systemd};
-use super::{PreflightDepth, PreflightFindings};
+use super::{PreflightDepth, PreflightFindings, disk};
 use crate::config::overlap;
 use crate::markup::ProblemSeverity::{Error, Note, Warning};
-use crate::runtime::{is_descriptor, parent_folder, resolved_path, rounded_size};
+use crate::runtime::{is_descriptor, parent_folder, resolved_path};
 use crate::server;
 use crate::store::{self, StateDir, StoreError};
 
@@ -45,7 +45,7 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
         Ok(false) => {}
         Err((why, hint)) => found.machine(Error, "state_dir", why, Some(*hint)),
     }
-    room(found);
+    disk::check(found);
     audit(found, state.is_ok());
     let mut ports = TestedPorts { is_running, is_hidden: is_of_other_user, open: Vec::new() };
     for (index, listener) in config.listeners.iter().enumerate() {
@@ -57,56 +57,6 @@ pub(super) fn check(found: &mut PreflightFindings<'_>) {
 /// Whether a directory belongs to another user than this one, which is not root.
 fn is_of_other_user(path: &Path, user: u32) -> bool {
     user != 0 && path.metadata().is_ok_and(|metadata| metadata.uid() != user)
-}
-
-/// The room on the disk of the state directory.
-fn room(found: &mut PreflightFindings<'_>) {
-    let config = found.config;
-    let is_root = found.service.is_none() && rustix::process::geteuid().is_root();
-    let Some(DiskRoom { free, spare, total }) = DiskRoom::of(&config.state_dir, is_root) else { return };
-    if !store::has_room(&config.state_dir, spare) {
-        let message = format!("its disk is full: only {} are free, too little to start a gate", rounded_size(spare));
-        found.machine(Error, "state_dir", &message, Some("free space, or use another disk"));
-    } else if let Some(why) = too_full(free, total, config.cache.min_free) {
-        found.machine(Warning, "state_dir", &why, Some("free space, or use another disk"));
-    }
-    let max_size = config.cache.max_size;
-    if max_size > total && config.has_own_cache_size() {
-        let message = format!("the disk of `state_dir` has only {}", rounded_size(total));
-        found.machine(Warning, "cache.max_size", &message, Some("choose less than the size of the disk"));
-    }
-}
-
-/// The room on a disk, in bytes.
-struct DiskRoom {
-    /// What is free for every user.
-    free: u64,
-    /// The space available to the user of the gate: root can also use the reserved blocks.
-    spare: u64,
-    total: u64,
-}
-
-impl DiskRoom {
-    /// For the disk of a path, or of its nearest existing parent directory. `None` if the file system does not report
-    /// its size.
-    fn of(path: &Path, is_root: bool) -> Option<Self> {
-        let path = std::path::absolute(path).ok()?;
-        let disk = path.ancestors().find_map(|ancestor| rustix::fs::statvfs(ancestor).ok())?;
-        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
-        let (free, total) = (bytes(disk.f_bavail), bytes(disk.f_blocks));
-        let spare = if is_root { bytes(disk.f_bfree) } else { free };
-        (total > 0).then_some(Self { free, spare, total })
-    }
-}
-
-/// Why a disk with this many bytes has no room for the cache.
-fn too_full(free: u64, total: u64, min_free: u64) -> Option<String> {
-    let kept = min_free.min(total / 10);
-    let message = || {
-        let (free, kept) = (rounded_size(free), rounded_size(kept));
-        format!("its disk is full: {free} are free, and {kept} must stay free (cache.min_free); nothing is cached")
-    };
-    (free < kept).then(message)
 }
 
 fn audit(found: &mut PreflightFindings<'_>, state_is_usable: bool) {
@@ -342,33 +292,33 @@ fn hint(error: &io::Error) -> Option<&'static str> {
     Some(server::bind_hint(error).trim_start_matches("; ")).filter(|hint| !hint.is_empty())
 }
 
-/// Whether the database is of this version or of an older one.
-pub(super) async fn check_schema(found: &mut PreflightFindings<'_>) {
-    if let Err(error) = store::check_schema(&found.config.state_dir).await {
+/// Whether the database is of this version or of an older one. `config check` reads the whole file, and says if it has
+/// lost its content; a gate that starts warns of that itself.
+pub(super) async fn check_database(found: &mut PreflightFindings<'_>) {
+    let (config, is_whole) = (found.config, found.depth == PreflightDepth::Everything);
+    let state = &config.state_dir;
+    let mut checked = store::check_schema(state).await;
+    if checked.is_ok() && is_whole {
+        checked = store::check_pages(state).await;
+    }
+    if let Err(error) = checked {
         let hint = match &error {
             StoreError::Newer { .. } => "use the newer version, or another state_dir",
+            StoreError::Damaged { .. } => "check whether its disk has failed",
             _ => {
                 "check whether its disk has failed; a start without this file loses cache, pins, exemptions and history"
             }
         };
         found.machine(Error, "state_dir", &error.to_string(), Some(hint));
+    } else if is_whole && let Some((why, exists)) = store::lost_content(state).await {
+        let hint = "check whether its disk was full or a copy was not complete; a gate can start without the file";
+        found.machine(if exists { Error } else { Warning }, "state_dir", &why, Some(hint));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// As the cache decides: a tenth of a small disk is enough.
-    #[test]
-    fn a_disk_counts_as_full_below_the_reserved_space() {
-        let gibibyte = 1 << 30;
-        assert_eq!(too_full(gibibyte, 100 * gibibyte, gibibyte), None);
-        assert_eq!(too_full(50 << 20, 100 << 20, gibibyte), None);
-        let full = too_full(5 << 20, 100 << 20, gibibyte).unwrap();
-        assert!(full.contains("5MiB are free, and 10MiB must stay free"), "{full}");
-        assert!(too_full(gibibyte - 1, 100 * gibibyte, gibibyte).is_some());
-    }
 
     /// Root sees what a gate of any user does.
     #[test]
@@ -383,14 +333,5 @@ mod tests {
         ] {
             assert_eq!(is_of_other_user(path, user), wanted, "{user}");
         }
-    }
-
-    #[test]
-    fn a_file_system_without_a_size_is_not_called_full() {
-        assert!(DiskRoom::of(Path::new("/proc/self"), true).is_none());
-        let dir = tempfile::tempdir().unwrap();
-        let of = |is_root| DiskRoom::of(&dir.path().join("absent/state"), is_root).unwrap();
-        let (user, root) = (of(false), of(true));
-        assert!(user.spare == user.free && root.free <= root.spare && root.spare <= root.total, "reserved for root");
     }
 }

@@ -117,6 +117,8 @@ async fn registry(config: &upstream::Config) -> ServiceOutcome {
         Err(upstream::Error::NotFound { .. }) => {
             return Err(format!("{url} answers 404 to /v2/: it is not the URL of a registry"));
         }
+        // It says nothing about the configuration.
+        Err(error @ upstream::Error::RateLimited { .. }) => return Ok(format!("{error}; check again later")),
         Err(error) => return Err(error.to_string()),
     };
     let is_anonymous = matches!(config.auth, Auth::Anonymous);

@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use super::memory::{MemberKey, Memory};
 use super::recent::Recent;
 use crate::oci::{Content, Digest, ImageName, Manifest, Tag};
-use crate::runtime::{Bounded, Clock, Epoch, Moment, Readiness, Tasks};
+use crate::runtime::{Bounded, Clock, Epoch, LogLimit, Moment, Readiness, Tasks};
 use crate::store::{FactStore, StoreError, StoredTag};
 pub(super) use tag_filter::TagFilter;
 
@@ -44,6 +44,8 @@ pub(super) struct Facts {
     recent: Mutex<Recent>,
     /// Whether a task is retrying to write the waiting facts.
     is_retrying: Mutex<bool>,
+    /// Each request can cause a failure.
+    failures: LogLimit,
     /// Whether the store has not answered a write in time.
     hangs: AtomicBool,
 }
@@ -87,6 +89,7 @@ impl Facts {
             memory: Memory::new(),
             recent: Mutex::default(),
             is_retrying: Mutex::default(),
+            failures: LogLimit::new(5, Duration::from_secs(60)),
             hangs: AtomicBool::new(false),
         });
         facts.tasks.spawn(facts.clone().read_tags());

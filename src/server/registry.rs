@@ -16,7 +16,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures_util::future::{Either, Ready, ready};
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use errors::{respond_to, respond_to_route};
@@ -220,6 +220,7 @@ fn is_index(outcome: &WarmOutcome) -> bool {
 fn warm_key(request: &Request<Incoming>, client: &ClientIdentity) -> Option<String> {
     let conditions = [header::RANGE, header::IF_RANGE, header::IF_NONE_MATCH];
     let is_plain = ReadMethod::of(request.method()).is_some()
+        && names_its_host(request)
         && conditions.iter().all(|name| !request.headers().contains_key(name));
     let target = request.uri().path_and_query().filter(|target| is_plain && target.as_str().len() <= MAX_WARM_KEY)?;
     // A scope contains no space.
@@ -236,8 +237,19 @@ impl Service for RegistryService {
     }
 }
 
+/// Whether a request has the `Host` that its version requires (RFC 9112, section 3.2). Where it is missing or doubled,
+/// proxies disagree about whom the request is for.
+fn names_its_host(request: &Request<Incoming>) -> bool {
+    let count = request.headers().get_all(header::HOST).iter().take(2).count();
+    count == 1 || (count == 0 && request.version() != Version::HTTP_11)
+}
+
 /// Parses the method and the raw target, before any other processing.
 fn parse(request: &Request<Incoming>) -> Result<(ReadMethod, Route), WireError> {
+    if !names_its_host(request) {
+        let message = "a request has exactly one Host header (RFC 9112, section 3.2)";
+        return Err(own_error(StatusCode::BAD_REQUEST, ErrorCode::NameInvalid, message));
+    }
     let Some(method) = ReadMethod::of(request.method()) else {
         let message = "this registry is pull-only; push to the upstream registry itself";
         return Err(own_error(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported, message));

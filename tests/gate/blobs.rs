@@ -40,6 +40,7 @@ async fn ranges_and_conditional_requests_on_cached_blobs() {
     }
     let got = request("GET", &gate.url(&path), &[("range", "bytes=600000-")]).await;
     assert_eq!((got.status, got.header("content-range")), (416, Some("bytes */600000")));
+    assert_eq!(got.header("content-type"), Some("application/json"), "{}", got.text());
     let etag = format!("\"{layer}\"");
     assert_eq!(request("GET", &gate.url(&path), &[("if-none-match", &etag)]).await.status, 304);
     // HEAD has no parts (RFC 9110 §14.2).

@@ -189,6 +189,28 @@ fn a_cache_that_is_larger_than_its_disk_is_reported() {
     assert!(line(&problems[0]).contains("warning: cache.max_size: the disk of `state_dir` has only "), "{problems:?}");
 }
 
+/// What a full disk or an incomplete restore leaves is not taken for a new gate.
+#[test]
+fn a_database_that_has_lost_its_content_is_reported() {
+    let made = Checked::new();
+    made.write("", "");
+    fs::create_dir(made.path().join("state")).unwrap();
+    made.file("state/pullgate.db-reserve", "");
+    let found = || {
+        let (code, problems) = made.problems(&[], &[]);
+        (code, problems.iter().map(line).collect::<Vec<_>>().join("\n"))
+    };
+    let (code, text) = found();
+    assert!(code == Some(0) && text.contains("pullgate.db: there is no database, although"), "{text}");
+    made.file("state/pullgate.db", "");
+    let (code, text) = found();
+    assert!(code == Some(78) && text.contains("error: state_dir: "), "{text}");
+    assert!(text.contains("pullgate.db: the database is empty, although") && text.contains("notary roots"), "{text}");
+    made.file("state/pullgate.db", &"no database ".repeat(1000));
+    let (code, text) = found();
+    assert!(code == Some(78) && text.contains("pullgate.db: the database is damaged: "), "{text}");
+}
+
 /// What is behind a link in the state directory is pullgate's own, too.
 #[test]
 fn a_file_behind_a_link_in_the_state_directory_is_found() {

@@ -198,3 +198,28 @@ async fn clients_that_ask_are_told_how_long_each_phase_took() {
     assert!(blob.contains("open;dur="), "{blob}");
     assert_eq!(gate.get("/library/app/manifests/1").await.header("server-timing"), None);
 }
+
+/// Clients that get no answer cannot say why, so the log and the metrics do.
+#[tokio::test]
+async fn a_gate_without_a_free_connection_says_so() {
+    let registry = TestRegistry::start().await;
+    let made = TestGate::new(&registry, ALLOW_ALL).with("[limits]\nmax_connections = 1\n[log]\nformat = \"json\"");
+    let program = Program::start(&made).await;
+    let url = program.url("");
+    let address = url.split('/').nth(2).expect("an address");
+    let held = tokio::net::TcpStream::connect(address).await.expect("it listens");
+    soon(async {
+        let open = || async { request("GET", &program.admin_url("/metrics"), &[]).await.text() };
+        while !open().await.contains("pullgate_connections_open 1\n") {}
+    })
+    .await;
+    let waiting = tokio::net::TcpStream::connect(address).await.expect("it listens");
+    let message =
+        "all connections are in use, and clients wait for one; client.address, if it is known, has most of them";
+    let line = lines(&program, message, 1).await.remove(0);
+    assert_eq!((&line["level"], &line["client.address"]), (&"WARN".into(), &"127.0.0.1".into()), "{line}");
+    assert_eq!((&line["client.connections"], &line["limits.max_connections"]), (&1.into(), &1.into()), "{line}");
+    let metrics = request("GET", &program.admin_url("/metrics"), &[]).await.text();
+    assert!(metrics.contains("pullgate_connections_max 1\n"), "{metrics}");
+    drop((held, waiting));
+}

@@ -1,5 +1,6 @@
 //! Reloading the configuration: what a running gate takes into use, what needs a restart, and what is rejected.
 
+mod authorities;
 mod command;
 
 use std::net::SocketAddr;

@@ -99,6 +99,32 @@ async fn malformed_requests_and_pushes_are_rejected() {
     assert_eq!(registry.requests().len(), 0);
 }
 
+/// RFC 9112, section 3.2: also for a request whose answer is remembered.
+#[tokio::test]
+async fn a_request_has_exactly_one_host() {
+    let registry = TestRegistry::start().await;
+    registry.push("team/app", Some("1"), &simple("host"));
+    let gate = TestGate::new(&registry, ALLOW_ALL).start().await;
+    let address = gate.any_url("/").split('/').nth(2).expect("an authority").parse().expect("an address");
+    for _ in 0..2 {
+        for (version, hosts, status) in [
+            ("1.1", "Host: a.test\r\n", 200),
+            ("1.1", "Host:\r\n", 200),
+            ("1.1", "", 400),
+            ("1.1", "Host: a.test\r\nHost: a.test\r\n", 400),
+            ("1.0", "", 200),
+            ("1.0", "Host: a.test\r\nHost: b.test\r\n", 400),
+        ] {
+            let target = format!("/v2/{HOST}/team/app/manifests/1");
+            let sent = format!("GET {target} HTTP/{version}\r\n{hosts}Connection: close\r\n\r\n");
+            let answer = raw(address, sent.as_bytes()).await;
+            let answer = String::from_utf8_lossy(&answer);
+            let got = answer.split(' ').nth(1).and_then(|status| status.parse::<u16>().ok());
+            assert_eq!(got, Some(status), "{version} {hosts:?}: {answer}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn repositories_without_a_rule_are_denied_without_an_upstream_request() {
     let registry = TestRegistry::start().await;

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::harness::{ALLOW_ALL, TestGate};
 use crate::program::Program;
-use crate::support::{TestRegistry, soon};
+use crate::support::{TestRegistry, request, soon};
 
 async fn why_not(made: TestGate) -> (String, bool) {
     match made.try_start().await {
@@ -51,7 +51,7 @@ async fn a_port_in_use_is_reported() {
 }
 
 #[tokio::test]
-async fn an_expired_certificate_is_reported() {
+async fn a_gate_starts_with_an_expired_certificate_and_is_degraded() {
     let registry = TestRegistry::start().await;
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -62,8 +62,11 @@ async fn an_expired_certificate_is_reported() {
         .file("old.crt", &certificate.pem())
         .file("old.key", &key.serialize_pem())
         .listener("tls = { certificate = \"old.crt\", key = \"old.key\" }");
-    let (why, is_configuration) = why_not(made).await;
-    assert!(is_configuration && why.contains("old.crt") && why.contains("2021"), "{why}");
+    let gate = made.start().await;
+    let ready = request("GET", &gate.admin_url("/readyz?verbose"), &[]).await;
+    assert_eq!(ready.status, 200, "the other listeners serve");
+    assert!(ready.text().contains("[-]certificates: ") && ready.text().contains("old.crt"), "{}", ready.text());
+    assert!(ready.text().contains("expired on 2021-01-01T00:00:00Z"), "{}", ready.text());
 }
 
 #[tokio::test]

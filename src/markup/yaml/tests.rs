@@ -88,6 +88,19 @@ fn refused() {
 }
 
 #[test]
+fn a_template_is_to_be_rendered_first() {
+    for (text, is_template) in [
+        ("{{- if .Values.x }}\na: 1\n{{- end }}\n", true),
+        ("a:\n  b: 1\n  {{ if .Values.x }}\nc: 2\n", true),
+        ("a:\n  {{- range .Values.x }}\n  - b\n  {{- end }}\n", true),
+        ("a: {{ .Values.x }}\n", true),
+        ("a: '{{ x }}'\nb\n", false),
+    ] {
+        assert_eq!(fault(text).ends_with("render it first (helm template)"), is_template, "{text}: {}", fault(text));
+    }
+}
+
+#[test]
 fn aliases_are_copied_within_a_budget() {
     assert_eq!(bare("a: &x {b: 1}\nc: *x\n"), bare("a: {b: 1}\nc: {b: 1}\n"));
     let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");

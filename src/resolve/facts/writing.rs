@@ -124,7 +124,10 @@ impl Facts {
     }
 
     pub(super) fn put_off(self: &Arc<Self>, error: &StoreError) {
-        tracing::error!(%error, "cannot write facts from a registry; they stay in memory and the write is retried");
+        if let Some(omitted) = self.failures.admit() {
+            let text = "cannot write facts from a registry; they stay in memory and the write is retried";
+            tracing::error!(%error, omitted, "{text}");
+        }
         self.readiness.degraded(TOPIC, Some(error.to_string()));
         let mut is_retrying = self.is_retrying.lock().unwrap_or_else(PoisonError::into_inner);
         if !std::mem::replace(&mut *is_retrying, true) {

@@ -39,7 +39,7 @@ pub(super) fn respond_to_manifest(error: &GateError) -> Response<Body> {
 pub(super) fn respond_to_route(error: InvalidRoute) -> WireError {
     let (status, code) = match error {
         InvalidRoute::Digest(_) => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
-        InvalidRoute::Name(_) | InvalidRoute::Namespace(_) | InvalidRoute::Query(_) => {
+        InvalidRoute::Encoded | InvalidRoute::Name(_) | InvalidRoute::Namespace(_) | InvalidRoute::Query(_) => {
             (StatusCode::BAD_REQUEST, ErrorCode::NameInvalid)
         }
         InvalidRoute::Path => (StatusCode::NOT_FOUND, ErrorCode::NameUnknown),

@@ -78,8 +78,8 @@ fn respond_blob(
     size: u64,
     body: impl FnOnce(u64, u64) -> Body,
 ) -> Response<Body> {
-    let mut response = ranged((request.method(), request.headers()), size, permit.digest(), body);
-    insert(response.headers_mut(), header::CONTENT_TYPE, "application/octet-stream");
+    let asked = (request.method(), request.headers());
+    let mut response = ranged(asked, (size, "application/octet-stream"), permit.digest(), body);
     warn(response.headers_mut(), permit, None);
     response
 }
@@ -94,19 +94,18 @@ pub fn manifest_response(
     stale: Option<String>,
 ) -> Response<Body> {
     let size = manifest.len() as u64;
-    let mut response = ranged(asked, size, permit.digest(), |start, end| {
+    let mut response = ranged(asked, (size, media_type), permit.digest(), |start, end| {
         // Both are within a length that is a usize.
         Body::from(manifest.slice(start as usize..end as usize))
     });
-    insert(response.headers_mut(), header::CONTENT_TYPE, media_type);
     warn(response.headers_mut(), permit, stale);
     response
 }
 
-/// 200, 206, 304 or 416 for content with a known digest (RFC 9110 §13, §14).
+/// 200, 206, 304 or 416 for content of this size and media type with a known digest (RFC 9110 §13, §14).
 fn ranged(
     (method, headers): (&Method, &HeaderMap),
-    size: u64,
+    (size, media_type): (u64, &str),
     digest: Digest,
     body: impl FnOnce(u64, u64) -> Body,
 ) -> Response<Body> {
@@ -135,6 +134,7 @@ fn ranged(
     };
     let headers = response.headers_mut();
     headers.reserve(HEADERS);
+    insert(headers, header::CONTENT_TYPE, media_type);
     insert(headers, header::ETAG, &etag);
     insert(headers, CONTENT_DIGEST, &text);
     insert(headers, header::ACCEPT_RANGES, "bytes");

@@ -17,7 +17,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::connection;
 use super::counters::ConnectionCounters;
-use super::failures::{accept_failed, handshake_failed, too_many_connections, unexpected_tls};
+use super::failures::{accept_failed, handshake_failed, no_room, too_many_connections, unexpected_tls};
 use super::identity::{ClientCertificate, ClientIdentity, ProxyHeader};
 use super::limits::{Capacity, ClientPlace, SharedLimits};
 use super::listener::{Listener, Service};
@@ -106,6 +106,10 @@ impl<S: Service> ListenerShared<S> {
     async fn admit(&self) -> ConnectionSlot {
         loop {
             let capacity = self.limits.capacity();
+            self.counters.allow(capacity.limits.max_connections);
+            if capacity.is_crowded() {
+                no_room(&self.listener.label, &capacity);
+            }
             // Fails if the limits were replaced meanwhile.
             if let Ok(permit) = capacity.connections.clone().acquire_owned().await {
                 // Where clients can wait for the next process, what was accepted before shutdown is answered.
@@ -137,7 +141,7 @@ impl<S: Service> ListenerShared<S> {
         let mut stream = WriteStall::new(SendFile::new(stream, self.windows.clone()), limits.write_stall_timeout);
         // Known before the TLS handshake, whose failures name it.
         let mut address = peer.ip();
-        let mut place = ClientPlace::Unlimited;
+        let mut place = ClientPlace::Unlimited { _share: None };
         let handshake = async {
             address = self.client_behind_proxy(&mut stream, peer).await?;
             place = self.place_of(address, &slot.capacity);
@@ -204,7 +208,7 @@ impl<S: Service> ListenerShared<S> {
     /// does not count.
     fn place_of(&self, address: IpAddr, capacity: &Capacity) -> ClientPlace {
         if self.listener.proxies.trusts(address) {
-            return ClientPlace::Unlimited;
+            return ClientPlace::Unlimited { _share: None };
         }
         let place = capacity.of_client(address);
         if matches!(place, ClientPlace::Refused { .. } | ClientPlace::Closed) {

@@ -30,6 +30,12 @@ impl AddressCounts {
         Some(AddressShare { counts: self.clone(), address, number: count + 1 })
     }
 
+    /// The address with most connections, and how many it has.
+    pub(in crate::server) fn busiest(&self) -> Option<(IpAddr, usize)> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.iter().max_by_key(|(_, count)| **count).map(|(address, count)| (*address, *count))
+    }
+
     /// Whether no connection is counted.
     #[cfg(test)]
     pub(in crate::server) fn is_empty(&self) -> bool {
@@ -69,6 +75,9 @@ mod tests {
         let mapped = "::ffff:192.0.2.1".parse().unwrap();
         let second = counts.take(mapped, 2).unwrap();
         assert_eq!((first.number, second.number), (1, 2));
+        let other = counts.take([192, 0, 2, 3].into(), 2);
+        assert_eq!(counts.busiest(), Some((address, 2)));
+        drop(other);
         assert!(counts.take(address, 2).is_none() && counts.take([192, 0, 2, 2].into(), 2).is_some());
         drop(first);
         assert!(counts.take(address, 2).is_some());

@@ -28,6 +28,7 @@ pub struct Certificates {
     clock: Clock,
     readiness: Readiness,
     expiry: Family<ListenerLabel, Gauge>,
+    start: Family<ListenerLabel, Gauge>,
     /// When the certificate in use ends, by listener.
     ends: Arc<Mutex<BTreeMap<String, Timestamp>>>,
     failures: Counter,
@@ -37,6 +38,7 @@ pub struct Certificates {
 impl Certificates {
     pub(super) fn new(clock: &Clock, metrics: &Metrics, readiness: &Readiness) -> Self {
         let expiry = "First expiry in the certificate chain of a listener, in seconds since the epoch";
+        let start = "Start of the validity of the certificate that expires first, in seconds since the epoch";
         let failures = "Failed certificate reloads; the old certificates stay in use";
         Self {
             entries: Vec::new(),
@@ -48,6 +50,7 @@ impl Certificates {
                 Unit::Seconds,
                 Family::default(),
             ),
+            start: metrics.register_with_unit("certificate_start_timestamp", start, Unit::Seconds, Family::default()),
             ends: Arc::default(),
             failures: metrics.register("certificate_reload_failures", failures, Counter::default()),
             turn: Arc::default(),
@@ -55,10 +58,17 @@ impl Certificates {
     }
 
     pub(super) fn load(&mut self, listener: &str, config: TlsConfig, http2: bool) -> Result<Arc<Tls>, TlsError> {
-        let (tls, validity) = Tls::load(config, http2, self.clock.now())?;
+        let (now, path) = (self.clock.now(), config.certificate.clone());
+        let (tls, validity) = Tls::load(config, http2, now)?;
         let tls = Arc::new(tls);
+        if let Err(error) = validity.check(&path, now) {
+            tracing::error!(listener, %error, "serving with an expired certificate, which clients refuse");
+            self.readiness.degraded(TOPIC, Some(error.to_string()));
+        } else if self.entries.is_empty() {
+            // Another listener may have been reported.
+            self.readiness.degraded(TOPIC, None);
+        }
         self.entries.push((listener.into(), tls.clone()));
-        self.readiness.degraded(TOPIC, None);
         self.tell_expiry(listener, validity);
         Ok(tls)
     }
@@ -149,6 +159,7 @@ impl Certificates {
         let label = ListenerLabel { listener: listener.to_owned() };
         self.ends.lock().unwrap_or_else(PoisonError::into_inner).insert(listener.to_owned(), validity.until);
         self.expiry.get_or_create(&label).set(validity.first_end.as_second());
+        self.start.get_or_create(&label).set(validity.first_start.as_second());
     }
 }
 

@@ -12,6 +12,7 @@ pub(super) struct ConnectionCounters {
     pub(super) refused: Counter,
     pub(super) tls_failures: Counter,
     open: Gauge,
+    most: Gauge,
 }
 
 impl ConnectionCounters {
@@ -24,8 +25,14 @@ impl ConnectionCounters {
                 Counter::default(),
             ),
             open: metrics.register("connections_open", "Open connections", Gauge::default()),
+            most: metrics.register("connections_max", "The maximum number of connections", Gauge::default()),
             tls_failures: metrics.register("tls_handshake_failures", "Failed TLS handshakes", Counter::default()),
         }
+    }
+
+    /// Shows how many connections there may be.
+    pub(super) fn allow(&self, most: usize) {
+        self.most.set(i64::try_from(most).unwrap_or(i64::MAX));
     }
 
     /// Counts a connection as open until the returned value is dropped.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustls::AlertDescription;
 
+use super::limits::Capacity;
 use crate::runtime::LogLimit;
 
 /// How often failed accepts are logged.
@@ -16,6 +17,8 @@ static ACCEPTS: LogLimit = LogLimit::new(1, Duration::from_secs(60));
 static HANDSHAKES: LogLimit = LogLimit::new(5, Duration::from_secs(10));
 /// How often TLS handshakes on a listener without TLS are logged.
 static UNEXPECTED_TLS: LogLimit = LogLimit::new(5, Duration::from_secs(10));
+/// How often it is logged that clients wait for a connection.
+static FULL: LogLimit = LogLimit::new(1, Duration::from_secs(60));
 /// How often connections beyond the share of an address are logged.
 static CROWDED: LogLimit = LogLimit::new(5, Duration::from_secs(10));
 
@@ -43,6 +46,22 @@ pub(in crate::server) fn unexpected_tls(listener: &str, client: IpAddr, hint: &s
     if let Some(omitted) = UNEXPECTED_TLS.admit() {
         tracing::warn!(listener, client.address = %client, hint, omitted, "the client speaks TLS to a listener without TLS");
     }
+}
+
+/// Logs that a client has to wait because there are as many connections as there may be, and who has most of them.
+pub(super) fn no_room(listener: &str, capacity: &Capacity) {
+    let Some(omitted) = FULL.admit() else { return };
+    let most = capacity.limits.max_connections;
+    let (client, connections) = capacity.busiest().unzip();
+    let client = client.map(tracing::field::display);
+    tracing::warn!(
+        listener,
+        limits.max_connections = most,
+        client.address = client,
+        client.connections = connections,
+        omitted,
+        "all connections are in use, and clients wait for one; client.address, if it is known, has most of them"
+    );
 }
 
 /// Logs that a client has more connections than its share.

@@ -77,7 +77,10 @@ impl Capacity {
 
     /// A place for a connection of a client.
     pub(super) fn of_client(&self, address: IpAddr) -> ClientPlace {
-        let Some(most) = self.limits.max_connections_per_address else { return ClientPlace::Unlimited };
+        let Some(most) = self.limits.max_connections_per_address else {
+            // Counted for the log: who has most if there is no room for others.
+            return ClientPlace::Unlimited { _share: self.addresses.take(client_of(address), usize::MAX) };
+        };
         match self.addresses.take(client_of(address), most.saturating_mul(2)) {
             None => ClientPlace::Closed,
             Some(share) if share.number > most => ClientPlace::Refused { _share: share },
@@ -102,6 +105,11 @@ impl Capacity {
             None => None,
         };
         Some(RequestPermit { _permit: permit })
+    }
+
+    /// The client with most connections, and how many it has.
+    pub(super) fn busiest(&self) -> Option<(IpAddr, usize)> {
+        self.addresses.busiest()
     }
 
     /// Whether clients may be waiting for a connection.
@@ -151,7 +159,7 @@ impl SharedLimits {
 #[derive(Debug)]
 pub(super) enum ClientPlace {
     /// The client may have as many as it likes.
-    Unlimited,
+    Unlimited { _share: Option<AddressShare> },
     /// It is one of those that the client may have.
     Counted { _share: AddressShare },
     /// Its requests are answered with 503.
@@ -204,6 +212,8 @@ mod tests {
         assert!(matches!(of(1), ClientPlace::Counted { .. }));
         shared.set(&Limits { max_connections_per_address: None, ..limits });
         let _all: Vec<_> = (0..100).map(|_| of(1)).collect();
-        assert!(matches!(of(1), ClientPlace::Unlimited));
+        assert!(matches!(of(1), ClientPlace::Unlimited { .. }));
+        let (busiest, count) = shared.capacity().busiest().unwrap();
+        assert_eq!((busiest, count), (IpAddr::from([192, 0, 2, 1]), 100));
     }
 }

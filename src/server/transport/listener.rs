@@ -70,14 +70,10 @@ pub async fn bind(
         let passed = inherited.take_tcp(&listener_name(index), &config.address);
         listeners.push(Arc::new(Listener::bind(config, &mut certificates, passed).await?));
     }
+    let counters = ConnectionCounters::new(metrics);
+    counters.allow(limits.max_connections);
     let workers = Arc::new(Workers::start().map_err(|source| BindError::Workers { source })?);
-    Ok(BoundListeners {
-        listeners,
-        limits: SharedLimits::new(limits),
-        certificates,
-        counters: ConnectionCounters::new(metrics),
-        workers,
-    })
+    Ok(BoundListeners { listeners, limits: SharedLimits::new(limits), certificates, counters, workers })
 }
 
 /// Bound listeners that do not serve yet; clients wait in the kernel's backlog.

@@ -84,13 +84,20 @@ impl LoadedTls {
 }
 
 impl Tls {
-    /// Loads the files. Fails if the certificate is not valid at `now`, because no client could use it.
+    /// Loads the files of a gate that starts. Fails if the certificate is not valid yet at `now`. One that has expired is
+    /// used, as it would be by a gate that still runs: a restart must not take the other listeners, and the clients that
+    /// do not look at the time, with it.
     pub(super) fn load(
         config: TlsConfig,
         http2: bool,
         now: Timestamp,
     ) -> Result<(Self, CertificateValidity), TlsError> {
-        let LoadedTls { state, digest, validity } = LoadedTls::load(config, http2, now)?;
+        let files = TlsFiles::read(&config)?;
+        let digest = files.digest();
+        let LoadedTls { state, digest, validity } = match LoadedTls::of((&files, digest), config.clone(), http2, now) {
+            Err(TlsError::Expired { until, .. }) => LoadedTls::of((&files, digest), config, http2, until)?,
+            loaded => loaded?,
+        };
         let loaded = Mutex::new((digest, validity));
         Ok((Self { http2, current: ArcSwap::from_pointee(state), loaded }, validity))
     }
@@ -141,10 +148,12 @@ pub(super) struct CertificateValidity {
     /// When the first certificate of the chain ends that has not ended yet: an intermediate may end before the
     /// server's. One that has already ended does not matter, because clients may know another path to their authority.
     pub(super) first_end: Timestamp,
+    /// When the validity of that certificate began.
+    pub(super) first_start: Timestamp,
 }
 
 impl CertificateValidity {
-    fn check(self, path: &Path, now: Timestamp) -> Result<(), TlsError> {
+    pub(super) fn check(self, path: &Path, now: Timestamp) -> Result<(), TlsError> {
         if now > self.until {
             return Err(TlsError::Expired { path: path.to_owned(), until: self.until });
         }
@@ -175,7 +184,7 @@ pub enum TlsError {
     /// The certificate has expired.
     #[error(
         "{}: the certificate expired on {until}; put a renewed one in its place (`pullgate certs init` renews a \
-         development certificate)",
+         development certificate), or correct the clock of this machine",
         path.display()
     )]
     Expired {
@@ -312,9 +321,10 @@ pub(super) fn checked_validity(
     let validity = certificate.tbs_certificate.validity;
     let (from, until) = (timestamp(validity.not_before), timestamp(validity.not_after));
     let others = chain[1..].iter().filter_map(|der| x509_cert::Certificate::from_der(der).ok());
-    let ends = others.map(|other| timestamp(other.tbs_certificate.validity.not_after));
-    let first_end = ends.filter(|end| *end >= now).fold(until, Timestamp::min);
-    let validity = CertificateValidity { from, until, first_end };
+    let others = others.map(|other| other.tbs_certificate.validity);
+    let others = others.map(|other| (timestamp(other.not_after), timestamp(other.not_before)));
+    let (first_end, first_start) = others.filter(|(end, _)| *end >= now).fold((until, from), Ord::min);
+    let validity = CertificateValidity { from, until, first_end, first_start };
     validity.check(path, now)?;
     Ok(validity)
 }

@@ -1,5 +1,9 @@
 //! What the environment of the gate sets besides its configuration.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::Command;
+
 use super::{Checked, line};
 
 #[test]
@@ -83,5 +87,23 @@ fn proxies_of_the_environment_are_checked() {
         let (wanted_code, wanted) = wanted.clone().unwrap_or((Some(0), String::new()));
         assert_eq!((code, lines.len()), (wanted_code, usize::from(!wanted.is_empty())), "{name}={value} {problems:#?}");
         assert!(lines.iter().all(|line| line.contains(&wanted) && !line.contains("secret")), "{lines:#?}");
+    }
+}
+
+/// Any program may have left such a variable: only a setting has to be readable.
+#[test]
+fn only_settings_have_to_be_utf8() {
+    let made = Checked::new();
+    made.write("", "");
+    for (name, code, wanted) in [
+        ("FOO", Some(0), "ok: "),
+        ("PULLGATE_SERVICE_HOST", Some(0), "ok: "),
+        ("PULLGATE__LOG__FILTER", Some(78), "environment variable PULLGATE__LOG__FILTER: error: it is not UTF-8 text"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pullgate"));
+        command.args(["config", "check", "--config"]).arg(made.path().join("pullgate.toml"));
+        let output = command.env(name, OsStr::from_bytes(b"caf\xe9")).output().unwrap();
+        let said = crate::commands::text(&output);
+        assert!(output.status.code() == code && said.contains(wanted), "{name}: {said}");
     }
 }

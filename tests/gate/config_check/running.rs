@@ -1,5 +1,7 @@
 //! What depends on the machine: a running gate, users, sockets, services.
 
+use pullgate::sample::{Fault, On};
+
 use super::*;
 
 /// While the gate runs, its ports and its state directory are in use, and that is not a mistake.
@@ -142,6 +144,20 @@ async fn services_are_asked_online() {
         assert!(lines.iter().any(|line| line.contains(&wanted)), "{wanted}\n{lines:#?}");
     }
     assert!(!lines.iter().any(|line| line.contains("upstream[2]")), "an offline upstream is not asked: {lines:#?}");
+}
+
+/// A registry that limits requests says nothing about the configuration.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_of_a_registry_is_no_mistake() {
+    let registry = TestRegistry::start().await;
+    registry.inject(On::any(), Fault::too_many_requests(600));
+    let made = Checked { upstream: format!("url = \"{}\"", registry.listening.url()), ..Checked::new() };
+    made.write("", "");
+    let check = move || made.problems(&["--online"], &[]);
+    let (code, problems) = soon(tokio::task::spawn_blocking(check)).await.unwrap();
+    let lines: Vec<String> = problems.iter().map(line).collect();
+    let is_told = |line: &String| line.contains("note: upstream[0].url: the rate limit is reached: registry.test at ");
+    assert!(code == Some(0) && lines.iter().any(is_told), "{lines:#?}");
 }
 
 /// A start says what the gate is made of, in the same order each time.

@@ -50,6 +50,23 @@ fn an_exempt_package_needs_no_fix() {
     assert!(message("{}", &va, in_b).ends_with("released by an update or an exemption"));
 }
 
+/// Without a fix, an issue does not count because of its severity, but it does for another reason.
+#[test]
+fn with_fixable_only_an_update_of_what_has_a_fix_is_enough() {
+    let updated = r#"{"issues":[{"id":"CVE-3","severity":"high","package":"b"}]}"#;
+    assert_eq!(answer("{fixableOnly: true}", updated, "")["decision"], "admit");
+    let both = "; released by an update or an exemption";
+    let exemption = "; a fix is published for a part of the packages; released by an exemption";
+    for (rule, issues, expected) in [
+        ("{fixableOnly: true}", &[PARTLY][..], both),
+        ("{fixableOnly: true}", &[FIXED, PARTLY], both),
+        ("{fixableOnly: true, alwaysBlock: [CVE-3]}", &[PARTLY], exemption),
+    ] {
+        let message = message(rule, &format!(r#"{{"issues":[{}]}}"#, issues.join(",")), "");
+        assert!(message.ends_with(expected), "{rule}: {message}");
+    }
+}
+
 #[test]
 fn what_a_report_lacks_is_named_beside_its_issues() {
     let exempt = r#""exemptions":["CVE-1"]"#;

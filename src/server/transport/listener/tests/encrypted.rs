@@ -108,6 +108,8 @@ async fn renewed_certificates_are_used_from_the_next_handshake_on() {
     fixture.certificates.reload().unwrap();
     let expiry = "certificate_expiry_timestamp_seconds{listener=\"127.0.0.1:0\"} 1861920000";
     assert!(fixture.metrics.render().contains(expiry), "the first certificate of the chain to end: {expiry}");
+    let start = "certificate_start_timestamp_seconds{listener=\"127.0.0.1:0\"} ";
+    assert!(fixture.metrics.render().contains(start), "{start}");
     let new = pki.connect(&fixture, &[], None).await.unwrap();
     assert_eq!(server_name(&new), "second");
     for stream in [old, new] {
@@ -135,14 +137,19 @@ async fn invalid_new_certificates_keep_the_old_one_in_use() {
 }
 
 #[tokio::test]
-async fn expired_certificates_prevent_startup_and_are_not_reloaded() {
+async fn expired_certificates_are_used_by_a_start_and_not_by_a_reload() {
     let pki = Pki::new();
     let fixture = Fixture::start(pki.config(), Limits::default()).await;
     pki.write_server("late", 2025);
     assert!(matches!(fixture.certificates.reload().unwrap_err()[0], TlsError::Expired { .. }));
     assert_eq!(server_name(&pki.connect(&fixture, &[], None).await.unwrap()), "first");
-    let error = bind_error(pki.config()).await;
-    assert!(error.contains("server.crt: the certificate expired on 2025-01-01T00:00:00Z"), "{error}");
+    let fixture = Fixture::start(pki.config(), Limits::default()).await;
+    let why = fixture.readiness.report().degraded.remove("certificates").unwrap_or_default();
+    assert!(why.contains("server.crt: the certificate expired on 2025-01-01T00:00:00Z"), "{why}");
+    pki.write_server("new", 2031);
+    fixture.certificates.reload().unwrap();
+    assert!(fixture.readiness.report().degraded.is_empty());
+    assert_eq!(server_name(&pki.connect(&fixture, &[], None).await.unwrap()), "new");
 }
 
 #[tokio::test]
