@@ -196,34 +196,36 @@ impl Executable<'_> {
         self.layout.sections.iter().any(|section| section.name != RUST_CRATES)
     }
 
-    /// The parts that may contain Go's build information: the sections for it, then the parts with variables, then,
-    /// without section headers, all that is loaded. `debug/buildinfo` of Go
-    /// looks only into the first part with variables, which need not be the one of Go's linker.
+    /// The parts that may contain Go's build information: the sections for it, then the segments with variables, then,
+    /// without section headers, all other segments. `debug/buildinfo` of Go looks only into the first segment with
+    /// variables, which need not be the one of Go's linker.
     ///
     /// # Errors
     /// These parts overlap, so that searching them would take too long.
     pub(super) fn go_build_info(&self) -> Result<Vec<ExecutablePart>, String> {
-        let ExecutableLayout { sections, segments, .. } = &self.layout;
+        let ExecutableLayout { sections, segments, lacks_sections, .. } = &self.layout;
         let is_info = |section: &&Section| matches!(section.name, GO_BUILD_INFO | "__go_buildinfo");
-        let place = |section: &Section| ExecutablePart { address: section.address, size: section.size, offset: None };
-        let sections = sections.iter().filter(is_info).map(place);
-        let data = segments.iter().filter(|segment| segment.is_data).map(|segment| self.part(segment));
-        let others = self.parts_without_sections().into_iter().filter(|(_, is_data)| !is_data).map(|(part, _)| part);
-        let segments: Vec<ExecutablePart> = data.chain(others).filter(|part| part.size > 0).collect();
-        // Linkers let the file's pages at the borders of segments be in two of them.
-        let total = segments.iter().fold(0u64, |total, part| total.saturating_add(part.size));
+        let place = |section: &Section| {
+            let size = section.size.min(self.size);
+            ExecutablePart { address: section.address, size, offset: None }
+        };
+        let data = segments.iter().filter(|segment| segment.is_data);
+        let others = segments.iter().filter(|segment| *lacks_sections && !segment.is_data);
+        let segments = data.chain(others).map(|segment| self.part(segment));
+        let parts = sections.iter().filter(is_info).map(place).chain(segments);
+        let parts: Vec<ExecutablePart> = parts.filter(|part| part.size > 0).collect();
+        // The section is in a segment, and linkers let the file's pages at the borders of segments be in two of them.
+        let total = parts.iter().fold(0u64, |total, part| total.saturating_add(part.size));
         if total > self.size.saturating_mul(2) {
-            return Err("the segments of the executable overlap".to_owned());
+            return Err("the sections or segments of the executable overlap".to_owned());
         }
-        Ok(sections.chain(segments).collect())
+        Ok(parts)
     }
 
-    /// All that is loaded of an executable without section headers, and whether it has variables. Nothing of one with
-    /// section headers.
-    pub(super) fn parts_without_sections(&self) -> Vec<(ExecutablePart, bool)> {
+    /// The segments of an executable without section headers. Empty if it has section headers.
+    pub(super) fn segments_without_sections(&self) -> Vec<ExecutablePart> {
         let ExecutableLayout { segments, lacks_sections, .. } = &self.layout;
-        let segments = segments.iter().filter(|_| *lacks_sections);
-        segments.map(|segment| (self.part(segment), segment.is_data)).collect()
+        segments.iter().filter(|_| *lacks_sections).map(|segment| self.part(segment)).collect()
     }
 
     fn part(&self, segment: &Segment) -> ExecutablePart {

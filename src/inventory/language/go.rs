@@ -82,17 +82,19 @@ fn find(executable: &mut Executable<'_>, part: ExecutablePart) -> Option<u64> {
 /// Whether there is Go's table of functions in a program without section headers. The runtime does not start without it
 /// (`runtime/symtab.go`, `moduledataverify1`), while it does without the build information.
 fn has_functions(executable: &mut Executable<'_>) -> bool {
-    executable.parts_without_sections().into_iter().any(|(part, _)| {
-        let (mut at, mut has_table) = (0, false);
+    executable.segments_without_sections().into_iter().any(|part| {
+        let mut at = 0;
         // Pieces overlap, so that the header of the table is whole in one of them.
         while let Some(piece) = executable.read_part(part, at, CHUNK + TABLE_HEADER) {
-            has_table |= has_table_header(&piece);
-            if has_table || (piece.len() as u64) < CHUNK {
-                break;
+            if has_table_header(&piece) {
+                return true;
+            }
+            if (piece.len() as u64) < CHUNK {
+                return false;
             }
             at += CHUNK;
         }
-        has_table
+        false
     })
 }
 

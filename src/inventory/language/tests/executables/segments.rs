@@ -46,6 +46,20 @@ fn build_information_is_found_in_every_segment() {
     }
 }
 
+/// Each section would be searched up to the end of its segment.
+#[test]
+fn sections_that_overlap_are_a_problem() {
+    let empty = (".go.buildinfo", vec![0; 16]);
+    let mut program = elf(&[empty.clone(), empty, ("data", inline_info("go1.22.1", MODULES))]);
+    assert_eq!(names(&read("a", &program)), PACKAGES);
+    let table = u64::from_le_bytes(program[40..48].try_into().unwrap()) as usize;
+    for row in [1, 2] {
+        let size = table + 64 * row + 32;
+        program[size..size + 8].fill(0xff);
+    }
+    assert_eq!(names(&read("a", &program)), ["!"]);
+}
+
 /// The loader maps segments in order, so that the last one of those with the same addresses counts.
 #[test]
 fn a_segment_with_the_same_addresses_hides_no_build_information() {
