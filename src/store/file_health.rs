@@ -181,9 +181,7 @@ pub(super) async fn wrong_schema(connection: &mut SqliteConnection) -> Result<Op
         }
     }
     let fresh = pool(1).connect_with(SqliteConnectOptions::new().in_memory(true)).await?;
-    if known.run(&fresh).await.is_err() {
-        return Ok(None);
-    }
+    known.run(&fresh).await?;
     let mut fresh = fresh.acquire().await?;
     let (wanted, there) = (columns(&mut fresh).await?, columns(connection).await?);
     let missing = wanted.into_iter().find(|column| !there.contains(column));

@@ -41,7 +41,9 @@ struct OwnAnnotations {
 
 /// Why clients may see other files in the layers of a manifest, whatever its layers are; `None` if they do not.
 pub(super) fn manifest_problem(manifest: &Manifest) -> Option<String> {
-    let own: OwnAnnotations = serde_json::from_slice(&manifest.bytes).ok()?;
+    let Ok(own) = serde_json::from_slice::<OwnAnnotations>(&manifest.bytes) else {
+        return Some("its annotations cannot be read, so they may name another table of contents of its layers".into());
+    };
     let named = own.annotations?.into_keys().find(|key| key.to_ascii_lowercase().starts_with(SOCI))?;
     Some(format!(
         "some clients read its layers by another table of contents, but what the annotation {named:?} makes them read was \
@@ -80,7 +82,7 @@ pub(super) fn table_problem(layer: &Descriptor, table: Option<&LayerTable>) -> O
     table.chunks.clone().filter(|_| !by_text.is_empty())
 }
 
-/// Whether an annotation makes no client read anything but the table.
+/// Whether an annotation is known to make clients read nothing but the table.
 fn is_known(key: &str) -> bool {
     let is_listed = key == TEXT || PACKED.contains(&key) || PLACES.contains(&key);
     is_listed || !is_lazy_annotation(key)
@@ -104,6 +106,16 @@ mod tests {
             let found = manifest_problem(&Manifest::parse(text.to_string().into(), None).unwrap());
             assert_eq!(found.is_some(), is_found, "{text}");
             assert!(found.is_none_or(|found| found.contains("\"com.amazon.soci.index-digest\"")), "{text}");
+        }
+    }
+
+    #[test]
+    fn annotations_of_another_form_may_name_a_table() {
+        let part = json!({"digest": Digest::sha256(b"part"), "size": 4});
+        for annotations in [json!([]), json!("com.amazon.soci.index-digest")] {
+            let text = json!({"schemaVersion": 2, "config": part, "layers": [part], "annotations": annotations});
+            let found = manifest_problem(&Manifest::parse(text.to_string().into(), None).unwrap());
+            assert!(found.is_some_and(|found| found.contains("cannot be read")), "{text}");
         }
     }
 
