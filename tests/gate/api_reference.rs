@@ -100,7 +100,9 @@ fn documented_headers(place: &str) -> Vec<&'static str> {
     let rows = rows.expect("a table").lines().map(|line| line.trim_matches('|').split('|').map(str::trim));
     let found =
         rows.filter_map(|mut cells| Some((cells.next()?, cells.next()?))).filter(|(_, place_of)| *place_of == place);
-    found.map(|(name, _)| name.trim_matches('`')).collect()
+    let names: Vec<&str> = found.map(|(name, _)| name.trim_matches('`')).collect();
+    assert!(!names.is_empty(), "no header is documented for: {place}");
+    names
 }
 
 async fn ask(gate: &Gate, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
