@@ -215,7 +215,7 @@ async fn a_gate_without_a_free_connection_says_so() {
     .await;
     let waiting = tokio::net::TcpStream::connect(address).await.expect("it listens");
     let message =
-        "all connections are in use, and clients wait for one; client.address, if it is known, has most of them";
+        "all connections are in use, and new clients wait for one; client.address, if it is known, has the most";
     let line = lines(&program, message, 1).await.remove(0);
     assert_eq!((&line["level"], &line["client.address"]), (&"WARN".into(), &"127.0.0.1".into()), "{line}");
     assert_eq!((&line["client.connections"], &line["limits.max_connections"]), (&1.into(), &1.into()), "{line}");

@@ -155,6 +155,11 @@ resources:
   requests: {storage: {{ .Values.persistence.size | quote }}}
 {{- end -}}
 
+{{/* Whether networkPolicy.egress is the default of values.yaml, to which the ports of other values are added. */}}
+{{- define "pullgate.hasDefaultEgress" -}}
+{{- if eq (toRawJson .Values.networkPolicy.egress) `[{"ports":[{"port":443,"protocol":"TCP"}]}]` }}true{{ end -}}
+{{- end -}}
+
 {{/* Ports besides 443 in the URLs of the values, as a JSON list: what the default egress rule would cut off. */}}
 {{- define "pullgate.egressPorts" -}}
 {{- $config := regexReplaceAll `(?m)^\s*#.*$` .Values.config "" }}
