@@ -75,7 +75,8 @@ pub enum UnreadableVersion {
 }
 
 impl UnreadableVersion {
-    fn version(text: &str) -> Self {
+    /// An error about this version, of which it shows the beginning.
+    pub fn version(text: &str) -> Self {
         Self::Version(text.chars().take(64).collect())
     }
 

@@ -66,9 +66,8 @@ pub(super) fn affects<T: AsRef<str>>(
     affected: &OsvAffected<T>,
     installed: &InstalledVersion<'_>,
 ) -> Result<Option<OsvFix>, UnreadableVersion> {
-    let ranges = || affected.ranges.iter().filter(|range| range.kind.as_ref() != "GIT");
-    if ranges().next().is_none() && affected.versions.is_empty() {
-        // Nothing limits what is affected, or only commits do, which installed packages do not state.
+    if version_ranges(affected).next().is_none() && affected.versions.is_empty() {
+        // Nothing limits what is affected, or only commits do.
         let is_unlimited = affected.ranges.is_empty();
         return if is_unlimited {
             Ok(Some(OsvFix::default()))
@@ -78,11 +77,11 @@ pub(super) fn affects<T: AsRef<str>>(
     }
     let is_listed = || affected.versions.iter().any(|listed| installed.is(listed.as_ref()));
     if !installed.is_ordered() {
-        let is_affected = is_listed() || contains_all(ranges(), installed)?;
+        let is_affected = is_listed() || contains_all(affected, installed)?;
         return Ok(is_affected.then(OsvFix::default));
     }
     let mut is_affected = false;
-    for range in ranges() {
+    for range in version_ranges(affected) {
         is_affected |= contains(range, installed)?;
     }
     if !is_affected && !is_listed() {
@@ -109,19 +108,23 @@ pub(super) fn has_installed_fix<T: AsRef<str>>(affected: &OsvAffected<T>, instal
     stated_fixes(affected).any(is_installed)
 }
 
+/// The ranges of versions. Others are ranges of commits, which installed packages do not state.
+fn version_ranges<T: AsRef<str>>(affected: &OsvAffected<T>) -> impl Iterator<Item = &OsvRange<T>> {
+    affected.ranges.iter().filter(|range| range.kind.as_ref() != "GIT")
+}
+
 /// The fixed versions that a record states, other than commits.
 fn stated_fixes<T: AsRef<str>>(affected: &OsvAffected<T>) -> impl Iterator<Item = &T> {
-    let ranges = affected.ranges.iter().filter(|range| range.kind.as_ref() != "GIT");
-    ranges.flat_map(|range| &range.events).filter_map(|event| event.fixed.as_ref())
+    version_ranges(affected).flat_map(|range| &range.events).filter_map(|event| event.fixed.as_ref())
 }
 
 /// Whether one of the ranges contains all versions. Otherwise, only the place of a version in the order could decide.
-fn contains_all<'a, T: AsRef<str> + 'a>(
-    ranges: impl Iterator<Item = &'a OsvRange<T>>,
+fn contains_all<T: AsRef<str>>(
+    affected: &OsvAffected<T>,
     installed: &InstalledVersion<'_>,
 ) -> Result<bool, UnreadableVersion> {
     let mut is_bounded = false;
-    for range in ranges {
+    for range in version_ranges(affected) {
         let mut bounds = range.events.iter().flat_map(|event| {
             let limit = event.limit.as_ref().filter(|limit| (**limit).as_ref() != "*");
             event.fixed.iter().chain(&event.last_affected).chain(limit)
@@ -133,7 +136,7 @@ fn contains_all<'a, T: AsRef<str> + 'a>(
         }
         is_bounded |= !range.events.is_empty();
     }
-    if is_bounded { Err(UnreadableVersion::Version(installed.text.chars().take(64).collect())) } else { Ok(false) }
+    if is_bounded { Err(UnreadableVersion::version(installed.text)) } else { Ok(false) }
 }
 
 /// What an event does to versions.
@@ -291,8 +294,7 @@ impl<'a> BoundVersion<'a> {
 /// Parses a version that must have a place in the order.
 fn ordered(scheme: VersionScheme, text: &str) -> Result<PackageVersion<'_>, UnreadableVersion> {
     let version = PackageVersion::parse(scheme, text)?;
-    let error = || UnreadableVersion::Version(text.chars().take(64).collect());
-    if version.is_ordered() { Ok(version) } else { Err(error()) }
+    if version.is_ordered() { Ok(version) } else { Err(UnreadableVersion::version(text)) }
 }
 
 fn compare_with_zero(a: Option<&PackageVersion<'_>>, b: Option<&PackageVersion<'_>>) -> Ordering {

@@ -137,7 +137,7 @@ pub(super) fn end_of_life(distribution: &LinuxDistribution, release: Option<&Rel
 
 /// When the support of a distribution ends, by the dates of the vendors. `None` if that is not known, or it has no end.
 pub fn support_ends(distribution: &LinuxDistribution) -> Option<Timestamp> {
-    // Only where its advisories are depends on the time.
+    // The time only decides where its advisories are.
     end_of_life(distribution, Release::of(distribution, Timestamp::UNIX_EPOCH).as_ref())
 }
 

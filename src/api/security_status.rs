@@ -13,16 +13,12 @@ pub(super) const NOT_SCANNED: &str = "Not Scanned";
 pub(super) fn security_status(evidence: &VaEvidence, assessed: &AssessmentCounts) -> String {
     match (evidence, assessed.open) {
         (VaEvidence::WithOrigin { evidence, .. }, _) => security_status(evidence, assessed),
-        (VaEvidence::Report(_) | VaEvidence::Opaque { .. }, 1) => "1 Issue".into(),
-        (VaEvidence::Report(_) | VaEvidence::Opaque { .. }, open @ 2..) => format!("{open} Issues"),
+        (VaEvidence::Report(_) | VaEvidence::Opaque { .. }, open @ 1..) => issues(open),
+        // A rule that admits such an image whatever is listed does not count the issues.
         (VaEvidence::NoReport { .. } | VaEvidence::Unsupported { .. }, open @ 1..)
             if assessed.status == VaStatus::Fail =>
         {
-            if open == 1 {
-                "1 Issue".into()
-            } else {
-                format!("{open} Issues")
-            }
+            issues(open)
         }
         (VaEvidence::Report(report), _) => match assessed.status {
             VaStatus::Unscanned => NOT_SCANNED.into(),
@@ -36,6 +32,10 @@ pub(super) fn security_status(evidence: &VaEvidence, assessed: &AssessmentCounts
         (VaEvidence::Unsupported { .. }, _) => "Unsupported OS".into(),
         (VaEvidence::Unavailable { .. }, _) => "Unavailable".into(),
     }
+}
+
+fn issues(count: usize) -> String {
+    if count == 1 { "1 Issue".into() } else { format!("{count} Issues") }
 }
 
 #[cfg(test)]

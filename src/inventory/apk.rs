@@ -49,7 +49,7 @@ pub(super) fn database(content: &[u8], limit: usize) -> Result<ApkDatabase, Stri
                 return Err("the database has too many packages".into());
             }
         }
-        let Some((field, value)) = line.split_once(':').filter(|_| is_field && !is_end) else { continue };
+        let Some((field, value)) = line.split_once(':').filter(|_| is_field) else { continue };
         entry.is_empty = false;
         match field {
             "P" => entry.name = value.to_owned(),

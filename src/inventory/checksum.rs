@@ -44,8 +44,8 @@ impl FileChecksum {
         }
     }
 
-    /// The value of `Z` in a database of apk: `Q1` and a SHA-1, or `Q2` and a SHA-256 that may be cut, in base 64. That
-    /// of a symbolic link is the checksum of its target.
+    /// The value of `Z` in a database of apk: `Q1` and a SHA-1, or `Q2` and a SHA-256 that may be truncated, in base
+    /// 64. That of a symbolic link is the checksum of its target.
     pub(super) fn from_apk(text: &str) -> Option<Self> {
         let (is_sha1, encoded) = match text.split_at_checked(2)? {
             ("Q1", encoded) => (true, encoded),
@@ -57,51 +57,42 @@ impl FileChecksum {
     }
 
     /// That of a file in a header of RPM, by its value in `FILEDIGESTS` and in `FILELINKTOS`.
-    pub(super) fn from_rpm(digest: &[u8], target: &[u8]) -> Option<Self> {
+    pub(super) fn from_rpm(file_digest: &[u8], target: &[u8]) -> Option<Self> {
         match target {
-            [] => Self::from_hex(std::str::from_utf8(digest).ok()?),
-            target => Self::target(target),
+            [] => Self::from_hex(std::str::from_utf8(file_digest).ok()?),
+            target => start(digest(&SHA256, target).as_ref()).map(Self::Target),
         }
-    }
-
-    fn target(target: &[u8]) -> Option<Self> {
-        start(digest(&SHA256, target).as_ref()).map(Self::Target)
     }
 
     /// The checksums of a file of each kind. None if it cannot be read to its end, or `must_end` says that there is no
     /// time left.
     pub(super) fn of_content(content: &mut dyn ReadSeek, must_end: impl Fn() -> bool) -> Vec<Self> {
-        let mut buffer = vec![0; PIECE];
         let (mut md5, mut sha1, mut sha256) =
             (Md5::new(), Context::new(&SHA1_FOR_LEGACY_USE_ONLY), Context::new(&SHA256));
-        if content.seek(SeekFrom::Start(0)).is_err() {
+        let read = read_whole(content, must_end, |bytes| {
+            md5.update(bytes);
+            sha1.update(bytes);
+            sha256.update(bytes);
+        });
+        if read.is_none() {
             return Vec::new();
-        }
-        loop {
-            let Some(read) = content.read(&mut buffer).ok().filter(|_| !must_end()) else { return Vec::new() };
-            if read == 0 {
-                break;
-            }
-            md5.update(&buffer[..read]);
-            sha1.update(&buffer[..read]);
-            sha256.update(&buffer[..read]);
         }
         let md5: [u8; 16] = md5.finalize().into();
         let sha1 = start(sha1.finish().as_ref()).map(Self::Sha1);
         let sha256 = start(sha256.finish().as_ref()).map(Self::Sha256);
-        [Some(Self::Md5(u128::from_be_bytes(md5))), sha1, sha256].into_iter().flatten().collect()
+        [start(&md5).map(Self::Md5), sha1, sha256].into_iter().flatten().collect()
     }
 
     /// The checksums of a symbolic link of each kind.
     pub(super) fn of_link(target: &str) -> Vec<Self> {
         let target = target.as_bytes();
-        let sha1 = start(digest(&SHA1_FOR_LEGACY_USE_ONLY, target).as_ref()).map(Self::Sha1);
-        // That of apk 3.
-        let sha256 = start(digest(&SHA256, target).as_ref()).map(Self::Sha256);
-        [sha1, sha256, Self::target(target)].into_iter().flatten().collect()
+        let sha1 = start(digest(&SHA1_FOR_LEGACY_USE_ONLY, target).as_ref());
+        let sha256 = start(digest(&SHA256, target).as_ref());
+        // apk 3 states the SHA-256.
+        [sha1.map(Self::Sha1), sha256.map(Self::Sha256), sha256.map(Self::Target)].into_iter().flatten().collect()
     }
 
-    /// The path and the checksum in one text, which no path can have.
+    /// The path and the checksum in one text, which cannot be the text of a path.
     pub(super) fn at(self, path: &str) -> String {
         let (kind, start) = match self {
             Self::Md5(start) => ("md5", start),
@@ -110,6 +101,24 @@ impl FileChecksum {
             Self::Target(start) => ("target", start),
         };
         format!("{path}\0{kind}:{start:x}")
+    }
+}
+
+/// Reads all of `content` and passes each piece to `see`, unless `must_end` says that there is no time left. `None` if
+/// it cannot be read to its end.
+pub(super) fn read_whole(
+    content: &mut dyn ReadSeek,
+    must_end: impl Fn() -> bool,
+    mut see: impl FnMut(&[u8]),
+) -> Option<()> {
+    content.seek(SeekFrom::Start(0)).ok()?;
+    let mut buffer = vec![0; PIECE];
+    loop {
+        let read = content.read(&mut buffer).ok().filter(|_| !must_end())?;
+        if read == 0 {
+            return Some(());
+        }
+        see(&buffer[..read]);
     }
 }
 

@@ -6,22 +6,22 @@ use super::paths::{file_name, parent};
 const STORES: [&str; 2] = ["nix/store", "gnu/store"];
 /// Directories of Homebrew with a directory for each package, and in it one for each version.
 const CELLARS: [&str; 3] = ["home/linuxbrew/.linuxbrew/Cellar", "opt/homebrew/Cellar", "usr/local/Cellar"];
-/// Where Slackware, also on other distributions, has a file for each package.
+/// Where Slackware's package tools, which other distributions have, too, keep a file for each package.
 const SLACKWARE: &str = "var/lib/pkgtools/packages";
 
 /// The directory in which a package manager other than dpkg, apk and RPM records its packages, if the file is such a
 /// record: of Nix, Guix, pacman, opkg, Portage, XBPS, Homebrew, Conda, Spack, vcpkg, Snap, Flatpak, pkgsrc or
 /// Slackware.
 pub(super) fn records_of_other_manager(path: &str) -> Option<&str> {
-    let of_version = |cellar: &str| beneath(path, cellar).is_some_and(|rest| rest.split('/').nth(2).is_some());
-    let mut stores = STORES.iter().filter(|store| beneath(path, store).is_some());
+    let of_version = |cellar: &str| within(path, cellar).is_some_and(|rest| rest.split('/').nth(2).is_some());
+    let mut stores = STORES.iter().filter(|store| within(path, store).is_some());
     let store = stores.next().or_else(|| CELLARS.iter().find(|cellar| of_version(cellar)));
     if let Some(store) = store {
         return Some(store);
     }
     let (folder, name) = (parent(path), file_name(path));
     let above = parent(folder);
-    let is_in = |directory: &str| beneath(folder, directory).is_some();
+    let is_in = |directory: &str| within(folder, directory).is_some();
     match name {
         "db.sqlite" => ["nix/var/nix/db", "var/guix/db"].contains(&folder).then_some(folder),
         "status" if file_name(folder) == "vcpkg" => Some(folder),
@@ -44,11 +44,12 @@ pub(super) fn records_of_other_manager(path: &str) -> Option<&str> {
 
 /// Whether a link at this path leads to a store of packages in another place.
 pub(super) fn is_link_to_store(path: &str) -> bool {
-    STORES.iter().any(|store| *store == path || beneath(store, path).is_some())
+    STORES.iter().any(|store| *store == path || within(store, path).is_some())
 }
 
-/// A store of Nix or Guix in another place, to which a link may lead: each of its packages is named by a hash of 32
-/// letters and digits without `e`, `o`, `t` and `u`. One without letters after `f` is a number in hex.
+/// A store of Nix or Guix in another place, to which a link may lead. The names of its packages begin with a hash of 32
+/// letters and digits without `e`, `o`, `t` and `u`. A hash without letters after `f` is taken for a hexadecimal number
+/// and does not count.
 fn store_elsewhere(path: &str) -> Option<&str> {
     let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'z') && !b"eotu".contains(byte);
     let is_hash = |rest: &str| {
@@ -61,8 +62,8 @@ fn store_elsewhere(path: &str) -> Option<&str> {
     stores.next().map(|(at, _)| &path[..at + "/store".len()])
 }
 
-/// The rest of a path in a directory.
-fn beneath<'p>(path: &'p str, directory: &str) -> Option<&'p str> {
+/// The rest of a path that is in a directory.
+fn within<'p>(path: &'p str, directory: &str) -> Option<&'p str> {
     path.strip_prefix(directory)?.strip_prefix('/')
 }
 

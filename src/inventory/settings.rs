@@ -30,8 +30,8 @@ const MACROS: [(&str, &str); 5] = [
     ("_prefix", "/usr"),
 ];
 
-/// Why packages may be missing, if a file with macros of rpm (`macros(8)`) sets `_dbpath`, or `_usr` or `_var`, with
-/// which distributions define it.
+/// Why packages may be missing, if a file with macros of rpm sets `_dbpath`, or `_usr` or `_var`, by which
+/// distributions define it.
 pub(super) fn of_rpm(content: &[u8]) -> Option<String> {
     lines(content).find_map(|line| {
         let definition = line.trim_start().strip_prefix('%')?.trim_start();

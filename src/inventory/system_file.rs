@@ -108,8 +108,7 @@ impl SystemFile {
     }
 
     /// What a file is if a link in the usual place of a database leads to it: its directory has the name of the usual
-    /// one
-    /// (`srv/dpkg/status`). `None` for files in the usual places.
+    /// one (`srv/dpkg/status`). `None` for files in the usual places.
     pub(super) fn behind_link(path: &str) -> Option<Self> {
         if Self::at(path).is_some() {
             return None;

@@ -2,12 +2,12 @@
 //! it.
 
 use std::fmt;
-use std::io::SeekFrom;
 
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::ReadSeek;
+use super::checksum::read_whole;
 use crate::oci::Digest;
 
 /// An archive that does not prove which artifact it is: it contains classes and states none, or states others, which
@@ -54,15 +54,9 @@ impl ArchiveChecksum {
     /// Reads all of `content`, unless `must_end` says that there is no time left. `None` if it cannot be read to its
     /// end.
     pub(super) fn of(content: &mut dyn ReadSeek, must_end: impl Fn() -> bool) -> Option<Self> {
-        content.seek(SeekFrom::Start(0)).ok()?;
-        let (mut hash, mut buffer) = (Context::new(&SHA1_FOR_LEGACY_USE_ONLY), vec![0; 64 * 1024]);
-        loop {
-            let read = content.read(&mut buffer).ok().filter(|_| !must_end())?;
-            if read == 0 {
-                return hash.finish().as_ref().try_into().ok().map(Self);
-            }
-            hash.update(&buffer[..read]);
-        }
+        let mut hash = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
+        read_whole(content, must_end, |bytes| hash.update(bytes))?;
+        hash.finish().as_ref().try_into().ok().map(Self)
     }
 }
 

@@ -54,7 +54,7 @@ fn parse(text: &str, file: FileId) -> (Vec<Node>, Vec<YamlFault>) {
     }
     let mut builder = Builder {
         file,
-        is_template: text.lines().any(|line| line.trim_start().starts_with("{{")),
+        text,
         parser: Parser::new(Characters::new(text.strip_prefix('\u{feff}').unwrap_or(text))),
         anchors: HashMap::new(),
         expanded: 0,
@@ -69,8 +69,8 @@ fn parse(text: &str, file: FileId) -> (Vec<Node>, Vec<YamlFault>) {
 
 struct Builder<'a> {
     file: FileId,
-    /// Whether lines begin as those of a template do: `{{- if .Values.x }}`.
-    is_template: bool,
+    /// The whole file.
+    text: &'a str,
     parser: Parser<'a, Characters<'a>>,
     /// Complete values by the parser's anchor number, which begins at 1.
     anchors: HashMap<usize, Node>,
@@ -113,7 +113,9 @@ impl<'a> Builder<'a> {
     }
 
     fn syntax(&self, error: &ScanError) -> YamlFault {
-        let hint = if self.is_template { RENDER_FIRST } else { "" };
+        // As lines of a template begin: `{{- if .Values.x }}`.
+        let is_template = self.text.lines().any(|line| line.trim_start().starts_with("{{"));
+        let hint = if is_template { RENDER_FIRST } else { "" };
         YamlFault::new(self.place(*error.marker()), format!("not YAML: {}{hint}", error.info()))
     }
 

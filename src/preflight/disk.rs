@@ -11,21 +11,24 @@ use crate::store;
 /// With fewer free bytes, the disk of the audit file counts as full: a thousand records.
 const MIN_AUDIT: u64 = 1024 * 1024;
 
+/// What to do about a full disk.
+const HINT: &str = "free space, or use another disk";
+
 pub(super) fn check(found: &mut PreflightFindings<'_>) {
-    state_room(found);
-    audit_room(found);
+    let is_root = found.service.is_none() && rustix::process::geteuid().is_root();
+    state_room(found, is_root);
+    audit_room(found, is_root);
 }
 
 /// The room on the disk of the state directory.
-fn state_room(found: &mut PreflightFindings<'_>) {
+fn state_room(found: &mut PreflightFindings<'_>, is_root: bool) {
     let config = found.config;
-    let is_root = found.service.is_none() && rustix::process::geteuid().is_root();
     let Some(DiskRoom { free, spare, total }) = DiskRoom::of(&config.state_dir, is_root) else { return };
     if !store::has_room(&config.state_dir, spare) {
         let message = format!("its disk is full: only {} are free, too little to start a gate", rounded_size(spare));
-        found.machine(Error, "state_dir", &message, Some("free space, or use another disk"));
+        found.machine(Error, "state_dir", &message, Some(HINT));
     } else if let Some(why) = too_full(free, total, config.cache.min_free) {
-        found.machine(Warning, "state_dir", &why, Some("free space, or use another disk"));
+        found.machine(Warning, "state_dir", &why, Some(HINT));
     }
     let max_size = config.cache.max_size;
     if max_size > total && config.has_own_cache_size() {
@@ -67,17 +70,16 @@ fn too_full(free: u64, total: u64, min_free: u64) -> Option<String> {
 }
 
 /// The room on the disk of the audit file, if it is another one than that of the state directory.
-fn audit_room(found: &mut PreflightFindings<'_>) {
+fn audit_room(found: &mut PreflightFindings<'_>, is_root: bool) {
     let config = found.config;
     let folder = resolved_path(parent_folder(&config.audit.file));
     let is_device = config.audit.file.metadata().is_ok_and(|metadata| !metadata.is_file());
     if is_device || is_on_disk_of(&folder, &config.state_dir) {
         return;
     }
-    let is_root = found.service.is_none() && rustix::process::geteuid().is_root();
     let room = DiskRoom::of(&folder, is_root);
     if let Some(why) = room.and_then(|room| too_full_for_records(room.spare, config.audit.required)) {
-        found.machine(Warning, "audit.file", &why, Some("free space, or use another disk"));
+        found.machine(Warning, "audit.file", &why, Some(HINT));
     }
 }
 

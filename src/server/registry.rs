@@ -247,7 +247,7 @@ fn names_its_host(request: &Request<Incoming>) -> bool {
 /// Parses the method and the raw target, before any other processing.
 fn parse(request: &Request<Incoming>) -> Result<(ReadMethod, Route), WireError> {
     if !names_its_host(request) {
-        let message = "a request has exactly one Host header (RFC 9112, section 3.2)";
+        let message = "a request must have exactly one Host header (RFC 9112, section 3.2)";
         return Err(own_error(StatusCode::BAD_REQUEST, ErrorCode::NameInvalid, message));
     }
     let Some(method) = ReadMethod::of(request.method()) else {

@@ -176,9 +176,7 @@ impl UpstreamLimits {
 
     fn limited(&self, rest: Duration) -> Error {
         self.metrics.held(&self.host);
-        // Rounded up, so that a client that waits for the stated time is not too early.
-        let seconds = rest.as_secs() + u64::from(rest.subsec_nanos() > 0);
-        Error::RateLimited { host: self.host.clone(), retry_after: Some(seconds) }
+        Error::RateLimited { host: self.host.clone(), retry_after: Some(whole_seconds(rest)) }
     }
 
     /// Records that the registry refused a request, and for how long.
@@ -201,10 +199,11 @@ impl UpstreamLimits {
         self.holds()[lane as usize].take().is_some()
     }
 
-    /// How long the longest back-off still lasts, if there is one.
-    pub(super) fn rest(&self) -> Option<Duration> {
-        let until = self.holds().iter().flatten().max().copied();
-        until.map(|until| until.saturating_duration_since(Instant::now())).filter(|rest| !rest.is_zero())
+    /// For how many seconds the longest back-off still lasts, if there is one.
+    pub(super) fn rest(&self) -> Option<u64> {
+        let until = self.holds().iter().flatten().max().copied()?;
+        let rest = until.saturating_duration_since(Instant::now());
+        (!rest.is_zero()).then(|| whole_seconds(rest))
     }
 
     /// Records the remaining quota reported by Docker Hub: `76;w=21600`.
@@ -216,6 +215,11 @@ impl UpstreamLimits {
     fn holds(&self) -> MutexGuard<'_, [Option<Instant>; LANES]> {
         self.holds.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Rounded up, so that a client that waits for the stated time is not too early.
+fn whole_seconds(rest: Duration) -> u64 {
+    rest.as_secs() + u64::from(rest.subsec_nanos() > 0)
 }
 
 /// The turn of one request, from before it is sent until its response is read or dropped.

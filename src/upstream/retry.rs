@@ -97,10 +97,10 @@ impl Retries {
 
     /// The delay before the next attempt; `None` if there is none.
     pub(super) fn next(&mut self, failure: &Failure) -> Option<Duration> {
+        // After too many requests, no more are sent at once, unless the registry says when.
+        let is_limited = matches!(failure.error, Error::RateLimited { .. }) && failure.wait.is_none();
         // A request that got no turn in time has waited long enough: its client will retry sooner than it would get
         // one.
-        let is_limited = matches!(failure.error, Error::RateLimited { .. }) && failure.wait.is_none();
-        // Whoever has sent too many requests does not send more at once, unless the registry says when.
         let is_over = matches!(failure.error, Error::Busy(_)) || is_limited || !failure.error.is_temporary();
         if self.tries == 0 || is_over {
             return None;

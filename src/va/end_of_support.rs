@@ -1,11 +1,11 @@
-//! When the support of a distribution ends that another source names, by the gate's own table of dates.
+//! The end of support of a distribution that another source names, from the gate's own table of dates.
 
 use jiff::Timestamp;
 
 use crate::advisories;
 use crate::inventory::LinuxDistribution;
 
-/// What scanners and services call a distribution, and its `ID` in os-release, where they differ. Many take the `NAME`
+/// What scanners and services call a distribution, and its `ID` in os-release, where they differ. Many use the `NAME`
 /// in os-release.
 const IDS: [(&str, &str); 36] = [
     ("alma", "almalinux"),
@@ -45,7 +45,7 @@ const IDS: [(&str, &str); 36] = [
     ("ubuntu linux", "ubuntu"),
     ("vmware photon os", "photon"),
 ];
-/// From which release on CentOS is CentOS Stream, which few scanners tell apart.
+/// The first release of CentOS that exists only as CentOS Stream. Few scanners distinguish the two.
 const FIRST_STREAM_ONLY: u32 = 9;
 
 /// A distribution and its release, as messages name them: `debian 12`.

@@ -129,11 +129,11 @@ impl Scanner {
             return known.map_or(Ok(None), |known| BlobFinding::known(Some(known)).map(Some));
         };
         let (scanner, config, named) = (self.clone(), subject.config().clone(), subject.layers().to_vec());
-        let (bytes, image, problem) = (reader.clone(), subject.manifest().digest, manifest_problem(subject.manifest()));
+        let (bytes, manifest) = (reader.clone(), subject.manifest().clone());
         let gather = || async move {
-            let read = scanner.read(&bytes, &config, (named, problem)).await;
+            let read = scanner.read(&bytes, &config, (named, manifest_problem(&manifest))).await;
             if let Ok((inventory, false)) = &read {
-                scanner.keep_names(image, inventory);
+                scanner.keep_names(manifest.digest, inventory);
             }
             let ended_early = read.as_ref().is_ok_and(|(_, ended_early)| *ended_early);
             KnownLayer::observed(read.map(|(inventory, _)| inventory), ended_early, &scanner.clock)

@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 
-use super::number::{Decimal, limit, split_while};
+use super::number::{Decimal, split_while};
 use super::range::Operator;
 
 /// The value of `x` in the name of a branch, `1.2.x-dev`.
@@ -74,18 +74,8 @@ impl<'a> ComposerVersion<'a> {
     /// is pessimistic. Trivy reads it as `>=1.2 <1.3`, which is a part of that. As in Trivy, prereleases of the limit
     /// are in the range.
     pub(super) fn satisfies(&self, operator: Operator, bound: &Self) -> bool {
-        let numbers = &bound.numbers;
-        // How many leading numbers compatible versions share, minus one.
-        let kept = match operator {
-            Operator::Pessimistic => Some(numbers.len().saturating_sub(1).max(1)),
-            Operator::Caret => {
-                let first = numbers.iter().position(|number| !number.is_zero());
-                Some(first.map_or(numbers.len(), |index| index + 1))
-            }
-            _ => None,
-        };
-        let shared = kept.and_then(|kept| numbers.get(..kept));
-        operator.accepts(self.compare(bound)) && shared.is_none_or(|shared| self.is_before(&limit(shared)))
+        let limit = operator.limit(&bound.numbers);
+        operator.accepts(self.compare(bound)) && limit.is_none_or(|limit| self.is_before(&limit))
     }
 
     /// Whether the version is before the one with these numbers and no stage.

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::number::{Decimal, is_number, limit};
+use super::number::{Decimal, is_number};
 use super::range::Operator;
 use super::semver::{SemverVersion, compare_prereleases};
 
@@ -34,16 +34,8 @@ impl<'a> NpmBound<'a> {
     }
 
     pub(super) fn accepts(&self, operator: Operator, version: &SemverVersion<'_>) -> bool {
-        let kept = match operator {
-            Operator::Tilde => self.numbers.len().min(2),
-            Operator::Caret => {
-                let first = self.numbers.iter().position(|number| !number.is_zero());
-                first.map_or(self.numbers.len(), |index| index + 1)
-            }
-            _ => 0,
-        };
-        let below_limit = kept == 0 || version.is_before(&limit(&self.numbers[..kept]));
-        operator.accepts(self.order_of(version)) && below_limit
+        let limit = operator.limit(&self.numbers);
+        operator.accepts(self.order_of(version)) && limit.is_none_or(|limit| version.is_before(&limit))
     }
 
     /// The order of a version to this bound. Versions that differ only where any value will do are equal to it.

@@ -45,7 +45,7 @@ enum LocalPart<'a> {
     Number(Decimal<'a>),
 }
 
-/// The words for pre-releases. A word is before those that it begins with.
+/// The words for pre-releases. A word comes before the words that it begins with.
 const PRE_RELEASES: [(&str, PreRelease); 8] = [
     ("alpha", PreRelease::Alpha),
     ("a", PreRelease::Alpha),

@@ -3,14 +3,14 @@
 //! - `>= 1.2, < 1.4.5 || = 2.0`: alternatives, separated by `||`, of comparisons that all hold. Space and commas
 //!   separate them.
 //! - npm: also `^1.2`, `~1.2.3`, `1.x`, `1.0.0 - 2.0.0` (node-semver), with prereleases in their place in the order.
-//! - Ruby: also `~> 1.2`. Go and Rust: also `~>`, `~` and `^`. So PHP, where `~` is as in Composer, like `~>`.
+//! - Ruby: also `~> 1.2`. Go and Rust: also `~>`, `~` and `^`. PHP: the same, but `~` means `~>`, as in Composer.
 //! - Python: also `~= 1.2`, `== 1.2.*` and `===` (PEP 440), with prereleases in their place in the order.
 //! - Maven: also `[1.0,2.0)`, `(,1.0]`, `[1.0]`, several separated by commas.
 
 use std::cmp::Ordering;
 
 use super::npm::NpmBound;
-use super::number::split_while;
+use super::number::{Decimal, limit, split_while};
 use super::python::PythonBound;
 use super::{PackageVersion, ParsedVersion, UnreadableVersion, VersionScheme};
 
@@ -196,6 +196,23 @@ impl Operator {
             Self::Less => order.is_lt(),
             Self::LessOrEqual => order.is_le(),
         }
+    }
+
+    /// The first version that is no longer compatible with one of these numbers, for `~`, `~>` and `^`. `None` for other
+    /// operators, and if there are no numbers.
+    pub(super) fn limit(self, numbers: &[Decimal<'_>]) -> Option<String> {
+        let all_but_last = numbers.len().saturating_sub(1);
+        // How many leading numbers compatible versions share.
+        let shared = match self {
+            Self::Pessimistic => all_but_last.max(1),
+            Self::Tilde => all_but_last.max(numbers.len().min(2)),
+            Self::Caret => {
+                let first = numbers.iter().position(|number| !number.is_zero());
+                first.map_or(numbers.len(), |index| index + 1)
+            }
+            _ => return None,
+        };
+        numbers.get(..shared).filter(|numbers| !numbers.is_empty()).map(limit)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::number::{Decimal, is_number, limit, split_while};
+use super::number::{Decimal, is_number, split_while};
 use super::range::Operator;
 
 /// A semantic version. Missing numbers are zero; what follows `+` does not count.
@@ -55,20 +55,8 @@ impl<'a> SemverVersion<'a> {
 
     /// Whether the version is in the range that an operator and a bound make.
     pub(super) fn satisfies(&self, operator: Operator, bound: &Self) -> bool {
-        let numbers: Vec<_> = bound.numbers().collect();
-        let all_but_last = numbers.len().saturating_sub(1);
-        // How many leading numbers compatible versions share, minus one.
-        let kept = match operator {
-            Operator::Pessimistic => Some(all_but_last.max(1)),
-            Operator::Tilde => Some(all_but_last.max(numbers.len().min(2))),
-            Operator::Caret => {
-                let first = numbers.iter().position(|number| !number.is_zero());
-                Some(first.map_or(numbers.len(), |index| index + 1))
-            }
-            _ => None,
-        };
-        let below_limit = kept.is_none_or(|kept| self.is_before(&limit(&numbers[..kept])));
-        operator.accepts(self.compare(bound)) && below_limit
+        let limit = operator.limit(&bound.numbers().collect::<Vec<_>>());
+        operator.accepts(self.compare(bound)) && limit.is_none_or(|limit| self.is_before(&limit))
     }
 
     /// Whether the version is before the one with these numbers and no prerelease.

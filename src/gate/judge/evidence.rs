@@ -40,7 +40,7 @@ pub(in crate::gate) struct GatheredEvidence {
 
 impl GatheredEvidence {
     /// When the first part of the evidence expires; `None` if no part expires by itself.
-    pub(in crate::gate) fn until(&self) -> Option<Timestamp> {
+    pub(super) fn until(&self) -> Option<Timestamp> {
         // An exemption that expires never turns a denial into an admission, and a permit expires with the exemptions
         // that it needs.
         let Self { trust: TrustFindings { own, inherited, children }, va, exemptions: _, history: _ } = self;
@@ -71,7 +71,7 @@ impl GatheredEvidence {
 
     /// Whether another attempt may find out more about vulnerabilities because no source has answered yet. A rule may
     /// admit such evidence, but its expiry is not known.
-    pub(in crate::gate) fn is_temporary(&self) -> bool {
+    pub(super) fn is_temporary(&self) -> bool {
         self.va.iter().flat_map(VaFindings::evidence).any(|found| found.value.is_unanswered())
     }
 }
@@ -97,7 +97,7 @@ impl EvidenceGatherer {
     ///
     /// # Errors
     /// The tag must not be resolved.
-    pub(in crate::gate) async fn pin(
+    pub(super) async fn pin(
         &self,
         target: &Target,
         reference: &Reference,
@@ -145,7 +145,7 @@ impl EvidenceGatherer {
     }
 
     /// Gathers the evidence that the selected entry requires, for the manifest of a subject.
-    pub(in crate::gate) async fn evidence(
+    pub(super) async fn evidence(
         &self,
         target: &Target,
         subject: &Subject,

@@ -136,7 +136,7 @@ impl Judgement {
     }
 
     /// The deciding finding.
-    pub(in crate::gate) fn deciding(&self) -> Option<&EntryFinding> {
+    fn deciding(&self) -> Option<&EntryFinding> {
         policy::deciding(&self.enforced, &self.audited, |finding| &finding.opinion)
     }
 

@@ -58,7 +58,7 @@ impl RecordDraft {
     }
 
     /// The documents whose denials were not enforced.
-    pub(in crate::gate) fn would_deny(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn would_deny(&self) -> impl Iterator<Item = &str> {
         self.decided.would_deny.iter().map(|denial| denial.document.as_deref().unwrap_or("none"))
     }
 

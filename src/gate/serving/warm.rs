@@ -235,7 +235,7 @@ impl WarmAnswer {
     }
 
     /// What counts such decisions.
-    pub(in crate::gate) fn counters(&self) -> &[BusyCounter] {
+    fn counters(&self) -> &[BusyCounter] {
         &self.common.counters
     }
 
@@ -278,7 +278,7 @@ impl WarmAnswers {
     }
 
     /// The manifest of an admission, if its copy is available without waiting.
-    pub(in crate::gate) fn manifest(&self, warm: &WarmAnswer) -> Option<Bytes> {
+    fn manifest(&self, warm: &WarmAnswer) -> Option<Bytes> {
         self.copies.read(*warm.copy.get()?, warm.admitted()?.digest())
     }
 
@@ -327,7 +327,7 @@ impl WarmAnswers {
     }
 
     /// Whether nothing has changed since the decision was made.
-    pub(in crate::gate) fn holds(&self, warm: &WarmAnswer) -> bool {
+    fn holds(&self, warm: &WarmAnswer) -> bool {
         warm.period.holds(&self.epoch, &self.clock)
     }
 }

@@ -1,7 +1,7 @@
 //! Specifications of installed Ruby gems: `specifications/NAME-VERSION.gemspec`, including `specifications/default/`.
 //!
-//! A specification is a Ruby program. RubyGems writes it at installation, one assignment of a literal in a line. That
-//! form is read here, and name and version as arguments of `new`.
+//! A specification is a Ruby program. RubyGems writes it at installation, with one assignment of a literal
+//! on each line. That form is read here, and also name and version as arguments of `new`.
 
 use std::collections::BTreeSet;
 
@@ -105,7 +105,9 @@ fn literals(value: &str) -> Vec<String> {
     let mut rest = value;
     while let Some(start) = rest.find(['"', '\'', '%']) {
         if let Some((text, after)) = literal(&rest[start..]) {
-            all.extend(Some(text).filter(|text| !text.is_empty()).map(str::to_owned));
+            if !text.is_empty() {
+                all.push(text.to_owned());
+            }
             rest = after;
         } else if rest[start..].starts_with('%') {
             rest = &rest[start + 1..];

@@ -13,6 +13,7 @@
 //! Flag 11 (UTF-8) only matters for bytes outside of ASCII, which no name has that is looked for. No reader on Linux
 //! takes a backslash for a separator when it loads a file.
 
+use std::collections::BTreeSet;
 use std::io::{BufReader, Cursor, Read, SeekFrom, Write};
 
 use flate2::read::DeflateDecoder;
@@ -205,17 +206,18 @@ fn read_entry(header: &[u8; ENTRY], reader: &mut impl Read) -> Option<(ZippedFil
 
 /// The names of an entry besides the one in its header.
 fn other_names(raw_name: &[u8], extra: &[u8]) -> Vec<String> {
-    let mut checksum = flate2::Crc::new();
-    checksum.update(raw_name);
-    let mut names: Vec<&[u8]> = Vec::new();
+    let checksum = crc32fast::hash(raw_name);
+    let mut names: BTreeSet<&[u8]> = BTreeSet::new();
     for (_, bytes) in extra_fields(extra).filter(|(kind, _)| *kind == UNICODE_PATH) {
         let fields = Integers { bytes, big_endian: false };
-        let is_current = bytes.first() == Some(&1) && fields.u32(1) == Some(checksum.sum());
+        let is_current = bytes.first() == Some(&1) && fields.u32(1) == Some(checksum);
         names.extend(bytes.get(5..).filter(|name| is_current && *name != raw_name));
     }
-    let cut = std::iter::once(raw_name).chain(names.clone()).filter_map(|name| name.split(|byte| *byte == 0).next());
-    let cut: Vec<&[u8]> = cut.filter(|name| *name != raw_name && !names.contains(name)).collect();
-    names.iter().chain(&cut).map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+    let all = std::iter::once(raw_name).chain(names.iter().copied());
+    let cut = all.filter_map(|name| name.split(|byte| *byte == 0).next());
+    let cut: Vec<&[u8]> = cut.filter(|name| *name != raw_name).collect();
+    names.extend(cut);
+    names.into_iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
 }
 
 /// The extra fields of an entry, with their kinds.

@@ -121,6 +121,9 @@ impl<'a> Collector<'a> {
             if entries > self.limits.entries {
                 return limit("entries");
             }
+            if let Some(doubt) = entry.doubt {
+                self.problem(doubt);
+            }
             match listing {
                 Some(listing) => self.listed_entry(&entry, archive, listing)?,
                 None => self.entry(&entry, archive)?,
@@ -143,9 +146,6 @@ impl<'a> Collector<'a> {
 
     /// Reads an entry if the archive creates it and it has a usable path.
     fn entry(&mut self, entry: &ArchiveEntry, archive: &mut Archive<impl BufRead>) -> io::Result<()> {
-        if let Some(doubt) = entry.doubt {
-            self.problem(doubt);
-        }
         if entry.kind == EntryKind::Global {
             return Ok(());
         }

@@ -131,9 +131,9 @@ impl FileListing {
         entry.kind == EntryKind::File && CleanPath::new(&entry.path).text == TABLE
     }
 
-    /// Whether some clients that read the table do not see this file. It does not hide that of a layer below, then.
-    /// containers/storage makes no pipes and devices (pkg/chunked/storage_linux.go, `ApplyDiff`); of devices, the
-    /// scanner expects it of all clients.
+    /// Whether some clients that read the table do not see this file. Such a file does not hide that of a layer below.
+    /// containers/storage makes no pipes and devices (pkg/chunked/storage_linux.go, `ApplyDiff`); for devices, the
+    /// scanner assumes this of all clients.
     pub(super) fn is_hidden(entry: &ArchiveEntry) -> bool {
         entry.kind == EntryKind::Pipe || Self::is_small_landmark(entry)
     }
@@ -199,7 +199,7 @@ impl FileListing {
         if let Some(deleted) = name.strip_prefix(WHITEOUT).filter(|_| name != OPAQUE) {
             let deleted = format!("{directory}/{deleted}");
             let deleted = deleted.trim_start_matches('/');
-            // These clients do not delete what they hide, nor what they show something else in place of.
+            // These clients delete neither what they hide nor what they replace by something of their own.
             if LANDMARKS.contains(&deleted) || is_state(deleted) {
                 return special(path);
             }

@@ -144,7 +144,7 @@ impl<'a> RpmTags<'a> {
         Ok(texts)
     }
 
-    /// The texts of a tag as bytes. None if it is missing, has another type, or is damaged.
+    /// The texts of a tag as bytes: none if it is missing or has another type, and fewer than stated if it is damaged.
     fn raw_texts(&self, tag: u32) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let texts = self.index.get(&tag).filter(|(kind, ..)| *kind == STRING_ARRAY);
         let (offset, count) = texts.map_or((self.data.len(), 0), |(_, offset, count)| (*offset, *count));
@@ -152,7 +152,8 @@ impl<'a> RpmTags<'a> {
         data[offset..].split(|byte| *byte == 0).take(count)
     }
 
-    /// The package's files. Those that are not kept are only missing in the proof that a file is the distribution's.
+    /// The package's files, as far as the limits allow. The findings in an omitted file may be reported twice, but are
+    /// not missed.
     fn files(&self) -> Result<Vec<PackagedFile>, String> {
         let (directories, names, indexes) =
             (self.texts(DIR_NAMES)?, self.texts(BASE_NAMES)?, self.numbers(DIR_INDEXES)?);

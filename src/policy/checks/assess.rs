@@ -213,8 +213,8 @@ fn of_report(rule: &VaRule, report: &Report, context: &AssessmentContext<'_>, fi
     with_missing(rule, findings, stale.into_iter().chain(incomplete))
 }
 
-/// The assessment of a report that lacks this. It is missing also where something else denies: what releases the image
-/// must be the whole list.
+/// The assessment of evidence that lacks this. A denial for another reason names it as well, so that it lists
+/// everything that must change.
 fn with_missing(
     rule: &VaRule,
     mut findings: Findings,

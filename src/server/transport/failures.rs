@@ -17,7 +17,7 @@ static ACCEPTS: LogLimit = LogLimit::new(1, Duration::from_secs(60));
 static HANDSHAKES: LogLimit = LogLimit::new(5, Duration::from_secs(10));
 /// How often TLS handshakes on a listener without TLS are logged.
 static UNEXPECTED_TLS: LogLimit = LogLimit::new(5, Duration::from_secs(10));
-/// How often it is logged that clients wait for a connection.
+/// How often it is logged that no connection is free.
 static FULL: LogLimit = LogLimit::new(1, Duration::from_secs(60));
 /// How often connections beyond the share of an address are logged.
 static CROWDED: LogLimit = LogLimit::new(5, Duration::from_secs(10));
@@ -48,7 +48,7 @@ pub(in crate::server) fn unexpected_tls(listener: &str, client: IpAddr, hint: &s
     }
 }
 
-/// Logs that a client has to wait because there are as many connections as there may be, and who has most of them.
+/// Logs that new clients have to wait because the maximum number of connections is open, and which client has the most.
 pub(super) fn no_room(listener: &str, capacity: &Capacity) {
     let Some(omitted) = FULL.admit() else { return };
     let most = capacity.limits.max_connections;
@@ -60,7 +60,7 @@ pub(super) fn no_room(listener: &str, capacity: &Capacity) {
         client.address = client,
         client.connections = connections,
         omitted,
-        "all connections are in use, and clients wait for one; client.address, if it is known, has most of them"
+        "all connections are in use, and new clients wait for one; client.address, if it is known, has the most"
     );
 }
 

@@ -1,7 +1,6 @@
 //! What the answers of a registry say about its credentials and its limits.
 
 use std::sync::PoisonError;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -14,7 +13,7 @@ impl Exchange {
     /// A refusal may mean that the registry no longer accepts the credentials.
     pub(super) fn doubt_credentials(&self, call: &Call, error: &Error) {
         let is_refusal = matches!(error, Error::Unauthorized(_) | Error::Forbidden(_));
-        if is_refusal && call.tokens == TokenUse::Registry && !matches!(self.config().auth, Auth::Anonymous) {
+        if is_refusal && self.may_send_credentials(call) {
             self.client.health().doubt();
         }
     }
@@ -22,7 +21,7 @@ impl Exchange {
     /// Remembers a repository that the credentials allow.
     pub(super) fn note_served(&self, call: &Call) {
         let is_content = matches!(call.lane, RequestLane::Look | RequestLane::Pull);
-        if !is_content || call.tokens != TokenUse::Registry || !self.is_authorized(call) {
+        if !is_content || !self.may_send_credentials(call) || !self.is_authorized(call) {
             return;
         }
         let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
@@ -31,6 +30,11 @@ impl Exchange {
         }
         drop(served);
         self.client.health().note_served();
+    }
+
+    /// Whether there are credentials for such a request.
+    fn may_send_credentials(&self, call: &Call) -> bool {
+        call.tokens == TokenUse::Registry && !matches!(self.config().auth, Auth::Anonymous)
     }
 
     /// The repository that the credentials allowed last.
@@ -50,8 +54,7 @@ impl Exchange {
     /// Reports until when the registry asked to wait.
     pub(in crate::upstream) fn report_hold(&self) {
         let now = self.client.clock().now().as_second();
-        let seconds = |rest: Duration| rest.as_secs() + u64::from(rest.subsec_nanos() > 0);
-        let until = self.limits.rest().and_then(|rest| i64::try_from(seconds(rest)).ok()?.checked_add(now));
+        let until = self.limits.rest().and_then(|seconds| i64::try_from(seconds).ok()?.checked_add(now));
         self.client.health().held(until.and_then(|until| Timestamp::from_second(until).ok()));
     }
 }

@@ -55,8 +55,8 @@ impl ReportLimits {
 }
 
 /// The facts with the end of support of the distribution in the image, if that is known. It replaces the one that
-/// follows from what the report calls the distribution, because scanners do not say everything that it depends on. That
-/// the report says that the support has ended stays.
+/// follows from what the report calls the distribution, because scanners do not say everything that it depends on. If
+/// the report says that the support has ended, the time of the report still counts.
 fn with_distribution(image: ImageFacts, found: Option<&LinuxDistribution>) -> ImageFacts {
     let Some(found) = found else { return image };
     let said = image.end_of_life.filter(|_| image.has_ended_before);

@@ -50,8 +50,8 @@ impl ReportedIssues {
 }
 
 impl Index {
-    /// The issues that documents about an image add to those that scanners report, with the statements about them. Of
-    /// documents that are older than `since`, none.
+    /// The issues that documents about an image add to those that scanners report, with the statements about them.
+    /// Documents that are older than `since` add none.
     pub(super) fn added_to(
         &self,
         reported: impl FnOnce() -> ReportedIssues,

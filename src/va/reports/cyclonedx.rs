@@ -24,6 +24,7 @@ use super::document::{
     ImageNames, InvalidReport, ReportFile, ReportFinding, ScannerReport, check_size, read, some, source,
     text_or_nothing, time,
 };
+use super::grype::major_and_minor;
 use super::packages::{self, ListedPackage};
 use crate::policy::{AffectedPackage, Issue, PackageList, Purl};
 use affected::Affected;
@@ -97,11 +98,8 @@ impl BomTool {
     /// Whether the program gives every vulnerability the state `in_triage`, which then is no analysis: Grype from 0.36
     /// to 0.54.
     fn fills_in_triage(&self) -> bool {
-        let minor = self.version.as_deref().and_then(|version| {
-            let mut parts = version.trim_start_matches('v').split('.');
-            parts.next().filter(|major| *major == "0").and(parts.next())?.parse::<u32>().ok()
-        });
-        self.name == "grype" && minor.is_some_and(|minor| (36..55).contains(&minor))
+        let version = self.version.as_deref().and_then(major_and_minor);
+        self.name == "grype" && version.is_some_and(|version| ((0, 36)..(0, 55)).contains(&version))
     }
 }
 

@@ -13,7 +13,7 @@ use super::document::{
     text_or_nothing, time,
 };
 use distro::Distro;
-pub(super) use distro::unknown_to_grype;
+pub(super) use distro::{major_and_minor, unknown_to_grype};
 use matched::{GrypeArtifact, GrypeMatch};
 
 /// The reasons of Grype's own rules, which are based on the data of a distribution or an ecosystem.

@@ -8,7 +8,8 @@ use super::super::zip::end::{END, END_SIGNATURE, LARGE_END, LARGE_END_SIGNATURE,
 use super::super::zip::{self, ENTRY_SIGNATURE};
 use super::ArchiveKind;
 
-/// The maximum number of bytes at the end of a file that [`ends_as_archive`] needs: the end record with a comment.
+/// The maximum number of bytes at the end of a file that [`ends_as_archive`] needs: as many as readers search for the
+/// end record.
 pub(in super::super) const MAX_END: u64 = zip::end::MAX_END;
 
 /// Whether a file with these first and last bytes, and `size` bytes in all, ends as an archive from which libraries may

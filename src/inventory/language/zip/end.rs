@@ -97,9 +97,11 @@ pub(super) fn find_directory(
             continue;
         }
         let has_place = record.add_places(content, &mut places);
-        is_empty |= is_exact && !has_place && record.is_empty();
-        if is_exact && !has_place && !record.is_empty() {
-            return Err("the directory of the archive is damaged".to_owned());
+        if is_exact && !has_place {
+            if !record.is_empty() {
+                return Err("the directory of the archive is damaged".to_owned());
+            }
+            is_empty = true;
         }
         if places.len() > MAX_PLACES {
             return Err("the archive has too many directories".to_owned());

@@ -23,7 +23,7 @@ impl Collector<'_> {
             }
             let is_owned = match checksums.get(index) {
                 Some(checksums) => owned.contains_unchanged(path, checksums),
-                // It was not read as a whole. No package manager of a language has such files.
+                // It was not read as a whole. Package managers of languages install no such files.
                 None => owned.contains(path),
             };
             if is_owned {

@@ -20,9 +20,6 @@ impl Collector<'_> {
         } else if !FileListing::is_hidden(entry) {
             self.entry(entry, archive)?;
         }
-        if let Some(doubt) = entry.doubt {
-            self.problem(doubt);
-        }
         let content = archive.end_entry()?;
         if !is_table {
             listing.add(entry, content);

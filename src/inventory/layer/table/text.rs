@@ -24,7 +24,7 @@ impl EntryRoom {
 
 /// The text of a table.
 pub(super) struct TableText<'a> {
-    // The parser reads single bytes, so what is buffered is hashed before.
+    // The parser reads single bytes, so bytes are hashed as they enter the buffer.
     source: BufReader<HashedText<'a>>,
     room: &'a EntryRoom,
 }

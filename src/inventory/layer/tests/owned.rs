@@ -86,11 +86,10 @@ fn only_files_that_are_as_they_were_installed_are_the_distributions() {
 
 #[test]
 fn names_of_one_file_and_links_belong_to_packages() {
-    let json = r#"{"name": "npm", "version": "9"}"#;
     let owned = |path: &str| list("npm", path);
     let status = || dpkg_status(&[("npm", "9")]);
     let linked =
-        [file("usr/store", json), hard_link("usr/lib/npm/package.json", "usr/store"), owned("usr/lib/npm"), status()];
+        [file("usr/store", NPM), hard_link("usr/lib/npm/package.json", "usr/store"), owned("usr/lib/npm"), status()];
     assert_eq!(packages(&contents(&linked)).len(), 1, "a file that is read under the name of a link");
     let other =
         [file("usr/store", "{\"name\": \"a\", \"version\": \"1\"}"), linked[1].clone(), owned("usr/lib/npm"), status()];

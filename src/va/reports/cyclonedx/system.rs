@@ -53,8 +53,8 @@ pub(super) fn system(tool: &BomTool, components: &[&Component]) -> (ScannedSyste
 }
 
 impl BomTool {
-    /// Why the packages of this system were not assessed. Of tools that are not known, those systems are taken to be
-    /// known that Trivy or Grype knows.
+    /// Why the packages of this system were not assessed. An unknown tool is taken to know the systems that Trivy or
+    /// Grype knows.
     fn not_assessed(&self, name: &str, version: &str) -> Option<String> {
         if self.is_called("trivy") {
             return unknown_to_trivy(name, version);
@@ -71,8 +71,8 @@ impl BomTool {
         if is_known { None } else { unknown_to_trivy(name, version) }
     }
 
-    /// The same of a distribution of which only the namespace of its packages is known: no release of it is known to the
-    /// tool.
+    /// The same for a distribution of which only the namespace of its packages is known, if the tool knows no release
+    /// of it.
     fn not_assessed_of(&self, namespace: &str) -> Option<String> {
         const SOME_RELEASE: &str = "1";
         self.not_assessed(namespace, SOME_RELEASE)?;

@@ -100,7 +100,7 @@ pub(in crate::va::reports) fn unknown_to_grype(name: &str, version: &str, progra
 }
 
 /// `(0, 109)` of `0.109.0`, or of `v0.109.0-rc1`.
-fn major_and_minor(version: &str) -> Option<(u32, u32)> {
+pub(in crate::va::reports) fn major_and_minor(version: &str) -> Option<(u32, u32)> {
     let mut parts = version.trim().trim_start_matches('v').split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
